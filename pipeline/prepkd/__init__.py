@@ -1,0 +1,29 @@
+"""prepkd: knowledge distillation with better supervision, from a teacher that is paid for once."""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prepkd import losses as losses
+    from prepkd.models import build_model as build_model
+    from prepkd.store import LogitStore as LogitStore
+    from prepkd.views import ViewPlan as ViewPlan
+
+__version__ = version("prepkd")
+__all__ = ["LogitStore", "ViewPlan", "__version__", "build_model", "losses"]
+
+# Lazy (PEP 562), so that `import prepkd` and `prepkd --help` never import torch.
+_HOMES = {"LogitStore": "prepkd.store", "ViewPlan": "prepkd.views", "build_model": "prepkd.models"}
+
+
+def __getattr__(name: str) -> object:
+    if name == "losses":
+        return import_module("prepkd.losses")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'prepkd' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,110 @@
+"""Files that are never half-written, and fingerprints of canonical content."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it to `path`, on failure remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file atomically (temporary name, fsync, rename)."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON with sorted keys, atomically."""
+    write_bytes(path, (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode())
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 (64 hex digits) of a JSON-able value's canonical form."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of named arrays: each one's name, dtype and shape as JSON, then its bytes, in the order of names.
+
+    Little-endian C order whatever the machine; an array of objects is taken as byte strings, each with its length.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(canonical_json([name, array.dtype.str.replace(">", "<"), list(array.shape)]).encode())
+        if array.dtype == object:
+            for item in array.ravel():
+                digest.update(len(item).to_bytes(8, "little") + bytes(item))
+        else:
+            digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
+def publish(source: Path, target: Path) -> None:
+    """Move a finished folder to its declared path, replacing what is there; across devices copy, flush, then rename."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    stale = target.with_name(f".{target.name}.{os.getpid()}.stale")
+    try:
+        _swap(source, target, stale)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        staged = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        shutil.copytree(source, staged)
+        for path in sorted(staged.rglob("*")):
+            handle = os.open(path, os.O_RDONLY)
+            os.fsync(handle)
+            os.close(handle)
+        _swap(staged, target, stale)
+        shutil.rmtree(source)
+    fsync_folder(target.parent)
+    shutil.rmtree(stale, ignore_errors=True)
+
+
+def _swap(source: Path, target: Path, stale: Path) -> None:
+    """Rename `source` to `target`; a folder that stood there goes to `stale`, and back if the rename fails."""
+    if not target.exists():
+        source.rename(target)
+        return
+    target.rename(stale)
+    try:
+        source.rename(target)
+    except OSError:
+        stale.rename(target)
+        raise

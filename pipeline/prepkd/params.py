@@ -1,0 +1,315 @@
+"""The schema of params.yaml: frozen models, one section a stage; unknown keys are refused."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from prepkd.errors import InputError
+from prepkd.method import Method, parse_method
+from prepkd.views.recipe import parse_recipe
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def _method(text: str) -> str:
+    parse_method(text)
+    return text
+
+
+def _recipe(steps: list[Any]) -> list[Any]:
+    parse_recipe(steps)
+    return steps
+
+
+def _seeds(seeds: int | list[int]) -> int | list[int]:
+    if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
+        raise ValueError("names a seed twice; each seed once")
+    return seeds
+
+
+# Names become folders, stage names and keys on DVC's command line.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seeds = Annotated[
+    Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)],
+    AfterValidator(_seeds),
+]
+
+
+class Prepare(Section):
+    """Which data, and how much of it."""
+
+    dataset: Literal["digits", "cifar10", "cifar100"]
+    raw: Path = Path("data/raw")
+    val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
+    subset: int | None = Field(default=None, ge=1)
+    seed: Seed = 0
+
+
+class Training(Section):
+    """How a model is trained, teacher or student."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["multi-step", "cosine", "one-cycle"] = "cosine"
+    milestones: list[Annotated[int, Field(ge=1)]] = []
+    lr_decay: float = Field(default=0.1, gt=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    checkpoint_every: int = Field(default=10, ge=1)
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Training":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is true and momentum is 0; Nesterov needs momentum > 0, or nesterov: false")
+        if self.schedule == "multi-step" and not self.milestones:
+            raise ValueError("schedule is multi-step and milestones is empty; list the epochs at which lr drops")
+        if self.schedule != "multi-step" and self.milestones:
+            raise ValueError(f"milestones belong to schedule: multi-step; schedule is {self.schedule}")
+        return self
+
+
+class Teacher(Training):
+    """A teacher: its architecture and its training."""
+
+    model: str
+    weights: Path | None = None
+    seed: Seed = 0
+
+
+class Cache(Section):
+    """Which views are cached, and how the teacher computes them."""
+
+    views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
+    seed: Seed = 0
+    precision: Literal["ieee", "tf32", "bf16"] = "ieee"
+    batch_size: int = Field(default=256, ge=1)
+    chunk: int = Field(default=65536, ge=1)
+
+
+class KD(Section):
+    """Classic distillation's temperature."""
+
+    tau: float = Field(default=4.0, gt=0)
+
+
+class KA(Section):
+    """Knowledge Adjustment."""
+
+    eps: float = Field(default=0.1, ge=0, le=1)
+    lsr_weight: Literal[1, "1/tau"] = 1
+
+
+class FLSW(Section):
+    """Focal-loss-style weights."""
+
+    beta: float = Field(default=2.0, ge=0)
+    gamma: float = Field(default=1.0, gt=0)
+
+
+class CWSM(Section):
+    """Confidence-weighted by the student's maximum."""
+
+    beta: float = Field(default=0.2, ge=0)
+
+
+class DTD(Section):
+    """Dynamic Temperature Distillation."""
+
+    tau_0: float = Field(default=4.0, gt=0)
+    tau_min: float = Field(default=1.0, gt=0)
+    tau_max: float = Field(default=40.0, gt=0)
+    flsw: FLSW = FLSW()
+    cwsm: CWSM = CWSM()
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "DTD":
+        if not self.tau_min <= self.tau_0 <= self.tau_max:
+            raise ValueError(
+                f"tau_min, tau_0, tau_max are {self.tau_min}, {self.tau_0}, {self.tau_max}; "
+                "expected tau_min <= tau_0 <= tau_max"
+            )
+        return self
+
+
+class Distill(Training):
+    """The student, what it is taught, and from where."""
+
+    teacher: str
+    student: str
+    method: Annotated[str, AfterValidator(_method)] = "kd"
+    seeds: Seeds = 3
+    source: Literal["cached", "online"] = "cached"
+    view_order: Literal["cycle", "random"] = "cycle"
+    resident_gib: float = Field(default=4.0, ge=0)
+    ce_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    kd_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    kd: KD = KD()
+    ka: KA = KA()
+    dtd: DTD = DTD()
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "Distill":
+        ce_weight, kd_weight = self.weights
+        if not self.parsed.teacher and kd_weight > 0:
+            raise ValueError(f"method is ce and kd_weight is {kd_weight:g}; without a teacher kd_weight is auto or 0")
+        if kd_weight < 0:
+            raise ValueError(f"ce_weight is {ce_weight:g} and kd_weight auto is 1 - ce_weight; set kd_weight as well")
+        if self.parsed.teacher and kd_weight == 0:
+            raise ValueError(f"method is {self.method} and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce")
+        if ce_weight + kd_weight == 0:
+            raise ValueError("ce_weight and kd_weight are both 0; at least one > 0")
+        return self
+
+    @property
+    def parsed(self) -> Method:
+        """The method, parsed."""
+        return parse_method(self.method)
+
+    @property
+    def weights(self) -> tuple[float, float]:
+        """The weights of cross-entropy and distillation, `auto` resolved."""
+        ce_weight = self.parsed.ce_weight if self.ce_weight == "auto" else self.ce_weight
+        if self.kd_weight != "auto":
+            return ce_weight, self.kd_weight
+        return ce_weight, 1.0 - ce_weight if self.parsed.teacher else 0.0
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds to train, in order."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+class Compare(Section):
+    """The runs that the comparison table holds: a method, then settings of `distill` that differ, joined by commas."""
+
+    runs: Annotated[list[str], Field(min_length=1)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    prepare: Prepare
+    augment: Annotated[list[Any], AfterValidator(_recipe)] = []
+    teachers: Annotated[dict[Name, Teacher], Field(min_length=1)]
+    cache: Cache
+    distill: Distill
+    compare: Compare
+
+    @model_validator(mode="after")
+    def _teacher_known(self) -> "Params":
+        if self.distill.teacher not in self.teachers:
+            raise ValueError(
+                f"distill.teacher is {self.distill.teacher!r}; expected a key of teachers: {', '.join(self.teachers)}"
+            )
+        if len(set(self.compare.runs)) < len(self.compare.runs):
+            raise ValueError(f"compare.runs is {self.compare.runs}; expected each run once")
+        for run in self.compare.runs:
+            try:
+                self.variant(run)
+            except (ValueError, InputError) as error:
+                raise ValueError(f"compare.runs has {run!r}: {_first_line(error)}") from None
+        return self
+
+    def variant(self, run: str) -> Distill:
+        """The settings of one run of the comparison: `METHOD[,KEY=VALUE...]` over `distill`; raises InputError."""
+        method, *changes = run.split(",")
+        if not all("=" in change for change in changes):
+            raise InputError(f"compare run {run!r}: expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
+        raw = self.distill.model_dump(mode="json", exclude_unset=True) | {"method": method}
+        for change in changes:
+            _override(raw, change, where=f"compare run {run!r}")
+        return _validated(Distill, raw, f"compare run {run!r}")
+
+
+def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
+    """Read and validate a YAML file of settings, `KEY=VALUE` overrides applied; raises InputError with one clear line."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run in the project's root or name one with --params")
+    try:
+        raw = YAML(typ="safe", pure=True).load(path)
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: expected sections with settings, found {type(raw).__name__}")
+    for change in overrides:
+        _override(raw, change, where="--set")
+    return _validated(Params, raw, str(path))
+
+
+def _override(raw: dict[str, Any], change: str, *, where: str) -> None:
+    """Set a dotted key in nested dicts from `KEY=VALUE`; the value is YAML 1.2, so 1e-5 is a number."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise InputError(f"{where}: {change!r}; expected KEY=VALUE, e.g. distill.kd.tau=8")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = raw.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise InputError(f"{where}: {key}: {parent} holds {child!r}, not settings")
+        raw = child
+    try:
+        raw[leaf] = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise InputError(f"{where}: {key}: not YAML: {' '.join(str(error).split())}") from None
+
+
+def _validated(schema: type[S], raw: dict[str, Any], where: str) -> S:
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        first, *more = error.errors()
+        others = f" (and {len(more)} more)" if more and first["type"] != "literal_error" else ""
+        raise InputError(f"{where}: {_explain(schema, dict(first))}{others}") from None
+
+
+def _explain(schema: type[Section], error: dict[str, Any]) -> str:
+    """One line for a pydantic error: the key, the value, what is allowed."""
+    # A union's alternatives ("int", "literal['all']") stand in `loc` behind the key; only keys are for people.
+    keys = [str(part) for part in error["loc"] if not _is_alternative(part)]
+    key = ".".join(keys)
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "extra_forbidden":
+        return f"unknown key {key}; allowed: {', '.join(_siblings(schema, keys))}"
+    if error["type"] == "missing":
+        return f"{key} is missing; expected a value"
+    if error["type"] == "value_error":
+        if isinstance(error["input"], dict | BaseModel):
+            return f"{key}: {message}" if key else message
+        return f"{key} is {error['input']!r}: {message}"
+    return f"{key} is {error['input']!r}; expected {message[0].lower() + message[1:]}"
+
+
+def _is_alternative(part: object) -> bool:
+    return isinstance(part, str) and (part in {"int", "float", "[key]"} or "[" in part or "(" in part)
+
+
+def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
+    """The keys that stand allowed beside the one that `keys` leads to."""
+    for key in keys[:-1]:
+        if key == "teachers":
+            schema = Teacher
+        elif key in schema.model_fields:
+            annotation = schema.model_fields[key].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                schema = annotation
+    return sorted(schema.model_fields)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
