@@ -76,6 +76,12 @@ def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
     return digest.hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def publish(source: Path, target: Path) -> None:
     """Move a finished folder to its declared path, replacing what is there; across devices copy, flush, then rename."""
     target.parent.mkdir(parents=True, exist_ok=True)

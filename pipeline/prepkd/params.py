@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from prepkd.errors import InputError
 from prepkd.method import Method, parse_method
@@ -87,9 +88,16 @@ class Training(Section):
 class Teacher(Training):
     """A teacher: its architecture and its training."""
 
+    epochs: int = Field(ge=0)
     model: str
     weights: Path | None = None
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _trained_or_given(self) -> "Teacher":
+        if self.epochs == 0 and self.weights is None:
+            raise ValueError("epochs is 0 and weights is not set; expected epochs >= 1, or a file of weights")
+        return self
 
 
 class Cache(Section):
@@ -171,7 +179,9 @@ class Distill(Training):
         if kd_weight < 0:
             raise ValueError(f"ce_weight is {ce_weight:g} and kd_weight auto is 1 - ce_weight; set kd_weight as well")
         if self.parsed.teacher and kd_weight == 0:
-            raise ValueError(f"method is {self.method} and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce")
+            raise ValueError(
+                f"method is {self.method} and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce"
+            )
         if ce_weight + kd_weight == 0:
             raise ValueError("ce_weight and kd_weight are both 0; at least one > 0")
         return self

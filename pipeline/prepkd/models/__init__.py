@@ -1,0 +1,17 @@
+"""Models: the CIFAR zoo, anybody's `package.module:factory`, and checkpoints."""
+
+from prepkd.models.build import MODELS, build_model
+from prepkd.models.checkpoint import load_card, load_checkpoint, save_checkpoint
+from prepkd.models.preprocessing import Normalised, Preprocessing
+from prepkd.models.weights import load_weights
+
+__all__ = [
+    "MODELS",
+    "Normalised",
+    "Preprocessing",
+    "build_model",
+    "load_card",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+]

@@ -1,0 +1,6 @@
+"""Views as data: plans of explicit integers, and rendering a batch from them."""
+
+from prepkd.views.plan import ViewPlan, raw_words
+from prepkd.views.recipe import AUGMENTATIONS, Recipe, describe_recipe, parse_recipe
+
+__all__ = ["AUGMENTATIONS", "Recipe", "ViewPlan", "describe_recipe", "parse_recipe", "raw_words"]

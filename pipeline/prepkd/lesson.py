@@ -1,0 +1,43 @@
+"""What every model that is trained on the same data shares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from prepkd.models import Normalised, Preprocessing, build_model
+from prepkd.train import Samples
+from prepkd.views import ViewPlan
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What all seeds and methods share: data, views, preprocessing, class count."""
+
+    samples: Samples
+    held_out: Mapping[str, Samples]
+    plan: ViewPlan
+    preprocessing: Preprocessing
+    classes: int
+
+
+def new_model(name: str, lesson: Lesson, seed: int) -> Normalised:
+    """A freshly initialised model on the lesson's device, the same for the same (name, seed)."""
+    images = lesson.samples.images
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        body = build_model(name, lesson.classes, in_channels=images.shape[1])
+    return Normalised(body, lesson.preprocessing).to(images.device)
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> Preprocessing:
+    """Mean and standard deviation of each channel of images (N, H, W, C), in [0, 1], to six decimals."""
+    # Sums of integers are exact, so the statistics don't depend on the order of summation.
+    count = images[..., 0].size
+    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
+    values = np.arange(256) / 255
+    means = [float(n @ values / count) for n in counts]
+    stds = [float(np.sqrt(n @ (values - mean) ** 2 / count)) for n, mean in zip(counts, means, strict=True)]
+    return Preprocessing(mean=tuple(round(m, 6) for m in means), std=tuple(round(s, 6) for s in stds))

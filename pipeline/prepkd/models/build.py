@@ -1,0 +1,102 @@
+"""From a name to a model: a plain dict, and `package.module:factory` for everybody else's."""
+
+import contextlib
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from torch import nn
+
+from prepkd.errors import InputError
+from prepkd.models.convnet import ConvNet
+from prepkd.models.resnet import NARROW, WIDE_X4, ResNet
+from prepkd.models.wrn import WideResNet
+
+# Each is called with num_classes and in_channels, by keyword.
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": partial(ResNet, 8, NARROW),
+    "resnet14": partial(ResNet, 14, NARROW),
+    "resnet20": partial(ResNet, 20, NARROW),
+    "resnet32": partial(ResNet, 32, NARROW),
+    "resnet44": partial(ResNet, 44, NARROW),
+    "resnet56": partial(ResNet, 56, NARROW),
+    "resnet110": partial(ResNet, 110, NARROW),
+    "resnet8x4": partial(ResNet, 8, WIDE_X4),
+    "resnet32x4": partial(ResNet, 32, WIDE_X4),
+    "wrn_16_1": partial(WideResNet, 16, 1),
+    "wrn_16_2": partial(WideResNet, 16, 2),
+    "wrn_40_1": partial(WideResNet, 40, 1),
+    "wrn_40_2": partial(WideResNet, 40, 2),
+    "convnet4": partial(ConvNet, 4),
+    "convnet8": partial(ConvNet, 8),
+    "convnet16": partial(ConvNet, 16),
+    "convnet32": partial(ConvNet, 32),
+    "convnet64": partial(ConvNet, 64),
+}
+
+
+def build_model(name: str, num_classes: int, *, in_channels: int = 3) -> nn.Module:
+    """A freshly initialised model: float images (B, in_channels, H, W) to logits (B, num_classes).
+
+    `name` is a key of `MODELS`, or `package.module:factory`, which is imported (the working directory counts) and called
+    as `factory(num_classes=..., in_channels=...)`. Raises InputError for an unknown name and for a factory that can't be
+    imported, can't be called so, or returns no nn.Module.
+
+    >>> build_model("convnet8", 10, in_channels=1).fc.out_features
+    10
+    """
+    if ":" in name:
+        return _from_factory(name, num_classes, in_channels)
+    if name not in MODELS:
+        close = difflib.get_close_matches(name, MODELS, n=1)
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise InputError(f"unknown model {name!r}; {guess}known: {', '.join(MODELS)}, or package.module:factory")
+    return MODELS[name](num_classes=num_classes, in_channels=in_channels)
+
+
+def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+        raise InputError(f"model {name!r}: expected package.module:factory")
+    try:
+        with _working_directory_importable():
+            module = importlib.import_module(module_name)
+    except (ImportError, SyntaxError) as error:
+        raise InputError(f"model {name!r}: can't import {module_name}: {_in_one_line(error)}") from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        # A module without __file__ is often a folder of the same name, found in place of what was meant.
+        where = getattr(module, "__file__", None) or f"{module_name}, a folder without __init__.py"
+        raise InputError(f"model {name!r}: {where} has no {attribute!r}")
+    if not callable(factory):
+        raise InputError(
+            f"model {name!r}: {attribute} is of type {type(factory).__name__}; expected a function or class"
+        )
+    call = f"{attribute}(num_classes={num_classes}, in_channels={in_channels})"
+    try:
+        model = factory(num_classes=num_classes, in_channels=in_channels)
+    except TypeError as error:
+        raise InputError(f"model {name!r}: {call} raised TypeError: {_in_one_line(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model {name!r}: {call} returned {type(model).__name__}; expected a torch.nn.Module")
+    return model
+
+
+@contextlib.contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """Put the working directory on sys.path, as `python -m` does and console scripts don't."""
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        # The imported module may have tidied up sys.path itself.
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

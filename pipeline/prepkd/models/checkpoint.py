@@ -1,0 +1,117 @@
+"""Checkpoints: a folder with `model.safetensors` and `model.json`, its card; equal models give equal bytes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from prepkd.errors import InputError
+from prepkd.files import array_fingerprint, canonical_json, write_bytes, write_json
+from prepkd.models.build import build_model
+from prepkd.models.preprocessing import Normalised, Preprocessing
+from prepkd.models.weights import load_strictly, load_weights, read_safetensors
+
+__all__ = ["JSON", "Normalised", "Preprocessing", "load_card", "load_checkpoint", "load_weights", "save_checkpoint"]
+
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
+
+FORMAT = "prepkd-checkpoint-1"
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+
+def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -> None:
+    """Write a model's weights and its card; the card comes last and makes the checkpoint valid.
+
+    The card holds at least `model` (a name for `build_model`), `num_classes` and `in_channels`; `format`,
+    `preprocessing` and `weights_fingerprint` are added. Raises InputError for a card that could not be loaded again.
+    """
+    state: dict[str, Tensor] = {}
+    for key, value in model.body.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"the model's state {key!r} is of type {type(value).__name__}; expected a tensor")
+        # A copy in plain order: safetensors refuses channels-last tensors and tensors that share memory.
+        state[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    full = {
+        **card,
+        "format": FORMAT,
+        "preprocessing": {
+            "mean": list(map(float, model.preprocessing.mean)),
+            "std": list(map(float, model.preprocessing.std)),
+        },
+        "weights_fingerprint": _fingerprint(state),
+    }
+    _check(full, "card")
+    canonical_json(full)  # what isn't JSON must fail here, before anything is overwritten
+    # One metadata key only: safetensors writes several in the order of a hash table that differs by process.
+    write_bytes(folder / WEIGHTS, save(state, metadata={"prepkd": canonical_json({"format": FORMAT})}))
+    write_json(folder / CARD, full)
+
+
+def load_checkpoint(
+    folder: Path, device: torch.device | str = "cpu", *, hint: str = "run `prepkd train-teacher`"
+) -> tuple[Normalised, dict[str, Any]]:
+    """A saved model, in eval mode on `device`, and its card; torch's random state on the CPU is left as it was.
+
+    `hint` ends the message where a file is missing or spoilt: the command that makes it. Raises InputError for a missing
+    or damaged file, for weights that are not those the card was written for, and for an architecture that has changed.
+    """
+    card = load_card(folder, hint)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {hint}")
+    state = read_safetensors(path, hint)
+    found = _fingerprint(state)
+    if found != card["weights_fingerprint"]:
+        raise InputError(
+            f"{folder}: weights_fingerprint is {card['weights_fingerprint']} in {CARD}, "
+            f"but {WEIGHTS} has {found}; {hint}"
+        )
+    preprocessing = Preprocessing(
+        mean=tuple(map(float, card["preprocessing"]["mean"])), std=tuple(map(float, card["preprocessing"]["std"]))
+    )
+    # Building draws initial weights. Loading a teacher must not change what a student, built next, starts from.
+    with torch.random.fork_rng(devices=[]):
+        body = build_model(card["model"], card["num_classes"], in_channels=card["in_channels"])
+    load_strictly(body, state, where=f"{path} for model {card['model']!r}")
+    return Normalised(body, preprocessing).to(device).eval(), card
+
+
+def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[str, Any]:
+    """A checkpoint's card, without its weights; raises InputError where it is missing (with `hint`) or damaged."""
+    path = folder / CARD
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {hint}")
+    try:
+        card = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON: {error}; {hint}") from None
+    if not isinstance(card, dict):
+        raise InputError(f"{path}: holds a {type(card).__name__}; expected a checkpoint's card; {hint}")
+    if card.get("format") != FORMAT:
+        raise InputError(f"{path}: format is {card.get('format')!r}; expected {FORMAT!r}; {hint}")
+    _check(card, str(path))
+    return card
+
+
+def _check(card: Mapping[str, Any], where: str) -> None:
+    kinds = {"model": str, "num_classes": int, "in_channels": int, "preprocessing": dict, "weights_fingerprint": str}
+    for key, kind in kinds.items():
+        if not isinstance(card.get(key), kind):
+            raise InputError(f"{where}: {key} is {card.get(key)!r}; expected {kind.__name__}")
+    for key in ("mean", "std"):
+        values = card["preprocessing"].get(key)
+        if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
+            raise InputError(f"{where}: preprocessing.{key} is {values!r}; expected a list of numbers")
+        if len(values) != card["in_channels"]:
+            raise InputError(
+                f"{where}: preprocessing.{key} has {len(values)} channels; in_channels is {card['in_channels']}"
+            )
+
+
+def _fingerprint(state: Mapping[str, Tensor]) -> str:
+    return array_fingerprint({key: value.numpy() for key, value in state.items()})

@@ -1,0 +1,69 @@
+"""Wide ResNets for CIFAR: wrn_16_1, wrn_16_2, wrn_40_1, wrn_40_2 (depth, widening factor)."""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prepkd.models.resnet import initialise
+
+
+class PreactBlock(nn.Module):
+    """Norm and ReLU before each 3x3 convolution: (B, in_width, H, W) to (B, width, H / stride, W / stride)."""
+
+    def __init__(self, in_width: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_width)
+        self.conv1 = nn.Conv2d(in_width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        # The name in the published weights.
+        self.convShortcut = nn.Conv2d(in_width, width, 1, stride, bias=False) if in_width != width else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output; where the width changes, the shortcut too starts from the activated input."""
+        active = functional.relu(self.bn1(x))
+        shortcut = x if self.convShortcut is None else self.convShortcut(active)
+        out = functional.relu(self.bn2(self.conv1(active)))
+        return cast(Tensor, shortcut + self.conv2(out))
+
+
+class WideResNet(nn.Module):
+    """A wide ResNet of depth 6n + 4, no dropout: images (B, in_channels, H, W), any size, to logits (B, num_classes).
+
+    Raises ValueError for another depth. Source: Zagoruyko, Komodakis, "Wide Residual Networks", arXiv 1605.07146,
+    table 1. Parameters bear the names of Tian et al.'s published weights (arXiv 1910.10699).
+    """
+
+    def __init__(self, depth: int, factor: int, *, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise ValueError(f"depth is {depth}; expected 6n + 4 with n >= 1")
+        blocks = (depth - 4) // 6
+        widths = (16 * factor, 32 * factor, 64 * factor)
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.block1 = _Stage(16, widths[0], blocks, stride=1)
+        self.block2 = _Stage(widths[0], widths[1], blocks, stride=2)
+        self.block3 = _Stage(widths[1], widths[2], blocks, stride=2)
+        self.bn1 = nn.BatchNorm2d(widths[2])
+        self.fc = nn.Linear(widths[2], num_classes)
+        initialise(self)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
+        x = self.block3(self.block2(self.block1(self.conv1(x))))
+        x = functional.relu(self.bn1(x))
+        return cast(Tensor, self.fc(x.mean(dim=(2, 3))))
+
+
+class _Stage(nn.Module):
+    """Blocks of one width; a module of its own because the published weights have its `layer` in their names."""
+
+    def __init__(self, in_width: int, width: int, blocks: int, stride: int) -> None:
+        super().__init__()
+        first = PreactBlock(in_width, width, stride)
+        self.layer = nn.Sequential(first, *(PreactBlock(width, width, 1) for _ in range(blocks - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.layer(x))

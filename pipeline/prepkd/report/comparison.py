@@ -1,0 +1,64 @@
+"""The table of a comparison: mean, spread, and paired differences to the baselines."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from prepkd.report.metrics import against_teacher, measure, over_seeds, paired_difference
+
+# Column -> the run that it is the difference to; "kd without CE" separates what KA does from what dropping CE does.
+BASELINES = {"kd": "kd", "kd without CE": "kd,ce_weight=0"}
+
+
+def compare_runs(runs: Mapping[str, list[Tensor]], teacher: Tensor, labels: Tensor) -> pd.DataFrame:
+    """A row a run from its seeds' test logits (N, K), accuracies in percent; differences where the baseline is a run."""
+    figures = {
+        run: [measure(logits, labels) | against_teacher(logits, teacher, labels) for logits in seeds]
+        for run, seeds in runs.items()
+    }
+    rows = []
+    for run, seeds in figures.items():
+        summary = over_seeds(seeds)
+        row: dict[str, Any] = {
+            "run": run,
+            "n": summary["n"],
+            "top1": 100 * summary["top1"]["mean"],
+            "std": _percent(summary["top1"]["std"]),
+        }
+        for name, baseline in BASELINES.items():
+            if baseline in figures:
+                values, base = ([100 * f["top1"] for f in figures[key]] for key in (run, baseline))
+                row[f"minus {name}"], row[f"se {name}"] = paired_difference(values, base)
+        for name, scale in (("nll", 1), ("ece", 100), ("agreement", 100), ("genetic_errors", 100)):
+            row[name] = scale * summary[name]["mean"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def to_markdown(table: pd.DataFrame, caption: str) -> str:
+    """The table as Markdown, each figure with its spread."""
+    shown = pd.DataFrame({"run": table["run"].map("`{}`".format), "n": table["n"]})
+    shown["test top-1, %"] = [
+        _with_spread(m, s, signed=False) for m, s in zip(table["top1"], table["std"], strict=True)
+    ]
+    for name, baseline in BASELINES.items():
+        if f"minus {name}" in table:
+            pairs = zip(table["run"], table[f"minus {name}"], table[f"se {name}"], strict=True)
+            shown[f"minus {name}"] = [
+                "" if run == baseline else _with_spread(d, se, signed=True) for run, d, se in pairs
+            ]
+    shown["NLL"] = table["nll"].map("{:.3f}".format)
+    for title, name in (("ECE, %", "ece"), ("agreement, %", "agreement"), ("genetic errors, %", "genetic_errors")):
+        shown[title] = table[name].map("{:.2f}".format)
+    return f"{shown.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _with_spread(value: float, spread: float | None, *, signed: bool) -> str:
+    text = f"{value:+.2f}" if signed else f"{value:.2f}"
+    return text if spread is None or pd.isna(spread) else f"{text} +- {spread:.2f}"

@@ -1,0 +1,60 @@
+"""What is reported of a model's test logits."""
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Top-1, top-5, NLL (nats) and ECE (15 bins) of logits (N, K) for labels (N,).
+
+    Source of ECE: Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599.
+    """
+    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
+
+    classes = logits.shape[-1]
+    probabilities = logits.softmax(dim=-1)
+
+    def accuracy(k: int) -> float:
+        top = multiclass_accuracy(probabilities, labels, classes, average="micro", top_k=min(k, classes))
+        return float(top)
+
+    return {
+        "top1": accuracy(1),
+        "top5": accuracy(5),
+        "nll": float(F.cross_entropy(logits, labels)),
+        "ece": float(multiclass_calibration_error(probabilities, labels, classes, n_bins=15)),
+    }
+
+
+def against_teacher(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, float]:
+    """How often student and teacher, logits (N, K), agree, and how often they make the very same mistake.
+
+    `genetic_errors` is the share of samples on which both are wrong with the same wrong class (Wen et al., 1911.07471).
+    """
+    ours, theirs = student.argmax(dim=-1), teacher.argmax(dim=-1)
+    same = ours == theirs
+    return {
+        "agreement": same.float().mean().item(),
+        "genetic_errors": (same & (ours != labels)).float().mean().item(),
+    }
+
+
+def over_seeds(figures: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Mean and sample standard deviation of each figure over the seeds, and n; std is None where n is 1."""
+    report: dict[str, Any] = {"n": len(figures)}
+    for name in figures[0]:
+        values = [row[name] for row in figures]
+        report[name] = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
+    return report
+
+
+def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float | None]:
+    """Mean of the differences seed by seed, and its standard error; None where there is one seed only."""
+    differences = [a - b for a, b in zip(values, baseline, strict=True)]
+    if len(differences) < 2:
+        return differences[0], None
+    return fmean(differences), stdev(differences) / len(differences) ** 0.5

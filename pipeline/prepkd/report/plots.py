@@ -1,0 +1,72 @@
+"""What `dvc plots show` draws, and the comparison's picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from prepkd.errors import InputError
+
+
+def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
+    """Actual and predicted class of every test sample as CSV, for DVC's confusion template."""
+    predicted = [names[i] for i in logits.argmax(dim=-1).tolist()]
+    frame = pd.DataFrame({"actual": [names[i] for i in labels.tolist()], "predicted": predicted})
+    return frame.to_csv(index=False).encode()
+
+
+def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
+    """Top-1 of every epoch as CSV (epoch, split, top1), the mean over the seeds, read from DVCLive's logs."""
+    rows = []
+    for seed in seeds:
+        metrics = folder / f"seed{seed}" / "plots" / "metrics"
+        files = sorted(metrics.glob("*/top1.tsv"))
+        if not files:
+            raise InputError(f"{metrics}: no top1.tsv; run `prepkd distill`")
+        for file in files:
+            table = pd.read_csv(file, sep="\t")
+            rows.append(pd.DataFrame({"epoch": table["step"], "split": file.parent.name, "top1": table["top1"]}))
+    mean = pd.concat(rows).groupby(["split", "epoch"], as_index=False).mean()
+    return mean.to_csv(index=False).encode()
+
+
+def offline_page() -> bytes:
+    """A template for `dvc plots show` that carries Vega itself, so that the page loads nothing from the net."""
+    from vl_convert import javascript_bundle
+
+    bundle = javascript_bundle("window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;")
+    # A script element ends at the first "</script", wherever that stands.
+    script = bundle.replace("</script", "<\\/script")
+    style = "body{font:14px sans-serif;margin:2em;display:flex;flex-wrap:wrap;gap:2em}"
+    page = (
+        f'<!DOCTYPE html><html><head><meta charset="utf-8"><title>prepkd</title>{{refresh_tag}}<style>{style}</style>'
+    )
+    return f"{page}<script type=module>{script}</script></head><body>{{plot_divs}}</body></html>\n".encode()
+
+
+def bars(table: pd.DataFrame, teacher: float, path: Path) -> None:
+    """Test top-1 of each run with its standard deviation as a bar plot (PNG); `table` has run, top1, std in percent."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 0.45 * len(table) + 1.4), layout="constrained")
+    places = range(len(table))[::-1]
+    axes.barh(places, table["top1"], xerr=table["std"].fillna(0.0), color="#4c78a8", ecolor="#222222", capsize=3)
+    axes.axvline(teacher, color="#e45756", linestyle="--", label=f"teacher {teacher:.2f} %")
+    axes.set_yticks(places, table["run"])
+    low = float((table["top1"] - table["std"].fillna(0.0)).min())
+    high = max(teacher, float((table["top1"] + table["std"].fillna(0.0)).max()))
+    # Bars start where the differences can be seen; the axis says so.
+    start = max(0.0, low - 0.35 * (high - low) - 0.1)
+    axes.set_xlim(start, high + 0.1 * (high - start))
+    axes.set_xlabel(
+        f"test top-1, %: mean and standard deviation over n = {table['n'].iloc[0]} seeds (axis from {start:.0f})"
+    )
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    pyplot.close(figure)

@@ -1,0 +1,50 @@
+"""The teacher's answers to rendered views, computed so that their bits don't depend on who asks, or in which order."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prepkd.store.encoding import encode
+from prepkd.views import ViewPlan
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context."""
+    # The attribute has no type information in torch.
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+@torch.inference_mode()
+def answer(
+    teacher: nn.Module, plan: ViewPlan, images: Tensor, parameters: Tensor, *, batch_size: int, precision: str
+) -> tuple[Tensor, Tensor]:
+    """The encoded logits of images (N, C, H, W) under views (N, p): float16 (N, K) and float32 (N,).
+
+    The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape,
+    so whoever computes a sample must compute it at the same place of a batch of the same shape.
+    """
+    offsets, row_max = [], []
+    with arithmetic(precision, images.device):
+        for start in range(0, len(images), batch_size):
+            batch, rows = images[start : start + batch_size], parameters[start : start + batch_size]
+            pixels = plan.render(batch, rows)
+            missing = batch_size - len(batch)
+            if missing:
+                pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
+            encoded = encode(teacher(pixels)[: len(batch)])
+            offsets.append(encoded[0])
+            row_max.append(encoded[1])
+    return torch.cat(offsets), torch.cat(row_max)

@@ -1,0 +1,58 @@
+"""Training students: one run a seed, differing from each other in the seed alone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from prepkd.files import fingerprint
+from prepkd.losses import distillation_loss
+from prepkd.lesson import Lesson, new_model
+from prepkd.models import Normalised
+from prepkd.params import Distill
+from prepkd.teaching import Teacher
+from prepkd.train import Row, train
+from prepkd.views import ViewPlan
+from prepkd.views.order import VIEW_ORDERS
+
+# Part of every run's fingerprint: raise it when the loop's arithmetic changes, so that no old checkpoint is resumed.
+TRAINING_VERSION = 1
+
+
+def train_students(
+    settings: Distill,
+    lesson: Lesson,
+    teacher: Teacher | None,
+    *,
+    inputs: Mapping[str, object],
+    scratch: Callable[[str], Path],
+    on_epoch: Callable[[int, Row], None],
+) -> Iterator[tuple[int, Normalised, list[Row]]]:
+    """Train a student for each seed; yields (seed, model, history), each seed's work kept in `scratch(fingerprint)`.
+
+    `inputs` are the fingerprints of what the students are trained from. A seed that was finished before an interruption is
+    loaded, not trained again.
+    """
+    taught = settings.parsed.teacher
+    order = VIEW_ORDERS[settings.view_order]
+    kept = settings.model_dump(mode="json", exclude={"seeds", "resident_gib", "checkpoint_every"})
+    for seed in settings.seed_list:
+        run = fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})
+        model = new_model(settings.student, lesson, seed)
+        history = train(
+            model,
+            settings,
+            partial(distillation_loss, settings),
+            samples=lesson.samples,
+            held_out=lesson.held_out,
+            plan=lesson.plan,
+            views_of=partial(_views, order, seed, lesson.plan),
+            teacher=teacher if taught else None,
+            seed=seed,
+            checkpoint=scratch(run) / "checkpoint.pt",
+            on_epoch=partial(on_epoch, seed),
+        )
+        yield seed, model, history
+
+
+def _views(order: Callable[..., int], seed: int, plan: ViewPlan, epoch: int) -> int:
+    return order(seed, epoch, plan.views, plan.samples)

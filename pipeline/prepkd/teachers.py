@@ -1,0 +1,80 @@
+"""Training a teacher: cross-entropy on views of its own."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from prepkd.errors import InputError
+from prepkd.files import file_sha256
+from prepkd.models import Normalised, load_weights
+from prepkd.params import Teacher
+from prepkd.lesson import Lesson, new_model
+from prepkd.train import Row, train
+
+
+def train_teacher(
+    settings: Teacher,
+    lesson: Lesson,
+    *,
+    checkpoint: Path,
+    on_epoch: Callable[[Row], None],
+) -> tuple[Normalised, list[Row]]:
+    """Train a teacher (or take its given weights, with `epochs: 0`) and return it with its history.
+
+    Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new.
+    """
+    model = new_model(settings.model, lesson, settings.seed)
+    if settings.weights:
+        load_weights(model.body, settings.weights)
+    if settings.epochs == 0:
+        return model, []
+
+    def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
+        values = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=settings.label_smoothing)
+        return {"loss": values}
+
+    history = train(
+        model,
+        settings,
+        loss,
+        samples=lesson.samples,
+        held_out=lesson.held_out,
+        plan=lesson.plan,
+        views_of=lambda epoch: epoch,
+        teacher=None,
+        seed=settings.seed,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+    )
+    return model, history
+
+
+def teacher_views(settings: Teacher) -> int:
+    """How many views a teacher's training shows: one new draw an epoch."""
+    return max(1, settings.epochs)
+
+
+def given_weights(settings: Teacher) -> dict[str, str]:
+    """The SHA-256 of the file that training starts from, so that a changed file is a different run; raises InputError."""
+    if settings.weights is None:
+        return {}
+    if not settings.weights.is_file():
+        raise InputError(
+            f"{settings.weights}: no such file; set teachers.NAME.weights to a file of weights, or remove it"
+        )
+    return {"given_weights": file_sha256(settings.weights)}
+
+
+def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mapping[str, object]) -> dict[str, object]:
+    """What a teacher's card says besides its weights."""
+    images = lesson.samples.images
+    return {
+        "model": settings.model,
+        "num_classes": lesson.classes,
+        "in_channels": int(images.shape[1]),
+        "training": settings.model_dump(mode="json"),
+        "inputs": dict(inputs),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }

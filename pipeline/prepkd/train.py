@@ -1,0 +1,178 @@
+"""One flat training loop, for teachers and students alike."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
+
+from prepkd.data import Split
+from prepkd.errors import InputError
+from prepkd.files import replacing
+from prepkd.params import Training
+from prepkd.views import ViewPlan
+from prepkd.views.order import sample_order
+
+Views = int | NDArray[np.int64]  # one view for all samples, or one for each
+Encoded = tuple[Tensor, Tensor]  # z - max(z) float16 (N, K), max(z) float32 (N,)
+Row = dict[str, float]  # what is logged of one epoch
+
+SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, Training, int], LRScheduler]] = {
+    "multi-step": lambda o, s, steps: MultiStepLR(o, [m * steps for m in s.milestones], s.lr_decay),
+    "cosine": lambda o, s, steps: CosineAnnealingLR(o, s.epochs * steps),
+    "one-cycle": lambda o, s, steps: OneCycleLR(o, s.lr, total_steps=s.epochs * steps),
+}
+
+
+class Loss(Protocol):
+    """Student logits (B, K), labels (B,), the teacher's offsets and row maxima or None -> per-sample `loss` and log."""
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, offsets: Tensor | None, row_max: Tensor | None
+    ) -> dict[str, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images uint8 (N, C, H, W) and labels int64 (N,) on the training device."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of(cls, split: Split, device: torch.device) -> "Samples":
+        """A split's arrays, channels first, on a device."""
+        images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
+        return cls(images.to(device), torch.from_numpy(split.labels).to(device))
+
+
+def train(
+    model: nn.Module,
+    settings: Training,
+    loss: Loss,
+    *,
+    samples: Samples,
+    held_out: Mapping[str, Samples],
+    plan: ViewPlan,
+    views_of: Callable[[int], Views],
+    teacher: Callable[[Views], Encoded] | None,
+    seed: int,
+    checkpoint: Path,
+    on_epoch: Callable[[Row], None],
+) -> list[Row]:
+    """Train `model` in place and return a row of figures for each epoch; resumes from `checkpoint` where it exists.
+
+    `views_of` says which views an epoch shows, `teacher` answers them. Nothing is random here but by (seed, epoch), so a
+    resumed run ends with the weights of an uninterrupted one. Raises InputError when the loss is no longer finite.
+    """
+    device = samples.images.device
+    count = len(samples.labels)
+    steps = -(-count // settings.batch_size)
+    torch.use_deterministic_algorithms(settings.deterministic)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        settings.lr,
+        settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+        fused=True,
+    )
+    schedule = SCHEDULES[settings.schedule](optimizer, settings, steps)
+    state = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    history = load_state(checkpoint, state)
+    for row in history:
+        on_epoch(row)
+
+    for epoch in range(len(history), settings.epochs):
+        started = time.perf_counter()
+        order = torch.from_numpy(sample_order(seed, epoch, count)).to(device)
+        views = views_of(epoch)
+        parameters = torch.from_numpy(plan.parameters(views)).to(device)
+        answers = teacher(views) if teacher else None
+        lr = schedule.get_last_lr()[0]
+        log: list[dict[str, Tensor]] = []
+        model.train()
+        for start in range(0, count, settings.batch_size):
+            batch = order[start : start + settings.batch_size]
+            labels = samples.labels[batch]
+            pixels = plan.render(samples.images[batch], parameters[batch])
+            with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings.precision, device)):
+                logits = model(pixels.contiguous(memory_format=torch.channels_last))
+            offsets, row_max = (answers[0][batch], answers[1][batch]) if answers else (None, None)
+            values = loss(logits, labels, offsets, row_max)
+            values["loss"].mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            # Per-sample values stay on the device until the epoch ends: no step waits for a number.
+            log.append({name: value.detach() for name, value in values.items()})
+            log[-1]["top1"] = (logits.detach().argmax(dim=-1) == labels).float()
+        row = summarise(log) | {"epoch": float(epoch), "lr": lr}
+        row["samples_per_second"] = count / (time.perf_counter() - started)
+        if not np.isfinite(row["train/loss"]):
+            raise InputError(f"epoch {epoch}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})")
+        for name, part in held_out.items():
+            row[f"{name}/top1"] = top1(predict(model, part.images), part.labels)
+        history.append(row)
+        on_epoch(row)
+        if (epoch + 1) % settings.checkpoint_every == 0 or epoch + 1 == settings.epochs:
+            save_state(checkpoint, state, history)
+    return history
+
+
+def summarise(log: list[dict[str, Tensor]]) -> Row:
+    """An epoch's figures from its steps' per-sample values: means, and the temperature's range."""
+    row: Row = {}
+    for name in log[0]:
+        values = torch.cat([step[name] for step in log])
+        row[f"train/{name}"] = values.nanmean().item()
+        if name == "tau":
+            row |= {"train/tau_min": values.min().item(), "train/tau_max": values.max().item()}
+    # A group without samples (no wrong answer in the whole epoch) has no mean; it is left out.
+    return {name: value for name, value in row.items() if name == "train/loss" or np.isfinite(value)}
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
+    """The model's logits in float32 (N, K), in evaluation mode, for uint8 images (N, C, H, W)."""
+    model.eval()
+    pixels = (images[start : start + batch_size].float() / 255 for start in range(0, len(images), batch_size))
+    return torch.cat([model(part.contiguous(memory_format=torch.channels_last)).float() for part in pixels])
+
+
+def top1(logits: Tensor, labels: Tensor) -> float:
+    """The share of samples whose largest logit is the label's."""
+    return (logits.argmax(dim=-1) == labels).float().mean().item()
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to train in bf16: `auto` where the hardware multiplies it natively."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def save_state(path: Path, state: Mapping[str, Any], history: list[Row]) -> None:
+    """Write a resumable checkpoint atomically."""
+    with replacing(path) as temporary:
+        torch.save({name: part.state_dict() for name, part in state.items()} | {"history": history}, temporary)
+
+
+def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
+    """Load a checkpoint into the parts of a run and return its history; an empty history where there is no checkpoint."""
+    if not path.is_file():
+        return []
+    saved = torch.load(path, weights_only=True, map_location="cpu")
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    history: list[Row] = saved["history"]
+    return history

@@ -1,0 +1,31 @@
+"""Which view an epoch shows, and in which order samples come: functions of the run's seed and the epoch alone."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prepkd.views.plan import below, raw_words
+
+# Streams of a run's seed, apart from those of plans (0 up to 2^31, and the last one).
+SAMPLE_ORDER_STREAM = 2**62
+RANDOM_VIEW_STREAM = 2**63
+ROTATION_STREAM = 2**64 - 2
+
+
+def sample_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
+    """The order in which an epoch shows its samples: a permutation, int64 (samples,)."""
+    return np.argsort(raw_words(seed, SAMPLE_ORDER_STREAM + epoch, 0, samples), kind="stable")
+
+
+def cycle(seed: int, epoch: int, views: int, samples: int) -> int:
+    """The one view of an epoch: (epoch + r) mod V, with r drawn from the seed."""
+    return (epoch + int(below(raw_words(seed, ROTATION_STREAM, 0, 1), views)[0])) % views
+
+
+def random(seed: int, epoch: int, views: int, samples: int) -> NDArray[np.int64]:
+    """A view for each sample, int64 (samples,), drawn independently for each sample and epoch."""
+    return below(raw_words(seed, RANDOM_VIEW_STREAM + epoch, 0, samples), views)
+
+
+VIEW_ORDERS: dict[str, Any] = {"cycle": cycle, "random": random}

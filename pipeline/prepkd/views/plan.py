@@ -1,0 +1,117 @@
+"""View plans: which integers make view v of sample i."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prepkd.files import fingerprint
+from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
+
+if TYPE_CHECKING:
+    import torch
+
+# Philox keys are two 64-bit words, (seed, stream). Sampled views use streams 0, 1, ...; everything else counts down.
+OFFSET_STREAM = 2**64 - 1
+
+
+def raw_words(seed: int, stream: int, start: int, count: int) -> NDArray[np.uint64]:
+    """Words `start` to `start + count` of NumPy's Philox4x64-10 raw stream keyed by (seed, stream), uint64.
+
+    Raw streams are stable across NumPy versions; the methods of `Generator` are not. Any slice costs only its own length.
+    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+    """
+    philox = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
+    block, skip = divmod(start, 4)  # the counter steps once for four words
+    philox.advance(block)
+    return np.asarray(philox.random_raw(skip + count)[skip:], dtype=np.uint64)
+
+
+def below(words: NDArray[np.uint64], limits: NDArray[np.uint64] | int) -> NDArray[np.int64]:
+    """Map words to integers in [0, limit) by multiply-shift of the high 32 bits; its bias is below limit / 2^32."""
+    limits = np.asarray(limits, dtype=np.uint64)
+    return (((words >> np.uint64(32)) * limits) >> np.uint64(32)).astype(np.int64)
+
+
+class ViewPlan:
+    """The views of a data set: a pure function of (recipe, seed, view, sample) to a row of integers.
+
+    `views` is a count (each view drawn independently) or "all" (the recipe's whole table, every sample meeting each of
+    its V rows exactly once in views 0 to V - 1). Raises ValueError for a count below 1 or an unknown augmentation.
+    """
+
+    def __init__(self, recipe: Sequence[object] | Recipe, views: int | Literal["all"], seed: int, samples: int) -> None:
+        steps = [{step[0]: step[1].model_dump()} if isinstance(step, tuple) else step for step in recipe]
+        self.recipe = parse_recipe(steps)
+        self.ranges = tuple(n for _, step in self.recipe for n in step.ranges)
+        self.exhaustive = views == "all"
+        self.views = prod(self.ranges) if views == "all" else int(views)
+        if self.views < 1 or samples < 1:
+            raise ValueError(f"views is {views!r} and samples is {samples}; expected views >= 1 or 'all', samples >= 1")
+        self.seed = seed
+        self.samples = samples
+
+    @property
+    def dtype(self) -> np.dtype[np.signedinteger[Any]]:
+        """The smallest signed type that holds every parameter; its minimum stays free to mean "missing"."""
+        return np.min_scalar_type(-max(self.ranges, default=1))  # -n has room for 0 to n - 1 and for the minimum
+
+    def parameters(
+        self, view: int | NDArray[np.integer[Any]], samples: slice | NDArray[np.integer[Any]] = slice(None)
+    ) -> NDArray[Any]:
+        """The integers of some samples, shape (len(samples), p), in the plan's dtype; raises IndexError.
+
+        `view` is one view for all of them, or one for each, (len(samples),).
+        """
+        chosen = np.arange(self.samples)[samples] if isinstance(samples, slice) else np.asarray(samples)
+        if len(chosen) == 0 or not self.ranges:
+            return np.empty((len(chosen), len(self.ranges)), self.dtype)
+        low, high = int(chosen.min()), int(chosen.max()) + 1
+        if low < 0 or high > self.samples:
+            raise IndexError(f"samples {low} to {high - 1} are outside the plan's {self.samples} samples")
+        views = np.asarray(view)
+        if views.min() < 0 or views.max() >= self.views:
+            raise IndexError(f"views {views.min()} to {views.max()} are outside the plan's {self.views} views")
+        if self.exhaustive:
+            offsets = below(raw_words(self.seed, OFFSET_STREAM, low, high - low), self.views)[chosen - low]
+            return np.stack(np.unravel_index((views + offsets) % self.views, self.ranges), axis=1).astype(self.dtype)
+        if views.ndim == 0:
+            return self._drawn(int(views), low, high)[chosen - low]
+        rows = np.empty((len(chosen), len(self.ranges)), self.dtype)
+        for one in np.unique(views):
+            here = views == one
+            rows[here] = self._drawn(int(one), low, high)[chosen[here] - low]
+        return rows
+
+    def _drawn(self, view: int, low: int, high: int) -> NDArray[Any]:
+        """Samples `low` to `high` of a sampled plan: a fixed number of words a row, row = sample."""
+        width = len(self.ranges)
+        words = raw_words(self.seed, view, low * width, (high - low) * width).reshape(high - low, width)
+        return below(words, np.array(self.ranges, dtype=np.uint64)).astype(self.dtype)
+
+    def render(self, images: "torch.Tensor", parameters: "torch.Tensor") -> "torch.Tensor":
+        """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1], same shape."""
+        from prepkd.views.render import render
+
+        return render(self.recipe, images, parameters)
+
+    def describe(self) -> dict[str, Any]:
+        """The plan as JSON; `ViewPlan.from_description` reads it back."""
+        return {
+            "recipe": describe_recipe(self.recipe),
+            "views": "all" if self.exhaustive else self.views,
+            "seed": self.seed,
+            "samples": self.samples,
+        }
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> "ViewPlan":
+        """The plan that `describe` wrote down."""
+        return cls(description["recipe"], description["views"], description["seed"], description["samples"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the plan's description."""
+        return fingerprint(self.describe())

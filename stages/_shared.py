@@ -1,0 +1,148 @@
+"""What every stage needs: its options, where its files are, where unfinished work waits."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from prepkd.errors import InputError
+from prepkd.params import Params, load_params
+
+if TYPE_CHECKING:
+    import torch
+
+    from prepkd.lesson import Lesson
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", "-S", metavar="KEY=VALUE", help="Override a setting, as in `-S distill.kd.tau=8`; repeatable."
+    ),
+]
+console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def read_params(path: Path, overrides: list[str], **options: object) -> Params:
+    """The validated settings; options given on the command line (`distill__method="kd"`) win over --set and the file."""
+    given = [f"{key.replace('__', '.')}={value}" for key, value in options.items() if value is not None]
+    return load_params(path, [*overrides, *given])
+
+
+def data_file(params: Params) -> Path:
+    """The prepared data."""
+    return Path("data") / f"{params.prepare.dataset}.h5"
+
+
+def teacher_folder(name: str) -> Path:
+    """A trained teacher."""
+    return Path("models/teachers") / name
+
+
+def store_folder(name: str) -> Path:
+    """A teacher's logit store."""
+    return Path("data/logits") / f"{name}.zarr"
+
+
+def student_folder(seed: int) -> Path:
+    """A trained student."""
+    return Path("models/student") / f"seed{seed}"
+
+
+def known_teacher(params: Params, name: str) -> str:
+    """The name, if it is a key of `teachers`; raises InputError."""
+    if name not in params.teachers:
+        raise InputError(
+            f"teacher is {name!r}; expected a key of teachers in params.yaml: {', '.join(params.teachers)}"
+        )
+    return name
+
+
+def scratch_root() -> Path:
+    """Where unfinished work waits: PREPKD_SCRATCH, else under the DVC root, which the workspaces of queued runs share."""
+    if chosen := os.environ.get("PREPKD_SCRATCH"):
+        return Path(chosen)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        # A queued experiment runs in <root>/.dvc/tmp/exps/<name>, a workspace with a .dvc of its own.
+        if folder.parent.name == "exps" and folder.parent.parent.name == "tmp":
+            return folder.parents[1] / "prepkd"
+        if (folder / ".dvc").is_dir() and not _inside_experiment(folder):
+            return folder / ".dvc" / "tmp" / "prepkd"
+    return here / ".prepkd-scratch"
+
+
+def _inside_experiment(folder: Path) -> bool:
+    return any(p.name == "exps" and p.parent.name == "tmp" and p.parent.parent.name == ".dvc" for p in folder.parents)
+
+
+@contextlib.contextmanager
+def scratch(fingerprint: str) -> Iterator[Path]:
+    """A locked folder for one piece of unfinished work; removed on success, kept otherwise. Raises InputError if locked."""
+    from filelock import FileLock, Timeout
+
+    folder = scratch_root() / fingerprint
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock", timeout=0):
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+    except Timeout:
+        raise InputError(f"{folder}: another process is doing this very work; wait for it, or stop it first") from None
+    Path(f"{folder}.lock").unlink(missing_ok=True)
+
+
+def progress() -> Progress:
+    """A progress bar on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+def device() -> "torch.device":
+    """The GPU where there is one."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, dict[str, Any]]":
+    """The prepared data on the device, under a plan of views, and the fingerprints that say what was read."""
+    from prepkd.data import describe, load_split
+    from prepkd.lesson import Lesson, channel_statistics
+    from prepkd.train import Samples
+    from prepkd.views import ViewPlan
+
+    path, where = data_file(params), device()
+    info = describe(path)
+    train = load_split(path, "train")
+    held_out = {name: Samples.of(load_split(path, name), where) for name in info.splits if name != "train"}
+    plan = ViewPlan(params.augment, views, seed, len(train.labels))  # type: ignore[arg-type]
+    lesson = Lesson(Samples.of(train, where), held_out, plan, channel_statistics(train.images), len(info.class_names))
+    inputs = {
+        "dataset": info.dataset,
+        "dataset_fingerprint": info.fingerprint,
+        "split_fingerprint": train.fingerprint,
+        "plan_fingerprint": plan.fingerprint,
+        "device": where.type,
+    }
+    return lesson, inputs
+
+
+def epoch_note(row: dict[str, float]) -> str:
+    """One line about an epoch."""
+    parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}"]
+    parts += [f"{name} {row[f'{name}/top1']:.1%}" for name in ("val", "test") if f"{name}/top1" in row]
+    return ", ".join(parts)

@@ -1,0 +1,33 @@
+"""prepare: raw files -> data/<dataset>.h5."""
+
+from typing import Annotated
+
+import typer
+
+from prepkd.stages._shared import Overrides, ParamsFile, console, data_file, read_params
+
+
+def prepare(
+    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
+    overrides: Overrides = [],  # noqa: B006
+    fetch: Annotated[bool, typer.Option("--download", help="Fetch the official files into prepare.raw first.")] = False,
+) -> None:
+    """Read the raw images and write `data/<dataset>.h5`, which everything else reads.
+
+    Sources: digits (bundled, nothing to fetch), cifar10, cifar100 (official python files, md5-checked).
+    """
+    params = read_params(params_file, overrides)
+    from prepkd.data import SOURCES, download
+    from prepkd.data import prepare as write
+
+    settings, path = params.prepare, data_file(params)
+    if fetch:
+        download(settings.dataset, settings.raw)
+    summary = write(
+        SOURCES[settings.dataset](settings.raw),
+        val_fraction=settings.val_fraction,
+        subset=settings.subset,
+        seed=settings.seed,
+        path=path,
+    )
+    console.print(f"{path}: {summary['splits']}")

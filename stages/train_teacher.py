@@ -1,0 +1,62 @@
+"""train-teacher: data/<dataset>.h5 -> models/teachers/NAME/."""
+
+from typing import Annotated
+
+import typer
+
+from prepkd.stages._shared import (
+    Overrides,
+    ParamsFile,
+    console,
+    epoch_note,
+    known_teacher,
+    progress,
+    read_lesson,
+    read_params,
+    scratch,
+    teacher_folder,
+)
+
+
+def train_teacher(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
+    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
+    overrides: Overrides = [],  # noqa: B006
+    epochs: Annotated[int | None, typer.Option(help="Override teachers.NAME.epochs.")] = None,
+) -> None:
+    """Train a teacher; writes its weights, its card and its test logits to `models/teachers/NAME/`.
+
+    Killed? Run the same command again: it goes on from the last checkpoint and ends with the same weights.
+    """
+    params = read_params(params_file, overrides)
+    known_teacher(params, name)
+    params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
+    import pandas as pd
+
+    from prepkd.files import fingerprint, write_bytes
+    from prepkd.models import save_checkpoint
+    from prepkd.report.results import write_results
+    from prepkd.teachers import describe, given_weights, teacher_views
+    from prepkd.teachers import train_teacher as train
+    from prepkd.train import predict, top1
+
+    settings = params.teachers[name]
+    lesson, inputs = read_lesson(params, teacher_views(settings), settings.seed)
+    inputs |= given_weights(settings)
+    run = fingerprint({"teacher": settings.model_dump(mode="json", exclude={"checkpoint_every"}), "inputs": inputs})
+    with scratch(run) as work, progress() as bar:
+        task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
+        model, history = train(
+            settings,
+            lesson,
+            checkpoint=work / "checkpoint.pt",
+            on_epoch=lambda row: bar.update(task, advance=1, note=epoch_note(row)),
+        )
+        test = lesson.held_out["test"]
+        logits = predict(model, test.images)
+        card = describe(model, settings, lesson, inputs) | {"name": name, "test_top1": top1(logits, test.labels)}
+        folder = teacher_folder(name)
+        write_bytes(folder / "history.csv", pd.DataFrame(history).to_csv(index=False).encode())
+        write_results(folder / "test_logits.safetensors", {0: logits}, {"run": run})
+        save_checkpoint(folder, model, card)
+    console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
