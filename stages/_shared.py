@@ -111,21 +111,25 @@ def progress() -> Progress:
     )
 
 
-def device() -> "torch.device":
-    """The GPU where there is one."""
+def device(params: Params) -> "torch.device":
+    """The GPU where there is one; on a CPU, with as many threads as the settings say."""
     import torch
 
+    if params.threads:
+        torch.set_num_threads(params.threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, dict[str, Any]]":
     """The prepared data on the device, under a plan of views, and the fingerprints that say what was read."""
+    import torch
+
     from prepkd.data import describe, load_split
     from prepkd.lesson import Lesson, channel_statistics
     from prepkd.train import Samples
     from prepkd.views import ViewPlan
 
-    path, where = data_file(params), device()
+    path, where = data_file(params), device(params)
     info = describe(path)
     train = load_split(path, "train")
     held_out = {name: Samples.of(load_split(path, name), where) for name in info.splits if name != "train"}
@@ -136,7 +140,8 @@ def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, d
         "dataset_fingerprint": info.fingerprint,
         "split_fingerprint": train.fingerprint,
         "plan_fingerprint": plan.fingerprint,
-        "device": where.type,
+        # Results differ in the last bits between a CPU's thread counts.
+        "device": where.type if where.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
     }
     return lesson, inputs
 

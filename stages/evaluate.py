@@ -36,7 +36,7 @@ def evaluate(
     from prepkd.store import LogitStore
     from prepkd.train import Samples, predict
 
-    settings, where = params.distill, device()
+    settings, where = params.distill, device(params)
     path, name = data_file(params), settings.teacher
     info = describe(path)
     test = Samples.of(load_split(path, "test"), where)

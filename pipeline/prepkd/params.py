@@ -214,6 +214,7 @@ class Compare(Section):
 class Params(Section):
     """All of params.yaml."""
 
+    threads: Annotated[int, Field(ge=1)] | None = None
     prepare: Prepare
     augment: Annotated[list[Any], AfterValidator(_recipe)] = []
     teachers: Annotated[dict[Name, Teacher], Field(min_length=1)]

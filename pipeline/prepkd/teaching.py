@@ -53,7 +53,7 @@ class OnlineTeacher:
     """Answers by running the teacher, through the store's encoding and in the store's batches: equal bits, no store."""
 
     def __init__(self, model: nn.Module, plan: ViewPlan, samples: Samples, *, batch_size: int, precision: str) -> None:
-        self.model, self.plan, self.samples = model.eval(), plan, samples
+        self.model, self.plan, self.samples = ready(model), plan, samples
         self.settings: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
 
     def __call__(self, views: Views) -> Encoded:
@@ -62,11 +62,16 @@ class OnlineTeacher:
         return answer(self.model, self.plan, self.samples.images, rows, **self.settings)
 
 
+def ready(model: nn.Module) -> nn.Module:
+    """A teacher in evaluation mode and in the memory format in which it answers."""
+    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def store_answer(
     model: nn.Module, plan: ViewPlan, images: Tensor, *, batch_size: int, precision: str
 ) -> Callable[[int, slice], tuple[NDArray[np.float16], NDArray[np.float32]]]:
     """What a store's writer asks: the encoded logits of some samples under one view, as NumPy arrays."""
-    model.eval()
+    ready(model)
 
     def ask(view: int, part: slice) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         rows = torch.from_numpy(plan.parameters(view, part)).to(images.device)

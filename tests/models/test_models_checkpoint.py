@@ -265,13 +265,25 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path: Path, zipped: 
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.25, 0.5, 0.9, 0.999])
 def test_a_truncated_torch_file_is_refused(tmp_path: Path, share: float, zipped: bool) -> None:
     path = tmp_path / "w.pth"
     torch.save(example().body.state_dict(), path, _use_new_zipfile_serialization=zipped)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     assert refusal(load_weights, example().body, path).startswith(f"{path}: not a w")
+
+
+def test_a_damaged_torch_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(example().body.state_dict(), path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for at in range(0, 400, 7):  # the header and the pickle's opcodes, where a flipped bit leads anywhere
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            load_weights(example().body, path)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
 
 
 def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_every_model_has_the_size_its_description_says(name: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32), (3, 64, 64)])
-@pytest.mark.parametrize("name", ["resnet8", "resnet8x4", "wrn_16_1", "wrn_16_2", "convnet4", "convnet64"])
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "convnet4"])
 def test_any_image_size_gives_logits(name: str, shape: tuple[int, int, int]) -> None:
     model = build_model(name, 7, in_channels=shape[0])
     logits = model(torch.rand(2, *shape))

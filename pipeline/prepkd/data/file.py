@@ -87,21 +87,25 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _info(path: Path, file: h5py.File) -> DataInfo:
-    found = file.attrs.get("format")
+    found = _text(file.attrs["format"]) if "format" in file.attrs else "none"
     if found != FORMAT:
-        raise InputError(f"{path}: expected format {FORMAT!r}, found {found!r}; {_MEND} again, or use a newer prepkd")
+        raise InputError(f"{path}: expected format {FORMAT}, found {found}; {_MEND} again, or use a newer prepkd")
     names = [name for name in SPLITS if name in file]
     info = DataInfo(
-        dataset=str(file.attrs["dataset"]),
-        class_names=tuple(str(name) for name in file.attrs["class_names"]),
+        dataset=_text(file.attrs["dataset"]),
+        class_names=tuple(_text(name) for name in file.attrs["class_names"]),
         image_shape=file["train"]["images"].shape[1:],
         splits={name: len(file[name]["labels"]) for name in names},
-        fingerprint=str(file.attrs["fingerprint"]),
-        split_fingerprints={name: str(file[name].attrs["fingerprint"]) for name in names},
+        fingerprint=_text(file.attrs["fingerprint"]),
+        split_fingerprints={name: _text(file[name].attrs["fingerprint"]) for name in names},
     )
     whole = data_fingerprint(info.dataset, info.class_names, info.split_fingerprints)
     _compare(path, "fingerprint", info.fingerprint, whole)
     return info
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _compare(path: Path, field: str, expected: str, found: str) -> None:

@@ -46,15 +46,16 @@ def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int
     fingerprints = {name: split_fingerprint(images, labels) for name, (images, labels) in splits.items()}
     whole = data_fingerprint(data.dataset, data.class_names, fingerprints)
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["format"] = FORMAT
-        file.attrs["dataset"] = data.dataset
-        file.attrs["class_names"] = list(data.class_names)
-        file.attrs["source"] = data.source
-        file.attrs["fingerprint"] = whole
+        # UTF-8 of fixed length: variable-length strings live in HDF5's global heap, where a damaged byte can hang it.
+        file.attrs["format"] = np.bytes_(FORMAT.encode())
+        file.attrs["dataset"] = np.bytes_(data.dataset.encode())
+        file.attrs["class_names"] = np.array([name.encode() for name in data.class_names])
+        file.attrs["source"] = np.bytes_(data.source.encode())
+        file.attrs["fingerprint"] = np.bytes_(whole.encode())
         for name in sorted(splits):
             images, labels = splits[name]
             group = file.create_group(name)
-            group.attrs["fingerprint"] = fingerprints[name]
+            group.attrs["fingerprint"] = np.bytes_(fingerprints[name].encode())
             # No times: the bytes depend on the data alone.
             group.create_dataset("images", data=images, dtype="u1", track_times=False)
             group.create_dataset("labels", data=labels, dtype="<i8", track_times=False)

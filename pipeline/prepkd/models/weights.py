@@ -63,13 +63,13 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
-        blocked = re.search(r"GLOBAL (\S+)", str(error))
+        blocked = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
         if blocked is None:
             raise InputError(f"{path}: not a weights file of torch.save, or damaged") from None
         raise InputError(
             f"{path}: loading would run {blocked[1]}, refused; save tensors only: torch.save(model.state_dict(), path)"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a damaged file leads the unpickler into any of them, struct.error to KeyError
         raise InputError(f"{path}: not a whole file of torch.save: {_first_line(error)}") from None
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):

@@ -44,7 +44,7 @@ def answer(
             missing = batch_size - len(batch)
             if missing:
                 pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
-            encoded = encode(teacher(pixels)[: len(batch)])
+            encoded = encode(teacher(pixels.contiguous(memory_format=torch.channels_last))[: len(batch)])
             offsets.append(encoded[0])
             row_max.append(encoded[1])
     return torch.cat(offsets), torch.cat(row_max)

@@ -1,0 +1,379 @@
+"""Sources: what is read, and everything that is refused."""
+
+import functools
+import hashlib
+import http.server
+import os
+import pickle
+import re
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prepkd.data import SOURCES, download, sources
+from prepkd.data.cifar import CIFAR10, CIFAR100, CifarLayout, read_cifar
+from prepkd.data.unpickle import unpickle
+from prepkd.errors import InputError
+
+CLASSES = 3
+OFFICIAL_KEYS = {"labels": "fine_labels", "names": "fine_label_names"}
+
+
+def content(**entry: object) -> bytes:
+    return pickle.dumps(entry, protocol=2)  # the protocol of the official files
+
+
+def batch(seed: int, rows: int = 4, **changes: object) -> dict[str, object]:
+    data = np.random.Generator(np.random.Philox(seed)).integers(0, 256, (rows, 3072), dtype=np.uint8)
+    return {"data": data, "fine_labels": [i % CLASSES for i in range(rows)], **changes}
+
+
+def write(raw: Path, files: dict[str, bytes], **changes: object) -> CifarLayout:
+    """Craft a small data set of the official form, and the layout that holds its checksums."""
+    folder = raw / "mini-python"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, body in files.items():
+        (folder / name).write_bytes(body)
+    md5 = {name: hashlib.md5(body).hexdigest() for name, body in files.items()}
+    layout = replace(
+        CIFAR100,
+        dataset="mini",
+        folder="mini-python",
+        train=tuple((name, md5[name]) for name in ("train_1", "train_2")),
+        test=(("test", md5["test"]),),
+        meta=("meta", md5["meta"]),
+        classes=CLASSES,
+    )
+    return replace(layout, **changes)  # type: ignore[arg-type]
+
+
+def mini() -> dict[str, bytes]:
+    return {
+        "train_1": content(**batch(1)),
+        "train_2": content(**batch(2, rows=3)),
+        "test": content(**batch(3)),
+        "meta": content(fine_label_names=["ant", "bee", "cat"]),
+    }
+
+
+def refusal(raw: Path, layout: CifarLayout) -> str:
+    with pytest.raises(InputError) as caught:
+        read_cifar(raw, layout)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_digits_are_the_whole_file_split_evenly_by_class() -> None:
+    from sklearn.datasets import load_digits
+
+    data, bunch = SOURCES["digits"](Path("not-there")), load_digits()
+    assert data.dataset == "digits"
+    assert data.class_names == tuple("0123456789")
+    assert data.train_images.shape == (901, 8, 8, 1)
+    assert data.test_images.shape == (896, 8, 8, 1)
+    assert data.train_images.dtype == np.uint8
+    assert data.train_labels.dtype == np.int64
+    # A naive reference: walk through the file and deal each class's samples alternately.
+    dealt: dict[int, int] = dict.fromkeys(range(10), 0)
+    expected: tuple[list[tuple[int, list[int]]], list[tuple[int, list[int]]]] = ([], [])
+    for label, pixels in zip(bunch.target, bunch.data, strict=True):
+        expected[dealt[label] % 2].append((label, [round(v * 255 / 16) for v in pixels]))
+        dealt[label] += 1
+    for (images, labels), rows in zip(
+        ((data.train_images, data.train_labels), (data.test_images, data.test_labels)), expected, strict=True
+    ):
+        assert labels.tolist() == [label for label, _ in rows]
+        assert images.reshape(-1, 64).tolist() == [pixels for _, pixels in rows]
+    assert data.train_images.max() == 255  # 16 becomes white
+    halves = [{image.tobytes() for image in images} for images in (data.train_images, data.test_images)]
+    assert len(halves[0]) + len(halves[1]) == 1797  # no two digits are equal, so the halves can be told to be disjoint
+    assert not halves[0] & halves[1]
+
+
+def test_cifar_files_become_pixels_in_order(tmp_path: Path) -> None:
+    layout = write(tmp_path, mini())
+    data = read_cifar(tmp_path, layout)
+    rows = np.concatenate([batch(1)["data"], batch(2, rows=3)["data"]])  # type: ignore[list-item]
+    assert data.train_images.shape == (7, 32, 32, 3)
+    assert data.train_images.flags.c_contiguous
+    for sample, y, x, channel in [(0, 0, 0, 0), (3, 5, 31, 2), (6, 31, 7, 1)]:
+        assert data.train_images[sample, y, x, channel] == rows[sample, channel * 1024 + y * 32 + x]
+    assert data.train_labels.tolist() == [0, 1, 2, 0, 0, 1, 2]
+    assert data.train_labels.dtype == np.int64
+    assert data.test_images.shape == (4, 32, 32, 3)
+    assert data.class_names == ("ant", "bee", "cat")
+
+
+def test_raw_may_be_the_official_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = write(tmp_path, mini())
+    outer, inner = read_cifar(tmp_path, layout), read_cifar(tmp_path / "mini-python", layout)
+    assert np.array_equal(outer.train_images, inner.train_images)
+    monkeypatch.chdir(tmp_path / "mini-python")
+    assert len(read_cifar(Path(), layout).train_labels) == 7
+
+
+def test_bytes_of_python_2_are_read(tmp_path: Path) -> None:
+    # As in the official files: Python 2 strings (opcode U) as keys, names and pixels; an old global; an integer `align`.
+    old = (
+        b"\x80\x02}(U\x04dataX" + b"\x00" * 0 + b"\x00\x00\x00\x000"  # a unicode value, popped: keeps the stack honest
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+        b"(K\x01K\x01K\x02\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        b"\x89U\x02\x00\xfftbU\x05names]U\x03\xe9tea u."
+    )
+    entry = unpickle(old, tmp_path)
+    assert isinstance(entry["data"], np.ndarray)
+    assert entry["data"].tolist() == [[0, 255]]
+    assert entry["data"].dtype == np.uint8
+    assert entry["names"] == [b"\xe9te"]
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_of_todays_numpy_are_read_too(protocol: int, order: str, tmp_path: Path) -> None:
+    array = np.array(np.arange(12).reshape(3, 4), dtype=np.uint8, order=order)  # type: ignore[call-overload]
+    entry = unpickle(pickle.dumps({"data": array}, protocol=protocol), tmp_path)
+    assert np.array_equal(entry["data"], array)  # type: ignore[arg-type]
+
+
+class Malice:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_that_would_run_a_command_is_refused(tmp_path: Path, protocol: int) -> None:
+    marker = tmp_path / "ran"
+    evil = pickle.dumps({"data": Malice(marker)}, protocol=protocol)
+    layout = write(tmp_path, mini() | {"train_2": evil})  # with the right md5: the checksum is not what stops it
+    text = refusal(tmp_path, layout)
+    assert f"{tmp_path}/mini-python/train_2: the pickle asks for {os.system.__module__}.system" in text
+    assert not marker.exists()
+    pickle.loads(evil)  # noqa: S301 - the control: the same bytes do run where nothing stops them
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("name", ["builtins.eval", "numpy.load", "numpy.core.multiarray.fromfile", "codecs.encode"])
+def test_other_globals_are_refused_even_where_they_look_harmless(name: str, tmp_path: Path) -> None:
+    module, _, attribute = name.rpartition(".")
+    with pytest.raises(InputError, match=rf"the pickle asks for {re.escape(name)}; expected plain lists and arrays"):
+        unpickle(f"c{module}\n{attribute}\n.".encode(), tmp_path)
+
+
+def test_a_forged_dtype_cannot_turn_bytes_into_pointers(tmp_path: Path) -> None:
+    forged = pickle.dumps({"data": np.array([None])}, protocol=2)
+    with pytest.raises(InputError, match="an array of .*O8.*, not uint8"):
+        unpickle(forged, tmp_path)
+
+
+def test_a_pickle_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    whole = content(data=np.zeros((2, 3), np.uint8), fine_labels=[0, 1])
+    for end in range(len(whole)):
+        with pytest.raises(InputError, match=rf"{tmp_path}/f: not a whole pickle of CIFAR data: .*put the official"):
+            unpickle(whole[:end], tmp_path / "f")
+
+
+def test_garbage_is_refused_whatever_it_is(tmp_path: Path) -> None:
+    stream = np.random.Generator(np.random.Philox(0))
+    whole = bytearray(content(data=np.zeros((2, 3), np.uint8), fine_labels=[0, 1]))
+    for _ in range(2000):
+        damaged = whole.copy()
+        damaged[stream.integers(len(damaged))] = stream.integers(256)
+        try:
+            unpickle(bytes(damaged), tmp_path)
+        except InputError:
+            continue
+    for body in (b"", b"not a pickle", bytes(1000), pickle.dumps([1, 2]), pickle.dumps({"data": 1})[1:]):
+        with pytest.raises(InputError, match="not a whole pickle of CIFAR data"):
+            unpickle(body, tmp_path)
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    files = mini()
+    layout = write(tmp_path, files | {"train_1": files["train_1"][:5000]})
+    assert f"{tmp_path}/mini-python/train_1: not a whole pickle of CIFAR data: " in refusal(tmp_path, layout)
+
+
+@pytest.mark.parametrize("name", ["train_1", "train_2", "test", "meta"])
+def test_a_wrong_md5_is_refused_before_reading(name: str, tmp_path: Path) -> None:
+    layout = write(tmp_path, mini())
+    path = tmp_path / "mini-python" / name
+    wanted = hashlib.md5(path.read_bytes()).hexdigest()
+    path.write_bytes(pickle.dumps(Malice(tmp_path / "ran")))
+    found = hashlib.md5(path.read_bytes()).hexdigest()
+    text = refusal(tmp_path, layout)
+    assert text.startswith(f"{path}: expected md5 {wanted}, found {found}; ")
+    assert "`prepkd prepare --download`" in text
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["train_1", "train_2", "test", "meta"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    layout = write(tmp_path, mini())
+    (tmp_path / "mini-python" / name).unlink()
+    text = refusal(tmp_path, layout)
+    assert text.startswith(f"{tmp_path}/mini-python/{name}: no such file; expected the official one (md5 ")
+    assert text.endswith("run `prepkd prepare --download` or put it there")
+
+
+@pytest.mark.parametrize(("dataset", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
+def test_a_missing_folder_is_named(dataset: str, folder: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        SOURCES[dataset](tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}/{folder}: no such folder; expected the official {dataset} files in it; "
+        "run `prepkd prepare --download` or put them there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "message"),
+    [
+        ("train_1", batch(1, fine_labels=[0, 1, 2, 3]), "expected fine_labels from 0 to 2, found 3 at 3"),
+        ("test", batch(1, fine_labels=[0, -1, 2, 1]), "expected fine_labels from 0 to 2, found -1 at 1"),
+        ("test", batch(1, fine_labels=[0, 2**70, 2, 1]), f"expected fine_labels from 0 to 2, found {2**70} at 1"),
+        ("train_2", batch(1, fine_labels=[0, 1.0, 2, 1]), "expected fine_labels from 0 to 2, found 1.0 at 1"),
+        ("train_2", batch(1, fine_labels=[0, 1, True, 1]), "expected fine_labels from 0 to 2, found True at 2"),
+        ("train_1", batch(1, fine_labels=[0, 1, 2]), "expected fine_labels, a list of 4 labels, found 3 labels"),
+        ("train_1", batch(1, fine_labels=None), "expected fine_labels, a list of 4 labels, found NoneType"),
+        ("test", {"data": batch(1)["data"]}, "expected fine_labels, a list of 4 labels, found NoneType"),
+        ("test", batch(1, data=np.zeros((4, 3071), np.uint8)), "expected data of shape (N, 3072), found (4, 3071)"),
+        ("test", batch(1, data=np.zeros(3072, np.uint8)), "expected data of shape (N, 3072), found (3072,)"),
+        ("train_2", {"fine_labels": [0]}, "expected data of shape (N, 3072), found NoneType"),
+        ("meta", {}, "expected fine_label_names, a list of class names, found none"),
+        ("meta", {"fine_label_names": [1, 2, 3]}, "expected fine_label_names, a list of class names, found none"),
+        ("meta", {"fine_label_names": ["a", "b"]}, "expected 3 different class names, found 2 (2 different)"),
+        ("meta", {"fine_label_names": ["a", "b", "a"]}, "expected 3 different class names, found 3 (2 different)"),
+    ],
+)
+def test_contents_that_do_not_fit_are_refused(
+    name: str, entry: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    layout = write(tmp_path, mini() | {name: content(**entry)})
+    assert refusal(tmp_path, layout) == f"{tmp_path}/mini-python/{name}: {message}"
+
+
+def test_pixels_that_are_not_bytes_are_refused(tmp_path: Path) -> None:
+    layout = write(tmp_path, mini() | {"test": content(**batch(1, data=np.zeros((4, 3072), np.float32)))})
+    assert "mini-python/test: not a whole pickle of CIFAR data: an array of" in refusal(tmp_path, layout)
+
+
+@pytest.mark.parametrize("layout", [CIFAR10, CIFAR100])
+def test_layouts_agree_with_torchvision(layout: CifarLayout) -> None:
+    from torchvision import datasets
+
+    theirs = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[layout.dataset]
+    assert (layout.folder, layout.url, layout.archive_md5) == (theirs.base_folder, theirs.url, theirs.tgz_md5)
+    assert [list(file) for file in layout.train] == theirs.train_list
+    assert [list(file) for file in layout.test] == theirs.test_list
+    assert theirs.meta == {"filename": layout.meta[0], "key": layout.names_key, "md5": layout.meta[1]}
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Not into the test's output."""
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A folder, and the URL under which this machine serves it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", folder
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("inside", ["", "mini-python"])
+def test_download_puts_the_files_where_the_source_reads_them(
+    served: tuple[str, Path], inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = served
+    write(tmp_path / "made", mini())
+    with tarfile.open(folder / "mini.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "made" / "mini-python", "mini-python")
+    md5 = hashlib.md5((folder / "mini.tar.gz").read_bytes()).hexdigest()
+    layout = write(tmp_path / "made", mini(), url=f"{url}/mini.tar.gz", archive_md5=md5)
+    monkeypatch.setitem(sources.DOWNLOADS, "cifar100", layout)
+    raw = tmp_path / "raw" / inside
+    download("cifar100", raw)
+    assert len(read_cifar(raw, layout).train_labels) == 7
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["mini-python"]  # the archive is gone
+    (folder / "mini.tar.gz").unlink()
+    download("cifar100", raw)  # all there: nothing is fetched
+
+    (tmp_path / "raw" / "mini-python" / "test").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"mini.tar.gz: download failed: HTTP Error 404"):
+        download("cifar100", raw)
+
+
+def test_an_archive_that_is_not_the_official_one_is_refused(
+    served: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = served
+    (folder / "mini.tar.gz").write_bytes(b"a captive portal's login page")
+    monkeypatch.setitem(sources.DOWNLOADS, "cifar100", replace(CIFAR100, url=f"{url}/mini.tar.gz"))
+    with pytest.raises(InputError, match=r"download failed: File not found or corrupted"):
+        download("cifar100", tmp_path / "raw")
+    assert not (tmp_path / "raw" / "cifar-100-python").exists()
+
+
+def test_a_network_that_refuses_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tar.gz"  # nobody listens once it is closed
+    monkeypatch.setitem(sources.DOWNLOADS, "cifar10", replace(CIFAR10, url=url))
+    with pytest.raises(InputError) as caught:
+        download("cifar10", tmp_path)
+    text = str(caught.value)
+    assert text.startswith(f"{url}: download failed: <urlopen error ")
+    assert text.endswith(
+        "try again, or unpack that archive (md5 c58f30108f718f92721af3b95e74349a) "
+        f"so that {tmp_path}/cifar-10-batches-py exists"
+    )
+    assert "\n" not in text
+
+
+def test_digits_need_no_download_and_unknown_names_are_refused(tmp_path: Path) -> None:
+    download("digits", tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
+    with pytest.raises(InputError, match="dataset is 'mnist'; expected one of digits, cifar10, cifar100"):
+        download("mnist", tmp_path)
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = "import sys, prepkd.data; print({'torch', 'torchvision', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:dtype.*align:numpy.exceptions.VisibleDeprecationWarning")
+def test_real_cifar100_is_what_torchvision_reads() -> None:
+    root = os.environ.get("PREPKD_CIFAR100")
+    if root is None:
+        pytest.skip("set PREPKD_CIFAR100 to the folder that holds cifar-100-python")
+    from torchvision.datasets import CIFAR100 as Theirs
+
+    data = SOURCES["cifar100"](Path(root))
+    for train, images, labels in (
+        (True, data.train_images, data.train_labels),
+        (False, data.test_images, data.test_labels),
+    ):
+        theirs = Theirs(root, train=train, download=False)
+        assert np.array_equal(images, theirs.data)
+        assert labels.tolist() == theirs.targets
+        assert list(data.class_names) == theirs.classes
+    assert np.bincount(data.train_labels).tolist() == [500] * 100
