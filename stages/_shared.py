@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from prepkd.errors import InputError
+from prepkd.params import Params, load_params
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from prepkd.errors import InputError
-from prepkd.params import Params, load_params
-
 if TYPE_CHECKING:
     import torch
-
     from prepkd.lesson import Lesson
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
@@ -123,7 +121,6 @@ def device(params: Params) -> "torch.device":
 def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, dict[str, Any]]":
     """The prepared data on the device, under a plan of views, and the fingerprints that say what was read."""
     import torch
-
     from prepkd.data import describe, load_split
     from prepkd.lesson import Lesson, channel_statistics
     from prepkd.train import Samples

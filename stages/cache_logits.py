@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
@@ -61,7 +60,6 @@ def compare(
 def tabulate(params: "object") -> None:
     """Read every listed run's test logits; write table.csv, table.md and top1.png, and show the table."""
     import torch
-
     from prepkd.data import load_split
     from prepkd.errors import InputError
     from prepkd.files import write_bytes

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-
 from prepkd.stages._shared import Overrides, ParamsFile, console, epoch_note, progress, read_params, student_folder
 from prepkd.stages._teaching import students
 
@@ -34,7 +33,6 @@ def distill(
     import shutil
 
     from dvclive import Live
-
     from prepkd.models import save_checkpoint
 
     settings = params.distill

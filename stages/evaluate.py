@@ -25,7 +25,6 @@ def evaluate(
     """
     params = read_params(params_file, overrides)
     import torch
-
     from prepkd.data import describe, load_split
     from prepkd.errors import InputError
     from prepkd.files import write_bytes, write_json

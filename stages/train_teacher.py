@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
@@ -32,7 +31,6 @@ def train_teacher(
     known_teacher(params, name)
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     import pandas as pd
-
     from prepkd.files import fingerprint, write_bytes
     from prepkd.models import save_checkpoint
     from prepkd.report.results import write_results

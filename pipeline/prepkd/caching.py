@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from prepkd.files import fingerprint
+from prepkd.lesson import Lesson
 from prepkd.models import Normalised
 from prepkd.params import Cache
 from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
 from prepkd.store.writer import Answer
-from prepkd.lesson import Lesson
 from prepkd.teaching import store_answer
 
 

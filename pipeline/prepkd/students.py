@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from prepkd.files import fingerprint
-from prepkd.losses import distillation_loss
 from prepkd.lesson import Lesson, new_model
+from prepkd.losses import distillation_loss
 from prepkd.models import Normalised
 from prepkd.params import Distill
 from prepkd.teaching import Teacher

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from prepkd.errors import InputError
 from prepkd.files import file_sha256
+from prepkd.lesson import Lesson, new_model
 from prepkd.models import Normalised, load_weights
 from prepkd.params import Teacher
-from prepkd.lesson import Lesson, new_model
 from prepkd.train import Row, train
 
 

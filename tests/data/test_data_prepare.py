@@ -12,7 +12,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
 from prepkd.data import SOURCES, RawData, describe, load_split, prepare
 from prepkd.errors import InputError
 from prepkd.files import array_fingerprint, fingerprint

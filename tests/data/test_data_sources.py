@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from prepkd.data import SOURCES, download, sources
 from prepkd.data.cifar import CIFAR10, CIFAR100, CifarLayout, read_cifar
 from prepkd.data.unpickle import unpickle
