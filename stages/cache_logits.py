@@ -1,5 +1,6 @@
 """cache-logits: a teacher and the training images -> data/logits/NAME.zarr."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,8 +20,8 @@ from prepkd.stages._shared import (
 
 def cache_logits(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
-    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
-    overrides: Overrides = [],  # noqa: B006
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
     views: Annotated[str | None, typer.Option(help="Override cache.views: a count, or 'all'.")] = None,
 ) -> None:
     """Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.

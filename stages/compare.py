@@ -19,8 +19,8 @@ FOLDER = Path("results/compare")
 
 
 def compare(
-    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
-    overrides: Overrides = [],  # noqa: B006
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
     run: Annotated[
         str | None,
         typer.Option("--run", metavar="METHOD[,KEY=VALUE...]", help="Train this run, e.g. 'kd,ce_weight=0', and stop."),

@@ -1,5 +1,6 @@
 """distill: data/<dataset>.h5 and data/logits/TEACHER.zarr -> models/student/seed<k>/ and results/training/seed<k>/."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,8 +9,8 @@ from prepkd.stages._teaching import students
 
 
 def distill(
-    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
-    overrides: Overrides = [],  # noqa: B006
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
     method: Annotated[str | None, typer.Option(help="Override distill.method, e.g. ka-ps+dtd-flsw.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Override distill.teacher.")] = None,
     student: Annotated[str | None, typer.Option(help="Override distill.student.")] = None,
@@ -32,7 +33,7 @@ def distill(
     params = read_params(params_file, overrides, **{f"distill.{key}": value for key, value in given.items()})
     import shutil
 
-    from dvclive import Live
+    from dvclive.live import Live
     from prepkd.models import save_checkpoint
 
     settings = params.distill
@@ -53,10 +54,10 @@ def distill(
                 logs[seed] = Live(folder, save_dvc_exp=False, dvcyaml=None, report=None)
             for key, value in row.items():
                 logs[seed].log_metric(key, value)
-            logs[seed].next_step()
+            logs[seed].next_step()  # type: ignore[no-untyped-call]
 
         with students(params, settings, on_epoch) as trained:
             for seed, model, history, card in trained:
-                logs[seed].end()
+                logs[seed].end()  # type: ignore[no-untyped-call]
                 save_checkpoint(student_folder(seed), model, card | {"test_top1": history[-1]["test/top1"]})
     console.print(f"models/student: {settings.method}, {len(settings.seed_list)} seeds; `prepkd evaluate` reports them")

@@ -16,8 +16,8 @@ from prepkd.stages._shared import (
 
 
 def evaluate(
-    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
-    overrides: Overrides = [],  # noqa: B006
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
 ) -> None:
     """Measure the students on the test set; writes `results/metrics.json` and `results/plots/`.
 

@@ -1,5 +1,6 @@
 """prepare: raw files -> data/<dataset>.h5."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,8 +8,8 @@ from prepkd.stages._shared import Overrides, ParamsFile, console, data_file, rea
 
 
 def prepare(
-    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
-    overrides: Overrides = [],  # noqa: B006
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
     fetch: Annotated[bool, typer.Option("--download", help="Fetch the official files into prepare.raw first.")] = False,
 ) -> None:
     """Read the raw images and write `data/<dataset>.h5`, which everything else reads.

@@ -1,5 +1,6 @@
 """train-teacher: data/<dataset>.h5 -> models/teachers/NAME/."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,8 +20,8 @@ from prepkd.stages._shared import (
 
 def train_teacher(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
-    params_file: ParamsFile = "params.yaml",  # type: ignore[assignment]
-    overrides: Overrides = [],  # noqa: B006
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
     epochs: Annotated[int | None, typer.Option(help="Override teachers.NAME.epochs.")] = None,
 ) -> None:
     """Train a teacher; writes its weights, its card and its test logits to `models/teachers/NAME/`.

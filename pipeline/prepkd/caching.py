@@ -54,5 +54,5 @@ def estimate_seconds(answers: Answer, layout: Layout, pending: Sequence[tuple[in
         started = time.perf_counter()
         answers(0, part)
         seconds = time.perf_counter() - started
-    samples = sum(layout.slice(chunk).stop - layout.slice(chunk).start for _, chunk in pending)
-    return seconds * samples / (part.stop - part.start)
+    samples = sum(layout.length(chunk) for _, chunk in pending)
+    return seconds * samples / part.stop

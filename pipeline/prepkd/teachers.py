@@ -10,6 +10,7 @@ from prepkd.errors import InputError
 from prepkd.files import file_sha256
 from prepkd.lesson import Lesson, new_model
 from prepkd.models import Normalised, load_weights
+from prepkd.models.checkpoint import JSON
 from prepkd.params import Teacher
 from prepkd.train import Row, train
 
@@ -67,7 +68,7 @@ def given_weights(settings: Teacher) -> dict[str, str]:
     return {"given_weights": file_sha256(settings.weights)}
 
 
-def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mapping[str, object]) -> dict[str, object]:
+def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
     """What a teacher's card says besides its weights."""
     images = lesson.samples.images
     return {

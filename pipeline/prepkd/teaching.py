@@ -64,7 +64,7 @@ class OnlineTeacher:
 
 def ready(model: nn.Module) -> nn.Module:
     """A teacher in evaluation mode and in the memory format in which it answers."""
-    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.eval().to(memory_format=torch.channels_last)
 
 
 def store_answer(

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,12 +30,8 @@ SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, Training, int], LRSchedule
 }
 
 
-class Loss(Protocol):
-    """Student logits (B, K), labels (B,), the teacher's offsets and row maxima or None -> per-sample `loss` and log."""
-
-    def __call__(
-        self, logits: Tensor, labels: Tensor, offsets: Tensor | None, row_max: Tensor | None
-    ) -> dict[str, Tensor]: ...
+# Student logits (B, K), labels (B,), the teacher's offsets (B, K) and row maxima (B,) or None -> per-sample `loss` and log.
+Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def train(
     count = len(samples.labels)
     steps = -(-count // settings.batch_size)
     torch.use_deterministic_algorithms(settings.deterministic)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(),
         settings.lr,
@@ -96,7 +92,7 @@ def train(
         views = views_of(epoch)
         parameters = torch.from_numpy(plan.parameters(views)).to(device)
         answers = teacher(views) if teacher else None
-        lr = schedule.get_last_lr()[0]
+        lr = float(schedule.get_last_lr()[0])
         log: list[dict[str, Tensor]] = []
         model.train()
         for start in range(0, count, settings.batch_size):
@@ -107,7 +103,7 @@ def train(
                 logits = model(pixels.contiguous(memory_format=torch.channels_last))
             offsets, row_max = (answers[0][batch], answers[1][batch]) if answers else (None, None)
             values = loss(logits, labels, offsets, row_max)
-            values["loss"].mean().backward()
+            values["loss"].mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()

@@ -38,6 +38,10 @@ class Layout:
         """The samples of one chunk."""
         return slice(chunk * self.chunk, min((chunk + 1) * self.chunk, self.plan.samples))
 
+    def length(self, chunk: int) -> int:
+        """How many samples one chunk holds."""
+        return min(self.chunk, self.plan.samples - chunk * self.chunk)
+
     def arrays(self) -> dict[str, dict[str, Any]]:
         """Shape, chunk shape, dtype and fill value of each array; a fill value is never a value."""
         views, samples, width = self.plan.views, self.plan.samples, len(self.plan.ranges)

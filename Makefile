@@ -1,0 +1,38 @@
+# make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
+# make lint: ruff and mypy --strict.   PYTHON=python3.12 make demo: with another interpreter.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed
+	dvc repro
+	dvc repro compare/dvc.yaml
+	@echo; cat results/compare/table.md; echo
+	@echo "pictures: results/compare/top1.png; 'dvc plots show' makes the page of learning curves and the confusion matrix"
+
+test: $(VENV)/.installed-test
+	pytest
+
+lint: $(VENV)/.installed-test
+	ruff check
+	ruff format --check
+	mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: PYTHON=... make")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) build *.egg-info pipeline/*.egg-info
