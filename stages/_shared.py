@@ -11,7 +11,15 @@ import typer
 from prepkd.errors import InputError
 from prepkd.params import Params, load_params
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +114,16 @@ def progress() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
         console=console,
+        disable=not console.is_terminal,
     )
+
+
+def advance(bar: Progress, task: TaskID, note: str = "") -> None:
+    """One step further; where nobody watches a bar (DVC's logs, CI), a line instead."""
+    bar.update(task, advance=1, note=note)
+    if not console.is_terminal:
+        state = bar.tasks[task]
+        console.print(f"{state.description}: {state.completed:.0f}/{state.total:.0f} {note}".rstrip(), markup=False)
 
 
 def device(params: Params) -> "torch.device":

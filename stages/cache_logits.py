@@ -7,6 +7,7 @@ import typer
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
+    advance,
     console,
     known_teacher,
     progress,
@@ -57,7 +58,7 @@ def cache_logits(
         task = bar.add_task(f"logits of {name}", total=total, completed=total - len(pending), note="")
         for view, chunk in pending:
             writer.write(view, chunk, answers)
-            bar.advance(task)
+            advance(bar, task)
         summary = writer.finish(lesson.samples.labels.cpu().numpy())
         publish(work / "store.zarr", path)
     console.print(f"{path}: the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share")

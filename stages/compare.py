@@ -7,6 +7,7 @@ import typer
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
+    advance,
     console,
     data_file,
     epoch_note,
@@ -43,7 +44,7 @@ def compare(
         task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
 
         def on_epoch(seed: int, row: dict[str, float]) -> None:
-            bar.update(task, advance=1, note=f"seed {seed}: {epoch_note(row)}")
+            advance(bar, task, f"seed {seed}: {epoch_note(row)}")
 
         with students(params, settings, on_epoch) as trained:
             from prepkd.data import load_split

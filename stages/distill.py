@@ -4,7 +4,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.stages._shared import Overrides, ParamsFile, console, epoch_note, progress, read_params, student_folder
+from prepkd.stages._shared import (
+    Overrides,
+    ParamsFile,
+    advance,
+    console,
+    epoch_note,
+    progress,
+    read_params,
+    student_folder,
+)
 from prepkd.stages._teaching import students
 
 
@@ -45,7 +54,7 @@ def distill(
         }
 
         def on_epoch(seed: int, row: dict[str, float]) -> None:
-            bar.update(tasks[seed], advance=1, note=epoch_note(row))
+            advance(bar, tasks[seed], epoch_note(row))
             if not logs:  # inputs are checked and training is under way: the last run's outputs are out of date
                 shutil.rmtree("models/student", ignore_errors=True)
                 shutil.rmtree("results/training", ignore_errors=True)

@@ -7,6 +7,7 @@ import typer
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
+    advance,
     console,
     epoch_note,
     known_teacher,
@@ -49,7 +50,7 @@ def train_teacher(
             settings,
             lesson,
             checkpoint=work / "checkpoint.pt",
-            on_epoch=lambda row: bar.update(task, advance=1, note=epoch_note(row)),
+            on_epoch=lambda row: advance(bar, task, epoch_note(row)),
         )
         test = lesson.held_out["test"]
         logits = predict(model, test.images)
