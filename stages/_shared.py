@@ -119,11 +119,12 @@ def progress() -> Progress:
 
 
 def advance(bar: Progress, task: TaskID, note: str = "") -> None:
-    """One step further; where nobody watches a bar (DVC's logs, CI), a line instead."""
+    """One step further; where nobody watches a bar (logs, CI), a line for each fifth of the way instead."""
     bar.update(task, advance=1, note=note)
-    if not console.is_terminal:
-        state = bar.tasks[task]
-        console.print(f"{state.description}: {state.completed:.0f}/{state.total:.0f} {note}".rstrip(), markup=False)
+    state = bar.tasks[task]
+    total = state.total or 1
+    if not console.is_terminal and 5 * state.completed // total > 5 * (state.completed - 1) // total:
+        console.print(f"{state.description}: {state.completed:.0f}/{total:.0f} {note}".rstrip(), markup=False)
 
 
 def device(params: Params) -> "torch.device":

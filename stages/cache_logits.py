@@ -71,8 +71,10 @@ def already_written(path: "object", attributes: "dict[str, object]") -> str | No
 
     try:
         store = LogitStore.open(str(path))
+        if store.attributes != attributes:
+            return None
+        for view in range(store.views):
+            store.slab(view)  # every byte is checked as it is read
     except InputError:
         return None  # missing, unfinished or damaged: it is written anew and replaced at the end
-    if store.attributes != attributes:
-        return None
     return f"the teacher is wrong on {store.summary['teacher_error']:.2%} of the training views: KA's share"

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to disk; a rename survives a power cut once its folder is flushed."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -30,10 +30,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        fsync(temporary)
         temporary.replace(path)
-        fsync_folder(path.parent)
+        fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -92,14 +91,15 @@ def publish(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         staged = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        shutil.copytree(source, staged)
-        for path in sorted(staged.rglob("*")):
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
-        _swap(staged, target, stale)
+        try:
+            shutil.copytree(source, staged)
+            for path in (*staged.rglob("*"), staged):
+                fsync(path)
+            _swap(staged, target, stale)
+        finally:  # a full disk must not be left fuller
+            shutil.rmtree(staged, ignore_errors=True)
         shutil.rmtree(source)
-    fsync_folder(target.parent)
+    fsync(target.parent)
     shutil.rmtree(stale, ignore_errors=True)
 
 

@@ -1,6 +1,5 @@
 """The prepared file: what is in it, that it is the same every time, and what is refused."""
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -130,7 +129,21 @@ def test_subset_keeps_so_many_a_class_and_what_test_has(tmp_path: Path) -> None:
     assert load_split(path, "train").labels.tolist() == raw_data().train_labels[numbers(path, "train")].tolist()
     larger = written(tmp_path / "larger.h5", subset=8, val_fraction=0)
     assert set(numbers(path, "train")) < set(numbers(larger, "train"))
-    assert set(numbers(path, "train")) != set(numbers(written(tmp_path / "o.h5", subset=5, seed=1), "train"))
+    # The rule written out, for a seed of its own.
+    other = written(tmp_path / "other.h5", subset=5, val_fraction=0, seed=7)
+    for split, stream, labels, offset in (
+        ("train", 2 * 2**62, raw_data().train_labels, 0),
+        ("test", 3 * 2**62, raw_data().test_labels, 100),
+    ):
+        assert numbers(other, split) != numbers(path, split)
+        chosen = []
+        for label in range(3):
+            of_class = np.flatnonzero(labels == label).tolist()
+            words = (
+                np.random.Philox(key=np.array([7, stream + label], dtype=np.uint64)).random_raw(len(of_class)).tolist()
+            )
+            chosen += [offset + index for _, index in sorted(zip(words, of_class, strict=True))[:5]]
+        assert numbers(other, split) == sorted(chosen)
 
 
 def test_val_is_a_part_of_the_subset(tmp_path: Path) -> None:
@@ -170,20 +183,16 @@ def test_settings_that_the_data_cannot_meet_are_refused(
 
 
 def test_equal_arguments_give_equal_bytes(tmp_path: Path) -> None:
-    digests = set()
-    for name in ("a.h5", "b.h5"):
-        path = written(tmp_path / name)
-        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
-        time.sleep(1.1)  # HDF5's times count seconds
     code = (
         "import sys; from pathlib import Path; from prepkd.data import *\n"
         "prepare(SOURCES['digits'](Path()), val_fraction=0.1, subset=40, seed=3, path=Path(sys.argv[1]))"
     )
-    for name in ("c.h5", "d.h5"):
-        subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / name], check=True)
-        time.sleep(1.1)
-    assert len(digests) == 1
-    assert (tmp_path / "c.h5").read_bytes() == (tmp_path / "d.h5").read_bytes()
+    for run in "ab":
+        written(tmp_path / f"here_{run}.h5")
+        subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / f"process_{run}.h5"], check=True)
+        time.sleep(1.1)  # HDF5's times count seconds
+    assert (tmp_path / "here_a.h5").read_bytes() == (tmp_path / "here_b.h5").read_bytes()
+    assert (tmp_path / "process_a.h5").read_bytes() == (tmp_path / "process_b.h5").read_bytes()
 
 
 @pytest.mark.parametrize("before", [None, b"what stood there"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from prepkd.files import fsync_folder
+from prepkd.files import fsync
 
 
 class DurableStore(LocalStore):
@@ -33,7 +33,7 @@ def _put(path: Path, value: Buffer) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
+    fsync(path.parent)
 
 
 def _make_folder(folder: Path) -> None:
@@ -42,4 +42,4 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    fsync_folder(folder.parent)
+    fsync(folder.parent)

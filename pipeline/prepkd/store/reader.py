@@ -25,19 +25,25 @@ class CheckedStore(WrapperStore[LocalStore]):
         self.manifest = manifest
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The whole value of a key of the manifest; None for a key that is not in it."""
+        """The whole value of a key of the manifest; None for a key that is not in it, unless it is a chunk's."""
         if key not in self.manifest:
+            if "/c/" in key:  # Zarr would take it for a chunk of nothing but fill values
+                raise InputError(f"{self._store.root}: {key} is not in {MANIFEST}; run cache-logits")
             return None
         value = await super().get(key, prototype)
         if value is None:
             raise InputError(f"{self._store.root}: {key} is missing; fetch the store again, or run cache-logits")
-        found = hashlib.sha256(value.as_buffer_like()).hexdigest()
-        if found != self.manifest[key]:
+        self.check(key, value.as_buffer_like())
+        return value
+
+    def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
+        """Refuse a file's content that is not the manifest's."""
+        found, expected = hashlib.sha256(content).hexdigest(), str(self.manifest.get(key))
+        if found != expected:
             raise InputError(
-                f"{self._store.root}: {key}: sha256 is {found[:12]}, the manifest says {self.manifest[key][:12]}; "
+                f"{self._store.root}: {key}: sha256 is {found[:12]}, the manifest says {expected[:12]}; "
                 "fetch the store again, or run cache-logits"
             )
-        return value
 
 
 class LogitStore:
@@ -66,7 +72,7 @@ class LogitStore:
             store = CheckedStore(LocalStore(path, read_only=True), manifest)
             group = zarr.open_group(store, mode="r", zarr_format=3)
             attributes: dict[str, Any] = dict(group.attrs)["prepkd"]  # type: ignore[assignment]
-        except (json.JSONDecodeError, KeyError, FileNotFoundError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, FileNotFoundError) as error:
             raise InputError(f"{path}: not a logit store ({type(error).__name__}: {error})") from None
         if attributes["format"] != FORMAT:
             raise InputError(
@@ -75,7 +81,9 @@ class LogitStore:
         absent = [key for key in manifest if not (path / key).is_file()]
         if absent:
             raise InputError(f"{path}: {absent[0]} is missing; fetch the store again, or run cache-logits")
-        return cls(path, group, attributes, json.loads((path / SUMMARY).read_bytes()))
+        summary = (path / SUMMARY).read_bytes()
+        store.check(SUMMARY, summary)
+        return cls(path, group, attributes, json.loads(summary))
 
     def slab(self, view: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
         """One view as stored: z - max(z) in float16 (N, K) and max(z) in float32 (N,); raises InputError, IndexError.

@@ -47,14 +47,8 @@ class StoreWriter:
             raise InputError(f"{folder}: holds another store's chunks; remove the folder and run again")
 
     def done(self, view: int, chunk: int) -> bool:
-        """Whether a chunk is finished: its logits file, written last, is there and reads back."""
-        if not (self.folder / "logits" / "c" / str(view) / str(chunk) / "0").is_file():
-            return False
-        try:
-            offsets, _, _ = self._read(view, chunk)
-        except (ValueError, OSError):  # a checksum that fails, a file that is cut short
-            return False
-        return not bool(np.isnan(offsets).any())
+        """Whether a chunk is finished: its logits file, written last, is there, and all of it reads back."""
+        return self._finished(view, chunk) is not None
 
     def pending(self) -> Iterator[tuple[int, int]]:
         """The (view, chunk) pairs that are still to be written, in order."""
@@ -76,19 +70,16 @@ class StoreWriter:
     def finish(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Re-read every chunk, write the summary and then the manifest; returns the summary. Idempotent.
 
-        Raises InputError where a chunk is missing, or holds other parameters than the plan's.
+        Raises InputError where a chunk is not finished.
         """
         errors: list[float] = []
         for view in range(self.layout.plan.views):
             wrong = 0.0
             for chunk in range(self.layout.chunks):
-                samples = self.layout.slice(chunk)
-                offsets, row_max, rows = self._read(view, chunk)
-                if np.isnan(offsets).any() or np.isnan(row_max).any():
+                offsets = self._finished(view, chunk)
+                if offsets is None:
                     raise InputError(f"{self.folder}: view {view}, chunk {chunk} is not finished; run again to resume")
-                if not np.array_equal(rows, self.layout.plan.parameters(view, samples)):
-                    raise InputError(f"{self.folder}: params of view {view}, chunk {chunk} differ from the plan's")
-                wrong += wrong_share(offsets, labels[samples]) * len(rows)
+                wrong += wrong_share(offsets, labels[self.layout.slice(chunk)]) * len(offsets)
             errors.append(wrong / self.layout.plan.samples)
         summary = {"teacher_error": float(np.mean(errors)), "teacher_error_per_view": errors}
         write_json(self.folder / SUMMARY, summary)
@@ -97,10 +88,17 @@ class StoreWriter:
         write_json(self.folder / MANIFEST, manifest_of(self.folder))
         return summary
 
-    def _read(self, view: int, chunk: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        samples = self.layout.slice(chunk)
-        offsets = np.asarray(self.group["logits"][view, samples])  # type: ignore[index]
-        row_max = np.asarray(self.group["row_max"][view, samples])  # type: ignore[index]
-        if not self.layout.plan.ranges:
-            return offsets, row_max, self.layout.plan.parameters(view, samples)
-        return offsets, row_max, np.asarray(self.group["params"][view, samples])  # type: ignore[index]
+    def _finished(self, view: int, chunk: int) -> NDArray[np.float16] | None:
+        """A finished chunk's encoded logits; None where a file of it is missing or damaged, or is of another view."""
+        if not (self.folder / "logits" / "c" / str(view) / str(chunk) / "0").is_file():
+            return None
+        part = view, self.layout.slice(chunk)
+        try:
+            stored = {name: np.asarray(open_array(self.group, name)[part]) for name in self.layout.arrays()}
+        except (ValueError, OSError):  # a checksum that fails, a file that is cut short
+            return None
+        if np.isnan(stored["logits"]).any() or np.isnan(stored["row_max"]).any():
+            return None
+        if "params" in stored and not np.array_equal(stored["params"], self.layout.plan.parameters(*part)):
+            return None
+        return stored["logits"]

@@ -1,0 +1,100 @@
+"""A small teacher, a few images, and finished stores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import store_writing
+import torch
+from prepkd.caching import plan_store, teacher_answers
+from prepkd.lesson import Lesson
+from prepkd.models import Normalised, Preprocessing, build_model
+from prepkd.params import Cache
+from prepkd.store import LogitStore
+from prepkd.store.writer import StoreWriter
+from prepkd.train import Samples
+from prepkd.views import ViewPlan
+
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Example:
+    """A teacher, what it looks at, and the store of its answers."""
+
+    teacher: Normalised
+    lesson: Lesson
+    settings: Cache
+    store: LogitStore
+
+
+@pytest.fixture(scope="session")
+def teacher() -> Normalised:
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        model = Normalised(build_model("convnet4", 5, in_channels=1), Preprocessing(mean=(0.3,), std=(0.4,)))
+        model(torch.rand(64, 1, 8, 8))  # moves the batch norms' statistics
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def lesson() -> Lesson:
+    """22 images of 8x8 under 3 views: with chunks of 8, two whole ones and a short one; the last batch is short, too."""
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randint(0, 256, (22, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 5, (22,), generator=generator)
+    plan = ViewPlan([{"crop": {"padding": 1}}, "flip"], 3, 7, 22)
+    return Lesson(Samples(images, labels), {}, plan, Preprocessing(mean=(0.3,), std=(0.4,)), 5)
+
+
+@pytest.fixture(scope="session", params=["ieee", "bf16"])
+def example(
+    request: pytest.FixtureRequest, teacher: Normalised, lesson: Lesson, tmp_path_factory: pytest.TempPathFactory
+) -> Example:
+    """A store that the teacher wrote, in float32 and in bf16."""
+    folder = tmp_path_factory.mktemp("stores") / f"{request.param}.zarr"
+    settings = Cache(views=3, seed=7, precision=request.param, batch_size=BATCH, chunk=9)
+    card = {
+        "name": "large",
+        "model": "convnet4",
+        "weights_fingerprint": "e" * 64,
+        "preprocessing": {"mean": [0.3], "std": [0.4]},
+    }
+    inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
+    layout, attributes, _ = plan_store(settings, lesson, inputs, teacher, card)
+    writer = StoreWriter(folder, layout, attributes)
+    for view, chunk in writer.pending():
+        writer.write(view, chunk, teacher_answers(teacher, lesson, settings))
+    writer.finish(lesson.samples.labels.numpy())
+    return Example(teacher, lesson, settings, LogitStore.open(folder))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A finished store of made-up logits, to damage."""
+    store_writing.write(tmp_path / "made-up.zarr")
+    return tmp_path / "made-up.zarr"
+
+
+def refused(exception: type[Exception], function: Callable[..., Any], *arguments: Any, **named: Any) -> str:
+    """The one line with which a call is refused."""
+    with pytest.raises(exception) as caught:
+        function(*arguments, **named)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def reference_encoding(logits: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """z - max(z) in float16 and max(z), one number after the other."""
+    offsets, row_max = np.zeros(logits.shape, np.float16), np.zeros(len(logits), np.float32)
+    for i, row in enumerate(logits.astype(np.float32)):
+        row_max[i] = max(row)
+        for k, z in enumerate(row):
+            gap = np.float32(z) - row_max[i]
+            offsets[i, k] = np.float16(gap)
+            if gap < 0 and offsets[i, k] == 0:
+                offsets[i, k] = -np.float16(2.0**-24)
+    return offsets, row_max

@@ -1,0 +1,140 @@
+"""A tiny store of made-up logits, written without torch; as a script: killed at every step that touches the disk.
+
+`python store_writing.py FOLDER` forks a writer for each fsync and rename that an uninterrupted run makes, kills it there
+with SIGKILL, lets another one resume, and prints what it saw as JSON.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prepkd.files import write_bytes
+from prepkd.store.layout import FORMAT, Layout, with_fingerprints
+from prepkd.store.writer import StoreWriter
+from prepkd.views import ViewPlan
+
+# 22 samples in chunks of 8: two whole ones and a short one a view.
+PLAN = ViewPlan([{"crop": {"padding": 1}}, "flip"], 3, 7, 22)
+LAYOUT = Layout(PLAN, 5, 8)
+LABELS = np.arange(22) % 5
+ATTRIBUTES = with_fingerprints(
+    {
+        "dataset": {"name": "made-up", "fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "classes": 5},
+        "split": "train",
+        "teacher": {"name": "large", "model": "none", "weights_fingerprint": "e" * 64},
+        "views": PLAN.describe(),
+        "precision": {"arithmetic": "ieee", "batch_size": 4, "device": "cpu, 1 threads"},
+    }
+) | {"format": FORMAT}
+
+
+def answer(view: int, part: slice) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """Logits that are a function of (view, sample) alone."""
+    samples = np.arange(part.start, part.stop)[:, None]
+    logits = 4 * np.sin(1.0 + view + 0.7 * samples + 1.3 * np.arange(5)).astype(np.float32)
+    row_max = logits.max(axis=1)
+    return (logits - row_max[:, None]).astype(np.float16), row_max
+
+
+def write(
+    folder: Path, *, layout: Layout = LAYOUT, order: Callable[[list[Any]], Iterable[Any]] = list
+) -> dict[str, Any]:
+    """Write what is pending in some order, then finish; returns the summary."""
+    writer = StoreWriter(folder, layout, ATTRIBUTES | {"views": layout.plan.describe()})
+    for view, chunk in order(list(writer.pending())):
+        writer.write(view, chunk, answer)
+    return writer.finish(LABELS)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Relative path -> bytes of every file."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def chunk_files(folder: Path, view: int, chunk: int) -> dict[str, Path]:
+    """The files of one chunk, by array."""
+    tails = {"logits": "/0", "params": "/0", "row_max": ""}
+    return {name: folder / f"{name}/c/{view}/{chunk}{tail}" for name, tail in tails.items()}
+
+
+def identities(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and mtime of the files of every chunk whose commit record, the logits file, is there."""
+    found = {}
+    for commit in sorted(folder.glob("logits/c/*/*/0")):
+        view, chunk = int(commit.parts[-3]), int(commit.parts[-2])
+        for path in chunk_files(folder, view, chunk).values():
+            state = path.stat()  # a chunk with a logits file and without the others would fail here
+            found[path.relative_to(folder).as_posix()] = state.st_ino, state.st_mtime_ns
+    return found
+
+
+def _in_child(work: Callable[[], object]) -> int:
+    """Run in a fork; its wait status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def _before_each_step(hook: Callable[[], None]) -> None:
+    for name in ("fsync", "replace"):
+
+        def wrapped(*arguments: Any, original: Callable[..., Any] = getattr(os, name)) -> Any:
+            hook()
+            return original(*arguments)
+
+        setattr(os, name, wrapped)
+
+
+def _write_and_die(folder: Path, step: int) -> None:
+    left = step
+
+    def hook() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _before_each_step(hook)
+    write(folder)
+
+
+def _write_and_count(folder: Path, count: Path) -> None:
+    steps: list[None] = []
+    _before_each_step(lambda: steps.append(None))
+    write(folder)
+    total = len(steps)
+    write_bytes(count, str(total).encode())
+
+
+def main(root: Path) -> None:
+    """Kill a writer before each of its steps, then resume; the report goes to standard output."""
+    assert _in_child(lambda: _write_and_count(root / "whole", root / "count")) == 0
+    expected, steps = contents(root / "whole"), int((root / "count").read_text())
+    finished, touched, different = [], [], []
+    for step in range(steps):
+        folder = root / f"step{step}"
+        status = _in_child(lambda folder=folder, step=step: _write_and_die(folder, step))
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (step, status)
+        before = identities(folder)
+        finished.append(len(before) // 3)
+        assert _in_child(lambda folder=folder: write(folder)) == 0, step
+        after = identities(folder)
+        touched += [(step, path) for path, state in before.items() if after[path] != state]
+        different += [step] * (contents(folder) != expected)
+    print(json.dumps({"steps": steps, "finished": finished, "touched": touched, "different": different}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

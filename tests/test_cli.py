@@ -1,0 +1,147 @@
+"""The command line: help, versions, one-line errors, interruption."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PREPKD = Path(sys.executable).parent / "prepkd"
+STAGES = ["prepare", "train-teacher", "cache-logits", "distill", "evaluate", "compare"]
+
+
+def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
+    environment = os.environ | {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
+    done = subprocess.run(
+        [PREPKD, *arguments], cwd=cwd, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=300
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the default settings, shrunk."""
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("subset: null", "subset: 12").replace("epochs: 30", "epochs: 2").replace("seeds: 5", "seeds: 1")
+    (tmp_path / "params.yaml").write_text(text.replace("model: resnet8", "model: convnet4"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_says_what_a_stage_reads_and_writes(stage: str, tmp_path: Path) -> None:
+    text = prepkd(stage, "--help", cwd=tmp_path)
+    assert "--params" in text and "--set" in text
+    assert re.search(r"results/|models/|data/", text), text
+
+
+def test_help_fits_a_narrow_terminal(tmp_path: Path) -> None:
+    for arguments in (["--help"], *([stage, "--help"] for stage in STAGES)):
+        assert max(map(len, prepkd(*arguments, cwd=tmp_path, columns=60).splitlines())) <= 60
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["distill", "--help"]])
+def test_help_and_version_do_not_import_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys; sys.argv = ['prepkd', *sys.argv[1:]]\n"
+        "from prepkd.cli import main\n"
+        "try: main()\n"
+        "finally:\n"
+        "    heavy = {'torch', 'torchvision', 'pandas', 'h5py', 'zarr', 'dvc', 'sklearn'} & set(sys.modules)\n"
+        "    assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_stage_file_command_and_dvc_stage_share_a_name() -> None:
+    from ruamel.yaml import YAML
+
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    assert set(stages) == set(STAGES) - {"compare"}
+    for stage in STAGES:
+        assert (ROOT / "stages" / f"{stage.replace('-', '_')}.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "--params", "none.yaml"], "error: none.yaml: no such file"),
+        (
+            ["prepare", "-S", "prepare.dataset=mnist"],
+            "prepare.dataset is 'mnist'; expected 'digits', 'cifar10' or 'cifar100'",
+        ),
+        (
+            ["prepare", "-S", "prepare.colour=1"],
+            "unknown key prepare.colour; allowed: dataset, raw, seed, subset, val_fraction",
+        ),
+        (["prepare", "-S", "prepare.dataset=cifar100"], "prepkd prepare --download"),
+        (["prepare", "-S", "distill"], "expected KEY=VALUE"),
+        (["train-teacher", "huge"], "teacher is 'huge'; expected a key of teachers in params.yaml: large, small"),
+        (["train-teacher", "large"], "data/digits.h5: no such file; run `prepkd prepare`"),
+        (["cache-logits", "large", "--views", "0"], "cache.views is 0"),
+        (
+            ["distill", "--method", "ka-ps+ka-lsr"],
+            "distill.method is 'ka-ps+ka-lsr': contradicts itself: ka-ps and ka-lsr",
+        ),
+        (["distill", "--teacher", "huge"], "distill.teacher is 'huge'; expected a key of teachers: large, small"),
+        (["distill", "-S", "distill.kd.tau=-1"], "distill.kd.tau is -1"),
+        (["compare", "--run", "kd,tau"], "expected METHOD[,KEY=VALUE...]"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(project: Path, arguments: list[str], message: str) -> None:
+    text = prepkd(*arguments, cwd=project, code=2)
+    assert message in text
+    assert text.startswith("error: ") and text.count("\n") == 1, text
+    assert not (project / "data").exists()
+
+
+def test_usage_errors_are_exit_code_2(project: Path) -> None:
+    assert "No such option" in prepkd("distill", "--colour", cwd=project, code=2)
+    assert "NAME" in prepkd("train-teacher", cwd=project, code=2)
+
+
+def test_stages_in_order_without_dvc_and_files_that_do_not_belong_together(project: Path) -> None:
+    prepkd("prepare", cwd=project)
+    prepkd("train-teacher", "large", cwd=project)
+    assert "no such store; run `prepkd cache-logits" in prepkd("distill", cwd=project, code=2)
+    text = prepkd("cache-logits", "large", cwd=project)
+    assert "9 views x 120 samples x 10 classes" in text and "26 bytes a (view, sample)" in text
+    assert "the teacher is wrong on" in text
+    assert "already finished" in prepkd("cache-logits", "large", cwd=project)
+    prepkd("distill", cwd=project)
+    before = (project / "models/student/seed0/model.json").read_bytes()
+    assert "test top-1" in prepkd("evaluate", cwd=project)
+    # Another plan than the store's: refused, naming the field and both values, and the student is still there.
+    text = prepkd("distill", "-S", "cache.seed=7", cwd=project, code=2)
+    assert "views.seed is 0, expected 7; run `prepkd cache-logits large` again" in text
+    assert (project / "models/student/seed0/model.json").read_bytes() == before
+    # Other data than the store's and the student's.
+    prepkd("prepare", "-S", "prepare.seed=1", cwd=project)
+    assert "dataset.split_fingerprint is" in prepkd("distill", cwd=project, code=2)
+    assert "inputs.dataset_fingerprint is" in prepkd("evaluate", cwd=project, code=2)
+    assert not list(project.rglob("*.partial"))
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project: Path) -> None:
+    prepkd("prepare", cwd=project)
+    command = [PREPKD, "train-teacher", "large", "--epochs", "400", "-S", "teachers.large.checkpoint_every=1"]
+    scratch = project / "scratch"
+    environment = os.environ | {"PREPKD_SCRATCH": str(scratch)}
+    process = subprocess.Popen(command, cwd=project, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT)
+    for _ in range(600):
+        if list(scratch.glob("*/checkpoint.pt")):
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.strip().splitlines()[-1].startswith("interrupted: ")
+    assert "run the same command again" in output and "Traceback" not in output
+    assert list(scratch.glob("*/checkpoint.pt"))
+    assert not (project / "models").exists()

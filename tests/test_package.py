@@ -1,0 +1,83 @@
+"""The package: what is shipped, what an import costs, what the project must not say."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import prepkd
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_packages_list_is_the_tree() -> None:
+    """`packages` is a hand list, because stages/ is shipped as prepkd.stages."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    library = ROOT / "pipeline"
+    found = {p.parent.relative_to(library).as_posix().replace("/", ".") for p in library.glob("prepkd/**/__init__.py")}
+    assert listed == found | {"prepkd.stages"}
+
+
+def test_wheel_holds_every_module(tmp_path: Path) -> None:
+    import zipfile
+
+    source = tmp_path / "source"
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    for name in tracked.stdout.splitlines():
+        if name.startswith(("pipeline/", "stages/")) or name in {"pyproject.toml", "README.md", "LICENSE"}:
+            if (ROOT / name).is_symlink() or not (ROOT / name).exists():
+                continue
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    library = {
+        f"prepkd/{p.relative_to(ROOT / 'pipeline/prepkd').as_posix()}"
+        for p in (source / "pipeline/prepkd").rglob("*.py")
+    }
+    stages = {f"prepkd/stages/{p.name}" for p in (source / "stages").glob("*.py")}
+    shipped_library = {name.replace("prepkd/", "prepkd/", 1) for name in shipped}
+    assert shipped_library == {name.replace("pipeline/prepkd/", "") for name in library} | stages
+
+
+def test_import_is_light_and_public_names_are_there() -> None:
+    code = "import prepkd, sys; assert not {'torch', 'numpy', 'zarr'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    for name in prepkd.__all__:
+        assert getattr(prepkd, name) is not None
+    for name in (
+        "kl_divergence",
+        "probability_shift",
+        "label_smooth",
+        "flsw_weights",
+        "cwsm_weights",
+        "dynamic_temperature",
+    ):
+        assert callable(getattr(prepkd.losses, name))
+
+
+def test_no_file_names_a_registry() -> None:
+    tracked = subprocess.run(
+        ["git", "grep", "-nIE", "index-url|find-links|pypi\\.org|/simple/"], cwd=ROOT, text=True, stdout=-1
+    )
+    hits = [line for line in tracked.stdout.splitlines() if not line.startswith("tests/test_package.py")]
+    assert not hits, hits
+
+
+def test_constraints_pin_every_dependency() -> None:
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    names = {re.split(r"[<>=~\[]", text)[0].lower() for text in wanted}
+    assert {name.replace("_", "-") for name in names} <= {name.replace("_", "-") for name in pinned}

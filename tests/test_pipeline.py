@@ -1,0 +1,181 @@
+"""The pipeline as a user meets it: DVC in a fresh clone, and every command that README.md prints."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+SMALL = {"epochs": 2, "seeds": 2}
+
+
+def run(command: str, folder: Path, *, code: int = 0) -> str:
+    """Run a shell command with this interpreter's scripts first on the path; its whole output."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=clean | {"PATH": path, "COLUMNS": "200"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=500,
+    )
+    assert done.returncode == code, f"{command}: exit code {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def edit_params(folder: Path, change: object) -> None:
+    yaml = YAML()
+    params = yaml.load(folder / "params.yaml")
+    change(params)  # type: ignore[operator]
+    yaml.dump(params, folder / "params.yaml")
+
+
+def shrink(params: dict) -> None:
+    params["prepare"]["subset"] = 12
+    for teacher in params["teachers"].values():
+        teacher.update(model="convnet4", epochs=2)
+    params["distill"].update(SMALL)
+    params["compare"]["runs"] = ["kd", "kd,ce_weight=0", "ka-ps+dtd-flsw"]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `git clone` would give of the working tree, with settings that take seconds, after one `dvc repro`."""
+    folder = tmp_path_factory.mktemp("clone") / "prepkd"
+    for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    edit_params(folder, shrink)
+    run("git init -q -b main && git config user.email a@b.c && git config user.name a", folder)
+    run("git add -A && git commit -qm clone && dvc repro -q", folder)
+    run("git add -A && git commit -qm 'first run'", folder)
+    return folder
+
+
+def test_every_stage_wrote_what_it_promises(clone: Path) -> None:
+    for path in (
+        "data/digits.h5",
+        "data/logits/large.zarr/manifest.json",
+        "data/logits/small.zarr/manifest.json",
+        "models/teachers/large/model.safetensors",
+        "models/teachers/large/model.json",
+        "models/student/seed0/model.safetensors",
+        "models/student/seed1/model.json",
+        "results/training/seed0/metrics.json",
+        "results/plots/confusion.csv",
+        "results/plots/learning_curves.csv",
+    ):
+        assert (clone / path).is_file(), path
+    metrics = json.loads((clone / "results/metrics.json").read_text())
+    assert metrics["n"] == 2
+    for name in ("top1", "top5", "nll", "ece", "agreement", "genetic_errors"):
+        assert set(metrics[name]) == {"mean", "std"}
+    assert set(metrics["teacher"]) == {"top1", "top5", "nll", "ece", "training_view_error"}
+    logged = set(json.loads((clone / "results/training/seed0/metrics.json").read_text()))
+    assert {"train", "test", "lr", "samples_per_second", "epoch"} <= logged
+
+
+def test_second_repro_does_nothing(clone: Path) -> None:
+    assert "Data and pipelines are up to date." in run("dvc repro", clone)
+    assert run("git status --porcelain", clone) == ""
+
+
+@pytest.mark.parametrize(
+    ("edit", "stale", "fresh"),
+    [
+        ("echo '# x' >> pipeline/prepkd/losses/kd.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
+        ("echo '# x' >> stages/distill.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
+        ("echo '# x' >> pipeline/prepkd/report/metrics.py", ["evaluate"], ["distill", "train-teacher", "cache-logits"]),
+        ("sed -i 's/  views: all/  views: 3/' params.yaml", ["cache-logits@large"], ["train-teacher", "prepare"]),
+        ("sed -i 's/method: kd/method: ka-ps/' params.yaml", ["distill"], ["train-teacher", "cache-logits", "run@"]),
+    ],
+)
+def test_a_change_reaches_no_further_than_it_must(clone: Path, edit: str, stale: list[str], fresh: list[str]) -> None:
+    run(edit, clone)
+    try:
+        status = run("dvc status", clone)
+        heads = [line.rstrip(":") for line in status.splitlines() if line and not line.startswith("\t")]
+        for stage in stale:
+            assert any(head.startswith(stage) for head in heads), status
+        for stage in fresh:
+            assert not any(head.startswith(stage) for head in heads if "run@" not in head or stage == "run@"), status
+    finally:
+        run("git checkout -q pipeline stages params.yaml", clone)
+
+
+def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:
+    run("dvc repro -q compare/dvc.yaml", clone)
+    table = pd.read_csv(clone / "results/compare/table.csv")
+    assert list(table["run"]) == ["kd", "kd,ce_weight=0", "ka-ps+dtd-flsw"]
+    assert (table["n"] == 2).all()
+    assert (clone / "results/compare/top1.png").read_bytes().startswith(b"\x89PNG")
+    edit_params(clone, lambda params: params["compare"]["runs"].remove("kd,ce_weight=0"))
+    output = run("dvc repro compare/dvc.yaml", clone)
+    assert "Running stage 'compare/dvc.yaml:table'" in output
+    assert "Running stage 'compare/dvc.yaml:run" not in output
+    table = pd.read_csv(clone / "results/compare/table.csv")
+    assert list(table["run"]) == ["kd", "ka-ps+dtd-flsw"]
+    assert "minus kd without CE" not in table
+    run("git checkout -q . && git clean -fdq results", clone)
+
+
+def readme_commands() -> list[str]:
+    """The lines of README.md's `bash` blocks, but for those that need another data set or a machine of their own."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(("dvc ", "prepkd "))]
+
+
+def test_readme_prints_the_commands_that_it_must() -> None:
+    commands = "\n".join(readme_commands())
+    for needed in (
+        "dvc exp run -S distill.method=ka-ps+dtd-flsw",
+        "dvc exp run --queue -S 'distill.method=kd,ka-ps,dtd-flsw'",
+        "dvc queue start",
+        "dvc exp show",
+        "dvc plots show",
+    ):
+        assert needed in commands
+
+
+def test_readme_commands_run_in_order(clone: Path) -> None:
+    outputs = {}
+    for command in readme_commands():
+        outputs[command] = run(command, clone)
+        if command.startswith("dvc queue start"):
+            wait_for_queue(clone)
+    shown = next(text for command, text in outputs.items() if command.startswith("dvc exp show"))
+    for method in ("ka-ps+dtd-flsw", "kd", "ka-ps", "dtd-flsw"):
+        assert re.search(rf"(│|\s){re.escape(method)}(\s|│)", shown), shown
+    assert max(map(len, shown.splitlines())) <= 160, "the recipe no longer makes the table readable"
+    page = (clone / "dvc_plots/index.html").read_text()
+    assert "vegaEmbed" in page and "learning_curves" in page and "confusion" in page
+    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
+
+
+def wait_for_queue(folder: Path) -> None:
+    for _ in range(240):
+        status = run("dvc queue status", folder)
+        if not re.search(r"\b(Queued|Running)\b", status):
+            assert "Failed" not in status, status
+            return
+        time.sleep(1)
+    raise AssertionError(status)
+
+
+def test_commands_quote_as_a_shell_reads_them() -> None:
+    for command in readme_commands():
+        assert shlex.split(command)
