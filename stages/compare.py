@@ -27,7 +27,7 @@ def compare(
         typer.Option("--run", metavar="METHOD[,KEY=VALUE...]", help="Train this run, e.g. 'kd,ce_weight=0', and stop."),
     ] = None,
 ) -> None:
-    """Compare methods: `--run` trains one of them over all seeds, without it the table and the picture are made.
+    """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets the table and a picture.
 
     The table holds the runs of `compare.runs` and no others: mean, std, n, and differences paired by seed.
     """

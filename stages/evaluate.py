@@ -67,7 +67,8 @@ def evaluate(
     write_bytes(plots / "page.html", offline_page())
     write_json(Path("results/metrics.json"), report)
     top1 = report["top1"]
+    spread = "" if top1["std"] is None else f" +- {top1['std']:.2%}"
     console.print(
-        f"{settings.method}: test top-1 {top1['mean']:.2%} +- {top1['std']:.2%} (n = {report['n']}), "
+        f"{settings.method}: test top-1 {top1['mean']:.2%}{spread} (n = {report['n']}), "
         f"teacher {report['teacher']['top1']:.2%}"
     )

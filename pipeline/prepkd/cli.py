@@ -1,9 +1,9 @@
 """The `prepkd` command: one sub-command a stage."""
 
-import sys
+from collections.abc import Callable
+from functools import wraps
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -37,27 +37,36 @@ def _root(
     pass
 
 
-app.command("prepare")(prepare.prepare)
-app.command("train-teacher")(train_teacher.train_teacher)
-app.command("cache-logits")(cache_logits.cache_logits)
-app.command("distill")(distill.distill)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
+def _stage(function: Callable[..., None]) -> Callable[..., None]:
+    """Bad input is one line and exit code 2; an interruption says how to go on and exits with 130."""
+
+    @wraps(function)
+    def guarded(**options: object) -> None:
+        errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        try:
+            function(**options)
+        except InputError as error:
+            errors.print(f"error: {error}")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            errors.print("interrupted: finished chunks, epochs and seeds are kept; run the same command again to go on")
+            raise typer.Exit(130) from None
+
+    return guarded
+
+
+STAGES: dict[str, Callable[..., None]] = {
+    "prepare": prepare.prepare,
+    "train-teacher": train_teacher.train_teacher,
+    "cache-logits": cache_logits.cache_logits,
+    "distill": distill.distill,
+    "evaluate": evaluate.evaluate,
+    "compare": compare.compare,
+}
+for name, function in STAGES.items():
+    app.command(name)(_stage(function))
 
 
 def main() -> None:
-    """Run the command line; bad input is one line and exit code 2, an interruption says how to go on and exits 130."""
-    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-    try:
-        # Click's own handling of Ctrl-C would hide where the work stands.
-        code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except InputError as error:
-        errors.print(f"error: {error}")
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        errors.print("interrupted: finished chunks, epochs and seeds are kept; run the same command again to go on")
-        sys.exit(130)
+    """Run the command line."""
+    app()

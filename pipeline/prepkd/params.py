@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from prepkd.errors import InputError
+from prepkd.expected import expected, shown
 from prepkd.method import Method, parse_method
 from prepkd.views.recipe import parse_recipe
 
@@ -16,7 +17,7 @@ from prepkd.views.recipe import parse_recipe
 class Section(BaseModel):
     """A part of params.yaml."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 S = TypeVar("S", bound=Section)
@@ -34,10 +35,11 @@ def _recipe(steps: list[Any]) -> list[Any]:
 
 def _seeds(seeds: int | list[int]) -> int | list[int]:
     if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
-        raise ValueError("names a seed twice; each seed once")
+        raise ValueError(f"{seeds} names a seed twice; each seed once")
     return seeds
 
 
+FilePath = Annotated[Path, Field(strict=False)]  # YAML has no paths
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -51,7 +53,7 @@ class Prepare(Section):
     """Which data, and how much of it."""
 
     dataset: Literal["digits", "cifar10", "cifar100"]
-    raw: Path = Path("data/raw")
+    raw: FilePath = Path("data/raw")
     val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     subset: int | None = Field(default=None, ge=1)
     seed: Seed = 0
@@ -90,7 +92,7 @@ class Teacher(Training):
 
     epochs: int = Field(ge=0)
     model: str
-    weights: Path | None = None
+    weights: FilePath | None = None
     seed: Seed = 0
 
     @model_validator(mode="after")
@@ -228,24 +230,24 @@ class Params(Section):
             raise ValueError(
                 f"distill.teacher is {self.distill.teacher!r}; expected a key of teachers: {', '.join(self.teachers)}"
             )
-        if len(set(self.compare.runs)) < len(self.compare.runs):
-            raise ValueError(f"compare.runs is {self.compare.runs}; expected each run once")
         for run in self.compare.runs:
+            if self.compare.runs.count(run) > 1:
+                raise ValueError(f"compare.runs names {run!r} twice; expected each run once")
             try:
                 self.variant(run)
-            except (ValueError, InputError) as error:
-                raise ValueError(f"compare.runs has {run!r}: {_first_line(error)}") from None
+            except InputError as error:
+                raise ValueError(f"compare.runs: {error}") from None
         return self
 
     def variant(self, run: str) -> Distill:
         """The settings of one run of the comparison: `METHOD[,KEY=VALUE...]` over `distill`; raises InputError."""
         method, *changes = run.split(",")
         if not all("=" in change for change in changes):
-            raise InputError(f"compare run {run!r}: expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
+            raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
         raw = self.distill.model_dump(mode="json", exclude_unset=True) | {"method": method}
         for change in changes:
-            _override(raw, change, where=f"compare run {run!r}")
-        return _validated(Distill, raw, f"compare run {run!r}")
+            _override(raw, change, where=f"run {run!r}")
+        return _validated(Distill, raw, f"run {run!r}")
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
@@ -255,7 +257,7 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     try:
         raw = YAML(typ="safe", pure=True).load(path)
     except YAMLError as error:
-        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{path}: not YAML: {_yaml_problem(error)}") from None
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected sections with settings, found {type(raw).__name__}")
     for change in overrides:
@@ -266,48 +268,79 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
 def _override(raw: dict[str, Any], change: str, *, where: str) -> None:
     """Set a dotted key in nested dicts from `KEY=VALUE`; the value is YAML 1.2, so 1e-5 is a number."""
     key, equals, text = change.partition("=")
-    if not equals or not key:
-        raise InputError(f"{where}: {change!r}; expected KEY=VALUE, e.g. distill.kd.tau=8")
     *parents, leaf = key.split(".")
+    if not equals or not leaf or not all(parents):
+        raise InputError(f"{where}: {change!r}; expected KEY=VALUE, e.g. distill.kd.tau=8")
     for parent in parents:
         child = raw.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise InputError(f"{where}: {key}: {parent} holds {child!r}, not settings")
+            raise InputError(f"{where}: {key}: {parent} holds {shown(child)}, not settings")
         raw = child
     try:
         raw[leaf] = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise InputError(f"{where}: {key}: not YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where}: {key} is {text!r}: not YAML: {_yaml_problem(error)}") from None
+
+
+def _yaml_problem(error: YAMLError) -> str:
+    """What is wrong with a YAML text and where, in one line."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    else:
+        problem = str(error)
+    return " ".join(problem.split())
 
 
 def _validated(schema: type[S], raw: dict[str, Any], where: str) -> S:
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
-        first, *more = error.errors()
-        others = f" (and {len(more)} more)" if more and first["type"] != "literal_error" else ""
-        raise InputError(f"{where}: {_explain(schema, dict(first))}{others}") from None
+        explained = _explain(schema, raw, [dict(one) for one in error.errors()])
+        raise InputError(f"{where}: {explained}") from None
 
 
-def _explain(schema: type[Section], error: dict[str, Any]) -> str:
-    """One line for a pydantic error: the key, the value, what is allowed."""
-    # A union's alternatives ("int", "literal['all']") stand in `loc` behind the key; only keys are for people.
-    keys = [str(part) for part in error["loc"] if not _is_alternative(part)]
-    key = ".".join(keys)
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if error["type"] == "extra_forbidden":
-        return f"unknown key {key}; allowed: {', '.join(_siblings(schema, keys))}"
+def _explain(schema: type[Section], raw: dict[str, Any], errors: list[dict[str, Any]]) -> str:
+    """One line for pydantic's errors: of the first one the key, the value, what is allowed; and how many more keys err."""
+    by_key: dict[str, list[dict[str, Any]]] = {}
+    for error in errors:
+        by_key.setdefault(".".join(_keys(raw, error)), []).append(error)
+    key = ".".join(_keys(raw, errors[0]))
+    others = len(by_key) - 1
+    # A list whose entry is wrong has failed the union's other alternatives as well: the entry is what to mend.
+    inner = [other for other in by_key if other.startswith(f"{key}.") and len(errors[0]["loc"]) > key.count(".") + 1]
+    if inner and errors[0]["loc"][-1] != "[key]":
+        key, others = inner[0], others - 1
+    more = f" (and {others} more)" if others else ""
+    return _explain_key(schema, key, by_key[key]) + more
+
+
+def _explain_key(schema: type[Section], key: str, errors: list[dict[str, Any]]) -> str:
+    error, *_ = errors
+    if error["type"] in {"extra_forbidden", "invalid_key"}:
+        return f"unknown key {key}; allowed: {', '.join(_siblings(schema, key.split('.')))}"
     if error["type"] == "missing":
         return f"{key} is missing; expected a value"
+    if error["loc"] and error["loc"][-1] == "[key]":
+        return f"{key.rpartition('.')[0]} has the name {shown(error['input'])}; expected {expected(error)}"
     if error["type"] == "value_error":
-        if isinstance(error["input"], dict | BaseModel):
-            return f"{key}: {message}" if key else message
-        return f"{key} is {error['input']!r}: {message}"
-    return f"{key} is {error['input']!r}; expected {message[0].lower() + message[1:]}"
+        if isinstance(error["input"], dict | list | BaseModel):
+            return f"{key}: {expected(error)}" if key else expected(error)
+        return f"{key} is {shown(error['input'])}: {expected(error)}"
+    # Each of a union's alternatives says what it expects.
+    return f"{key} is {shown(error['input'])}; expected {' or '.join(expected(one) for one in errors)}"
 
 
-def _is_alternative(part: object) -> bool:
-    return isinstance(part, str) and (part in {"int", "float", "[key]"} or "[" in part or "(" in part)
+def _keys(raw: object, error: dict[str, Any]) -> list[str]:
+    """The parts of an error's location that are keys of the settings, and not names of a union's alternatives."""
+    keys = []
+    for part in error["loc"]:
+        if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int)):
+            raw = raw[part]
+        elif error["type"] != "missing":
+            continue
+        keys.append(str(part))
+    return keys
 
 
 def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
@@ -320,7 +353,3 @@ def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 schema = annotation
     return sorted(schema.model_fields)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -1,11 +1,7 @@
 """A small teacher, a few images, and finished stores."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import store_writing
 import torch
@@ -17,18 +13,9 @@ from prepkd.store import LogitStore
 from prepkd.store.writer import StoreWriter
 from prepkd.train import Samples
 from prepkd.views import ViewPlan
+from store_checks import Example
 
 BATCH = 4
-
-
-@dataclass(frozen=True)
-class Example:
-    """A teacher, what it looks at, and the store of its answers."""
-
-    teacher: Normalised
-    lesson: Lesson
-    settings: Cache
-    store: LogitStore
 
 
 @pytest.fixture(scope="session")
@@ -77,24 +64,3 @@ def folder(tmp_path: Path) -> Path:
     """A finished store of made-up logits, to damage."""
     store_writing.write(tmp_path / "made-up.zarr")
     return tmp_path / "made-up.zarr"
-
-
-def refused(exception: type[Exception], function: Callable[..., Any], *arguments: Any, **named: Any) -> str:
-    """The one line with which a call is refused."""
-    with pytest.raises(exception) as caught:
-        function(*arguments, **named)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def reference_encoding(logits: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """z - max(z) in float16 and max(z), one number after the other."""
-    offsets, row_max = np.zeros(logits.shape, np.float16), np.zeros(len(logits), np.float32)
-    for i, row in enumerate(logits.astype(np.float32)):
-        row_max[i] = max(row)
-        for k, z in enumerate(row):
-            gap = np.float32(z) - row_max[i]
-            offsets[i, k] = np.float16(gap)
-            if gap < 0 and offsets[i, k] == 0:
-                offsets[i, k] = -np.float16(2.0**-24)
-    return offsets, row_max

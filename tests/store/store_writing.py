@@ -19,9 +19,11 @@ from prepkd.store.layout import FORMAT, Layout, with_fingerprints
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 
+RECIPE = [{"crop": {"padding": 1}}, "flip"]
 # 22 samples in chunks of 8: two whole ones and a short one a view.
-PLAN = ViewPlan([{"crop": {"padding": 1}}, "flip"], 3, 7, 22)
+PLAN = ViewPlan(RECIPE, 3, 7, 22)
 LAYOUT = Layout(PLAN, 5, 8)
+SMALL = Layout(ViewPlan(RECIPE, 1, 7, 12), 5, 8)
 LABELS = np.arange(22) % 5
 ATTRIBUTES = with_fingerprints(
     {
@@ -49,7 +51,7 @@ def write(
     writer = StoreWriter(folder, layout, ATTRIBUTES | {"views": layout.plan.describe()})
     for view, chunk in order(list(writer.pending())):
         writer.write(view, chunk, answer)
-    return writer.finish(LABELS)
+    return writer.finish(LABELS[: layout.plan.samples])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -107,13 +109,13 @@ def _write_and_die(folder: Path, step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     _before_each_step(hook)
-    write(folder)
+    write(folder, layout=SMALL)
 
 
 def _write_and_count(folder: Path, count: Path) -> None:
     steps: list[None] = []
     _before_each_step(lambda: steps.append(None))
-    write(folder)
+    write(folder, layout=SMALL)
     total = len(steps)
     write_bytes(count, str(total).encode())
 
@@ -129,7 +131,7 @@ def main(root: Path) -> None:
         assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (step, status)
         before = identities(folder)
         finished.append(len(before) // 3)
-        assert _in_child(lambda folder=folder: write(folder)) == 0, step
+        assert _in_child(lambda folder=folder: write(folder, layout=SMALL)) == 0, step
         after = identities(folder)
         touched += [(step, path) for path, state in before.items() if after[path] != state]
         different += [step] * (contents(folder) != expected)

@@ -50,6 +50,8 @@ class ViewPlan:
         self.views = prod(self.ranges) if views == "all" else int(views)
         if self.views < 1 or samples < 1:
             raise ValueError(f"views is {views!r} and samples is {samples}; expected views >= 1 or 'all', samples >= 1")
+        if self.views >= 2**31:  # views are numbered by the high 32 bits of a word
+            raise ValueError(f"views is {views!r}, which makes {self.views} views; expected fewer than 2147483648")
         self.seed = seed
         self.samples = samples
 
@@ -66,14 +68,16 @@ class ViewPlan:
         `view` is one view for all of them, or one for each, (len(samples),).
         """
         chosen = np.arange(self.samples)[samples] if isinstance(samples, slice) else np.asarray(samples)
-        if len(chosen) == 0 or not self.ranges:
-            return np.empty((len(chosen), len(self.ranges)), self.dtype)
+        if len(chosen) == 0:
+            return np.empty((0, len(self.ranges)), self.dtype)
         low, high = int(chosen.min()), int(chosen.max()) + 1
         if low < 0 or high > self.samples:
             raise IndexError(f"samples {low} to {high - 1} are outside the plan's {self.samples} samples")
-        views = np.asarray(view)
+        views = np.asarray(view, dtype=np.int64)
         if views.min() < 0 or views.max() >= self.views:
             raise IndexError(f"views {views.min()} to {views.max()} are outside the plan's {self.views} views")
+        if not self.ranges:
+            return np.empty((len(chosen), 0), self.dtype)
         if self.exhaustive:
             offsets = below(raw_words(self.seed, OFFSET_STREAM, low, high - low), self.views)[chosen - low]
             return np.stack(np.unravel_index((views + offsets) % self.views, self.ranges), axis=1).astype(self.dtype)

@@ -5,6 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from prepkd.expected import expected, shown
+
 
 class Augmentation(BaseModel):
     """One step of a recipe; a view's row holds one integer in [0, n) for each n of `ranges`."""
@@ -52,16 +54,21 @@ def parse_recipe(steps: Sequence[object]) -> Recipe:
         try:
             recipe.append((name, AUGMENTATIONS[name].model_validate(settings or {})))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ValueError(f"step {name}: {where} is {first['input']!r}; {first['msg']}") from None
+            raise ValueError(f"step {name}{_problem(name, dict(error.errors()[0]))}") from None
     return tuple(recipe)
+
+
+def _problem(name: str, error: dict[str, Any]) -> str:
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f": unknown key {key}; allowed: {', '.join(AUGMENTATIONS[name].model_fields) or 'none'}"
+    return f"{key and f': {key}'} is {shown(error['input'])}; expected {expected(error)}"
 
 
 def _single_entry(step: object) -> tuple[str, Any]:
     if isinstance(step, Mapping) and len(step) == 1:
         return next(iter(step.items()))
-    raise ValueError(f"has the step {step!r}; expected a name, or one name with its settings")
+    raise ValueError(f"has the step {shown(step)}; expected a name, or one name with its settings")
 
 
 def describe_recipe(recipe: Recipe) -> list[dict[str, Any]]:

@@ -1,0 +1,247 @@
+"""A store's answers are the teacher's own, bit for bit, whoever asks and in whatever order."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import store_writing
+import torch
+from numpy.typing import NDArray
+from prepkd.caching import estimate_seconds, plan_store
+from prepkd.errors import InputError
+from prepkd.store import LogitStore
+from prepkd.store.layout import Layout
+from prepkd.store.teacher_pass import answer, arithmetic
+from prepkd.teaching import CachedTeacher, OnlineTeacher, check_store, store_answer
+from prepkd.views import ViewPlan
+from prepkd.views.order import random
+from store_checks import Example, reference_encoding, refused
+
+CPU = torch.device("cpu")
+
+
+@contextlib.contextmanager
+def computing(example: Example) -> Iterator[None]:
+    bf16 = example.settings.precision == "bf16"
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        yield
+
+
+def direct(example: Example, view: int) -> NDArray[np.float32]:
+    """The teacher's own logits of one view, float32 (N, K): image by image into batches, the last filled with black."""
+    images, plan, size = example.lesson.samples.images, example.lesson.plan, example.settings.batch_size
+    rows = torch.from_numpy(plan.parameters(view))
+    found = []
+    for start in range(0, len(images), size):
+        batch = torch.zeros(size, *images.shape[1:]).contiguous(memory_format=torch.channels_last)
+        for place, sample in enumerate(range(start, min(start + size, len(images)))):
+            batch[place] = plan.render(images[sample : sample + 1], rows[sample : sample + 1])[0]
+        with computing(example):
+            found.append(example.teacher(batch).float())
+    return torch.cat(found)[: len(images)].numpy()
+
+
+def test_shuffled_lookups_equal_the_direct_teacher(example: Example) -> None:
+    store = example.store
+    order = np.random.Generator(np.random.Philox(1)).permutation(store.views * store.samples)
+    views, samples = order % store.views, order // store.views
+    raw = np.stack([direct(example, view) for view in range(store.views)])
+    encoded = [reference_encoding(one) for one in raw]
+    expected = np.stack([offsets.astype(np.float32) + row_max[:, None] for offsets, row_max in encoded])
+    assert np.array_equal(store.lookup(views, samples), expected[views, samples])
+    # And without the encoding's own round trip they differ by no more than it may change.
+    assert np.abs(store.lookup(views, samples) - raw[views, samples]).max() <= 2.0**-11 * np.ptp(raw)
+
+
+def test_views_differ_and_precision_matters(example: Example) -> None:
+    first, second = (direct(example, view) for view in (0, 1))
+    assert not np.array_equal(first, second)
+    other = "bf16" if example.settings.precision == "ieee" else "ieee"
+    changed = replace(example, settings=example.settings.model_copy(update={"precision": other}))
+    assert not np.array_equal(first, direct(changed, 0))
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
+    images, plan = example.lesson.samples.images, example.lesson.plan
+    rows = torch.from_numpy(plan.parameters(0))
+    settings: dict[str, Any] = {"batch_size": example.settings.batch_size, "precision": example.settings.precision}
+    whole = answer(example.teacher, plan, images, rows, **settings)
+    for sample in (0, 5, 21):
+        others = torch.full_like(images, 255)
+        others[sample] = images[sample]
+        elsewhere = torch.zeros_like(rows)
+        elsewhere[sample] = rows[sample]
+        alone = answer(example.teacher, plan, others, elsewhere, **settings)
+        assert torch.equal(alone[0][sample], whole[0][sample])
+        assert torch.equal(alone[1][sample], whole[1][sample])
+
+
+def test_any_part_that_starts_at_a_batch_equals_the_whole(example: Example) -> None:
+    size = example.settings.batch_size
+    settings: dict[str, Any] = {"batch_size": size, "precision": example.settings.precision}
+    ask = store_answer(example.teacher, example.lesson.plan, example.lesson.samples.images, **settings)
+    offsets, row_max = ask(2, slice(0, 22))
+    for part in (slice(0, size), slice(size, 3 * size), slice(5 * size, 22)):
+        assert np.array_equal(ask(2, part)[0], offsets[part])
+        assert np.array_equal(ask(2, part)[1], row_max[part])
+
+
+def online(example: Example) -> OnlineTeacher:
+    settings = example.settings
+    lesson = example.lesson
+    return OnlineTeacher(
+        example.teacher, lesson.plan, lesson.samples, batch_size=settings.batch_size, precision=settings.precision
+    )
+
+
+def test_streamed_slabs_equal_the_online_teacher(example: Example) -> None:
+    cached = CachedTeacher(example.store, CPU, resident=False, resident_gib=0)
+    for view in range(example.store.views):
+        assert all(map(torch.equal, cached(view), online(example)(view)))
+
+
+def test_views_of_their_own_equal_the_online_teacher(example: Example) -> None:
+    store = example.store
+    cached = CachedTeacher(store, CPU, resident=True, resident_gib=1)
+    for epoch in range(3):
+        views = random(3, epoch, store.views, store.samples)
+        assert len(set(views.tolist())) == store.views, "the example must mix views"
+        found = cached(views)
+        assert all(map(torch.equal, found, online(example)(views)))
+        slabs = [store.slab(view) for view in range(store.views)]
+        for sample, view in enumerate(views):
+            assert np.array_equal(found[0][sample].numpy(), slabs[view][0][sample])
+            assert found[1][sample].item() == slabs[view][1][sample]
+    assert all(map(torch.equal, cached(1), CachedTeacher(store, CPU, resident=False, resident_gib=0)(1)))
+
+
+def test_a_store_larger_than_memory_is_refused(example: Example) -> None:
+    assert example.store.nbytes == 3 * 22 * (2 * 5 + 4)
+    limit = example.store.nbytes / 2**30
+    CachedTeacher(example.store, CPU, resident=True, resident_gib=limit)
+    text = refused(InputError, CachedTeacher, example.store, CPU, resident=True, resident_gib=limit / 2)
+    assert text == (
+        "distill.view_order is random, which needs the whole store in memory: "
+        f"{example.store.path} takes 0.00 GiB, distill.resident_gib is {limit / 2:g}; raise it, or use cycle"
+    )
+
+
+def test_arithmetic_is_put_back() -> None:
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for precision, expected in {"tf32": "tf32", "ieee": "ieee", "bf16": "ieee"}.items():
+        with contextlib.suppress(RuntimeError), arithmetic(precision, CPU):
+            assert [backend.fp32_precision for backend in backends] == [expected] * 2
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+            raise RuntimeError
+        assert [backend.fp32_precision for backend in backends] == before
+
+
+def test_raw_logits_are_offsets_plus_row_max(example: Example) -> None:
+    store = example.store
+    assert (store.views, store.samples, store.classes) == (3, 22, 5)
+    assert store.plan.fingerprint == example.lesson.plan.fingerprint
+    for view in range(3):
+        offsets, row_max = store.slab(view)
+        assert (offsets.dtype, row_max.dtype) == (np.float16, np.float32)
+        assert (offsets.max(axis=1) == 0).all()
+        raw = store.logits(view)
+        assert raw.dtype == np.float32
+        assert np.array_equal(raw, offsets.astype(np.float32) + row_max[:, None])
+    views, samples = np.array([2, 0, 2, 2]), np.array([21, 0, 3, 21])
+    assert np.array_equal(store.lookup(views, samples)[1], store.logits(0)[0])
+    assert np.array_equal(store.lookup(views, samples)[[0, 3]], store.logits(2)[[21, 21]])
+    assert store.lookup(np.array([], int), np.array([], int)).shape == (0, 5)
+    for view in (3, -1):
+        with pytest.raises(IndexError):
+            store.slab(view)
+
+
+def test_teacher_error_is_the_share_that_ka_corrects(example: Example) -> None:
+    labels = example.lesson.samples.labels.numpy()
+    wrong = []
+    for view in range(3):
+        raw = direct(example, view)
+        wrong.append(np.mean([row[label] < row.max() for row, label in zip(raw, labels, strict=True)]))
+    assert example.store.summary["teacher_error_per_view"] == pytest.approx(wrong)
+    assert example.store.summary["teacher_error"] == pytest.approx(np.mean(wrong))
+
+
+def test_attributes_are_sorted_and_say_nothing_of_when_and_where(example: Example) -> None:
+    def sorted_throughout(value: Any) -> bool:
+        if isinstance(value, dict):
+            return list(value) == sorted(value) and all(map(sorted_throughout, value.values()))
+        return not isinstance(value, list) or all(map(sorted_throughout, value))
+
+    attributes = json.loads((example.store.path / "zarr.json").read_text())["attributes"]
+    assert list(attributes) == ["prepkd"]
+    assert sorted_throughout(attributes["prepkd"])
+    assert attributes["prepkd"] == example.store.attributes
+    assert set(example.store.attributes) == {
+        *("dataset", "encoding", "fingerprints", "format", "precision", "split", "teacher", "views")
+    }
+    text = json.dumps(attributes).lower()
+    assert not any(word in text for word in ("time", "date", "host", "user", "/", "\\"))
+
+
+def test_the_fingerprint_of_the_work_covers_all_that_changes_bytes(example: Example) -> None:
+    inputs = {"dataset": "noise", "dataset_fingerprint": "d", "split_fingerprint": "5", "device": "cpu"}
+    card = {"name": "large", "model": "convnet4", "weights_fingerprint": "e", "preprocessing": {}}
+
+    def work(settings: dict[str, Any], **changes: Any) -> str:
+        card_now = card | {key: value for key, value in changes.items() if key in card}
+        inputs_now = inputs | {key: value for key, value in changes.items() if key in inputs}
+        now = example.settings.model_copy(update=settings)
+        return plan_store(now, example.lesson, inputs_now, example.teacher, card_now)[2]
+
+    base = work({})
+    assert work({}) == base
+    others = [
+        *(work({key: value}) for key, value in {"precision": "tf32", "batch_size": 2, "chunk": 4}.items()),
+        *(work({}, **{key: "?"}) for key in (*inputs, *card)),
+    ]
+    assert len({base, *others}) == len(others) + 1
+
+
+def test_estimate_counts_pending_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 100.0, 102.0])  # the first batch warms up
+    monkeypatch.setattr("prepkd.caching.time.perf_counter", lambda: next(clock))
+    # A whole chunk of 8 and the short one of 6; 2 s for a batch of 4.
+    pending = [(0, 1), (2, 2)]
+    assert estimate_seconds(store_writing.answer, store_writing.LAYOUT, pending, 4) == pytest.approx(14 * 2 / 4)
+
+
+def test_check_store_names_the_field_and_both_values(example: Example) -> None:
+    plan, path = example.lesson.plan, Path("data/logits/large.zarr")
+    right: dict[str, Any] = {"plan": plan, "dataset": "5" * 64, "teacher": "e" * 64}
+    check_store(example.store, **right, path=path)
+    check_store(example.store, **right | {"teacher": None}, path=path)
+
+    def other(recipe: Any = plan.recipe, views: Any = 3, seed: int = 7, samples: int = 22) -> dict[str, Any]:
+        return {"plan": ViewPlan(recipe, views, seed, samples)}
+
+    crop = "[{'crop': {'padding': 1}}, {'flip': {}}]"
+    for change, field, found, expected in [
+        ({"dataset": "a" * 64}, "dataset.split_fingerprint", "5" * 12, "a" * 12),
+        ({"teacher": "b" * 64}, "teacher.weights_fingerprint", "e" * 12, "b" * 12),
+        (other(recipe=["flip"]), "views.recipe", crop, "[{'flip': {}}]"),
+        (other(views=2), "views.views", 3, 2),
+        (other(views="all"), "views.views", 3, "all"),
+        (other(seed=8), "views.seed", 7, 8),
+        (other(samples=21), "views.samples", 22, 21),
+    ]:
+        text = refused(InputError, check_store, example.store, **right | change, path=path)
+        assert text == f"{path}: {field} is {found}, expected {expected}; run `prepkd cache-logits large` again"
+
+
+def test_without_augmentation_there_are_no_parameters(tmp_path: Path) -> None:
+    layout = Layout(ViewPlan([], "all", 0, 22), 5, 8)
+    store_writing.write(tmp_path / "plain.zarr", layout=layout)
+    store = LogitStore.open(tmp_path / "plain.zarr")
+    assert not (tmp_path / "plain.zarr" / "params").exists()
+    assert np.array_equal(store.slab(0)[0], store_writing.answer(0, slice(0, 22))[0])
