@@ -132,6 +132,17 @@ def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:
     run("git checkout -q . && git clean -fdq results", clone)
 
 
+def test_comparison_depends_on_every_setting_but_the_method() -> None:
+    from prepkd.params import Distill
+
+    yaml = YAML(typ="safe")
+    stage = yaml.load(ROOT / "compare/dvc.yaml")["stages"]["run"]
+    watched = {name.removeprefix("distill.") for name in stage["params"] if name.startswith("distill.")}
+    assert watched == set(Distill.model_fields) - {"method", "checkpoint_every"}
+    for settings in (ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")):
+        assert watched <= set(yaml.load(settings)["distill"]), f"{settings}: DVC fails on a parameter that is not there"
+
+
 def readme_commands() -> list[str]:
     """The lines of README.md's `bash` blocks, but for those that need another data set or a machine of their own."""
     blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)

@@ -89,9 +89,9 @@ def test_round_trip_error_is_float16s(row: list[float]) -> None:
     assert ((found - logits.double()).abs() <= bound).all()
 
 
-@pytest.mark.parametrize(("tau", "measured"), [(1.0, 1e-7), (4.0, 1e-7)])
+@pytest.mark.parametrize("tau", [1.0, 4.0])
 @pytest.mark.parametrize(("classes", "scale"), [(10, 3.0), (100, 3.0), (1000, 5.0)])
-def test_divergence_that_the_encoding_adds(tau: float, measured: float, classes: int, scale: float) -> None:
+def test_divergence_that_the_encoding_adds(tau: float, classes: int, scale: float) -> None:
     logits = scale * torch.randn(2000, classes, generator=torch.Generator().manual_seed(0))
     offsets, _ = encode(logits)
     p, q = (torch.log_softmax(z.double() / tau, 1) for z in (logits, offsets))
@@ -99,7 +99,7 @@ def test_divergence_that_the_encoding_adds(tau: float, measured: float, classes:
     # Each logit moves by at most 2^-11 of the row's range R; Hoeffding's lemma: KL <= (2^-11 R / tau)^2 / 8.
     spread = (logits.amax(1) - logits.amin(1)).double()
     assert (divergence <= (2.0**-11 * spread / tau) ** 2 / 8 + 1e-15).all()
-    assert 0 < divergence.mean() < measured
+    assert 0 < divergence.mean() < 2e-7  # measured: 7e-9 to 1.8e-7
     assert torch.equal(offsets.argmax(1), logits.argmax(1))
 
 

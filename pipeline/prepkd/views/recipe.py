@@ -52,7 +52,7 @@ def parse_recipe(steps: Sequence[object]) -> Recipe:
         if name not in AUGMENTATIONS:
             raise ValueError(f"has no augmentation {name!r}; allowed: {', '.join(AUGMENTATIONS)}")
         try:
-            recipe.append((name, AUGMENTATIONS[name].model_validate(settings or {})))
+            recipe.append((name, AUGMENTATIONS[name].model_validate({} if settings is None else settings)))
         except ValidationError as error:
             raise ValueError(f"step {name}{_problem(name, dict(error.errors()[0]))}") from None
     return tuple(recipe)

@@ -1,0 +1,259 @@
+"""Files are whole or not there, and fingerprints see content and nothing else."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prepkd.files import (
+    array_fingerprint,
+    canonical_json,
+    file_sha256,
+    fingerprint,
+    publish,
+    replacing,
+    write_bytes,
+    write_json,
+)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_replacing_makes_folders_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file"
+    for content in (b"one", b"two"):
+        with replacing(path) as temporary:
+            assert temporary.parent == path.parent, "a rename across devices isn't atomic"
+            temporary.write_bytes(content)
+            assert not path.exists() or path.read_bytes() == b"one"
+        assert tree(tmp_path) == {"new/folder/file": content}
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_failure_leaves_the_target_and_nothing_else(tmp_path: Path, exists: bool) -> None:
+    path = tmp_path / "file"
+    if exists:
+        path.write_bytes(b"old")
+    before = tree(tmp_path)
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_disk_that_fails_leaves_the_target_and_nothing_else(
+    tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    write_bytes(tmp_path / "file", b"old")
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_bytes(tmp_path / "file", b"new")
+    assert tree(tmp_path) == {"file": b"old"}
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Which inodes were flushed and renamed, in order."""
+    seen: list[tuple[str, int]] = []
+    fsync = os.fsync
+
+    def watched_fsync(handle: int) -> None:
+        seen.append(("fsync", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    for name in ("replace", "rename"):
+
+        def watched(source: Path, target: Path, original: Any = getattr(os, name)) -> None:
+            seen.append(("rename", os.stat(source).st_ino))  # noqa: PTH116
+            original(source, target)
+
+        monkeypatch.setattr(os, name, watched)
+    return seen
+
+
+def test_content_then_name_then_folder(tmp_path: Path, events: list[tuple[str, int]]) -> None:
+    write_bytes(tmp_path / "file", b"content")
+    file, folder = (tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino
+    assert events == [("fsync", file), ("rename", file), ("fsync", folder)]
+
+
+def test_json_is_sorted_strict_and_ends_its_last_line(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1, "a": [1.5, None]})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1.5,\n    null\n  ],\n  "b": 1\n}\n'
+    assert canonical_json({"b": {"d": 1, "c": 2}, "a": []}) == '{"a":[],"b":{"c":2,"d":1}}'
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            canonical_json(value)
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(tmp_path / "a.json", value)
+    assert len(tree(tmp_path)) == 1
+
+
+def test_fingerprints_of_values_and_files(tmp_path: Path) -> None:
+    assert fingerprint({"b": 1, "a": 2}) == hashlib.sha256(b'{"a":2,"b":1}').hexdigest()
+    assert fingerprint({"a": 2, "b": 1}) == fingerprint({"b": 1, "a": 2}) != fingerprint({"a": 1, "b": 2})
+    (tmp_path / "file").write_bytes(b"content" * 100_000)
+    assert file_sha256(tmp_path / "file") == hashlib.sha256(b"content" * 100_000).hexdigest()
+
+
+def source_and_target(tmp_path: Path) -> tuple[Path, Path]:
+    source, target = tmp_path / "work" / "store", tmp_path / "data" / "store.zarr"
+    (source / "deep" / "er").mkdir(parents=True)
+    (source / "manifest.json").write_bytes(b"new")
+    (source / "deep" / "er" / "chunk").write_bytes(b"chunk")
+    return source, target
+
+
+NEW = {"manifest.json": b"new", "deep/er/chunk": b"chunk"}
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_publish_moves_and_replaces_the_whole(tmp_path: Path, exists: bool) -> None:
+    source, target = source_and_target(tmp_path)
+    if exists:
+        write_bytes(target / "old", b"old")
+    inode = (source / "deep" / "er" / "chunk").stat().st_ino
+    publish(source, target)
+    assert tree(target) == NEW
+    assert (target / "deep" / "er" / "chunk").stat().st_ino == inode, "moved, not copied"
+    assert not source.exists()
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.fixture
+def other_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a rename out of `work` fail as one between two file systems does."""
+    rename = os.rename
+
+    def across(source: Path, target: Path) -> None:
+        if Path(source).is_relative_to(tmp_path / "work") != Path(target).is_relative_to(tmp_path / "work"):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", across)
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.usefixtures("other_device")
+def test_publish_across_devices_copies_flushes_renames(
+    tmp_path: Path, exists: bool, events: list[tuple[str, int]]
+) -> None:
+    source, target = source_and_target(tmp_path)
+    if exists:
+        (target / "old").mkdir(parents=True)
+    publish(source, target)
+    assert tree(target) == NEW
+    assert not source.exists()
+    assert list(target.parent.iterdir()) == [target]
+    # All that was copied, folders too, is on the disk before it gets its name; the name is flushed last.
+    named = max(k for k, event in enumerate(events) if event == ("rename", target.stat().st_ino))
+    for path in (target, *target.rglob("*")):
+        assert ("fsync", path.stat().st_ino) in events[:named], path
+    assert events[-1] == ("fsync", target.parent.stat().st_ino)
+
+
+@pytest.mark.usefixtures("other_device")
+def test_publish_onto_a_full_disk_leaves_the_old_and_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = source_and_target(tmp_path)
+    write_bytes(target / "old", b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish(source, target)
+    assert tree(source) == NEW
+    assert tree(target.parent) == {"store.zarr/old": b"old"}
+
+
+def test_publish_without_permission_puts_the_old_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, target = source_and_target(tmp_path)
+    write_bytes(target / "old", b"old")
+    rename = os.rename
+
+    def denied(one: Path, other: Path) -> None:
+        if Path(one) == source:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        rename(one, other)
+
+    monkeypatch.setattr(os, "rename", denied)
+    with pytest.raises(PermissionError):
+        publish(source, target)
+    assert tree(source) == NEW
+    assert tree(target.parent) == {"store.zarr/old": b"old"}
+
+
+BASE = np.arange(6, dtype=np.int32).reshape(2, 3)
+
+
+def test_an_arrays_fingerprint_is_its_documented_hash() -> None:
+    labels = np.array([258], np.int64)
+    head_images, head_labels = b'["images","<i4",[2,3]]', b'["labels","<i8",[1]]'
+    content = b"".join(n.to_bytes(4, "little") for n in range(6))
+    expected = hashlib.sha256(head_images + content + head_labels + b"\2\1\0\0\0\0\0\0").hexdigest()
+    assert array_fingerprint({"labels": labels, "images": BASE}) == expected
+    assert array_fingerprint({"images": BASE, "labels": labels}) == expected
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"b": BASE},
+        {"a": BASE.astype(np.int64)},
+        {"a": BASE.view(np.uint32)},
+        {"a": BASE.view(np.float32)},
+        {"a": BASE.reshape(3, 2)},
+        {"a": BASE.reshape(6)},
+        {"a": BASE.T},
+        {"a": BASE + 1},
+        {"a": BASE[:1], "b": BASE[1:]},
+        {"a": BASE, "b": BASE[:0]},
+        {},
+    ],
+)
+def test_an_arrays_fingerprint_sees_name_type_shape_and_content(other: dict[str, Any]) -> None:
+    assert array_fingerprint(other) != array_fingerprint({"a": BASE})
+
+
+@pytest.mark.parametrize("dtype", ["i2", "u4", "f4", "f8", "i8"])
+def test_an_arrays_fingerprint_is_the_same_on_every_machine_and_in_every_memory_order(dtype: str) -> None:
+    little = np.arange(12).reshape(3, 4).astype(f"<{dtype}")
+    for same in (
+        little.astype(f">{dtype}"),
+        np.asfortranarray(little),
+        np.repeat(little, 2, axis=1)[:, ::2],
+        np.asfortranarray(little.astype(f">{dtype}")),
+    ):
+        assert array_fingerprint({"a": same}) == array_fingerprint({"a": little})
+
+
+def objects(*items: Any) -> dict[str, Any]:
+    array = np.empty(len(items), object)
+    array[:] = items
+    return {"a": array}
+
+
+def test_byte_strings_keep_their_bounds() -> None:
+    assert array_fingerprint(objects(b"ab", b"c")) == array_fingerprint(objects(b"ab", b"c"))
+    assert array_fingerprint(objects(b"ab", b"c")) != array_fingerprint(objects(b"a", b"bc"))
+    assert array_fingerprint(objects(b"ab", b"")) != array_fingerprint(objects(b"", b"ab"))
+    # What HDF5 hands back for variable-length bytes.
+    mixed = np.empty(2, object)
+    mixed[0], mixed[1] = np.frombuffer(b"ab", np.uint8), np.frombuffer(b"c", np.uint8)
+    assert array_fingerprint({"a": mixed}) == array_fingerprint(objects(b"ab", b"c"))
+
+
+def test_empty_and_scalar_arrays_have_fingerprints() -> None:
+    found = {array_fingerprint({"a": a}) for a in (np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(()), np.zeros(1))}
+    assert len(found) == 4
