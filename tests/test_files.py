@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,17 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", watched_fsync)
+
+    def watched(rename: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+        def renaming(source: Path, target: Path) -> None:
+            inode = Path(source).stat().st_ino
+            rename(source, target)
+            seen.append(("rename", inode))
+
+        return renaming
+
     for name in ("replace", "rename"):
-
-        def watched(source: Path, target: Path, original: Any = getattr(os, name)) -> None:
-            seen.append(("rename", os.stat(source).st_ino))  # noqa: PTH116
-            original(source, target)
-
-        monkeypatch.setattr(os, name, watched)
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
     return seen
 
 

@@ -251,7 +251,7 @@ def test_flsw_depends_on_the_shift_of_logits() -> None:
     student, teacher, _ = example(6, 7)
     raw = flsw_weights(student, teacher, gamma=1.0)
     offsets = flsw_weights(student, teacher - teacher.amax(-1, keepdim=True), gamma=1.0)
-    assert (raw - offsets).abs().min() > 0.01
+    assert (raw - offsets).abs().max() > 0.1
     # and a scale, unlike a shift, changes nothing
     torch.testing.assert_close(flsw_weights(3 * student, teacher / 5, gamma=1.0), raw)
 

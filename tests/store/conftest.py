@@ -1,5 +1,6 @@
 """A small teacher, a few images, and finished stores."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,8 +60,14 @@ def example(
     return Example(teacher, lesson, settings, LogitStore.open(folder))
 
 
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stores") / "made-up.zarr"
+    store_writing.write(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(made_up: Path, tmp_path: Path) -> Path:
     """A finished store of made-up logits, to damage."""
-    store_writing.write(tmp_path / "made-up.zarr")
-    return tmp_path / "made-up.zarr"
+    return shutil.copytree(made_up, tmp_path / "made-up.zarr")

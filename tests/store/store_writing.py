@@ -80,23 +80,28 @@ def _in_child(work: Callable[[], object]) -> int:
     """Run in a fork; its wait status."""
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             work()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
+            status = 0
+        finally:  # never back into the parent's code
+            if status:
+                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            os._exit(status)
     return os.waitpid(child, 0)[1]
 
 
 def _before_each_step(hook: Callable[[], None]) -> None:
     for name in ("fsync", "replace"):
+        setattr(os, name, _after(hook, getattr(os, name)))
 
-        def wrapped(*arguments: Any, original: Callable[..., Any] = getattr(os, name)) -> Any:
-            hook()
-            return original(*arguments)
 
-        setattr(os, name, wrapped)
+def _after(hook: Callable[[], None], function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*arguments: Any) -> Any:
+        hook()
+        return function(*arguments)
+
+    return wrapped
 
 
 def _write_and_die(folder: Path, step: int) -> None:

@@ -99,7 +99,7 @@ def test_a_chunk_of_nothing_but_fill_values_is_written(tmp_path: Path) -> None:
     plain[1, 8:16] = np.full((8, 3), minimum)
     assert not chunk_files(tmp_path / "store", 1, 1)["params"].exists(), "Zarr now persists it: open_array can go"
     for name in LAYOUT.arrays():
-        assert open_array(writer.group, name).async_array._config.write_empty_chunks
+        assert open_array(writer.group, name).async_array.config.write_empty_chunks
 
 
 def test_fill_values_are_no_values() -> None:

@@ -78,7 +78,7 @@ class LogitStore:
             raise InputError(
                 f"{path}: format is {attributes['format']}, this version of prepkd reads {FORMAT}; update prepkd"
             )
-        absent = [key for key in manifest if not (path / key).is_file()]
+        absent = [key for key in (SUMMARY, *manifest) if not (path / key).is_file()]
         if absent:
             raise InputError(f"{path}: {absent[0]} is missing; fetch the store again, or run cache-logits")
         summary = (path / SUMMARY).read_bytes()

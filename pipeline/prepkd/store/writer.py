@@ -36,8 +36,8 @@ class StoreWriter:
     def __init__(self, folder: Path, layout: Layout, attributes: dict[str, Any]) -> None:
         self.folder, self.layout = folder, layout
         store = DurableStore(folder)
-        # The arrays' descriptions are written before the first chunk; without all of them there is nothing to resume.
-        if not all((folder / name / "zarr.json").is_file() for name in layout.arrays()):
+        # The descriptions are written before the first chunk; without all of them there is nothing to resume.
+        if not all((folder / name / "zarr.json").is_file() for name in ("", *layout.arrays())):
             shutil.rmtree(folder, ignore_errors=True)
             with zarr.config.set({"codec_pipeline.path": PIPELINE}):
                 create(store, layout, attributes)
