@@ -240,11 +240,16 @@ class Params(Section):
         return self
 
     def variant(self, run: str) -> Distill:
-        """The settings of one run of the comparison: `METHOD[,KEY=VALUE...]` over `distill`; raises InputError."""
+        """The settings of one run of the comparison: `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
+
+        `ce_weight` and `kd_weight` are `auto` unless the run names them.
+        """
         method, *changes = run.split(",")
         if not all("=" in change for change in changes):
             raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
-        raw = self.distill.model_dump(mode="json", exclude_unset=True) | {"method": method}
+        # Weights belong to a method: those of `distill` must neither contradict another one nor turn `kd` into its variant.
+        own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
+        raw = self.distill.model_dump(mode="json", exclude_unset=True) | own
         for change in changes:
             _override(raw, change, where=f"run {run!r}")
         return _validated(Distill, raw, f"run {run!r}")

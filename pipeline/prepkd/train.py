@@ -128,7 +128,8 @@ def summarise(log: list[dict[str, Tensor]]) -> Row:
     row: Row = {}
     for name in log[0]:
         values = torch.cat([step[name] for step in log])
-        row[f"train/{name}"] = values.nanmean().item()
+        # NaN marks samples outside a statistic's group; in the loss itself it is a fault, and must be seen.
+        row[f"train/{name}"] = (values.mean() if name == "loss" else values.nanmean()).item()
         if name == "tau":
             row |= {"train/tau_min": values.min().item(), "train/tau_max": values.max().item()}
     # A group without samples (no wrong answer in the whole epoch) has no mean; it is left out.

@@ -81,6 +81,24 @@ def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
         assert torch.equal(alone[1][sample], whole[1][sample])
 
 
+def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
+    """Where kernels are chosen by shape, a short batch would change the last bits; here it may or may not."""
+    seen: list[tuple[torch.Size, bool, float]] = []
+
+    class Watching(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            channels_last = x.is_contiguous(memory_format=torch.channels_last)
+            seen.append((x.shape, channels_last, x[2:].abs().sum().item()))
+            return x.flatten(1)[:, :5]
+
+    lesson = example.lesson
+    rows = torch.from_numpy(lesson.plan.parameters(0))
+    offsets, _ = answer(Watching(), lesson.plan, lesson.samples.images, rows, batch_size=4, precision="ieee")
+    assert [(shape, channels_last) for shape, channels_last, _ in seen] == [((4, 1, 8, 8), True)] * 6
+    assert seen[-1][2] == 0 < seen[0][2], "22 samples: the last batch's second half is black"
+    assert len(offsets) == 22
+
+
 def test_any_part_that_starts_at_a_batch_equals_the_whole(example: Example) -> None:
     size = example.settings.batch_size
     settings: dict[str, Any] = {"batch_size": size, "precision": example.settings.precision}

@@ -74,7 +74,7 @@ def test_the_command_killed_when_a_chunk_appears(
     scratch = tmp_path / "killed"
     monkeypatch.setenv("PREPKD_SCRATCH", str(scratch))
     finished: dict[str, tuple[int, int]] = {}
-    for k in (1, 15, 30):
+    for k in (1, 30):
         command = [sys.executable, "-c", "from prepkd.cli import main; main()", "cache-logits", "large"]
         with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
             deadline = time.monotonic() + 120

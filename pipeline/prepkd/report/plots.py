@@ -1,6 +1,7 @@
 """What `dvc plots show` draws, and the comparison's picture."""
 
 from collections.abc import Sequence
+from math import floor
 from pathlib import Path
 
 import pandas as pd
@@ -46,7 +47,7 @@ def offline_page() -> bytes:
 
 
 def bars(table: pd.DataFrame, teacher: float, path: Path) -> None:
-    """Test top-1 of each run with its standard deviation as a bar plot (PNG); `table` has run, top1, std in percent."""
+    """Test top-1 of each run with its standard deviation as a bar plot (PNG); `table` has run, n, top1, std in percent."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -54,17 +55,20 @@ def bars(table: pd.DataFrame, teacher: float, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 0.45 * len(table) + 1.4), layout="constrained")
     places = range(len(table))[::-1]
-    axes.barh(places, table["top1"], xerr=table["std"].fillna(0.0), color="#4c78a8", ecolor="#222222", capsize=3)
+    spread = table["std"].astype(float)  # NaN, and so no error bar, where there is one seed
+    axes.barh(places, table["top1"], xerr=spread, color="#4c78a8", ecolor="#222222", capsize=3)
     axes.axvline(teacher, color="#e45756", linestyle="--", label=f"teacher {teacher:.2f} %")
     axes.set_yticks(places, table["run"])
-    low = float((table["top1"] - table["std"].fillna(0.0)).min())
-    high = max(teacher, float((table["top1"] + table["std"].fillna(0.0)).max()))
+    low = float((table["top1"] - spread.fillna(0.0)).min())
+    high = max(teacher, float((table["top1"] + spread.fillna(0.0)).max()))
     # Bars start where the differences can be seen; the axis says so.
-    start = max(0.0, low - 0.35 * (high - low) - 0.1)
+    start = max(0.0, floor(10 * (low - 0.35 * (high - low) - 0.1)) / 10)
     axes.set_xlim(start, high + 0.1 * (high - start))
-    axes.set_xlabel(
-        f"test top-1, %: mean and standard deviation over n = {table['n'].iloc[0]} seeds (axis from {start:.0f})"
-    )
+    for place, mean in zip(places, table["top1"], strict=True):
+        axes.text(start, place, f" {mean:.2f}", color="white", size=9, va="center")
+    seeds = ", ".join(map(str, sorted(set(table["n"]))))
+    what = "one seed" if seeds == "1" else f"mean and standard deviation over n = {seeds} seeds"
+    axes.set_xlabel(f"test top-1, %: {what} (axis from {start:g})")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)

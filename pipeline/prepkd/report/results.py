@@ -36,6 +36,6 @@ def read_results(path: Path, hint: str) -> Results:
         with safe_open(path, framework="pt") as file:
             logits = {int(name.removeprefix("seed")): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             made_from = json.loads(file.metadata()["prepkd"])
-    except (SafetensorError, KeyError, TypeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not readable ({' '.join(str(error).split())}); {hint}") from None
     return Results(dict(sorted(logits.items())), made_from)

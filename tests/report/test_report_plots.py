@@ -1,0 +1,107 @@
+"""Pictures, the plots' data, and the page that needs no net."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from prepkd.errors import InputError
+from prepkd.report.plots import bars, confusion, learning_curves, offline_page
+
+
+def table(seeds: int) -> pd.DataFrame:
+    runs = ["ce", "kd", "kd,ce_weight=0", "ka-ps+dtd-flsw"]
+    spread = [None] * 4 if seeds == 1 else [0.5, 0.4, 0.0, 0.3]
+    return pd.DataFrame({"run": runs, "n": seeds, "top1": [93.1, 94.2, 94.5, 94.9], "std": spread})
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        bars(table(seeds), 97.3, tmp_path / "new" / f"{name}.png")
+    assert (tmp_path / "new/a.png").read_bytes() == (tmp_path / "new/b.png").read_bytes()
+    picture = pixels(tmp_path / "new/a.png")
+    assert picture.shape == (round(150 * (0.45 * 4 + 1.4)), 150 * 7, 3)
+    blue, red = ((np.abs(picture.astype(int) - c).sum(-1) < 20) for c in ([0x4C, 0x78, 0xA8], [0xE4, 0x57, 0x56]))
+    # Four bars, each as long as its figure says, and the teacher's line to the right of them all.
+    lengths = blue.sum(1)
+    starts = np.flatnonzero((lengths[1:] > 0) & (lengths[:-1] == 0))
+    assert len(starts) == 4
+    ends = [int(np.flatnonzero(blue[row + 3]).max()) for row in starts]
+    assert ends == sorted(ends)
+    steps = np.diff(ends) / np.diff([93.1, 94.2, 94.5, 94.9])
+    assert steps == pytest.approx(steps.mean(), rel=0.05)
+    assert np.flatnonzero(red[starts[0]]).min() > max(ends)
+
+
+def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
+    dark = []
+    for seeds in (1, 5):
+        bars(table(seeds), 97.3, tmp_path / f"{seeds}.png")
+        picture = pixels(tmp_path / f"{seeds}.png").astype(int)
+        plot = picture[90 : round(0.75 * len(picture)), 300:]  # right of the names, above the axis
+        dark.append(int((np.abs(plot - 0x22).sum(-1) < 15).sum()))
+    assert dark[0] == 0 < dark[1]
+
+
+def test_bars_of_runs_with_one_and_with_many_seeds(tmp_path: Path) -> None:
+    mixed = pd.concat([table(1).head(2), table(5).tail(2)], ignore_index=True)
+    bars(mixed, 20.0, tmp_path / "mixed.png")
+    assert pixels(tmp_path / "mixed.png").std() > 0
+
+
+def test_confusion_names_each_samples_classes() -> None:
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
+    rows = list(csv.reader(io.StringIO(confusion(logits, torch.tensor([0, 1, 1]), ["cat", "dog, wild"]).decode())))
+    assert rows == [["actual", "predicted"], ["cat", "cat"], ["dog, wild", "dog, wild"], ["dog, wild", "cat"]]
+
+
+def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:
+    logged = {
+        (0, "train"): [0.25, 0.5],
+        (0, "test"): [0.125, 0.25],
+        (2, "train"): [0.75, 1.0],
+        (2, "test"): [0.375, 0.5],
+    }
+    for (seed, split), values in logged.items():
+        file = tmp_path / f"seed{seed}/plots/metrics/{split}/top1.tsv"
+        file.parent.mkdir(parents=True)
+        file.write_text("step\ttop1\n" + "".join(f"{epoch}\t{value}\n" for epoch, value in enumerate(values)))
+        (file.parent / "loss.tsv").write_text("step\tloss\n0\t9.0\n")
+    rows = list(csv.reader(io.StringIO(learning_curves(tmp_path, [0, 2]).decode())))
+    assert rows[0] == ["split", "epoch", "top1"]
+    assert [(split, int(epoch), float(value)) for split, epoch, value in rows[1:]] == [
+        ("test", 0, 0.25),
+        ("test", 1, 0.375),
+        ("train", 0, 0.5),
+        ("train", 1, 0.75),
+    ]
+    with pytest.raises(InputError) as caught:
+        learning_curves(tmp_path, [0, 1])
+    assert str(caught.value) == f"{tmp_path}/seed1/plots/metrics: no top1.tsv; run `prepkd distill`"
+
+
+def test_the_page_carries_everything_itself() -> None:
+    page = offline_page().decode()
+    body = page.replace("<\\/script", "")
+    assert page.count("{plot_divs}") == 1
+    assert page.count("{refresh_tag}") == 1
+    assert "{scripts}" not in page  # DVC would put its links to a CDN there
+    assert page.count("</script") == 1, "the bundle must not end its own element"
+    assert not re.findall(r"<(?:script|link|img)\b[^>]*\b(?:src|href)\s*=", body.split("<script", 1)[0])
+    assert re.findall(r"<script[^>]*>", page)[0] == "<script type=module>"
+    assert not re.findall(r"<script[^>]+src\s*=", page)
+    assert not re.search(r"""\bimport\s*(?:[\w{*][^;"']*\bfrom\s*)?["']https?:""", page)
+    for name in ("vegaEmbed", "vega", "vegaLite"):
+        assert f"window.{name}" in page or f".{name}=" in page

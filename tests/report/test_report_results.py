@@ -1,0 +1,65 @@
+"""Test logits as files."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from prepkd.errors import InputError
+from prepkd.report.results import read_results, write_results
+from safetensors.torch import save_file
+
+HINT = "run `prepkd compare --run kd`"
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    logits = {10: torch.randn(5, 3), 2: torch.randn(3, 5).T, 0: torch.randn(5, 3)}
+    made_from = {"run": "kd", "training": {"lr": 0.1, "milestones": []}}
+    write_results(tmp_path / "new" / "kd.safetensors", logits, made_from)
+    results = read_results(tmp_path / "new" / "kd.safetensors", HINT)
+    assert list(results.logits) == [0, 2, 10]  # by number, so that runs are paired whatever the order of writing
+    for seed, values in logits.items():
+        assert torch.equal(results.logits[seed], values)
+    assert results.made_from == made_from
+
+
+def test_equal_results_are_equal_bytes(tmp_path: Path) -> None:
+    logits = {seed: torch.full((4, 3), float(seed)) for seed in range(12)}
+    write_results(tmp_path / "a", logits, {"run": "kd", "test": "x"})
+    write_results(tmp_path / "b", dict(reversed(logits.items())), {"test": "x", "run": "kd"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_results(path, HINT)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
+    assert refused(tmp_path / "kd") == f"{tmp_path}/kd: no such file; {HINT}"
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "text", "no metadata", "other metadata", "no JSON", "other tensors"])
+def test_a_damaged_or_foreign_file_is_refused(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "kd"
+    write_results(path, {0: torch.zeros(4, 3)}, {})
+    tensors = {"seed0": torch.zeros(2)}
+    match kind:
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-5])
+        case "empty":
+            path.write_bytes(b"")
+        case "text":
+            path.write_text("these are no tensors\n" * 9)
+        case "no metadata":
+            save_file(tensors, path)
+        case "other metadata":
+            save_file(tensors, path, metadata={"format": "pt"})
+        case "no JSON":
+            save_file(tensors, path, metadata={"prepkd": "{"})
+        case "other tensors":
+            save_file({"conv1.weight": torch.zeros(2)}, path, metadata={"prepkd": "{}"})
+    message = refused(path)
+    assert message.startswith(f"{path}: not readable (")
+    assert message.endswith(f"); {HINT}")

@@ -1,0 +1,408 @@
+"""params.yaml: the project's own files hold, overrides are typed, and each error is one line that a person can act on."""
+
+from pathlib import Path
+
+import pytest
+from prepkd.errors import InputError
+from prepkd.params import Distill, Params, Training, load_params
+from pydantic import ValidationError
+
+ROOT = Path(__file__).parents[1]
+SMALL = """\
+prepare: {dataset: digits}
+augment:
+  - crop: {padding: 1}
+teachers:
+  large: {model: resnet8, epochs: 1}
+  small: {model: convnet4, epochs: 1, weights: small.pth}
+cache: {views: all}
+distill: {teacher: large, student: convnet4, epochs: 1, method: kd, kd: {tau: 4.0}}
+compare: {runs: [ce, kd, "kd,ce_weight=0"]}
+"""
+TRAINING = sorted(Training.model_fields)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "params.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+def error(path: Path, *overrides: str) -> str:
+    """The message, without the file's name; always one line."""
+    with pytest.raises(InputError) as caught:
+        load_params(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600, message
+    for leaked in ("constrained", "literal[", "function-", "Input should", "pydantic", "Value error"):
+        assert leaked not in message, message
+    return message.removeprefix(f"{path}: ")
+
+
+# What holds
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name
+)
+def test_the_projects_own_settings_hold(path: Path) -> None:
+    params = load_params(path)
+    for run in params.compare.runs:
+        assert params.variant(run).teacher == params.distill.teacher
+
+
+def test_the_default_settings_compare_every_method() -> None:
+    assert {
+        "ce",
+        "kd",
+        "kd,ce_weight=0",
+        "ka-ps",
+        "ka-lsr",
+        "dtd-flsw",
+        "dtd-cwsm",
+        "ka-ps+dtd-flsw",
+        "ka-ps+dtd-cwsm",
+    } <= set(load_params(ROOT / "params.yaml").compare.runs)
+
+
+def test_settings_are_frozen(file: Path) -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_params(file).distill.epochs = 3  # type: ignore[misc]
+
+
+def test_paths_are_paths(file: Path) -> None:
+    params = load_params(file, ["prepare.raw=some/where"])
+    assert params.prepare.raw == Path("some/where") and params.teachers["small"].weights == Path("small.pth")
+
+
+# Overrides
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("distill.lr=1e-5", "lr", 1e-5),  # a string in YAML 1.1
+        ("distill.lr=1", "lr", 1.0),
+        ("distill.lr=5.0e-4", "lr", 5e-4),
+        ("distill.epochs=240", "epochs", 240),
+        ("distill.nesterov=false", "nesterov", False),
+        ("distill.seeds=5", "seeds", 5),
+        ("distill.seeds=[3, 1]", "seeds", [3, 1]),
+        ("distill.method=ka-ps+dtd-flsw", "method", "ka-ps+dtd-flsw"),
+        ("distill.ce_weight=0", "ce_weight", 0.0),
+        ("distill.ce_weight=auto", "ce_weight", "auto"),
+        ("distill.teacher=small", "teacher", "small"),
+        ("distill.student=some.module:factory", "student", "some.module:factory"),
+    ],
+)
+def test_an_override_is_typed(file: Path, override: str, key: str, value: object) -> None:
+    found = getattr(load_params(file, [override]).distill, key)
+    assert found == value and type(found) is type(value)
+
+
+def test_overrides_reach_nested_keys_and_the_last_one_wins(file: Path) -> None:
+    params = load_params(
+        file,
+        [
+            "distill.kd.tau=8",
+            "distill.dtd.flsw.beta=3",
+            "distill.ka.lsr_weight=1/tau",
+            "teachers.small.epochs=7",
+            "teachers.third.model=resnet8",
+            "teachers.third.epochs=2",
+            "augment=[flip]",
+            "cache.views=4",
+            "cache.views=6",
+            "distill.milestones=[3, 5]",
+            "distill.schedule=multi-step",
+        ],
+    )
+    assert (
+        params.distill.kd.tau == 8.0 and params.distill.dtd.flsw.beta == 3.0 and params.distill.ka.lsr_weight == "1/tau"
+    )
+    assert params.teachers["small"].epochs == 7 and list(params.teachers) == ["large", "small", "third"]
+    assert params.augment == ["flip"] and params.cache.views == 6 and params.distill.milestones == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("distill.lr", "--set: 'distill.lr'; expected KEY=VALUE, e.g. distill.kd.tau=8"),
+        ("=3", "--set: '=3'; expected KEY=VALUE, e.g. distill.kd.tau=8"),
+        ("distill.=3", "--set: 'distill.=3'; expected KEY=VALUE, e.g. distill.kd.tau=8"),
+        ("distill..lr=3", "--set: 'distill..lr=3'; expected KEY=VALUE, e.g. distill.kd.tau=8"),
+        ("", "--set: ''; expected KEY=VALUE, e.g. distill.kd.tau=8"),
+        ("distill.method.x=1", "--set: distill.method.x: method holds 'kd', not settings"),
+        ("distill.seeds=[1", "--set: distill.seeds is '[1': not YAML: line 1, column 3: expected ',' or ']'"),
+    ],
+)
+def test_a_malformed_override_is_explained(file: Path, override: str, message: str) -> None:
+    assert error(file, override).startswith(message)
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("foo=1", "unknown key foo; allowed: augment, cache, compare, distill, prepare, teachers, threads"),
+        ("distill.kd.temperature=1", "unknown key distill.kd.temperature; allowed: tau"),
+        ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),
+        (
+            "teachers.large.modle=x",
+            f"unknown key teachers.large.modle; allowed: {', '.join(sorted([*TRAINING, 'model', 'seed', 'weights']))}",
+        ),
+        ("cache.view=1", "unknown key cache.view; allowed: batch_size, chunk, precision, seed, views"),
+        ("distill.epochs=abc", "distill.epochs is 'abc'; expected a whole number"),
+        ("distill.epochs=2.5", "distill.epochs is 2.5; expected a whole number"),
+        ("distill.epochs=true", "distill.epochs is true; expected a whole number"),
+        ("distill.epochs='30'", "distill.epochs is '30'; expected a whole number"),
+        ("distill.epochs=0", "distill.epochs is 0; expected >= 1"),
+        ("distill.lr=fast", "distill.lr is 'fast'; expected a number"),
+        ("distill.lr=0", "distill.lr is 0; expected > 0"),
+        ("distill.lr={a: 1}", "distill.lr is {'a': 1}; expected a number"),
+        ("distill.momentum=1", "distill.momentum is 1; expected < 1"),
+        ("distill.nesterov=maybe", "distill.nesterov is 'maybe'; expected true or false"),
+        ("distill.nesterov=1", "distill.nesterov is 1; expected true or false"),
+        ("distill.student=3", "distill.student is 3; expected text"),
+        ("distill.student=", "distill.student is null; expected text"),
+        ("distill.kd.tau=0", "distill.kd.tau is 0; expected > 0"),
+        ("distill.kd.tau=-1.5", "distill.kd.tau is -1.5; expected > 0"),
+        ("distill.kd.tau=.nan", "distill.kd.tau is nan; expected a finite number"),
+        ("distill.kd.tau=.inf", "distill.kd.tau is inf; expected a finite number"),
+        ("distill.dtd.tau_min=0", "distill.dtd.tau_min is 0; expected > 0"),
+        (
+            "distill.dtd.tau_min=5",
+            "distill.dtd: tau_min, tau_0, tau_max are 5.0, 4.0, 40.0; expected tau_min <= tau_0 <= tau_max",
+        ),
+        ("distill.dtd=3", "distill.dtd is 3; expected keys with settings"),
+        ("distill.kd=", "distill.kd is null; expected keys with settings"),
+        ("distill=", "distill is null; expected keys with settings"),
+        ("distill.ka.eps=2", "distill.ka.eps is 2; expected <= 1"),
+        ("distill.ka.lsr_weight=2", "distill.ka.lsr_weight is 2; expected 1 or '1/tau'"),
+        ("distill.view_order=linear", "distill.view_order is 'linear'; expected 'cycle' or 'random'"),
+        ("distill.source=live", "distill.source is 'live'; expected 'cached' or 'online'"),
+        ("cache.views=0", "cache.views is 0; expected >= 1 or 'all'"),
+        ("cache.views=some", "cache.views is 'some'; expected a whole number or 'all'"),
+        ("cache.views=2.5", "cache.views is 2.5; expected a whole number or 'all'"),
+        ("cache.views=2147483648", "cache.views is 2147483648; expected < 2147483648 or 'all'"),
+        ("distill.seeds=0", "distill.seeds is 0; expected >= 1 or a list"),
+        ("distill.seeds=x", "distill.seeds is 'x'; expected a whole number or a list"),
+        ("distill.seeds=[0, -1]", "distill.seeds.1 is -1; expected >= 0"),
+        ("distill.seeds=[]", "distill.seeds is []; expected a whole number or at least 1 entry"),
+        ("distill.seeds=[1, 1]", "distill.seeds: [1, 1] names a seed twice; each seed once"),
+        ("distill.teacher=giant", "distill.teacher is 'giant'; expected a key of teachers: large, small"),
+        ("teachers={}", "teachers is {}; expected at least 1 entry"),
+        ("teachers.large=3", "teachers.large is 3; expected keys with settings"),
+        ("teachers.new.epochs=3", "teachers.new.model is missing; expected a value"),
+        (
+            "teachers={large: {model: a, epochs: 1}, a b: {model: b, epochs: 1}}",
+            "teachers has the name 'a b'; expected letters, digits, '_' and '-'",
+        ),
+        ("teachers={1: {model: a, epochs: 1}}", "teachers has the name 1; expected text"),
+        (
+            "teachers.large.epochs=0",
+            "teachers.large: epochs is 0 and weights is not set; expected epochs >= 1, or a file of weights",
+        ),
+        ("prepare.dataset=mnist", "prepare.dataset is 'mnist'; expected 'digits', 'cifar10' or 'cifar100'"),
+        ("prepare.val_fraction=1", "prepare.val_fraction is 1; expected < 1"),
+        ("prepare.raw=3", "prepare.raw is 3; expected a path"),
+        ("threads=0", "threads is 0; expected >= 1"),
+        ("augment=flip", "augment is 'flip'; expected a list"),
+        ("augment=[blur]", "augment: has no augmentation 'blur'; allowed: crop, flip"),
+        ("augment=[{crop: {padding: 0}}]", "augment: step crop: padding is 0; expected >= 1"),
+        ("augment=[{crop: {pad: 1}}]", "augment: step crop: unknown key pad; allowed: padding"),
+        (
+            "distill.momentum=0",
+            "distill: nesterov is true and momentum is 0; Nesterov needs momentum > 0, or nesterov: false",
+        ),
+        (
+            "distill.schedule=multi-step",
+            "distill: schedule is multi-step and milestones is empty; list the epochs at which lr drops",
+        ),
+        ("distill.milestones=[3]", "distill: milestones belong to schedule: multi-step; schedule is cosine"),
+        ("distill.milestones=[0]", "distill.milestones.0 is 0; expected >= 1"),
+        (
+            "distill.method=foo",
+            "distill.method is 'foo': has no term 'foo'; "
+            "terms joined by '+' out of: ce, kd, ka-ps, ka-lsr, dtd-flsw, dtd-cwsm",
+        ),
+        (
+            "distill.method=ka-ps+ka-lsr",
+            "distill.method is 'ka-ps+ka-lsr': contradicts itself: ka-ps and ka-lsr exclude each other; one of them",
+        ),
+        (
+            "distill.method=ce+kd",
+            "distill.method is 'ce+kd': contradicts itself: 'ce' is training without a teacher; "
+            "'ce' alone, or set distill.ce_weight",
+        ),
+        ("distill.ce_weight=-1", "distill.ce_weight is -1; expected 'auto' or >= 0"),
+        ("distill.ce_weight=half", "distill.ce_weight is 'half'; expected 'auto' or a number"),
+        (
+            "distill.ce_weight=1.5",
+            "distill: ce_weight is 1.5 and kd_weight auto is 1 - ce_weight; set kd_weight as well",
+        ),
+        (
+            "distill.kd_weight=0",
+            "distill: method is kd and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce",
+        ),
+        (
+            "distill.ce_weight=1",
+            "distill: method is kd and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce",
+        ),
+        ("compare.runs=[]", "compare.runs is []; expected at least 1 entry"),
+        ("compare.runs=kd", "compare.runs is 'kd'; expected a list"),
+        ("compare.runs=[kd, ce, kd]", "compare.runs names 'kd' twice; expected each run once"),
+        (
+            "compare.runs=['kd,ce_weight']",
+            "compare.runs: run 'kd,ce_weight'; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0",
+        ),
+        (
+            "compare.runs=['kd,kd.tau=0']",
+            "compare.runs: run 'kd,kd.tau=0': kd.tau is 0; expected > 0",
+        ),
+        ("compare.runs=['kd,kd.t=0']", "compare.runs: run 'kd,kd.t=0': unknown key kd.t; allowed: tau"),
+        (
+            "compare.runs=[ka-ps+ka-lsr]",
+            "compare.runs: run 'ka-ps+ka-lsr': method is 'ka-ps+ka-lsr': contradicts itself: "
+            "ka-ps and ka-lsr exclude each other; one of them",
+        ),
+    ],
+)
+def test_an_error_names_the_key_the_value_and_what_is_allowed(file: Path, override: str, message: str) -> None:
+    assert error(file, override) == message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["distill.method=ce", "distill.ce_weight=0"],
+            "distill: ce_weight and kd_weight are both 0; at least one > 0",
+        ),
+        (
+            ["distill.ce_weight=0", "distill.kd_weight=0"],
+            "distill: method is kd and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce",
+        ),
+        (
+            ["distill.method=ce", "distill.kd_weight=0.9"],
+            "distill: method is ce and kd_weight is 0.9; without a teacher kd_weight is auto or 0",
+        ),
+        (["distill.epochs=0", "cache.views=0", "threads=0"], "threads is 0; expected >= 1 (and 2 more)"),
+    ],
+)
+def test_an_error_of_several_settings(file: Path, overrides: list[str], message: str) -> None:
+    assert error(file, *overrides) == message
+
+
+def test_a_long_value_is_cut(file: Path) -> None:
+    assert error(file, f"distill.epochs={'x' * 500}") == f"distill.epochs is '{'x' * 76}...; expected a whole number"
+
+
+def test_an_unknown_key_of_distill_lists_them_all(file: Path) -> None:
+    message = error(file, "distill.alpha=0.5")
+    assert message == f"unknown key distill.alpha; allowed: {', '.join(sorted(Distill.model_fields))}"
+
+
+# Files
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere.yaml"
+    assert error(path) == "no such file; run in the project's root or name one with --params"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1, 2\nb: 3\n", "not YAML: line 2, column 2: expected ',' or ']', but got ':'"),
+        ("a: 1\n\tb: 2\n", "not YAML: line 2, column 1: "),
+        ("a: 1\na: 2\n", 'not YAML: line 2, column 1: found duplicate key "a"'),
+        ("", "expected sections with settings, found NoneType"),
+        ("- a\n- b\n", "expected sections with settings, found list"),
+        ("just words\n", "expected sections with settings, found str"),
+        ("1: 2\n" + SMALL, "unknown key 1; allowed: augment, cache, "),
+        (SMALL.replace("cache: {views: all}\n", ""), "cache is missing; expected a value"),
+        (SMALL.replace("views: all", ""), "cache.views is missing; expected a value"),
+    ],
+)
+def test_a_bad_file_is_explained(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    assert error(file).startswith(message)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00\xd8", b"\x00\x01\x02", b"a: \x93\n"])
+def test_a_file_that_is_no_text_is_explained(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert error(file).startswith("not YAML: ")
+
+
+# Weights and variants
+
+
+@pytest.mark.parametrize(
+    ("method", "weights"),
+    [
+        ("ce", (1.0, 0.0)),
+        ("kd", (0.1, 0.9)),
+        ("dtd-flsw", (0.1, 0.9)),
+        ("dtd-cwsm", (0.1, 0.9)),
+        ("ka-ps", (0.0, 1.0)),
+        ("ka-lsr", (0.0, 1.0)),
+        ("ka-ps+dtd-flsw", (0.0, 1.0)),
+        ("ka-ps+dtd-cwsm", (0.0, 1.0)),
+        ("ka-lsr+dtd-flsw", (0.0, 1.0)),
+        ("ka-lsr+dtd-cwsm", (0.0, 1.0)),
+    ],
+)
+def test_auto_weights(file: Path, method: str, weights: tuple[float, float]) -> None:
+    assert load_params(file, [f"distill.method={method}"]).distill.weights == weights
+
+
+@pytest.mark.parametrize(
+    ("overrides", "weights"),
+    [
+        (["ce_weight=0"], (0.0, 1.0)),
+        (["ce_weight=0.25"], (0.25, 0.75)),
+        (["kd_weight=3"], (0.1, 3.0)),
+        (["ce_weight=2", "kd_weight=0.5"], (2.0, 0.5)),
+        (["method=ka-ps", "ce_weight=0.5"], (0.5, 0.5)),
+        (["method=ce", "ce_weight=0.5"], (0.5, 0.0)),
+        (["method=ce", "kd_weight=0"], (1.0, 0.0)),
+    ],
+)
+def test_given_weights(file: Path, overrides: list[str], weights: tuple[float, float]) -> None:
+    assert load_params(file, [f"distill.{change}" for change in overrides]).distill.weights == weights
+
+
+def test_a_variant_changes_what_it_names_and_nothing_else(file: Path) -> None:
+    params = load_params(file, ["distill.dtd.flsw.beta=3", "distill.seeds=[4, 2]"])
+    assert params.variant("kd") == params.distill
+    changed = params.variant("ka-ps+dtd-flsw,ce_weight=0.5,dtd.flsw.gamma=2,lr=1e-5")
+    assert changed.method == "ka-ps+dtd-flsw" and changed.weights == (0.5, 0.5) and changed.lr == 1e-5
+    assert changed.dtd.flsw.beta == 3.0 and changed.dtd.flsw.gamma == 2.0
+    assert changed.seed_list == [4, 2] and changed.kd == params.distill.kd
+    assert params.distill.dtd.flsw.gamma == 1.0
+
+
+def test_a_variants_weights_are_its_own(file: Path) -> None:
+    """`-S distill.ce_weight=0` is for distill: it neither refuses the comparison's `ce` nor makes its `kd` another method."""
+    params = load_params(file, ["distill.ce_weight=0", "distill.kd_weight=3"])
+    assert [params.variant(run).weights for run in params.compare.runs] == [(1.0, 0.0), (0.1, 0.9), (0.0, 1.0)]
+
+
+def test_kd_without_cross_entropy_is_a_variant(file: Path) -> None:
+    assert load_params(file).variant("kd,ce_weight=0").weights == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("seeds", "listed"), [("1", [0]), ("3", [0, 1, 2]), ("[7]", [7]), ("[3, 1]", [3, 1])])
+def test_seeds_are_a_count_or_a_list(file: Path, seeds: str, listed: list[int]) -> None:
+    assert load_params(file, [f"distill.seeds={seeds}"]).distill.seed_list == listed
+
+
+def test_validating_what_was_dumped_gives_the_same(file: Path) -> None:
+    params = load_params(file, ["distill.seeds=[4, 2]", "distill.ce_weight=0.5"])
+    assert Params.model_validate(params.model_dump()) == params
+    assert Params.model_validate_json(params.model_dump_json()) == params

@@ -1,0 +1,301 @@
+"""Students: the store stands in for the teacher bit for bit, and runs differ only in what they are meant to differ in."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prepkd import students
+from prepkd.caching import plan_store, teacher_answers
+from prepkd.lesson import Lesson
+from prepkd.models import Normalised, Preprocessing
+from prepkd.params import Cache, Distill, Teacher, load_params
+from prepkd.store import LogitStore
+from prepkd.store.writer import StoreWriter
+from prepkd.students import train_students
+from prepkd.teachers import train_teacher
+from prepkd.teaching import CachedTeacher, OnlineTeacher
+from prepkd.train import Encoded, Row, Samples, Views
+from prepkd.views import ViewPlan
+from ruamel.yaml import YAML
+from torch import Tensor
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+RUNS: list[str] = YAML(typ="safe", pure=True).load(PARAMS)["compare"]["runs"]
+COUNT, CLASSES = 70, 4
+CACHE = Cache(
+    views="all", batch_size=16, chunk=40
+)  # chunks of two batches; the last chunk and its last batch are short
+PLANS: dict[str, int | str] = {"sampled": 3, "exhaustive": "all"}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def textures(count: int, seed: int) -> Samples:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(count) % CLASSES
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    patterns = torch.stack([rows % 2, columns % 2, (rows + columns) % 2, torch.zeros_like(rows)])
+    images += (40 * patterns[labels]).unsqueeze(1).to(torch.uint8)
+    return Samples(images, labels)
+
+
+def lesson_of(views: str, seed: int = 5) -> Lesson:
+    plan = ViewPlan([{"crop": {"padding": 1}}], PLANS[views], seed, COUNT)  # type: ignore[arg-type]
+    return Lesson(textures(COUNT, 0), {"test": textures(30, 2)}, plan, Preprocessing(mean=(0.3,), std=(0.2,)), CLASSES)
+
+
+def settings(run: str = "kd", **changes: Any) -> Distill:
+    """A run of params.yaml's comparison, made small."""
+    small = ["student=convnet4", "epochs=2", "batch_size=16", "seeds=1", "lr=0.05"]
+    chosen = load_params(PARAMS, [f"distill.{change}" for change in small]).variant(run)
+    return Distill.model_validate(chosen.model_dump(exclude_unset=True) | changes)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Normalised:
+    """Neither always right nor always wrong."""
+    chosen = Teacher(model="convnet8", epochs=3, batch_size=16, lr=0.05, precision="float32")
+    folder = tmp_path_factory.mktemp("teacher")
+    model, history = train_teacher(
+        chosen, lesson_of("sampled"), checkpoint=folder / "checkpoint.pt", on_epoch=lambda row: None
+    )
+    assert 0.3 < history[-1]["train/top1"] < 0.97
+    return model
+
+
+@pytest.fixture(scope="module")
+def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Lesson], LogitStore]:
+    """The teacher's store for a lesson's plan, written once."""
+    stores: dict[str, LogitStore] = {}
+
+    def store(lesson: Lesson) -> LogitStore:
+        key = lesson.plan.fingerprint
+        if key not in stores:
+            card = {"name": "t", "model": "convnet8", "weights_fingerprint": "e" * 64, "preprocessing": {}}
+            inputs = {
+                "dataset": "noise",
+                "dataset_fingerprint": "d" * 64,
+                "split_fingerprint": "5" * 64,
+                "device": "cpu",
+            }
+            layout, attributes, _ = plan_store(CACHE, lesson, inputs, teacher, card)
+            folder = tmp_path_factory.mktemp("stores") / "t.zarr"
+            writer = StoreWriter(folder, layout, attributes)
+            for view, chunk in writer.pending():
+                writer.write(view, chunk, teacher_answers(teacher, lesson, CACHE))
+            writer.finish(lesson.samples.labels.numpy())
+            stores[key] = LogitStore.open(folder)
+        return stores[key]
+
+    return store
+
+
+def distilled(
+    chosen: Distill, lesson: Lesson, teacher: Callable[[Views], Encoded] | None, folder: Path, **changes: Any
+) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
+    """Weights and history of every seed."""
+    wanted: dict[str, Any] = {"inputs": {}, "scratch": folder.joinpath, "on_epoch": lambda seed, row: None}
+    trained = train_students(chosen, lesson, teacher, **wanted | changes)
+    return {seed: (model.state_dict(), history) for seed, model, history in trained}
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def timeless(history: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in history]
+
+
+def cached(store: LogitStore, order: str) -> CachedTeacher:
+    return CachedTeacher(store, CPU, resident=order == "random", resident_gib=1.0)
+
+
+@pytest.mark.parametrize("views", PLANS)
+@pytest.mark.parametrize("order", ["cycle", "random"])
+@pytest.mark.parametrize("run", RUNS)
+def test_cached_and_online_give_equal_weights(
+    run: str,
+    order: str,
+    views: str,
+    teacher: Normalised,
+    store_of: Callable[[Lesson], LogitStore],
+    tmp_path: Path,
+) -> None:
+    lesson = lesson_of(views)
+    chosen = settings(run, view_order=order)
+    ours, history = distilled(chosen, lesson, cached(store_of(lesson), order), tmp_path / "cached")[0]
+    live = OnlineTeacher(teacher, lesson.plan, lesson.samples, batch_size=CACHE.batch_size, precision=CACHE.precision)
+    online = chosen.model_copy(update={"source": "online"})
+    theirs, live_history = distilled(online, lesson, live, tmp_path / "online")[0]
+    assert same(ours, theirs)
+    assert timeless(history) == timeless(live_history)
+    assert len(history) == 2
+    if "ka" in run:
+        assert 0 < history[-1]["train/adjusted"] < 1  # the method had something to correct
+
+    if run in ("kd", "ka-ps+dtd-flsw"):
+        other = store_of(lesson_of(views, seed=6))
+        wrong, _ = distilled(chosen, lesson, cached(other, order), tmp_path / "wrong")[0]
+        assert not same(wrong, theirs), "a store of other views must not give these weights"
+
+
+def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_path: Path) -> None:
+    """Why the online teacher rounds as the store does."""
+    lesson = lesson_of("sampled")
+    live = OnlineTeacher(teacher, lesson.plan, lesson.samples, batch_size=16, precision="ieee")
+
+    @torch.inference_mode()
+    def exact(views: Views) -> Encoded:
+        logits = teacher(lesson.plan.render(lesson.samples.images, torch.from_numpy(lesson.plan.parameters(views))))
+        return logits - logits.amax(1, keepdim=True), logits.amax(1)
+
+    ours, _ = distilled(settings(), lesson, live, tmp_path / "rounded")[0]
+    theirs, _ = distilled(settings(), lesson, exact, tmp_path / "exact")[0]
+    assert not same(ours, theirs)
+    for key in ours:
+        torch.testing.assert_close(ours[key], theirs[key], rtol=0.01, atol=0.01)
+
+
+class Spy:
+    """Stands in for `train`: notes what it was called with and trains nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[dict[str, Any]] = []
+        monkeypatch.setattr(students, "train", self)
+
+    def __call__(self, model: Normalised, settings: Distill, loss: object, **named: Any) -> list[Row]:
+        start = {key: value.clone() for key, value in model.state_dict().items()}
+        self.calls.append(named | {"start": start})
+        return []
+
+    def run(self, chosen: Distill, **changes: Any) -> str:
+        """The scratch fingerprint of the run."""
+        named: list[str] = []
+
+        def scratch(fingerprint: str) -> Path:
+            named.append(fingerprint)
+            return Path(fingerprint)
+
+        distilled(chosen, lesson_of("sampled"), lambda views: None, Path(), scratch=scratch, **changes)  # type: ignore[arg-type, return-value]
+        assert self.calls[-1]["checkpoint"].parent == Path(named[-1])
+        return named[0]
+
+
+@pytest.mark.parametrize("order", ["cycle", "random"])
+def test_a_seed_means_the_same_to_every_method(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    for run in RUNS:
+        spy.run(settings(run, seeds=[4, 9], view_order=order))
+    assert [call["seed"] for call in spy.calls] == [4, 9] * len(RUNS)
+    for seed, first in enumerate(spy.calls[:2]):
+        for call in spy.calls[seed::2]:
+            assert same(call["start"], first["start"])
+            for epoch in range(4):
+                assert torch.equal(torch.as_tensor(call["views_of"](epoch)), torch.as_tensor(first["views_of"](epoch)))
+    assert not same(spy.calls[0]["start"], spy.calls[1]["start"])
+    assert [call["teacher"] is None for call in spy.calls[::2]] == [run == "ce" for run in RUNS]
+
+
+OTHER_SETTINGS: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 8,
+    "lr": 0.06,
+    "momentum": 0.8,
+    "nesterov": False,
+    "weight_decay": 1e-4,
+    "schedule": "cosine",
+    "milestones": [1],
+    "lr_decay": 0.2,
+    "label_smoothing": 0.1,
+    "precision": "bf16",
+    "checkpoint_every": 1,
+    "deterministic": True,
+    "teacher": "small",
+    "student": "convnet8",
+    "method": "ka-ps",
+    "seeds": [0, 1],
+    "source": "online",
+    "view_order": "random",
+    "resident_gib": 1.0,
+    "ce_weight": 0.5,
+    "kd_weight": 0.5,
+    "kd": {"tau": 3.0},
+    "ka": {"eps": 0.2},
+    "dtd": {"tau_min": 1.5},
+}
+
+
+@pytest.mark.parametrize("key", Distill.model_fields)
+def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    base = {"schedule": "multi-step", "milestones": [2]} if key == "milestones" else {}
+    ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
+    harmless = {"seeds", "resident_gib", "checkpoint_every"}  # they change no bit of a seed's weights
+    assert (ours == theirs) == (key in harmless)
+
+
+def test_seed_and_inputs_are_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy(monkeypatch)
+    runs = [
+        spy.run(settings(seeds=[0])),
+        spy.run(settings(seeds=[1])),
+        spy.run(settings(seeds=[0]), inputs={"teacher": "a"}),
+        spy.run(settings(seeds=[0]), inputs={"teacher": "b"}),
+    ]
+    assert len(set(runs)) == 4
+
+
+def test_finished_seeds_are_not_trained_again(store_of: Callable[[Lesson], LogitStore], tmp_path: Path) -> None:
+    lesson = lesson_of("exhaustive")
+    chosen = settings("ka-ps+dtd-flsw", seeds=3)
+    source = cached(store_of(lesson), "cycle")
+    asked: list[Views] = []
+
+    def counted(views: Views) -> Encoded:  # asked once for an epoch that is trained
+        asked.append(views)
+        return source(views)
+
+    def stop(seed: int, row: Row) -> None:
+        if seed == 1:
+            raise KeyboardInterrupt
+
+    whole = distilled(chosen, lesson, counted, tmp_path / "whole")
+    assert len(asked) == 3 * 2
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        distilled(chosen, lesson, counted, tmp_path / "cut", on_epoch=stop)
+    assert len(asked) == 2 + 1
+    asked.clear()
+    reported: list[tuple[int, float]] = []
+    resumed = distilled(
+        chosen, lesson, counted, tmp_path / "cut", on_epoch=lambda seed, row: reported.append((seed, row["epoch"]))
+    )
+    assert len(asked) == 0 + 2 + 2
+    assert reported == [(seed, epoch) for seed in range(3) for epoch in range(2)]
+    for seed, (weights, history) in whole.items():
+        assert same(resumed[seed][0], weights)
+        assert timeless(resumed[seed][1]) == timeless(history)
+
+
+def test_another_number_of_seeds_keeps_those_that_are_trained(
+    store_of: Callable[[Lesson], LogitStore], tmp_path: Path
+) -> None:
+    lesson = replace(lesson_of("sampled"), held_out={})
+    source = cached(store_of(lesson), "cycle")
+    few = distilled(settings(seeds=2), lesson, source, tmp_path)
+    more = distilled(settings(seeds=[2, 1]), lesson, source, tmp_path)
+    assert few[1][1] == more[1][1]  # the very same seconds: loaded, not trained
+    assert same(few[1][0], more[1][0])
+    assert list(more) == [2, 1]

@@ -1,0 +1,567 @@
+"""The training loop: nothing in it is random but by seed and epoch, so a killed run ends where an unbroken one does."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from prepkd.errors import InputError
+from prepkd.lesson import Lesson, new_model
+from prepkd.losses import distillation_loss
+from prepkd.models import Preprocessing, build_model
+from prepkd.params import Distill, Teacher, Training
+from prepkd.teachers import describe, given_weights, teacher_views, train_teacher
+from prepkd.train import Row, Samples, Views, load_state, predict, summarise, top1, train
+from prepkd.views import ViewPlan
+from prepkd.views.order import random
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+COUNT, CLASSES, EPOCHS = 70, 4, 4
+SCHEDULES = {
+    "multi-step": {"schedule": "multi-step", "milestones": [2, 3]},
+    "cosine": {"schedule": "cosine"},
+    "one-cycle": {"schedule": "one-cycle"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def textures(count: int, seed: int) -> Samples:
+    """Noise over rows, columns, a chessboard or nothing: four classes that are not learnt at once."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(count) % CLASSES
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    patterns = torch.stack([rows % 2, columns % 2, (rows + columns) % 2, torch.zeros_like(rows)])
+    images += (40 * patterns[labels]).unsqueeze(1).to(torch.uint8)
+    return Samples(images, labels)
+
+
+LESSON = Lesson(
+    textures(COUNT, 0),
+    {"val": textures(20, 1), "test": textures(30, 2)},
+    ViewPlan([{"crop": {"padding": 1}}, "flip"], 9, 5, COUNT),
+    Preprocessing(mean=(0.3,), std=(0.2,)),
+    CLASSES,
+)
+
+
+def settings(**changes: Any) -> Training:
+    return Training.model_validate({"epochs": EPOCHS, "batch_size": 16, "lr": 0.05, "precision": "float32"} | changes)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
+    return {"loss": F.cross_entropy(logits.float(), labels, reduction="none")}
+
+
+def ignore(row: Row) -> None:
+    pass
+
+
+def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, **changes: Any) -> tuple[Any, list[Row]]:
+    """Train a fresh convnet4; its weights and history."""
+    model = model or new_model("convnet4", LESSON, 0)
+    wanted = {
+        "loss": cross_entropy,
+        "samples": LESSON.samples,
+        "held_out": LESSON.held_out,
+        "plan": LESSON.plan,
+        "views_of": lambda epoch: epoch,
+        "teacher": None,
+        "seed": 3,
+        "checkpoint": checkpoint,
+        "on_epoch": ignore,
+    } | changes
+    history = train(model, chosen, **wanted)
+    return model.state_dict(), history
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def timeless(history: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in history]
+
+
+# A run that is interrupted
+
+
+def stop_after(epoch: int) -> Callable[[Row], None]:
+    def on_epoch(row: Row) -> None:
+        if row["epoch"] == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@pytest.mark.parametrize("every", [1, 2])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_an_interrupted_run_ends_with_the_same_bits(schedule: str, precision: str, every: int, tmp_path: Path) -> None:
+    chosen = settings(**SCHEDULES[schedule], precision=precision, checkpoint_every=every)
+    weights, history = fit(tmp_path / "whole.pt", chosen)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(EPOCHS - 1))
+    trained: list[int] = []
+    reported: list[Row] = []
+    # Another initialisation: everything has to come from the checkpoint.
+    resumed, rows = fit(
+        tmp_path / "cut.pt",
+        chosen,
+        model=new_model("convnet4", LESSON, 99),
+        views_of=lambda epoch: trained.append(epoch) or epoch,  # type: ignore[func-returns-value]
+        on_epoch=reported.append,
+    )
+    assert trained == ([3] if every == 1 else [2, 3])
+    assert same(resumed, weights)
+    assert timeless(rows) == timeless(history) == timeless(reported)
+    assert len(rows) == EPOCHS
+
+
+def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:
+    one, _ = fit(tmp_path / "one.pt", settings())
+    half, _ = fit(tmp_path / "half.pt", settings(precision="bf16"))
+    assert not same(one, half)
+    assert all(value.dtype in (torch.float32, torch.int64) for value in half.values())
+
+
+def killed_run(checkpoint: Path, moment: str) -> None:
+    """What the subprocess below runs: it kills itself, in a step of epoch 2 or while epoch 2's checkpoint is written."""
+    torch.set_num_threads(1)
+    calls = 0
+
+    def loss(logits: Tensor, labels: Tensor, *rest: object) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        if moment == "step" and calls == 2 * 5 + 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return cross_entropy(logits, labels)
+
+    whole = torch.save
+
+    def save(state: dict[str, Any], path: Path) -> None:
+        whole(state, path)
+        if moment == "save" and len(state["history"]) == 3:
+            path.write_bytes(path.read_bytes()[:1000])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = save
+    fit(checkpoint, settings(checkpoint_every=1), loss=loss)
+
+
+@pytest.mark.parametrize("moment", ["step", "save"])
+def test_a_run_killed_by_sigkill_ends_with_the_same_bits(moment: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path; from test_train import killed_run\n"
+        f"killed_run(Path({str(tmp_path / 'cut.pt')!r}), {moment!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(load_state(tmp_path / "cut.pt", {})) == 2
+    weights, history = fit(tmp_path / "whole.pt", settings(checkpoint_every=1))
+    resumed, rows = fit(tmp_path / "cut.pt", settings(checkpoint_every=1))
+    assert same(resumed, weights)
+    assert timeless(rows) == timeless(history)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    weights, history = fit(tmp_path / "run.pt", settings(checkpoint_every=3))
+    before = (tmp_path / "run.pt").stat()
+    reported: list[Row] = []
+
+    def views_of(epoch: int) -> int:
+        raise AssertionError(f"epoch {epoch} is trained again")
+
+    again, rows = fit(
+        tmp_path / "run.pt",
+        settings(checkpoint_every=3),
+        model=new_model("convnet4", LESSON, 99),
+        views_of=views_of,
+        on_epoch=reported.append,
+    )
+    assert same(again, weights)
+    assert rows == history == reported  # the very same seconds, too
+    after = (tmp_path / "run.pt").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        fit(tmp_path / "run.pt", settings(lr=1e30))
+    assert str(caught.value) == "epoch 0: the training loss is nan; lower lr (1e+30)"
+    assert not (tmp_path / "run.pt").exists()
+
+
+def test_one_sample_of_the_last_epoch_is_enough_to_stop_it(tmp_path: Path) -> None:
+    calls = 0
+
+    def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        spoilt = torch.ones(len(labels))
+        if calls == EPOCHS * 5:
+            spoilt[0] = torch.nan
+        return {"loss": cross_entropy(logits, labels)["loss"] * spoilt}
+
+    with pytest.raises(InputError, match=r"^epoch 3: the training loss is nan; "):
+        fit(tmp_path / "run.pt", settings(), loss=loss)
+
+
+# What is shown, and when
+
+
+class Watched(nn.Module):
+    """A linear model that remembers the pixels it was trained on."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, classes)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.linspace(-0.1, 0.1, 64 * classes).view(classes, 64))
+            self.fc.bias.zero_()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.append(x.detach().clone())
+        return self.fc(x.flatten(1))
+
+
+def shown(folder: Path, seed: int, views_of: Callable[[int], Views]) -> tuple[Tensor, Tensor, Tensor]:
+    """Each epoch's samples in order (E, N), their pixels (E, N, 1, 8, 8), and the teacher's answer's own sample (E, N)."""
+    samples = Samples(LESSON.samples.images, torch.arange(COUNT))  # the label says which sample it is
+    model = Watched(COUNT)
+    order: list[Tensor] = []
+    answered: list[Tensor] = []
+
+    def loss(logits: Tensor, labels: Tensor, offsets: Tensor, row_max: Tensor) -> dict[str, Tensor]:
+        order.append(labels)
+        assert torch.equal(offsets[:, 0], row_max)
+        answered.append(row_max)
+        return cross_entropy(logits, labels)
+
+    def teacher(views: Views) -> tuple[Tensor, Tensor]:
+        rows = torch.arange(COUNT).float()
+        return rows.unsqueeze(1).repeat(1, COUNT), rows
+
+    fit(
+        folder / f"{len(list(folder.iterdir()))}.pt",
+        settings(),
+        model=model,
+        samples=samples,
+        held_out={},
+        loss=loss,
+        teacher=teacher,
+        seed=seed,
+        views_of=views_of,
+    )
+    return (
+        torch.cat(order).view(EPOCHS, COUNT),
+        torch.cat(model.seen).view(EPOCHS, COUNT, 1, 8, 8),
+        torch.cat(answered).view(EPOCHS, COUNT).long(),
+    )
+
+
+@pytest.mark.parametrize(
+    "views_of", [lambda epoch: 2 * epoch, partial(random, 6, views=9, samples=COUNT)], ids=["one view", "random views"]
+)
+def test_an_epoch_shows_every_sample_once_its_own_view_its_own_answer(
+    views_of: Callable[[int], Views], tmp_path: Path
+) -> None:
+    order, pixels, answered = shown(tmp_path, 3, views_of)
+    assert torch.equal(answered, order)
+    for epoch in range(EPOCHS):
+        assert sorted(order[epoch].tolist()) == list(range(COUNT))
+        views = views_of(epoch)
+        for place, sample in enumerate(order[epoch].tolist()):
+            view = views if isinstance(views, int) else int(views[sample])
+            row = torch.from_numpy(LESSON.plan.parameters(view, np.array([sample])))
+            expected = LESSON.plan.render(LESSON.samples.images[sample : sample + 1], row)[0]
+            assert torch.equal(pixels[epoch, place], expected)
+
+
+def test_order_is_a_function_of_seed_and_epoch_alone(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    order, pixels, _ = shown(tmp_path, 3, lambda epoch: epoch)
+    torch.manual_seed(2)
+    again, again_pixels, _ = shown(tmp_path, 3, lambda epoch: epoch)
+    assert torch.equal(order, again)
+    assert torch.equal(pixels, again_pixels)
+    other, _, _ = shown(tmp_path, 4, lambda epoch: epoch)
+    for epoch in range(EPOCHS):
+        assert not torch.equal(order[epoch], other[epoch])
+        assert not torch.equal(order[epoch], order[epoch - 1])
+
+
+# Arithmetic
+
+
+def one_cycle(step: int, total: int, top: float) -> float:
+    """30 % up from top / 25, then down to that / 10,000, both along a cosine; the peak is in step 0.3 total - 1."""
+    peak, last = 0.3 * total - 1, total - 1
+    start, stop, share = (
+        (top / 25, top, step / peak) if step <= peak else (top, top / 25e4, (step - peak) / (last - peak))
+    )
+    return stop + (start - stop) / 2 * (1 + np.cos(np.pi * share))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "formula"),
+    [
+        ("multi-step", lambda e: 0.05 * 0.1 ** sum(m <= e for m in (2, 3))),
+        ("cosine", lambda e: 0.05 / 2 * (1 + np.cos(np.pi * e / EPOCHS))),
+        ("one-cycle", lambda e: one_cycle(5 * e, 5 * EPOCHS, 0.05)),
+    ],
+)
+def test_learning_rate_of_each_epoch(schedule: str, formula: Callable[[int], float], tmp_path: Path) -> None:
+    _, history = fit(tmp_path / "run.pt", settings(**SCHEDULES[schedule]))
+    assert [row["lr"] for row in history] == pytest.approx([formula(e) for e in range(EPOCHS)], rel=1e-9)
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.9, False), (0.0, False)])
+def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_path: Path) -> None:
+    """Softmax regression in float64: two steps on the whole set, so that the momentum of the first is in the second."""
+    decay, lr = 0.01, 0.3
+    chosen = settings(
+        epochs=2,
+        batch_size=COUNT,
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=decay,
+        schedule="multi-step",
+        milestones=[2],
+    )
+    model = Watched(CLASSES)
+    w = {name: value.detach().double().numpy().copy() for name, value in model.fc.named_parameters()}
+    velocity = {name: np.zeros_like(value) for name, value in w.items()}
+    labels = LESSON.samples.labels.numpy()
+    for epoch in range(2):
+        rows = torch.from_numpy(LESSON.plan.parameters(epoch))
+        x = LESSON.plan.render(LESSON.samples.images, rows).double().flatten(1).numpy()
+        gradient = {name: np.zeros_like(value) for name, value in w.items()}
+        for pixels, label in zip(x, labels, strict=True):
+            logits = w["weight"] @ pixels + w["bias"]
+            error = np.exp(logits) / np.exp(logits).sum() - np.eye(CLASSES)[label]
+            gradient["weight"] += np.outer(error, pixels) / COUNT
+            gradient["bias"] += error / COUNT
+        for name in w:
+            g = gradient[name] + decay * w[name]
+            velocity[name] = momentum * velocity[name] + g
+            w[name] = w[name] - lr * (g + momentum * velocity[name] if nesterov else velocity[name])
+    fit(tmp_path / "run.pt", chosen, model=model)
+    for name, value in model.fc.named_parameters():
+        np.testing.assert_allclose(value.detach().numpy(), w[name], rtol=2e-5, atol=1e-7)
+
+
+# What is logged
+
+
+def recording(settings: Distill, log: list[dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    def loss(*arguments: Any) -> dict[str, Tensor]:
+        values = distillation_loss(settings, *arguments)
+        log.append({key: value.detach() for key, value in values.items()})
+        return values
+
+    return loss
+
+
+def test_a_row_holds_the_figures_of_the_epoch(tmp_path: Path) -> None:
+    chosen = Distill.model_validate(
+        settings(epochs=2).model_dump(exclude_unset=True)
+        | {"teacher": "t", "student": "convnet4", "method": "ka-lsr+dtd-cwsm", "ce_weight": 0.2}
+        | {"dtd": {"tau_0": 4.0, "tau_min": 3.99, "tau_max": 4.02}}
+    )
+    generator = torch.Generator().manual_seed(7)
+    logits = torch.randn(COUNT, CLASSES, generator=generator) + 2 * F.one_hot(LESSON.samples.labels, CLASSES)
+    answers = (logits - logits.amax(1, keepdim=True)).half(), logits.amax(1)
+    log: list[dict[str, Tensor]] = []
+    model = new_model("convnet4", LESSON, 0)
+    _, history = fit(
+        tmp_path / "run.pt", chosen, model=model, loss=recording(chosen, log), teacher=lambda views: answers
+    )
+    for epoch, row in enumerate(history):
+        assert set(row) == {
+            "epoch",
+            "lr",
+            "samples_per_second",
+            "val/top1",
+            "test/top1",
+            *(f"train/{name}" for name in ("loss", "ce", "kd", "top1", "adjusted")),
+            *(f"train/{name}" for name in ("tau", "tau_min", "tau_max", "tau_clamped")),
+            *(f"train/{name}" for name in ("gradient_adjusted", "gradient_untouched")),
+        }
+        assert row["epoch"] == epoch
+        assert 0 < row["samples_per_second"] < 1e7
+        steps = log[5 * epoch : 5 * epoch + 5]
+        for name in ("loss", "ce", "kd", "adjusted", "tau", "tau_clamped"):
+            values = [float(value) for step in steps for value in step[name]]
+            assert len(values) == COUNT
+            assert row[f"train/{name}"] == pytest.approx(sum(values) / COUNT, rel=1e-5)
+        temperatures = [float(value) for step in steps for value in step["tau"]]
+        assert row["train/tau_min"] == min(temperatures)
+        assert row["train/tau_max"] == max(temperatures)
+        assert row["train/loss"] == pytest.approx(0.2 * row["train/ce"] + 0.8 * row["train/kd"], rel=1e-5)
+        wrong = [i for i in range(COUNT) if logits[i].argmax() != LESSON.samples.labels[i]]
+        assert row["train/adjusted"] == pytest.approx(len(wrong) / COUNT)
+        assert 0 < row["train/adjusted"] < 1
+        assert 0 < row["train/tau_clamped"] < 1
+    for name, part in LESSON.held_out.items():
+        pixels = part.images.float() / 255
+        right = sum(int(model.eval()(pixels[i : i + 1]).argmax() == part.labels[i]) for i in range(len(part.labels)))
+        assert history[-1][f"{name}/top1"] == pytest.approx(right / len(part.labels))
+
+
+def test_train_top1_counts_the_answers_of_training(tmp_path: Path) -> None:
+    right: list[float] = []
+
+    def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
+        right.extend(float(logits[i].argmax() == labels[i]) for i in range(len(labels)))
+        return cross_entropy(logits, labels)
+
+    _, history = fit(tmp_path / "run.pt", settings(), loss=loss)
+    assert [row["train/top1"] for row in history] == pytest.approx(
+        [sum(right[e * COUNT : (e + 1) * COUNT]) / COUNT for e in range(EPOCHS)]
+    )
+    assert history[-1]["train/top1"] > history[0]["train/top1"]
+
+
+def test_a_group_without_samples_is_left_out() -> None:
+    nan = torch.tensor([torch.nan])
+    steps = [
+        {"loss": torch.tensor([1.0]), "gradient_adjusted": nan, "gradient_untouched": torch.tensor([4.0])},
+        {"loss": torch.tensor([2.0]), "gradient_adjusted": nan, "gradient_untouched": nan},
+    ]
+    assert summarise(steps) == {"train/loss": 1.5, "train/gradient_untouched": 4.0}
+
+
+def test_predict_is_the_model_in_evaluation_mode_whatever_the_batches() -> None:
+    model = new_model("convnet4", LESSON, 0)
+    images, labels = LESSON.samples.images, LESSON.samples.labels
+    model.train()
+    model(images.float() / 255)
+    whole = predict(model, images)
+    assert not model.training
+    assert whole.dtype == torch.float32
+    torch.testing.assert_close(predict(model, images, batch_size=7), whole, rtol=1e-5, atol=1e-5)
+    assert top1(whole, labels) == pytest.approx(
+        sum(int(a.argmax() == b) for a, b in zip(whole, labels, strict=True)) / COUNT
+    )
+
+
+# Teachers
+
+
+def teacher_settings(**changes: Any) -> Teacher:
+    return Teacher.model_validate(
+        settings().model_dump(exclude_unset=True) | {"model": "convnet4", "epochs": 2, "seed": 3} | changes
+    )
+
+
+def taught(chosen: Teacher, checkpoint: Path, lesson: Lesson = LESSON) -> tuple[dict[str, Tensor], list[Row]]:
+    model, history = train_teacher(chosen, lesson, checkpoint=checkpoint, on_epoch=ignore)
+    return model.body.state_dict(), history
+
+
+def test_given_weights_are_taken_as_they_are_or_started_from(tmp_path: Path) -> None:
+    body = build_model("convnet4", CLASSES, in_channels=1)
+    torch.save(body.state_dict(), tmp_path / "given.pth")
+    given = {"weights": tmp_path / "given.pth"}
+    weights, history = taught(teacher_settings(**given, epochs=0), tmp_path / "run.pt")
+    assert same(weights, body.state_dict())
+    assert history == []
+    assert not (tmp_path / "run.pt").exists()
+    from_given, _ = taught(teacher_settings(**given), tmp_path / "given.pt")
+    from_scratch, history = taught(teacher_settings(), tmp_path / "scratch.pt")
+    assert not same(from_given, from_scratch)
+    assert len(history) == 2
+
+
+def test_given_weights_count_by_their_content(tmp_path: Path) -> None:
+    path = tmp_path / "given.pth"
+    assert given_weights(teacher_settings()) == {}
+    path.write_bytes(b"abc")
+    assert given_weights(teacher_settings(weights=path)) == {
+        "given_weights": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    }
+
+
+def test_missing_weights_say_which_setting_to_mend(tmp_path: Path) -> None:
+    path = tmp_path / "missing.pth"
+    with pytest.raises(InputError) as caught:
+        given_weights(teacher_settings(weights=path))
+    assert str(caught.value) == (f"{path}: no such file; set teachers.NAME.weights to a file of weights, or remove it")
+    with pytest.raises(InputError, match=r"no such file; expected a model's weights$"):
+        taught(teacher_settings(weights=path), tmp_path / "run.pt")
+
+
+def test_a_users_own_factory_is_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_teachers.py").write_text(
+        "from torch import nn\n\n"
+        "def flat(*, num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64 * in_channels, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    weights, history = taught(teacher_settings(model="my_teachers:flat"), tmp_path / "run.pt")
+    assert weights["1.weight"].shape == (CLASSES, 64)
+    assert len(history) == 2
+    torch.save(weights, tmp_path / "own.pth")
+    taken, _ = taught(
+        teacher_settings(model="my_teachers:flat", weights=tmp_path / "own.pth", epochs=0), tmp_path / "no.pt"
+    )
+    assert same(taken, weights)
+
+
+def test_a_teacher_sees_a_new_view_each_epoch(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    class Listening(ViewPlan):
+        def parameters(self, view: Any, samples: Any = slice(None)) -> Any:
+            asked.append(view)
+            return super().parameters(view, samples)
+
+    assert [teacher_views(teacher_settings(epochs=n, weights="w.pth")) for n in (0, 1, 5)] == [1, 1, 5]
+    chosen = teacher_settings(epochs=3)
+    taught(chosen, tmp_path / "run.pt", replace(LESSON, plan=Listening(["flip"], teacher_views(chosen), 3, COUNT)))
+    assert asked == [0, 1, 2]
+
+
+def test_a_teachers_loss_is_smoothed_cross_entropy(tmp_path: Path) -> None:
+    eps = 0.2
+    chosen = teacher_settings(epochs=1, batch_size=COUNT, label_smoothing=eps)
+    _, [row] = taught(chosen, tmp_path / "run.pt")
+    model = new_model("convnet4", LESSON, 3).train()
+    pixels = LESSON.plan.render(LESSON.samples.images, torch.from_numpy(LESSON.plan.parameters(0)))
+    expected = 0.0
+    for logits, label in zip(model(pixels).detach().double(), LESSON.samples.labels.tolist(), strict=True):
+        target = [(1 - eps) * (k == label) + eps / CLASSES for k in range(CLASSES)]
+        log_sum = float(logits.exp().sum().log())
+        expected -= sum(p * (float(z) - log_sum) for p, z in zip(target, logits, strict=True)) / COUNT
+    assert row["train/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_teachers_card_says_what_it_is() -> None:
+    chosen = teacher_settings()
+    card = describe(new_model("convnet4", LESSON, 0), chosen, LESSON, {"dataset": "noise"})
+    # convolutions 4 * 9 and 8 * 4 * 9, two batch norms, the classifier
+    assert card["parameters"] == 4 * 9 + 8 * 4 * 9 + 2 * 4 + 2 * 8 + 8 * CLASSES + CLASSES
+    assert (card["model"], card["num_classes"], card["in_channels"]) == ("convnet4", CLASSES, 1)
+    assert card["training"] == chosen.model_dump(mode="json")
+    assert card["inputs"] == {"dataset": "noise"}
