@@ -77,15 +77,12 @@ def scratch_root() -> Path:
     here = Path.cwd()
     for folder in (here, *here.parents):
         # A queued experiment runs in <root>/.dvc/tmp/exps/<name>, a workspace with a .dvc of its own.
-        if folder.parent.name == "exps" and folder.parent.parent.name == "tmp":
+        if folder.parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return folder.parents[1] / "prepkd"
-        if (folder / ".dvc").is_dir() and not _inside_experiment(folder):
+    for folder in (here, *here.parents):
+        if (folder / ".dvc").is_dir():
             return folder / ".dvc" / "tmp" / "prepkd"
     return here / ".prepkd-scratch"
-
-
-def _inside_experiment(folder: Path) -> bool:
-    return any(p.name == "exps" and p.parent.name == "tmp" and p.parent.parent.name == ".dvc" for p in folder.parents)
 
 
 @contextlib.contextmanager
@@ -99,9 +96,10 @@ def scratch(fingerprint: str) -> Iterator[Path]:
         with FileLock(f"{folder}.lock", timeout=0):
             yield folder
             shutil.rmtree(folder, ignore_errors=True)
+            # While it is still held: unlinked later, it might be the lock that another process has just taken.
+            Path(f"{folder}.lock").unlink(missing_ok=True)
     except Timeout:
         raise InputError(f"{folder}: another process is doing this very work; wait for it, or stop it first") from None
-    Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
 def progress() -> Progress:

@@ -100,7 +100,9 @@ def publish(source: Path, target: Path) -> None:
             shutil.rmtree(staged, ignore_errors=True)
         shutil.rmtree(source)
     fsync(target.parent)
-    shutil.rmtree(stale, ignore_errors=True)
+    # Also what a process left that was killed between its two renames.
+    for left in target.parent.glob(f".{target.name}.*.stale"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _swap(source: Path, target: Path, stale: Path) -> None:

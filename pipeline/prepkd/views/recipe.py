@@ -1,5 +1,6 @@
 """Augmentations and their parameters' ranges: what one view may do to an image."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,15 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from prepkd.expected import expected, shown
 
 
-class Augmentation(BaseModel):
+class Augmentation(BaseModel, ABC):
     """One step of a recipe; a view's row holds one integer in [0, n) for each n of `ranges`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @property
+    @abstractmethod
     def ranges(self) -> tuple[int, ...]:
         """How many values each of this step's integers can take."""
-        raise NotImplementedError  # the two classes below are the only ones that are built
 
 
 class Crop(Augmentation):
