@@ -1,5 +1,6 @@
 """cache-logits: a teacher and the training images -> data/logits/NAME.zarr."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -56,11 +57,14 @@ def cache_logits(
         )
         total = layout.plan.views * layout.chunks
         task = bar.add_task(f"logits of {name}", total=total, completed=total - len(pending), note="")
+        started = time.perf_counter()
         for view, chunk in pending:
             writer.write(view, chunk, answers)
             advance(bar, task)
+        seconds = time.perf_counter() - started
         summary = writer.finish(lesson.samples.labels.cpu().numpy())
         publish(work / "store.zarr", path)
+    console.print(f"{path}: {len(pending)} chunks written in {seconds:,.1f} s")
     console.print(f"{path}: the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share")
 
 
