@@ -84,7 +84,7 @@ def tabulate(params: "object") -> None:
             raise InputError(
                 f"{path}: test_fingerprint is {found}, expected {wanted}; run `prepkd compare --run '{run}'`"
             )
-        runs[run] = list(results.logits.values())
+        runs[run] = results.logits
     table = compare_runs(runs, teacher.logits[0], labels)
     top1 = 100 * measure(teacher.logits[0], labels)["top1"]
     caption = (

@@ -1,5 +1,6 @@
 """One flat training loop, for teachers and students alike."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ def train(
     device = samples.images.device
     count = len(samples.labels)
     steps = -(-count // settings.batch_size)
+    if settings.deterministic:  # cuBLAS is deterministic only with a workspace of fixed size
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
     model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(

@@ -20,9 +20,9 @@ def answers(right: int, confidence: float = 3.0) -> Tensor:
 
 TEACHER = answers(190)
 RUNS = {
-    "ce": [answers(150), answers(152), answers(160)],
-    "kd": [answers(160), answers(160), answers(166)],
-    CONTROL: [answers(170), answers(168), answers(172)],
+    "ce": dict(enumerate([answers(150), answers(152), answers(160)])),
+    "kd": dict(enumerate([answers(160), answers(160), answers(166)])),
+    CONTROL: dict(enumerate([answers(170), answers(168), answers(172)])),
 }
 
 
@@ -92,10 +92,20 @@ def test_a_missing_baseline_takes_its_column_along(gone: str, column: str) -> No
 
 
 def test_one_seed_has_no_spread() -> None:
-    table = compare_runs({run: seeds[:1] for run, seeds in RUNS.items()}, TEACHER, LABELS)
+    table = compare_runs({run: {0: seeds[0]} for run, seeds in RUNS.items()}, TEACHER, LABELS)
     assert table["std"].isna().all()
     assert table["se kd"].isna().all()
     _, _, *rows = lines(table)
     assert rows[0][:5] == ["`ce`", "1", "75.00", "-5.00", "-10.00"]
     assert "nan" not in to_markdown(table, "").lower()
     assert "None" not in to_markdown(table, "")
+
+
+def test_differences_are_paired_by_seed_not_by_place() -> None:
+    runs = {"kd": RUNS["kd"], "ka-ps": {2: answers(168), 0: answers(161)}, "ka-lsr": {7: answers(170)}}
+    table = compare_runs(runs, TEACHER, LABELS).set_index("run")
+    # Seeds 0 and 2 are in both: (161 - 160) and (168 - 166) of 200, in percent.
+    assert table.loc["ka-ps", "minus kd"] == pytest.approx((0.5 + 1.0) / 2, abs=1e-4)
+    assert table.loc["ka-ps", "se kd"] == pytest.approx(0.25, abs=1e-4)
+    assert math.isnan(table.loc["ka-lsr", "minus kd"])
+    assert "nan" not in to_markdown(table.reset_index(), "").lower()

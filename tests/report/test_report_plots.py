@@ -80,13 +80,7 @@ def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:
         file.write_text("step\ttop1\n" + "".join(f"{epoch}\t{value}\n" for epoch, value in enumerate(values)))
         (file.parent / "loss.tsv").write_text("step\tloss\n0\t9.0\n")
     rows = list(csv.reader(io.StringIO(learning_curves(tmp_path, [0, 2]).decode())))
-    assert rows[0] == ["split", "epoch", "top1"]
-    assert [(split, int(epoch), float(value)) for split, epoch, value in rows[1:]] == [
-        ("test", 0, 0.25),
-        ("test", 1, 0.375),
-        ("train", 0, 0.5),
-        ("train", 1, 0.75),
-    ]
+    assert rows == [["epoch", "test", "train"], ["0", "0.25", "0.5"], ["1", "0.375", "0.75"]]
     with pytest.raises(InputError) as caught:
         learning_curves(tmp_path, [0, 1])
     assert str(caught.value) == f"{tmp_path}/seed1/plots/metrics: no top1.tsv; run `prepkd distill`"
@@ -100,7 +94,7 @@ def test_the_page_carries_everything_itself() -> None:
     assert "{scripts}" not in page  # DVC would put its links to a CDN there
     assert page.count("</script") == 1, "the bundle must not end its own element"
     assert not re.findall(r"<(?:script|link|img)\b[^>]*\b(?:src|href)\s*=", body.split("<script", 1)[0])
-    assert re.findall(r"<script[^>]*>", page)[0] == "<script type=module>"
+    assert re.findall(r"<script[^>]*>", page)[0] == "<script>", "a module would run after DVC's calls of vegaEmbed"
     assert not re.findall(r"<script[^>]+src\s*=", page)
     assert not re.search(r"""\bimport\s*(?:[\w{*][^;"']*\bfrom\s*)?["']https?:""", page)
     for name in ("vegaEmbed", "vega", "vegaLite"):

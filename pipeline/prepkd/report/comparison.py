@@ -12,15 +12,20 @@ from prepkd.report.metrics import against_teacher, measure, over_seeds, paired_d
 BASELINES = {"kd": "kd", "kd without CE": "kd,ce_weight=0"}
 
 
-def compare_runs(runs: Mapping[str, list[Tensor]], teacher: Tensor, labels: Tensor) -> pd.DataFrame:
-    """A row a run from its seeds' test logits (N, K), accuracies in percent; differences where the baseline is a run."""
+def compare_runs(runs: Mapping[str, Mapping[int, Tensor]], teacher: Tensor, labels: Tensor) -> pd.DataFrame:
+    """A row a run from its test logits (N, K) by seed, accuracies in percent; differences where the baseline is a run.
+
+    A difference is over the seeds that both runs have, and empty where there is none.
+    """
     figures = {
-        run: [measure(logits, labels) | against_teacher(logits, teacher, labels) for logits in seeds]
+        run: {
+            seed: measure(logits, labels) | against_teacher(logits, teacher, labels) for seed, logits in seeds.items()
+        }
         for run, seeds in runs.items()
     }
     rows = []
     for run, seeds in figures.items():
-        summary = over_seeds(seeds)
+        summary = over_seeds(list(seeds.values()))
         row: dict[str, Any] = {
             "run": run,
             "n": summary["n"],
@@ -29,8 +34,9 @@ def compare_runs(runs: Mapping[str, list[Tensor]], teacher: Tensor, labels: Tens
         }
         for name, baseline in BASELINES.items():
             if baseline in figures:
-                values, base = ([100 * f["top1"] for f in figures[key]] for key in (run, baseline))
-                row[f"minus {name}"], row[f"se {name}"] = paired_difference(values, base)
+                common = sorted(seeds.keys() & figures[baseline].keys())
+                ours, theirs = ([100 * figures[key][seed]["top1"] for seed in common] for key in (run, baseline))
+                row[f"minus {name}"], row[f"se {name}"] = paired_difference(ours, theirs) if common else (None, None)
         for name, scale in (("nll", 1), ("ece", 100), ("agreement", 100), ("genetic_errors", 100)):
             row[name] = scale * summary[name]["mean"]
         rows.append(row)
@@ -47,7 +53,7 @@ def to_markdown(table: pd.DataFrame, caption: str) -> str:
         if f"minus {name}" in table:
             pairs = zip(table["run"], table[f"minus {name}"], table[f"se {name}"], strict=True)
             shown[f"minus {name}"] = [
-                "" if run == baseline else _with_spread(d, se, signed=True) for run, d, se in pairs
+                "" if run == baseline or pd.isna(d) else _with_spread(d, se, signed=True) for run, d, se in pairs
             ]
     shown["NLL"] = table["nll"].map("{:.3f}".format)
     for title, name in (("ECE, %", "ece"), ("agreement, %", "agreement"), ("genetic errors, %", "genetic_errors")):

@@ -18,7 +18,7 @@ def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
 
 
 def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
-    """Top-1 of every epoch as CSV (epoch, split, top1), the mean over the seeds, read from DVCLive's logs."""
+    """Top-1 of every epoch as CSV (epoch, then a column a split), the mean over the seeds, read from DVCLive's logs."""
     rows = []
     for seed in seeds:
         metrics = folder / f"seed{seed}" / "plots" / "metrics"
@@ -28,8 +28,8 @@ def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
         for file in files:
             table = pd.read_csv(file, sep="\t")
             rows.append(pd.DataFrame({"epoch": table["step"], "split": file.parent.name, "top1": table["top1"]}))
-    mean = pd.concat(rows).groupby(["split", "epoch"], as_index=False).mean()
-    return mean.to_csv(index=False).encode()
+    means = pd.concat(rows).pivot_table(index="epoch", columns="split", values="top1")
+    return means.to_csv().encode()
 
 
 def offline_page() -> bytes:
@@ -37,13 +37,14 @@ def offline_page() -> bytes:
     from vl_convert import javascript_bundle
 
     bundle = javascript_bundle("window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;")
+    # A plain script, for DVC's own call vegaEmbed while the page is read; in a function, as the bundle expects a module's scope.
     # A script element ends at the first "</script", wherever that stands.
-    script = bundle.replace("</script", "<\\/script")
+    script = "(() => {'use strict';" + bundle.replace("</script", "<\\/script") + "})()"
     style = "body{font:14px sans-serif;margin:2em;display:flex;flex-wrap:wrap;gap:2em}"
     page = (
         f'<!DOCTYPE html><html><head><meta charset="utf-8"><title>prepkd</title>{{refresh_tag}}<style>{style}</style>'
     )
-    return f"{page}<script type=module>{script}</script></head><body>{{plot_divs}}</body></html>\n".encode()
+    return f"{page}<script>{script}</script></head><body>{{plot_divs}}</body></html>\n".encode()
 
 
 def bars(table: pd.DataFrame, teacher: float, path: Path) -> None:
