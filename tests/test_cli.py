@@ -1,7 +1,9 @@
 """The command line: help, versions, one-line errors, interruption."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,3 +147,25 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project: Path) -> Non
     assert "run the same command again" in output and "Traceback" not in output
     assert list(scratch.glob("*/checkpoint.pt"))
     assert not (project / "models").exists()
+
+
+@pytest.mark.real
+def test_real_cifar100_from_official_files_to_a_measured_student(tmp_path: Path) -> None:
+    folder = os.environ.get("PREPKD_CIFAR100")
+    if not folder:
+        pytest.skip("set PREPKD_CIFAR100 to the folder that holds cifar-100-python")
+    shutil.copy(ROOT / "recipes/cifar100-cpu.yaml", tmp_path / "params.yaml")
+    small = ["prepare.subset=4", f"prepare.raw={folder}", "cache.views=2", "distill.epochs=2", "distill.seeds=[3]"]
+    small += ["distill.student=convnet4", "distill.method=ka-ps+dtd-cwsm", "teachers.resnet20.epochs=1"]
+    options = [part for setting in small for part in ("-S", setting)]
+    assert "'train': 400" in prepkd("prepare", *options, cwd=tmp_path)
+    prepkd("train-teacher", "resnet20", *options, cwd=tmp_path)
+    text = prepkd("cache-logits", "resnet20", *options, cwd=tmp_path)
+    assert "2 views x 400 samples x 100 classes" in text and "207 bytes a (view, sample)" in text
+    weights = {}
+    for source in ("cached", "online"):
+        prepkd("distill", "--source", source, *options, cwd=tmp_path)
+        card = json.loads((tmp_path / "models/student/seed3/model.json").read_text())
+        weights[source] = card["weights_fingerprint"]
+    assert weights["cached"] == weights["online"]
+    assert "test top-1" in prepkd("evaluate", *options, cwd=tmp_path)
