@@ -51,9 +51,9 @@ def teacher_folder(name: str) -> Path:
     return Path("models/teachers") / name
 
 
-def store_folder(name: str) -> Path:
-    """A teacher's logit store."""
-    return Path("data/logits") / f"{name}.zarr"
+def store_url(params: Params, name: str) -> str:
+    """A teacher's logit store: a local path, or a URL."""
+    return f"{params.cache.root.rstrip('/')}/{name}.zarr"
 
 
 def student_folder(seed: int) -> Path:

@@ -2,13 +2,18 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prepkd.errors import InputError, refuse_differences
 from prepkd.params import Distill, Params
-from prepkd.stages._shared import data_file, read_lesson, scratch, store_folder, teacher_folder
+from prepkd.stages._shared import data_file, read_lesson, scratch, store_url, teacher_folder
 
 if TYPE_CHECKING:
+    from prepkd.lesson import Lesson
     from prepkd.models import Normalised
+    from prepkd.store import LogitStore
+    from prepkd.teaching import Teacher
     from prepkd.train import Row
 
 
@@ -20,31 +25,17 @@ def students(
 
     The work of every seed is kept until the caller is through with all of them, so that an interrupted run goes on.
     """
-    from prepkd.models import load_checkpoint
-    from prepkd.store import LogitStore
     from prepkd.students import train_students
-    from prepkd.teaching import CachedTeacher, OnlineTeacher, Teacher, check_store
 
     lesson, inputs = read_lesson(params, params.cache.views, params.cache.seed)
-    where = lesson.samples.images.device
-    teacher: Teacher | None = None
-    if not settings.parsed.teacher:
-        inputs["teacher"] = None
-    elif settings.source == "cached":
-        path = store_folder(settings.teacher)
-        store = LogitStore.open(path)
-        check_store(store, plan=lesson.plan, dataset=inputs["split_fingerprint"], teacher=None, path=path)
-        resident = settings.view_order == "random"
-        teacher = CachedTeacher(store, where, resident=resident, resident_gib=settings.resident_gib)
-        inputs["teacher"] = store.attributes["fingerprints"]
-    else:
-        hint = f"run `prepkd train-teacher {settings.teacher}`"
-        model, card = load_checkpoint(teacher_folder(settings.teacher), device=where, hint=hint)
-        cache = params.cache
-        teacher = OnlineTeacher(
-            model, lesson.plan, lesson.samples, batch_size=cache.batch_size, precision=cache.precision
+    teacher = None
+    inputs["teacher"] = None
+    if settings.parsed.teacher:
+        members = [SOURCES[settings.source](params, settings, name, lesson, inputs) for name in settings.teacher_names]
+        teacher, inputs["teacher"] = (
+            combined([member for member, _ in members], settings),
+            [card for _, card in members],
         )
-        inputs["teacher"] = [card["weights_fingerprint"], cache.model_dump(mode="json")]
 
     with contextlib.ExitStack() as held:
         trained = train_students(
@@ -63,3 +54,97 @@ def students(
             "inputs": inputs | {"data": str(data_file(params))},
         }
         yield ((seed, student, history, card | {"seed": seed}) for seed, student, history in trained)
+
+
+def combined(members: "list[Teacher]", settings: Distill) -> "Teacher":
+    """One teacher of several; a single one is left as it is, with the bits of its store."""
+    from prepkd.teaching import Ensemble
+
+    return members[0] if len(members) == 1 else Ensemble(members, settings)
+
+
+def cached_teacher(
+    params: Params, settings: Distill, name: str, lesson: "Lesson", inputs: dict[str, Any]
+) -> "tuple[Teacher, object]":
+    """A teacher that answers from its store, and the store's fingerprints; raises InputError where they don't fit."""
+    from prepkd.models import load_checkpoint
+    from prepkd.models.checkpoint import CARD
+    from prepkd.store import LogitStore
+    from prepkd.teaching import CachedTeacher, check_store
+    from prepkd.verify import check_first_batch, check_pixels, check_teacher
+
+    store = LogitStore.open(store_url(params, name))
+    check_store(store, plan=lesson.plan, dataset=inputs["split_fingerprint"], classes=lesson.classes)
+    check_views(store, settings)
+    check_pixels(store, lesson.samples)
+    if (teacher_folder(name) / CARD).is_file():
+        model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.images.device)
+        check_teacher(store, card, teacher_folder(name))
+        check_first_batch(store, model, lesson.samples, first_view(settings, store.views))
+    teacher = CachedTeacher(
+        store,
+        lesson.samples.images.device,
+        resident=settings.view_order == "random",
+        resident_gib=settings.resident_gib,
+    )
+    return teacher, store.attributes["fingerprints"]
+
+
+def online_teacher(
+    params: Params, settings: Distill, name: str, lesson: "Lesson", inputs: dict[str, Any]
+) -> "tuple[Teacher, object]":
+    """A teacher that runs along, and what its answers depend on; raises InputError where it doesn't fit the data."""
+    from prepkd.caching import encoding_of
+    from prepkd.models import load_checkpoint
+    from prepkd.teaching import OnlineTeacher
+
+    hint = f"run `prepkd train-teacher {name}`"
+    model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.images.device, hint=hint)
+    check_card(card, lesson, inputs, teacher_folder(name))
+    cache = params.cache
+    teacher = OnlineTeacher(
+        model,
+        lesson.plan,
+        lesson.samples,
+        encoding_of(cache, lesson.classes),
+        batch_size=cache.batch_size,
+        precision=cache.precision,
+    )
+    return teacher, [card["weights_fingerprint"], cache.model_dump(mode="json", exclude={"root"})]
+
+
+def first_view(settings: Distill, views: int) -> int:
+    """The view of the first epoch of the first seed; 0 where samples have views of their own."""
+    from prepkd.views.order import cycle
+
+    return cycle(settings.seed_list[0], 0, views, 0) if settings.view_order == "cycle" else 0
+
+
+def check_views(store: "LogitStore", settings: Distill) -> None:
+    """Refuse a store that was fetched in part and lacks a view that training will show; raises InputError."""
+    from prepkd.views.order import cycle
+
+    here = set(store.present)
+    if settings.view_order == "random":
+        wanted = set(range(store.views))
+    else:
+        wanted = {cycle(seed, e, store.views, 0) for seed in settings.seed_list for e in range(settings.epochs)}
+    if absent := sorted(wanted - here):
+        raise InputError(
+            f"{store.url}: {len(absent)} of the {len(wanted)} views that training shows were not fetched, view "
+            f"{absent[0]} first; `prepkd fetch-views URL --views {absent[0]}:{absent[-1] + 1}` brings them"
+        )
+
+
+def check_card(card: dict[str, Any], lesson: "Lesson", inputs: dict[str, Any], folder: Path) -> None:
+    """Refuse a teacher of other classes or channels, or one that was trained on another split; raises InputError."""
+    wanted = {
+        "num_classes": (card["num_classes"], lesson.classes),
+        "in_channels": (card["in_channels"], int(lesson.samples.images.shape[1])),
+    }
+    if card.get("training", {}).get("epochs"):  # weights that were given may come from anywhere
+        wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
+    refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
+
+
+SOURCES = {"cached": cached_teacher, "online": online_teacher}

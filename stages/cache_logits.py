@@ -1,10 +1,13 @@
-"""cache-logits: a teacher and the training images -> data/logits/NAME.zarr."""
+"""cache-logits: a teacher and the training images -> the logit store, data/logits/NAME.zarr or a URL."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from prepkd.errors import InputError
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
@@ -15,9 +18,14 @@ from prepkd.stages._shared import (
     read_lesson,
     read_params,
     scratch,
-    store_folder,
+    store_url,
     teacher_folder,
 )
+from prepkd.stages._teaching import check_card
+
+if TYPE_CHECKING:
+    from prepkd.store.layout import Layout
+    from prepkd.store.writer import StoreWriter
 
 
 def cache_logits(
@@ -32,53 +40,79 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
-    from prepkd.caching import estimate_seconds, plan_store, teacher_answers
-    from prepkd.files import publish
+    from prepkd.caching import make_trial, plan_store, teacher_answers
     from prepkd.models import load_checkpoint
-    from prepkd.store.writer import StoreWriter
 
-    settings, path = params.cache, store_folder(name)
+    settings, url = params.cache, store_url(params, name)
     lesson, inputs = read_lesson(params, settings.views, settings.seed)
-    images = lesson.samples.images
     hint = f"run `prepkd train-teacher {name}`"
-    teacher, card = load_checkpoint(teacher_folder(name), device=images.device, hint=hint)
-    layout, attributes, fingerprint = plan_store(settings, lesson, inputs, teacher, card | {"name": name})
-    if finished := already_written(path, attributes):
-        console.print(f"{path}: already finished; {finished}")
+    teacher, card = load_checkpoint(teacher_folder(name), device=lesson.samples.images.device, hint=hint)
+    check_card(card, lesson, inputs, teacher_folder(name))
+    trial = make_trial(teacher, lesson, settings)
+    layout, attributes, fingerprint = plan_store(settings, lesson, inputs, card | {"name": name}, trial)
+    if finished := already_written(url, attributes):
+        console.print(f"{url}: already finished; {finished}")
         return
-    with scratch(fingerprint) as work, progress() as bar:
-        writer = StoreWriter(work / "store.zarr", layout, attributes)
+    with unfinished(url, fingerprint, layout, attributes) as writer, progress() as bar:
         pending = list(writer.pending())
-        answers = teacher_answers(teacher, lesson, settings)
-        seconds = estimate_seconds(answers, layout, pending, settings.batch_size)
+        measured = attributes["measured"]
         console.print(
-            f"{layout.plan.views} views x {layout.plan.samples:,} samples x {layout.classes} classes: "
-            f"{layout.bytes / 1e6:,.1f} MB, {layout.bytes_per_row} bytes a (view, sample); about {seconds:,.0f} s to go"
+            f"{layout.plan.views} views x {layout.plan.samples:,} samples x {layout.encoding.classes} classes: "
+            f"{layout.plan.views * layout.plan.samples * measured['bytes_per_row'] / 1e6:,.1f} MB, "
+            f"{measured['bytes_per_row']:g} bytes a (view, sample), {settings.encoding}, "
+            f"KL at tau 4 {measured['kl_mean']['4']:.1e}; "
+            f"about {trial.estimate(layout, pending, settings.batch_size):,.0f} s to go"
         )
         total = layout.plan.views * layout.chunks
         task = bar.add_task(f"logits of {name}", total=total, completed=total - len(pending), note="")
+        answers = teacher_answers(teacher, lesson, layout.encoding, settings)
         started = time.perf_counter()
         for view, chunk in pending:
             writer.write(view, chunk, answers)
             advance(bar, task)
         seconds = time.perf_counter() - started
         summary = writer.finish(lesson.samples.labels.cpu().numpy())
-        publish(work / "store.zarr", path)
-    console.print(f"{path}: {len(pending)} chunks written in {seconds:,.1f} s")
-    console.print(f"{path}: the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share")
+    console.print(f"{url}: {len(pending)} chunks written in {seconds:,.1f} s")
+    console.print(f"{url}: the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share")
 
 
-def already_written(path: "object", attributes: "dict[str, object]") -> str | None:
-    """What a finished store of the same attributes holds; None where there is none."""
-    from prepkd.errors import InputError
+@contextlib.contextmanager
+def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "dict[str, Any]") -> "Iterator[StoreWriter]":
+    """A writer that goes on where another left; on success the store is in its place.
+
+    A local store grows in scratch, under a lock, and moves to its path last. A bucket has no rename: there it grows in its
+    place, without a manifest and so refused by readers, and a store that stood there loses its manifest first.
+    """
+    from prepkd.files import publish
+    from prepkd.store.layout import MANIFEST
+    from prepkd.store.place import clear, delete, is_remote, open_place
+    from prepkd.store.writer import StoreWriter
+
+    with scratch(fingerprint) as work:
+        if is_remote(url):
+            store = open_place(url, write=True)
+            delete(store, MANIFEST)
+            try:
+                writer = StoreWriter(store, layout, attributes, url)
+            except InputError:  # chunks of another store: its manifest is gone, and so is what it stood for
+                clear(store)
+                writer = StoreWriter(store, layout, attributes, url)
+            yield writer
+        else:
+            yield StoreWriter(open_place(work / "store.zarr", write=True), layout, attributes, work / "store.zarr")
+            publish(work / "store.zarr", Path(url))
+
+
+def already_written(url: str, attributes: "dict[str, Any]") -> str | None:
+    """What a finished store of the same fingerprints holds; None where there is none."""
     from prepkd.store import LogitStore
 
     try:
-        store = LogitStore.open(str(path))
-        if store.attributes != attributes:
+        store = LogitStore.open(url)
+        if any(store.attributes[key] != attributes[key] for key in ("format", "fingerprints")):
             return None
         for view in range(store.views):
-            store.slab(view)  # every byte is checked as it is read
+            store.stored(view)  # every byte is checked as it is read
     except InputError:
         return None  # missing, unfinished or damaged: it is written anew and replaced at the end
     return f"the teacher is wrong on {store.summary['teacher_error']:.2%} of the training views: KA's share"

@@ -9,7 +9,7 @@ from prepkd.stages._shared import (
     data_file,
     device,
     read_params,
-    store_folder,
+    store_url,
     student_folder,
     teacher_folder,
 )
@@ -54,7 +54,7 @@ def evaluate(
     teacher = read_results(teacher_folder(name) / "test_logits.safetensors", f"run `prepkd train-teacher {name}`")
     answers = teacher.logits[0]
     figures = [measure(values, labels) | against_teacher(values, answers, labels) for values in logits.values()]
-    store = LogitStore.open(store_folder(name))
+    store = LogitStore.open(store_url(params, name))
     report = over_seeds(figures) | {
         "teacher": measure(answers, labels) | {"training_view_error": store.summary["teacher_error"]}
     }

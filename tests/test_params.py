@@ -154,7 +154,20 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "teachers.large.modle=x",
             f"unknown key teachers.large.modle; allowed: {', '.join(sorted([*TRAINING, 'model', 'seed', 'weights']))}",
         ),
-        ("cache.view=1", "unknown key cache.view; allowed: batch_size, chunk, precision, seed, views"),
+        (
+            "cache.view=1",
+            "unknown key cache.view; allowed: batch_size, chunk, encoding, precision, root, seed, topk, views",
+        ),
+        ("distill.teachers=[large,giant]", "distill.teachers has 'giant'; expected a key of teachers: large, small"),
+        (
+            "distill.teachers=[large,large]",
+            "distill: teachers names one twice: large, large; each teacher once",
+        ),
+        (
+            "distill.ensemble.weights=[1,2]",
+            "distill: ensemble.weights has 2 numbers for 1 teachers; one a teacher",
+        ),
+        ("cache.encoding=f8", "cache.encoding is 'f8'; expected f16, u8, i16 or topk"),
         ("distill.epochs=abc", "distill.epochs is 'abc'; expected a whole number"),
         ("distill.epochs=2.5", "distill.epochs is 2.5; expected a whole number"),
         ("distill.epochs=true", "distill.epochs is true; expected a whole number"),

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 import torch
 from prepkd import students
-from prepkd.caching import plan_store, teacher_answers
+from prepkd.caching import make_trial, plan_store, teacher_answers
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing
 from prepkd.params import Cache, Distill, Teacher, load_params
 from prepkd.store import LogitStore
+from prepkd.store.encodings import Decoded
+from prepkd.store.encodings.f16 import F16
+from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.students import train_students
 from prepkd.teachers import train_teacher
 from prepkd.teaching import CachedTeacher, OnlineTeacher
-from prepkd.train import Encoded, Row, Samples, Views
+from prepkd.train import Row, Samples, Views
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
 from torch import Tensor
@@ -89,11 +92,11 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
                 "split_fingerprint": "5" * 64,
                 "device": "cpu",
             }
-            layout, attributes, _ = plan_store(CACHE, lesson, inputs, teacher, card)
+            layout, attributes, _ = plan_store(CACHE, lesson, inputs, card, make_trial(teacher, lesson, CACHE))
             folder = tmp_path_factory.mktemp("stores") / "t.zarr"
-            writer = StoreWriter(folder, layout, attributes)
+            writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
             for view, chunk in writer.pending():
-                writer.write(view, chunk, teacher_answers(teacher, lesson, CACHE))
+                writer.write(view, chunk, teacher_answers(teacher, lesson, layout.encoding, CACHE))
             writer.finish(lesson.samples.labels.numpy())
             stores[key] = LogitStore.open(folder)
         return stores[key]
@@ -102,7 +105,7 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
 
 
 def distilled(
-    chosen: Distill, lesson: Lesson, teacher: Callable[[Views], Encoded] | None, folder: Path, **changes: Any
+    chosen: Distill, lesson: Lesson, teacher: Callable[[Views], Decoded] | None, folder: Path, **changes: Any
 ) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
     """Weights and history of every seed."""
     wanted: dict[str, Any] = {"inputs": {}, "scratch": folder.joinpath, "on_epoch": lambda seed, row: None}
@@ -136,7 +139,14 @@ def test_cached_and_online_give_equal_weights(
     lesson = lesson_of(views)
     chosen = settings(run, view_order=order)
     ours, history = distilled(chosen, lesson, cached(store_of(lesson), order), tmp_path / "cached")[0]
-    live = OnlineTeacher(teacher, lesson.plan, lesson.samples, batch_size=CACHE.batch_size, precision=CACHE.precision)
+    live = OnlineTeacher(
+        teacher,
+        lesson.plan,
+        lesson.samples,
+        F16(lesson.classes),
+        batch_size=CACHE.batch_size,
+        precision=CACHE.precision,
+    )
     online = chosen.model_copy(update={"source": "online"})
     theirs, live_history = distilled(online, lesson, live, tmp_path / "online")[0]
     assert same(ours, theirs)
@@ -154,10 +164,10 @@ def test_cached_and_online_give_equal_weights(
 def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_path: Path) -> None:
     """Why the online teacher rounds as the store does."""
     lesson = lesson_of("sampled")
-    live = OnlineTeacher(teacher, lesson.plan, lesson.samples, batch_size=16, precision="ieee")
+    live = OnlineTeacher(teacher, lesson.plan, lesson.samples, F16(lesson.classes), batch_size=16, precision="ieee")
 
     @torch.inference_mode()
-    def exact(views: Views) -> Encoded:
+    def exact(views: Views) -> Decoded:
         logits = teacher(lesson.plan.render(lesson.samples.images, torch.from_numpy(lesson.plan.parameters(views))))
         return logits - logits.amax(1, keepdim=True), logits.amax(1)
 
@@ -223,6 +233,8 @@ OTHER_SETTINGS: dict[str, Any] = {
     "checkpoint_every": 1,
     "deterministic": True,
     "teacher": "small",
+    "teachers": ["small"],
+    "ensemble": {"combine": "logits"},
     "student": "convnet8",
     "method": "ka-ps",
     "seeds": [0, 1],
@@ -263,7 +275,7 @@ def test_finished_seeds_are_not_trained_again(store_of: Callable[[Lesson], Logit
     source = cached(store_of(lesson), "cycle")
     asked: list[Views] = []
 
-    def counted(views: Views) -> Encoded:  # asked once for an epoch that is trained
+    def counted(views: Views) -> Decoded:  # asked once for an epoch that is trained
         asked.append(views)
         return source(views)
 

@@ -1,25 +1,69 @@
 """From a teacher and a plan to a store's layout, attributes and answers."""
 
+import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from prepkd.files import fingerprint
 from prepkd.lesson import Lesson
-from prepkd.models import Normalised
 from prepkd.params import Cache
+from prepkd.store.encodings import Encoding, make_encoding
+from prepkd.store.encodings.measure import measure
 from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
+from prepkd.store.teacher_pass import raw_logits
 from prepkd.store.writer import Answer
-from prepkd.teaching import store_answer
+from prepkd.teaching import ready
+from prepkd.train import Samples
+from prepkd.views import ViewPlan
+
+TRIAL_BATCHES = 4
+PIXEL_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The teacher's first batches: raw logits (n, K) of view 0, and the seconds that one batch takes."""
+
+    raw: Tensor
+    labels: Tensor
+    seconds: float
+
+    def estimate(self, layout: Layout, pending: Sequence[tuple[int, int]], batch_size: int) -> float:
+        """Seconds that the pending chunks will take."""
+        return self.seconds * sum(-(-layout.length(chunk) // batch_size) for _, chunk in pending)
+
+
+def make_trial(teacher: nn.Module, lesson: Lesson, settings: Cache) -> Trial:
+    """Ask the teacher for its first batches, after one that warms up."""
+    images, size = lesson.samples.images, settings.batch_size
+    ask = partial(_raw, ready(teacher), lesson.plan, images, settings, 0)
+    ask(slice(0, size))
+    part = slice(0, min(TRIAL_BATCHES * size, lesson.plan.samples))
+    started = time.perf_counter()
+    raw = ask(part)
+    seconds = time.perf_counter() - started
+    return Trial(raw, lesson.samples.labels[part], seconds / -(-part.stop // size))
+
+
+def encoding_of(settings: Cache, classes: int) -> Encoding:
+    """The encoding that the settings ask for."""
+    own = settings.topk.model_dump() if settings.encoding == "topk" else {}
+    return make_encoding({"name": settings.encoding} | own, classes)
 
 
 def plan_store(
-    settings: Cache, lesson: Lesson, inputs: dict[str, Any], teacher: Normalised, card: dict[str, Any]
+    settings: Cache, lesson: Lesson, inputs: dict[str, Any], card: dict[str, Any], trial: Trial
 ) -> tuple[Layout, dict[str, Any], str]:
     """The layout, the attributes and the fingerprint of the store that these settings ask for."""
-    plan = lesson.plan
-    layout = Layout(plan, lesson.classes, chunk_length(plan.samples, settings.chunk, settings.batch_size))
-    attributes = {
+    plan, encoding = lesson.plan, encoding_of(settings, lesson.classes)
+    layout = Layout(plan, encoding, chunk_length(plan.samples, settings.chunk, settings.batch_size))
+    sections = {
         "dataset": {
             "name": inputs["dataset"],
             "fingerprint": inputs["dataset_fingerprint"],
@@ -29,30 +73,50 @@ def plan_store(
         "split": "train",
         "teacher": {key: card[key] for key in ("name", "model", "weights_fingerprint", "preprocessing")},
         "views": plan.describe(),
-        "encoding": {"name": "f16", "bytes_per_row": layout.bytes_per_row},
+        "pixels": describe_pixels(plan, lesson.samples),
+        "encoding": encoding.describe(),
         "precision": {
             "arithmetic": settings.precision,
             "batch_size": settings.batch_size,
             "device": inputs["device"],
         },
     }
-    complete = with_fingerprints(attributes) | {"format": FORMAT}
-    return layout, complete, fingerprint(complete | {"chunk": layout.chunk})
+    other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
+    attributes = with_fingerprints(sections) | {
+        "format": FORMAT,
+        # Not part of the fingerprints: its last digits may differ between machines.
+        "measured": measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes),
+    }
+    return layout, attributes, fingerprint([attributes["fingerprints"], FORMAT, layout.chunk])
 
 
-def teacher_answers(teacher: Normalised, lesson: Lesson, settings: Cache) -> Answer:
+def describe_pixels(plan: ViewPlan, samples: Samples) -> dict[str, Any]:
+    """A hash of the pixels of a few samples in the first and the last view: whoever renders otherwise is found out."""
+    count = min(PIXEL_SAMPLES, plan.samples)
+    views = sorted({0, plan.views - 1})
+    return {"views": views, "samples": count, "sha256": pixel_hash(plan, samples, views, count)}
+
+
+def pixel_hash(plan: ViewPlan, samples: Samples, views: Sequence[int], count: int) -> str:
+    """SHA-256 of the first `count` samples as rendered under each view, uint8 (B, C, H, W), in the order of views."""
+    digest = hashlib.sha256()
+    for view in views:
+        rows = torch.from_numpy(plan.parameters(view, slice(0, count))).to(samples.images.device)
+        pixels = plan.render(samples.images[:count], rows)
+        digest.update((pixels * 255).round().byte().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def teacher_answers(teacher: nn.Module, lesson: Lesson, encoding: Encoding, settings: Cache) -> Answer:
     """The teacher's answers as a store's writer asks for them."""
-    return store_answer(
-        teacher, lesson.plan, lesson.samples.images, batch_size=settings.batch_size, precision=settings.precision
-    )
+    ask = partial(_raw, ready(teacher), lesson.plan, lesson.samples.images, settings)
+
+    def answers(view: int, part: slice) -> dict[str, Tensor]:
+        return encoding.encode(ask(view, part), lesson.samples.labels[part])
+
+    return answers
 
 
-def estimate_seconds(answers: Answer, layout: Layout, pending: Sequence[tuple[int, int]], batch_size: int) -> float:
-    """Seconds that the pending chunks will take, from the second of two timed teacher batches (the first warms up)."""
-    part = slice(0, min(batch_size, layout.plan.samples))
-    for _ in range(2):
-        started = time.perf_counter()
-        answers(0, part)
-        seconds = time.perf_counter() - started
-    samples = sum(layout.length(chunk) for _, chunk in pending)
-    return seconds * samples / part.stop
+def _raw(teacher: nn.Module, plan: ViewPlan, images: Tensor, settings: Cache, view: int, part: slice) -> Tensor:
+    rows = torch.from_numpy(plan.parameters(view, part)).to(images.device)
+    return raw_logits(teacher, plan, images[part], rows, batch_size=settings.batch_size, precision=settings.precision)

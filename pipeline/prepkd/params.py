@@ -102,14 +102,24 @@ class Teacher(Training):
         return self
 
 
+class TopK(Section):
+    """How many logits the encoding `topk` keeps of each row."""
+
+    k: int = Field(default=16, ge=2)
+
+
 class Cache(Section):
-    """Which views are cached, and how the teacher computes them."""
+    """Which views are cached, how the teacher computes them, and how and where its logits are kept."""
+
+    root: str = "data/logits"
 
     views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: Seed = 0
     precision: Literal["ieee", "tf32", "bf16"] = "ieee"
     batch_size: int = Field(default=256, ge=1)
     chunk: int = Field(default=65536, ge=1)
+    encoding: Literal["f16", "u8", "i16", "topk"] = "f16"
+    topk: TopK = TopK()
 
 
 class KD(Section):
@@ -157,10 +167,19 @@ class DTD(Section):
         return self
 
 
+class Ensemble(Section):
+    """How several teachers become one."""
+
+    combine: Literal["probabilities", "logits"] = "probabilities"
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
+
+
 class Distill(Training):
     """The student, what it is taught, and from where."""
 
     teacher: str
+    teachers: Annotated[list[str], Field(min_length=1)] | None = None
+    ensemble: Ensemble = Ensemble()
     student: str
     method: Annotated[str, AfterValidator(_method)] = "kd"
     seeds: Seeds = 3
@@ -201,6 +220,30 @@ class Distill(Training):
             return ce_weight, self.kd_weight
         return ce_weight, 1.0 - ce_weight if self.parsed.teacher else 0.0
 
+    @model_validator(mode="after")
+    def _teachers_fit(self) -> "Distill":
+        names, weights = self.teacher_names, self.ensemble.weights
+        if len(set(names)) < len(names):
+            raise ValueError(f"teachers names one twice: {', '.join(names)}; each teacher once")
+        if weights is not None and len(weights) != len(names):
+            raise ValueError(f"ensemble.weights has {len(weights)} numbers for {len(names)} teachers; one a teacher")
+        return self
+
+    @property
+    def teacher_names(self) -> list[str]:
+        """The teachers whose answers are combined; one unless `teachers` lists more."""
+        return [self.teacher] if self.teachers is None else self.teachers
+
+    @property
+    def teacher_weights(self) -> list[float]:
+        """Each teacher's weight, equal ones where none are given."""
+        return self.ensemble.weights or [1.0] * len(self.teacher_names)
+
+    @property
+    def teacher_tau(self) -> float:
+        """The temperature at which teachers' probabilities are averaged: the method's own, tau_0 with DTD."""
+        return self.dtd.tau_0 if self.parsed.temperature else self.kd.tau
+
     @property
     def seed_list(self) -> list[int]:
         """The seeds to train, in order."""
@@ -226,10 +269,12 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _teacher_known(self) -> "Params":
+        known = f"expected a key of teachers: {', '.join(self.teachers)}"
         if self.distill.teacher not in self.teachers:
-            raise ValueError(
-                f"distill.teacher is {self.distill.teacher!r}; expected a key of teachers: {', '.join(self.teachers)}"
-            )
+            raise ValueError(f"distill.teacher is {self.distill.teacher!r}; {known}")
+        for name in self.distill.teacher_names:
+            if name not in self.teachers:
+                raise ValueError(f"distill.teachers has {name!r}; {known}")
         for run in self.compare.runs:
             if self.compare.runs.count(run) > 1:
                 raise ValueError(f"compare.runs names {run!r} twice; expected each run once")

@@ -17,11 +17,11 @@ from prepkd.data import Split
 from prepkd.errors import InputError
 from prepkd.files import replacing
 from prepkd.params import Training
+from prepkd.store.encodings import Decoded
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 
 Views = int | NDArray[np.int64]  # one view for all samples, or one for each
-Encoded = tuple[Tensor, Tensor]  # z - max(z) float16 (N, K), max(z) float32 (N,)
 Row = dict[str, float]  # what is logged of one epoch
 
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, Training, int], LRScheduler]] = {
@@ -58,7 +58,7 @@ def train(
     held_out: Mapping[str, Samples],
     plan: ViewPlan,
     views_of: Callable[[int], Views],
-    teacher: Callable[[Views], Encoded] | None,
+    teacher: Callable[[Views], Decoded] | None,
     seed: int,
     checkpoint: Path,
     on_epoch: Callable[[Row], None],

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import store_writing
 import torch
-from prepkd.caching import plan_store, teacher_answers
+from prepkd.caching import make_trial, plan_store, teacher_answers
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing, build_model
 from prepkd.params import Cache
 from prepkd.store import LogitStore
+from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.train import Samples
 from prepkd.views import ViewPlan
@@ -52,10 +53,11 @@ def example(
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
     inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
-    layout, attributes, _ = plan_store(settings, lesson, inputs, teacher, card)
-    writer = StoreWriter(folder, layout, attributes)
+    layout, attributes, _ = plan_store(settings, lesson, inputs, card, make_trial(teacher, lesson, settings))
+    writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
+    answers = teacher_answers(teacher, lesson, layout.encoding, settings)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, teacher_answers(teacher, lesson, settings))
+        writer.write(view, chunk, answers)
     writer.finish(lesson.samples.labels.numpy())
     return Example(teacher, lesson, settings, LogitStore.open(folder))
 

@@ -1,4 +1,4 @@
-"""A tiny store of made-up logits, written without torch; as a script: killed at every step that touches the disk.
+"""A tiny store of made-up logits; as a script: killed at every step that touches the disk.
 
 `python store_writing.py FOLDER` forks a writer for each fsync and rename that an uninterrupted run makes, kills it there
 with SIGKILL, lets another one resume, and prints what it saw as JSON.
@@ -9,48 +9,66 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 from prepkd.files import write_bytes
+from prepkd.store.encodings.f16 import F16
 from prepkd.store.layout import FORMAT, Layout, with_fingerprints
+from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 
 RECIPE = [{"crop": {"padding": 1}}, "flip"]
 # 22 samples in chunks of 8: two whole ones and a short one a view.
 PLAN = ViewPlan(RECIPE, 3, 7, 22)
-LAYOUT = Layout(PLAN, 5, 8)
-SMALL = Layout(ViewPlan(RECIPE, 1, 7, 12), 5, 8)
+LAYOUT = Layout(PLAN, F16(5), 8)
+SMALL = Layout(ViewPlan(RECIPE, 1, 7, 12), F16(5), 8)
 LABELS = np.arange(22) % 5
-ATTRIBUTES = with_fingerprints(
-    {
+
+
+def attributes(layout: Layout) -> dict[str, Any]:
+    """What a store of made-up logits says of itself."""
+    sections = {
         "dataset": {"name": "made-up", "fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "classes": 5},
         "split": "train",
         "teacher": {"name": "large", "model": "none", "weights_fingerprint": "e" * 64},
-        "views": PLAN.describe(),
+        "views": layout.plan.describe(),
+        "encoding": layout.encoding.describe(),
         "precision": {"arithmetic": "ieee", "batch_size": 4, "device": "cpu, 1 threads"},
     }
-) | {"format": FORMAT}
+    return with_fingerprints(sections) | {"format": FORMAT}
 
 
-def answer(view: int, part: slice) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+ATTRIBUTES = attributes(LAYOUT)
+
+
+def raw(view: int, part: slice) -> torch.Tensor:
     """Logits that are a function of (view, sample) alone."""
     samples = np.arange(part.start, part.stop)[:, None]
-    logits = 4 * np.sin(1.0 + view + 0.7 * samples + 1.3 * np.arange(5)).astype(np.float32)
-    row_max = logits.max(axis=1)
-    return (logits - row_max[:, None]).astype(np.float16), row_max
+    return torch.from_numpy(4 * np.sin(1.0 + view + 0.7 * samples + 1.3 * np.arange(5)).astype(np.float32))
+
+
+def answer(view: int, part: slice, layout: Layout = LAYOUT) -> dict[str, torch.Tensor]:
+    """Those logits, encoded."""
+    return layout.encoding.encode(raw(view, part), torch.from_numpy(LABELS[part]))
+
+
+def open_writer(folder: Path, layout: Layout = LAYOUT, **changes: Any) -> StoreWriter:
+    """A writer of made-up logits; `changes` replace sections of its attributes."""
+    return StoreWriter(open_place(folder, write=True), layout, attributes(layout) | changes, folder)
 
 
 def write(
     folder: Path, *, layout: Layout = LAYOUT, order: Callable[[list[Any]], Iterable[Any]] = list
 ) -> dict[str, Any]:
     """Write what is pending in some order, then finish; returns the summary."""
-    writer = StoreWriter(folder, layout, ATTRIBUTES | {"views": layout.plan.describe()})
+    writer = open_writer(folder, layout)
     for view, chunk in order(list(writer.pending())):
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, partial(answer, layout=layout))
     return writer.finish(LABELS[: layout.plan.samples])
 
 

@@ -12,12 +12,13 @@ import pytest
 import store_writing
 import torch
 from numpy.typing import NDArray
-from prepkd.caching import estimate_seconds, plan_store
+from prepkd.caching import Trial, make_trial, plan_store, teacher_answers
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
+from prepkd.store.encodings.f16 import F16
 from prepkd.store.layout import Layout
-from prepkd.store.teacher_pass import answer, arithmetic
-from prepkd.teaching import CachedTeacher, OnlineTeacher, check_store, store_answer
+from prepkd.store.teacher_pass import arithmetic, raw_logits
+from prepkd.teaching import CachedTeacher, OnlineTeacher, check_store
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from store_checks import Example, reference_encoding, refused
@@ -70,15 +71,14 @@ def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
     images, plan = example.lesson.samples.images, example.lesson.plan
     rows = torch.from_numpy(plan.parameters(0))
     settings: dict[str, Any] = {"batch_size": example.settings.batch_size, "precision": example.settings.precision}
-    whole = answer(example.teacher, plan, images, rows, **settings)
+    whole = raw_logits(example.teacher, plan, images, rows, **settings)
     for sample in (0, 5, 21):
         others = torch.full_like(images, 255)
         others[sample] = images[sample]
         elsewhere = torch.zeros_like(rows)
         elsewhere[sample] = rows[sample]
-        alone = answer(example.teacher, plan, others, elsewhere, **settings)
-        assert torch.equal(alone[0][sample], whole[0][sample])
-        assert torch.equal(alone[1][sample], whole[1][sample])
+        alone = raw_logits(example.teacher, plan, others, elsewhere, **settings)
+        assert torch.equal(alone[sample], whole[sample])
 
 
 def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
@@ -93,27 +93,31 @@ def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
 
     lesson = example.lesson
     rows = torch.from_numpy(lesson.plan.parameters(0))
-    offsets, _ = answer(Watching(), lesson.plan, lesson.samples.images, rows, batch_size=4, precision="ieee")
+    logits = raw_logits(Watching(), lesson.plan, lesson.samples.images, rows, batch_size=4, precision="ieee")
     assert [(shape, channels_last) for shape, channels_last, _ in seen] == [((4, 1, 8, 8), True)] * 6
     assert seen[-1][2] == 0 < seen[0][2], "22 samples: the last batch's second half is black"
-    assert len(offsets) == 22
+    assert len(logits) == 22
 
 
 def test_any_part_that_starts_at_a_batch_equals_the_whole(example: Example) -> None:
     size = example.settings.batch_size
-    settings: dict[str, Any] = {"batch_size": size, "precision": example.settings.precision}
-    ask = store_answer(example.teacher, example.lesson.plan, example.lesson.samples.images, **settings)
-    offsets, row_max = ask(2, slice(0, 22))
+    ask = teacher_answers(example.teacher, example.lesson, example.store.encoding, example.settings)
+    whole = ask(2, slice(0, 22))
     for part in (slice(0, size), slice(size, 3 * size), slice(5 * size, 22)):
-        assert np.array_equal(ask(2, part)[0], offsets[part])
-        assert np.array_equal(ask(2, part)[1], row_max[part])
+        found = ask(2, part)
+        assert all(torch.equal(found[name], array[part]) for name, array in whole.items())
 
 
 def online(example: Example) -> OnlineTeacher:
     settings = example.settings
     lesson = example.lesson
     return OnlineTeacher(
-        example.teacher, lesson.plan, lesson.samples, batch_size=settings.batch_size, precision=settings.precision
+        example.teacher,
+        lesson.plan,
+        lesson.samples,
+        example.store.encoding,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
     )
 
 
@@ -145,7 +149,7 @@ def test_a_store_larger_than_memory_is_refused(example: Example) -> None:
     text = refused(InputError, CachedTeacher, example.store, CPU, resident=True, resident_gib=limit / 2)
     assert text == (
         "distill.view_order is random, which needs the whole store in memory: "
-        f"{example.store.path} takes 0.00 GiB, distill.resident_gib is {limit / 2:g}; raise it, or use cycle"
+        f"{example.store.url} takes 0.00 GiB, distill.resident_gib is {limit / 2:g}; raise it, or use cycle"
     )
 
 
@@ -196,12 +200,13 @@ def test_attributes_are_sorted_and_say_nothing_of_when_and_where(example: Exampl
             return list(value) == sorted(value) and all(map(sorted_throughout, value.values()))
         return not isinstance(value, list) or all(map(sorted_throughout, value))
 
-    attributes = json.loads((example.store.path / "zarr.json").read_text())["attributes"]
+    attributes = json.loads((Path(example.store.url) / "zarr.json").read_text())["attributes"]
     assert list(attributes) == ["prepkd"]
     assert sorted_throughout(attributes["prepkd"])
     assert attributes["prepkd"] == example.store.attributes
     assert set(example.store.attributes) == {
-        *("dataset", "encoding", "fingerprints", "format", "precision", "split", "teacher", "views")
+        *("dataset", "encoding", "fingerprints", "format", "measured", "pixels"),
+        *("precision", "split", "teacher", "views"),
     }
     text = json.dumps(attributes).lower()
     assert not any(word in text for word in ("time", "date", "host", "user", "/", "\\"))
@@ -215,30 +220,40 @@ def test_the_fingerprint_of_the_work_covers_all_that_changes_bytes(example: Exam
         card_now = card | {key: value for key, value in changes.items() if key in card}
         inputs_now = inputs | {key: value for key, value in changes.items() if key in inputs}
         now = example.settings.model_copy(update=settings)
-        return plan_store(now, example.lesson, inputs_now, example.teacher, card_now)[2]
+        return plan_store(now, example.lesson, inputs_now, card_now, trial)[2]
 
+    trial = make_trial(example.teacher, example.lesson, example.settings)
     base = work({})
     assert work({}) == base
     others = [
-        *(work({key: value}) for key, value in {"precision": "tf32", "batch_size": 2, "chunk": 4}.items()),
+        *(
+            work({key: value})
+            for key, value in {"precision": "tf32", "batch_size": 2, "chunk": 4, "encoding": "u8"}.items()
+        ),
         *(work({}, **{key: "?"}) for key in (*inputs, *card)),
     ]
     assert len({base, *others}) == len(others) + 1
 
 
-def test_estimate_counts_pending_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 100.0, 100.0, 102.0])  # the first batch warms up
+def test_estimate_counts_pending_batches() -> None:
+    trial = Trial(torch.zeros(8, 5), torch.zeros(8, dtype=torch.long), seconds=2.0)
+    # A whole chunk of 8 and the short one of 6 are two batches of 4 each: a short batch is padded to full size.
+    assert trial.estimate(store_writing.LAYOUT, [(0, 1), (2, 2)], 4) == 8
+
+
+def test_a_trial_warms_up_and_times_the_first_batches(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 108.0])
     monkeypatch.setattr("prepkd.caching.time.perf_counter", lambda: next(clock))
-    # A whole chunk of 8 and the short one of 6; 2 s for a batch of 4.
-    pending = [(0, 1), (2, 2)]
-    assert estimate_seconds(store_writing.answer, store_writing.LAYOUT, pending, 4) == pytest.approx(14 * 2 / 4)
+    trial = make_trial(example.teacher, example.lesson, example.settings)
+    assert trial.seconds == 2, "8 s for 16 samples: 4 batches"
+    assert np.array_equal(trial.raw.numpy(), direct(example, 0)[:16])
+    assert torch.equal(trial.labels, example.lesson.samples.labels[:16])
 
 
 def test_check_store_names_the_field_and_both_values(example: Example) -> None:
-    plan, path = example.lesson.plan, Path("data/logits/large.zarr")
-    right: dict[str, Any] = {"plan": plan, "dataset": "5" * 64, "teacher": "e" * 64}
-    check_store(example.store, **right, path=path)
-    check_store(example.store, **right | {"teacher": None}, path=path)
+    plan = example.lesson.plan
+    right: dict[str, Any] = {"plan": plan, "dataset": "5" * 64, "classes": 5}
+    check_store(example.store, **right)
 
     def other(recipe: Any = plan.recipe, views: Any = 3, seed: int = 7, samples: int = 22) -> dict[str, Any]:
         return {"plan": ViewPlan(recipe, views, seed, samples)}
@@ -246,20 +261,23 @@ def test_check_store_names_the_field_and_both_values(example: Example) -> None:
     crop = "[{'crop': {'padding': 1}}, {'flip': {}}]"
     for change, field, found, expected in [
         ({"dataset": "a" * 64}, "dataset.split_fingerprint", "5" * 12, "a" * 12),
-        ({"teacher": "b" * 64}, "teacher.weights_fingerprint", "e" * 12, "b" * 12),
+        ({"classes": 6}, "dataset.classes", 5, 6),
         (other(recipe=["flip"]), "views.recipe", crop, "[{'flip': {}}]"),
         (other(views=2), "views.views", 3, 2),
         (other(views="all"), "views.views", 3, "all"),
         (other(seed=8), "views.seed", 7, 8),
         (other(samples=21), "views.samples", 22, 21),
     ]:
-        text = refused(InputError, check_store, example.store, **right | change, path=path)
-        assert text == f"{path}: {field} is {found}, expected {expected}; run `prepkd cache-logits large` again"
+        text = refused(InputError, check_store, example.store, **right | change)
+        assert (
+            text
+            == f"{example.store.url}: {field} is {found}, expected {expected}; run `prepkd cache-logits large` again"
+        )
 
 
 def test_without_augmentation_there_are_no_parameters(tmp_path: Path) -> None:
-    layout = Layout(ViewPlan([], "all", 0, 22), 5, 8)
+    layout = Layout(ViewPlan([], "all", 0, 22), F16(5), 8)
     store_writing.write(tmp_path / "plain.zarr", layout=layout)
     store = LogitStore.open(tmp_path / "plain.zarr")
     assert not (tmp_path / "plain.zarr" / "params").exists()
-    assert np.array_equal(store.slab(0)[0], store_writing.answer(0, slice(0, 22))[0])
+    assert np.array_equal(store.slab(0)[0], store_writing.answer(0, slice(0, 22))["logits"])

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import store_writing
+import torch
 import zarr
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.durable import DurableStore
+from prepkd.store.encodings.f16 import F16
 from prepkd.store.layout import Layout, chunk_length, manifest_of, open_array
-from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 from store_checks import refused
-from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, chunk_files, contents, write
+from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, chunk_files, contents, open_writer, write
+from zarr.storage import LocalStore
 
 
 def test_two_runs_two_places_and_any_order_give_equal_bytes(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_two_runs_two_places_and_any_order_give_equal_bytes(tmp_path: Path) -> N
 
 def test_writing_a_chunk_again_and_finishing_again_change_nothing(folder: Path) -> None:
     expected = contents(folder)
-    writer = StoreWriter(folder, LAYOUT, ATTRIBUTES)
+    writer = open_writer(folder)
     assert list(writer.pending()) == []
     writer.write(1, 2, answer)
     assert writer.finish(LABELS) == writer.finish(LABELS)
@@ -41,8 +43,8 @@ def test_a_store_holds_what_was_answered(folder: Path) -> None:
     store = LogitStore.open(folder)
     for view in range(3):
         offsets, row_max = store.slab(view)
-        assert np.array_equal(offsets, answer(view, slice(0, 22))[0])
-        assert np.array_equal(row_max, answer(view, slice(0, 22))[1])
+        assert np.array_equal(offsets, answer(view, slice(0, 22))["logits"])
+        assert np.array_equal(row_max, answer(view, slice(0, 22))["row_max"])
         params = open_array(zarr.open_group(folder, mode="r"), "params")[view]
         assert np.array_equal(np.asarray(params), LAYOUT.plan.parameters(view))
 
@@ -59,11 +61,12 @@ def test_a_store_holds_what_was_answered(folder: Path) -> None:
 def test_announced_bytes_are_those_on_disk(
     tmp_path: Path, recipe: list[Any], views: Any, samples: int, classes: int, chunk: int
 ) -> None:
-    layout = Layout(ViewPlan(recipe, views, 0, samples), classes, chunk)
-    writer = StoreWriter(tmp_path / "store", layout, ATTRIBUTES)
+    layout = Layout(ViewPlan(recipe, views, 0, samples), F16(classes), chunk)
+    writer = open_writer(tmp_path / "store", layout)
     for view, number in writer.pending():
         shape = (layout.length(number), classes)
-        writer.write(view, number, lambda _, __, s=shape: (np.zeros(s, np.float16), np.zeros(s[0], np.float32)))
+        zeros = {"logits": torch.zeros(shape).half(), "row_max": torch.zeros(shape[0])}
+        writer.write(view, number, lambda _, __, zeros=zeros: zeros)
     chunks = [path for path in (tmp_path / "store").rglob("*") if path.is_file() and path.name != "zarr.json"]
     assert sum(path.stat().st_size for path in chunks) == layout.bytes
     # Without padding and checksums: what a (view, sample) takes.
@@ -77,7 +80,7 @@ def test_announced_bytes_are_those_on_disk(
 )
 def test_a_chunk_is_whole_batches_or_the_whole_view(samples: int, chunk: int, batch: int, expected: int) -> None:
     assert chunk_length(samples, chunk, batch) == expected
-    layout = Layout(ViewPlan([], "all", 0, samples), 2, expected)
+    layout = Layout(ViewPlan([], "all", 0, samples), F16(2), expected)
     slices = [layout.slice(k) for k in range(layout.chunks)]
     assert [s.start for s in slices] == [0, *(s.stop for s in slices[:-1])]
     assert slices[-1].stop == samples
@@ -87,8 +90,9 @@ def test_a_chunk_is_whole_batches_or_the_whole_view(samples: int, chunk: int, ba
 
 def test_a_chunk_of_nothing_but_fill_values_is_written(tmp_path: Path) -> None:
     """Zarr leaves such a chunk out unless told at every open; then a commit record would be missing."""
-    writer = StoreWriter(tmp_path / "store", LAYOUT, ATTRIBUTES)
-    writer.write(0, 2, lambda _, part: (np.full((6, 5), np.nan, np.float16), np.full(6, np.nan, np.float32)))
+    writer = open_writer(tmp_path / "store")
+    nothing = {"logits": torch.full((6, 5), torch.nan).half(), "row_max": torch.full((6,), torch.nan)}
+    writer.write(0, 2, lambda _, part: nothing)
     assert all(path.is_file() for path in chunk_files(tmp_path / "store", 0, 2).values())
     assert not writer.done(0, 2), "NaN means missing"
     minimum = np.iinfo(LAYOUT.plan.dtype).min
@@ -98,17 +102,17 @@ def test_a_chunk_of_nothing_but_fill_values_is_written(tmp_path: Path) -> None:
     assert isinstance(plain, zarr.Array)
     plain[1, 8:16] = np.full((8, 3), minimum)
     assert not chunk_files(tmp_path / "store", 1, 1)["params"].exists(), "Zarr now persists it: open_array can go"
-    for name in LAYOUT.arrays():
+    for name in LAYOUT.fields:
         assert open_array(writer.group, name).async_array.config.write_empty_chunks
 
 
 def test_fill_values_are_no_values() -> None:
-    arrays = LAYOUT.arrays()
-    assert np.isnan(arrays["logits"]["fill"])
-    assert np.isnan(arrays["row_max"]["fill"])
-    assert arrays["params"]["fill"] == -128 < LAYOUT.plan.parameters(0).min()
-    wide = Layout(ViewPlan([{"crop": {"padding": 64}}], 1, 0, 4), 2, 4)  # 0 to 128: one too many for int8
-    assert wide.arrays()["params"]["fill"] == -(2**15)
+    fields = LAYOUT.fields
+    assert np.isnan(fields["logits"].fill)
+    assert np.isnan(fields["row_max"].fill)
+    assert fields["params"].fill == -128 < LAYOUT.plan.parameters(0).min()
+    wide = Layout(ViewPlan([{"crop": {"padding": 64}}], 1, 0, 4), F16(2), 4)  # 0 to 128: one too many for int8
+    assert wide.fields["params"].fill == -(2**15)
 
 
 Event = tuple[str, ...]
@@ -173,10 +177,10 @@ def test_a_write_that_fails_leaves_the_old_chunk_and_no_other_file(
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    writer = StoreWriter(folder, LAYOUT, ATTRIBUTES)
+    writer = open_writer(folder)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        writer.write(0, 0, lambda _, part: (np.zeros((8, 5), np.float16), np.zeros(8, np.float32)))
+        writer.write(0, 0, lambda _, part: {"logits": torch.zeros(8, 5).half(), "row_max": torch.zeros(8)})
     assert contents(folder) == expected
 
 
@@ -188,31 +192,31 @@ def test_the_writers_store_refuses_to_write_where_it_may_only_read(folder: Path)
 
 def test_manifest_lists_every_file_but_itself_and_partial_ones(folder: Path) -> None:
     (folder / "logits" / "c" / "x.partial").write_bytes(b"torn")
-    listed = manifest_of(folder)
+    listed = manifest_of(LocalStore(folder), LAYOUT)
     assert list(listed) == sorted(listed)
     assert {*listed, "manifest.json", "logits/c/x.partial"} == set(contents(folder))
 
 
 def test_a_folder_of_another_store_is_refused(folder: Path) -> None:
     expected = contents(folder)
-    text = refused(InputError, StoreWriter, folder, LAYOUT, ATTRIBUTES | {"split": "test"})
-    assert text == f"{folder}: holds another store's chunks; remove the folder and run again"
+    text = refused(InputError, open_writer, folder, fingerprints=ATTRIBUTES["fingerprints"] | {"split": "0"})
+    assert text == f"{folder}: holds another store's chunks; remove it and run again"
     assert contents(folder) == expected
 
 
 def test_finishing_too_early_is_refused(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path / "store", LAYOUT, ATTRIBUTES)
+    writer = open_writer(tmp_path / "store")
     for view, chunk in list(writer.pending())[:-1]:
         writer.write(view, chunk, answer)
     text = refused(InputError, writer.finish, LABELS)
     assert text == f"{tmp_path / 'store'}: view 2, chunk 2 is not finished; run again to resume"
     assert not (tmp_path / "store" / "manifest.json").exists()
     text = refused(InputError, LogitStore.open, tmp_path / "store")
-    assert text.endswith("no manifest.json, so it was never finished; run `prepkd cache-logits NAME` again")
+    assert text.endswith("no manifest.json, so there is no finished store; run `prepkd cache-logits NAME` again")
 
 
 def test_summary_is_the_share_of_wrong_answers(folder: Path) -> None:
-    wrong = [np.mean(answer(view, slice(0, 22))[0].argmax(1) != LABELS) for view in range(3)]
+    wrong = [np.mean(answer(view, slice(0, 22))["logits"].numpy().argmax(1) != LABELS) for view in range(3)]
     assert store_writing.write(folder) == {
         "teacher_error": pytest.approx(np.mean(wrong)),
         "teacher_error_per_view": pytest.approx(wrong),

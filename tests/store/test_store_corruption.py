@@ -10,10 +10,10 @@ from prepkd.errors import InputError
 from prepkd.files import write_json
 from prepkd.store import LogitStore
 from prepkd.store.layout import manifest_of
-from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 from store_checks import refused
-from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, chunk_files, contents
+from store_writing import LABELS, LAYOUT, answer, chunk_files, contents, open_writer
+from zarr.storage import LocalStore
 
 
 def read_all(folder: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_missing_store_and_a_missing_manifest(folder: Path) -> None:
     assert refused(InputError, LogitStore.open, none) == f"{none}: no such store; run `prepkd cache-logits NAME`"
     (folder / "manifest.json").unlink()
     assert refused(InputError, LogitStore.open, str(folder)) == (
-        f"{folder}: no manifest.json, so it was never finished; run `prepkd cache-logits NAME` again"
+        f"{folder}: no manifest.json, so there is no finished store; run `prepkd cache-logits NAME` again"
     )
 
 
@@ -150,7 +150,7 @@ def test_a_file_that_the_manifest_does_not_know_is_not_read(folder: Path, entry:
 def test_pixels_of_another_plan_are_refused_even_with_a_right_manifest(folder: Path, tmp_path: Path) -> None:
     """The attributes promise seed 8; the parameters that were written are seed 7's."""
     other = ViewPlan(LAYOUT.plan.recipe, 3, 8, 22).describe()
-    writer = StoreWriter(tmp_path / "store", LAYOUT, ATTRIBUTES | {"views": other})
+    writer = open_writer(tmp_path / "store", views=other)
     for view, chunk in writer.pending():
         writer.write(view, chunk, answer)
     writer.finish(LABELS)
@@ -160,12 +160,12 @@ def test_pixels_of_another_plan_are_refused_even_with_a_right_manifest(folder: P
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    writer = StoreWriter(tmp_path / "store", LAYOUT, ATTRIBUTES | {"format": 2})
+    writer = open_writer(tmp_path / "store", format=3)
     for view, chunk in writer.pending():
         writer.write(view, chunk, answer)
     writer.finish(LABELS)
     assert refused(InputError, LogitStore.open, tmp_path / "store") == (
-        f"{tmp_path / 'store'}: format is 2, this version of prepkd reads 1; update prepkd"
+        f"{tmp_path / 'store'}: format is 3, this version of prepkd reads 2; update prepkd"
     )
 
 
@@ -174,4 +174,4 @@ def test_files_that_nobody_listed_do_no_harm(folder: Path) -> None:
     (folder / "logits" / "c" / "notes.txt").write_text("?")
     read_all(folder)
     assert "notes" not in json.dumps(json.loads((folder / "manifest.json").read_text()))
-    assert "logits/c/notes.txt" in manifest_of(folder)
+    assert not any("notes" in key for key in manifest_of(LocalStore(folder), LAYOUT))

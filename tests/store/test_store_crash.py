@@ -15,7 +15,7 @@ from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.writer import StoreWriter
 from store_checks import refused
-from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, chunk_files, contents, identities, write
+from store_writing import LABELS, answer, chunk_files, contents, identities, open_writer, write
 
 
 def test_killed_before_each_fsync_and_rename(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_command_killed_when_a_chunk_appears(
 
 def half_written(folder: Path) -> StoreWriter:
     """A store of which five chunks of nine are finished."""
-    writer = StoreWriter(folder, LAYOUT, ATTRIBUTES)
+    writer = open_writer(folder)
     for view, chunk in list(writer.pending())[:5]:
         writer.write(view, chunk, answer)
     return writer
@@ -135,7 +135,7 @@ def test_a_torn_chunk_is_computed_again(tmp_path: Path, folder: Path, array: str
     path = chunk_files(work, 0, 1)[array]
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     before = identities(work)
-    assert list(StoreWriter(work, LAYOUT, ATTRIBUTES).pending())[:2] == [(0, 1), (1, 2)]
+    assert list(open_writer(work).pending())[:2] == [(0, 1), (1, 2)]
     write(work)
     after = identities(work)
     changed = {name for name, state in before.items() if after[name] != state}
@@ -176,7 +176,7 @@ def test_leftovers_do_no_harm(tmp_path: Path, folder: Path) -> None:
 def test_killed_while_the_arrays_were_being_described(tmp_path: Path, folder: Path, missing: str) -> None:
     """Only then is one of them absent, and no chunk has been written."""
     work = tmp_path / "work"
-    StoreWriter(work, LAYOUT, ATTRIBUTES)
+    open_writer(work)
     (work / missing).unlink()
     write(work)
     assert contents(work) == contents(folder)
@@ -186,7 +186,7 @@ def test_an_unfinished_store_is_refused_by_its_reader(tmp_path: Path) -> None:
     half_written(tmp_path / "work")
     text = refused(InputError, LogitStore.open, tmp_path / "work")
     assert text == (
-        f"{tmp_path / 'work'}: no manifest.json, so it was never finished; run `prepkd cache-logits NAME` again"
+        f"{tmp_path / 'work'}: no manifest.json, so there is no finished store; run `prepkd cache-logits NAME` again"
     )
 
 
@@ -195,7 +195,7 @@ def test_a_second_run_that_finds_all_chunks_only_finishes(tmp_path: Path, folder
     write(work)
     (work / "manifest.json").unlink()
     before = identities(work)
-    assert list(StoreWriter(work, LAYOUT, ATTRIBUTES).pending()) == []
-    StoreWriter(work, LAYOUT, ATTRIBUTES).finish(LABELS)
+    assert list(open_writer(work).pending()) == []
+    open_writer(work).finish(LABELS)
     assert identities(work) == before
     assert contents(work) == contents(folder)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepkd.errors import InputError
-from prepkd.store.encoding import LARGEST_GAP, SMALLEST_GAP, decode, encode
+from prepkd.store.encodings.f16 import F16, LARGEST_GAP, SMALLEST_GAP
 from store_checks import reference_encoding, refused
 from torch import Tensor
 
@@ -17,6 +17,16 @@ near = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0**36, 2.0**-149, 65504.0, 0.5 * 2.0**-24]),
 )
 plain = st.lists(st.floats(-32752, 32752, width=32), min_size=1, max_size=12)
+
+
+def encode(logits: Tensor) -> tuple[Tensor, Tensor]:
+    stored = F16(logits.shape[1]).encode(logits, torch.zeros(len(logits), dtype=torch.long))
+    return stored["logits"], stored["row_max"]
+
+
+def decode(offsets: Tensor, row_max: Tensor) -> Tensor:
+    found, largest = F16(offsets.shape[1]).decode({"logits": offsets, "row_max": row_max})
+    return found.float() + largest.unsqueeze(-1)
 
 
 @st.composite

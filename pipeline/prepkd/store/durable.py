@@ -21,6 +21,11 @@ class DurableStore(LocalStore):
         self._check_writable()
         await asyncio.to_thread(_put, self.root / key, value)
 
+    def remove_partial(self) -> None:
+        """Remove temporary files that a killed writer left."""
+        for left in self.root.rglob("*.partial"):
+            left.unlink()
+
 
 def _put(path: Path, value: Buffer) -> None:
     _make_folder(path.parent)

@@ -1,32 +1,35 @@
 """What a store looks like on disk: arrays, chunks, attributes, manifest."""
 
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.codecs import BytesCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-from prepkd.files import canonical_json, file_sha256, fingerprint
+from prepkd.files import canonical_json, fingerprint
+from prepkd.store.encodings import Encoding, Field
+from prepkd.store.place import get
 from prepkd.views import ViewPlan
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+PARTIAL = "partial.json"  # marks a copy that holds some views only
 # The Rust pipeline writes in place; this one hands whole chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The shapes that follow from a plan, a class count and a chunk length (samples)."""
+    """The arrays that follow from a plan, an encoding and a chunk length (samples)."""
 
     plan: ViewPlan
-    classes: int
+    encoding: Encoding
     chunk: int
 
     @property
@@ -42,32 +45,38 @@ class Layout:
         """How many samples one chunk holds."""
         return min(self.chunk, self.plan.samples - chunk * self.chunk)
 
-    def arrays(self) -> dict[str, dict[str, Any]]:
-        """Shape, chunk shape, dtype and fill value of each array; a fill value is never a value."""
-        views, samples, width = self.plan.views, self.plan.samples, len(self.plan.ranges)
-        integer = self.plan.dtype
-        arrays: dict[str, dict[str, Any]] = {
-            "logits": {"shape": (views, samples, self.classes), "dtype": np.dtype("float16"), "fill": np.nan},
-            "row_max": {"shape": (views, samples), "dtype": np.dtype("float32"), "fill": np.nan},
-        }
-        if width:
-            minimum = int(np.iinfo(integer).min)
-            arrays["params"] = {"shape": (views, samples, width), "dtype": integer, "fill": minimum}
-        for array in arrays.values():
-            array["chunks"] = (1, self.chunk, *array["shape"][2:])
-        return arrays
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The arrays by name, in the order in which a chunk's files are written: `logits` last."""
+        fields = dict(self.encoding.fields)
+        logits = fields.pop("logits")
+        if self.plan.ranges:
+            minimum = int(np.iinfo(self.plan.dtype).min)
+            fields = {"params": Field((len(self.plan.ranges),), self.plan.dtype, minimum), **fields}
+        return fields | {"logits": logits}
+
+    def keys(self, view: int, chunk: int) -> dict[str, str]:
+        """The file of each array that holds one chunk, relative to the store."""
+        return {name: f"{name}/c/{view}/{chunk}" + "/0" * len(field.width) for name, field in self.fields.items()}
+
+    def all_keys(self) -> Iterator[str]:
+        """Every file of a finished store but summary and manifest."""
+        yield "zarr.json"
+        yield from (f"{name}/zarr.json" for name in self.fields)
+        for view in range(self.plan.views):
+            for chunk in range(self.chunks):
+                yield from self.keys(view, chunk).values()
 
     @property
     def bytes_per_row(self) -> int:
-        """Bytes that one (view, sample) takes, all arrays counted."""
-        width = len(self.plan.ranges)
-        return 2 * self.classes + 4 + width * self.plan.dtype.itemsize
+        """Bytes that one (view, sample) takes before compression, all arrays counted."""
+        return sum(field.bytes_per_row for field in self.fields.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes of all chunks: padded to whole chunks, 4 of checksum each."""
+        """Bytes of all chunks before compression: padded to whole chunks, 4 of checksum each."""
         chunks = self.plan.views * self.chunks
-        return chunks * (self.chunk * self.bytes_per_row + 4 * len(self.arrays()))
+        return chunks * (self.chunk * self.bytes_per_row + 4 * len(self.fields))
 
 
 def chunk_length(samples: int, chunk: int, batch_size: int) -> int:
@@ -77,17 +86,20 @@ def chunk_length(samples: int, chunk: int, batch_size: int) -> int:
 
 
 def create(store: Store, layout: Layout, attributes: dict[str, Any]) -> zarr.Group:
-    """Create an empty store: a group with sorted attributes and its arrays; crc32c, no compression, no sharding."""
+    """Create an empty store: a group with sorted attributes and its arrays; crc32c, no sharding."""
     group = zarr.create_group(store, attributes={"prepkd": json.loads(canonical_json(attributes))})
-    for name, array in sorted(layout.arrays().items()):
+    shape = layout.plan.views, layout.plan.samples
+    for name, field in sorted(layout.fields.items()):
+        size = field.dtype.itemsize
+        blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=size)
         group.create_array(
             name,
-            shape=array["shape"],
-            chunks=array["chunks"],
-            dtype=array["dtype"],
-            fill_value=array["fill"],
+            shape=(*shape, *field.width),
+            chunks=(1, layout.chunk, *field.width),
+            dtype=field.dtype,
+            fill_value=field.fill,
             serializer=BytesCodec(endian="little"),
-            compressors=[Crc32cCodec()],
+            compressors=[blosc, Crc32cCodec()] if field.compressed else [Crc32cCodec()],
             config={"write_empty_chunks": True},
         )
     return group
@@ -100,17 +112,16 @@ def open_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
     return array.with_config({"write_empty_chunks": True})
 
 
-def with_fingerprints(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The attributes with the fingerprint of each section, so that a mismatch can be named."""
-    return attributes | {"fingerprints": {key: fingerprint(value) for key, value in sorted(attributes.items())}}
+def with_fingerprints(sections: dict[str, Any]) -> dict[str, Any]:
+    """The sections with the fingerprint of each, so that a mismatch can be named."""
+    return sections | {"fingerprints": {key: fingerprint(value) for key, value in sorted(sections.items())}}
 
 
-def manifest_of(folder: Path) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file of a store but the manifest and temporary files, sorted."""
-    files = (p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST and not p.name.endswith(".partial"))
-    return {p.relative_to(folder).as_posix(): file_sha256(p) for p in sorted(files)}
-
-
-def wrong_share(offsets: NDArray[Any], labels: NDArray[np.int64]) -> float:
-    """The share of rows (N, K) whose label is not at the maximum: what KA will correct."""
-    return float((offsets[np.arange(len(labels)), labels] < 0).mean())
+def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file of a store but the manifest, sorted; reads each of them."""
+    manifest = {}
+    for key in sorted([*layout.all_keys(), SUMMARY]):
+        content = get(store, key)
+        assert content is not None, key  # the writer has just read it back
+        manifest[key] = hashlib.sha256(content).hexdigest()
+    return manifest

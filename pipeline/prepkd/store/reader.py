@@ -2,37 +2,42 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import WrapperStore
 
 from prepkd.errors import InputError
-from prepkd.store.layout import FORMAT, MANIFEST, SUMMARY
+from prepkd.store.encodings import as_tensors, make_encoding
+from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout
+from prepkd.store.place import get, is_remote, keys, open_place
 from prepkd.views import ViewPlan
 
+MEND = "fetch the store again, or run cache-logits"
 
-class CheckedStore(WrapperStore[LocalStore]):
+
+class CheckedStore(WrapperStore[Store]):
     """A store whose files must be the manifest's, byte for byte; a file that is missing or differs raises InputError."""
 
-    def __init__(self, store: LocalStore, manifest: dict[str, str]) -> None:
+    def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
         super().__init__(store)
-        self.manifest = manifest
+        self.manifest, self.where = manifest, where
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The whole value of a key of the manifest; None for a key that is not in it, unless it is a chunk's."""
         if key not in self.manifest:
             if "/c/" in key:  # Zarr would take it for a chunk of nothing but fill values
-                raise InputError(f"{self._store.root}: {key} is not in {MANIFEST}; run cache-logits")
+                raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run cache-logits")
             return None
         value = await super().get(key, prototype)
         if value is None:
-            raise InputError(f"{self._store.root}: {key} is missing; fetch the store again, or run cache-logits")
+            raise InputError(f"{self.where}: {key} is missing; {MEND}")
         self.check(key, value.as_buffer_like())
         return value
 
@@ -40,60 +45,76 @@ class CheckedStore(WrapperStore[LocalStore]):
         """Refuse a file's content that is not the manifest's."""
         found, expected = hashlib.sha256(content).hexdigest(), str(self.manifest.get(key))
         if found != expected:
-            raise InputError(
-                f"{self._store.root}: {key}: sha256 is {found[:12]}, the manifest says {expected[:12]}; "
-                "fetch the store again, or run cache-logits"
-            )
+            raise InputError(f"{self.where}: {key}: sha256 is {found[:12]}, the manifest says {expected[:12]}; {MEND}")
 
 
 class LogitStore:
     """A finished logit store: the teacher's logits for each (view, sample).
 
-    `views`, `samples`, `classes` are its size, `plan` makes its views, `attributes` say where it came from, `summary`
-    holds the teacher's error rate on the views. Open one with `LogitStore.open`.
+    `views`, `samples`, `classes` are its size, `plan` makes its views, `encoding` says how rows are kept, `attributes` where
+    they came from, `summary` holds the teacher's error rate on the views. Open one with `LogitStore.open`.
     """
 
-    def __init__(self, path: Path, group: zarr.Group, attributes: dict[str, Any], summary: dict[str, Any]) -> None:
-        self.path, self.attributes, self.summary = path, attributes, summary
+    def __init__(self, url: str, store: CheckedStore, attributes: dict[str, Any], present: set[str]) -> None:
+        self.url, self.attributes, self.store = url, attributes, store
         self.plan = ViewPlan.from_description(attributes["views"])
-        self._group = group
-        self.views, self.samples, self.classes = (int(n) for n in self._array("logits").shape)
+        self.classes = int(attributes["dataset"]["classes"])
+        self.encoding = make_encoding(attributes["encoding"], self.classes)
+        self._group = zarr.open_group(store, mode="r", zarr_format=3)
+        self.views, self.samples = (int(n) for n in self._array("logits").shape[:2])
+        self.layout = Layout(self.plan, self.encoding, int(self._array("logits").chunks[1]))
+        for name in self.layout.fields:  # described, each of them, in a file that the manifest knows
+            self._array(name)
+        self.present = self._present(present)
+        self.summary = self._summary()
 
     @classmethod
-    def open(cls, url: str | Path) -> "LogitStore":
-        """Open a store for reading; raises InputError if it is missing, unfinished, damaged or of a newer format."""
-        path = Path(url)
-        if not path.is_dir():
-            raise InputError(f"{path}: no such store; run `prepkd cache-logits NAME`")
-        if not (path / MANIFEST).is_file():
-            raise InputError(f"{path}: no {MANIFEST}, so it was never finished; run `prepkd cache-logits NAME` again")
-        try:
-            manifest = json.loads((path / MANIFEST).read_bytes())
-            store = CheckedStore(LocalStore(path, read_only=True), manifest)
-            group = zarr.open_group(store, mode="r", zarr_format=3)
-            attributes: dict[str, Any] = dict(group.attrs)["prepkd"]  # type: ignore[assignment]
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, FileNotFoundError) as error:
-            raise InputError(f"{path}: not a logit store ({type(error).__name__}: {error})") from None
-        if attributes["format"] != FORMAT:
-            raise InputError(
-                f"{path}: format is {attributes['format']}, this version of prepkd reads {FORMAT}; update prepkd"
-            )
-        absent = [key for key in (SUMMARY, *manifest) if not (path / key).is_file()]
-        if absent:
-            raise InputError(f"{path}: {absent[0]} is missing; fetch the store again, or run cache-logits")
-        summary = (path / SUMMARY).read_bytes()
-        store.check(SUMMARY, summary)
-        return cls(path, group, attributes, json.loads(summary))
+    def open(cls, url: str | Path | Store, **options: Any) -> "LogitStore":
+        """Open a store at a local path, an fsspec URL (`options` go to fsspec) or in a Zarr store, for reading.
 
-    def slab(self, view: int) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-        """One view as stored: z - max(z) in float16 (N, K) and max(z) in float32 (N,); raises InputError, IndexError.
+        Raises InputError if it is missing, unfinished, damaged or of another format.
+        """
+        where = str(url)
+        store = url if isinstance(url, Store) else open_place(url, **options)
+        if not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir():
+            raise InputError(f"{where}: no such store; run `prepkd cache-logits NAME`")
+        try:
+            listing = get(store, MANIFEST)
+            if listing is None:
+                raise InputError(
+                    f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd cache-logits NAME` again"
+                )
+            manifest = json.loads(listing)
+            checked = CheckedStore(store, manifest, where)
+            attributes: dict[str, Any] = dict(zarr.open_group(checked, mode="r", zarr_format=3).attrs)["prepkd"]  # type: ignore[assignment]
+            if attributes["format"] != FORMAT:
+                remedy = "update prepkd" if attributes["format"] > FORMAT else "run cache-logits again"
+                raise InputError(
+                    f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}; {remedy}"
+                )
+            return cls(where, checked, attributes, keys(store))
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, FileNotFoundError) as error:
+            raise InputError(f"{where}: not a logit store ({type(error).__name__}: {error})") from None
+        except OSError as error:
+            raise InputError(f"{where}: cannot be read: {error}") from None
+
+    def stored(self, view: int) -> dict[str, NDArray[Any]]:
+        """One view as stored: the encoding's arrays (N, *width); raises InputError, IndexError.
 
         The view's parameters are recomputed from the plan and compared: logits of other pixels are never handed out.
         """
         rows = self.plan.parameters(view)
+        if view not in self.present:
+            raise InputError(
+                f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --views {view}:{view + 1}` brings it"
+            )
         if rows.shape[1] and not np.array_equal(self._array("params")[view], rows):
-            raise InputError(f"{self.path}: params of view {view} differ from the plan's; run cache-logits again")
-        return np.asarray(self._array("logits")[view]), np.asarray(self._array("row_max")[view])
+            raise InputError(f"{self.url}: params of view {view} differ from the plan's; run cache-logits again")
+        return {name: np.asarray(self._array(name)[view]) for name in self.encoding.fields}
+
+    def slab(self, view: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
+        """One view decoded: z - max(z) (N, K), float16 or float32, and max(z) float32 (N,); raises InputError, IndexError."""
+        return self._decoded(self.stored(view))
 
     def logits(self, view: int) -> NDArray[np.float32]:
         """The teacher's raw logits of one view, float32 (N, K)."""
@@ -106,13 +127,39 @@ class LogitStore:
         found = np.empty((len(views), self.classes), np.float32)
         for view in np.unique(views):
             here = views == view
-            found[here] = self.logits(int(view))[samples[here]]
+            rows = {name: array[samples[here]] for name, array in self.stored(int(view)).items()}
+            offsets, row_max = self._decoded(rows)
+            found[here] = offsets.astype(np.float32) + row_max[:, None]
         return found
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all slabs in memory, as stored."""
-        return self.views * self.samples * (2 * self.classes + 4)
+        """Bytes of all views in memory, as stored but not compressed."""
+        return self.views * self.samples * sum(field.bytes_per_row for field in self.encoding.fields.values())
+
+    def _decoded(self, rows: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
+        offsets, row_max = self.encoding.decode(as_tensors(rows))
+        return offsets.numpy(), row_max.numpy()
+
+    def _present(self, files: set[str]) -> list[int]:
+        """The views that are here; all of them unless the store was fetched in part. Raises InputError for a missing file."""
+        partial = PARTIAL in files
+        views = []
+        for view in range(self.views):
+            wanted = [key for chunk in range(self.layout.chunks) for key in self.layout.keys(view, chunk).values()]
+            absent = [key for key in wanted if key not in files]
+            if not absent:
+                views.append(view)
+            elif not partial:
+                raise InputError(f"{self.url}: {absent[0]} is missing; {MEND}")
+        return views
+
+    def _summary(self) -> dict[str, Any]:
+        content = get(self.store, SUMMARY)
+        if content is None:
+            raise InputError(f"{self.url}: {SUMMARY} is missing; {MEND}")
+        summary: dict[str, Any] = json.loads(content)
+        return summary
 
     def _array(self, name: str) -> "zarr.Array[Any]":
         array = self._group[name]

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prepkd.store.encoding import encode
 from prepkd.views import ViewPlan
 
 
@@ -28,15 +27,15 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def answer(
+def raw_logits(
     teacher: nn.Module, plan: ViewPlan, images: Tensor, parameters: Tensor, *, batch_size: int, precision: str
-) -> tuple[Tensor, Tensor]:
-    """The encoded logits of images (N, C, H, W) under views (N, p): float16 (N, K) and float32 (N,).
+) -> Tensor:
+    """The teacher's logits, float32 (N, K), of images (N, C, H, W) under views (N, p).
 
     The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape,
     so whoever computes a sample must compute it at the same place of a batch of the same shape.
     """
-    offsets, row_max = [], []
+    found = []
     with arithmetic(precision, images.device):
         for start in range(0, len(images), batch_size):
             batch, rows = images[start : start + batch_size], parameters[start : start + batch_size]
@@ -44,7 +43,6 @@ def answer(
             missing = batch_size - len(batch)
             if missing:
                 pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
-            encoded = encode(teacher(pixels.contiguous(memory_format=torch.channels_last))[: len(batch)])
-            offsets.append(encoded[0])
-            row_max.append(encoded[1])
-    return torch.cat(offsets), torch.cat(row_max)
+            logits = teacher(pixels.contiguous(memory_format=torch.channels_last))
+            found.append(logits[: len(batch)].float())
+    return torch.cat(found)

@@ -1,50 +1,44 @@
 """Writing a store: chunk by chunk, resumable, committed by its manifest."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import json
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 import zarr
 from numpy.typing import NDArray
+from torch import Tensor
+from zarr.abc.store import Store
 
 from prepkd.errors import InputError
-from prepkd.files import canonical_json, write_json
 from prepkd.store.durable import DurableStore
-from prepkd.store.layout import (
-    MANIFEST,
-    PIPELINE,
-    SUMMARY,
-    Layout,
-    create,
-    manifest_of,
-    open_array,
-    wrong_share,
-)
+from prepkd.store.encodings import as_tensors
+from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, Layout, create, manifest_of, open_array
+from prepkd.store.place import clear, exists, put
 
-# (view, samples) -> encoded logits float16 (n, K), row maxima float32 (n,)
-Answer = Callable[[int, slice], tuple[NDArray[np.float16], NDArray[np.float32]]]
+# (view, samples) -> the encoding's arrays, each (n, *width)
+Answer = Callable[[int, slice], Mapping[str, Tensor]]
 
 
 class StoreWriter:
-    """An unfinished store in a folder; creating one over an existing folder goes on where that was left.
+    """An unfinished store; creating one over what another left goes on from there.
 
-    Raises InputError where the folder holds a store of other attributes.
+    `where` names the place in messages. Raises InputError where the place holds a store of other attributes.
     """
 
-    def __init__(self, folder: Path, layout: Layout, attributes: dict[str, Any]) -> None:
-        self.folder, self.layout = folder, layout
-        store = DurableStore(folder)
+    def __init__(self, store: Store, layout: Layout, attributes: dict[str, Any], where: object) -> None:
+        self.store, self.layout, self.where = store, layout, where
         # The descriptions are written before the first chunk; without all of them there is nothing to resume.
-        if not all((folder / name / "zarr.json").is_file() for name in ("", *layout.arrays())):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not all(exists(store, key) for key in ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))):
+            clear(store)
             with zarr.config.set({"codec_pipeline.path": PIPELINE}):
                 create(store, layout, attributes)
         self.group = zarr.open_group(store, mode="r+", zarr_format=3)
-        found = self.group.attrs.asdict().get("prepkd")
-        if canonical_json(found) != canonical_json(attributes):
-            raise InputError(f"{folder}: holds another store's chunks; remove the folder and run again")
+        found: Any = self.group.attrs.asdict().get("prepkd")
+        for key in ("format", "fingerprints"):
+            if not isinstance(found, dict) or found.get(key) != attributes[key]:
+                raise InputError(f"{where}: holds another store's chunks; remove it and run again")
 
     def done(self, view: int, chunk: int) -> bool:
         """Whether a chunk is finished: its logits file, written last, is there, and all of it reads back."""
@@ -58,14 +52,13 @@ class StoreWriter:
                     yield view, chunk
 
     def write(self, view: int, chunk: int, answer: Answer) -> None:
-        """Compute and write one chunk: parameters and row maxima first, the logits last, as the commit record."""
+        """Compute and write one chunk: the logits last, as the commit record."""
         samples = self.layout.slice(chunk)
-        offsets, row_max = answer(view, samples)
+        stored = dict(answer(view, samples))
+        stored["params"] = torch.from_numpy(self.layout.plan.parameters(view, samples))
         with zarr.config.set({"codec_pipeline.path": PIPELINE}):
-            if self.layout.plan.ranges:
-                open_array(self.group, "params")[view, samples] = self.layout.plan.parameters(view, samples)
-            open_array(self.group, "row_max")[view, samples] = row_max
-            open_array(self.group, "logits")[view, samples] = offsets
+            for name, field in self.layout.fields.items():
+                open_array(self.group, name)[view, samples] = stored[name].cpu().numpy().astype(field.dtype, copy=False)
 
     def finish(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Re-read every chunk, write the summary and then the manifest; returns the summary. Idempotent.
@@ -74,31 +67,47 @@ class StoreWriter:
         """
         errors: list[float] = []
         for view in range(self.layout.plan.views):
-            wrong = 0.0
+            wrong = 0
             for chunk in range(self.layout.chunks):
-                offsets = self._finished(view, chunk)
-                if offsets is None:
-                    raise InputError(f"{self.folder}: view {view}, chunk {chunk} is not finished; run again to resume")
-                wrong += wrong_share(offsets, labels[self.layout.slice(chunk)]) * len(offsets)
+                stored = self._finished(view, chunk)
+                if stored is None:
+                    raise InputError(f"{self.where}: view {view}, chunk {chunk} is not finished; run again to resume")
+                wrong += self._wrong(stored, labels[self.layout.slice(chunk)])
             errors.append(wrong / self.layout.plan.samples)
         summary = {"teacher_error": float(np.mean(errors)), "teacher_error_per_view": errors}
-        write_json(self.folder / SUMMARY, summary)
-        for leftover in self.folder.rglob("*.partial"):
-            leftover.unlink()
-        write_json(self.folder / MANIFEST, manifest_of(self.folder))
+        put(self.store, SUMMARY, _json(summary))
+        if isinstance(self.store, DurableStore):
+            self.store.remove_partial()
+        put(self.store, MANIFEST, _json(manifest_of(self.store, self.layout)))
         return summary
 
-    def _finished(self, view: int, chunk: int) -> NDArray[np.float16] | None:
-        """A finished chunk's encoded logits; None where a file of it is missing or damaged, or is of another view."""
-        if not (self.folder / "logits" / "c" / str(view) / str(chunk) / "0").is_file():
+    def _wrong(self, stored: Mapping[str, NDArray[Any]], labels: NDArray[np.int64]) -> int:
+        """How many rows have their label below the maximum: what KA will correct."""
+        offsets, _ = self.layout.encoding.decode(as_tensors(stored))
+        return int((offsets[torch.arange(len(labels)), torch.from_numpy(labels)] < 0).sum())
+
+    def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:
+        """A finished chunk as stored; None where a file of it is missing or damaged, or is of another view."""
+        # Looked for first: a missing file would read as the fill value, which a bucket answers only after a download.
+        if not exists(self.store, self.layout.keys(view, chunk)["logits"]):
             return None
         part = view, self.layout.slice(chunk)
         try:
-            stored = {name: np.asarray(open_array(self.group, name)[part]) for name in self.layout.arrays()}
-        except (ValueError, OSError):  # a checksum that fails, a file that is cut short
+            stored = {name: np.asarray(open_array(self.group, name)[part]) for name in self.layout.fields}
+        except (
+            ValueError,
+            OSError,
+            RuntimeError,
+        ):  # a checksum that fails, a file that is cut short or does not unpack
             return None
-        if np.isnan(stored["logits"]).any() or np.isnan(stored["row_max"]).any():
-            return None
+        for name, field in self.layout.fields.items():
+            missing = np.isnan(stored[name]) if np.isnan(field.fill) else stored[name] == field.fill
+            if missing.any():
+                return None
         if "params" in stored and not np.array_equal(stored["params"], self.layout.plan.parameters(*part)):
             return None
-        return stored["logits"]
+        return stored
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()

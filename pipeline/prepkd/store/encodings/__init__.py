@@ -1,0 +1,22 @@
+"""How a row of logits is kept: `f16`, `u8`, `i16`, `topk`."""
+
+from typing import Any
+
+from prepkd.errors import InputError
+from prepkd.store.encodings.base import Decoded, Encoding, Field, as_tensors
+from prepkd.store.encodings.f16 import F16
+from prepkd.store.encodings.i16 import I16
+from prepkd.store.encodings.topk import TopK
+from prepkd.store.encodings.u8 import U8
+
+__all__ = ["ENCODINGS", "Decoded", "Encoding", "Field", "as_tensors", "make_encoding"]
+
+ENCODINGS: dict[str, type[Encoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK}
+
+
+def make_encoding(description: dict[str, Any], classes: int) -> Encoding:
+    """The encoding that `Encoding.describe` wrote down; raises InputError for a name this version doesn't know."""
+    settings = {key: value for key, value in description.items() if key != "name"}
+    if description["name"] not in ENCODINGS:
+        raise InputError(f"encoding is {description['name']!r}; expected one of {', '.join(ENCODINGS)}; update prepkd")
+    return ENCODINGS[description["name"]](classes, **settings)

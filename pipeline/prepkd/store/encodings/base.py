@@ -1,0 +1,93 @@
+"""What an encoding is: the arrays that keep a row of logits, and the way there and back."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prepkd.errors import InputError
+
+# z - max(z) (N, K) and max(z) float32 (N,): what every encoding decodes to, and what the losses take.
+Decoded = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of an encoding: what a row takes in it. The fill value is never a value: it means "missing"."""
+
+    width: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fill: float
+    compressed: bool = False
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes of one row before compression."""
+        return int(np.prod(self.width, dtype=int)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class Encoding(ABC):
+    """How logits (N, K) are kept. `logits` is the array that is written last, a chunk's commit record.
+
+    Every encoding keeps the set of a row's maxima exactly, and with it whether the teacher is right: a gap to the maximum
+    that is not zero never becomes zero.
+    """
+
+    name: ClassVar[str]
+    classes: int
+
+    @property
+    @abstractmethod
+    def fields(self) -> dict[str, Field]:
+        """The arrays, by name."""
+
+    @abstractmethod
+    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Raw logits (N, K) of samples with labels int64 (N,) to arrays (N, *width); raises InputError."""
+
+    @abstractmethod
+    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+        """What `encode` returned to z - max(z) (N, K), float16 or float32, and max(z) float32 (N,)."""
+
+    @abstractmethod
+    def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """The bound on |decoded - raw| of each logit, float32 (N, K); infinite where a class was left out."""
+
+    def describe(self) -> dict[str, Any]:
+        """The encoding as JSON: its name and its settings, the class count left out."""
+        settings = {key: value for key, value in asdict(self).items() if key != "classes"}
+        return {"name": self.name} | settings
+
+
+def gaps(raw: Tensor, largest: float = torch.inf) -> tuple[Tensor, Tensor]:
+    """max(z) - z in float32 (N, K), exactly zero at the maxima only, and max(z) (N,).
+
+    Raises InputError for a logit that is not finite and for a row whose range is above `largest`.
+    """
+    row_max = raw.float().amax(dim=-1)
+    gap = row_max.unsqueeze(-1) - raw.float()
+    # NaN and infinities fail this comparison too: one pass over the data, one number off the device.
+    if not bool((gap <= largest).all()) or not bool(torch.isfinite(row_max).all()):
+        finite = bool(torch.isfinite(raw).all())
+        found = f"a range of {gap.max().item():g} in one row" if finite else "a value that is not finite"
+        limit = f" with a range up to {largest:g}" if largest < torch.inf else ""
+        raise InputError(
+            f"teacher logits: expected finite values{limit}, found {found}; "
+            "look at the teacher's weights and preprocessing"
+        )
+    return gap, row_max
+
+
+def as_tensors(stored: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    """Arrays of a store as tensors; unsigned integers above 8 bits, which torch hardly knows, become int64."""
+    wide = {"uint16", "uint32"}
+    return {
+        name: torch.from_numpy(array.astype(np.int64) if array.dtype.name in wide else array)
+        for name, array in stored.items()
+    }

@@ -1,0 +1,53 @@
+"""float16 offsets from each row's maximum: the default; any temperature, practically without loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+
+SMALLEST_GAP = 2.0**-24  # float16's smallest subnormal
+LARGEST_GAP = 65504.0  # float16's largest finite value
+
+
+def half_offsets(gap: Tensor) -> Tensor:
+    """Gaps >= 0 to offsets <= 0 in float16; a gap that is not zero is rounded to no less than the smallest subnormal."""
+    half = (0 - gap).half()  # not -gap: its zero would be negative
+    return half.masked_fill((half == 0) & (gap > 0), -SMALLEST_GAP)
+
+
+def half_error(offsets: Tensor) -> Tensor:
+    """The bound on a float16 offset's rounding error, float32."""
+    return torch.clamp(offsets.float().abs() * 2.0**-11, min=SMALLEST_GAP)
+
+
+@dataclass(frozen=True)
+class F16(Encoding):
+    """z - max(z) in float16, max(z) in float32; take argmax on the offsets, not on their sum with the maximum."""
+
+    name: ClassVar[str] = "f16"
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """`logits` (K,) and `row_max`."""
+        return {
+            "logits": Field((self.classes,), np.dtype("float16"), np.nan),
+            "row_max": Field((), np.dtype("float32"), np.nan),
+        }
+
+    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Raw logits (N, K) to offsets and maxima; raises InputError for a range above 65,504 or a value not finite."""
+        gap, row_max = gaps(raw, LARGEST_GAP)
+        return {"logits": half_offsets(gap), "row_max": row_max}
+
+    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+        """The offsets as they are, float16."""
+        return stored["logits"], stored["row_max"]
+
+    def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """Half a unit in float16's last place, and no less than its smallest subnormal."""
+        return half_error(stored["logits"])

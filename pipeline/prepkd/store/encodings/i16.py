@@ -1,0 +1,47 @@
+"""A fixed step, compressed: an error that is bounded for every row, whatever its range."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+
+
+@dataclass(frozen=True)
+class I16(Encoding):
+    """ceil(gap / step) as int16, bitshuffle and lz4; a gap decodes to its step's middle.
+
+    Offsets are at most half a step off, so KL at temperature tau is at most (step / tau)^2 / 8 (Hoeffding's lemma):
+    7.6e-6 at tau 4 with the default step of 2^-5.
+    """
+
+    name: ClassVar[str] = "i16"
+    step: float = 2.0**-5
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """`logits` (K,), compressed, and `row_max`."""
+        return {
+            "logits": Field((self.classes,), np.dtype("int16"), -(2**15), compressed=True),
+            "row_max": Field((), np.dtype("float32"), np.nan),
+        }
+
+    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Raw logits (N, K) to levels and maxima; raises InputError for a range above 32,767 steps or a value not finite."""
+        gap, row_max = gaps(raw, (2**15 - 1) * self.step)
+        level = torch.ceil(gap / self.step)
+        return {"logits": level.masked_fill((level == 0) & (gap > 0), 1).short(), "row_max": row_max}
+
+    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+        """Offsets in float32: zero at the maxima, minus (level - 1/2) step elsewhere."""
+        level = stored["logits"].float()
+        return (-(level - 0.5) * self.step).masked_fill(level == 0, 0), stored["row_max"]
+
+    def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """Half a step; nothing at the maxima."""
+        level = stored["logits"].float()
+        return torch.full_like(level, self.step / 2).masked_fill(level == 0, 0)

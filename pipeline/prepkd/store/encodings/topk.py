@@ -1,0 +1,72 @@
+"""The k largest logits and the label's, with the true log-sum-exp: for thousands of classes; the rest is shared evenly."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prepkd.errors import InputError
+from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+from prepkd.store.encodings.f16 import LARGEST_GAP, half_error, half_offsets
+
+
+@dataclass(frozen=True)
+class TopK(Encoding):
+    """k (class, offset) pairs, the label's always among them; each class left out decodes to the log of their mean exp.
+
+    At tau 1 the probabilities of the kept classes and the mass of the others are the teacher's; at another temperature the
+    tail is as flat as it is kept. Raises InputError unless 1 < k < classes.
+    """
+
+    name: ClassVar[str] = "topk"
+    k: int = 16
+
+    def __post_init__(self) -> None:
+        if not 1 < self.k < self.classes:
+            raise InputError(f"cache.topk.k is {self.k}; expected 2 to {self.classes - 1}, below the number of classes")
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """`logits` (k,), `ids` (k,), `lse` (of the offsets), `tail` (the offset of each class left out), `row_max`."""
+        # The type's largest value stays free to mean "missing".
+        ids = next(dtype for dtype in ("uint8", "uint16", "uint32") if self.classes <= np.iinfo(dtype).max)
+        return {
+            "logits": Field((self.k,), np.dtype("float16"), np.nan),
+            "ids": Field((self.k,), np.dtype(ids), np.iinfo(ids).max),
+            "lse": Field((), np.dtype("float32"), np.nan),
+            "tail": Field((), np.dtype("float32"), np.nan),
+            "row_max": Field((), np.dtype("float32"), np.nan),
+        }
+
+    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Raw logits (N, K) and labels (N,) to pairs, by falling logit, ties by class; raises InputError as `f16` does."""
+        gap, row_max = gaps(raw, LARGEST_GAP)
+        order = gap.sort(dim=-1, stable=True).indices
+        ids = order[:, : self.k].clone()
+        missing = ~(ids == labels.unsqueeze(-1)).any(dim=-1)
+        ids[missing, -1] = labels[missing]
+        # In float64: the tail's mass must not be a difference of large numbers.
+        left = -gap.double().scatter(1, ids, torch.inf)
+        tail = left.logsumexp(dim=-1) - math.log(self.classes - self.k)
+        return {
+            "logits": half_offsets(gap.gather(1, ids)),
+            "ids": ids,
+            "lse": (-gap).double().logsumexp(dim=-1).float(),
+            "tail": tail.float(),
+            "row_max": row_max,
+        }
+
+    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+        """Offsets in float32: the kept ones, and the tail's for every other class."""
+        tail = stored["tail"].unsqueeze(-1).expand(-1, self.classes)
+        return tail.scatter(1, stored["ids"].long(), stored["logits"].float()), stored["row_max"]
+
+    def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """float16's error for the classes that were kept."""
+        bound = half_error(stored["logits"])
+        left_out = torch.full((len(bound), self.classes), torch.inf)
+        return left_out.to(bound.device).scatter(1, stored["ids"].long(), bound)

@@ -1,0 +1,49 @@
+"""One byte a logit: 254 steps between each row's maximum and its minimum."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+
+STEPS = 254  # the bytes 2 to 255; 1 is the maximum, 0 means "missing"
+
+
+@dataclass(frozen=True)
+class U8(Encoding):
+    """Affine per row: 1 at the maxima, else 1 + ceil(gap / step), step = range / 254; a gap decodes to its step's middle."""
+
+    name: ClassVar[str] = "u8"
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """`logits` (K,), `step` and `row_max`."""
+        return {
+            "logits": Field((self.classes,), np.dtype("uint8"), 0),
+            "step": Field((), np.dtype("float32"), np.nan),
+            "row_max": Field((), np.dtype("float32"), np.nan),
+        }
+
+    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Raw logits (N, K) to bytes, steps and maxima; raises InputError for a value that is not finite."""
+        gap, row_max = gaps(raw)
+        step = gap.amax(dim=-1) / STEPS
+        # A row of ties has a range of zero; the smallest gaps of a row may underflow to zero, and must not.
+        level = torch.ceil(gap / step.unsqueeze(-1).clamp(min=torch.finfo(torch.float32).tiny)).clamp(max=STEPS)
+        level = level.masked_fill((level == 0) & (gap > 0), 1)
+        return {"logits": (level + 1).to(torch.uint8), "step": step, "row_max": row_max}
+
+    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+        """Offsets in float32: zero at the maxima, minus (level - 1/2) step elsewhere."""
+        level = stored["logits"].float() - 1
+        offsets = -(level - 0.5) * stored["step"].unsqueeze(-1)
+        return offsets.masked_fill(level == 0, 0), stored["row_max"]
+
+    def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """Half a step, and its rounding; nothing at the maxima."""
+        bound = (0.5001 * stored["step"]).unsqueeze(-1).expand(stored["logits"].shape)
+        return bound.masked_fill(stored["logits"] == 1, 0)

@@ -1,0 +1,69 @@
+"""Where a store is: a local folder, or any fsspec URL; the same code reads and writes both."""
+
+from pathlib import Path
+from typing import Any
+
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.buffer.cpu import Buffer
+from zarr.core.sync import sync
+from zarr.storage import FsspecStore, LocalStore
+
+from prepkd.errors import InputError
+from prepkd.store.durable import DurableStore
+
+
+def is_remote(url: str | Path) -> bool:
+    """Whether this is a URL, as `s3://bucket/large.zarr`, and not a local path."""
+    return "://" in str(url)
+
+
+def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store:
+    """The files under a local path or an fsspec URL; `options` go to fsspec. Raises InputError where that isn't possible.
+
+    A local file that is written is on disk before it has its name; an object in a bucket appears whole or not at all.
+    """
+    if not is_remote(url):
+        return DurableStore(Path(url)) if write else LocalStore(Path(url), read_only=True)
+    try:
+        return FsspecStore.from_url(str(url), storage_options=options, read_only=not write)
+    except (ImportError, ValueError, OSError) as error:
+        raise InputError(f"{url}: cannot be opened: {error}") from None
+
+
+def get(store: Store, key: str) -> bytes | None:
+    """A file's content; None where there is none."""
+    value = sync(store.get(key, default_buffer_prototype()))
+    return None if value is None else value.to_bytes()
+
+
+def put(store: Store, key: str, content: bytes) -> None:
+    """Write a file whole."""
+    sync(store.set(key, Buffer.from_bytes(content)))
+
+
+def exists(store: Store, key: str) -> bool:
+    """Whether there is such a file."""
+    return sync(store.exists(key))
+
+
+def keys(store: Store) -> set[str]:
+    """Every file's path, relative to the store."""
+
+    async def listed() -> set[str]:
+        return {key async for key in store.list()}
+
+    return sync(listed())
+
+
+def clear(store: Store) -> None:
+    """Remove every file of a place, if there are any."""
+    try:
+        sync(store.clear())
+    except FileNotFoundError:  # a local folder that isn't there yet; buckets say nothing
+        return
+
+
+def delete(store: Store, key: str) -> None:
+    """Remove a file, if it is there."""
+    sync(store.delete(key))
