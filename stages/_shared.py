@@ -61,6 +61,13 @@ def student_folder(seed: int) -> Path:
     return Path("models/student") / f"seed{seed}"
 
 
+def test_fingerprint(params: Params) -> str:
+    """The fingerprint of the prepared test set."""
+    from prepkd.data import load_split
+
+    return load_split(data_file(params), "test").fingerprint
+
+
 def known_teacher(params: Params, name: str) -> str:
     """The name, if it is a key of `teachers`; raises InputError."""
     if name not in params.teachers:

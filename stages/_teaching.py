@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from prepkd.store import LogitStore
     from prepkd.teaching import Teacher
     from prepkd.train import Row
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -31,11 +32,11 @@ def students(
     teacher = None
     inputs["teacher"] = None
     if settings.parsed.teacher:
-        members = [SOURCES[settings.source](params, settings, name, lesson, inputs) for name in settings.teacher_names]
-        teacher, inputs["teacher"] = (
-            combined([member for member, _ in members], settings),
-            [card for _, card in members],
-        )
+        found = {
+            name: SOURCES[settings.source](params, settings, name, lesson, inputs) for name in settings.teacher_names
+        }
+        teacher = combined([member for member, _ in found.values()], settings)
+        inputs["teacher"] = {name: made_from for name, (_, made_from) in found.items()}
 
     with contextlib.ExitStack() as held:
         trained = train_students(
@@ -67,6 +68,7 @@ def cached_teacher(
     params: Params, settings: Distill, name: str, lesson: "Lesson", inputs: dict[str, Any]
 ) -> "tuple[Teacher, object]":
     """A teacher that answers from its store, and the store's fingerprints; raises InputError where they don't fit."""
+    from prepkd.caching import encoding_of
     from prepkd.models import load_checkpoint
     from prepkd.models.checkpoint import CARD
     from prepkd.store import LogitStore
@@ -74,7 +76,8 @@ def cached_teacher(
     from prepkd.verify import check_first_batch, check_pixels, check_teacher
 
     store = LogitStore.open(store_url(params, name))
-    check_store(store, plan=lesson.plan, dataset=inputs["split_fingerprint"], classes=lesson.classes)
+    encoding = encoding_of(params.cache, lesson.classes)
+    check_store(store, plan=lesson.plan, dataset=inputs["split_fingerprint"], encoding=encoding)
     check_views(store, settings)
     check_pixels(store, lesson.samples)
     if (teacher_folder(name) / CARD).is_file():
@@ -94,7 +97,8 @@ def online_teacher(
     params: Params, settings: Distill, name: str, lesson: "Lesson", inputs: dict[str, Any]
 ) -> "tuple[Teacher, object]":
     """A teacher that runs along, and what its answers depend on; raises InputError where it doesn't fit the data."""
-    from prepkd.caching import encoding_of
+    from prepkd.caching import describe_teacher, encoding_of
+    from prepkd.files import fingerprint
     from prepkd.models import load_checkpoint
     from prepkd.teaching import OnlineTeacher
 
@@ -110,7 +114,8 @@ def online_teacher(
         batch_size=cache.batch_size,
         precision=cache.precision,
     )
-    return teacher, [card["weights_fingerprint"], cache.model_dump(mode="json", exclude={"root"})]
+    made_from = {"teacher": fingerprint(describe_teacher(card | {"name": name}))}
+    return teacher, made_from | {"cache": cache.model_dump(mode="json", exclude={"root"})}
 
 
 def first_view(settings: Distill, views: int) -> int:
@@ -145,6 +150,48 @@ def check_card(card: dict[str, Any], lesson: "Lesson", inputs: dict[str, Any], f
     if card.get("training", {}).get("epochs"):  # weights that were given may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
     refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
+
+
+def check_training(found: dict[str, Any], wanted: Distill, where: object, remedy: str, *, but: set[str]) -> None:
+    """Refuse what was trained with other settings than the ones asked for; raises InputError that names the setting."""
+    expected = wanted.model_dump(mode="json", exclude={"checkpoint_every", "resident_gib", *but})
+    refuse_differences({f"training.{key}": (found.get(key), value) for key, value in expected.items()}, where, remedy)
+
+
+def check_taught_by(made_from: dict[str, Any] | None, settings: Distill, where: object, remedy: str) -> None:
+    """Refuse students of a teacher that has been trained anew since; raises InputError."""
+    from prepkd.caching import describe_teacher
+    from prepkd.files import fingerprint
+    from prepkd.models.checkpoint import load_card
+
+    for name in settings.teacher_names if settings.parsed.teacher else []:
+        now = fingerprint(describe_teacher(load_card(teacher_folder(name)) | {"name": name}))
+        then = (made_from or {}).get(name, {}).get("teacher")
+        refuse_differences({f"inputs.teacher.{name}": (then, now)}, where, remedy)
+
+
+def teacher_test_logits(settings: Distill, test: str) -> "Tensor":
+    """The teachers' combined logits (N, K) on the test set of fingerprint `test`; raises InputError."""
+    from prepkd.losses.ensemble import combine
+    from prepkd.models.checkpoint import load_card
+    from prepkd.report.results import read_results
+
+    answers = []
+    for name in settings.teacher_names:
+        folder, remedy = teacher_folder(name), f"run `prepkd train-teacher {name}`"
+        results = read_results(folder / "test_logits.safetensors", remedy)
+        wanted = {"weights_fingerprint": load_card(folder)["weights_fingerprint"], "test_fingerprint": test}
+        refuse_differences(
+            {key: (results.made_from.get(key), value) for key, value in wanted.items()},
+            folder / "test_logits.safetensors",
+            remedy,
+        )
+        row_max = results.logits[0].amax(dim=-1)
+        answers.append((results.logits[0] - row_max.unsqueeze(-1), row_max))
+    if len(answers) == 1:
+        return results.logits[0]
+    offsets, row_max = combine(answers, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau)
+    return offsets + row_max.unsqueeze(-1)
 
 
 SOURCES = {"cached": cached_teacher, "online": online_teacher}

@@ -1,7 +1,7 @@
 """compare: one run of the comparison, or the table of all of them -> results/compare/."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from prepkd.stages._shared import (
@@ -13,7 +13,6 @@ from prepkd.stages._shared import (
     epoch_note,
     progress,
     read_params,
-    teacher_folder,
 )
 
 FOLDER = Path("results/compare")
@@ -50,43 +49,47 @@ def compare(
             from prepkd.data import load_split
 
             test, logits = load_split(data_file(params), "test"), {}
-            made_from: dict[str, object] = {"run": run, "test_fingerprint": test.fingerprint}
+            made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
             for seed, model, _, card in trained:
                 device = next(model.parameters()).device
                 logits[seed] = predict(model, Samples.of(test, device).images)
-                made_from["training"] = card["training"]
-            write_results(FOLDER / "runs" / f"{run}.safetensors", logits, made_from)
+                made_from |= {"training": card["training"], "teacher": card["inputs"]["teacher"]}
+            path = FOLDER / "runs" / f"{run}.safetensors"
+            write_results(path, logits, made_from)
+    console.print(f"{path}: {len(logits)} seeds; `prepkd compare` makes the table", markup=False)
 
 
 def tabulate(params: "object") -> None:
     """Read every listed run's test logits; write table.csv, table.md and top1.png, and show the table."""
     import torch
     from prepkd.data import load_split
-    from prepkd.errors import InputError
+    from prepkd.errors import refuse_differences
     from prepkd.files import write_bytes
     from prepkd.params import Params
     from prepkd.report.comparison import compare_runs, to_markdown
     from prepkd.report.metrics import measure
     from prepkd.report.plots import bars
     from prepkd.report.results import read_results
+    from prepkd.stages._teaching import check_taught_by, check_training, teacher_test_logits
 
     assert isinstance(params, Params)
     test = load_split(data_file(params), "test")
     labels = torch.from_numpy(test.labels)
-    name = params.distill.teacher
-    teacher = read_results(teacher_folder(name) / "test_logits.safetensors", f"run `prepkd train-teacher {name}`")
+    answers = teacher_test_logits(params.distill, test.fingerprint)
     runs = {}
     for run in params.compare.runs:
         path = FOLDER / "runs" / f"{run}.safetensors"
-        results = read_results(path, f"run `prepkd compare --run '{run}'`")
-        if results.made_from["test_fingerprint"] != test.fingerprint:
-            found, wanted = results.made_from["test_fingerprint"][:12], test.fingerprint[:12]
-            raise InputError(
-                f"{path}: test_fingerprint is {found}, expected {wanted}; run `prepkd compare --run '{run}'`"
-            )
+        remedy = f"run `prepkd compare --run '{run}'`"
+        results = read_results(path, remedy)
+        refuse_differences(
+            {"test_fingerprint": (results.made_from["test_fingerprint"], test.fingerprint)}, path, remedy
+        )
+        check_training(results.made_from["training"], params.variant(run), path, remedy, but=set())
+        check_taught_by(results.made_from["teacher"], params.variant(run), path, remedy)
         runs[run] = results.logits
-    table = compare_runs(runs, teacher.logits[0], labels)
-    top1 = 100 * measure(teacher.logits[0], labels)["top1"]
+    table = compare_runs(runs, answers, labels)
+    top1 = 100 * measure(answers, labels)["top1"]
+    name = "+".join(params.distill.teacher_names)
     caption = (
         f"Teacher `{name}`: {top1:.2f} % test top-1. Mean +- standard deviation over n seeds, last epoch; "
         "differences are paired by seed, mean +- standard error."

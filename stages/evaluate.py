@@ -11,7 +11,6 @@ from prepkd.stages._shared import (
     read_params,
     store_url,
     student_folder,
-    teacher_folder,
 )
 
 
@@ -26,37 +25,36 @@ def evaluate(
     params = read_params(params_file, overrides)
     import torch
     from prepkd.data import describe, load_split
-    from prepkd.errors import InputError
+    from prepkd.errors import refuse_differences
     from prepkd.files import write_bytes, write_json
     from prepkd.models import load_checkpoint
     from prepkd.report.metrics import against_teacher, measure, over_seeds
     from prepkd.report.plots import confusion, learning_curves, offline_page
-    from prepkd.report.results import read_results
+    from prepkd.stages._teaching import check_taught_by, check_training, teacher_test_logits
     from prepkd.store import LogitStore
     from prepkd.train import Samples, predict
 
-    settings, where = params.distill, device(params)
-    path, name = data_file(params), settings.teacher
-    info = describe(path)
-    test = Samples.of(load_split(path, "test"), where)
+    settings, where, remedy = params.distill, device(params), "run `prepkd distill`"
+    path = data_file(params)
+    info, split = describe(path), load_split(path, "test")
+    test = Samples.of(split, where)
     labels = test.labels.cpu()
     logits = {}
     for seed in settings.seed_list:
         folder = student_folder(seed)
-        model, card = load_checkpoint(folder, device=where, hint="run `prepkd distill`")
-        for key, found, wanted in (
-            ("training.method", card["training"]["method"], settings.method),
-            ("inputs.dataset_fingerprint", card["inputs"]["dataset_fingerprint"], info.fingerprint),
-        ):
-            if found != wanted:
-                raise InputError(f"{folder}: {key} is {found[:24]}, expected {wanted[:24]}; run `prepkd distill`")
+        model, card = load_checkpoint(folder, device=where, hint=remedy)
+        check_training(card["training"], settings, folder, remedy, but={"seeds"})
+        made_from = card["inputs"]
+        refuse_differences(
+            {"inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint)}, folder, remedy
+        )
+        check_taught_by(made_from["teacher"], settings, folder, remedy)
         logits[seed] = predict(model, test.images).cpu()
-    teacher = read_results(teacher_folder(name) / "test_logits.safetensors", f"run `prepkd train-teacher {name}`")
-    answers = teacher.logits[0]
+    answers = teacher_test_logits(settings, split.fingerprint)
     figures = [measure(values, labels) | against_teacher(values, answers, labels) for values in logits.values()]
-    store = LogitStore.open(store_url(params, name))
+    errors = [LogitStore.open(store_url(params, name)).summary["teacher_error"] for name in settings.teacher_names]
     report = over_seeds(figures) | {
-        "teacher": measure(answers, labels) | {"training_view_error": store.summary["teacher_error"]}
+        "teacher": measure(answers, labels) | {"training_view_error": sum(errors) / len(errors)}
     }
     plots = Path("results/plots")
     write_bytes(

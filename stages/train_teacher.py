@@ -16,6 +16,7 @@ from prepkd.stages._shared import (
     read_params,
     scratch,
     teacher_folder,
+    test_fingerprint,
 )
 
 
@@ -35,6 +36,7 @@ def train_teacher(
     import pandas as pd
     from prepkd.files import fingerprint, write_bytes
     from prepkd.models import save_checkpoint
+    from prepkd.models.checkpoint import weights_fingerprint
     from prepkd.report.results import write_results
     from prepkd.teachers import describe, given_weights, teacher_views
     from prepkd.teachers import train_teacher as train
@@ -56,7 +58,10 @@ def train_teacher(
         logits = predict(model, test.images)
         card = describe(model, settings, lesson, inputs) | {"name": name, "test_top1": top1(logits, test.labels)}
         folder = teacher_folder(name)
-        write_bytes(folder / "history.csv", pd.DataFrame(history).to_csv(index=False).encode())
-        write_results(folder / "test_logits.safetensors", {0: logits}, {"run": run})
+        # Without the clock's column: the same training gives the same folder, and nothing after it is out of date.
+        table = pd.DataFrame(history).drop(columns="samples_per_second", errors="ignore")
+        write_bytes(folder / "history.csv", table.to_csv(index=False).encode())
+        made_from = {"weights_fingerprint": weights_fingerprint(model), "test_fingerprint": test_fingerprint(params)}
+        write_results(folder / "test_logits.safetensors", {0: logits}, made_from)
         save_checkpoint(folder, model, card)
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")

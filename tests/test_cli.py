@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -132,21 +131,37 @@ def test_stages_in_order_without_dvc_and_files_that_do_not_belong_together(proje
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project: Path) -> None:
     prepkd("prepare", cwd=project)
-    command = [PREPKD, "train-teacher", "large", "--epochs", "400", "-S", "teachers.large.checkpoint_every=1"]
+    command = [PREPKD, "train-teacher", "large", "--epochs", "10", "-S", "teachers.large.checkpoint_every=10"]
     scratch = project / "scratch"
     environment = os.environ | {"PREPKD_SCRATCH": str(scratch)}
-    process = subprocess.Popen(command, cwd=project, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT)
-    for _ in range(600):
-        if list(scratch.glob("*/checkpoint.pt")):
-            break
-        time.sleep(0.1)
+    process = subprocess.Popen(
+        command,
+        cwd=project,
+        env=environment,
+        text=True,
+        stdout=-1,
+        stderr=subprocess.STDOUT,
+        # A shell's background job is started with SIGINT ignored, and so would be what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    lines = []
+    while not lines or "2/10" not in lines[-1]:  # a fifth of the way
+        lines.append(process.stdout.readline())
+        assert lines[-1], lines
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert output.strip().splitlines()[-1].startswith("interrupted: ")
     assert "run the same command again" in output and "Traceback" not in output
-    assert list(scratch.glob("*/checkpoint.pt"))
+    assert list(scratch.glob("*/checkpoint.pt")), "though a checkpoint was not due before the end"
     assert not (project / "models").exists()
+    assert "1/10" not in prepkd(*command[1:], cwd=project).replace("10/10", "")
+    card = json.loads((project / "models/teachers/large/model.json").read_text())
+    shutil.rmtree(project / "models")
+    prepkd(*command[1:], cwd=project)
+    again = json.loads((project / "models/teachers/large/model.json").read_text())
+    assert again["weights_fingerprint"] == card["weights_fingerprint"]
 
 
 @pytest.mark.real

@@ -102,22 +102,27 @@ def timeless(history: list[Row]) -> list[Row]:
 # A run that is interrupted
 
 
-def stop_after(epoch: int) -> Callable[[Row], None]:
+def stop_after(epoch: int, by: type[BaseException]) -> Callable[[Row], None]:
     def on_epoch(row: Row) -> None:
         if row["epoch"] == epoch:
-            raise KeyboardInterrupt
+            raise by
 
     return on_epoch
 
 
-@pytest.mark.parametrize("every", [1, 2])
+# Ctrl-C keeps the last epoch that was finished, anything else the last that was due for a checkpoint.
+@pytest.mark.parametrize(
+    ("by", "every", "left"), [(MemoryError, 1, [3]), (MemoryError, 2, [2, 3]), (KeyboardInterrupt, 9, [3])]
+)
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_an_interrupted_run_ends_with_the_same_bits(schedule: str, precision: str, every: int, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_with_the_same_bits(
+    schedule: str, precision: str, by: type[BaseException], every: int, left: list[int], tmp_path: Path
+) -> None:
     chosen = settings(**SCHEDULES[schedule], precision=precision, checkpoint_every=every)
     weights, history = fit(tmp_path / "whole.pt", chosen)
-    with pytest.raises(KeyboardInterrupt):
-        fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(EPOCHS - 1))
+    with pytest.raises(by):
+        fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(EPOCHS - 1, by))
     trained: list[int] = []
     reported: list[Row] = []
     # Another initialisation: everything has to come from the checkpoint.
@@ -128,10 +133,22 @@ def test_an_interrupted_run_ends_with_the_same_bits(schedule: str, precision: st
         views_of=lambda epoch: trained.append(epoch) or epoch,  # type: ignore[func-returns-value]
         on_epoch=reported.append,
     )
-    assert trained == ([3] if every == 1 else [2, 3])
+    assert trained == left
     assert same(resumed, weights)
     assert timeless(rows) == timeless(history) == timeless(reported)
     assert len(rows) == EPOCHS
+
+
+@pytest.mark.parametrize("length", [0, 3, 1000])
+def test_a_damaged_checkpoint_is_named(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pt"
+    fit(path, settings())
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(InputError) as caught:
+        fit(path, settings())
+    assert str(caught.value).startswith(f"{path}: not readable (")
+    assert str(caught.value).endswith("; remove it, and training starts anew")
+    assert "\n" not in str(caught.value)
 
 
 def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from prepkd.params import Cache
 from prepkd.store.encodings import Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
-from prepkd.store.teacher_pass import raw_logits
+from prepkd.store.teacher_pass import raw_logits, ready
 from prepkd.store.writer import Answer
-from prepkd.teaching import ready
 from prepkd.train import Samples
 from prepkd.views import ViewPlan
 
@@ -71,7 +70,7 @@ def plan_store(
             "classes": lesson.classes,
         },
         "split": "train",
-        "teacher": {key: card[key] for key in ("name", "model", "weights_fingerprint", "preprocessing")},
+        "teacher": describe_teacher(card),
         "views": plan.describe(),
         "pixels": describe_pixels(plan, lesson.samples),
         "encoding": encoding.describe(),
@@ -88,6 +87,11 @@ def plan_store(
         "measured": measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes),
     }
     return layout, attributes, fingerprint([attributes["fingerprints"], FORMAT, layout.chunk])
+
+
+def describe_teacher(card: dict[str, Any]) -> dict[str, Any]:
+    """What a store says of its teacher, from the teacher's card."""
+    return {key: card[key] for key in ("name", "model", "weights_fingerprint", "preprocessing")}
 
 
 def describe_pixels(plan: ViewPlan, samples: Samples) -> dict[str, Any]:

@@ -49,7 +49,9 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
             errors.print(f"error: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
-            errors.print("interrupted: finished chunks, epochs and seeds are kept; run the same command again to go on")
+            errors.print(
+                "interrupted: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
+            )
             raise typer.Exit(130) from None
 
     return guarded

@@ -1,5 +1,6 @@
 """The schema of params.yaml: frozen models, one section a stage; unknown keys are refused."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -289,7 +290,7 @@ class Params(Section):
 
         `ce_weight` and `kd_weight` are `auto` unless the run names them.
         """
-        method, *changes = run.split(",")
+        method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
         if not all("=" in change for change in changes):
             raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
         # Weights belong to a method: those of `distill` must neither contradict another one nor turn `kd` into its variant.

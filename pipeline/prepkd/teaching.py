@@ -11,7 +11,7 @@ from prepkd.losses.ensemble import combine
 from prepkd.params import Distill
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded, Encoding, as_tensors
-from prepkd.store.teacher_pass import raw_logits
+from prepkd.store.teacher_pass import raw_logits, ready
 from prepkd.train import Samples, Views
 from prepkd.views import ViewPlan
 
@@ -74,11 +74,6 @@ class OnlineTeacher:
         return self.encoding.decode(self.encoding.encode(raw, self.samples.labels))
 
 
-def ready(model: nn.Module) -> nn.Module:
-    """A teacher in evaluation mode and in the memory format in which it answers."""
-    return model.eval().to(memory_format=torch.channels_last)
-
-
 class Ensemble:
     """Several teachers as one: the mean of their probabilities at `tau`, or of their logits; see `combine`."""
 
@@ -93,14 +88,15 @@ class Ensemble:
         )
 
 
-def check_store(store: LogitStore, *, plan: ViewPlan, dataset: str, classes: int) -> None:
-    """Refuse a store that was not made from these samples (the split's fingerprint) or this plan; raises InputError."""
+def check_store(store: LogitStore, *, plan: ViewPlan, dataset: str, encoding: Encoding) -> None:
+    """Refuse a store of other samples (the split's fingerprint), another plan or another encoding; raises InputError."""
     found = store.attributes
     refuse_differences(
         {
             "dataset.split_fingerprint": (found["dataset"]["split_fingerprint"], dataset),
-            "dataset.classes": (found["dataset"]["classes"], classes),
+            "dataset.classes": (found["dataset"]["classes"], encoding.classes),
             **{f"views.{key}": (found["views"][key], value) for key, value in plan.describe().items()},
+            **{f"encoding.{key}": (found["encoding"].get(key), value) for key, value in encoding.describe().items()},
         },
         store.url,
         f"run `prepkd cache-logits {found['teacher']['name']}` again",

@@ -1,10 +1,12 @@
 """One flat training loop, for teachers and students alike."""
 
+import copy
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -89,40 +91,46 @@ def train(
     for row in history:
         on_epoch(row)
 
-    for epoch in range(len(history), settings.epochs):
-        started = time.perf_counter()
-        order = torch.from_numpy(sample_order(seed, epoch, count)).to(device)
-        views = views_of(epoch)
-        parameters = torch.from_numpy(plan.parameters(views)).to(device)
-        answers = teacher(views) if teacher else None
-        lr = float(schedule.get_last_lr()[0])
-        log: list[dict[str, Tensor]] = []
-        model.train()
-        for start in range(0, count, settings.batch_size):
-            batch = order[start : start + settings.batch_size]
-            labels = samples.labels[batch]
-            pixels = plan.render(samples.images[batch], parameters[batch])
-            with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings.precision, device)):
-                logits = model(pixels.contiguous(memory_format=torch.channels_last))
-            offsets, row_max = (answers[0][batch], answers[1][batch]) if answers else (None, None)
-            values = loss(logits, labels, offsets, row_max)
-            values["loss"].mean().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            # Per-sample values stay on the device until the epoch ends: no step waits for a number.
-            log.append({name: value.detach() for name, value in values.items()})
-            log[-1]["top1"] = (logits.detach().argmax(dim=-1) == labels).float()
-        row = summarise(log) | {"epoch": float(epoch), "lr": lr}
-        row["samples_per_second"] = count / (time.perf_counter() - started)
-        if not np.isfinite(row["train/loss"]):
-            raise InputError(f"epoch {epoch}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})")
-        for name, part in held_out.items():
-            row[f"{name}/top1"] = top1(predict(model, part.images), part.labels)
-        history.append(row)
-        on_epoch(row)
-        if (epoch + 1) % settings.checkpoint_every == 0 or epoch + 1 == settings.epochs:
-            save_state(checkpoint, state, history)
+    kept = freeze(state), list(history)
+    try:
+        for epoch in range(len(history), settings.epochs):
+            started = time.perf_counter()
+            order = torch.from_numpy(sample_order(seed, epoch, count)).to(device)
+            views = views_of(epoch)
+            parameters = torch.from_numpy(plan.parameters(views)).to(device)
+            answers = teacher(views) if teacher else None
+            lr = float(schedule.get_last_lr()[0])
+            log: list[dict[str, Tensor]] = []
+            model.train()
+            for start in range(0, count, settings.batch_size):
+                batch = order[start : start + settings.batch_size]
+                labels = samples.labels[batch]
+                pixels = plan.render(samples.images[batch], parameters[batch])
+                with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings.precision, device)):
+                    logits = model(pixels.contiguous(memory_format=torch.channels_last))
+                offsets, row_max = (answers[0][batch], answers[1][batch]) if answers else (None, None)
+                values = loss(logits, labels, offsets, row_max)
+                values["loss"].mean().backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                # Per-sample values stay on the device until the epoch ends: no step waits for a number.
+                log.append({name: value.detach() for name, value in values.items()})
+                log[-1]["top1"] = (logits.detach().argmax(dim=-1) == labels).float()
+            row = summarise(log) | {"epoch": float(epoch), "lr": lr}
+            row["samples_per_second"] = count / (time.perf_counter() - started)
+            if not np.isfinite(row["train/loss"]):
+                raise InputError(f"epoch {epoch}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})")
+            for name, part in held_out.items():
+                row[f"{name}/top1"] = top1(predict(model, part.images), part.labels)
+            history.append(row)
+            on_epoch(row)
+            kept = freeze(state), list(history)
+            if (epoch + 1) % settings.checkpoint_every == 0 or epoch + 1 == settings.epochs:
+                save_state(checkpoint, *kept)
+    except KeyboardInterrupt:  # nothing of the last finished epoch is lost, whenever the last checkpoint was
+        save_state(checkpoint, *kept)
+        raise
     return history
 
 
@@ -161,17 +169,29 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported()
 
 
-def save_state(path: Path, state: Mapping[str, Any], history: list[Row]) -> None:
+def freeze(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of each part's state, which further steps leave as it is."""
+    return {name: copy.deepcopy(part.state_dict()) for name, part in state.items()}
+
+
+def save_state(path: Path, frozen: Mapping[str, Any], history: list[Row]) -> None:
     """Write a resumable checkpoint atomically."""
     with replacing(path) as temporary:
-        torch.save({name: part.state_dict() for name, part in state.items()} | {"history": history}, temporary)
+        torch.save({**frozen, "history": history}, temporary)
 
 
 def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
-    """Load a checkpoint into the parts of a run and return its history; an empty history where there is no checkpoint."""
+    """Load a checkpoint into the parts of a run and return its history; an empty history where there is no checkpoint.
+
+    Raises InputError for a file that is damaged.
+    """
     if not path.is_file():
         return []
-    saved = torch.load(path, weights_only=True, map_location="cpu")
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        reason = str(error).split(". ")[0]
+        raise InputError(f"{path}: not readable ({reason}); remove it, and training starts anew") from None
     for name, part in state.items():
         part.load_state_dict(saved[name])
     history: list[Row] = saved["history"]

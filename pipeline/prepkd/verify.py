@@ -16,8 +16,7 @@ from prepkd.models.preprocessing import Preprocessing
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.encodings.measure import added_divergence
-from prepkd.store.teacher_pass import raw_logits
-from prepkd.teaching import ready
+from prepkd.store.teacher_pass import raw_logits, ready
 from prepkd.train import Samples
 from prepkd.views.plan import below, raw_words
 

@@ -16,6 +16,7 @@ from prepkd.caching import Trial, make_trial, plan_store, teacher_answers
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.encodings.f16 import F16
+from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
 from prepkd.store.teacher_pass import arithmetic, raw_logits
 from prepkd.teaching import CachedTeacher, OnlineTeacher, check_store
@@ -252,7 +253,7 @@ def test_a_trial_warms_up_and_times_the_first_batches(example: Example, monkeypa
 
 def test_check_store_names_the_field_and_both_values(example: Example) -> None:
     plan = example.lesson.plan
-    right: dict[str, Any] = {"plan": plan, "dataset": "5" * 64, "classes": 5}
+    right: dict[str, Any] = {"plan": plan, "dataset": "5" * 64, "encoding": F16(5)}
     check_store(example.store, **right)
 
     def other(recipe: Any = plan.recipe, views: Any = 3, seed: int = 7, samples: int = 22) -> dict[str, Any]:
@@ -261,7 +262,8 @@ def test_check_store_names_the_field_and_both_values(example: Example) -> None:
     crop = "[{'crop': {'padding': 1}}, {'flip': {}}]"
     for change, field, found, expected in [
         ({"dataset": "a" * 64}, "dataset.split_fingerprint", "5" * 12, "a" * 12),
-        ({"classes": 6}, "dataset.classes", 5, 6),
+        ({"encoding": F16(6)}, "dataset.classes", 5, 6),
+        ({"encoding": U8(5)}, "encoding.name", "f16", "u8"),
         (other(recipe=["flip"]), "views.recipe", crop, "[{'flip': {}}]"),
         (other(views=2), "views.views", 3, 2),
         (other(views="all"), "views.views", 3, "all"),

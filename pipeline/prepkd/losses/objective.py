@@ -46,7 +46,9 @@ def distillation_loss(
             kd = kl_divergence(student, target_logits=probability_shift(offsets, labels), tau=tau)
         else:
             target = label_smooth(offsets, labels, tau=tau, eps=settings.ka.eps)
-            weight = torch.where(wrong, 1 / tau, 1.0) if settings.ka.lsr_weight == "1/tau" else torch.ones_like(ce)
+            weight = torch.ones_like(ce)
+            if settings.ka.lsr_weight == "1/tau":
+                weight = torch.where(wrong, weight / tau, weight)
             kd = weight * kl_divergence(student, target_probs=target, tau=tau)
             log |= _gradient_norms(student, target, tau, weight, wrong)
     return {"loss": ce_weight * ce + kd_weight * kd, "ce": ce.detach(), "kd": kd.detach(), **log}

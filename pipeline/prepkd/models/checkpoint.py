@@ -30,12 +30,7 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
     The card holds at least `model` (a name for `build_model`), `num_classes` and `in_channels`; `format`,
     `preprocessing` and `weights_fingerprint` are added. Raises InputError for a card that could not be loaded again.
     """
-    state: dict[str, Tensor] = {}
-    for key, value in model.body.state_dict().items():
-        if not isinstance(value, Tensor):
-            raise InputError(f"the model's state {key!r} is of type {type(value).__name__}; expected a tensor")
-        # A copy in plain order: safetensors refuses channels-last tensors and tensors that share memory.
-        state[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    state = _state(model)
     full = {
         **card,
         "format": FORMAT,
@@ -50,6 +45,21 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
     # One metadata key only: safetensors writes several in the order of a hash table that differs by process.
     write_bytes(folder / WEIGHTS, save(state, metadata={"prepkd": canonical_json({"format": FORMAT})}))
     write_json(folder / CARD, full)
+
+
+def weights_fingerprint(model: Normalised) -> str:
+    """SHA-256 of a model's weights, as its card will say."""
+    return _fingerprint(_state(model))
+
+
+def _state(model: Normalised) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for key, value in model.body.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise InputError(f"the model's state {key!r} is of type {type(value).__name__}; expected a tensor")
+        # A copy in plain order: safetensors refuses channels-last tensors and tensors that share memory.
+        state[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return state
 
 
 def load_checkpoint(

@@ -26,6 +26,11 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
             backend.fp32_precision = value
 
 
+def ready(model: nn.Module) -> nn.Module:
+    """A teacher in evaluation mode and in the memory format in which it answers."""
+    return model.eval().to(memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def raw_logits(
     teacher: nn.Module, plan: ViewPlan, images: Tensor, parameters: Tensor, *, batch_size: int, precision: str

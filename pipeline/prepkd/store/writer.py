@@ -58,7 +58,13 @@ class StoreWriter:
         stored["params"] = torch.from_numpy(self.layout.plan.parameters(view, samples))
         with zarr.config.set({"codec_pipeline.path": PIPELINE}):
             for name, field in self.layout.fields.items():
-                open_array(self.group, name)[view, samples] = stored[name].cpu().numpy().astype(field.dtype, copy=False)
+                array = stored[name].cpu().numpy().astype(field.dtype, copy=False)
+                expected = (self.layout.length(chunk), *field.width)
+                if array.shape != expected:  # Zarr would cut it, or repeat it
+                    raise InputError(
+                        f"{self.where}: {name} of view {view}, chunk {chunk} has shape {array.shape}; expected {expected}"
+                    )
+                open_array(self.group, name)[view, samples] = array
 
     def finish(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Re-read every chunk, write the summary and then the manifest; returns the summary. Idempotent.

@@ -1,0 +1,211 @@
+"""Files that don't belong together are refused by every stage, naming the field and both values; nothing is written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prepkd.cli import app
+from prepkd.errors import InputError
+from prepkd.store import LogitStore
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = {
+    "prepare.subset": 12,
+    "teachers.large.model": "convnet4",
+    "teachers.large.epochs": 1,
+    "distill.student": "convnet4",
+    "distill.epochs": 1,
+    "distill.seeds": 2,
+    "compare.runs": "[kd]",
+}
+
+
+def prepkd(*arguments: str, code: int = 0, **changes: object) -> str:
+    """Run a command in the current folder; keys of `changes` have __ for dots."""
+    settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
+    options = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
+    done = CliRunner().invoke(app, [*arguments, *options])
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which every stage has run."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copy(ROOT / "params.yaml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+        for stage in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"], ["evaluate"]):
+            prepkd(*stage)
+        prepkd("compare", "--run", "kd")
+        prepkd("compare")
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = shutil.copytree(finished, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file() and "scratch" not in p.parts}
+
+
+def retrained(**changes: object) -> None:
+    prepkd("train-teacher", "large", teachers__large__seed=5, **changes)
+
+
+def prepared(**changes: object) -> None:
+    prepkd("prepare", **changes)
+
+
+def card(key: str, value: object) -> Callable[[], None]:
+    def edit() -> None:
+        path = Path("models/teachers/large/model.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return edit
+
+
+CACHE = ["cache-logits", "large"]
+CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = {
+    "cache: a teacher of other classes": (card("num_classes", 8), CACHE, {}, "2 of another shape"),
+    "cache: a teacher of another split": (
+        lambda: prepared(prepare__val_fraction=0.5),
+        CACHE,
+        {},
+        "models/teachers/large: inputs.split_fingerprint is ",
+    ),
+    "distill: another split": (
+        lambda: prepared(prepare__seed=3),
+        ["distill"],
+        {},
+        "data/logits/large.zarr: dataset.split_fingerprint is ",
+    ),
+    "distill: another plan": (lambda: None, ["distill"], {"cache__views": 2}, "views.views is all, expected 2; run"),
+    "distill: another recipe": (
+        lambda: None,
+        ["distill"],
+        {"augment": "[{crop: {padding: 2}}]"},
+        "views.recipe is [{'crop': {'padding': 1}}], expected [{'crop': {'padding': 2}}]; run",
+    ),
+    "distill: another encoding": (
+        lambda: None,
+        ["distill"],
+        {"cache__encoding": "u8"},
+        "encoding.name is f16, expected u8",
+    ),
+    "distill: the teacher trained anew": (
+        retrained,
+        ["distill"],
+        {},
+        "data/logits/large.zarr against models/teachers/large: teacher.weights_fingerprint is ",
+    ),
+    "online: a teacher of another split": (
+        lambda: prepared(prepare__seed=3),
+        ["distill", "--source", "online"],
+        {},
+        "models/teachers/large: inputs.split_fingerprint is ",
+    ),
+    "evaluate: the teacher trained anew": (retrained, ["evaluate"], {}, "student/seed0: inputs.teacher.large is "),
+    "evaluate: other settings": (
+        lambda: None,
+        ["evaluate"],
+        {"distill__kd__tau": 7},
+        "models/student/seed0: training.kd is {'tau': 2.0}, expected {'tau': 7.0}; run `prepkd distill`",
+    ),
+    "evaluate: another student": (
+        lambda: None,
+        ["evaluate"],
+        {"distill__student": "convnet8"},
+        "training.student is convnet4, expected convnet8",
+    ),
+    "evaluate: other data": (lambda: prepared(prepare__seed=3), ["evaluate"], {}, "inputs.dataset_fingerprint is "),
+    "compare: other settings": (
+        lambda: None,
+        ["compare"],
+        {"distill__epochs": 7},
+        "results/compare/runs/kd.safetensors: training.epochs is 1, expected 7; run `prepkd compare --run 'kd'`",
+    ),
+    "compare: other seeds": (lambda: None, ["compare"], {"distill__seeds": 9}, "training.seeds is 2, expected 9"),
+    "compare: the teacher trained anew": (retrained, ["compare"], {}, "kd.safetensors: inputs.teacher.large is "),
+    "compare: another test set": (
+        lambda: prepared(prepare__subset=11),
+        ["compare"],
+        {},
+        "test_logits.safetensors: test_fingerprint is ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_files_that_do_not_belong_together_are_refused(project: Path, case: str) -> None:
+    spoil, command, changes, expected = CASES[case]
+    spoil()
+    before = contents(project)
+    text = prepkd(*command, code=2, **changes)
+    lines = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and lines[0] == text.splitlines()[-1], text
+    assert expected in lines[0], lines[0]
+    assert contents(project) == before
+
+
+def test_what_belongs_together_is_accepted_again(project: Path) -> None:
+    """The refusals above are not refusals of everything."""
+    retrained()
+    for command in (CACHE, ["distill"], ["evaluate"], ["compare", "--run", "kd"], ["compare"]):
+        prepkd(*command, teachers__large__seed=5)
+
+
+def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path) -> None:
+    """Its card and its weights agree with each other, but not with the data."""
+    for name in ("num_classes", "in_channels"):
+        shutil.rmtree(project / "models/teachers/large")
+        prepkd("train-teacher", "large")
+        path = project / "models/teachers/large/model.json"
+        old = json.loads(path.read_text())
+        assert {"num_classes": 10, "in_channels": 1}[name] == old[name]
+    from prepkd.models import Preprocessing, build_model, save_checkpoint
+    from prepkd.models.checkpoint import Normalised
+
+    for classes, channels, field in ((8, 1, "num_classes is 8, expected 10"), (10, 3, "in_channels is 3, expected 1")):
+        model = Normalised(
+            build_model("convnet4", classes, in_channels=channels), Preprocessing((0.5,) * channels, (0.5,) * channels)
+        )
+        new = old | {"num_classes": classes, "in_channels": channels}
+        save_checkpoint(project / "models/teachers/large", model, new)
+        for command in (CACHE, ["distill", "--source", "online"]):
+            assert field in prepkd(*command, code=2)
+
+
+def test_the_store_says_what_it_was_made_from(finished: Path) -> None:
+    store = LogitStore.open(finished / "data/logits/large.zarr")
+    sections = ("dataset", "encoding", "pixels", "precision", "split", "teacher", "views")
+    assert tuple(sorted(store.attributes["fingerprints"])) == sections
+    other = json.loads(json.dumps(store.attributes))
+    other["fingerprints"]["teacher"] = "0" * 64
+    assert other != store.attributes
+
+
+def test_a_chunk_of_another_shape_is_refused(tmp_path: Path) -> None:
+    import sys
+
+    sys.path.insert(0, str(ROOT / "tests/store"))
+    import store_writing
+    import torch
+
+    writer = store_writing.open_writer(tmp_path / "store")
+    for rows, classes in ((8, 7), (8, 4), (7, 5), (1, 5)):
+        wrong = {"logits": torch.zeros(rows, classes).half(), "row_max": torch.zeros(rows)}
+        with pytest.raises(InputError, match=r"has shape \(.*\); expected \(8"):
+            writer.write(0, 0, lambda _, __, wrong=wrong: wrong)
+    assert not writer.done(0, 0)
