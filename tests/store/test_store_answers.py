@@ -82,6 +82,16 @@ def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
         assert torch.equal(alone[sample], whole[sample])
 
 
+def test_a_teacher_answers_in_evaluation_mode(example: Example) -> None:
+    """Its batch norms use and keep their running statistics, whatever mode it comes in."""
+    statistics = {key: value.clone() for key, value in example.teacher.state_dict().items()}
+    expected = direct(example, 0)
+    ask = teacher_answers(example.teacher.train(), example.lesson, example.store.encoding, example.settings)
+    assert torch.equal(ask(0, slice(0, 22))["row_max"], torch.from_numpy(expected.max(axis=1)))
+    assert np.array_equal(online(replace(example, teacher=example.teacher.train()))(0)[1].numpy(), expected.max(axis=1))
+    assert all(torch.equal(value, statistics[key]) for key, value in example.teacher.state_dict().items())
+
+
 def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
     """Where kernels are chosen by shape, a short batch would change the last bits; here it may or may not."""
     seen: list[tuple[torch.Size, bool, float]] = []

@@ -65,7 +65,10 @@ class Encoding(ABC):
         return {"name": self.name} | settings
 
 
-def gaps(raw: Tensor, largest: float = torch.inf) -> tuple[Tensor, Tensor]:
+LARGEST_FLOAT = torch.finfo(torch.float32).max
+
+
+def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:
     """max(z) - z in float32 (N, K), exactly zero at the maxima only, and max(z) (N,).
 
     Raises InputError for a logit that is not finite and for a row whose range is above `largest`.
@@ -76,7 +79,7 @@ def gaps(raw: Tensor, largest: float = torch.inf) -> tuple[Tensor, Tensor]:
     if not bool((gap <= largest).all()) or not bool(torch.isfinite(row_max).all()):
         finite = bool(torch.isfinite(raw).all())
         found = f"a range of {gap.max().item():g} in one row" if finite else "a value that is not finite"
-        limit = f" with a range up to {largest:g}" if largest < torch.inf else ""
+        limit = f" with a range up to {largest:g}" if largest < LARGEST_FLOAT else ""
         raise InputError(
             f"teacher logits: expected finite values{limit}, found {found}; "
             "look at the teacher's weights and preprocessing"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
-from prepkd.store.encodings.f16 import LARGEST_GAP, half_error, half_offsets
+from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class TopK(Encoding):
             "logits": half_offsets(gap.gather(1, ids)),
             "ids": ids,
             "lse": (-gap).double().logsumexp(dim=-1).float(),
-            "tail": tail.float(),
+            # Below zero, where more classes tie at the maximum than are kept: argmax must name one that was.
+            "tail": tail.float().clamp(max=-SMALLEST_GAP),
             "row_max": row_max,
         }
 

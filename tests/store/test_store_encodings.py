@@ -1,0 +1,220 @@
+"""u8, i16 and topk beside f16: what each keeps exactly, how far the rest may be off, and what it says of itself."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import pytest
+import store_writing
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prepkd.errors import InputError
+from prepkd.store import LogitStore
+from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
+from prepkd.store.encodings.f16 import F16
+from prepkd.store.encodings.i16 import I16
+from prepkd.store.encodings.measure import measure
+from prepkd.store.encodings.topk import TopK
+from prepkd.store.encodings.u8 import U8
+from prepkd.store.layout import Layout
+from store_checks import refused
+from store_writing import LABELS, PLAN, contents, raw, write
+from torch import Tensor
+
+ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2)}
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> Tensor:
+    """One row of 5 logits: ties, tiny gaps and wide ranges."""
+    near = st.sampled_from([0.0, 0.0, 1e-30, 2.0**-25, 1e-3, 0.015625, 0.03125, 1.0])
+    gap = st.one_of(near, st.floats(0, 40, width=32))
+    top = draw(st.floats(-100, 100, width=32))
+    row = [np.float32(top), *(np.float32(top) - np.float32(draw(gap)) for _ in range(4))]
+    return torch.tensor([draw(st.permutations(row))])
+
+
+def round_trip(encoding: Encoding, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    stored = encoding.encode(logits, labels)
+    return *encoding.decode(stored), stored
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=200, deadline=None)
+@given(rows(), st.integers(0, 4))
+def test_maxima_and_the_labels_rightness_are_kept_exactly(name: str, row: Tensor, label: int) -> None:
+    """Even where more classes tie than topk keeps: the label is always kept."""
+    offsets, row_max, _ = round_trip(ALL[name], row, torch.tensor([label]))
+    assert row_max.dtype == torch.float32 and torch.equal(row_max, row.amax(1))
+    assert (offsets <= 0).all()
+    assert (offsets[0, label] == 0) == (row[0, label] == row.max()), "who is right must not change"
+    assert row[0, offsets[0].argmax()] == row.max()
+    if name != "topk":
+        assert torch.equal(offsets == 0, row == row.max())
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=200, deadline=None)
+@given(rows(), st.integers(0, 4))
+def test_errors_stay_within_the_bound_that_is_stated(name: str, row: Tensor, label: int) -> None:
+    offsets, _, stored = round_trip(ALL[name], row, torch.tensor([label]))
+    gap = (row - row.max()).double()  # the encoding starts from float32 gaps, as this does
+    bound = ALL[name].largest_error(stored)
+    kept = torch.isfinite(bound)
+    assert kept.sum() == (2 if name == "topk" else 5)
+    assert ((offsets.double() - gap).abs() <= bound.double())[kept].all()
+
+
+def test_u8_number_by_number() -> None:
+    row = torch.tensor([[3.0, 3.0 - 2.54, 3.0 - 0.015, 3.0 - 0.005, 3.0]])  # a range of 254 steps of 0.01
+    stored = U8(5).encode(row, torch.tensor([0]))
+    assert stored["logits"].tolist() == [[1, 255, 3, 2, 1]]
+    assert stored["step"].item() == pytest.approx(0.01)
+    offsets, _ = U8(5).decode(stored)
+    assert offsets[0].tolist() == pytest.approx([0, -2.535, -0.015, -0.005, 0])
+    # A row of ties, and one whose range underflows: no division by zero.
+    ties = torch.tensor([[2.0, 2.0, 2.0], [0.0, -(2.0**-149), 0.0]])
+    stored = U8(3).encode(ties, torch.tensor([0, 0]))
+    assert stored["logits"].tolist() == [[1, 1, 1], [1, 2, 1]]
+    assert U8(3).decode(stored)[0][0].tolist() == [0, 0, 0]
+
+
+def test_i16_number_by_number() -> None:
+    stored = I16(4, step=0.5).encode(torch.tensor([[1.0, 0.5, 0.4, -9.0]]), torch.tensor([0]))
+    assert stored["logits"].tolist() == [[0, 1, 2, 20]]
+    assert I16(4, step=0.5).decode(stored)[0].tolist() == [[0, -0.25, -0.75, -9.75]]
+    largest = (2**15 - 1) * 0.5
+    assert I16(2, step=0.5).encode(torch.tensor([[0, -largest]]), torch.tensor([0]))["logits"][0, 1] == 2**15 - 1
+    text = refused(InputError, I16(2, step=0.5).encode, torch.tensor([[0, -largest - 1]]), torch.tensor([0]))
+    assert text.startswith(f"teacher logits: expected finite values with a range up to {largest:g}, found a range of ")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-200, 0, width=32), min_size=5, max_size=5), st.sampled_from([0.5, 1.0, 4.0, 8.0]))
+def test_i16s_divergence_is_bounded_by_hoeffdings_lemma(row: list[float], tau: float) -> None:
+    logits = torch.tensor([row])
+    offsets, _, _ = round_trip(I16(5), logits, torch.tensor([0]))
+    given_, kept = (torch.log_softmax(values.double() / tau, 1) for values in (logits, offsets))
+    assert (given_.exp() * (given_ - kept)).sum().item() <= (2.0**-5 / tau) ** 2 / 8 * (1 + 1e-6) + 1e-12
+
+
+def test_topk_number_by_number() -> None:
+    row = torch.tensor([[1.0, 4.0, 2.0, 3.0, 0.0], [1.0, 4.0, 2.0, 3.0, 0.0]])
+    stored = TopK(5, k=2).encode(row, torch.tensor([3, 4]))
+    assert stored["ids"].tolist() == [[1, 3], [1, 4]], "the label takes the last place where it is not among the k"
+    assert stored["logits"].tolist() == [[0, -1], [0, -4]]
+    lse = math.log(sum(math.exp(z - 4) for z in (1, 4, 2, 3, 0)))
+    tails = [math.log(sum(math.exp(z - 4) for z in left) / 3) for left in ((1, 2, 0), (1, 2, 3))]
+    assert stored["lse"].tolist() == pytest.approx([lse, lse])
+    assert stored["tail"].tolist() == pytest.approx(tails)
+    offsets, _ = TopK(5, k=2).decode(stored)
+    assert offsets.flatten().tolist() == pytest.approx(
+        [tails[0], 0, tails[0], -1, tails[0], *[tails[1], 0], *[tails[1]] * 2, -4]
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows(), st.integers(0, 4))
+def test_topk_keeps_probabilities_and_the_tails_mass_at_tau_1(row: Tensor, label: int) -> None:
+    offsets, _, stored = round_trip(ALL["topk"], row, torch.tensor([label]))
+    true, kept = (torch.softmax(values.double(), 1) for values in (row, offsets))
+    ids = stored["ids"]
+    torch.testing.assert_close(kept.gather(1, ids), true.gather(1, ids), rtol=40 * 2.0**-11, atol=1e-9)
+    tail = 3 * torch.exp(stored["tail"].double() - stored["lse"].double())
+    torch.testing.assert_close(tail, 1 - true.gather(1, ids).sum(1), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 5, 6])
+def test_topk_needs_a_k_below_the_class_count(k: int) -> None:
+    text = refused(InputError, TopK, 5, k=k)
+    assert text == f"cache.topk.k is {k}; expected 2 to 4, below the number of classes"
+
+
+@pytest.mark.parametrize(("classes", "ids"), [(100, "uint8"), (255, "uint8"), (256, "uint16"), (65536, "uint32")])
+def test_topks_ids_have_the_smallest_type_that_leaves_its_maximum_free(classes: int, ids: str) -> None:
+    field = TopK(classes, k=4).fields["ids"]
+    assert (field.dtype.name, field.fill) == (ids, np.iinfo(ids).max)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    row = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [0.0, value, 1.0, 2.0, 3.0]])
+    text = refused(InputError, ALL[name].encode, row, torch.tensor([0, 0]))
+    assert text.endswith("found a value that is not finite; look at the teacher's weights and preprocessing")
+
+
+def test_an_unknown_encoding_is_refused() -> None:
+    text = refused(InputError, make_encoding, {"name": "f8"}, 5)
+    assert text == "encoding is 'f8'; expected one of f16, u8, i16, topk; update prepkd"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_store_in_each_encoding(name: str, tmp_path: Path) -> None:
+    layout = Layout(PLAN, ALL[name], 8)
+    summary = write(tmp_path / "one", layout=layout)
+    write(tmp_path / "two", layout=layout, order=lambda pending: reversed(pending))
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    store = LogitStore.open(tmp_path / "one")
+    assert store.encoding == ALL[name] and store.encoding.describe() == store.attributes["encoding"]
+    for view in range(3):
+        logits = raw(view, slice(0, 22))
+        expected = ALL[name].decode(ALL[name].encode(logits, torch.from_numpy(LABELS)))
+        offsets, row_max = store.slab(view)
+        assert np.array_equal(offsets, expected[0].numpy()) and np.array_equal(row_max, expected[1].numpy())
+        wrong = (logits.argmax(1).numpy() != LABELS).mean()
+        assert summary["teacher_error_per_view"][view] == pytest.approx(wrong)
+    if name != "i16":
+        chunks = sum(len(data) for path, data in contents(tmp_path / "one").items() if "/c/" in path)
+        assert chunks == layout.bytes
+    views, samples = np.array([2, 0, 2]), np.array([5, 21, 0])
+    assert np.array_equal(store.lookup(views, samples)[1], store.logits(0)[21])
+
+
+def test_ties_with_the_label_count_as_right(tmp_path: Path) -> None:
+    """The teacher is right where t[y] == max(t), whichever of the maxima an argmax would name."""
+    writer = store_writing.open_writer(tmp_path / "store")
+    for view, chunk in writer.pending():
+        rows = writer.layout.length(chunk)
+        writer.write(view, chunk, lambda _, __, n=rows: {"logits": torch.zeros(n, 5).half(), "row_max": torch.zeros(n)})
+    assert writer.finish(LABELS)["teacher_error"] == 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_is_measured_is_true(name: str) -> None:
+    """Bytes, divergence and flips against loops in float64."""
+    generator = torch.Generator().manual_seed(1)
+    logits = 5 * torch.randn(300, 5, generator=generator)
+    labels = torch.randint(0, 5, (300,), generator=generator)
+    found: dict[str, Any] = measure(ALL[name], logits, labels, other_bytes=3)
+    offsets, _, stored = round_trip(ALL[name], logits, labels)
+    for tau in (1, 2, 4, 8):
+        divergences = []
+        for given_row, kept_row in zip(logits.double().tolist(), offsets.double().tolist(), strict=True):
+            p, q = (
+                [math.exp(z / tau) / sum(math.exp(x / tau) for x in row) for z in row] for row in (given_row, kept_row)
+            )
+            divergences.append(sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)))
+        assert found["kl_mean"][str(tau)] == pytest.approx(np.mean(divergences), rel=6e-3, abs=1e-12)
+        assert found["kl_max"][str(tau)] == pytest.approx(np.max(divergences), rel=6e-3, abs=1e-12)
+    assert (found["rows"], found["argmax_flips"]) == (300, 0)
+    sizes = {"f16": 5 * 2 + 4, "u8": 5 + 4 + 4, "topk": 2 * 2 + 2 + 4 + 4 + 4}
+    if name == "i16":
+        codec = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
+        sizes["i16"] = len(codec.encode(stored["logits"].numpy())) / 300 + 4
+    assert found["bytes_per_row"] == pytest.approx(sizes[name] + 3, abs=0.06)
+
+
+def test_flips_are_counted() -> None:
+    from prepkd.store.encodings.measure import argmax_flips
+
+    given_ = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    assert argmax_flips(given_, torch.tensor([[0.0, -1.0], [-1.0, 0.0], [0.0, 0.0]])) == 1
+    assert argmax_flips(given_, torch.tensor([[0.0, 0.0], [0.0, -1.0], [0.0, -1.0]])) == 2
+
+
+def test_every_encoding_is_tried() -> None:
+    assert set(ALL) == set(ENCODINGS)
