@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PREPKD = Path(sys.executable).parent / "prepkd"
-STAGES = ["prepare", "train-teacher", "cache-logits", "distill", "evaluate", "compare"]
+STAGES = ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate", "compare"]
 
 
 def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:

@@ -70,6 +70,7 @@ def test_every_stage_wrote_what_it_promises(clone: Path) -> None:
         "data/digits.h5",
         "data/logits/large.zarr/manifest.json",
         "data/logits/small.zarr/manifest.json",
+        "data/lesson.json",
         "models/teachers/large/model.safetensors",
         "models/teachers/large/model.json",
         "models/student/seed0/model.safetensors",
@@ -114,6 +115,21 @@ def test_a_change_reaches_no_further_than_it_must(clone: Path, edit: str, stale:
             assert not any(head.startswith(stage) for head in heads if "run@" not in head or stage == "run@"), status
     finally:
         run("git checkout -q pipeline stages params.yaml", clone)
+
+
+def test_a_teacher_added_later_touches_no_other_store_and_no_student(clone: Path, tmp_path: Path) -> None:
+    clone = shutil.copytree(clone, tmp_path / "prepkd", symlinks=True)
+    before = {p: p.stat().st_mtime_ns for p in (clone / "data/logits").rglob("*") if p.is_file()}
+    edit_params(clone, lambda params: params["teachers"].update(third={"model": "convnet4", "epochs": 1}))
+    output = run("dvc repro", clone)
+    ran = re.findall(r"Running stage '([^']+)'", output)
+    assert ran == ["train-teacher@third", "cache-logits@third", "gather", "evaluate"], output
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    # Taught by two of them: the students are out of date, no teacher is.
+    output = run("dvc repro && dvc exp run -S 'distill.teachers=[large,third]'", clone)
+    assert re.findall(r"Running stage '([^']+)'", output) == ["gather", "distill", "evaluate"], output
+    card = json.loads((clone / "models/student/seed0/model.json").read_text())
+    assert list(card["inputs"]["teacher"]) == ["large", "third"]
 
 
 def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 import prepkd
 from prepkd.errors import InputError
-from prepkd.stages import cache_logits, compare, distill, evaluate, prepare, train_teacher
+from prepkd.stages import cache_logits, compare, distill, evaluate, gather, prepare, train_teacher
 
 app = typer.Typer(
     name="prepkd",
     help="Knowledge distillation with better supervision, from a teacher that is paid for once.\n\n"
-    "The stages, in order: prepare, train-teacher, cache-logits, distill, evaluate; compare makes the table of methods. "
+    "The stages, in order: prepare, train-teacher, cache-logits, gather, distill, evaluate; compare makes the table of methods. "
     "All settings live in params.yaml; `dvc repro` runs what is out of date.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -61,6 +61,7 @@ STAGES: dict[str, Callable[..., None]] = {
     "prepare": prepare.prepare,
     "train-teacher": train_teacher.train_teacher,
     "cache-logits": cache_logits.cache_logits,
+    "gather": gather.gather,
     "distill": distill.distill,
     "evaluate": evaluate.evaluate,
     "compare": compare.compare,
