@@ -12,6 +12,7 @@ from prepkd.caching import make_trial, plan_store, teacher_answers
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing
 from prepkd.params import Cache, Distill, Teacher, load_params
+from prepkd.params import Ensemble as EnsembleSettings
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded
 from prepkd.store.encodings.f16 import F16
@@ -19,7 +20,7 @@ from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.students import train_students
 from prepkd.teachers import train_teacher
-from prepkd.teaching import CachedTeacher, OnlineTeacher
+from prepkd.teaching import CachedTeacher, Ensemble, OnlineTeacher
 from prepkd.train import Row, Samples, Views
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
@@ -159,6 +160,37 @@ def test_cached_and_online_give_equal_weights(
         other = store_of(lesson_of(views, seed=6))
         wrong, _ = distilled(chosen, lesson, cached(other, order), tmp_path / "wrong")[0]
         assert not same(wrong, theirs), "a store of other views must not give these weights"
+
+
+@pytest.mark.parametrize("combine", ["probabilities", "logits"])
+@pytest.mark.parametrize("run", ["kd", "ka-ps+dtd-flsw"])
+def test_several_cached_teachers_and_several_online_give_equal_weights(
+    run: str, combine: str, teacher: Normalised, store_of: Callable[[Lesson], LogitStore], tmp_path: Path
+) -> None:
+    """The second member answers other views of the same plan: an ensemble needs no more than answers."""
+    lesson = lesson_of("sampled")
+    chosen = settings(run).model_copy(
+        update={"teachers": ["t", "u"], "ensemble": EnsembleSettings(combine=combine, weights=[1.0, 3.0])}
+    )
+    stored = cached(store_of(lesson), "cycle")
+    live = OnlineTeacher(
+        teacher,
+        lesson.plan,
+        lesson.samples,
+        F16(lesson.classes),
+        batch_size=CACHE.batch_size,
+        precision=CACHE.precision,
+    )
+
+    def shifted(one: Callable[[Views], Decoded]) -> Callable[[Views], Decoded]:
+        return lambda views: one((views + 1) % lesson.plan.views)  # type: ignore[operator]
+
+    found = {}
+    for name, member in {"cached": stored, "online": live}.items():
+        found[name], _ = distilled(chosen, lesson, Ensemble([member, shifted(member)], chosen), tmp_path / name)[0]
+    alone, _ = distilled(chosen, lesson, stored, tmp_path / "alone")[0]
+    assert same(found["cached"], found["online"])
+    assert not same(found["cached"], alone), "the second member must be heard"
 
 
 def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_path: Path) -> None:
