@@ -110,13 +110,12 @@ def scratch(fingerprint: str) -> Iterator[Path]:
 
 
 def progress() -> Progress:
-    """A progress bar on standard error."""
+    """A progress bar on standard error; a narrow terminal gets the count and the note, and no bar."""
+    wide = [BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()] if console.width >= 100 else []
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        *wide,
         TextColumn("{task.fields[note]}"),
         console=console,
         disable=not console.is_terminal,
