@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,35 @@ def test_forked_workers_of_a_plain_loop(case: Case) -> None:
                 met.append(sample)
             case.check(epoch, met[-len(images) :], (images, labels, logits))
         assert sorted(met) == list(range(SAMPLES)) and met != sorted(met)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a local S3 server with an empty bucket."""
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(key, "nobody")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_forked_workers_read_a_bucket_that_the_parent_has_open(case: Case, bucket: str) -> None:
+    """Its client lives on an event loop, whose thread does not survive the fork."""
+    import s3fs
+
+    files_there = s3fs.S3FileSystem(endpoint_url=bucket)
+    files_there.mkdir("shared-stores")
+    files_there.put(str(case.store), "shared-stores/large.zarr", recursive=True)
+    dataset = ViewDataset(case.data, "s3://shared-stores/large.zarr", view=1, endpoint_url=bucket)
+    case.check(2, [7], collated([dataset[7, 2]]))  # view 1 is left for the workers to read
+    for start, batch in zip(range(0, SAMPLES, 16), workers_of(dataset, "fork"), strict=True):
+        case.check(1, list(range(SAMPLES))[start : start + 16], batch)
+    case.check(0, [7], collated([dataset[7, 0]]))
 
 
 def test_a_view_that_was_not_fetched(case: Case, partial: Path) -> None:
