@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prepkd import losses as losses
+    from prepkd.dataset import ViewDataset as ViewDataset
+    from prepkd.dataset import ViewSampler as ViewSampler
     from prepkd.models import build_model as build_model
     from prepkd.store import LogitStore as LogitStore
     from prepkd.views import ViewPlan as ViewPlan
 
 __version__ = version("prepkd")
-__all__ = ["LogitStore", "ViewPlan", "__version__", "build_model", "losses"]
+__all__ = ["LogitStore", "ViewDataset", "ViewPlan", "ViewSampler", "__version__", "build_model", "losses"]
 
 # Lazy (PEP 562), so that `import prepkd` and `prepkd --help` never import torch.
-_HOMES = {"LogitStore": "prepkd.store", "ViewPlan": "prepkd.views", "build_model": "prepkd.models"}
+_HOMES = {
+    "LogitStore": "prepkd.store",
+    "ViewDataset": "prepkd.dataset",
+    "ViewPlan": "prepkd.views",
+    "ViewSampler": "prepkd.dataset",
+    "build_model": "prepkd.models",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 import prepkd
 from prepkd.errors import InputError
-from prepkd.stages import cache_logits, compare, distill, evaluate, gather, prepare, train_teacher
+from prepkd.stages import cache_logits, compare, distill, evaluate, gather, import_logits, prepare, train_teacher
 
 app = typer.Typer(
     name="prepkd",
@@ -65,6 +65,7 @@ STAGES: dict[str, Callable[..., None]] = {
     "distill": distill.distill,
     "evaluate": evaluate.evaluate,
     "compare": compare.compare,
+    "import": import_logits.import_logits,
 }
 for name, function in STAGES.items():
     app.command(name)(_stage(function))

@@ -25,7 +25,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if path.suffix == ".safetensors":
         state: Mapping[str, Tensor] = read_safetensors(path)
     elif path.suffix in (".pt", ".pth"):
-        state = _read_pickle(path)
+        state = _read_state(path)
     else:
         raise InputError(f"{path}: ends in {path.suffix!r}; expected .safetensors, .pt or .pth")
     prefix = "module."
@@ -59,18 +59,22 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
     model.load_state_dict(dict(state))
 
 
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def read_pickle(path: Path, *, kind: str, advice: str) -> object:
+    """What torch.save wrote, on the CPU: tensors and plain values; code in the pickle is never run. Raises InputError."""
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         blocked = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
         if blocked is None:
-            raise InputError(f"{path}: not a weights file of torch.save, or damaged") from None
-        raise InputError(
-            f"{path}: loading would run {blocked[1]}, refused; save tensors only: torch.save(model.state_dict(), path)"
-        ) from None
+            raise InputError(f"{path}: not {kind} of torch.save, or damaged") from None
+        raise InputError(f"{path}: loading would run {blocked[1]}, refused; {advice}") from None
     except Exception as error:  # noqa: BLE001 - a damaged file leads the unpickler into any of them, struct.error to KeyError
         raise InputError(f"{path}: not a whole file of torch.save: {_first_line(error)}") from None
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    advice = "save tensors only: torch.save(model.state_dict(), path)"
+    content = read_pickle(path, kind="a weights file", advice=advice)
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
