@@ -176,6 +176,9 @@ def agreement(store: LogitStore, stored: dict[str, Tensor], raw: Tensor, own: Te
     if not kept.all():  # of classes that were left out the log-sum-exp is kept
         tails = [values.masked_fill(kept, -torch.inf).logsumexp(dim=-1) for values in (decoded, given)]
         excess = torch.maximum(excess, (tails[0] - tails[1]).abs().max())
+    if "lse" in stored:  # decoding does not need it, other readers may
+        true = given.logsumexp(dim=-1) - given.amax(dim=-1)
+        excess = torch.maximum(excess, (stored["lse"] - true).abs().max())
     kl_1, kl_4 = (added_divergence(raw, offsets, tau).mean().clamp(min=0).item() for tau in (1, 4))
     common = int(((offsets == 0) & (given == given.amax(dim=-1, keepdim=True))).any(dim=-1).sum())
     tolerance, count = TOLERANCES[store.attributes["precision"]["arithmetic"]], len(raw)
