@@ -9,7 +9,17 @@ from rich.console import Console
 
 import prepkd
 from prepkd.errors import InputError
-from prepkd.stages import cache_logits, compare, distill, evaluate, gather, import_logits, prepare, train_teacher
+from prepkd.stages import (
+    cache_logits,
+    compare,
+    distill,
+    evaluate,
+    gather,
+    import_logits,
+    prepare,
+    train_teacher,
+    verify,
+)
 
 app = typer.Typer(
     name="prepkd",
@@ -66,6 +76,7 @@ STAGES: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "compare": compare.compare,
     "import": import_logits.import_logits,
+    "verify": verify.verify,
 }
 for name, function in STAGES.items():
     app.command(name)(_stage(function))

@@ -1,0 +1,537 @@
+"""`prepkd verify`: a true store passes, a false one fails, and a comparison that proves nothing says so."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from prepkd.cli import app
+from prepkd.controls import CONTROLS, Question, changed
+from prepkd.data import load_split
+from prepkd.models import Normalised, Preprocessing, load_checkpoint
+from prepkd.models.checkpoint import save_checkpoint
+from prepkd.store import LogitStore
+from prepkd.store.encodings import as_tensors
+from prepkd.store.layout import with_fingerprints
+from prepkd.store.place import open_place
+from prepkd.store.writer import StoreWriter
+from prepkd.train import Samples
+from prepkd.verify import TOLERANCES, agreement, draw, own_divergence, verdict
+from prepkd.views.render import RENDERERS
+from torch import Tensor
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+ENCODINGS = ["f16", "u8", "i16", "topk"]
+CPU = torch.device("cpu")
+SETTINGS = {
+    "prepare.subset": 20,
+    "augment": "[{crop: {padding: 1}}, flip]",
+    "teachers.large.model": "convnet16",
+    "teachers.large.epochs": 3,
+    "cache.views": 4,
+    "cache.batch_size": 64,
+    "cache.topk.k": 4,
+    "distill.student": "convnet4",
+    "distill.epochs": 1,
+    "distill.seeds": "[0]",
+}
+
+
+def prepkd(*arguments: str, columns: int = 200, **changes: object) -> Result:
+    """Run a stage with settings; keys of `changes` have __ for dots."""
+    settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
+    options = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
+    return CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": str(columns)})
+
+
+def verify(store: str, *arguments: str, code: int, columns: int = 200) -> Result:
+    """Run `prepkd verify`."""
+    done = CliRunner().invoke(app, ["verify", store, *arguments], env={"COLUMNS": str(columns), "TERM": "dumb"})
+    assert done.exit_code == code, (done.output, done.exception)
+    return done
+
+
+def refused(store: str, *arguments: str) -> str:
+    """The one line with which `prepkd verify` refuses; nothing on standard output."""
+    done = verify(store, *arguments, code=2)
+    assert done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.output
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits, a teacher, and its store in each encoding; no settings file."""
+    folder = tmp_path_factory.mktemp("finished")
+    shutil.copy(ROOT / "params.yaml", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+        assert prepkd("prepare").exit_code == 0
+        assert prepkd("train-teacher", "large").exit_code == 0
+        for encoding in ENCODINGS:
+            done = prepkd("cache-logits", "large", cache__encoding=encoding, cache__root=encoding)
+            assert done.exit_code == 0, done.output
+    (folder / "params.yaml").unlink()
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = shutil.copytree(finished, tmp_path / "project")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+    return folder
+
+
+def opened(folder: Path, encoding: str = "f16") -> tuple[LogitStore, Normalised, Samples]:
+    store = LogitStore.open(folder / encoding / "large.zarr")
+    teacher, _ = load_checkpoint(folder / "models/teachers/large")
+    return store, teacher, Samples.of(load_split(folder / "data/digits.h5", "train"), CPU)
+
+
+Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]
+
+
+def rewritten(store: LogitStore, target: Path, change: Change, **sections: Any) -> LogitStore:
+    """A finished store, manifest and all, of answers that were changed view by view; `sections` replace attributes."""
+    attributes = store.attributes | sections
+    made = {key: attributes[key] for key in store.attributes["fingerprints"]}
+    attributes |= with_fingerprints(made)
+    writer = StoreWriter(open_place(target, write=True), store.layout, attributes, target)
+
+    def answer(view: int, part: slice) -> dict[str, Tensor]:
+        stored = change(view, as_tensors(store.stored(view)))
+        return {name: array[part] for name, array in stored.items()}
+
+    for view, chunk in list(writer.pending()):
+        writer.write(view, chunk, answer)
+    writer.finish(np.zeros(store.samples, np.int64))
+    return LogitStore.open(target)
+
+
+def same(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored
+
+
+def one_view_rolled(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The answers of view 2 stand one row too far."""
+    return {name: array.roll(1, dims=0) for name, array in stored.items()} if view == 2 else stored
+
+
+def ignorant(folder: Path) -> None:
+    """The teacher in its place says the same of every picture."""
+    model, card = load_checkpoint(folder / "models/teachers/large")
+    torch.nn.init.zeros_(model.body.fc.weight)  # type: ignore[union-attr,arg-type]
+    save_checkpoint(folder / "models/teachers/large", model, card)
+
+
+# What is measured.
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_true_store_passes_and_every_control_is_found_out(finished: Path, encoding: str) -> None:
+    report = verdict(*opened(finished, encoding), count=200, seed=3)
+    assert report["verdict"] == "PASS", report["why"]
+    assert list(report["controls"]) == list(CONTROLS) and report["not_applicable"] == {}
+    assert report["teacher"]["within"] and report["teacher"]["top1"] == 1
+    for name, control in report["controls"].items():
+        assert not control["within"], name
+        assert control["dz"] > 3 * report["teacher"]["dz"], name
+    assert report["pixels"]["replayed"] == report["pixels"]["sha256"]
+    assert list(report["pixels"]["by_view"]) == ["0", "1", "2", "3"]
+    assert len(set(report["pixels"]["by_view"].values())) == 4
+    json.dumps(report, allow_nan=False)
+
+
+@pytest.mark.parametrize("encoding", ["f16", "u8", "i16"])
+def test_figures_are_those_of_a_plain_computation(finished: Path, encoding: str) -> None:
+    store, teacher, samples = opened(finished, encoding)
+    found = verdict(store, teacher, samples, count=60, seed=9)["teacher"]
+    differences, divergences, agreed = [], {1: [], 4: []}, []
+    for view, sample in zip(*draw(store, 60, 9), strict=True):
+        row = torch.from_numpy(store.plan.parameters(int(view), np.array([sample])))
+        with torch.no_grad():
+            z = teacher(store.plan.render(samples.images[sample : sample + 1], row))[0].double().numpy()
+        kept = store.logits(int(view))[sample].astype(np.float64)
+        differences.append(np.abs(z - kept).max())
+        agreed.append(z.argmax() == store.slab(int(view))[0][sample].argmax())
+        for tau, values in divergences.items():
+            p, q = (np.exp(row / tau) / np.exp(row / tau).sum() for row in (z, kept))
+            values.append((p * np.log(p / q)).sum())
+    assert found["dz"] == pytest.approx(max(differences), rel=1e-2)
+    assert found["kl_1"] == pytest.approx(np.mean(divergences[1]), rel=1e-2, abs=1e-12)
+    assert found["kl_4"] == pytest.approx(np.mean(divergences[4]), rel=1e-2, abs=1e-12)
+    assert found["top1"] == np.mean(agreed)
+    assert found["rows"] == 60
+
+
+def test_pairs_are_drawn_once_from_the_views_that_are_here(finished: Path) -> None:
+    store, _, _ = opened(finished)
+    pairs = list(zip(*(part.tolist() for part in draw(store, 300, 5)), strict=True))
+    assert len(pairs) == len(set(pairs)) == 300
+    assert pairs == list(zip(*(part.tolist() for part in draw(store, 300, 5)), strict=True))
+    assert pairs[:9] != list(zip(*(part.tolist() for part in draw(store, 9, 6)), strict=True))
+    views, chosen = draw(store, 10**6, 5)
+    assert set(zip(views, chosen, strict=True)) == {(v, i) for v in range(4) for i in range(store.samples)}
+    store.present = [1, 3]
+    assert set(draw(store, 300, 5)[0]) == {1, 3}
+
+
+def test_a_store_that_was_fetched_in_part_is_verified_on_what_is_there(project: Path) -> None:
+    copy = project / "part.zarr"
+    shutil.copytree("f16/large.zarr", copy)
+    (copy / "partial.json").write_text("{}")
+    for array in ("logits", "row_max", "params"):
+        shutil.rmtree(copy / array / "c/2")
+    report = json.loads(verify("part.zarr", "--json", code=0).stdout)
+    assert report["verdict"] == "PASS" and report["views"] == [0, 1, 3]
+
+
+# Controls.
+
+
+def question(store: LogitStore, views: list[int], chosen: list[int]) -> Question:
+    """Pictures whose pixels are all their sample's number."""
+    plain = Normalised(torch.nn.Identity(), Preprocessing((0.0,), (1.0,)))
+    numbers = torch.tensor(chosen, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    rows = store.plan.parameters(np.array(views), np.array(chosen))
+    return Question(plain, np.array(views), np.array(chosen), numbers, rows)
+
+
+def test_no_shuffled_sample_stays_in_its_place_however_often_it_was_drawn(finished: Path) -> None:
+    store, _, _ = opened(finished)
+    generator = np.random.Generator(np.random.Philox(0))
+    for _ in range(50):
+        chosen = generator.integers(0, 5, size=generator.integers(2, 12)).tolist()
+        other = CONTROLS["shuffled index"](store, question(store, [0] * len(chosen), chosen))
+        if 2 * max(map(chosen.count, chosen)) > len(chosen):
+            assert other == "one sample is half of the draw"
+            continue
+        assert isinstance(other, Question)
+        shown = other.images[:, 0, 0, 0].tolist()
+        assert sorted(shown) == sorted(chosen) and all(a != b for a, b in zip(shown, chosen, strict=True))
+
+
+def test_controls_change_what_they_say_and_nothing_else(finished: Path) -> None:
+    store, _, _ = opened(finished)
+    asked = question(store, [0, 3, 2], [7, 8, 9])
+    flipped = CONTROLS["inverted flip"](store, asked)
+    assert isinstance(flipped, Question)
+    assert np.array_equal(flipped.rows[:, :2], asked.rows[:, :2])
+    assert np.array_equal(flipped.rows[:, 2] + asked.rows[:, 2], [1, 1, 1])
+    following = CONTROLS["neighbouring view"](store, asked)
+    assert isinstance(following, Question)
+    expected = [store.plan.parameters(view)[sample] for view, sample in ((1, 7), (0, 8), (3, 9))]
+    assert np.array_equal(following.rows, expected)
+    assert following.images is asked.images and flipped.images is asked.images
+    assert CONTROLS["wrong normalisation"](store, asked) == "the teacher takes pixels as they are"
+    other = CONTROLS["wrong normalisation"](
+        store, replace(asked, model=Normalised(torch.nn.Identity(), Preprocessing((0.2,), (0.5,))))
+    )
+    assert isinstance(other, Question)
+    assert torch.equal(other.model(torch.full((1, 1, 2, 2), 0.7)), torch.full((1, 1, 2, 2), 0.7))
+
+
+def test_only_rows_whose_pixels_change_count(finished: Path) -> None:
+    store, _, _ = opened(finished)
+    asked = question(store, [0, 0, 0], [0, 1, 0])
+    images = asked.images.clone()
+    images[0, 0, :, 0] = 9  # the one picture that is not its own mirror, wherever it is cropped
+    images[0, 0, :, 1] = 8
+    asked = replace(asked, images=images)
+    flipped = CONTROLS["inverted flip"](store, replace(asked, rows=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])))
+    assert isinstance(flipped, Question)
+    assert changed(store, replace(asked, rows=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])), flipped).tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_no_control_means_no_verdict(finished: Path, tmp_path: Path) -> None:
+    store, teacher, samples = opened(finished)
+    black = Samples(torch.zeros_like(samples.images), samples.labels)
+    teacher = Normalised(teacher.body, Preprocessing((0.0,), (1.0,)))
+    with torch.no_grad():
+        answer = teacher(torch.zeros(1, 1, 8, 8)).expand(store.samples, -1)
+    encoded = store.encoding.encode(answer, samples.labels)
+    made_of_black = rewritten(store, tmp_path / "black.zarr", lambda view, stored: encoded)
+    made_of_black.attributes["pixels"] |= {
+        "sha256": verdict(store, teacher, black, count=9, seed=0)["pixels"]["replayed"]
+    }
+    report = verdict(made_of_black, teacher, black, count=50, seed=0)
+    assert report["controls"] == {} and set(report["not_applicable"]) == set(CONTROLS)
+    assert report["verdict"] == "WITHHELD" and "no control applies" in report["why"]
+
+
+# What must fail.
+
+
+def shifted_maxima(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"row_max": stored["row_max"] + 0.02}
+
+
+def raised_tail(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"tail": torch.minimum(stored["tail"] + 0.01, torch.tensor(-1e-3))}
+
+
+def raised_lse(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"lse": stored["lse"] + 0.01}
+
+
+def one_class_moved(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    logits = stored["logits"].clone()
+    logits[:, 3] -= (logits[:, 3] < 0).to(logits.dtype)
+    return stored | {"logits": logits}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "change"),
+    [(encoding, one_view_rolled) for encoding in ENCODINGS]
+    + [(encoding, shifted_maxima) for encoding in ENCODINGS]
+    + [("f16", one_class_moved), ("topk", raised_tail), ("topk", raised_lse)],
+)
+def test_changed_answers_fail_whatever_the_encoding(
+    finished: Path, tmp_path: Path, encoding: str, change: Change
+) -> None:
+    store, teacher, samples = opened(finished, encoding)
+    report = verdict(rewritten(store, tmp_path / "t.zarr", change), teacher, samples, count=200, seed=3)
+    assert report["verdict"] == "FAIL" and "logits are not the stored ones" in report["why"]
+    assert not any(control["within"] for control in report["controls"].values())
+    true = verdict(rewritten(store, tmp_path / "s.zarr", same), teacher, samples, count=200, seed=3)
+    assert true["verdict"] == "PASS"
+
+
+def test_a_label_without_its_logit_fails(finished: Path, tmp_path: Path) -> None:
+    store, teacher, samples = opened(finished, "topk")
+    # As if the labels had been others when the store was written.
+    views = {
+        view: store.encoding.encode(torch.from_numpy(_raw(store, teacher, samples, view)), (samples.labels + 1) % 10)
+        for view in range(store.views)
+    }
+    other = rewritten(store, tmp_path / "t.zarr", lambda view, stored: views[view])
+    report = verdict(other, teacher, samples, count=200, seed=3)
+    expected = sum(
+        samples.labels[sample] not in views[int(view)]["ids"][sample]
+        for view, sample in zip(*draw(store, 200, 3), strict=True)
+    )
+    assert report["labels_left_out"] == expected > 0
+    assert report["verdict"] == "FAIL" and f"{expected} rows lack their label's logit" in report["why"]
+
+
+def _raw(store: LogitStore, teacher: Normalised, samples: Samples, view: int) -> Any:
+    with torch.no_grad():
+        return teacher(store.plan.render(samples.images, torch.from_numpy(store.plan.parameters(view)))).numpy()
+
+
+def test_logits_that_are_not_finite_are_outside(finished: Path) -> None:
+    store, _, samples = opened(finished)
+    stored = {name: array[:5] for name, array in as_tensors(store.stored(0)).items()}
+    raw = torch.from_numpy(store.logits(0)[:5])
+    own = own_divergence(store.encoding, raw, samples.labels[:5])
+    assert agreement(store, stored, raw, own).within
+    raw[2, 1] = torch.nan
+    assert not agreement(store, stored, raw, own).within
+
+
+def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
+    """A store of each arithmetic against the other one: bf16 tolerates float32, float32 does not tolerate bf16."""
+    store, teacher, samples = opened(finished)
+    precision = store.attributes["precision"]
+    store.attributes["precision"] = precision | {"arithmetic": "bf16"}
+    assert verdict(store, teacher, samples, count=200, seed=1)["verdict"] == "PASS"
+    assert TOLERANCES["ieee"].dz < TOLERANCES["tf32"].dz < TOLERANCES["bf16"].dz
+    views, chosen = draw(store, 200, 1)
+    raw = torch.from_numpy(store.lookup(views, chosen))
+    labels = samples.labels[torch.from_numpy(chosen)]
+    rounded = raw * (1 + 2.0**-7)
+    stored = store.encoding.encode(raw, labels)
+    assert agreement(store, stored, rounded, own_divergence(store.encoding, rounded, labels)).within
+    store.attributes["precision"] = precision
+    assert not agreement(store, stored, rounded, own_divergence(store.encoding, rounded, labels)).within
+
+
+# The command.
+
+
+def test_pass_is_exit_code_0_and_the_same_seed_gives_the_same_figures(project: Path) -> None:
+    first, again, other = (
+        verify("f16/large.zarr", "--seed", seed, "--samples", "90", "--json", code=0).stdout for seed in ("4", "4", "5")
+    )
+    assert first == again != other
+    report = json.loads(first)
+    assert report["verdict"] == "PASS" and report["samples"] == 90 and report["seed"] == 4
+    assert first == json.dumps(report, sort_keys=True, indent=2) + "\n"
+    assert report["device"] == report["written_on"] == "cpu, 1 threads"
+    drawn = json.loads(verify("f16/large.zarr", "--json", code=0).stdout)
+    seed = str(drawn["seed"])
+    assert json.loads(verify("f16/large.zarr", "--json", "--seed", seed, code=0).stdout) == drawn
+
+
+def test_a_narrow_terminal_shows_every_row(project: Path) -> None:
+    lines = verify("u8/large.zarr", "--seed", "1", code=0, columns=60).stdout.splitlines()
+    assert max(map(len, lines[:-1])) <= 60
+    starts = ("teacher", "shuffled index", "inverted flip", "neighbouring view", "wrong")
+    rows = [next(line for line in lines if line.startswith(start)) for start in starts]
+    assert rows[0].endswith("within") and all(row.endswith("outside") for row in rows[1:])
+    assert all(sum(part[0].isdigit() for part in row.split()) == 4 for row in rows)
+    assert lines[-1].startswith("PASS: 512 stored rows of 4 views") and "4 of 4 controls" in lines[-1]
+    text = " ".join(line.strip() for line in lines)
+    assert "--seed 1 draws them again" in text
+    assert "pixels of views 0, 3, samples 0 to 63: sha256 " in text
+    assert "equal to what was recorded as the store was written" in text
+    assert "tolerance: |dz| beyond the encoding's error" in text
+
+
+def test_a_tampered_store_fails_with_exit_code_1(project: Path) -> None:
+    rewritten(opened(project)[0], project / "t.zarr", one_view_rolled)
+    last = verify("t.zarr", "--seed", "0", code=1).stdout.splitlines()[-1]
+    assert last.startswith("FAIL: the live teacher's logits are not the stored ones")
+    assert json.loads(verify("t.zarr", "--json", "--seed", "0", code=1).stdout)["verdict"] == "FAIL"
+
+
+def test_a_teacher_that_ignores_its_input_is_withheld_and_a_tampered_store_of_it_fails(project: Path) -> None:
+    ignorant(project)
+    shutil.copy(ROOT / "params.yaml", project)
+    assert prepkd("cache-logits", "large", cache__root="blind").exit_code == 0
+    last = verify("blind/large.zarr", code=1).stdout.splitlines()[-1]
+    assert last.startswith("WITHHELD: ") and all(name in last for name in CONTROLS)
+    store = LogitStore.open("blind/large.zarr")
+    rewritten(store, project / "t.zarr", shifted_maxima)
+    assert verify("t.zarr", code=1).stdout.splitlines()[-1].startswith("FAIL: ")
+
+
+def test_pixels_that_are_rendered_otherwise_fail_though_no_logit_differs(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignorant(project)
+    shutil.copy(ROOT / "params.yaml", project)
+    assert prepkd("cache-logits", "large", cache__root="blind").exit_code == 0
+    recorded = LogitStore.open("blind/large.zarr").attributes["pixels"]["sha256"]
+    crop = RENDERERS["crop"]
+    monkeypatch.setitem(RENDERERS, "crop", lambda *arguments: crop(*arguments).roll(1, dims=-1))
+    report = json.loads(verify("blind/large.zarr", "--json", code=1).stdout)
+    assert report["teacher"]["within"] and report["verdict"] == "FAIL"
+    assert report["pixels"]["replayed"] != recorded
+    last = verify("blind/large.zarr", code=1).stdout.splitlines()[-1]
+    replayed = report["pixels"]["replayed"][:12]
+    assert last == f"FAIL: the replayed pixels' hash is {replayed}, the store says {recorded[:12]}"
+
+
+def test_another_teacher_is_refused_naming_the_field_and_both_values(project: Path) -> None:
+    _, card = load_checkpoint(project / "models/teachers/large")
+    shutil.copytree("models/teachers/large", "models/teachers/own")
+    ignorant(project)
+    _, other = load_checkpoint(project / "models/teachers/large")
+    text = refused("f16/large.zarr")
+    values = f"is {card['weights_fingerprint'][:12]}, expected {other['weights_fingerprint'][:12]}"
+    assert f"f16/large.zarr against models/teachers/large: teacher.weights_fingerprint {values}; name the " in text
+    assert "--teacher" in text
+    assert refused("f16/large.zarr", "--teacher", "models/teachers/large") == text
+    verify("f16/large.zarr", "--teacher", "models/teachers/own", code=0)
+
+
+def test_other_data_is_refused_naming_the_field_and_both_values(project: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", project)
+    shutil.copy("data/digits.h5", "own.h5")
+    assert prepkd("prepare", prepare__seed=3).exit_code == 0
+    own, other = (load_split(Path(path), "train").fingerprint[:12] for path in ("own.h5", "data/digits.h5"))
+    text = refused("f16/large.zarr")
+    assert f"f16/large.zarr against data/digits.h5: dataset.split_fingerprint is {own}, expected {other}; name " in text
+    assert "--data" in text
+    verify("f16/large.zarr", "--data", "own.h5", code=0)
+
+
+def test_what_is_missing_is_named_with_the_option_that_brings_it(project: Path) -> None:
+    assert "none.zarr: no such store" in refused("none.zarr")
+    shutil.rmtree("models")
+    text = refused("f16/large.zarr")
+    assert "models/teachers/large/" in text and "--teacher" in text
+    shutil.rmtree("data")
+    text = refused("f16/large.zarr")
+    assert "data/digits.h5: no such file" in text and "--data" in text
+    assert "--seed" in verify("f16/large.zarr", "--seed", "-1", code=2).output
+
+
+def test_an_imported_store_needs_a_teacher_to_compare_with(project: Path) -> None:
+    store = opened(project)[0]
+    unknown = {"weights_fingerprint": None, "preprocessing": None, "model": "imported", "name": "large"}
+    nobody = {"arithmetic": "unknown", "batch_size": None, "device": "unknown"}
+    rewritten(store, project / "i.zarr", same, teacher=unknown, precision=nobody)
+    text = refused("i.zarr")
+    assert "imported" in text and "can't be verified" in text and "--teacher" in text
+    report = json.loads(verify("i.zarr", "--json", "--teacher", "models/teachers/large", code=0).stdout)
+    assert report["imported"] and report["precision"] == "unknown" and report["verdict"] == "PASS"
+    rewritten(store, project / "j.zarr", one_view_rolled, teacher=unknown, precision=nobody)
+    verify("j.zarr", "--teacher", "models/teachers/large", code=1)
+
+
+def test_a_store_at_a_url_is_verified(project: Path) -> None:
+    import fsspec
+
+    fsspec.filesystem("memory").put("f16/large.zarr", "/verify/large.zarr", recursive=True)
+    assert json.loads(verify("memory://verify/large.zarr", "--json", code=0).stdout)["verdict"] == "PASS"
+
+
+def test_integrity_counts_the_files_or_names_the_damaged_ones(project: Path) -> None:
+    files = [path for path in Path("f16/large.zarr").rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    shutil.rmtree("models")  # neither teacher nor data
+    shutil.rmtree("data")
+    text = verify("f16/large.zarr", "--integrity", code=0).stdout
+    assert text == f"intact: {len(files):,} files, {size:,} bytes\n"
+    report = json.loads(verify("f16/large.zarr", "--integrity", "--json", code=0).stdout)
+    assert (report["intact"], report["files"], report["bytes"], report["damages"]) == (True, len(files), size, [])
+    chunk = Path("f16/large.zarr/logits/c/2/0/0")
+    content = bytearray(chunk.read_bytes())
+    content[7] ^= 1
+    chunk.write_bytes(content)
+    lines = verify("f16/large.zarr", "--integrity", code=1, columns=60).stdout.splitlines()
+    assert lines[-1] == "damaged: 1 file" and "logits" in lines[1]
+    report = json.loads(verify("f16/large.zarr", "--integrity", "--json", code=1).stdout)
+    assert [(d["array"], d["chunk"]) for d in report["damages"]] == [("logits", "logits/c/2/0/0")]
+    assert "none.zarr" in refused("none.zarr", "--integrity")
+
+
+def test_help_fits_a_narrow_terminal_and_does_not_import_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['prepkd', 'verify', '--help']\n"
+        "from prepkd.cli import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'zarr', 'h5py'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"COLUMNS": "60", "TERM": "dumb"}, text=True, stdout=-1
+    )
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= 60
+    assert "--integrity" in done.stdout and "params.yaml" in done.stdout
+
+
+# Before distillation.
+
+
+def test_distill_refuses_a_store_whose_first_batch_is_not_the_teachers(project: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", project)
+    rewritten(opened(project)[0], project / "bad/large.zarr", shifted_maxima)
+    done = prepkd("distill", cache__root="bad")
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1, done.output
+    assert "bad/large.zarr: view " in done.stderr and "the live teacher's logits differ by" in done.stderr
+    assert "`prepkd verify bad/large.zarr` looks closer" in done.stderr
+    assert not Path("models/student").exists() and not Path("results").exists()
+    assert prepkd("distill", cache__root="f16").exit_code == 0
+    shutil.rmtree("models/student")
+    shutil.move("models/teachers/large", "large")  # nobody to ask
+    done = prepkd("distill", cache__root="bad")
+    assert done.exit_code == 0, done.output
+    assert Path("models/student/seed0/model.json").is_file()
