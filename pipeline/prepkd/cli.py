@@ -9,7 +9,7 @@ from rich.console import Console
 
 import prepkd
 from prepkd.errors import InputError
-from prepkd.stages import cache_logits, compare, distill, evaluate, prepare, train_teacher
+from prepkd.stages import cache_logits, compare, distill, evaluate, inspect, prepare, train_teacher
 
 app = typer.Typer(
     name="prepkd",
@@ -62,6 +62,7 @@ STAGES: dict[str, Callable[..., None]] = {
     "distill": distill.distill,
     "evaluate": evaluate.evaluate,
     "compare": compare.compare,
+    "inspect": inspect.inspect,
 }
 for name, function in STAGES.items():
     app.command(name)(_stage(function))
