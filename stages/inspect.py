@@ -9,10 +9,7 @@ from prepkd.stages._shared import Overrides, ParamsFile, console, device, read_p
 
 if TYPE_CHECKING:
     from prepkd.data import DataInfo, Split
-    from prepkd.params import Params
     from prepkd.store import LogitStore
-
-MOST_VIEWS = 8
 
 
 def inspect(
@@ -42,16 +39,22 @@ def inspect(
     if not 0 < tau < float("inf"):
         raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
     from prepkd.report.store_facts import look
+    from prepkd.report.store_sections import choose, of_logits, of_student
 
     facts, store = look(found(store_url))
     report: dict[str, Any] = {"facts": facts, "left_out": []}
     if store is None:
         report["left_out"].append("everything about its logits: the store is unfinished, and nobody should read it yet")
     else:
-        read = prepared(store, data)
-        report |= figures(store, chosen(views, store), read, tau)
-        if student and report["views_read"]:
-            report["dtd"] = dtd(store, report["views_read"], student, read, read_params(params_file, overrides))
+        path = data or Path("data") / f"{store.attributes['dataset']['name']}.h5"
+        missing = f"{path} is not there; name the data with --data"
+        read = prepared(store, path) if data or path.is_file() else None
+        if student and read is None:
+            raise InputError(f"--student looks at the images: {missing}")
+        params = read_params(params_file, overrides) if student else None
+        report |= of_logits(store, choose(views, store), read, tau, missing)
+        if student and params and read and report["views_read"]:
+            report["dtd"] = of_student(store, report["views_read"], student, read[0], params.distill, device(params))
         report["picture"] = draw(report, out)
     show(report, as_json)
 
@@ -74,96 +77,15 @@ def found(url: str) -> str:
     return str(growing[0]) if growing else url
 
 
-def chosen(views: str | None, store: "LogitStore") -> list[int]:
-    """The views to read: A to B - 1, or at most 8 of those that are there, evenly spread; raises InputError."""
-    import re
-
-    if views is None:
-        last, count = len(store.present) - 1, min(MOST_VIEWS, len(store.present))
-        return [store.present[round(i * last / max(1, count - 1))] for i in range(count)]
-    parts = re.fullmatch(r"(\d+):(\d+)", views)
-    if not parts or not int(parts[1]) < int(parts[2]) <= store.views:
-        raise InputError(f"--views is {views!r}; expected A:B with 0 <= A < B <= {store.views}, e.g. 0:{store.views}")
-    return list(range(int(parts[1]), int(parts[2])))
-
-
-def data_path(store: "LogitStore") -> Path:
-    """Where the data that a store was made from is by default."""
-    return Path("data") / f"{store.attributes['dataset']['name']}.h5"
-
-
-def prepared(store: "LogitStore", data: Path | None) -> "tuple[Split, DataInfo] | None":
-    """The split that a store was made from; None where no file was named and none is there. Raises InputError."""
+def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":
+    """The split that a store was made from; raises InputError where the file holds another one."""
     from prepkd.data import describe, load_split
 
-    path = data or data_path(store)
-    if data is None and not path.is_file():
-        return None
     split = load_split(path, store.attributes["split"])
     made = store.attributes["dataset"]["split_fingerprint"]
     remedy = f"name the data that {store.url} was made from with --data"
     refuse_differences({"split_fingerprint": (split.fingerprint, made)}, path, remedy)
     return split, describe(path)
-
-
-def figures(store: "LogitStore", views: list[int], read: "tuple[Split, DataInfo] | None", tau: float) -> dict[str, Any]:
-    """All figures that don't ask for a student; `left_out` says what is missing and why."""
-    import torch
-    from prepkd.report.store_report import adjustment, class_errors, count_views, softness, view_errors
-
-    left_out: list[str] = []
-    report: dict[str, Any] = {
-        "views_read": views,
-        "left_out": left_out,
-        "teacher_error": view_errors(store.summary),
-    }
-    if not views:
-        left_out.append("everything about its logits: no view was fetched; `prepkd fetch-views` brings them")
-        return report
-    if len(views) < len(store.present):
-        left_out.append(f"{len(store.present) - len(views)} of the views; `--views 0:{store.views}` reads all")
-    taus = sorted({1.0, tau})
-    labels = None if read is None else torch.from_numpy(read[0].labels)
-    counts = count_views(store, views, labels, taus)
-    report |= softness(counts, store.classes, taus)
-    if read is None:
-        left_out.append(
-            f"errors per class and KA's share need labels: {data_path(store)} is not there; name the data with --data"
-        )
-    else:
-        split, info = read
-        report["class_error"] = class_errors(counts, split.labels, info.class_names, len(views))
-        report["ka"] = adjustment(counts, len(views))
-    return report
-
-
-def dtd(
-    store: "LogitStore", views: list[int], student: Path, read: "tuple[Split, DataInfo] | None", params: "Params"
-) -> dict[str, Any]:
-    """The temperatures that `distill.dtd` would give a student; raises InputError where store, data and student don't fit."""
-    from prepkd.models import load_checkpoint
-    from prepkd.report.store_temperature import spread, temperatures
-    from prepkd.train import Samples
-
-    if read is None:
-        raise InputError(f"{data_path(store)}: no such file; --student looks at the images: name the data with --data")
-    where, settings = device(params), params.distill
-    model, card = load_checkpoint(student, device=where, hint="run `prepkd distill`")
-    samples = Samples.of(read[0], where)
-    refuse_differences(
-        {
-            "num_classes": (card["num_classes"], store.classes),
-            "in_channels": (card["in_channels"], int(samples.images.shape[1])),
-        },
-        student,
-        "name a student of this data set",
-    )
-    rows = temperatures(store, views, model, samples, settings)
-    return {
-        "student": str(student),
-        "batch_size": settings.batch_size,
-        "settings": settings.dtd.model_dump(mode="json"),
-    } | spread(rows, settings.dtd)
 
 
 def draw(report: dict[str, Any], out: Path) -> str:

@@ -94,6 +94,8 @@ def _whence(attributes: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "", f"file {dataset['fingerprint'][:12]}, split {dataset['split_fingerprint'][:12]}"
     yield "teacher", f"{teacher['name']}, model {teacher['model']}"
     yield "weights", teacher["weights_fingerprint"][:12] if teacher.get("weights_fingerprint") else "not stated"
+    if source := teacher.get("source"):
+        yield "imported from", f"{source['file']}, sha256 {source['sha256'][:12]}"
     preprocessing = teacher.get("preprocessing") or {}
     for key, values in preprocessing.items():
         yield f"preprocessing {key}", ", ".join(f"{value:g}" for value in values)
@@ -107,10 +109,9 @@ def _whence(attributes: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _settings(section: dict[str, Any], *keys: str) -> str:
-    found = [
-        str(section[key]) if key != "batch_size" else f"batches of {section[key]}" for key in keys if key in section
-    ]
-    return ", ".join(found) or "not stated"
+    """The settings that are known: an imported store's are not."""
+    known = {key: section[key] for key in keys if section.get(key) is not None}
+    return ", ".join(f"batches of {v}" if k == "batch_size" else str(v) for k, v in known.items()) or "not stated"
 
 
 def _step(step: str | dict[str, Any]) -> str:
