@@ -143,8 +143,8 @@ def _adjustment(ka: dict[str, Any]) -> Iterator[tuple[str, str]]:
         return f"{count:,} of {of:,} ({count / of:.2%})"
 
     yield "(view, sample) rows", share(ka["rows_wrong"], ka["rows"])
-    yield "samples in a view", share(ka["samples_wrong_in_a_view"], ka["samples"])
-    yield "samples in every view", share(ka["samples_wrong_in_all_views"], ka["samples"])
+    yield "samples, in any view", share(ka["samples_wrong_in_a_view"], ka["samples"])
+    yield "samples, in every view", share(ka["samples_wrong_in_all_views"], ka["samples"])
 
 
 def _histogram(report: dict[str, Any], name: str, title: str) -> Section:
