@@ -394,3 +394,36 @@ def test_rows_are_checked_as_they_are_read(tmp_path: Path) -> None:
     count_views(store, [0, 2], None, [1.0])
     with pytest.raises(InputError, match=r"logits/c/1/2/0: sha256"):
         count_views(store, [1], None, [1.0])
+
+
+def test_an_imported_store_says_what_is_not_known(f16: MadeUp) -> None:
+    facts, _ = look(f16.folder)
+    source = {"file": "logits.npy", "sha256": "a" * 64}
+    nobody = {"name": "theirs", "model": "imported", "weights_fingerprint": None, "preprocessing": None}
+    facts["attributes"] |= {
+        "teacher": nobody | {"source": source},
+        "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
+        "unverified": ["which teacher gave them"],
+    }
+    del facts["attributes"]["measured"]
+    words = " ".join(printed({"facts": facts, "left_out": []}, 60).split())
+    for part in (
+        "weights not stated",
+        "precision unknown format",
+        "imported from logits.npy, sha256 aaaaaaaaaaaa",
+        "UNVERIFIED which teacher gave them",
+    ):
+        assert part in words, words
+    assert "None" not in words and "KL" not in words
+
+
+def test_a_store_at_a_url(made: MadeUp) -> None:
+    import fsspec
+
+    url = f"memory://{made.store.encoding.name}/made-up.zarr"
+    fsspec.filesystem("memory").put(f"{made.folder}/", url, recursive=True)
+    there, store = look(url)
+    here, _ = look(made.folder)
+    assert store is not None
+    assert there == here | {"store": url}
+    assert of_logits(store, [0, 1], read(made), 4.0, "") == of_logits(made.store, [0, 1], read(made), 4.0, "")
