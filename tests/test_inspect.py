@@ -1,5 +1,6 @@
 """`prepkd inspect` as a user meets it: on the digits pipeline, whole, unfinished, in part and damaged."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,20 +12,34 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from prepkd.cli import app
 from prepkd.data import load_split
 from prepkd.store import LogitStore
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 PREPKD = Path(sys.executable).parent / "prepkd"
 STORE = "data/logits/large.zarr"
 
 
-def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
-    """Its standard output; where it fails, its one line on standard error."""
+def process(*arguments: str, cwd: Path, columns: int = 200) -> str:
+    """The output of a command in a process of its own."""
     environment = os.environ | {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
     done = subprocess.run([PREPKD, *arguments], cwd=cwd, env=environment, text=True, capture_output=True, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
+    """The standard output of a command in this process; where it fails, its one line on standard error."""
+    environment = {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
+    threads = torch.get_num_threads()
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(app, arguments, env=environment)
+    torch.set_num_threads(threads)
+    assert done.exit_code == code, f"{done.output}{done.exception!r}"
     if code == 0:
         return done.stdout
     assert done.stdout == ""
@@ -40,7 +55,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = text.replace("subset: null", "subset: 12").replace("epochs: 30", "epochs: 2").replace("seeds: 5", "seeds: 1")
     (folder / "params.yaml").write_text(text.replace("model: resnet8", "model: convnet4"))
     for stage in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"]):
-        prepkd(*stage, cwd=folder)
+        process(*stage, cwd=folder)
     return folder
 
 
@@ -51,7 +66,7 @@ def project(pipeline: Path, tmp_path: Path) -> Path:
 
 
 def test_help_says_what_it_needs_fits_a_narrow_terminal_and_is_light(tmp_path: Path) -> None:
-    text = prepkd("inspect", "--help", cwd=tmp_path, columns=60)
+    text = process("inspect", "--help", cwd=tmp_path, columns=60)
     assert max(map(len, text.splitlines())) <= 60
     for option in ("STORE", "--data", "--views", "--tau", "--student", "--params", "--set", "--out", "--json"):
         assert option in text, option
@@ -69,7 +84,7 @@ def test_help_says_what_it_needs_fits_a_narrow_terminal_and_is_light(tmp_path: P
 
 @pytest.mark.parametrize("columns", [60, 100])
 def test_tables_and_picture(project: Path, columns: int) -> None:
-    text = prepkd("inspect", STORE, "--student", "models/student/seed0", cwd=project, columns=columns)
+    text = process("inspect", STORE, "--student", "models/student/seed0", cwd=project, columns=columns)
     assert max(map(len, text.splitlines())) <= columns
     words = " ".join(text.split())
     for part in (
