@@ -16,6 +16,7 @@ from prepkd.stages import (
     evaluate,
     gather,
     import_logits,
+    inspect,
     prepare,
     train_teacher,
     verify,
@@ -77,6 +78,7 @@ STAGES: dict[str, Callable[..., None]] = {
     "compare": compare.compare,
     "import": import_logits.import_logits,
     "verify": verify.verify,
+    "inspect": inspect.inspect,
 }
 for name, function in STAGES.items():
     app.command(name)(_stage(function))

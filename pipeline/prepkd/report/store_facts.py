@@ -1,0 +1,85 @@
+"""What a store says of itself, and what of it is there; none of its logits are read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from prepkd.errors import InputError
+from prepkd.store import LogitStore
+from prepkd.store.encodings import make_encoding
+from prepkd.store.layout import FORMAT, MANIFEST, Layout
+from prepkd.store.place import exists, is_remote, keys, open_place
+from prepkd.views import ViewPlan
+
+
+def look(url: str | Path) -> tuple[dict[str, Any], LogitStore | None]:
+    """A store's facts, and the store for reading, None where it is unfinished.
+
+    Raises InputError where there is no store, or one that is damaged or of another format.
+    """
+    place = open_place(url)
+    if not is_remote(url) and not Path(url).is_dir():
+        raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
+    try:
+        if exists(place, MANIFEST):
+            store = LogitStore.open(url)
+            return _facts(store.url, place, store.attributes, store.layout, finished=True), store
+        attributes, layout = _description(str(url), place)
+        return _facts(str(url), place, attributes, layout, finished=False), None
+    except OSError as error:
+        raise InputError(f"{url}: cannot be read: {error}") from None
+
+
+def _description(where: str, place: Store) -> tuple[dict[str, Any], Layout]:
+    """The attributes and the layout of a store without manifest; raises InputError."""
+    if not exists(place, "zarr.json"):
+        raise InputError(f"{where}: neither {MANIFEST} nor zarr.json, so there is no logit store; expected one")
+    try:
+        group = zarr.open_group(place, mode="r", zarr_format=3)
+        attributes: Any = group.attrs.asdict()["prepkd"]
+        if attributes["format"] != FORMAT:
+            raise InputError(f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}")
+        logits = group["logits"]
+        assert isinstance(logits, zarr.Array)
+        plan = ViewPlan.from_description(attributes["views"])
+        encoding = make_encoding(attributes["encoding"], int(attributes["dataset"]["classes"]))
+        return attributes, Layout(plan, encoding, int(logits.chunks[1]))
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, FileNotFoundError) as error:
+        raise InputError(f"{where}: not a logit store ({type(error).__name__}: {error})") from None
+
+
+def _facts(where: str, place: Store, attributes: dict[str, Any], layout: Layout, *, finished: bool) -> dict[str, Any]:
+    files = keys(place)
+    there = committed(layout, files)
+    lengths = np.array([layout.length(chunk) for chunk in range(layout.chunks)])
+    rows, size = int((there * lengths).sum()), int(sync(place.getsize_prefix("")))
+    stated = attributes.get("measured", {}).get("bytes_per_row")  # an imported store need not have measured anything
+    return {
+        "store": where,
+        "finished": finished,
+        "views": layout.plan.views,
+        "samples": layout.plan.samples,
+        "classes": layout.encoding.classes,
+        "chunk_samples": layout.chunk,
+        "chunks": {"there": int(there.sum()), "total": there.size},
+        "views_there": np.flatnonzero(there.all(axis=1)).tolist(),
+        "bytes": size,
+        "files": len(files),
+        "bytes_per_row": {"stated": stated, "on_disk": size / rows if rows else None},
+        "attributes": attributes,
+    }
+
+
+def committed(layout: Layout, files: set[str]) -> NDArray[np.bool_]:
+    """Which chunks have their commit record, the logits file, bool (views, chunks); the files are not read."""
+    pairs = [
+        [layout.keys(view, chunk)["logits"] in files for chunk in range(layout.chunks)]
+        for view in range(layout.plan.views)
+    ]
+    return np.array(pairs)
