@@ -1,4 +1,4 @@
-"""The `prepkd` command: one sub-command a stage."""
+"""The `prepkd` command: one sub-command a stage, and those for a logit store."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -25,7 +25,6 @@ from prepkd.stages import (
 app = typer.Typer(
     name="prepkd",
     help="Knowledge distillation with better supervision, from a teacher that is paid for once.\n\n"
-    "The stages, in order: prepare, train-teacher, cache-logits, gather, distill, evaluate; compare makes the table of methods. "
     "All settings live in params.yaml; `dvc repro` runs what is out of date.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -76,12 +75,15 @@ STAGES: dict[str, Callable[..., None]] = {
     "distill": distill.distill,
     "evaluate": evaluate.evaluate,
     "compare": compare.compare,
-    "import": import_logits.import_logits,
+}
+TOOLS: dict[str, Callable[..., None]] = {
     "verify": verify.verify,
     "inspect": inspect.inspect,
+    "import": import_logits.import_logits,
 }
-for name, function in STAGES.items():
-    app.command(name)(_stage(function))
+for panel, commands in {"The pipeline, in order": STAGES, "A logit store": TOOLS}.items():
+    for name, function in commands.items():
+        app.command(name, rich_help_panel=panel)(_stage(function))
 
 
 def main() -> None:
