@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
+from zarr.core.buffer import Buffer
+from zarr.core.buffer.cpu import Buffer as CPUBuffer
 from zarr.storage import MemoryStore
 
 from prepkd.errors import InputError
 from prepkd.files import fingerprint
-from prepkd.store.encodings import make_encoding
-from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout, create
-from prepkd.store.place import delete, get, keys, open_place, put
+from prepkd.store.encodings import Encoding, make_encoding
+from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout, create, open_array
+from prepkd.store.place import get, keys, open_place
 from prepkd.views import ViewPlan
 
 OF_AN_ARRAY = re.compile(r"[^/]+/(zarr\.json|c/\d+(/\d+)+)")
@@ -44,6 +46,8 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     try:
         files = keys(store)
         listing, description, logits = (get(store, key) for key in (MANIFEST, "zarr.json", "logits/zarr.json"))
+    except FileNotFoundError:  # what fsspec says of a folder that isn't there
+        files = set()
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from None
     if not files:
@@ -70,8 +74,9 @@ class _Expected:
     def __init__(self, attributes: dict[str, Any], layout: Layout) -> None:
         self.layout = layout
         # An empty store of that layout, in which one chunk at a time is decoded, whatever became of the true metadata.
-        self.memory = MemoryStore()
-        self.group = create(self.memory, layout, attributes)
+        self.memory: dict[str, Buffer] = {}
+        group = create(MemoryStore(self.memory), layout, attributes)
+        self.arrays = {name: open_array(group, name) for name in layout.fields}
         # Path -> (array, view, chunk); None instead of the last two for an array's metadata.
         self.parts: dict[str, tuple[str, int, int] | tuple[str, None, None]] = {
             f"{name}/zarr.json": (name, None, None) for name in layout.fields
@@ -88,8 +93,7 @@ class _Expected:
             chunk = json.loads(logits or b"")["chunk_grid"]["configuration"]["chunk_shape"][1]
             if attributes["format"] != FORMAT:
                 return None
-            encoding = make_encoding(attributes["encoding"], int(attributes["dataset"]["classes"]))
-            return cls(attributes, Layout(ViewPlan.from_description(attributes["views"]), encoding, int(chunk)))
+            return cls(attributes, Layout(*_plan_and_encoding(attributes), int(chunk)))
         except BROKEN:
             return None
 
@@ -102,38 +106,26 @@ class _Expected:
         """What is wrong with the content of an array's file, the manifest aside."""
         name, view, chunk = self.parts[key]
         if view is None or chunk is None:
-            yield from self._metadata(name, content)
+            yield from _metadata(content, self.arrays[name].metadata.to_dict())
             return
         field, part = self.layout.fields[name], self.layout.slice(chunk)
         size = self.layout.chunk * field.bytes_per_row + 4
         if not field.compressed and len(content) != size:
             yield f"it is {len(content)} bytes, expected {size}"
             return
-        put(self.memory, key, content)
+        self.memory[key] = CPUBuffer.from_bytes(content)
         try:
-            values = np.asarray(self.group[name][view, part])  # type: ignore[index]
+            values = np.asarray(self.arrays[name][view, part])
         except BROKEN as error:
             yield f"it does not decode: {_line(error)}"
             return
         finally:
-            delete(self.memory, key)
+            del self.memory[key]
         missing = np.isnan(values) if np.isnan(field.fill) else values == field.fill
         if missing.any():
             yield f"{int(missing.sum())} of its values are the fill value, which means missing"
         elif name == "params" and not np.array_equal(values, self.layout.plan.parameters(view, part)):
             yield f"it differs from the plan's parameters of view {view}"
-
-    def _metadata(self, name: str, content: bytes) -> Iterator[str]:
-        single = MemoryStore()
-        put(single, "zarr.json", content)
-        try:
-            found = zarr.open_array(single, mode="r", zarr_format=3).metadata.to_dict()
-        except BROKEN as error:
-            yield f"it describes no array: {_line(error)}"
-            return
-        for field, value in self.group[name].metadata.to_dict().items():
-            if found.get(field) != value:
-                yield f"{field} is {found.get(field)}, expected {value}"
 
 
 def _problems(store: Store, key: str, manifest: dict[str, str], expected: _Expected | None) -> Iterator[str]:
@@ -158,6 +150,8 @@ def _problems(store: Store, key: str, manifest: dict[str, str], expected: _Expec
         yield from _summary(content)
     elif expected is not None and key in expected.parts:
         yield from expected.problems(key, content)
+    elif expected is None and key.endswith("/zarr.json"):
+        yield from _metadata(content, {})
 
 
 def _manifest(content: bytes | None) -> tuple[dict[str, str], str]:
@@ -184,6 +178,19 @@ def _difference(key: str, content: bytes, manifest: dict[str, str]) -> str:
     return f"{length} with sha256 {found[:12]}, the manifest says {manifest[key][:12]}"
 
 
+def _metadata(content: bytes, wanted: Mapping[str, object]) -> Iterator[str]:
+    """What an array's `zarr.json` says that it should not; with nothing wanted, whether it describes an array at all."""
+    single = MemoryStore({"zarr.json": CPUBuffer.from_bytes(content)})
+    try:
+        found = zarr.open_array(single, mode="r", zarr_format=3).metadata.to_dict()
+    except BROKEN as error:
+        yield f"it describes no array: {type(error).__name__}: {_line(error)}"
+        return
+    for field, value in wanted.items():
+        if found.get(field) != value:
+            yield f"{field} is {found.get(field)}, expected {value}"
+
+
 def _attributes(content: bytes) -> Iterator[str]:
     try:
         attributes = json.loads(content)["attributes"]["prepkd"]
@@ -196,6 +203,7 @@ def _attributes(content: bytes) -> Iterator[str]:
         for name in ("dataset", "encoding", "views"):
             if name not in attributes["fingerprints"]:
                 yield f"fingerprints.{name} is missing"
+        _plan_and_encoding(attributes)
     except BROKEN as error:
         yield f"it describes no logit store: {type(error).__name__}: {_line(error)}"
 
@@ -205,6 +213,11 @@ def _summary(content: bytes) -> Iterator[str]:
         float(json.loads(content)["teacher_error"])
     except BROKEN as error:
         yield f"it is no summary: {type(error).__name__}: {_line(error)}"
+
+
+def _plan_and_encoding(attributes: Mapping[str, Any]) -> tuple[ViewPlan, Encoding]:
+    encoding = make_encoding(attributes["encoding"], int(attributes["dataset"]["classes"]))
+    return ViewPlan.from_description(attributes["views"]), encoding
 
 
 def _pairs(description: bytes | None, logits: bytes | None) -> Iterator[tuple[str, bytes]]:
