@@ -36,30 +36,6 @@ def test_killed_before_each_fsync_and_rename(tmp_path: Path) -> None:
     assert report["different"] == []
 
 
-PARAMS = """
-threads: 1
-prepare: {dataset: digits, subset: 10}
-augment: [{crop: {padding: 1}}]
-teachers: {large: {model: convnet4, epochs: 1, precision: float32}}
-cache: {views: all, batch_size: 16, chunk: 16}
-distill: {teacher: large, student: convnet4, epochs: 1}
-compare: {runs: [kd]}
-"""
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared data set and a teacher of digits."""
-    folder = tmp_path_factory.mktemp("digits")
-    (folder / "params.yaml").write_text(PARAMS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("PREPKD_SCRATCH", raising=False)
-        app(["prepare"], standalone_mode=False)
-        app(["train-teacher", "large"], standalone_mode=False)
-    return folder
-
-
 def test_the_command_killed_when_a_chunk_appears(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
