@@ -1,5 +1,6 @@
 """Disks that fill up or can't be written, several writers, and the order in which things reach the disk."""
 
+import errno
 import json
 import os
 import re
@@ -8,14 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import fault_injection
 import pytest
 import two_writers
-from prepkd.cli import app
+import typer
+from prepkd.cli import REMEDIES, _stage, app
 from prepkd.store import LogitStore
 from prepkd.store.integrity import damages
 from store_writing import contents, identities
@@ -89,8 +91,11 @@ class Run(NamedTuple):
     lines: list[str]
 
 
+CacheLogits = Callable[[Path, Path], Run]
+
+
 @pytest.fixture
-def cache_logits(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> object:
+def cache_logits(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CacheLogits:
     """Run the command with a scratch folder and a folder for the store."""
     monkeypatch.chdir(project)
 
@@ -103,11 +108,35 @@ def cache_logits(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     return run
 
 
+def fails_with(error: OSError) -> Callable[..., None]:
+    def stage() -> None:
+        raise error
+
+    return _stage(stage)
+
+
+def test_an_error_that_a_person_can_mend_names_the_file_and_others_keep_their_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for number in REMEDIES:
+        with pytest.raises(typer.Exit) as caught:
+            fails_with(OSError(number, os.strerror(number), "here"))()
+        assert caught.value.exit_code == 2
+        assert capsys.readouterr().err == f"error: here: {os.strerror(number)}; {KEPT.format(REMEDIES[number])}\n"
+    with pytest.raises(typer.Exit):  # of a copy or a rename the second is the one that is written
+        fails_with(OSError(errno.ENOSPC, "full", "one", None, "other"))()
+    assert capsys.readouterr().err.startswith("error: other: full; ")
+    for error in (FileNotFoundError(errno.ENOENT, "none", "here"), OSError("no number")):
+        with pytest.raises(OSError) as other:
+            fails_with(error)()
+        assert other.value is error
+
+
 KEPT = "finished work is kept: {}, then run the same command again"
 
 
 def test_a_full_disk_is_one_line_and_the_work_goes_on_once_there_is_room(
-    cache_logits, disk: Path, expected: dict[str, bytes]
+    cache_logits: CacheLogits, disk: Path, expected: dict[str, bytes]
 ) -> None:
     before: dict[str, tuple[int, int]] = {}
     for _ in range(2):  # full, and still full
@@ -141,7 +170,7 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_once_there_is_room(
     ],
 )
 def test_a_store_that_can_not_be_moved_to_its_place_waits_in_scratch(
-    cache_logits,
+    cache_logits: CacheLogits,
     disk: Path,
     tmp_path: Path,
     expected: dict[str, bytes],
@@ -164,7 +193,7 @@ def test_a_store_that_can_not_be_moved_to_its_place_waits_in_scratch(
     assert contents(disk / "large.zarr") == expected
 
 
-def test_read_only(cache_logits, disk: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
+def test_read_only(cache_logits: CacheLogits, disk: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
     """Nothing can be written there; what was written can be read."""
     mount("-o", "remount,size=8m", disk)
     assert cache_logits(disk / "scratch", disk).code == 0
@@ -181,7 +210,7 @@ def test_read_only(cache_logits, disk: Path, tmp_path: Path, expected: dict[str,
 
 
 def test_the_command_while_another_does_the_same(
-    cache_logits, project: Path, tmp_path: Path, expected: dict[str, bytes]
+    cache_logits: CacheLogits, project: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
     environment = os.environ | {"PREPKD_SCRATCH": str(tmp_path / "scratch")}
     command = [sys.executable, "-c", "from prepkd.cli import main; main()", *CACHE, "-S", f"cache.root={tmp_path}"]
