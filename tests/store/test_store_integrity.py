@@ -12,6 +12,7 @@ from prepkd.errors import InputError
 from prepkd.files import write_json
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.integrity import Damage, damages
+from prepkd.store.layout import FORMAT
 from prepkd.store.place import keys, open_place, put
 from store_checks import refused
 from store_writing import answer, contents, open_writer
@@ -179,9 +180,9 @@ def test_a_copy_of_some_views_may_lack_whole_views_but_no_part_of_one(folder: Pa
 
 def test_a_newer_format_is_said(folder: Path) -> None:
     text = (folder / "zarr.json").read_text()
-    (folder / "zarr.json").write_text(text.replace('"format": 2', '"format": 3'))
+    (folder / "zarr.json").write_text(text.replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}'))
     (damage,) = damages(folder)
-    assert damage.problem.endswith("format is 3, this version of prepkd reads 2")
+    assert damage.problem.endswith(f"format is {FORMAT + 1}, this version of prepkd reads {FORMAT}")
 
 
 def test_elsewhere(folder: Path, tmp_path: Path) -> None:

@@ -193,7 +193,8 @@ def _metadata(content: bytes, wanted: Mapping[str, object]) -> Iterator[str]:
 
 def _attributes(content: bytes) -> Iterator[str]:
     try:
-        attributes = json.loads(content)["attributes"]["prepkd"]
+        single = MemoryStore({"zarr.json": CPUBuffer.from_bytes(content)})
+        attributes: Any = zarr.open_group(single, mode="r", zarr_format=3).attrs.asdict()["prepkd"]
         if attributes["format"] != FORMAT:
             yield f"format is {attributes['format']}, this version of prepkd reads {FORMAT}"
             return
