@@ -42,6 +42,25 @@ def test_killed_again_and_again_while_others_read(tmp_path: Path) -> None:
     assert report["reads meanwhile"]["right: old teacher"] > 0  # type: ignore[index]
 
 
+# A writer that takes no chunk for finished.
+FORGETFUL = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from prepkd.store.writer import StoreWriter
+StoreWriter.done = lambda *_: False
+import fault_injection
+fault_injection.main()
+"""
+
+
+def test_the_kills_find_a_writer_that_redoes_its_chunks(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORGETFUL, str(Path(__file__).parent), "--kills", "6", "--folder", str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert ran.returncode == 1, ran.stderr
+    faults = json.loads(ran.stdout)["faults"]
+    assert faults and all(fault.endswith(": redone") for fault in faults), faults
+
+
 def test_two_writers_of_one_store(tmp_path: Path) -> None:
     assert script(two_writers.__file__, tmp_path) == {
         "both wrote": [0, 0],
