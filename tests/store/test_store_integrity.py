@@ -174,6 +174,9 @@ def test_a_copy_of_some_views_may_lack_whole_views_but_no_part_of_one(folder: Pa
     assert len(damages(folder)) == 9
     (folder / "partial.json").write_text("{}")
     assert damages(folder) == []
+    (folder / "partial.json").write_text('{"views": [0, 1, 2]}')
+    assert len(damages(folder)) == 9, "it says that view 1 was fetched"
+    (folder / "partial.json").write_text('{"views": [0, 2]}')
     (folder / "row_max/c/2/1").unlink()
     assert damages(folder) == [Damage("row_max", "row_max/c/2/1", "missing")]
 

@@ -59,7 +59,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
         expected = _Expected.of(description, logits)
     needed = {"zarr.json", "logits/zarr.json", SUMMARY} | set(expected.parts if expected else ())
     strays = {key for key in files if OF_AN_ARRAY.fullmatch(key)}
-    absent = expected.not_fetched(files) if expected and PARTIAL in files else set()
+    absent = expected.not_fetched(files, get(store, PARTIAL)) if expected and PARTIAL in files else set()
     found = [Damage("", MANIFEST, problem)] if problem else []
     for key in sorted((needed | strays | set(manifest)) - absent):
         problems = list(_problems(store, key, manifest, expected)) if key in files else ["missing"]
@@ -97,10 +97,14 @@ class _Expected:
         except BROKEN:
             return None
 
-    def not_fetched(self, files: set[str]) -> set[str]:
-        """The files of views of which there is none: a copy may hold some views only."""
-        here = {self.parts[key][1] for key in self.parts if key in files}
-        return {key for key, (_, view, _) in self.parts.items() if view not in here}
+    def not_fetched(self, files: set[str], partial: bytes | None) -> set[str]:
+        """The files of views that a copy of some views lacks: those of which nothing is here, and that it does not promise."""
+        try:
+            promised = set(json.loads(partial or b"{}").get("views", []))
+        except BROKEN:
+            promised = set()
+        here = {self.parts[key][1] for key in self.parts if key in files} | promised
+        return {key for key, (_, view, _) in self.parts.items() if view is not None and view not in here}
 
     def problems(self, key: str, content: bytes) -> Iterator[str]:
         """What is wrong with the content of an array's file, the manifest aside."""
