@@ -1,5 +1,6 @@
 """The `prepkd` command: one sub-command a stage, and those for a logit store."""
 
+import errno
 from collections.abc import Callable
 from functools import wraps
 from typing import Annotated
@@ -31,6 +32,16 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+# What the person at the machine can mend; any other OSError is a fault of the program, and keeps its traceback.
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "change its permissions",
+    errno.EPERM: "change its permissions",
+    errno.EIO: "look at the disk",
+}
+
 
 def _version(value: bool) -> None:
     if value:
@@ -48,7 +59,7 @@ def _root(
 
 
 def _stage(function: Callable[..., None]) -> Callable[..., None]:
-    """Bad input is one line and exit code 2; an interruption says how to go on and exits with 130."""
+    """Bad input, a full or read-only disk: one line, exit code 2. An interruption says how to go on and exits with 130."""
 
     @wraps(function)
     def guarded(**options: object) -> None:
@@ -57,6 +68,14 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
             function(**options)
         except InputError as error:
             errors.print(f"error: {error}")
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if error.errno not in REMEDIES:
+                raise
+            # A copy names its source first; HDF5 puts everything, line breaks included, into the message.
+            file, why = error.filename2 or error.filename, " ".join(str(error.strerror).split())
+            remedy = f"finished work is kept: {REMEDIES[error.errno]}, then run the same command again"
+            errors.print(f"error: {file}: {why}; {remedy}" if file else f"error: {why}; {remedy}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             errors.print(

@@ -14,11 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give an OSError that names no file this one's path: a write or a flush that fails knows only a number."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def fsync(path: Path) -> None:
     """Flush a file's content, or a folder's entries, to disk; a rename survives a power cut once its folder is flushed."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -29,7 +41,8 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         fsync(temporary)
         temporary.replace(path)
         fsync(path.parent)
@@ -92,9 +105,7 @@ def publish(source: Path, target: Path) -> None:
             raise
         staged = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            shutil.copytree(source, staged)
-            for path in (*staged.rglob("*"), staged):
-                fsync(path)
+            _copy(source, staged)
             _swap(staged, target, stale)
         finally:  # a full disk must not be left fuller
             shutil.rmtree(staged, ignore_errors=True)
@@ -103,6 +114,19 @@ def publish(source: Path, target: Path) -> None:
     # Also what a process left that was killed between its two renames.
     for left in target.parent.glob(f".{target.name}.*.stale"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder and flush it; the first error ends it, where shutil.copytree would try every file and raise a list."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir():
+            copy.mkdir()
+        else:
+            shutil.copy2(path, copy)
+    for path in (*target.rglob("*"), target):
+        fsync(path)
 
 
 def _swap(source: Path, target: Path, stale: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 import store_writing
 import torch
 from prepkd.caching import make_trial, plan_store, teacher_answers
+from prepkd.cli import app
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing, build_model
 from prepkd.params import Cache
@@ -18,6 +19,16 @@ from prepkd.views import ViewPlan
 from store_checks import Example
 
 BATCH = 4
+
+PARAMS = """
+threads: 1
+prepare: {dataset: digits, subset: 10}
+augment: [{crop: {padding: 1}}]
+teachers: {large: {model: convnet4, epochs: 1, precision: float32}}
+cache: {views: all, batch_size: 16, chunk: 16}
+distill: {teacher: large, student: convnet4, epochs: 1}
+compare: {runs: [kd]}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +84,16 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(made_up: Path, tmp_path: Path) -> Path:
     """A finished store of made-up logits, to damage."""
     return shutil.copytree(made_up, tmp_path / "made-up.zarr")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared data set and a teacher of digits."""
+    folder = tmp_path_factory.mktemp("digits")
+    (folder / "params.yaml").write_text(PARAMS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("PREPKD_SCRATCH", raising=False)
+        app(["prepare"], standalone_mode=False)
+        app(["train-teacher", "large"], standalone_mode=False)
+    return folder

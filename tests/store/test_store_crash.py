@@ -13,9 +13,10 @@ import store_writing
 from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
+from prepkd.store.layout import Layout
 from prepkd.store.writer import StoreWriter
 from store_checks import refused
-from store_writing import LABELS, answer, chunk_files, contents, identities, open_writer, write
+from store_writing import LABELS, LAYOUT, answer, chunk_files, contents, identities, open_writer, write
 
 
 def test_killed_before_each_fsync_and_rename(tmp_path: Path) -> None:
@@ -34,30 +35,6 @@ def test_killed_before_each_fsync_and_rename(tmp_path: Path) -> None:
     assert sorted(set(report["finished"])) == [0, 1, 2], "the kills must fall before, between and after the chunks"
     assert report["touched"] == []
     assert report["different"] == []
-
-
-PARAMS = """
-threads: 1
-prepare: {dataset: digits, subset: 10}
-augment: [{crop: {padding: 1}}]
-teachers: {large: {model: convnet4, epochs: 1, precision: float32}}
-cache: {views: all, batch_size: 16, chunk: 16}
-distill: {teacher: large, student: convnet4, epochs: 1}
-compare: {runs: [kd]}
-"""
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared data set and a teacher of digits."""
-    folder = tmp_path_factory.mktemp("digits")
-    (folder / "params.yaml").write_text(PARAMS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.delenv("PREPKD_SCRATCH", raising=False)
-        app(["prepare"], standalone_mode=False)
-        app(["train-teacher", "large"], standalone_mode=False)
-    return folder
 
 
 def test_the_command_killed_when_a_chunk_appears(
@@ -198,4 +175,24 @@ def test_a_second_run_that_finds_all_chunks_only_finishes(tmp_path: Path, folder
     assert list(open_writer(work).pending()) == []
     open_writer(work).finish(LABELS)
     assert identities(work) == before
+    assert contents(work) == contents(folder)
+
+
+def test_chunks_of_another_length_are_another_stores(tmp_path: Path) -> None:
+    """The attributes agree; the files would not."""
+    work = tmp_path / "work"
+    half_written(work)
+    before = contents(work)
+    longer = Layout(LAYOUT.plan, LAYOUT.encoding, 11)
+    text = refused(InputError, open_writer, work, longer)
+    assert text == f"{work}: holds another store's chunks; remove it and run again"
+    assert contents(work) == before
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "logits/zarr.json"])
+def test_a_torn_description_is_written_anew(tmp_path: Path, folder: Path, file: str) -> None:
+    work = tmp_path / "work"
+    open_writer(work)
+    (work / file).write_bytes((work / file).read_bytes()[:40])
+    write(work)
     assert contents(work) == contents(folder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from prepkd.files import fsync
+from prepkd.files import fsync, naming
 
 
 class DurableStore(LocalStore):
@@ -31,7 +31,7 @@ def _put(path: Path, value: Buffer) -> None:
     _make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with temporary.open("wb") as file:
+        with naming(path), temporary.open("wb") as file:
             file.write(value.as_buffer_like())
             file.flush()
             os.fsync(file.fileno())

@@ -15,7 +15,7 @@ from prepkd.errors import InputError
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, Layout, create, manifest_of, open_array
-from prepkd.store.place import clear, exists, put
+from prepkd.store.place import clear, exists, get, put
 
 # (view, samples) -> the encoding's arrays, each (n, *width)
 Answer = Callable[[int, slice], Mapping[str, Tensor]]
@@ -29,16 +29,15 @@ class StoreWriter:
 
     def __init__(self, store: Store, layout: Layout, attributes: dict[str, Any], where: object) -> None:
         self.store, self.layout, self.where = store, layout, where
-        # The descriptions are written before the first chunk; without all of them there is nothing to resume.
-        if not all(exists(store, key) for key in ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))):
+        if not _described(store, layout):
             clear(store)
             with zarr.config.set({"codec_pipeline.path": PIPELINE}):
                 create(store, layout, attributes)
         self.group = zarr.open_group(store, mode="r+", zarr_format=3)
         found: Any = self.group.attrs.asdict().get("prepkd")
-        for key in ("format", "fingerprints"):
-            if not isinstance(found, dict) or found.get(key) != attributes[key]:
-                raise InputError(f"{where}: holds another store's chunks; remove it and run again")
+        same = isinstance(found, dict) and all(found.get(key) == attributes[key] for key in ("format", "fingerprints"))
+        if not same or open_array(self.group, "logits").chunks[1] != layout.chunk:
+            raise InputError(f"{where}: holds another store's chunks; remove it and run again")
 
     def done(self, view: int, chunk: int) -> bool:
         """Whether a chunk is finished: its logits file, written last, is there, and all of it reads back."""
@@ -113,6 +112,15 @@ class StoreWriter:
         if "params" in stored and not np.array_equal(stored["params"], self.layout.plan.parameters(*part)):
             return None
         return stored
+
+
+def _described(store: Store, layout: Layout) -> bool:
+    """Whether all descriptions are there and whole: they are written before the first chunk, so else nothing can be resumed."""
+    texts = [get(store, key) for key in ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))]
+    try:
+        return all(text is not None and json.loads(text) is not None for text in texts)
+    except ValueError:  # torn, in a place that writes in place
+        return False
 
 
 def _json(value: object) -> bytes:

@@ -1,0 +1,194 @@
+"""In which order a store reaches its place: on a disk by the system calls, in a place without rename by its files."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import pytest
+from prepkd.errors import InputError
+from prepkd.store import LogitStore
+from prepkd.store.integrity import damages
+from prepkd.store.place import get, keys, open_place
+from prepkd.store.writer import StoreWriter
+from store_checks import refused
+from store_writing import LABELS, SMALL, answer, attributes, contents, write
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer
+from zarr.storage import WrapperStore
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from store_writing import SMALL, write
+write(Path(sys.argv[2]), layout=SMALL)
+"""
+CALLS = "openat,write,fsync,mkdir,rename"
+FILES = [file for chunk in (0, 1) for file in SMALL.keys(0, chunk).values()]
+
+
+class Call(NamedTuple):
+    """A system call: the lines of the trace on which it began and ended, its name, the paths that it names."""
+
+    began: int
+    ended: int
+    name: str
+    paths: list[str]
+
+
+def parse(lines: list[str], folder: Path) -> Iterator[Call]:
+    """The calls that touch a folder; one that another thread interrupts takes two lines."""
+    waiting: dict[str, tuple[int, str]] = {}
+    for number, line in enumerate(lines):
+        process, text = line.split(maxsplit=1)
+        began = number
+        if text.endswith("<unfinished ...>"):
+            waiting[process] = number, text.removesuffix("<unfinished ...>")
+            continue
+        if text.startswith("<... "):
+            began, start = waiting.pop(process)
+            text = start + text.partition("resumed>")[2]
+        if match := re.fullmatch(r"(\w+)\((.*)\) += \d.*", text):  # a call that failed changes nothing
+            paths = re.findall(rf'[<"]({re.escape(str(folder))}[^>"]*)[>"]', match[2])
+            yield Call(began, number, match[1], paths)
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
+    """What a writer of two chunks asks of the system."""
+    folder = tmp_path_factory.mktemp("traced")
+    if shutil.which("strace") is None:
+        pytest.skip("needs strace")
+    if subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here (ptrace is forbidden)")
+    program = [sys.executable, "-c", WRITER, str(Path(__file__).parent), str(folder / "store")]
+    command = ["strace", "-f", "-y", "-e", f"trace={CALLS}", "-o", str(folder / "trace"), *program]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return folder / "store", list(parse((folder / "trace").read_text().splitlines(), folder / "store"))
+
+
+def only(calls: list[Call], name: str, path: Path) -> Call:
+    """The one call of that name on this path; of a rename it is the new one."""
+    (found,) = [call for call in calls if call.name == name and call.paths[-1:] == [str(path)]]
+    return found
+
+
+def flushed(calls: list[Call], path: Path, after: int) -> int:
+    """When a path was first flushed after a line of the trace."""
+    return min(
+        call.ended for call in calls if call.name == "fsync" and call.paths == [str(path)] and call.began > after
+    )
+
+
+def test_each_file_is_on_disk_before_it_has_its_name_and_its_name_before_the_next_begins(
+    trace: tuple[Path, list[Call]],
+) -> None:
+    folder, calls = trace
+    arrays = [f"{name}/zarr.json" for name in sorted(SMALL.fields)]
+    order = [*FILES, "summary.json", "manifest.json"]
+    named = {}
+    for file in ["zarr.json", *arrays, *order]:
+        renamed = only(calls, "rename", folder / file)
+        temporary = Path(renamed.paths[0])
+        assert temporary.parent == (folder / file).parent and temporary.suffix == ".partial"
+        created = only(calls, "openat", temporary)
+        written = only(calls, "write", temporary)
+        synced = only(calls, "fsync", temporary)
+        assert created.ended < written.began and written.ended < synced.began and synced.ended < renamed.began
+        named[file] = created.began, flushed(calls, (folder / file).parent, renamed.ended)
+    assert all(named["zarr.json"][1] < named[file][0] for file in [*arrays, *order])
+    assert all(named[array][1] < named[FILES[0]][0] for array in arrays)
+    # params, row_max, logits; params, row_max, logits; summary, manifest: each durable before the next is begun.
+    assert [file.split("/")[0] for file in order] == [
+        *2 * ["params", "row_max", "logits"],
+        "summary.json",
+        "manifest.json",
+    ]
+    for one, following in pairwise(order):
+        assert named[one][1] < named[following][0], (one, following)
+    assert (
+        max(call.began for call in calls if call.name == "rename")
+        == only(calls, "rename", folder / "manifest.json").began
+    )
+
+
+def test_each_folder_is_on_disk_before_anything_is_put_into_it(trace: tuple[Path, list[Call]]) -> None:
+    folder, calls = trace
+    made = [call for call in calls if call.name == "mkdir" and call.paths]
+    assert {Path(call.paths[0]) for call in made} >= {folder, folder / "logits", folder / "logits/c/0/1"}
+    for call in made:
+        path = Path(call.paths[0])
+        if path == folder:
+            continue  # its parent is not the store's
+        first = min(
+            one.began for one in calls if one.name == "openat" and one.paths and path in Path(one.paths[0]).parents
+        )
+        assert flushed(calls, path.parent, call.ended) < first, path
+
+
+class Dies(Exception):
+    """Stands for the end of a process."""
+
+
+class Mortal(WrapperStore[Store]):
+    """A place whose writer dies at one of its writes, the file half written where the place writes in place."""
+
+    def __init__(self, store: Store, left: int, *, torn: bool) -> None:
+        super().__init__(store)
+        self.left, self.torn, self.written = left, torn, []
+
+    async def set(self, key: str, value: Buffer) -> None:
+        self.left -= 1
+        if self.left < 0:
+            if self.torn:
+                await super().set(key, value[: len(value) // 2])
+            raise Dies
+        await super().set(key, value)
+        self.written.append(key)
+
+
+def write_at(store: Store) -> None:
+    """Write what is pending, then finish."""
+    writer = StoreWriter(store, SMALL, attributes(SMALL), "there")
+    for view, chunk in list(writer.pending()):
+        writer.write(view, chunk, lambda *place: answer(*place, layout=SMALL))
+    writer.finish(LABELS[:12])
+
+
+@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("protocol", ["memory", "file"])
+def test_without_rename_the_manifest_comes_last_and_what_lacks_it_is_refused(
+    tmp_path: Path, protocol: str, torn: bool
+) -> None:
+    """Killed at each write in turn; in a bucket a write is whole or not at all, in a plain folder it may be torn."""
+    write(tmp_path / "expected", layout=SMALL)
+    expected = contents(tmp_path / "expected")
+    for step in range(len(expected) + 1):
+        url = f"{protocol}://{tmp_path}/{uuid4().hex}"
+        options = {"auto_mkdir": True} if protocol == "file" else {}
+        place = Mortal(open_place(url, write=True, **options), step, torn=torn)
+        if step == len(expected):
+            write_at(place)
+            assert place.written[-2:] == ["summary.json", "manifest.json"]
+            assert [key for key in place.written if "/c/" in key] == FILES
+        else:
+            with pytest.raises(Dies):
+                write_at(place)
+            assert refused(InputError, LogitStore.open, url).startswith(f"{url}: ")
+            if step:
+                assert damages(url)[0].chunk == "manifest.json"
+            whole = [key for key in place.written if key in FILES]
+            kept = whole[: len(whole) // 3 * 3]
+            resumed = Mortal(open_place(url, write=True, **options), 10**6, torn=False)
+            write_at(resumed)
+            assert not set(kept) & set(resumed.written), "a finished chunk was redone"
+        store = open_place(url)
+        assert {key: get(store, key) for key in keys(store)} == expected
+        assert LogitStore.open(url).logits(0).shape == (12, 5)
