@@ -9,7 +9,7 @@ from rich.console import Console
 
 import prepkd
 from prepkd.errors import InputError
-from prepkd.stages import cache_logits, compare, distill, evaluate, prepare, train_teacher
+from prepkd.stages import cache_logits, compare, distill, evaluate, fetch_views, prepare, train_teacher
 
 app = typer.Typer(
     name="prepkd",
@@ -59,6 +59,7 @@ STAGES: dict[str, Callable[..., None]] = {
     "prepare": prepare.prepare,
     "train-teacher": train_teacher.train_teacher,
     "cache-logits": cache_logits.cache_logits,
+    "fetch-views": fetch_views.fetch_views,
     "distill": distill.distill,
     "evaluate": evaluate.evaluate,
     "compare": compare.compare,
