@@ -17,7 +17,7 @@ from prepkd.store import LogitStore
 from prepkd.store.layout import with_fingerprints
 from prepkd.store.place import clear, delete, get, keys, open_place, put
 from prepkd.store.writer import StoreWriter
-from store_checks import refused
+from store_checks import Cut, Watched, fail, files, refused
 from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, contents, raw
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
@@ -31,36 +31,11 @@ ORDER = [
 ]
 
 
-class Cut(Exception):
-    """The writer is stopped here."""
-
-
-class Watched(WrapperStore[Store]):
-    """Lists the files in the order in which they are put; `before` is called with each, and may raise."""
-
-    def __init__(self, store: Store, before: Callable[[str], None] = lambda key: None) -> None:
-        super().__init__(store)
-        self.before, self.puts = before, list[str]()
-
-    def _with_store(self, store: Store) -> "Watched":
-        return self  # the same list of puts, whatever view of the store Zarr asks for
-
-    async def set(self, key: str, value: Buffer) -> None:
-        self.before(key)
-        await super().set(key, value)
-        self.puts.append(key)
-
-
 def write(store: Store, where: str, **changes: Any) -> None:
     writer = StoreWriter(store, LAYOUT, ATTRIBUTES | changes, where)
     for view, chunk in list(writer.pending()):
         writer.write(view, chunk, answer)
     writer.finish(LABELS)
-
-
-def files(url: str) -> dict[str, bytes]:
-    place = open_place(url)
-    return {key: get(place, key) or b"" for key in sorted(keys(place))}
 
 
 @pytest.fixture
@@ -224,14 +199,6 @@ def test_a_finished_store_of_other_settings_is_replaced(
             writer.write(view, chunk, answer)
         writer.finish(LABELS)
     assert files(remote) == contents(made_up)
-
-
-def fail(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line with which a command exits with code 2."""
-    assert app([*arguments], standalone_mode=False) == 2
-    text = capsys.readouterr().err
-    assert text.startswith("error: ") and text.count("\n") == 1, text
-    return text.removeprefix("error: ").rstrip("\n")
 
 
 MEND = "; check URL, network and credentials (docs/sharing.md)"
