@@ -1,10 +1,13 @@
 """The same store in a folder, in memory and in a bucket: the same bytes, the same commit rule, one clear line where not."""
 
+import functools
+import http.server
 import logging
 import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,26 @@ def test_cut_off_and_resumed(url: str, made_up: Path, puts: int) -> None:
     assert files(url) == contents(made_up)
     # Of the chunks, none that was finished, and all that were not.
     assert [key for key in again.puts if "/c/" in key] == ORDER[3 * len(finished_chunks) :]
+
+
+def test_reading_from_a_web_server_that_lists_its_folders(made_up: Path) -> None:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    serve = functools.partial(Quiet, directory=str(made_up.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        where = f"http://127.0.0.1:{server.server_port}"
+        try:
+            store = LogitStore.open(f"{where}/{made_up.name}")
+            assert np.array_equal(store.logits(2), LogitStore.open(made_up).logits(2))
+            text = refused(InputError, LogitStore.open, f"{where}/nothing.zarr")
+            assert text == f"{where}/nothing.zarr: no such store; run `prepkd cache-logits NAME`"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def flip(content: bytes) -> bytes:
