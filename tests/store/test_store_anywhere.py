@@ -18,7 +18,7 @@ from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.layout import with_fingerprints
-from prepkd.store.place import clear, delete, get, keys, open_place, put
+from prepkd.store.place import clear, delete, exists, get, keys, open_place, put
 from prepkd.store.writer import StoreWriter
 from store_checks import Cut, Watched, fail, files, refused
 from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, contents, raw
@@ -110,6 +110,19 @@ def test_cut_off_and_resumed(url: str, made_up: Path, puts: int) -> None:
     assert files(url) == contents(made_up)
     # Of the chunks, none that was finished, and all that were not.
     assert [key for key in again.puts if "/c/" in key] == ORDER[3 * len(finished_chunks) :]
+
+
+def test_listings_are_not_remembered(s3: str, tmp_path: Path) -> None:
+    """Somebody else's client writes and removes while this one looks."""
+    url = f"{s3}/{tmp_path.name}/large.zarr"
+    here, there = open_place(url), open_place(url, write=True, default_block_size=2**20)
+    for n in range(3):
+        put(there, f"logits/c/{n}", b"x")
+        assert keys(here) == {f"logits/c/{k}" for k in range(n + 1)}
+        assert exists(here, f"logits/c/{n}") and not exists(here, f"logits/c/{n + 1}")
+    delete(there, "logits/c/1")
+    assert not exists(here, "logits/c/1")
+    assert keys(here) == {"logits/c/0", "logits/c/2"}
 
 
 def test_reading_from_a_web_server_that_lists_its_folders(made_up: Path) -> None:
