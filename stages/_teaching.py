@@ -127,6 +127,7 @@ def first_view(settings: Distill, views: int) -> int:
 
 def check_views(store: "LogitStore", settings: Distill) -> None:
     """Refuse a store that was fetched in part and lacks a view that training will show; raises InputError."""
+    from prepkd.store.fetch import views_text
     from prepkd.views.order import cycle
 
     here = set(store.present)
@@ -137,7 +138,7 @@ def check_views(store: "LogitStore", settings: Distill) -> None:
     if absent := sorted(wanted - here):
         raise InputError(
             f"{store.url}: {len(absent)} of the {len(wanted)} views that training shows were not fetched, view "
-            f"{absent[0]} first; `prepkd fetch-views URL --views {absent[0]}:{absent[-1] + 1}` brings them"
+            f"{absent[0]} first; `prepkd fetch-views URL --views {views_text(absent)}` brings them"
         )
 
 

@@ -15,6 +15,7 @@ from prepkd.stages import (
     compare,
     distill,
     evaluate,
+    fetch_views,
     gather,
     import_logits,
     inspect,
@@ -98,6 +99,7 @@ STAGES: dict[str, Callable[..., None]] = {
 TOOLS: dict[str, Callable[..., None]] = {
     "verify": verify.verify,
     "inspect": inspect.inspect,
+    "fetch-views": fetch_views.fetch_views,
     "import": import_logits.import_logits,
 }
 for panel, commands in {"The pipeline, in order": STAGES, "A logit store": TOOLS}.items():

@@ -61,9 +61,14 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def json_bytes(value: object) -> bytes:
+    """Indented JSON with sorted keys and a last newline, as files hold it."""
+    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON with sorted keys, atomically."""
-    write_bytes(path, (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, json_bytes(value))
 
 
 def fingerprint(value: object) -> str:

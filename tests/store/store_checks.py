@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prepkd.cli import app
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised
 from prepkd.params import Cache
 from prepkd.store import LogitStore
+from prepkd.store.place import get, keys, open_place
+from zarr.abc.store import Store
+from zarr.core.buffer import Buffer
+from zarr.storage import WrapperStore
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,40 @@ def refused(exception: type[Exception], function: Callable[..., Any], *arguments
         function(*arguments, **named)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+class Cut(Exception):
+    """The writer is stopped here."""
+
+
+class Watched(WrapperStore[Store]):
+    """Lists the files in the order in which they are put; `before` is called with each, and may raise."""
+
+    def __init__(self, store: Store, before: Callable[[str], None] = lambda key: None) -> None:
+        super().__init__(store)
+        self.before, self.puts = before, list[str]()
+
+    def _with_store(self, store: Store) -> "Watched":
+        return self  # the same list of puts, whatever view of the store Zarr asks for
+
+    async def set(self, key: str, value: Buffer) -> None:
+        self.before(key)
+        await super().set(key, value)
+        self.puts.append(key)
+
+
+def files(url: str) -> dict[str, bytes]:
+    """Path -> bytes of every file of a store, wherever it is."""
+    place = open_place(url)
+    return {key: get(place, key) or b"" for key in sorted(keys(place))}
+
+
+def fail(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command exits with code 2."""
+    assert app([*arguments], standalone_mode=False) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ") and text.count("\n") == 1, text
+    return text.removeprefix("error: ").rstrip("\n")
 
 
 def reference_encoding(logits: Any) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,11 @@ class Layout:
         for view in range(self.plan.views):
             for chunk in range(self.chunks):
                 yield from self.keys(view, chunk).values()
+
+    def views_in(self, files: Set[str]) -> list[int]:
+        """The views of which every file is among these."""
+        chunks = range(self.chunks)
+        return [v for v in range(self.plan.views) if all(files >= set(self.keys(v, c).values()) for c in chunks)]
 
     @property
     def bytes_per_row(self) -> int:

@@ -7,10 +7,11 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.buffer.cpu import Buffer
 from zarr.core.sync import sync
-from zarr.storage import FsspecStore, LocalStore
+from zarr.storage import LocalStore
 
 from prepkd.errors import InputError
 from prepkd.store.durable import DurableStore
+from prepkd.store.remote import RemoteStore
 
 
 def is_remote(url: str | Path) -> bool:
@@ -25,8 +26,12 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
     """
     if not is_remote(url):
         return DurableStore(Path(url)) if write else LocalStore(Path(url), read_only=True)
+    if str(url).startswith(("file://", "local://")):  # fsspec writes these in place, where a crash leaves half a file
+        raise InputError(f"{url}: name a local store by its path, without {str(url).partition('//')[0]}//")
+    # Listings change under a reader while somebody writes; fsspec would answer from an old one.
+    options = {"use_listings_cache": False} | options
     try:
-        return FsspecStore.from_url(str(url), storage_options=options, read_only=not write)
+        return RemoteStore.from_url(str(url), storage_options=options, read_only=not write)
     except (ImportError, ValueError, OSError) as error:
         raise InputError(f"{url}: cannot be opened: {error}") from None
 

@@ -43,9 +43,14 @@ class CheckedStore(WrapperStore[Store]):
 
     def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
         """Refuse a file's content that is not the manifest's."""
-        found, expected = hashlib.sha256(content).hexdigest(), str(self.manifest.get(key))
+        found, expected = sha256(content), str(self.manifest.get(key))
         if found != expected:
             raise InputError(f"{self.where}: {key}: sha256 is {found[:12]}, the manifest says {expected[:12]}; {MEND}")
+
+
+def sha256(content: bytes | bytearray | memoryview) -> str:
+    """SHA-256 of a file's content, 64 hex digits, as the manifest has it."""
+    return hashlib.sha256(content).hexdigest()
 
 
 class LogitStore:
@@ -76,10 +81,11 @@ class LogitStore:
         """
         where = str(url)
         store = url if isinstance(url, Store) else open_place(url, **options)
-        if not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir():
-            raise InputError(f"{where}: no such store; run `prepkd cache-logits NAME`")
+        nowhere = not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir()
         try:
-            listing = get(store, MANIFEST)
+            listing = None if nowhere else get(store, MANIFEST)
+            if nowhere or (listing is None and not keys(store)):
+                raise InputError(f"{where}: no such store; run `prepkd cache-logits NAME`")
             if listing is None:
                 raise InputError(
                     f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd cache-logits NAME` again"
@@ -106,7 +112,7 @@ class LogitStore:
         rows = self.plan.parameters(view)
         if view not in self.present:
             raise InputError(
-                f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --views {view}:{view + 1}` brings it"
+                f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --views {view}` brings it"
             )
         if rows.shape[1] and not np.array_equal(self._array("params")[view], rows):
             raise InputError(f"{self.url}: params of view {view} differ from the plan's; run cache-logits again")
@@ -143,15 +149,10 @@ class LogitStore:
 
     def _present(self, files: set[str]) -> list[int]:
         """The views that are here; all of them unless the store was fetched in part. Raises InputError for a missing file."""
-        partial = PARTIAL in files
-        views = []
-        for view in range(self.views):
-            wanted = [key for chunk in range(self.layout.chunks) for key in self.layout.keys(view, chunk).values()]
-            absent = [key for key in wanted if key not in files]
-            if not absent:
-                views.append(view)
-            elif not partial:
-                raise InputError(f"{self.url}: {absent[0]} is missing; {MEND}")
+        views = self.layout.views_in(files)
+        if len(views) < self.views and PARTIAL not in files:
+            absent = next(key for key in self.layout.all_keys() if key not in files)
+            raise InputError(f"{self.url}: {absent} is missing; {MEND}")
         return views
 
     def _summary(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError
+from prepkd.files import json_bytes
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, Layout, create, manifest_of, open_array
@@ -80,10 +81,10 @@ class StoreWriter:
                 wrong += self._wrong(stored, labels[self.layout.slice(chunk)])
             errors.append(wrong / self.layout.plan.samples)
         summary = {"teacher_error": float(np.mean(errors)), "teacher_error_per_view": errors}
-        put(self.store, SUMMARY, _json(summary))
+        put(self.store, SUMMARY, json_bytes(summary))
         if isinstance(self.store, DurableStore):
             self.store.remove_partial()
-        put(self.store, MANIFEST, _json(manifest_of(self.store, self.layout)))
+        put(self.store, MANIFEST, json_bytes(manifest_of(self.store, self.layout)))
         return summary
 
     def _wrong(self, stored: Mapping[str, NDArray[Any]], labels: NDArray[np.int64]) -> int:
@@ -99,11 +100,10 @@ class StoreWriter:
         part = view, self.layout.slice(chunk)
         try:
             stored = {name: np.asarray(open_array(self.group, name)[part]) for name in self.layout.fields}
-        except (
-            ValueError,
-            OSError,
-            RuntimeError,
-        ):  # a checksum that fails, a file that is cut short or does not unpack
+        except InputError:  # the place can't be reached: that says nothing about the chunk
+            raise
+        # A checksum that fails, a file that is cut short or does not unpack.
+        except (ValueError, OSError, RuntimeError):
             return None
         for name, field in self.layout.fields.items():
             missing = np.isnan(stored[name]) if np.isnan(field.fill) else stored[name] == field.fill
@@ -121,7 +121,3 @@ def _described(store: Store, layout: Layout) -> bool:
         return all(text is not None and json.loads(text) is not None for text in texts)
     except ValueError:  # torn, in a place that writes in place
         return False
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()

@@ -1,0 +1,63 @@
+"""A Zarr store at an fsspec URL whose failures are one line each."""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import FsspecStore
+
+from prepkd.errors import InputError
+
+
+class RemoteStore(FsspecStore):
+    """FsspecStore that raises InputError, with the URL and the service's own words, where the service refuses."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """A file's content; None where there is none."""
+        with self._one_line():
+            return await super().get(key, prototype, byte_range)
+
+    async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
+        """Write a file; in a bucket it appears whole or not at all."""
+        with self._one_line():
+            await super().set(key, value, byte_range)
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such a file."""
+        with self._one_line():
+            return await super().exists(key)
+
+    async def delete(self, key: str) -> None:
+        """Remove a file, if it is there."""
+        with self._one_line():
+            await super().delete(key)
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every file's path."""
+        with self._one_line():
+            async for key in super().list():
+                yield key
+
+    async def clear(self) -> None:
+        """Remove every file; FsspecStore stops at the first one whose folder it has just removed."""
+        with self._one_line(), contextlib.suppress(FileNotFoundError):
+            await self.fs._rm(self.path, recursive=True)
+
+    @contextlib.contextmanager
+    def _one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except failures() as error:
+            words = " ".join(str(error).split())
+            raise InputError(
+                f"{self.fs.unstrip_protocol(self.path)}: {words}; check URL, network and credentials (docs/sharing.md)"
+            ) from None
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """The exceptions of a place that can't be used; the services' libraries, where loaded, have some of their own."""
+    own = {"botocore.exceptions": "BotoCoreError", "aiohttp": "ClientError"}
+    loaded = [getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules]
+    return OSError, *loaded

@@ -1,0 +1,117 @@
+"""docs/sharing.md, section DVC: what one clone pushes, another distills from, and no teacher runs."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from test_pipeline import ROOT, edit_params, run
+
+HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repository
+SHARE, COLLEAGUE, SMALLER, GET = range(4)  # the section's blocks of commands
+
+
+def shrink(params: dict) -> None:
+    params["prepare"]["subset"] = 10
+    del params["teachers"]["small"]
+    params["teachers"]["large"].update(model="convnet4", epochs=1)
+    params["cache"].update(views=4)
+    params["distill"].update(student="convnet4", epochs=2, seeds=1)
+
+
+def section(language: str) -> list[str]:
+    """The blocks of the section in one language."""
+    text = (ROOT / "docs/sharing.md").read_text().split("\n## Through DVC\n")[1].split("\n## ")[0]
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+class Desk:
+    """A folder with the project's hub and its DVC remote; commands run as the docs print them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder, folder / "log"
+        (folder / "bin").mkdir()
+        shim = folder / "bin" / "prepkd"
+        shim.write_text(f'#!/bin/sh\necho "$1" >> {self.log}\nexec {sys.executable} -m prepkd_shim "$@"\n')
+        shim.chmod(0o755)
+        (folder / "prepkd_shim.py").write_text("from prepkd.cli import main\n\nmain()\n")
+
+    def ran(self) -> list[str]:
+        """The stages that ran since the last time."""
+        stages = self.log.read_text().split() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        return stages
+
+    def run(self, commands: str, folder: Path) -> str:
+        """Commands of the docs, with this desk's places for theirs and a `prepkd` that keeps a log."""
+        commands = commands.replace(HUB, str(self.folder / "digits.git")).replace(
+            "/mnt/shared/dvc", f"{self.folder}/remote"
+        )
+        paths = f"export PATH={self.folder}/bin:$PATH PYTHONPATH={self.folder}:$PYTHONPATH PREPKD_SCRATCH={self.folder}/scratch"
+        return run(f"set -e\n{paths}\n{commands}", folder)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """The project ran once; what came out was pushed as the docs say, and the place where it ran is gone."""
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    project = desk.folder / "first"
+    for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
+        if (ROOT / name).exists():
+            (project / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, project / name, follow_symlinks=False)
+    edit_params(project, shrink)
+    run("git init -q --bare -b main digits.git", desk.folder)
+    run("git init -q -b main && git config user.email a@b.c && git config user.name a", project)
+    run("git add -A && git commit -qm settings", project)
+    run(f"git remote add origin {desk.folder / 'digits.git'}", project)
+    desk.run("dvc repro -q && git add -A && git commit -qm first && git push -q -u origin main", project)
+    assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "distill", "evaluate"]
+    desk.run(section("bash")[SHARE], project)
+    # The same student by the first clone, to compare with.
+    desk.run("prepkd distill --method ka-ps", project)
+    shutil.copytree(project / "models/student", desk.folder / "student")
+    desk.ran()
+    shutil.rmtree(project)
+    return desk
+
+
+def students(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("seed*/model.safetensors"))}
+
+
+def test_a_second_clone_distills_and_never_runs_a_teacher(desk: Desk, tmp_path: Path) -> None:
+    text = desk.run(section("bash")[COLLEAGUE], tmp_path)
+    clone = tmp_path / "digits"
+    assert "Running stage 'distill'" in text and "Running stage 'evaluate'" in text
+    assert desk.ran() == ["distill", "evaluate"], text
+    assert len(students(desk.folder / "student")) == 1
+    assert students(clone / "models/student") == students(desk.folder / "student")
+    assert json.loads((clone / "results/metrics.json").read_text())["n"] == 1
+    assert "Data and pipelines are up to date." in run("dvc status dvc.yaml", clone)
+
+
+def test_data_and_store_are_enough(desk: Desk, tmp_path: Path) -> None:
+    """There is no teacher to run: neither its weights nor anything else of it is here."""
+    run(f"git clone -q {desk.folder / 'digits.git'} digits", tmp_path)
+    clone = tmp_path / "digits"
+    desk.run(section("bash")[SMALLER], clone)
+    assert not (clone / "models/teachers").exists()
+    assert desk.ran() == ["distill"]
+    assert students(clone / "models/student") == students(desk.folder / "student")
+
+
+def test_the_store_alone_by_dvc_get_and_out_of_the_remote(desk: Desk, tmp_path: Path) -> None:
+    desk.run(section("bash")[GET], tmp_path)
+    (snippet,) = section("python")
+    (tmp_path / "snippet.py").write_text(
+        snippet.replace(HUB, str(desk.folder / "digits.git"))
+        + "import numpy as np\n"
+        + "local = LogitStore.open('large.zarr')\n"
+        + "assert store.attributes == local.attributes and local.present == store.present == [0, 1, 2, 3]\n"
+        + "assert all(np.array_equal(store.logits(view), local.logits(view)) for view in range(4))\n"
+    )
+    assert run("python snippet.py", tmp_path).splitlines()[-1] == "(100, 10)"
+    assert desk.ran() == []
