@@ -14,13 +14,13 @@ import pytest
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.integrity import damages
-from prepkd.store.place import get, keys, open_place
+from prepkd.store.place import get, keys
 from prepkd.store.writer import StoreWriter
 from store_checks import refused
 from store_writing import LABELS, SMALL, answer, attributes, contents, write
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
-from zarr.storage import WrapperStore
+from zarr.storage import FsspecStore, WrapperStore
 
 WRITER = """
 import sys
@@ -173,7 +173,9 @@ def test_without_rename_the_manifest_comes_last_and_what_lacks_it_is_refused(
     for step in range(len(expected) + 1):
         url = f"{protocol}://{tmp_path}/{uuid4().hex}"
         options = {"auto_mkdir": True} if protocol == "file" else {}
-        place = Mortal(open_place(url, write=True, **options), step, torn=torn)
+        # Zarr's own store: ours refuses file://, because it writes in place; as other services may, and say nothing.
+        reading, writing = (FsspecStore.from_url(url, options, read_only=only) for only in (True, False))
+        place = Mortal(writing, step, torn=torn)
         if step == len(expected):
             write_at(place)
             assert place.written[-2:] == ["summary.json", "manifest.json"]
@@ -181,14 +183,13 @@ def test_without_rename_the_manifest_comes_last_and_what_lacks_it_is_refused(
         else:
             with pytest.raises(Dies):
                 write_at(place)
-            assert refused(InputError, LogitStore.open, url).startswith(f"{url}: ")
+            assert refused(InputError, LogitStore.open, reading).startswith(f"{reading}: ")
             if step:
-                assert damages(url)[0].chunk == "manifest.json"
+                assert damages(reading)[0].chunk == "manifest.json"
             whole = [key for key in place.written if key in FILES]
             kept = whole[: len(whole) // 3 * 3]
-            resumed = Mortal(open_place(url, write=True, **options), 10**6, torn=False)
+            resumed = Mortal(writing, 10**6, torn=False)
             write_at(resumed)
             assert not set(kept) & set(resumed.written), "a finished chunk was redone"
-        store = open_place(url)
-        assert {key: get(store, key) for key in keys(store)} == expected
-        assert LogitStore.open(url).logits(0).shape == (12, 5)
+        assert {key: get(reading, key) for key in keys(reading)} == expected
+        assert LogitStore.open(reading).logits(0).shape == (12, 5)

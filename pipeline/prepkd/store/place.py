@@ -64,12 +64,9 @@ def keys(store: Store) -> set[str]:
 def clear(store: Store) -> None:
     """Remove every file of a place, if there are any."""
     try:
-        found = keys(store)
+        sync(store.clear())
     except FileNotFoundError:  # a folder that isn't there yet; buckets say nothing
         return
-    # One by one: FsspecStore.clear stops, and says nothing, at the first file whose folder it has just removed.
-    for key in sorted(found):
-        delete(store, key)
 
 
 def delete(store: Store, key: str) -> None:
