@@ -30,7 +30,7 @@ def raw_write(path: Path, arrays: Arrays) -> None:
     """The arrays' bytes in one file, one after the other, and one fsync: the least that a view on disk costs."""
     with path.open("wb") as file:
         for array in arrays.values():
-            file.write(array)
+            file.write(array.data)
         file.flush()
         os.fsync(file.fileno())
 
@@ -48,7 +48,7 @@ def npy_read(path: Path) -> Arrays:
     return {file.stem: np.load(file) for file in sorted(path.glob("*.npy"))}
 
 
-def npy_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.int64]) -> list[Arrays]:
+def npy_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.int64]) -> object:
     """Rows out of memory maps, opened anew."""
     names = ("logits", "row_max")
     return [
@@ -72,7 +72,7 @@ def hdf5_read(path: Path) -> Arrays:
         return {name: file[name][...] for name in file}
 
 
-def hdf5_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.int64]) -> list[Arrays]:
+def hdf5_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.int64]) -> object:
     """Rows by index lists, in rising order as HDF5 wants them."""
     found = []
     for view in np.unique(views):

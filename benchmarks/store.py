@@ -79,9 +79,9 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
                 for name, case in result[key].items()
             ],
         )
-    header = ("cache-logits", "bare, s", "cached, s", "cached / bare", "cached / forward alone", "start-up, s")
+    columns = ("cache-logits", "bare, s", "cached, s", "cached / bare", "cached / forward alone", "start-up, s")
     found["cache-logits: wall time as a multiple of the bare teacher's, rendering included"] = (
-        header,
+        columns,
         [
             [
                 f"{title}: {part['samples']:,} x {part['views']} views",

@@ -54,13 +54,16 @@ def _sha256(value: Buffer) -> str:
 
 
 def _put(path: Path, value: Buffer) -> Identity:
-    _make_folder(path.parent)
+    changed = _make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with temporary.open("wb") as file:
             file.write(value.as_buffer_like())
             file.flush()
             os.fsync(file.fileno())
+            # After the file: its flush has carried them along on most file systems, and they cost nothing more.
+            for folder in changed:
+                fsync(folder)
             written = identity(os.fstat(file.fileno()))
         temporary.replace(path)
     finally:
@@ -69,10 +72,10 @@ def _put(path: Path, value: Buffer) -> Identity:
     return written
 
 
-def _make_folder(folder: Path) -> None:
-    """Create a folder and its parents, each one's entry flushed in turn."""
+def _make_folder(folder: Path) -> list[Path]:
+    """Create a folder and its parents; the folders that have got a new entry, the outermost first."""
     if folder.is_dir():
-        return
-    _make_folder(folder.parent)
+        return []
+    changed = _make_folder(folder.parent)
     folder.mkdir(exist_ok=True)
-    fsync(folder.parent)
+    return [*changed, folder.parent]

@@ -61,7 +61,10 @@ class StoreWriter:
         stored["params"] = torch.from_numpy(self.layout.plan.parameters(view, samples))
         with zarr.config.set({"codec_pipeline.path": PIPELINE}):
             for name, field in self.layout.fields.items():
-                self.arrays[name][view, samples] = stored[name].cpu().numpy().astype(field.dtype, copy=False)
+                array = stored[name].cpu().numpy().astype(field.dtype, copy=False)
+                self.arrays[name][view : view + 1, samples] = array[
+                    None
+                ]  # of the chunk's shape: Zarr copies it once less
 
     def finish(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Re-read every chunk, write the summary and then the manifest; returns the summary. Idempotent.
