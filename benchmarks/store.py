@@ -13,7 +13,7 @@ from benchmarks._lessons import made_up, real
 from benchmarks._measure import environment, interval, report
 
 BARS = {"read": 0.15, "write": 0.5, "cache": 1.05}
-DIGITS = ("resnet8", (1, 8, 8), 10, 9, 901)  # the demo's teacher, images, classes, views and training samples
+DIGITS = ("resnet8", (1, 8, 8), 10, 9)  # the demo's teacher, images, classes and views
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--views", type=int, default=8, help="views of the store that is read")
     found.add_argument("--samples", type=int, default=5_120, help="CIFAR images for cache-logits")
     found.add_argument("--cache-views", type=int, default=2, help="views of them")
+    found.add_argument("--digits-samples", type=int, default=901, help="images of the size of the demo's")
     found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
     found.add_argument("--folder", type=Path, help="where temporary files go: the disk that is measured")
     found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
@@ -52,7 +53,7 @@ def caching(folder: Path, title: str, options: argparse.Namespace) -> dict[str, 
     """cache-logits against the bare teacher: on CIFAR's images, real where they are given, and on images like digits."""
     started = time.perf_counter()
     if title == "digits":
-        lesson = made_up(*DIGITS)
+        lesson = made_up(*DIGITS, options.digits_samples)
     elif options.data:
         lesson = real(options.data, options.teacher, options.cache_views, options.samples)
     else:
