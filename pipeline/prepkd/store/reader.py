@@ -54,6 +54,10 @@ class CheckedStore(WrapperStore[Store]):
                 self._hashed[key] = before
         return value
 
+    def forget(self) -> None:
+        """Hash every file again."""
+        self._hashed.clear()
+
     def _identity(self, key: str) -> tuple[int, ...] | None:
         """What changes with a local file: inode, size, times; None for other places and where there is no such file."""
         if not isinstance(self._store, LocalStore):
@@ -151,8 +155,18 @@ class LogitStore:
 
     async def _read(self, view: int, names: list[str]) -> list[NDArray[Any]]:
         """Arrays of a view, read and checked beside each other."""
-        read = (self._arrays[name].async_array.getitem(view) for name in names)
-        return [np.asarray(array) for array in await asyncio.gather(*read)]
+
+        async def arrays() -> list[NDArray[Any]]:
+            read = (self._arrays[name].async_array.getitem(view) for name in names)
+            return [np.asarray(array) for array in await asyncio.gather(*read)]
+
+        try:
+            return await arrays()
+        except InputError:
+            raise
+        except ValueError:  # the crc32c of a file that was hashed before; its hash says which one
+            self.store.forget()
+            return await arrays()
 
     def slab(self, view: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         """One view decoded: z - max(z) (N, K), float16 or float32, and max(z) float32 (N,); raises InputError, IndexError."""
