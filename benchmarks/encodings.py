@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     if (options.data is None) != (options.teacher is None):
         raise SystemExit("--data and --teacher go together")
     torch.set_num_threads(options.threads)
+    surroundings = environment()  # now: the tree may change while the teacher is at work
     if options.data:
         teacher, lesson, named = real(options.data, options.teacher, options.views, options.samples)
     else:
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             choice: measure(Path(name) / f"{number}.zarr", lesson, raw, settings)
             for number, (choice, settings) in enumerate(CHOICES.items())
         }
-    result = environment() | {
+    result = surroundings | {
         "command": "python -m benchmarks.encodings",
         **named,
         "precision": "ieee",
