@@ -21,6 +21,7 @@ from prepkd.views import ViewPlan
 FORMAT = 2
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+WORKERS = 4  # threads that read back; each holds a chunk in memory
 PARTIAL = "partial.json"  # marks a copy that holds some views only
 # The Rust pipeline writes in place; this one hands whole chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
@@ -130,5 +131,5 @@ def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
         return hashlib.sha256(content).hexdigest()
 
     keys = sorted([*layout.all_keys(), SUMMARY])
-    with ThreadPoolExecutor() as pool:  # hashing lets go of Python's lock
+    with ThreadPoolExecutor(WORKERS) as pool:  # hashing lets go of Python's lock
         return dict(zip(keys, pool.map(digest, keys), strict=True))

@@ -16,7 +16,7 @@ from zarr.abc.store import Store
 from prepkd.errors import InputError
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, as_tensors
-from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, Layout, create, manifest_of, open_array
+from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, manifest_of, open_array
 from prepkd.store.place import clear, exists, put
 
 # (view, samples) -> the encoding's arrays, each (n, *width)
@@ -62,9 +62,8 @@ class StoreWriter:
         with zarr.config.set({"codec_pipeline.path": PIPELINE}):
             for name, field in self.layout.fields.items():
                 array = stored[name].cpu().numpy().astype(field.dtype, copy=False)
-                self.arrays[name][view : view + 1, samples] = array[
-                    None
-                ]  # of the chunk's shape: Zarr copies it once less
+                # In the chunk's own shape: Zarr then copies it once less.
+                self.arrays[name][view : view + 1, samples] = array[None]
 
     def finish(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Re-read every chunk, write the summary and then the manifest; returns the summary. Idempotent.
@@ -72,7 +71,7 @@ class StoreWriter:
         Raises InputError where a chunk is not finished.
         """
         chunks = itertools.product(range(self.layout.plan.views), range(self.layout.chunks))
-        with ThreadPoolExecutor() as pool:  # most of the work, hashing, lets go of Python's lock
+        with ThreadPoolExecutor(WORKERS) as pool:  # most of the work, hashing, lets go of Python's lock
             wrong = list(pool.map(lambda chunk: self._read_back(chunk[0], chunk[1], labels), chunks))
         per_view = np.reshape(wrong, (self.layout.plan.views, self.layout.chunks)).sum(axis=1)
         errors = [int(count) / self.layout.plan.samples for count in per_view]
