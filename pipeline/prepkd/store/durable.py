@@ -1,6 +1,7 @@
 """A local Zarr store whose chunks are on disk, whole, before they are visible."""
 
 import asyncio
+import hashlib
 import os
 import uuid
 from pathlib import Path
@@ -10,16 +11,32 @@ from zarr.storage import LocalStore
 
 from prepkd.files import fsync, naming
 
+Identity = tuple[int, int, int]
+
 
 class DurableStore(LocalStore):
     """LocalStore with temporary name, fsync, rename, fsync of the folder."""
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        super().__init__(root, read_only=read_only)
+        self._written: dict[str, tuple[Identity, str]] = {}
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a value so that after a crash it is there whole or not at all."""
         if not self._is_open:
             await self._open()
         self._check_writable()
-        await asyncio.to_thread(_put, self.root / key, value)
+        # Hashed while the disk is at work.
+        self._written[key] = await asyncio.gather(
+            asyncio.to_thread(_put, self.root / key, value), asyncio.to_thread(_sha256, value)
+        )
+
+    def written(self, key: str) -> str | None:
+        """The SHA-256 of what was set here, if the file is still that one: nobody has replaced or changed it since."""
+        found = self._written.get(key)
+        if found is None or identity((self.root / key).stat()) != found[0]:
+            return None
+        return found[1]
 
     def remove_partial(self) -> None:
         """Remove temporary files that a killed writer left."""
@@ -27,7 +44,16 @@ class DurableStore(LocalStore):
             left.unlink()
 
 
-def _put(path: Path, value: Buffer) -> None:
+def identity(status: os.stat_result) -> Identity:
+    """What tells a file from another that takes its name, and from itself when it is written to: inode, size, time."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _sha256(value: Buffer) -> str:
+    return hashlib.sha256(value.as_buffer_like()).hexdigest()
+
+
+def _put(path: Path, value: Buffer) -> Identity:
     _make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
@@ -35,10 +61,12 @@ def _put(path: Path, value: Buffer) -> None:
             file.write(value.as_buffer_like())
             file.flush()
             os.fsync(file.fileno())
+            written = identity(os.fstat(file.fileno()))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     fsync(path.parent)
+    return written
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from prepkd.files import canonical_json, fingerprint
+from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Encoding, Field
 from prepkd.store.place import get
 from prepkd.views import ViewPlan
@@ -19,6 +21,7 @@ from prepkd.views import ViewPlan
 FORMAT = 2
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+WORKERS = 4  # threads that read back; each holds a chunk in memory
 PARTIAL = "partial.json"  # marks a copy that holds some views only
 # The Rust pipeline writes in place; this one hands whole chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
@@ -123,10 +126,15 @@ def with_fingerprints(sections: dict[str, Any]) -> dict[str, Any]:
 
 
 def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file of a store but the manifest, sorted; reads each of them."""
-    manifest = {}
-    for key in sorted([*layout.all_keys(), SUMMARY]):
+    """Relative path -> SHA-256 of every file of a store but the manifest, sorted; reads those that it did not write."""
+
+    def digest(key: str) -> str:
+        if isinstance(store, DurableStore) and (known := store.written(key)):
+            return known
         content = get(store, key)
         assert content is not None, key  # the writer has just read it back
-        manifest[key] = hashlib.sha256(content).hexdigest()
-    return manifest
+        return hashlib.sha256(content).hexdigest()
+
+    keys = sorted([*layout.all_keys(), SUMMARY])
+    with ThreadPoolExecutor(WORKERS) as pool:  # hashing lets go of Python's lock
+        return dict(zip(keys, pool.map(digest, keys), strict=True))

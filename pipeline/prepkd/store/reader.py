@@ -1,7 +1,9 @@
 """Reading a store: every byte is checked against the manifest before it becomes a number."""
 
+import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import WrapperStore
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, WrapperStore
 
 from prepkd.errors import InputError
 from prepkd.store.encodings import as_tensors, make_encoding
@@ -19,15 +22,20 @@ from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get, is_remote, keys, open_place
 from prepkd.views import ViewPlan
 
+YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
 MEND = "fetch the store again, or run cache-logits"
 
 
 class CheckedStore(WrapperStore[Store]):
-    """A store whose files must be the manifest's, byte for byte; a file that is missing or differs raises InputError."""
+    """A store whose files must be the manifest's, byte for byte; a file that is missing or differs raises InputError.
+
+    A local file is hashed when it is read first; while its inode, size and times stay the same, crc32c alone is checked.
+    """
 
     def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
         super().__init__(store)
         self.manifest, self.where = manifest, where
+        self._hashed: dict[str, tuple[int, ...]] = {}  # files that were the manifest's, and have not changed since
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The whole value of a key of the manifest; None for a key that is not in it, unless it is a chunk's."""
@@ -35,11 +43,30 @@ class CheckedStore(WrapperStore[Store]):
             if "/c/" in key:  # Zarr would take it for a chunk of nothing but fill values
                 raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run cache-logits")
             return None
+        before = self._identity(key)
         value = await super().get(key, prototype)
         if value is None:
             raise InputError(f"{self.where}: {key} is missing; {MEND}")
-        self.check(key, value.as_buffer_like())
+        if before is None or self._hashed.get(key) != before:
+            await asyncio.to_thread(self.check, key, value.as_buffer_like())
+            # A file that is changed twice within a tick of the clock keeps its times: a young one is not remembered.
+            if before is not None and before == self._identity(key) and time.time_ns() - max(before[2:]) > YOUNG:
+                self._hashed[key] = before
         return value
+
+    def forget(self) -> None:
+        """Hash every file again."""
+        self._hashed.clear()
+
+    def _identity(self, key: str) -> tuple[int, ...] | None:
+        """What changes with a local file: inode, size, times; None for other places and where there is no such file."""
+        if not isinstance(self._store, LocalStore):
+            return None
+        try:
+            status = (self._store.root / key).stat()
+        except OSError:
+            return None  # the reading says why
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
         """Refuse a file's content that is not the manifest's."""
@@ -68,8 +95,9 @@ class LogitStore:
         self._group = zarr.open_group(store, mode="r", zarr_format=3)
         self.views, self.samples = (int(n) for n in self._array("logits").shape[:2])
         self.layout = Layout(self.plan, self.encoding, int(self._array("logits").chunks[1]))
-        for name in self.layout.fields:  # described, each of them, in a file that the manifest knows
-            self._array(name)
+        # Described, each of them, in a file that the manifest knows.
+        self._arrays = {name: self._array(name) for name in self.layout.fields}
+        self._agreeing: set[int] = set()  # views whose parameters were compared with the plan's
         self.present = self._present(present)
         self.summary = self._summary()
 
@@ -109,14 +137,42 @@ class LogitStore:
 
         The view's parameters are recomputed from the plan and compared: logits of other pixels are never handed out.
         """
-        rows = self.plan.parameters(view)
+        names = [*self.encoding.fields]
+        if view not in range(self.views):
+            raise IndexError(f"view {view} is outside the store's {self.views} views")
         if view not in self.present:
             raise InputError(
                 f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --views {view}` brings it"
             )
-        if rows.shape[1] and not np.array_equal(self._array("params")[view], rows):
+        if "params" not in self.layout.fields or view in self._agreeing:
+            return dict(zip(names, sync(self._read(view, names)), strict=True))
+
+        async def compared() -> tuple[list[NDArray[Any]], NDArray[Any]]:
+            found, rows = await asyncio.gather(
+                self._read(view, ["params", *names]), asyncio.to_thread(self.plan.parameters, view)
+            )
+            return found, rows
+
+        (params, *found), rows = sync(compared())
+        if not np.array_equal(params, rows):
             raise InputError(f"{self.url}: params of view {view} differ from the plan's; run cache-logits again")
-        return {name: np.asarray(self._array(name)[view]) for name in self.encoding.fields}
+        self._agreeing.add(view)  # for good: whatever is read later is of the same hash
+        return dict(zip(names, found, strict=True))
+
+    async def _read(self, view: int, names: list[str]) -> list[NDArray[Any]]:
+        """Arrays of a view, read and checked beside each other."""
+
+        async def arrays() -> list[NDArray[Any]]:
+            read = (self._arrays[name].async_array.getitem(view) for name in names)
+            return [np.asarray(array) for array in await asyncio.gather(*read)]
+
+        try:
+            return await arrays()
+        except InputError:
+            raise
+        except ValueError:  # the crc32c of a file that was hashed before; its hash says which one
+            self.store.forget()
+            return await arrays()
 
     def slab(self, view: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         """One view decoded: z - max(z) (N, K), float16 or float32, and max(z) float32 (N,); raises InputError, IndexError."""

@@ -1,0 +1,96 @@
+"""cache-logits against the bare teacher, over the same views."""
+
+import contextlib
+import io
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from prepkd.caching import make_trial, plan_store, teacher_answers
+from prepkd.lesson import Lesson
+from prepkd.models import Normalised
+from prepkd.params import Cache
+from prepkd.stages.cache_logits import unfinished
+from prepkd.store.teacher_pass import arithmetic
+from prepkd.teaching import ready
+
+from benchmarks._measure import against, interleaved, ratio
+
+BATCH = 256
+
+
+@dataclass
+class Bare:
+    """The teacher's forward pass over every view of a lesson, rendered batch by batch; what it says is dropped.
+
+    `forward` collects the seconds of the forward passes alone, one number a call.
+    """
+
+    teacher: Normalised
+    lesson: Lesson
+    forward: list[float]
+
+    @torch.inference_mode()
+    def __call__(self, turn: int) -> None:
+        """One pass over all views: the store's batch shape, memory format and precision."""
+        model, plan, images = ready(self.teacher), self.lesson.plan, self.lesson.samples.images
+        spent = 0.0
+        with arithmetic("ieee", images.device):
+            for view in range(plan.views):
+                for start in range(0, len(images), BATCH):
+                    part = slice(start, min(start + BATCH, len(images)))
+                    pixels = plan.render(images[part], torch.from_numpy(plan.parameters(view, part)))
+                    if missing := BATCH - len(pixels):
+                        pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
+                    pixels = pixels.contiguous(memory_format=torch.channels_last)
+                    started = time.perf_counter()
+                    model(pixels)
+                    spent += time.perf_counter() - started
+        self.forward.append(spent)
+
+
+def measure(
+    teacher: Normalised, lesson: Lesson, named: dict[str, Any], folder: Path, rounds: int, read_seconds: float
+) -> dict[str, Any]:
+    """Wall time of cache-logits (from the store's creation to its publication) as a multiple of the bare teacher's."""
+    started = time.perf_counter()
+    settings = Cache(views=lesson.plan.views, batch_size=BATCH)
+    card = {"name": "bench", "model": named["teacher"], "weights_fingerprint": "0" * 64, "preprocessing": {}}
+    inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
+    trial = make_trial(teacher, lesson, settings)
+    layout, attributes, fingerprint = plan_store(settings, lesson, inputs, card, trial)
+    startup = read_seconds + time.perf_counter() - started
+    target, labels = folder / "bench.zarr", lesson.samples.labels.numpy()
+
+    def cache(turn: int) -> None:
+        with unfinished(str(target), fingerprint, layout, attributes) as writer:
+            answers = teacher_answers(teacher, lesson, layout.encoding, settings)
+            for view, chunk in writer.pending():
+                writer.write(view, chunk, answers)
+            writer.finish(labels)
+
+    bare = Bare(teacher, lesson, [])
+    before = os.environ.get("PREPKD_SCRATCH")
+    os.environ["PREPKD_SCRATCH"] = str(folder / "scratch")
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            seconds = interleaved({"bare teacher": bare, "cache-logits": cache}, rounds)
+    finally:
+        os.environ.pop("PREPKD_SCRATCH")
+        if before is not None:
+            os.environ["PREPKD_SCRATCH"] = before
+    forward = bare.forward[1:]  # without the round that warms up
+    return {
+        **named,
+        "samples": lesson.plan.samples,
+        "views": lesson.plan.views,
+        "batch_size": BATCH,
+        "precision": "ieee",
+        "startup_seconds": startup,
+        "cases": against("bare teacher", seconds, inverse=True),
+        "of_forward_alone": ratio(seconds["cache-logits"], forward),
+        "rendering_share": 1 - sum(forward) / sum(seconds["bare teacher"]),
+    }

@@ -1,0 +1,112 @@
+"""Timing by interleaved rounds, and what a figure is worth nothing without: machine, versions, commit."""
+
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from prepkd.files import write_json
+from tabulate import tabulate
+
+PACKAGES = ("torch", "numpy", "zarr", "numcodecs", "h5py")
+ROOT = Path(__file__).parents[1]
+
+Case = Callable[[int], object]
+
+
+def interleaved(
+    cases: Mapping[str, Case],
+    rounds: int,
+    *,
+    fewer: Mapping[str, int] | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> dict[str, list[float]]:
+    """Seconds of each case in each round; every round runs all cases in turn, each time from another one on.
+
+    A case is called with the round's number; round 0 warms up and is not kept. `fewer` says which cases run in the first
+    few rounds only: slow ones. `before` runs before each case and is not timed.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    names = list(cases)
+    for turn in range(rounds + 1):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            if turn > (fewer or {}).get(name, rounds):
+                continue
+            before()
+            started = time.perf_counter()
+            cases[name](turn)
+            if turn:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
+    """The median of the rounds' ratios `of / to`, and its interval of 95 % confidence or more (the range below 6 rounds)."""
+    ratios = sorted(a / b for a, b in zip(of, to, strict=False))
+    n = len(ratios)
+    # The median lies outside the k-th values from both ends with probability 2 P(Binomial(n, 1/2) <= k), k from 0.
+    tails = [2 * sum(math.comb(n, i) for i in range(k + 1)) / 2**n for k in range((n + 1) // 2)]
+    below = max((k for k, tail in enumerate(tails) if tail <= 0.05), default=0)
+    return {"median": statistics.median(ratios), "low": ratios[below], "high": ratios[n - 1 - below]}
+
+
+def against(baseline: str, seconds: Mapping[str, Sequence[float]], *, inverse: bool = False) -> dict[str, Any]:
+    """Each case's median seconds, rounds, and speed as a share of the baseline's (`inverse`: time as a multiple of it)."""
+    base = seconds[baseline]
+    return {
+        name: {
+            "seconds": statistics.median(times),
+            "rounds": len(times),
+            "ratio": ratio(times, base) if inverse else ratio(base, times),
+        }
+        for name, times in seconds.items()
+    }
+
+
+def environment() -> dict[str, Any]:
+    """The machine, the versions and the commit of the source tree; a tree with changes is marked."""
+    import torch
+
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
+    changed = _git("status", "--porcelain", "--", "pipeline", "stages", "benchmarks/*.py")
+    return {
+        "machine": {
+            "processor": ", ".join(sorted(models)) or platform.processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "commit": _git("rev-parse", "HEAD") + (" with changes" if changed else ""),
+    }
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def interval(value: Mapping[str, float]) -> str:
+    """A ratio with its interval, as in `0.21 (0.20 to 0.22)`."""
+    return f"{value['median']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
+
+
+def report(
+    result: dict[str, Any], tables: Mapping[str, tuple[Sequence[str], list[list[str]]]], out: Path | None
+) -> None:
+    """Print the tables, by title, and the place; write the result as JSON, to `out` or to standard output."""
+    for title, (header, rows) in tables.items():
+        print(f"\n{title}\n\n{tabulate(rows, header, tablefmt='pipe', disable_numparse=True)}")
+    print(f"\n{result['machine']['processor']}, {result['machine']['cores']} cores, commit {result['commit']}")
+    if out:
+        write_json(out, result)
+    else:
+        print(json.dumps(result, sort_keys=True, indent=2))

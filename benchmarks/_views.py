@@ -1,0 +1,178 @@
+"""Whole views, written, read and looked up: the store beside raw bytes and beside other formats."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from prepkd.caching import Trial, plan_store
+from prepkd.params import Cache
+from prepkd.store import LogitStore
+from prepkd.store.layout import Layout
+from prepkd.store.place import open_place
+from prepkd.store.reader import YOUNG
+from prepkd.store.writer import StoreWriter
+from prepkd.teaching import CachedTeacher
+from prepkd.views.plan import below, raw_words
+
+from benchmarks._formats import FORMATS, SLOW, Arrays, Format, raw_write
+from benchmarks._lessons import SEED, made_up
+from benchmarks._measure import Case, against, interleaved
+
+CLASSES = 100
+ROWS = 128
+WRITTEN = 8  # views written together: making a store and its manifest is paid once for all of them
+
+
+@dataclass(frozen=True)
+class View:
+    """A view of made-up logits, `layout` and `attributes` of the store that holds it, the samples' labels."""
+
+    layout: Layout
+    attributes: dict[str, Any]
+    arrays: Arrays
+    labels: NDArray[np.int64]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def write_store(self, path: Path) -> None:
+        """A finished store, every view of which has these logits: all that cache-logits does but ask a teacher."""
+        tensors = {name: torch.from_numpy(self.arrays[name]) for name in self.layout.encoding.fields}
+        writer = StoreWriter(open_place(path, write=True), self.layout, self.attributes, path)
+        for view, chunk in writer.pending():
+            writer.write(view, chunk, lambda _, part: {name: tensor[part] for name, tensor in tensors.items()})
+        writer.finish(self.labels)
+
+
+def made_up_view(samples: int, views: int) -> View:
+    """Made-up logits for a store of `views` views of CIFAR's recipe: normal, standard deviation 3."""
+    _, lesson, _ = made_up("convnet4", (1, 32, 32), CLASSES, views, samples)
+    raw = torch.randn(samples, CLASSES, generator=torch.Generator().manual_seed(SEED)) * 3
+    labels = lesson.samples.labels
+    inputs = {"dataset": "made-up", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
+    card = {"name": "none", "model": "none", "weights_fingerprint": "0" * 64, "preprocessing": {}}
+    trial = Trial(raw[:256], labels[:256], 0.0)
+    layout, attributes, _ = plan_store(Cache(views=views), lesson, inputs, card, trial)
+    encoded = {name: tensor.numpy() for name, tensor in layout.encoding.encode(raw, labels).items()}
+    return View(layout, attributes, {"params": lesson.plan.parameters(0), **encoded}, labels.numpy())
+
+
+def measure(folder: Path, *, samples: int, views: int, rounds: int, file_rounds: int) -> dict[str, Any]:
+    """Seconds of one view, by format, and shares of the bare disk's speed and of a warm memory map's."""
+    fewer, view = {SLOW: file_rounds}, made_up_view(samples, views)
+    writing, reading = write_cases(folder, samples), read_cases(folder, view, rounds)
+    # Synced, so that nobody's fsync waits for what another case left to be written.
+    written = interleaved(writing, rounds, fewer=fewer, before=os.sync)
+    read = interleaved(reading, rounds, fewer=fewer)
+    found = interleaved(lookup_cases(folder, view), rounds)
+    return {
+        "logits": "synthetic: normal, standard deviation 3",
+        "bytes_per_view": view.nbytes,
+        "lookup_rows": ROWS,
+        "read": against("numpy memmap", read),
+        "views_written": WRITTEN,
+        "write": against("raw files", per_view(written)),
+        "lookup": against("numpy memmap", found),
+    }
+
+
+def write_cases(folder: Path, samples: int) -> dict[str, Case]:
+    """A few views, and one, written to new names each round; the store is made, written, read back and committed."""
+    few, one = made_up_view(samples, WRITTEN), made_up_view(samples, 1)
+
+    def written(name: str, write: Callable[[Path, Arrays], None], views: int = WRITTEN) -> Case:
+        def case(turn: int) -> None:
+            for view in range(views):
+                write(folder / f"{name}, round {turn}, view {view}", one.arrays)
+
+        return case
+
+    return {
+        "raw files": written("raw", raw_write),
+        "store": lambda turn: few.write_store(folder / f"store, round {turn}"),
+        "store of one view": lambda turn: one.write_store(folder / f"small store, round {turn}"),
+        **{name: written(name, form.write, 1 if name == SLOW else WRITTEN) for name, form in FORMATS.items()},
+    }
+
+
+def per_view(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Seconds of one view of the cases of `write_cases`."""
+    alone = {SLOW, "store of one view"}
+    return {name: [t / (1 if name in alone else WRITTEN) for t in times] for name, times in seconds.items()}
+
+
+def read_cases(folder: Path, view: View, rounds: int) -> dict[str, Case]:
+    """Another view each round, copied out whole. Writes what is read."""
+    views = view.layout.plan.views
+    view.write_store(folder / "store.zarr")
+    time.sleep(YOUNG / 1e9)  # the store hashes a younger file again and again
+    store = LogitStore.open(folder / "store.zarr")
+    opened = [LogitStore.open(folder / "store.zarr") for _ in range(rounds + 1)]  # one a round: none has read a view
+    for one in range(views):
+        store.slab(one)
+    for name, form in FORMATS.items():
+        for one in range(1 if name == SLOW else views):
+            form.write(folder / f"{name}, {one}", view.arrays)
+    mapped = memory_map(folder / "views.raw", view)
+
+    def read(name: str, form: Format) -> Case:
+        return lambda turn: form.read(folder / f"{name}, {0 if name == SLOW else turn % views}")
+
+    return {
+        "numpy memmap": lambda turn: np.array(mapped[turn % views]),
+        "store, first reading": lambda turn: opened[turn].slab(turn % views),
+        "store, again": lambda turn: store.slab(turn % views),
+        **{name: read(name, form) for name, form in FORMATS.items()},
+    }
+
+
+def memory_map(path: Path, view: View) -> NDArray[np.uint8]:
+    """A warm memory map (views, bytes) of a file of the arrays' bytes, each view's together."""
+    path.write_bytes(b"".join(array.tobytes() for array in view.arrays.values()) * view.layout.plan.views)
+    mapped = np.memmap(path, np.uint8, "r").reshape(view.layout.plan.views, view.nbytes)
+    assert mapped.max() > 0  # every page has been read
+    return mapped
+
+
+def lookup_cases(folder: Path, view: View) -> dict[str, Case]:
+    """Logits and maxima of 128 random (view, sample) pairs, others each round. Reads what `read_cases` wrote."""
+    views, samples = view.layout.plan.views, view.layout.plan.samples
+    store = LogitStore.open(folder / "store.zarr")
+    teacher = CachedTeacher(store, torch.device("cpu"), resident=True, resident_gib=store.nbytes / 2**30)
+    resident = teacher.resident
+    assert resident is not None
+    shape = views, samples, CLASSES
+    logits = np.memmap(folder / "logits.raw", np.float16, "w+", shape=shape)
+    row_max = np.memmap(folder / "row_max.raw", np.float32, "w+", shape=shape[:2])
+    logits[:], row_max[:] = view.arrays["logits"], view.arrays["row_max"]
+
+    def pairs(turn: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        words = raw_words(SEED, 0, 2 * ROWS * turn, 2 * ROWS)
+        return below(words[:ROWS], views), below(words[ROWS:], samples)
+
+    def from_memory(turn: int) -> object:
+        rows = tuple(torch.from_numpy(column) for column in pairs(turn))
+        return store.encoding.decode({name: array[rows] for name, array in resident.items()})
+
+    def other(name: str, form: Format) -> Case:
+        def look(turn: int) -> object:
+            chosen, rows = pairs(turn)
+            kept = 1 if name == SLOW else views
+            return form.lookup([folder / f"{name}, {one}" for one in range(kept)], chosen % kept, rows)
+
+        return look
+
+    return {
+        "numpy memmap": lambda turn: (logits[pairs(turn)], row_max[pairs(turn)]),
+        "resident teacher": from_memory,
+        "LogitStore.lookup": lambda turn: store.lookup(*pairs(turn)),
+        **{name: other(name, form) for name, form in FORMATS.items()},
+    }

@@ -1,0 +1,126 @@
+"""The benchmarks run, in seconds and on made-up data; what they print and write is there. No speed is judged here."""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+from benchmarks._measure import interleaved, interval, ratio  # noqa: E402
+
+TINY = {
+    "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
+    "encodings": "--samples 40 --views 2",
+}
+
+
+def run(name: str, folder: Path) -> tuple[dict[str, Any], str]:
+    out = folder / f"{name}.json"
+    command = [
+        sys.executable,
+        "-m",
+        f"benchmarks.{name}",
+        *TINY[name].split(),
+        "--folder",
+        str(folder),
+        "--out",
+        str(out),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in folder.iterdir()] == [out.name], "temporary files are left"
+    return json.loads(out.read_text()), done.stdout
+
+
+def ratios(value: Any) -> Iterator[dict[str, float]]:
+    """Every ratio of a result."""
+    for part in value.values() if isinstance(value, dict) else []:
+        if isinstance(part, dict) and part.keys() == {"median", "low", "high"}:
+            yield part
+        else:
+            yield from ratios(part)
+
+
+def check_environment(result: dict[str, Any]) -> None:
+    assert result["machine"].keys() == {"processor", "cores", "threads", "system"}
+    assert {"python", "torch", "numpy", "zarr", "numcodecs", "h5py"} <= result["versions"].keys()
+    assert len(result["commit"].split()[0]) == 40
+    assert result["command"].startswith("python -m benchmarks.")
+
+
+def test_store(tmp_path: Path) -> None:
+    result, printed = run("store", tmp_path)
+    check_environment(result)
+    others = {"raw .npy", "HDF5, fletcher32", "torch.save a sample"}
+    assert result["read"].keys() == {"numpy memmap", "store, first reading", "store, again"} | others
+    assert result["write"].keys() == {"raw files", "store", "store of one view"} | others
+    assert result["lookup"].keys() == {"numpy memmap", "resident teacher", "LogitStore.lookup"} | others
+    assert result["cache"].keys() == {"CIFAR-100", "digits"}
+    assert all(part["images"].startswith("synthetic") for part in result["cache"].values())
+    assert result["bytes_per_view"] == 40 * (200 + 4 + 3)
+    found = list(ratios(result))
+    assert len(found) == 3 * 6 + 2 * 3
+    assert all(0 < ratio["low"] <= ratio["median"] <= ratio["high"] < math.inf for ratio in found)
+    for key in ("read", "write", "lookup"):
+        assert {name: case["rounds"] for name, case in result[key].items() if case["rounds"] != 2} == (
+            {} if key == "lookup" else {"torch.save a sample": 1}
+        )
+        assert all(name in printed for name in result[key])
+
+
+def test_encodings(tmp_path: Path) -> None:
+    result, printed = run("encodings", tmp_path)
+    check_environment(result)
+    found = result["encodings"]
+    assert found.keys() == {"f16", "u8", "i16", "topk, k = 8", "topk, k = 16", "topk, k = 32"}
+    assert all(name in printed for name in found)
+    for case in found.values():
+        assert case["rows"] == result["rows"] == 80
+        assert case["kl_mean"].keys() == case["kl_max"].keys() == {"1", "2", "4", "8"}
+        assert 0 <= case["kl_mean"]["4"] <= case["kl_max"]["4"]
+        assert case["argmax_flips"] == 0
+        assert case["bytes_per_row"] == pytest.approx(sum(case["bytes_per_row_of_arrays"].values()))
+        assert case["other_bytes"] > 0
+    # 100 float16, a float32, 3 int8; a crc32c a chunk, two chunks of three arrays.
+    assert found["f16"]["bytes_per_row"] == 100 * 2 + 4 + 3 + 2 * 3 * 4 / 80
+    kept = [found[f"topk, k = {k}"]["kl_mean"]["4"] for k in (8, 16, 32)]
+    assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
+
+
+def test_data_without_a_teacher_is_refused(tmp_path: Path) -> None:
+    for name in TINY:
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--data", str(tmp_path / "x.h5")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode and done.stderr == "--data and --teacher go together\n"
+
+
+def test_every_round_runs_every_case_and_the_first_is_dropped() -> None:
+    calls: list[tuple[str, int]] = []
+    cases = {name: (lambda turn, name=name: calls.append((name, turn))) for name in "abc"}
+    seconds = interleaved(cases, 3, fewer={"c": 1}, before=lambda: calls.append(("before", -1)))
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3, "c": 1}
+    named = [call for call in calls if call[0] != "before"]
+    assert named == [
+        *(("a", 0), ("b", 0), ("c", 0)),
+        *(("b", 1), ("c", 1), ("a", 1)),
+        *(("a", 2), ("b", 2)),
+        *(("a", 3), ("b", 3)),
+    ]
+    assert calls[::2] == [("before", -1)] * len(named)
+
+
+def test_a_ratios_interval_is_of_order_statistics() -> None:
+    times = [3.0, 1.0, 2.0, 9.0, 4.0, 8.0, 5.0, 7.0, 6.0]
+    found = ratio(times, [2.0] * 9)
+    assert found["median"] == statistics.median(times) / 2
+    # P(Binomial(9, 1/2) <= 1) = 10 / 512: the second smallest and the second largest.
+    assert (found["low"], found["high"]) == (1.0, 4.0)
+    assert ratio([1.0, 2.0, 4.0], [1.0, 1.0, 1.0]) == {"median": 2.0, "low": 1.0, "high": 4.0}
+    assert interval(found) == "2.5 (1 to 4)"
