@@ -129,6 +129,21 @@ def test_stages_in_order_without_dvc_and_files_that_do_not_belong_together(proje
     assert not list(project.rglob("*.partial"))
 
 
+@pytest.mark.parametrize("command", [["prepare"], ["train-teacher", "large"]])
+def test_a_file_where_a_folder_belongs_is_named(project: Path, command: list[str]) -> None:
+    if command == ["prepare"]:
+        (project / "data").write_text("?")
+    else:
+        prepkd("prepare", cwd=project)
+        shutil.rmtree(project / "scratch", ignore_errors=True)
+        (project / "scratch").write_text("?")
+    text = prepkd(*command, cwd=project, code=2).splitlines()
+    where = {"prepare": "data", "train-teacher": "scratch"}[command[0]]
+    assert re.fullmatch(rf"error: \S*{where}\S*: .*; finished work is kept: move what is in the way, .*", text[-1]), (
+        text
+    )
+
+
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project: Path) -> None:
     prepkd("prepare", cwd=project)
     command = [PREPKD, "train-teacher", "large", "--epochs", "10", "-S", "teachers.large.checkpoint_every=10"]

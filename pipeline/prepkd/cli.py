@@ -41,6 +41,9 @@ REMEDIES = {
     errno.EACCES: "change its permissions",
     errno.EPERM: "change its permissions",
     errno.EIO: "look at the disk",
+    errno.EEXIST: "move what is in the way",
+    errno.ENOTDIR: "move what is in the way",
+    errno.EISDIR: "move what is in the way",
 }
 
 

@@ -181,6 +181,23 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_once_there_is_room(
     assert not list((disk / "scratch").iterdir())
 
 
+def test_a_disk_too_small_for_the_prepared_data(
+    project: Path, disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HDF5 itself would crash the process."""
+    mount("-o", "remount,size=64k", disk)
+    shutil.copy(project / "params.yaml", disk)
+    monkeypatch.chdir(disk)
+    capsys.readouterr()
+    assert app(["prepare", "-S", "prepare.subset=null"], standalone_mode=False) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"error: \S*digits\.h5\S*: No space left on device; {KEPT.format('make room')}", error), error
+    assert not [path for path in (disk / "data").iterdir()], "nothing half-written"
+    mount("-o", "remount,size=8m", disk)
+    assert not app(["prepare", "-S", "prepare.subset=null"], standalone_mode=False)
+    assert (disk / "data/digits.h5").stat().st_size > 100_000
+
+
 @pytest.mark.parametrize(
     ("option", "mend", "why", "remedy"),
     [

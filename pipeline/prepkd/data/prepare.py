@@ -1,5 +1,6 @@
 """From raw data to the prepared HDF5 file."""
 
+import io
 from pathlib import Path
 
 import h5py
@@ -45,7 +46,9 @@ def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int
 
     fingerprints = {name: split_fingerprint(images, labels) for name, (images, labels) in splits.items()}
     whole = data_fingerprint(data.dataset, data.class_names, fingerprints)
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    # In memory first: where a disk is full, HDF5 writing to it does not fail but crash.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         # UTF-8 of fixed length: variable-length strings live in HDF5's global heap, where a damaged byte can hang it.
         file.attrs["format"] = np.bytes_(FORMAT.encode())
         file.attrs["dataset"] = np.bytes_(data.dataset.encode())
@@ -59,6 +62,8 @@ def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int
             # No times: the bytes depend on the data alone.
             group.create_dataset("images", data=images, dtype="u1", track_times=False)
             group.create_dataset("labels", data=labels, dtype="<i8", track_times=False)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
     return {
         "dataset": data.dataset,
         "classes": len(data.class_names),
