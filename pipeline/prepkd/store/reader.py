@@ -1,4 +1,4 @@
-"""Reading a store: every byte is checked against the manifest before it becomes a number."""
+"""Reading a store: every file is checked against the manifest before it becomes a number."""
 
 import asyncio
 import hashlib
