@@ -98,6 +98,12 @@ def test_second_repro_does_nothing(clone: Path) -> None:
     ("edit", "stale", "fresh"),
     [
         ("echo '# x' >> pipeline/prepkd/losses/kd.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
+        (
+            "echo '# x' >> pipeline/prepkd/store/reader.py",
+            ["distill"],
+            ["train-teacher", "cache-logits", "prepare"],
+        ),
+        ("echo '# x' >> pipeline/prepkd/store/encodings/f16.py", ["cache-logits@large"], ["train-teacher", "prepare"]),
         ("echo '# x' >> stages/distill.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
         ("echo '# x' >> pipeline/prepkd/report/metrics.py", ["evaluate"], ["distill", "train-teacher", "cache-logits"]),
         ("sed -i 's/  views: all/  views: 3/' params.yaml", ["cache-logits@large"], ["train-teacher", "prepare"]),
