@@ -155,7 +155,7 @@ def check_card(card: dict[str, Any], lesson: "Lesson", inputs: dict[str, Any], f
 
 def check_training(found: dict[str, Any], wanted: Distill, where: object, remedy: str, *, but: set[str]) -> None:
     """Refuse what was trained with other settings than the ones asked for; raises InputError that names the setting."""
-    expected = wanted.model_dump(mode="json", exclude={"checkpoint_every", "resident_gib", *but})
+    expected = wanted.model_dump(mode="json", exclude={"checkpoint_every", "resident_gib", "source", *but})
     refuse_differences({f"training.{key}": (found.get(key), value) for key, value in expected.items()}, where, remedy)
 
 

@@ -68,7 +68,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     run("git add -A && git commit -qm settings", project)
     run(f"git remote add origin {desk.folder / 'digits.git'}", project)
     desk.run("dvc repro -q && git add -A && git commit -qm first && git push -q -u origin main", project)
-    assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "distill", "evaluate"]
+    assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate"]
     desk.run(section("bash")[SHARE], project)
     # The same student by the first clone, to compare with.
     desk.run("prepkd distill --method ka-ps", project)

@@ -352,7 +352,7 @@ def test_tables_fit_the_terminal_and_hold_the_figures(made: MadeUp, columns: int
         f"{ka['samples_wrong_in_all_views']} of {ka['samples']}",
         "UNVERIFIED that the logits are a teacher's their arithmetic",
         f"{report['dtd']['methods']['dtd-cwsm']['mean']:.3f}",
-        f"measured on {SAMPLES} rows: 0 argmax flips",
+        f"measured on {SAMPLES} rows: {facts['attributes']['measured']['argmax_flips']} argmax flips",
         "mean is over batches of 7",
         *(f"{report['facts']['attributes']['measured']['kl_max'][tau]:.2e}" for tau in ("1", "2", "4", "8")),
         *(f"{values['mean']:.3f} at tau {tau}" for tau, values in report["entropy"].items() if tau != "edges"),

@@ -285,16 +285,17 @@ def test_a_server_that_goes_away_is_no_damaged_chunk(url: str, monkeypatch: pyte
     assert refused(InputError, writer.done, 0, 0) == "the network is down"
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("s4://bucket/large.zarr", "s4://bucket/large.zarr: cannot be opened: Protocol not known: s4"),
-        ("file:///tmp/large.zarr", "file:///tmp/large.zarr: name a local store by its path, without file://"),
-    ],
-)
-def test_protocols_that_are_refused(url: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    url, expected = "s4://bucket/large.zarr", "s4://bucket/large.zarr: cannot be opened: Protocol not known: s4"
     assert fail("fetch-views", url, capsys=capsys) == expected
     assert refused(InputError, open_place, url, write=True) == expected
+
+
+def test_a_file_url_is_read_and_not_written(folder: Path) -> None:
+    """fsspec would write the files in place, where a crash leaves half of one."""
+    assert LogitStore.open(folder.as_uri()).logits(0).shape == (22, 5)
+    text = refused(InputError, open_place, folder.as_uri(), write=True)
+    assert text == f"{folder.as_uri()}: name a local store by its path, without file://"
 
 
 def test_s3fs_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,9 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
     """
     if not is_remote(url):
         return DurableStore(Path(url)) if write else LocalStore(Path(url), read_only=True)
-    if str(url).startswith(("file://", "local://")):  # fsspec writes these in place, where a crash leaves half a file
+    if write and str(url).startswith(
+        ("file://", "local://")
+    ):  # fsspec writes these in place, where a crash leaves half a file
         raise InputError(f"{url}: name a local store by its path, without {str(url).partition('//')[0]}//")
     # Listings change under a reader while somebody writes; fsspec would answer from an old one.
     options = {"use_listings_cache": False} | options
