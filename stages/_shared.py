@@ -101,10 +101,15 @@ def scratch(fingerprint: str) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock", timeout=0):
-            yield folder
-            shutil.rmtree(folder, ignore_errors=True)
-            # While it is still held: unlinked later, it might be the lock that another process has just taken.
-            Path(f"{folder}.lock").unlink(missing_ok=True)
+            try:
+                yield folder
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                with contextlib.suppress(OSError):  # there is work in it, to go on with
+                    folder.rmdir()
+                if not folder.exists():
+                    # While it is still held: unlinked later, it might be the lock that another process has just taken.
+                    Path(f"{folder}.lock").unlink(missing_ok=True)
     except Timeout:
         raise InputError(f"{folder}: another process is doing this very work; wait for it, or stop it first") from None
 

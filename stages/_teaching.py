@@ -77,7 +77,15 @@ def cached_teacher(
 
     store = LogitStore.open(store_url(params, name))
     encoding = encoding_of(params.cache, lesson.classes)
-    check_store(store, plan=lesson.plan, dataset=inputs["split_fingerprint"], encoding=encoding)
+    check_store(
+        store,
+        teacher=name,
+        plan=lesson.plan,
+        dataset=inputs["split_fingerprint"],
+        encoding=encoding,
+        precision=params.cache.precision,
+        batch_size=params.cache.batch_size,
+    )
     check_views(store, settings)
     check_pixels(store, lesson.samples)
     if (teacher_folder(name) / CARD).is_file():

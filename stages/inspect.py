@@ -61,20 +61,27 @@ def inspect(
 
 def found(url: str) -> str:
     """The store's place, or that of the one unfinished store in scratch that will go there; raises InputError for several."""
-    import json
-
     from prepkd.store.place import is_remote
 
     if is_remote(url) or Path(url).exists():
         return url
     described = sorted(scratch_root().glob("*/store.zarr/zarr.json"))
-    teachers = {path.parent: json.loads(path.read_bytes())["attributes"]["prepkd"]["teacher"] for path in described}
-    growing = [folder for folder, teacher in teachers.items() if teacher["name"] == Path(url).stem]
+    growing = [path.parent for path in described if grows_for(path) == Path(url).stem]
     if len(growing) > 1:
         raise InputError(
             f"{url}: no such store; unfinished ones are {', '.join(map(str, growing))}; inspect one of them"
         )
     return str(growing[0]) if growing else url
+
+
+def grows_for(description: Path) -> str | None:
+    """The teacher's name in an unfinished store's `zarr.json`; None where that is torn or something else."""
+    import json
+
+    try:
+        return str(json.loads(description.read_bytes())["attributes"]["prepkd"]["teacher"]["name"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":

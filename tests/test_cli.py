@@ -120,7 +120,7 @@ def test_stages_in_order_without_dvc_and_files_that_do_not_belong_together(proje
     assert "test top-1" in prepkd("evaluate", cwd=project)
     # Another plan than the store's: refused, naming the field and both values, and the student is still there.
     text = prepkd("distill", "-S", "cache.seed=7", cwd=project, code=2)
-    assert "views.seed is 0, expected 7; run `prepkd cache-logits large` again" in text
+    assert "views.seed is 0, expected 7; change the settings, or run `prepkd cache-logits large` again" in text
     assert (project / "models/student/seed0/model.json").read_bytes() == before
     # Other data than the store's and the student's.
     prepkd("prepare", "-S", "prepare.seed=1", cwd=project)

@@ -234,7 +234,7 @@ def test_students_of_an_imported_and_of_a_cached_store_are_equal(project: Path) 
 
     weights = {}
     for root in ("cached", "imported"):
-        plan = ["-S", "cache.views=3", "-S", "cache.seed=7", "-S", f"cache.root={root}"]
+        plan = ["-S", "cache.views=3", "-S", "cache.seed=7", "-S", "cache.batch_size=8", "-S", f"cache.root={root}"]
         prepkd("distill", "--method", "ka-ps+dtd-flsw", "--epochs", "2", *plan)
         weights[root] = json.loads(Path("models/student/seed0/model.json").read_text())["weights_fingerprint"]
     assert weights["imported"] == weights["cached"]

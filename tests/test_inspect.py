@@ -179,6 +179,15 @@ def test_an_unfinished_store_is_shown_as_that(project: Path) -> None:
     assert facts["finished"] is False and facts["views_there"] == [0, 1, 3, 4, 5, 6, 8]
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "null", '{"attributes": []}'])
+def test_torn_descriptions_in_scratch_are_nobodys(project: Path, text: str) -> None:
+    torn = project / "scratch/feed/store.zarr/zarr.json"
+    torn.parent.mkdir(parents=True)
+    torn.write_text(text)
+    error = prepkd("inspect", "data/logits/none.zarr", cwd=project, code=2)
+    assert error.startswith("error: data/logits/none.zarr: no such store; ")
+
+
 def test_a_store_that_grows_in_scratch_is_found(project: Path) -> None:
     (project / STORE / "manifest.json").unlink()
     (project / "scratch").mkdir(exist_ok=True)

@@ -172,7 +172,7 @@ class Ensemble(Section):
     """How several teachers become one."""
 
     combine: Literal["probabilities", "logits"] = "probabilities"
-    weights: list[Annotated[float, Field(gt=0)]] | None = None
+    weights: list[Annotated[float, Field(gt=0, le=1e6)]] | None = None
 
 
 class Distill(Training):

@@ -88,16 +88,35 @@ class Ensemble:
         )
 
 
-def check_store(store: LogitStore, *, plan: ViewPlan, dataset: str, encoding: Encoding) -> None:
-    """Refuse a store of other samples (the split's fingerprint), another plan or another encoding; raises InputError."""
+def check_store(
+    store: LogitStore,
+    *,
+    teacher: str,
+    plan: ViewPlan,
+    dataset: str,
+    encoding: Encoding,
+    precision: str,
+    batch_size: int,
+) -> None:
+    """Refuse a store of another teacher (by name), other samples (the split's fingerprint), plan, encoding or precision.
+
+    Of an imported store the precision is unknown, and not compared. Raises InputError.
+    """
     found = store.attributes
+    arithmetic = found["precision"]["arithmetic"]
+    computed = {
+        "precision.arithmetic": (arithmetic, precision),
+        "precision.batch_size": (found["precision"]["batch_size"], batch_size),
+    }
     refuse_differences(
         {
+            "teacher.name": (found["teacher"]["name"], teacher),
             "dataset.split_fingerprint": (found["dataset"]["split_fingerprint"], dataset),
             "dataset.classes": (found["dataset"]["classes"], encoding.classes),
             **{f"views.{key}": (found["views"][key], value) for key, value in plan.describe().items()},
             **{f"encoding.{key}": (found["encoding"].get(key), value) for key, value in encoding.describe().items()},
+            **(computed if arithmetic != "unknown" else {}),
         },
         store.url,
-        f"run `prepkd cache-logits {found['teacher']['name']}` again",
+        f"change the settings, or run `prepkd cache-logits {teacher}` again",
     )

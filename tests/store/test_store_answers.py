@@ -264,6 +264,8 @@ def test_a_trial_warms_up_and_times_the_first_batches(example: Example, monkeypa
 def test_check_store_names_the_field_and_both_values(example: Example) -> None:
     plan = example.lesson.plan
     right: dict[str, Any] = {"plan": plan, "dataset": "5" * 64, "encoding": F16(5)}
+    precision = example.settings.precision
+    right |= {"teacher": "large", "precision": precision, "batch_size": example.settings.batch_size}
     check_store(example.store, **right)
 
     def other(recipe: Any = plan.recipe, views: Any = 3, seed: int = 7, samples: int = 22) -> dict[str, Any]:
@@ -274,17 +276,18 @@ def test_check_store_names_the_field_and_both_values(example: Example) -> None:
         ({"dataset": "a" * 64}, "dataset.split_fingerprint", "5" * 12, "a" * 12),
         ({"encoding": F16(6)}, "dataset.classes", 5, 6),
         ({"encoding": U8(5)}, "encoding.name", "f16", "u8"),
+        ({"teacher": "small"}, "teacher.name", "large", "small"),
+        ({"precision": "tf32"}, "precision.arithmetic", precision, "tf32"),
+        ({"batch_size": 7}, "precision.batch_size", 4, 7),
         (other(recipe=["flip"]), "views.recipe", crop, "[{'flip': {}}]"),
         (other(views=2), "views.views", 3, 2),
         (other(views="all"), "views.views", 3, "all"),
         (other(seed=8), "views.seed", 7, 8),
         (other(samples=21), "views.samples", 22, 21),
     ]:
+        remedy = f"change the settings, or run `prepkd cache-logits {(right | change)['teacher']}` again"
         text = refused(InputError, check_store, example.store, **right | change)
-        assert (
-            text
-            == f"{example.store.url}: {field} is {found}, expected {expected}; run `prepkd cache-logits large` again"
-        )
+        assert text == f"{example.store.url}: {field} is {found}, expected {expected}; {remedy}"
 
 
 def test_without_augmentation_there_are_no_parameters(tmp_path: Path) -> None:

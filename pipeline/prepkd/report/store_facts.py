@@ -1,6 +1,5 @@
 """What a store says of itself, and what of it is there; none of its logits are read."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from zarr.core.sync import sync
 
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.encodings import make_encoding
-from prepkd.store.layout import FORMAT, MANIFEST, Layout
+from prepkd.store.attributes import MALFORMED, understand
+from prepkd.store.layout import FORMAT, MANIFEST, Layout, open_array
 from prepkd.store.place import exists, is_remote, keys, open_place
-from prepkd.views import ViewPlan
 
 
 def look(url: str | Path) -> tuple[dict[str, Any], LogitStore | None]:
@@ -45,12 +43,11 @@ def _description(where: str, place: Store) -> tuple[dict[str, Any], Layout]:
         attributes: Any = group.attrs.asdict()["prepkd"]
         if attributes["format"] != FORMAT:
             raise InputError(f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}")
-        logits = group["logits"]
-        assert isinstance(logits, zarr.Array)
-        plan = ViewPlan.from_description(attributes["views"])
-        encoding = make_encoding(attributes["encoding"], int(attributes["dataset"]["classes"]))
-        return attributes, Layout(plan, encoding, int(logits.chunks[1]))
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, FileNotFoundError) as error:
+        plan, encoding = understand(attributes, where)
+        return attributes, Layout(plan, encoding, int(open_array(group, "logits").chunks[1]))
+    except InputError:
+        raise
+    except (*MALFORMED, FileNotFoundError) as error:
         raise InputError(f"{where}: not a logit store ({type(error).__name__}: {error})") from None
 
 

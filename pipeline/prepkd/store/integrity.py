@@ -17,14 +17,14 @@ from zarr.storage import MemoryStore
 
 from prepkd.errors import InputError
 from prepkd.files import fingerprint
-from prepkd.store.encodings import Encoding, make_encoding
+from prepkd.store.attributes import MALFORMED, understand
 from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout, create, open_array
 from prepkd.store.place import get, keys, open_place
-from prepkd.views import ViewPlan
+from prepkd.store.reader import difference
 
 OF_AN_ARRAY = re.compile(r"[^/]+/(zarr\.json|c/\d+(/\d+)+)")
-# What JSON of the wrong shape, a chunk that fails its checksum and metadata that Zarr refuses raise.
-BROKEN = (ValueError, TypeError, KeyError, IndexError, AttributeError, OSError, RuntimeError)
+# A chunk that fails its checksum may raise OSError as well.
+BROKEN = (*MALFORMED, OSError)
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     if not files:
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
     manifest, problem = _manifest(listing)
+    if description is not None and manifest.get("zarr.json") == _sha(description):
+        refuse_newer(description, url)
     expected = None
     # Of an edited description nothing follows; then the manifest says which files there are.
     if all(key not in manifest or manifest[key] == _sha(text) for key, text in _pairs(description, logits)):
@@ -66,6 +68,17 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
         if problems:
             found.append(Damage(key.partition("/")[0] if "/" in key else "", key, "; ".join(problems)))
     return found
+
+
+def refuse_newer(description: bytes, where: object) -> None:
+    """Refuse a store of a newer format, which is not damaged for being new; raises InputError."""
+    try:
+        found = json.loads(description)["attributes"]["prepkd"]["format"]
+        newer = found > FORMAT
+    except MALFORMED:
+        return  # said below
+    if newer:
+        raise InputError(f"{where}: format is {found}, this version of prepkd reads {FORMAT}; update prepkd")
 
 
 class _Expected:
@@ -93,7 +106,7 @@ class _Expected:
             chunk = json.loads(logits or b"")["chunk_grid"]["configuration"]["chunk_shape"][1]
             if attributes["format"] != FORMAT:
                 return None
-            return cls(attributes, Layout(*_plan_and_encoding(attributes), int(chunk)))
+            return cls(attributes, Layout(*understand(attributes, "zarr.json"), int(chunk)))
         except BROKEN:
             return None
 
@@ -179,7 +192,7 @@ def _difference(key: str, content: bytes, manifest: dict[str, str]) -> str:
     if where:
         return f"it holds the bytes of {where[0]}"
     length = f"{len(content)} bytes" if content else "zero bytes"
-    return f"{length} with sha256 {found[:12]}, the manifest says {manifest[key][:12]}"
+    return f"{length} with sha256 {difference(found, manifest[key])}"
 
 
 def _metadata(content: bytes, wanted: Mapping[str, object]) -> Iterator[str]:
@@ -202,27 +215,25 @@ def _attributes(content: bytes) -> Iterator[str]:
         if attributes["format"] != FORMAT:
             yield f"format is {attributes['format']}, this version of prepkd reads {FORMAT}"
             return
+        understand(attributes, "zarr.json")
         for name, value in attributes["fingerprints"].items():
             if fingerprint(attributes[name]) != value:
                 yield f"fingerprints.{name} is {value[:12]}, but the section's is {fingerprint(attributes[name])[:12]}"
         for name in ("dataset", "encoding", "views"):
             if name not in attributes["fingerprints"]:
                 yield f"fingerprints.{name} is missing"
-        _plan_and_encoding(attributes)
+    except InputError as error:
+        yield _line(error)
     except BROKEN as error:
         yield f"it describes no logit store: {type(error).__name__}: {_line(error)}"
 
 
 def _summary(content: bytes) -> Iterator[str]:
     try:
-        float(json.loads(content)["teacher_error"])
+        summary = json.loads(content)
+        np.array([summary["teacher_error"], *summary["teacher_error_per_view"]], dtype=float)
     except BROKEN as error:
         yield f"it is no summary: {type(error).__name__}: {_line(error)}"
-
-
-def _plan_and_encoding(attributes: Mapping[str, Any]) -> tuple[ViewPlan, Encoding]:
-    encoding = make_encoding(attributes["encoding"], int(attributes["dataset"]["classes"]))
-    return ViewPlan.from_description(attributes["views"]), encoding
 
 
 def _pairs(description: bytes | None, logits: bytes | None) -> Iterator[tuple[str, bytes]]:

@@ -17,13 +17,19 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, WrapperStore
 
 from prepkd.errors import InputError
-from prepkd.store.encodings import as_tensors, make_encoding
+from prepkd.store.attributes import MALFORMED, understand
+from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get, is_remote, keys, open_place
-from prepkd.views import ViewPlan
 
 YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
 MEND = "fetch the store again, or run cache-logits"
+
+
+def difference(found: str, expected: str) -> str:
+    """Two digests beside each other, cut where they can be told apart."""
+    length = next((12 * k for k in range(1, 6) if found[: 12 * k] != expected[: 12 * k]), 64)
+    return f"{found[:length]}, the manifest says {expected[:length]}"
 
 
 class CheckedStore(WrapperStore[Store]):
@@ -72,7 +78,7 @@ class CheckedStore(WrapperStore[Store]):
         """Refuse a file's content that is not the manifest's."""
         found, expected = sha256(content), str(self.manifest.get(key))
         if found != expected:
-            raise InputError(f"{self.where}: {key}: sha256 is {found[:12]}, the manifest says {expected[:12]}; {MEND}")
+            raise InputError(f"{self.where}: {key}: sha256 is {difference(found, expected)}; {MEND}")
 
 
 def sha256(content: bytes | bytearray | memoryview) -> str:
@@ -89,9 +95,8 @@ class LogitStore:
 
     def __init__(self, url: str, store: CheckedStore, attributes: dict[str, Any], present: set[str]) -> None:
         self.url, self.attributes, self.store = url, attributes, store
-        self.plan = ViewPlan.from_description(attributes["views"])
-        self.classes = int(attributes["dataset"]["classes"])
-        self.encoding = make_encoding(attributes["encoding"], self.classes)
+        self.plan, self.encoding = understand(attributes, url)
+        self.classes = self.encoding.classes
         self._group = zarr.open_group(store, mode="r", zarr_format=3)
         self.views, self.samples = (int(n) for n in self._array("logits").shape[:2])
         self.layout = Layout(self.plan, self.encoding, int(self._array("logits").chunks[1]))
@@ -127,8 +132,11 @@ class LogitStore:
                     f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}; {remedy}"
                 )
             return cls(where, checked, attributes, keys(store))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, FileNotFoundError) as error:
-            raise InputError(f"{where}: not a logit store ({type(error).__name__}: {error})") from None
+        except InputError:
+            raise
+        except (*MALFORMED, FileNotFoundError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{where}: not a logit store ({type(error).__name__}: {reason})") from None
         except OSError as error:
             raise InputError(f"{where}: cannot be read: {error}") from None
 

@@ -137,7 +137,3 @@ def _has_missing(array: NDArray[Any], field: Field) -> bool:
     magnitude = np.iinfo(integer).max >> 1
     infinity = field.dtype.type(np.inf).view(integer)
     return bool((array.view(integer) & integer.type(magnitude)).max() > infinity)
-
-
-def _json(value: object) -> bytes:
-    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()

@@ -35,8 +35,8 @@ class Field:
 class Encoding(ABC):
     """How logits (N, K) are kept. `logits` is the array that is written last, a chunk's commit record.
 
-    Every encoding keeps the set of a row's maxima exactly, and with it whether the teacher is right: a gap to the maximum
-    that is not zero never becomes zero.
+    Every encoding keeps exactly which classes are at a row's maximum, and with it whether the teacher is right: a gap to it
+    that is not zero never becomes zero. One that leaves classes out keeps it for the others, the label's among them.
     """
 
     name: ClassVar[str]

@@ -31,9 +31,9 @@ class U8(Encoding):
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Raw logits (N, K) to bytes, steps and maxima; raises InputError for a value that is not finite."""
         gap, row_max = gaps(raw)
-        step = gap.amax(dim=-1) / STEPS
-        # A row of ties has a range of zero; the smallest gaps of a row may underflow to zero, and must not.
-        level = torch.ceil(gap / step.unsqueeze(-1).clamp(min=torch.finfo(torch.float32).tiny)).clamp(max=STEPS)
+        # A row of ties has a range of zero; the smallest ranges and gaps underflow to zero, and must not.
+        step = (gap.amax(dim=-1) / STEPS).clamp(min=torch.finfo(torch.float32).tiny)
+        level = torch.ceil(gap / step.unsqueeze(-1)).clamp(max=STEPS)
         level = level.masked_fill((level == 0) & (gap > 0), 1)
         return {"logits": (level + 1).to(torch.uint8), "step": step, "row_max": row_max}
 

@@ -1,0 +1,106 @@
+"""Attributes that are not a store's are refused in one line, even under a manifest that was made anew for them."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prepkd.errors import InputError
+from prepkd.files import fingerprint
+from prepkd.report.store_facts import look
+from prepkd.store import LogitStore
+from prepkd.store.integrity import damages
+from prepkd.store.reader import difference
+from store_checks import refused
+
+
+def edited(folder: Path, file: str, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a JSON file of a store, and enter it in the manifest, the sections' fingerprints made anew."""
+    path = folder / file
+    content = json.loads(path.read_text())
+    edit(content)
+    if file == "zarr.json":
+        attributes = content["attributes"]["prepkd"]
+        made = {key: fingerprint(attributes.get(key)) for key in attributes.get("fingerprints") or {}}
+        attributes["fingerprints"] = made
+    path.write_text(json.dumps(content))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest[file] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def put(key: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def edit(content: dict[str, Any]) -> None:
+        *parents, leaf = key.split(".")
+        place = content["attributes"]["prepkd"]
+        for parent in parents:
+            place = place[parent]
+        place[leaf] = value
+
+    return edit
+
+
+EDITS = {
+    "views.seed": (-1, "x", None, [], 2**64, 1.5),
+    "views.views": (0, "many", None, 2**40),
+    "views.samples": (0, -1, "x"),
+    "views.recipe": (None, "crop", ["spin"], [{"crop": {"padding": -1}}]),
+    "views": ("x", None, {}),
+    "dataset.classes": ("x", 0, None),
+    "dataset": ("x", []),
+    "encoding": (None, "f16", {}, {"name": "f8"}, {"name": "i16", "stride": 1}),
+    "precision.arithmetic": ("fp8", None),
+    "precision": ("x",),
+    "teacher": ("x", {}),
+    "split": ("x", "test"),
+    "pixels": ("x", {"views": "all"}),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in EDITS.items() for value in values])
+def test_edited_attributes_are_named_by_reader_check_and_inspection(folder: Path, key: str, value: object) -> None:
+    edited(folder, "zarr.json", put(key, value))
+    for read in (LogitStore.open, look):
+        text = refused(InputError, read, folder)
+        assert text.startswith(f"{folder}: attributes")
+        if "." in key:
+            assert key in text or "describe no views" in text or key.split(".")[-1] in text
+    assert [(one.array, one.chunk) for one in damages(folder)][:1] == [("", "zarr.json")]
+    (folder / "manifest.json").unlink()
+    assert refused(InputError, look, folder).startswith(f"{folder}: attributes")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("shape", -1), ("shape", [3]), ("data_type", "float99"), ("codecs", None), ("chunk_grid", {}), ("zarr_format", 9)],
+)
+@pytest.mark.parametrize("array", ["logits", "params"])
+def test_edited_descriptions_of_arrays(folder: Path, array: str, key: str, value: object) -> None:
+    edited(folder, f"{array}/zarr.json", lambda content: content.update({key: value}))
+    assert f"{array}/zarr.json" in [one.chunk for one in damages(folder)]
+
+    def read() -> None:
+        LogitStore.open(folder).stored(0)
+
+    assert refused(InputError, read).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize("value", ["x", None, [0.1, "x"], 3])
+def test_an_edited_summary(folder: Path, value: object) -> None:
+    edited(folder, "summary.json", lambda content: content.update(teacher_error_per_view=value))
+    assert [one.chunk for one in damages(folder)] == ["summary.json"]
+
+
+def test_a_newer_store_is_not_called_damaged(folder: Path) -> None:
+    edited(folder, "zarr.json", put("format", 3))
+    assert refused(InputError, damages, folder) == (
+        f"{folder}: format is 3, this version of prepkd reads 2; update prepkd"
+    )
+
+
+def test_two_digests_are_shown_as_far_as_they_differ() -> None:
+    assert difference("a" * 64, "b" * 64) == f"{'a' * 12}, the manifest says {'b' * 12}"
+    assert difference("a" * 64, "a" * 30 + "b" * 34) == f"{'a' * 36}, the manifest says {'a' * 30 + 'b' * 6}"
+    assert difference("a" * 64, "a" * 63 + "b") == f"{'a' * 64}, the manifest says {'a' * 63}b"
