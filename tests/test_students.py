@@ -105,6 +105,12 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
     return store
 
 
+def online_teacher(teacher: Normalised, lesson: Lesson) -> OnlineTeacher:
+    """The teacher as it answers beside a student: what the stores of these tests keep."""
+    encoding, settings = F16(lesson.classes), {"batch_size": CACHE.batch_size, "precision": CACHE.precision}
+    return OnlineTeacher(teacher, lesson.plan, lesson.samples, encoding, **settings)  # type: ignore[arg-type]
+
+
 def distilled(
     chosen: Distill, lesson: Lesson, teacher: Callable[[Views], Decoded] | None, folder: Path, **changes: Any
 ) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
@@ -140,14 +146,7 @@ def test_cached_and_online_give_equal_weights(
     lesson = lesson_of(views)
     chosen = settings(run, view_order=order)
     ours, history = distilled(chosen, lesson, cached(store_of(lesson), order), tmp_path / "cached")[0]
-    live = OnlineTeacher(
-        teacher,
-        lesson.plan,
-        lesson.samples,
-        F16(lesson.classes),
-        batch_size=CACHE.batch_size,
-        precision=CACHE.precision,
-    )
+    live = online_teacher(teacher, lesson)
     online = chosen.model_copy(update={"source": "online"})
     theirs, live_history = distilled(online, lesson, live, tmp_path / "online")[0]
     assert same(ours, theirs)
@@ -173,14 +172,7 @@ def test_several_cached_teachers_and_several_online_give_equal_weights(
         update={"teachers": ["t", "u"], "ensemble": EnsembleSettings(combine=combine, weights=[1.0, 3.0])}
     )
     stored = cached(store_of(lesson), "cycle")
-    live = OnlineTeacher(
-        teacher,
-        lesson.plan,
-        lesson.samples,
-        F16(lesson.classes),
-        batch_size=CACHE.batch_size,
-        precision=CACHE.precision,
-    )
+    live = online_teacher(teacher, lesson)
 
     def shifted(one: Callable[[Views], Decoded]) -> Callable[[Views], Decoded]:
         return lambda views: one((views + 1) % lesson.plan.views)  # type: ignore[operator]
@@ -196,7 +188,7 @@ def test_several_cached_teachers_and_several_online_give_equal_weights(
 def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_path: Path) -> None:
     """Why the online teacher rounds as the store does."""
     lesson = lesson_of("sampled")
-    live = OnlineTeacher(teacher, lesson.plan, lesson.samples, F16(lesson.classes), batch_size=16, precision="ieee")
+    live = online_teacher(teacher, lesson)
 
     @torch.inference_mode()
     def exact(views: Views) -> Decoded:

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import FORMAT, Layout, with_fingerprints
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from store_writing import LABELS, PLAN, attributes, contents, raw
+from store_writing import LABELS, PLAN, attributes, contents, fork, raw
 
 ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2)]
 CHUNKS = 9
@@ -91,21 +90,6 @@ def read_until_told(folders: list[Path], layout: Layout, report: Path) -> None:
         for folder in folders:
             counts[read(folder, layout)] += 1
     report.write_text(json.dumps(counts))
-
-
-def fork(work: Callable[[], object]) -> int:
-    """Run in a child; its process number."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            work()
-            status = 0
-        finally:  # never back into the parent's code
-            if status:
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-            os._exit(status)
-    return child
 
 
 def ended(child: int) -> int:

@@ -94,8 +94,8 @@ def identities(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _in_child(work: Callable[[], object]) -> int:
-    """Run in a fork; its wait status."""
+def fork(work: Callable[[], object]) -> int:
+    """Run in a child; its process number."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -106,7 +106,12 @@ def _in_child(work: Callable[[], object]) -> int:
             if status:
                 sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
             os._exit(status)
-    return os.waitpid(child, 0)[1]
+    return child
+
+
+def _in_child(work: Callable[[], object]) -> int:
+    """Run in a fork; its wait status."""
+    return os.waitpid(fork(work), 0)[1]
 
 
 def _before_each_step(hook: Callable[[], None]) -> None:

@@ -87,6 +87,12 @@ def test_edited_descriptions_of_arrays(folder: Path, array: str, key: str, value
     assert refused(InputError, read).startswith(f"{folder}: ")
 
 
+def test_an_array_of_another_shape_than_the_plans(folder: Path) -> None:
+    edited(folder, "logits/zarr.json", lambda content: content.update(shape=[3, 21, 5]))
+    text = refused(InputError, LogitStore.open, folder)
+    assert text.startswith(f"{folder}: logits.shape is (3, 21, 5), expected (3, 22, 5); ")
+
+
 @pytest.mark.parametrize("value", ["x", None, [0.1, "x"], 3])
 def test_an_edited_summary(folder: Path, value: object) -> None:
     edited(folder, "summary.json", lambda content: content.update(teacher_error_per_view=value))

@@ -16,7 +16,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, WrapperStore
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, refuse_differences
 from prepkd.store.attributes import MALFORMED, understand
 from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout
@@ -93,15 +93,19 @@ class LogitStore:
     they came from, `summary` holds the teacher's error rate on the views. Open one with `LogitStore.open`.
     """
 
-    def __init__(self, url: str, store: CheckedStore, attributes: dict[str, Any], present: set[str]) -> None:
-        self.url, self.attributes, self.store = url, attributes, store
+    def __init__(
+        self, url: str, store: CheckedStore, group: zarr.Group, attributes: dict[str, Any], present: set[str]
+    ) -> None:
+        self.url, self.attributes, self.store, self._group = url, attributes, store, group
         self.plan, self.encoding = understand(attributes, url)
-        self.classes = self.encoding.classes
-        self._group = zarr.open_group(store, mode="r", zarr_format=3)
-        self.views, self.samples = (int(n) for n in self._array("logits").shape[:2])
+        self.views, self.samples, self.classes = self.plan.views, self.plan.samples, self.encoding.classes
         self.layout = Layout(self.plan, self.encoding, int(self._array("logits").chunks[1]))
         # Described, each of them, in a file that the manifest knows.
         self._arrays = {name: self._array(name) for name in self.layout.fields}
+        shapes = {name: (self.views, self.samples, *field.width) for name, field in self.layout.fields.items()}
+        refuse_differences(
+            {f"{name}.shape": (self._arrays[name].shape, shape) for name, shape in shapes.items()}, url, MEND
+        )
         self._agreeing: set[int] = set()  # views whose parameters were compared with the plan's
         self.present = self._present(present)
         self.summary = self._summary()
@@ -125,13 +129,14 @@ class LogitStore:
                 )
             manifest = json.loads(listing)
             checked = CheckedStore(store, manifest, where)
-            attributes: dict[str, Any] = dict(zarr.open_group(checked, mode="r", zarr_format=3).attrs)["prepkd"]  # type: ignore[assignment]
+            group = zarr.open_group(checked, mode="r", zarr_format=3)
+            attributes: dict[str, Any] = dict(group.attrs)["prepkd"]  # type: ignore[assignment]
             if attributes["format"] != FORMAT:
                 remedy = "update prepkd" if attributes["format"] > FORMAT else "run cache-logits again"
                 raise InputError(
                     f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}; {remedy}"
                 )
-            return cls(where, checked, attributes, keys(store))
+            return cls(where, checked, group, attributes, keys(store))
         except InputError:
             raise
         except (*MALFORMED, FileNotFoundError) as error:
