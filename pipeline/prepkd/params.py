@@ -3,15 +3,15 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 
 from prepkd.errors import InputError
-from prepkd.expected import expected, shown
 from prepkd.method import Method, parse_method
+from prepkd.validation import override, validated, yaml_problem
 from prepkd.views.recipe import parse_recipe
 
 
@@ -19,9 +19,6 @@ class Section(BaseModel):
     """A part of params.yaml."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-S = TypeVar("S", bound=Section)
 
 
 def _method(text: str) -> str:
@@ -297,8 +294,8 @@ class Params(Section):
         own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
         raw = self.distill.model_dump(mode="json", exclude_unset=True) | own
         for change in changes:
-            _override(raw, change, where=f"run {run!r}")
-        return _validated(Distill, raw, f"run {run!r}")
+            override(raw, change, where=f"run {run!r}")
+        return validated(Distill, raw, f"run {run!r}")
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
@@ -308,99 +305,9 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     try:
         raw = YAML(typ="safe", pure=True).load(path)
     except YAMLError as error:
-        raise InputError(f"{path}: not YAML: {_yaml_problem(error)}") from None
+        raise InputError(f"{path}: not YAML: {yaml_problem(error)}") from None
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected sections with settings, found {type(raw).__name__}")
     for change in overrides:
-        _override(raw, change, where="--set")
-    return _validated(Params, raw, str(path))
-
-
-def _override(raw: dict[str, Any], change: str, *, where: str) -> None:
-    """Set a dotted key in nested dicts from `KEY=VALUE`; the value is YAML 1.2, so 1e-5 is a number."""
-    key, equals, text = change.partition("=")
-    *parents, leaf = key.split(".")
-    if not equals or not leaf or not all(parents):
-        raise InputError(f"{where}: {change!r}; expected KEY=VALUE, e.g. distill.kd.tau=8")
-    for parent in parents:
-        child = raw.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise InputError(f"{where}: {key}: {parent} holds {shown(child)}, not settings")
-        raw = child
-    try:
-        raw[leaf] = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise InputError(f"{where}: {key} is {text!r}: not YAML: {_yaml_problem(error)}") from None
-
-
-def _yaml_problem(error: YAMLError) -> str:
-    """What is wrong with a YAML text and where, in one line."""
-    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
-        mark = error.problem_mark
-        problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    else:
-        problem = str(error)
-    return " ".join(problem.split())
-
-
-def _validated(schema: type[S], raw: dict[str, Any], where: str) -> S:
-    try:
-        return schema.model_validate(raw)
-    except ValidationError as error:
-        explained = _explain(schema, raw, [dict(one) for one in error.errors()])
-        raise InputError(f"{where}: {explained}") from None
-
-
-def _explain(schema: type[Section], raw: dict[str, Any], errors: list[dict[str, Any]]) -> str:
-    """One line for pydantic's errors: of the first one the key, the value, what is allowed; and how many more keys err."""
-    by_key: dict[str, list[dict[str, Any]]] = {}
-    for error in errors:
-        by_key.setdefault(".".join(_keys(raw, error)), []).append(error)
-    key = ".".join(_keys(raw, errors[0]))
-    others = len(by_key) - 1
-    # A list whose entry is wrong has failed the union's other alternatives as well: the entry is what to mend.
-    inner = [other for other in by_key if other.startswith(f"{key}.") and len(errors[0]["loc"]) > key.count(".") + 1]
-    if inner and errors[0]["loc"][-1] != "[key]":
-        key, others = inner[0], others - 1
-    more = f" (and {others} more)" if others else ""
-    return _explain_key(schema, key, by_key[key]) + more
-
-
-def _explain_key(schema: type[Section], key: str, errors: list[dict[str, Any]]) -> str:
-    error, *_ = errors
-    if error["type"] in {"extra_forbidden", "invalid_key"}:
-        return f"unknown key {key}; allowed: {', '.join(_siblings(schema, key.split('.')))}"
-    if error["type"] == "missing":
-        return f"{key} is missing; expected a value"
-    if error["loc"] and error["loc"][-1] == "[key]":
-        return f"{key.rpartition('.')[0]} has the name {shown(error['input'])}; expected {expected(error)}"
-    if error["type"] == "value_error":
-        if isinstance(error["input"], dict | list | BaseModel):
-            return f"{key}: {expected(error)}" if key else expected(error)
-        return f"{key} is {shown(error['input'])}: {expected(error)}"
-    # Each of a union's alternatives says what it expects.
-    return f"{key} is {shown(error['input'])}; expected {' or '.join(expected(one) for one in errors)}"
-
-
-def _keys(raw: object, error: dict[str, Any]) -> list[str]:
-    """The parts of an error's location that are keys of the settings, and not names of a union's alternatives."""
-    keys = []
-    for part in error["loc"]:
-        if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int)):
-            raw = raw[part]
-        elif error["type"] != "missing":
-            continue
-        keys.append(str(part))
-    return keys
-
-
-def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
-    """The keys that stand allowed beside the one that `keys` leads to."""
-    for key in keys[:-1]:
-        if key == "teachers":
-            schema = Teacher
-        elif key in schema.model_fields:
-            annotation = schema.model_fields[key].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                schema = annotation
-    return sorted(schema.model_fields)
+        override(raw, change, where="--set")
+    return validated(Params, raw, str(path))
