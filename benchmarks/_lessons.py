@@ -8,7 +8,7 @@ from prepkd.data import describe, load_split
 from prepkd.lesson import Lesson, channel_statistics, new_model
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.preprocessing import Preprocessing
-from prepkd.train import Samples
+from prepkd.samples import Samples
 from prepkd.views import ViewPlan
 
 CIFAR_RECIPE = [{"crop": {"padding": 4}}, "flip"]

@@ -84,8 +84,8 @@ def parser() -> argparse.ArgumentParser:
 
 def live(teacher: torch.nn.Module, lesson: Lesson, view: int) -> Tensor:
     """The teacher's raw logits (N, K) of a view."""
-    rows = torch.from_numpy(lesson.plan.parameters(view))
-    return raw_logits(teacher, lesson.plan, lesson.samples.images, rows, batch_size=BATCH, precision="ieee")
+    everyone = lesson.samples.under(lesson.plan, view, slice(None))
+    return raw_logits(teacher, lesson.plan, lesson.samples, *everyone, batch_size=BATCH, precision="ieee")
 
 
 def measure(path: Path, lesson: Lesson, raw: list[Tensor], choice: dict[str, Any]) -> dict[str, Any]:

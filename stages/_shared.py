@@ -150,7 +150,7 @@ def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, d
     import torch
     from prepkd.data import describe, load_split
     from prepkd.lesson import Lesson, channel_statistics
-    from prepkd.train import Samples
+    from prepkd.samples import Samples
     from prepkd.views import ViewPlan
 
     path, where = data_file(params), device(params)

@@ -50,7 +50,7 @@ def students(
         card = {
             "model": settings.student,
             "num_classes": lesson.classes,
-            "in_channels": int(lesson.samples.images.shape[1]),
+            "in_channels": lesson.samples.channels,
             "training": settings.model_dump(mode="json"),
             "inputs": inputs | {"data": str(data_file(params))},
         }
@@ -89,12 +89,12 @@ def cached_teacher(
     check_views(store, settings)
     check_pixels(store, lesson.samples)
     if (teacher_folder(name) / CARD).is_file():
-        model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.images.device)
+        model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device)
         check_teacher(store, card, teacher_folder(name))
         check_first_batch(store, model, lesson.samples, first_view(settings, store.views))
     teacher = CachedTeacher(
         store,
-        lesson.samples.images.device,
+        lesson.samples.device,
         resident=settings.view_order == "random",
         resident_gib=settings.resident_gib,
     )
@@ -111,7 +111,7 @@ def online_teacher(
     from prepkd.teaching import OnlineTeacher
 
     hint = f"run `prepkd train-teacher {name}`"
-    model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.images.device, hint=hint)
+    model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device, hint=hint)
     check_card(card, lesson, inputs, teacher_folder(name))
     cache = params.cache
     teacher = OnlineTeacher(
@@ -154,7 +154,7 @@ def check_card(card: dict[str, Any], lesson: "Lesson", inputs: dict[str, Any], f
     """Refuse a teacher of other classes or channels, or one that was trained on another split; raises InputError."""
     wanted = {
         "num_classes": (card["num_classes"], lesson.classes),
-        "in_channels": (card["in_channels"], int(lesson.samples.images.shape[1])),
+        "in_channels": (card["in_channels"], lesson.samples.channels),
     }
     if card.get("training", {}).get("epochs"):  # weights that were given may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]

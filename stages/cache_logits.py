@@ -46,7 +46,7 @@ def cache_logits(
     settings, url = params.cache, store_url(params, name)
     lesson, inputs = read_lesson(params, settings.views, settings.seed)
     hint = f"run `prepkd train-teacher {name}`"
-    teacher, card = load_checkpoint(teacher_folder(name), device=lesson.samples.images.device, hint=hint)
+    teacher, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device, hint=hint)
     check_card(card, lesson, inputs, teacher_folder(name))
     trial = make_trial(teacher, lesson, settings)
     layout, attributes, fingerprint = plan_store(settings, lesson, inputs, card | {"name": name}, trial)
@@ -71,7 +71,7 @@ def cache_logits(
             writer.write(view, chunk, answers)
             advance(bar, task)
         seconds = time.perf_counter() - started
-        summary = writer.finish(lesson.samples.labels.cpu().numpy())
+        summary = writer.finish(lesson.labels)
     console.print(f"{url}: {len(pending)} chunks written in {seconds:,.1f} s")
     console.print(f"{url}: the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share")
 

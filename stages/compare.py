@@ -36,8 +36,9 @@ def compare(
         return
     settings = params.variant(run)
     from prepkd.report.results import write_results
+    from prepkd.samples import Samples
     from prepkd.stages._teaching import students
-    from prepkd.train import Samples, predict
+    from prepkd.train import predict
 
     with progress() as bar:
         task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
@@ -52,7 +53,7 @@ def compare(
             made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
             for seed, model, _, card in trained:
                 device = next(model.parameters()).device
-                logits[seed] = predict(model, Samples.of(test, device).images)
+                logits[seed] = predict(model, Samples.of(test, device))
                 made_from |= {"training": card["training"], "teacher": card["inputs"]["teacher"]}
             path = FOLDER / "runs" / f"{run}.safetensors"
             write_results(path, logits, made_from)

@@ -30,9 +30,10 @@ def evaluate(
     from prepkd.models import load_checkpoint
     from prepkd.report.metrics import against_teacher, measure, over_seeds
     from prepkd.report.plots import confusion, learning_curves, offline_page
+    from prepkd.samples import Samples
     from prepkd.stages._teaching import check_taught_by, check_training, teacher_test_logits
     from prepkd.store import LogitStore
-    from prepkd.train import Samples, predict
+    from prepkd.train import predict
 
     settings, where, remedy = params.distill, device(params), "run `prepkd distill`"
     path = data_file(params)
@@ -49,7 +50,7 @@ def evaluate(
             {"inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint)}, folder, remedy
         )
         check_taught_by(made_from["teacher"], settings, folder, remedy)
-        logits[seed] = predict(model, test.images).cpu()
+        logits[seed] = predict(model, test).cpu()
     answers = teacher_test_logits(settings, split.fingerprint)
     figures = [measure(values, labels) | against_teacher(values, answers, labels) for values in logits.values()]
     errors = [LogitStore.open(store_url(params, name)).summary["teacher_error"] for name in settings.teacher_names]

@@ -53,7 +53,7 @@ def import_logits(
         with unfinished(url, fingerprint, layout, attributes) as writer:
             for view, chunk in list(writer.pending()):
                 writer.write(view, chunk, imported_answers(raw, lesson, layout.encoding))
-            summary = writer.finish(lesson.samples.labels.numpy())
+            summary = writer.finish(lesson.labels)
         said = f"the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share"
     else:
         said = f"already finished; {said}"

@@ -55,7 +55,7 @@ def train_teacher(
             on_epoch=lambda row: advance(bar, task, epoch_note(row)),
         )
         test = lesson.held_out["test"]
-        logits = predict(model, test.images)
+        logits = predict(model, test)
         card = describe(model, settings, lesson, inputs) | {"name": name, "test_top1": top1(logits, test.labels)}
         folder = teacher_folder(name)
         # Without the clock's column: the same training gives the same folder, and nothing after it is out of date.

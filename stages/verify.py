@@ -62,8 +62,8 @@ def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed
     """The verdict on a store, once its data and its teacher are known to be its own; raises InputError."""
     from prepkd.data import describe, load_split
     from prepkd.models import load_checkpoint
+    from prepkd.samples import Samples
     from prepkd.store import LogitStore
-    from prepkd.train import Samples
     from prepkd.verify import check_data, check_num_classes, check_teacher, verdict
 
     store = LogitStore.open(url)

@@ -9,10 +9,10 @@ from prepkd.data import SOURCES, RawData, describe, load_split, prepare
 from prepkd.lesson import Lesson, channel_statistics
 from prepkd.models import Normalised, build_model
 from prepkd.params import Cache
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.train import Samples
 from prepkd.views import ViewPlan
 
 

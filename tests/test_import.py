@@ -219,10 +219,9 @@ def test_students_of_an_imported_and_of_a_cached_store_are_equal(project: Path) 
     lesson = files.lesson_of(data, CROP, 3)
     teacher = files.teacher_of(lesson)
     cached = files.write_store(project / "cached/large.zarr", data, lesson, teacher=teacher)
-    rows = [torch.from_numpy(lesson.plan.parameters(view)) for view in range(3)]
+    asked = [lesson.samples.under(lesson.plan, view, slice(None)) for view in range(3)]
     raw = [
-        raw_logits(ready(teacher), lesson.plan, lesson.samples.images, row, batch_size=8, precision="ieee")
-        for row in rows
+        raw_logits(ready(teacher), lesson.plan, lesson.samples, *one, batch_size=8, precision="ieee") for one in asked
     ]
     np.save("z.npy", torch.stack(raw).numpy())
     same = ["-S", "cache.chunk=16", "-S", "cache.batch_size=8", "-S", "cache.root=imported"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from prepkd.errors import InputError
 from prepkd.params import Distill, Params, Training, load_params
+from prepkd.views import AUGMENTATIONS
 from pydantic import ValidationError
 
 ROOT = Path(__file__).parents[1]
@@ -224,7 +225,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ("prepare.raw=3", "prepare.raw is 3; expected a path"),
         ("threads=0", "threads is 0; expected >= 1"),
         ("augment=flip", "augment is 'flip'; expected a list"),
-        ("augment=[blur]", "augment: has no augmentation 'blur'; allowed: crop, flip"),
+        ("augment=[blur]", f"augment: has no augmentation 'blur'; allowed: {', '.join(AUGMENTATIONS)}"),
         ("augment=[{crop: {padding: 0}}]", "augment: step crop: padding is 0; expected >= 1"),
         ("augment=[{crop: {pad: 1}}]", "augment: step crop: unknown key pad; allowed: padding"),
         (

@@ -13,6 +13,7 @@ from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing
 from prepkd.params import Cache, Distill, Teacher, load_params
 from prepkd.params import Ensemble as EnsembleSettings
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded
 from prepkd.store.encodings.f16 import F16
@@ -21,7 +22,7 @@ from prepkd.store.writer import StoreWriter
 from prepkd.students import train_students
 from prepkd.teachers import train_teacher
 from prepkd.teaching import CachedTeacher, Ensemble, OnlineTeacher
-from prepkd.train import Row, Samples, Views
+from prepkd.train import Row, Views
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
 from torch import Tensor
@@ -98,7 +99,7 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
             writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
             for view, chunk in writer.pending():
                 writer.write(view, chunk, teacher_answers(teacher, lesson, layout.encoding, CACHE))
-            writer.finish(lesson.samples.labels.numpy())
+            writer.finish(lesson.labels)
             stores[key] = LogitStore.open(folder)
         return stores[key]
 
@@ -335,3 +336,26 @@ def test_another_number_of_seeds_keeps_those_that_are_trained(
     assert few[1][1] == more[1][1]  # the very same seconds: loaded, not trained
     assert same(few[1][0], more[1][0])
     assert list(more) == [2, 1]
+
+
+@pytest.mark.parametrize("order", ["cycle", "random"])
+@pytest.mark.parametrize("mix", ["mixup", "cutmix"])
+@pytest.mark.parametrize("run", ["ce", "kd", "ka-ps", "ka-lsr", "ka-ps+dtd-flsw"])
+def test_mixed_views_cached_and_online_give_equal_weights(
+    run: str, mix: str, order: str, teacher: Normalised, store_of: Callable[[Lesson], LogitStore], tmp_path: Path
+) -> None:
+    """The teacher answers the mixed picture itself."""
+    plan = ViewPlan([{"crop": {"padding": 1}}, {mix: {"alpha": 1.0}}], 3, 5, COUNT)
+    lesson = replace(lesson_of("sampled"), plan=plan)
+    chosen, store = settings(run, view_order=order), store_of(lesson)
+    ours, history = distilled(chosen, lesson, cached(store, order), tmp_path / "cached")[0]
+    live = online_teacher(teacher, lesson)
+    online = chosen.model_copy(update={"source": "online"})
+    theirs, live_history = distilled(online, lesson, live, tmp_path / "online")[0]
+    assert same(ours, theirs)
+    assert timeless(history) == timeless(live_history)
+    assert 0 < store.summary["teacher_error"] < 1
+    if "ka" in run:
+        assert 0 < history[-1]["train/adjusted"] < 1
+    plain, _ = distilled(chosen, lesson_of("sampled"), cached(store_of(lesson_of("sampled")), order), tmp_path / "p")[0]
+    assert not same(ours, plain)

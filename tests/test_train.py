@@ -18,8 +18,9 @@ from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
 from prepkd.models import Preprocessing, build_model
 from prepkd.params import Distill, Teacher, Training
+from prepkd.samples import Samples
 from prepkd.teachers import describe, given_weights, teacher_views, train_teacher
-from prepkd.train import Row, Samples, Views, load_state, predict, summarise, top1, train
+from prepkd.train import Row, Views, load_state, predict, summarise, top1, train
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from torch import Tensor, nn
@@ -474,10 +475,10 @@ def test_predict_is_the_model_in_evaluation_mode_whatever_the_batches() -> None:
     images, labels = LESSON.samples.images, LESSON.samples.labels
     model.train()
     model(images.float() / 255)
-    whole = predict(model, images)
+    whole = predict(model, LESSON.samples)
     assert not model.training
     assert whole.dtype == torch.float32
-    torch.testing.assert_close(predict(model, images, batch_size=7), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(predict(model, LESSON.samples, batch_size=7), whole, rtol=1e-5, atol=1e-5)
     assert top1(whole, labels) == pytest.approx(
         sum(int(a.argmax() == b) for a, b in zip(whole, labels, strict=True)) / COUNT
     )

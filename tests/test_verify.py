@@ -19,12 +19,12 @@ from prepkd.controls import CONTROLS, Question, changed
 from prepkd.data import load_split
 from prepkd.models import Normalised, Preprocessing, load_checkpoint
 from prepkd.models.checkpoint import save_checkpoint
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import with_fingerprints
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.train import Samples
 from prepkd.verify import TOLERANCES, agreement, draw, own_divergence, verdict
 from prepkd.views.render import RENDERERS
 from torch import Tensor
@@ -203,9 +203,9 @@ def test_a_store_that_was_fetched_in_part_is_verified_on_what_is_there(project: 
 def question(store: LogitStore, views: list[int], chosen: list[int]) -> Question:
     """Pictures whose pixels are all their sample's number."""
     plain = Normalised(torch.nn.Identity(), Preprocessing((0.0,), (1.0,)))
-    numbers = torch.tensor(chosen, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-    rows = store.plan.parameters(np.array(views), np.array(chosen))
-    return Question(plain, np.array(views), np.array(chosen), numbers, rows)
+    numbers = torch.arange(store.samples, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
+    samples = Samples(numbers, torch.zeros(store.samples, dtype=torch.int64))
+    return Question.of(plain, store.plan, samples, np.array(views), np.array(chosen))
 
 
 def test_no_shuffled_sample_stays_in_its_place_however_often_it_was_drawn(finished: Path) -> None:
@@ -218,7 +218,7 @@ def test_no_shuffled_sample_stays_in_its_place_however_often_it_was_drawn(finish
             assert other == "one sample is half of the draw"
             continue
         assert isinstance(other, Question)
-        shown = other.images[:, 0, 0, 0].tolist()
+        shown = other.shown.tolist()
         assert sorted(shown) == sorted(chosen) and all(a != b for a, b in zip(shown, chosen, strict=True))
 
 
@@ -233,7 +233,7 @@ def test_controls_change_what_they_say_and_nothing_else(finished: Path) -> None:
     assert isinstance(following, Question)
     expected = [store.plan.parameters(view)[sample] for view, sample in ((1, 7), (0, 8), (3, 9))]
     assert np.array_equal(following.rows, expected)
-    assert following.images is asked.images and flipped.images is asked.images
+    assert following.shown is asked.shown and flipped.shown is asked.shown
     assert CONTROLS["wrong normalisation"](store, asked) == "the teacher takes pixels as they are"
     other = CONTROLS["wrong normalisation"](
         store, replace(asked, model=Normalised(torch.nn.Identity(), Preprocessing((0.2,), (0.5,))))
@@ -245,10 +245,9 @@ def test_controls_change_what_they_say_and_nothing_else(finished: Path) -> None:
 def test_only_rows_whose_pixels_change_count(finished: Path) -> None:
     store, _, _ = opened(finished)
     asked = question(store, [0, 0, 0], [0, 1, 0])
-    images = asked.images.clone()
-    images[0, 0, :, 0] = 9  # the one picture that is not its own mirror, wherever it is cropped
-    images[0, 0, :, 1] = 8
-    asked = replace(asked, images=images)
+    asked.samples.images[2, 0, :, 0] = 9  # the one picture that is not its own mirror, wherever it is cropped
+    asked.samples.images[2, 0, :, 1] = 8
+    asked = replace(asked, shown=np.array([2, 1, 0]))
     flipped = CONTROLS["inverted flip"](store, replace(asked, rows=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])))
     assert isinstance(flipped, Question)
     assert changed(store, replace(asked, rows=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])), flipped).tolist() == [

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prepkd.files import fingerprint
 from prepkd.lesson import Lesson
 from prepkd.params import Cache
+from prepkd.samples import Samples
 from prepkd.store.encodings import Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
 from prepkd.store.teacher_pass import raw_logits, ready
 from prepkd.store.writer import Answer
-from prepkd.train import Samples
 from prepkd.views import ViewPlan
 
 TRIAL_BATCHES = 4
@@ -40,14 +39,14 @@ class Trial:
 
 def make_trial(teacher: nn.Module, lesson: Lesson, settings: Cache) -> Trial:
     """Ask the teacher for its first batches, after one that warms up."""
-    images, size = lesson.samples.images, settings.batch_size
-    ask = partial(_raw, ready(teacher), lesson.plan, images, settings, 0)
+    size = settings.batch_size
+    ask = partial(_raw, ready(teacher), lesson, settings, 0)
     ask(slice(0, size))
     part = slice(0, min(TRIAL_BATCHES * size, lesson.plan.samples))
     started = time.perf_counter()
     raw = ask(part)
     seconds = time.perf_counter() - started
-    return Trial(raw, lesson.samples.labels[part], seconds / -(-part.stop // size))
+    return Trial(raw, lesson.labels(0, part), seconds / -(-part.stop // size))
 
 
 def encoding_of(settings: Cache, classes: int) -> Encoding:
@@ -105,22 +104,22 @@ def pixel_hash(plan: ViewPlan, samples: Samples, views: Sequence[int], count: in
     """SHA-256 of the first `count` samples as rendered under each view, uint8 (B, C, H, W), in the order of views."""
     digest = hashlib.sha256()
     for view in views:
-        rows = torch.from_numpy(plan.parameters(view, slice(0, count))).to(samples.images.device)
-        pixels = plan.render(samples.images[:count], rows)
+        pixels = samples.pixels(plan, *samples.under(plan, view, slice(0, count)))
         digest.update((pixels * 255).round().byte().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def teacher_answers(teacher: nn.Module, lesson: Lesson, encoding: Encoding, settings: Cache) -> Answer:
     """The teacher's answers as a store's writer asks for them."""
-    ask = partial(_raw, ready(teacher), lesson.plan, lesson.samples.images, settings)
+    ask = partial(_raw, ready(teacher), lesson, settings)
 
     def answers(view: int, part: slice) -> dict[str, Tensor]:
-        return encoding.encode(ask(view, part), lesson.samples.labels[part])
+        return encoding.encode(ask(view, part), lesson.labels(view, part))
 
     return answers
 
 
-def _raw(teacher: nn.Module, plan: ViewPlan, images: Tensor, settings: Cache, view: int, part: slice) -> Tensor:
-    rows = torch.from_numpy(plan.parameters(view, part)).to(images.device)
-    return raw_logits(teacher, plan, images[part], rows, batch_size=settings.batch_size, precision=settings.precision)
+def _raw(teacher: nn.Module, lesson: Lesson, settings: Cache, view: int, part: slice) -> Tensor:
+    plan, samples = lesson.plan, lesson.samples
+    asked = samples.under(plan, view, part)
+    return raw_logits(teacher, plan, samples, *asked, batch_size=settings.batch_size, precision=settings.precision)

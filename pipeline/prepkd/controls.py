@@ -11,19 +11,38 @@ from torch import Tensor
 
 from prepkd.models import Normalised
 from prepkd.models.preprocessing import Preprocessing
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.teacher_pass import raw_logits, ready
+from prepkd.views import ViewPlan
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a teacher is asked: views and samples, int64 (N,), with their images, uint8 (N, C, H, W), and integers (N, p)."""
+    """What a teacher is asked: views and samples, int64 (N,), whose images it sees, int64 (N,), and their integers (N, p)."""
 
     model: Normalised
+    samples: Samples
     views: NDArray[np.int64]
     chosen: NDArray[np.int64]
-    images: Tensor
+    shown: NDArray[np.int64]
     rows: NDArray[Any]
+
+    @classmethod
+    def of(
+        cls, model: Normalised, plan: ViewPlan, samples: Samples, views: NDArray[np.int64], chosen: NDArray[np.int64]
+    ) -> "Question":
+        """The right question: every sample is shown as itself, by the plan's integers."""
+        return cls(model, samples, views, chosen, chosen, plan.parameters(views, chosen))
+
+    def asked(self, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Samples that are shown and their integers, on the samples' device."""
+        device = self.samples.device
+        return torch.from_numpy(self.shown[part]).to(device), torch.from_numpy(self.rows[part]).to(device)
+
+    def labels(self, store: LogitStore) -> Tensor:
+        """Labels int64 (N,), or shares of the classes (N, K), on the CPU."""
+        return self.samples.targets(store.plan, *self.asked(), store.classes).cpu()
 
 
 def batch_size(store: LogitStore) -> int:
@@ -37,8 +56,8 @@ def live(store: LogitStore, question: Question) -> Tensor:
     raw = raw_logits(
         ready(question.model),
         store.plan,
-        question.images,
-        torch.from_numpy(question.rows).to(question.images.device),
+        question.samples,
+        *question.asked(),
         batch_size=batch_size(store),
         precision="ieee" if known == "unknown" else known,
     )
@@ -54,7 +73,7 @@ def shuffled(store: LogitStore, question: Question) -> Question | str:
     # Equal samples stand together, at most `most` of them: a step of that length leads to another one.
     other = np.empty_like(order)
     other[order] = np.roll(order, most)
-    return replace(question, images=question.images[torch.from_numpy(other).to(question.images.device)])
+    return replace(question, shown=question.chosen[other])
 
 
 def flip_inverted(store: LogitStore, question: Question) -> Question | str:
@@ -80,11 +99,11 @@ def next_view(store: LogitStore, question: Question) -> Question | str:
 
 def wrong_normalisation(store: LogitStore, question: Question) -> Question | str:
     """The teacher gets pixels in [0, 1] without its mean and standard deviation."""
-    channels = question.images.shape[1]
+    channels = question.samples.channels
     plain = Preprocessing((0.0,) * channels, (1.0,) * channels)
     if question.model.preprocessing == plain:
         return "the teacher takes pixels as they are"
-    return replace(question, model=Normalised(question.model.body, plain).to(question.images.device))
+    return replace(question, model=Normalised(question.model.body, plain).to(question.samples.device))
 
 
 # Each makes another question of the right one, or says why it does not apply.
@@ -99,13 +118,10 @@ CONTROLS: dict[str, Callable[[LogitStore, Question], Question | str]] = {
 def changed(store: LogitStore, question: Question, other: Question) -> Tensor:
     """Which rows of two questions differ in what the body of the model sees, bool (N,): an image may equal its mirror."""
     if other.model is not question.model:
-        return torch.ones(len(question.images), dtype=torch.bool)
+        return torch.ones(len(question.chosen), dtype=torch.bool)
     size, found = batch_size(store), []
-    for start in range(0, len(question.images), size):
+    for start in range(0, len(question.chosen), size):
         part = slice(start, start + size)
-        pixels = [
-            store.plan.render(q.images[part], torch.from_numpy(q.rows[part]).to(q.images.device))
-            for q in (question, other)
-        ]
+        pixels = [q.samples.pixels(store.plan, *q.asked(part)) for q in (question, other)]
         found.append((pixels[0] != pixels[1]).flatten(1).any(dim=1).cpu())
     return torch.cat(found)

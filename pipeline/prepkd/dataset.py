@@ -14,15 +14,15 @@ from torch.utils.data import Dataset, Sampler
 
 from prepkd.data import describe, load_split
 from prepkd.errors import InputError, refuse_differences
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.place import is_remote
-from prepkd.train import Samples
 from prepkd.verify import check_pixels
 from prepkd.views.order import cycle, sample_order
 
-# Image float32 (C, H, W), label, teacher's raw logits float32 (K,).
-Item = tuple[Tensor, int, Tensor]
+# Image float32 (C, H, W), label (of a mixed view the classes' shares, float32 (K,)), teacher's raw logits float32 (K,).
+Item = tuple[Tensor, int | Tensor, Tensor]
 # A sample under the data set's own view, or (sample, view).
 Index = int | tuple[int, int]
 
@@ -30,9 +30,10 @@ Index = int | tuple[int, int]
 class ViewDataset(Dataset[Item]):
     """Training samples under one view, each with its label and the teacher's answer to these very pixels.
 
-    `dataset[sample]` and `dataset[sample, view]` are (image float32 (C, H, W) in [0, 1], not normalised; label, an int; the
-    teacher's raw logits float32 (K,)). `store` is a path or an fsspec URL (`options` go to fsspec). Files are opened in the
-    process that reads them, so that workers may be forked or spawned; each keeps the images and one view's logits.
+    `dataset[sample]` and `dataset[sample, view]` are (image float32 (C, H, W) in [0, 1], not normalised; label, an int, or
+    where the views mix samples a share of each class, float32 (K,); the teacher's raw logits float32 (K,)). `store` is a
+    path or an fsspec URL (`options` go to fsspec). Files are opened in the process that reads them, so that workers may be
+    forked or spawned; each keeps the images and one view's logits.
     Raises InputError where the store was not made from this data, or a view was not fetched; IndexError.
     """
 
@@ -99,10 +100,12 @@ class ViewDataset(Dataset[Item]):
     def _shown(self, view: int, samples: NDArray[np.int64]) -> Iterator[Item]:
         rows, stored = self._read_slab(view)
         lesson, chosen = self._read_samples(), torch.from_numpy(samples)
-        images = self.plan.render(lesson.images[chosen], torch.from_numpy(rows[samples]))
+        shown = self.plan, chosen, torch.from_numpy(rows[samples])
         offsets, row_max = self.encoding.decode({name: array[chosen] for name, array in stored.items()})
         logits = offsets.float() + row_max.unsqueeze(-1)
-        return zip(images.contiguous(), lesson.labels[chosen].tolist(), logits, strict=True)
+        labels = lesson.targets(*shown, self.classes)
+        answers = labels if self.plan.mix else labels.tolist()
+        return zip(lesson.pixels(*shown).contiguous(), answers, logits, strict=True)
 
     def _read_slab(self, view: int) -> tuple[NDArray[Any], dict[str, Tensor]]:
         if self._slab is None or self._slab[0] != view:

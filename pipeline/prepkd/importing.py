@@ -12,12 +12,13 @@ from prepkd.caching import TRIAL_BATCHES, Trial, plan_store
 from prepkd.data import describe, load_split
 from prepkd.errors import InputError
 from prepkd.files import file_sha256, fingerprint
+from prepkd.labels import main_class
 from prepkd.lesson import Lesson, channel_statistics
 from prepkd.params import Cache
+from prepkd.samples import Samples
 from prepkd.store.encodings import Encoding
 from prepkd.store.layout import FORMAT, Layout, with_fingerprints
 from prepkd.store.writer import Answer
-from prepkd.train import Samples
 from prepkd.views import Recipe, ViewPlan, describe_recipe
 
 UNVERIFIED = (
@@ -94,7 +95,7 @@ def plan_import(
     """
     nobody = {"name": name, "model": "imported", "weights_fingerprint": None, "preprocessing": None}
     part = slice(0, TRIAL_BATCHES * settings.batch_size)
-    trial = Trial(raw[0, part], lesson.samples.labels[part], 0.0)
+    trial = Trial(raw[0, part], lesson.labels(0, part), 0.0)
     layout, attributes, _ = plan_store(settings, lesson, inputs, nobody, trial)
     # The same sections as a cached store's, so that readers find every key; what is not known says so.
     sections = {key: attributes[key] for key in attributes["fingerprints"]} | {
@@ -121,14 +122,14 @@ def imported_answers(raw: Tensor, lesson: Lesson, encoding: Encoding) -> Answer:
     """Imported logits (V, N, K) as a store's writer asks for them."""
 
     def answers(view: int, part: slice) -> dict[str, Tensor]:
-        return encoding.encode(raw[view, part], lesson.samples.labels[part])
+        return encoding.encode(raw[view, part], lesson.labels(view, part))
 
     return answers
 
 
 def findings(raw: Tensor, lesson: Lesson, data: Path) -> list[str]:
     """What was checked, what is doubtful, and what cannot be verified of logits (V, N, K): a line each."""
-    found = {view: agreement(raw[view], lesson.samples.labels) for view in range(len(raw))}
+    found = {view: agreement(raw[view], main_class(lesson.labels(view, slice(None)))) for view in range(len(raw))}
     checked = f"checked: views, samples and classes are as many as in {data}, every value is finite"
     lines = [checked + ", labels agree above chance"]
     if doubtful := [view for view, one in found.items() if one.doubtful]:

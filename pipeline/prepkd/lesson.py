@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from prepkd.models import Normalised, Preprocessing, build_model
-from prepkd.train import Samples
+from prepkd.samples import Samples
 from prepkd.views import ViewPlan
 
 
@@ -22,14 +23,17 @@ class Lesson:
     preprocessing: Preprocessing
     classes: int
 
+    def labels(self, view: int, part: slice) -> Tensor:
+        """The labels of some samples under one view: int64 (B,), or a share of each class (B, K) where views mix samples."""
+        return self.samples.targets(self.plan, *self.samples.under(self.plan, view, part), self.classes)
+
 
 def new_model(name: str, lesson: Lesson, seed: int) -> Normalised:
     """A freshly initialised model on the lesson's device, the same for the same (name, seed)."""
-    images = lesson.samples.images
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        body = build_model(name, lesson.classes, in_channels=images.shape[1])
-    return Normalised(body, lesson.preprocessing).to(images.device)
+        body = build_model(name, lesson.classes, in_channels=lesson.samples.channels)
+    return Normalised(body, lesson.preprocessing).to(lesson.samples.device)
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> Preprocessing:

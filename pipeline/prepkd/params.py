@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from prepkd.errors import InputError
 from prepkd.method import Method, parse_method
 from prepkd.validation import override, validated, yaml_problem
+from prepkd.views import ViewPlan
 from prepkd.views.recipe import parse_recipe
 
 
@@ -264,6 +265,14 @@ class Params(Section):
     cache: Cache
     distill: Distill
     compare: Compare
+
+    @model_validator(mode="after")
+    def _views_can_be_numbered(self) -> "Params":
+        try:
+            ViewPlan(self.augment, self.cache.views, 0, samples=1)
+        except ValueError as error:
+            raise ValueError(f"cache.views with augment: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _teacher_known(self) -> "Params":

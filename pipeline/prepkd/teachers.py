@@ -33,6 +33,7 @@ def train_teacher(
         return model, []
 
     def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
+        # Labels int64 (B,), or where views mix two samples a share of each class (B, K).
         values = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=settings.label_smoothing)
         return {"loss": values}
 
@@ -70,11 +71,10 @@ def given_weights(settings: Teacher) -> dict[str, str]:
 
 def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
     """What a teacher's card says besides its weights."""
-    images = lesson.samples.images
     return {
         "model": settings.model,
         "num_classes": lesson.classes,
-        "in_channels": int(images.shape[1]),
+        "in_channels": lesson.samples.channels,
         "training": settings.model_dump(mode="json"),
         "inputs": dict(inputs),
         "parameters": sum(p.numel() for p in model.parameters()),

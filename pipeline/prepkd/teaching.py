@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from prepkd.errors import InputError, refuse_differences
 from prepkd.losses.ensemble import combine
 from prepkd.params import Distill
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded, Encoding, as_tensors
 from prepkd.store.teacher_pass import raw_logits, ready
-from prepkd.train import Samples, Views
+from prepkd.train import Views
 from prepkd.views import ViewPlan
 
 Teacher = Callable[[Views], Decoded]
@@ -69,9 +70,12 @@ class OnlineTeacher:
 
     def __call__(self, views: Views) -> Decoded:
         """The teacher's answers for every sample, in the order of samples."""
-        rows = torch.from_numpy(self.plan.parameters(views)).to(self.samples.images.device)
-        raw = raw_logits(self.model, self.plan, self.samples.images, rows, **self.settings)
-        return self.encoding.decode(self.encoding.encode(raw, self.samples.labels))
+        device = self.samples.device
+        rows = torch.from_numpy(self.plan.parameters(views)).to(device)
+        everyone = torch.arange(len(self.samples), device=device)
+        raw = raw_logits(self.model, self.plan, self.samples, everyone, rows, **self.settings)
+        labels = self.samples.targets(self.plan, everyone, rows, self.encoding.classes)
+        return self.encoding.decode(self.encoding.encode(raw, labels))
 
 
 class Ensemble:

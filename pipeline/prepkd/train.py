@@ -4,7 +4,6 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
-from prepkd.data import Split
 from prepkd.errors import InputError
 from prepkd.files import replacing
+from prepkd.labels import main_class
 from prepkd.params import Training
+from prepkd.samples import Samples
 from prepkd.store.encodings import Decoded
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
@@ -33,22 +33,9 @@ SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, Training, int], LRSchedule
 }
 
 
-# Student logits (B, K), labels (B,), the teacher's offsets (B, K) and row maxima (B,) or None -> per-sample `loss` and log.
+# Student logits (B, K), labels (B,) or classes' shares (B, K), the teacher's offsets (B, K) and row maxima (B,) or None ->
+# per-sample `loss` and what is logged.
 Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) on the training device."""
-
-    images: Tensor
-    labels: Tensor
-
-    @classmethod
-    def of(cls, split: Split, device: torch.device) -> "Samples":
-        """A split's arrays, channels first, on a device."""
-        images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
-        return cls(images.to(device), torch.from_numpy(split.labels).to(device))
 
 
 def train(
@@ -70,8 +57,7 @@ def train(
     `views_of` says which views an epoch shows, `teacher` answers them. Nothing is random here but by (seed, epoch), so a
     resumed run ends with the weights of an uninterrupted one. Raises InputError when the loss is no longer finite.
     """
-    device = samples.images.device
-    count = len(samples.labels)
+    device, count = samples.device, len(samples)
     steps = -(-count // settings.batch_size)
     if settings.deterministic:  # cuBLAS is deterministic only with a workspace of fixed size
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -104,10 +90,10 @@ def train(
             model.train()
             for start in range(0, count, settings.batch_size):
                 batch = order[start : start + settings.batch_size]
-                labels = samples.labels[batch]
-                pixels = plan.render(samples.images[batch], parameters[batch])
+                pixels = samples.pixels(plan, batch, parameters[batch])
                 with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings.precision, device)):
                     logits = model(pixels.contiguous(memory_format=torch.channels_last))
+                labels = samples.targets(plan, batch, parameters[batch], logits.shape[-1])
                 offsets, row_max = (answers[0][batch], answers[1][batch]) if answers else (None, None)
                 values = loss(logits, labels, offsets, row_max)
                 values["loss"].mean().backward()  # type: ignore[no-untyped-call]
@@ -116,13 +102,13 @@ def train(
                 schedule.step()
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
                 log.append({name: value.detach() for name, value in values.items()})
-                log[-1]["top1"] = (logits.detach().argmax(dim=-1) == labels).float()
+                log[-1]["top1"] = (logits.detach().argmax(dim=-1) == main_class(labels)).float()
             row = summarise(log) | {"epoch": float(epoch), "lr": lr}
             row["samples_per_second"] = count / (time.perf_counter() - started)
             if not np.isfinite(row["train/loss"]):
                 raise InputError(f"epoch {epoch}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})")
             for name, part in held_out.items():
-                row[f"{name}/top1"] = top1(predict(model, part.images), part.labels)
+                row[f"{name}/top1"] = top1(predict(model, part), part.labels)
             history.append(row)
             on_epoch(row)
             kept = freeze(state), list(history)
@@ -148,10 +134,10 @@ def summarise(log: list[dict[str, Tensor]]) -> Row:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
-    """The model's logits in float32 (N, K), in evaluation mode, for uint8 images (N, C, H, W)."""
+def predict(model: nn.Module, samples: Samples, batch_size: int = 512) -> Tensor:
+    """The model's logits in float32 (N, K), in evaluation mode, for samples as they are."""
     model.eval()
-    pixels = (images[start : start + batch_size].float() / 255 for start in range(0, len(images), batch_size))
+    pixels = (samples.plain(slice(start, start + batch_size)) for start in range(0, len(samples), batch_size))
     return torch.cat([model(part.contiguous(memory_format=torch.channels_last)).float() for part in pixels])
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from prepkd.caching import pixel_hash
 from prepkd.controls import CONTROLS, Question, changed, live
 from prepkd.errors import InputError, refuse_differences
+from prepkd.labels import has_share
 from prepkd.models import Normalised
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Encoding, as_tensors
 from prepkd.store.encodings.measure import added_divergence
-from prepkd.train import Samples
 from prepkd.views.plan import raw_words
 
 # A view is read whole, so a sample is drawn from as many views as fit in READ bytes, and from no fewer than FEWEST_VIEWS.
@@ -73,9 +74,8 @@ def verdict(store: LogitStore, teacher: Normalised, samples: Samples, *, count: 
     """
     views, chosen = draw(store, count, seed)
     stored = gather(store, views, chosen)
-    here = torch.from_numpy(chosen).to(samples.images.device)
-    question = Question(teacher, views, chosen, samples.images[here], store.plan.parameters(views, chosen))
-    labels = samples.labels[here].cpu()
+    question = Question.of(teacher, store.plan, samples, views, chosen)
+    labels = question.labels(store)
     raw = live(store, question)
     own = own_divergence(store.encoding, raw, labels)
     real = agreement(store, stored, raw, own)
@@ -89,7 +89,8 @@ def verdict(store: LogitStore, teacher: Normalised, samples: Samples, *, count: 
         else:
             few = {key: array[rows] for key, array in stored.items()}
             controls[name] = agreement(store, few, live(store, other)[rows], own[rows])
-    dropped = int((store.encoding.largest_error(stored).gather(1, labels.unsqueeze(-1)) == torch.inf).sum())
+    left_out = store.encoding.largest_error(stored) == torch.inf
+    dropped = int((left_out & has_share(labels, store.classes)).any(dim=-1).sum())
     report = {
         "store": store.url,
         "seed": seed,
@@ -161,7 +162,7 @@ def gather(store: LogitStore, views: NDArray[np.int64], chosen: NDArray[np.int64
 
 
 def own_divergence(encoding: Encoding, raw: Tensor, labels: Tensor) -> Tensor:
-    """The KL at tau 4 that the encoding adds to raw logits (N, K) of samples with these labels, float64 (N,)."""
+    """The KL at tau 4 that the encoding adds to raw logits (N, K) of samples with these labels, (N,) or (N, K); float64 (N,)."""
     return added_divergence(raw, encoding.decode(encoding.encode(raw, labels))[0], 4)
 
 
@@ -263,8 +264,9 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
     chosen = np.arange(count)
     views = np.full(count, view)
     stored = gather(store, views, chosen)
-    raw = live(store, Question(teacher, views, chosen, samples.images[:count], store.plan.parameters(view, chosen)))
-    found = agreement(store, stored, raw, own_divergence(store.encoding, raw, samples.labels[:count].cpu()))
+    question = Question.of(teacher, store.plan, samples, views, chosen)
+    raw = live(store, question)
+    found = agreement(store, stored, raw, own_divergence(store.encoding, raw, question.labels(store)))
     if not found.within:
         raise InputError(
             f"{store.url}: view {view}, samples 0 to {count - 1}: the live teacher's logits differ by {found.dz:.3g}, "

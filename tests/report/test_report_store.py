@@ -131,9 +131,9 @@ def test_fixed_points_of_confidence_and_entropy() -> None:
 
 
 def test_counts_do_not_depend_on_how_rows_are_split(f16: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = count_views(f16.store, [0, 1], f16.labels, [1.0])
+    whole = count_views(f16.store, [0, 1], lambda _: f16.labels, [1.0])
     monkeypatch.setattr("prepkd.report.store_report.ROWS", 5)
-    parts = count_views(f16.store, [0, 1], f16.labels, [1.0])
+    parts = count_views(f16.store, [0, 1], lambda _: f16.labels, [1.0])
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         np.testing.assert_allclose(parts[name], value, rtol=1e-12)
@@ -154,14 +154,14 @@ def test_one_view_is_in_memory_at_a_time(f16: MadeUp, monkeypatch: pytest.Monkey
         return offsets, row_max
 
     monkeypatch.setattr(type(store.encoding), "decode", watched)
-    count_views(store, [0, 1, 2], f16.labels, [1.0])
+    count_views(store, [0, 1, 2], lambda _: f16.labels, [1.0])
     assert len(seen) == 3
     assert max(alive) <= 1  # the one that the loop's variable still holds
 
 
 def test_labels_that_contradict_the_summary_are_refused(f16: MadeUp) -> None:
     with pytest.raises(InputError, match=r"error on view 0 is 0\.\d+ by the labels, 0\.\d+ in summary\.json"):
-        count_views(f16.store, [0, 1], (f16.labels + 1) % CLASSES, [1.0])
+        count_views(f16.store, [0, 1], lambda _: (f16.labels + 1) % CLASSES, [1.0])
 
 
 def test_without_labels_what_is_missing_is_said(f16: MadeUp) -> None:

@@ -12,10 +12,10 @@ from prepkd.cli import app
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing, build_model
 from prepkd.params import Cache
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.train import Samples
 from prepkd.views import ViewPlan
 from store_checks import Example
 

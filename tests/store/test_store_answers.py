@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from prepkd.caching import Trial, make_trial, plan_store, teacher_answers
 from prepkd.errors import InputError
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
@@ -69,16 +70,16 @@ def test_views_differ_and_precision_matters(example: Example) -> None:
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
-    images, plan = example.lesson.samples.images, example.lesson.plan
-    rows = torch.from_numpy(plan.parameters(0))
+    samples, plan = example.lesson.samples, example.lesson.plan
+    everyone, rows = samples.under(plan, 0, slice(None))
     settings: dict[str, Any] = {"batch_size": example.settings.batch_size, "precision": example.settings.precision}
-    whole = raw_logits(example.teacher, plan, images, rows, **settings)
+    whole = raw_logits(example.teacher, plan, samples, everyone, rows, **settings)
     for sample in (0, 5, 21):
-        others = torch.full_like(images, 255)
-        others[sample] = images[sample]
+        others = torch.full_like(samples.images, 255)
+        others[sample] = samples.images[sample]
         elsewhere = torch.zeros_like(rows)
         elsewhere[sample] = rows[sample]
-        alone = raw_logits(example.teacher, plan, others, elsewhere, **settings)
+        alone = raw_logits(example.teacher, plan, Samples(others, samples.labels), everyone, elsewhere, **settings)
         assert torch.equal(alone[sample], whole[sample])
 
 
@@ -103,8 +104,8 @@ def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
             return x.flatten(1)[:, :5]
 
     lesson = example.lesson
-    rows = torch.from_numpy(lesson.plan.parameters(0))
-    logits = raw_logits(Watching(), lesson.plan, lesson.samples.images, rows, batch_size=4, precision="ieee")
+    everyone = lesson.samples.under(lesson.plan, 0, slice(None))
+    logits = raw_logits(Watching(), lesson.plan, lesson.samples, *everyone, batch_size=4, precision="ieee")
     assert [(shape, channels_last) for shape, channels_last, _ in seen] == [((4, 1, 8, 8), True)] * 6
     assert seen[-1][2] == 0 < seen[0][2], "22 samples: the last batch's second half is black"
     assert len(logits) == 22

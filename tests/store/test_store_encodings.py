@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepkd.errors import InputError
+from prepkd.labels import is_wrong, mixture
 from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.f16 import F16
@@ -218,3 +219,25 @@ def test_flips_are_counted() -> None:
 
 def test_every_encoding_is_tried() -> None:
     assert set(ALL) == set(ENCODINGS)
+
+
+def test_topk_keeps_both_labels_of_a_mixed_view() -> None:
+    generator = torch.Generator().manual_seed(2)
+    raw = torch.randn(200, 9, generator=generator)
+    labels = mixture(
+        *(torch.randint(9, (200,), generator=generator) for _ in range(2)), torch.rand(200, generator=generator), 9
+    )
+    encoding = TopK(9, k=4)
+    stored = encoding.encode(raw, labels)
+    for row, share, ids in zip(raw.tolist(), labels.tolist(), stored["ids"].tolist(), strict=True):
+        own = [k for k in range(9) if share[k] > 0]
+        others = sorted((k for k in range(9) if k not in own), key=lambda k: -row[k])
+        assert ids == sorted(own + others[: 4 - len(own)], key=lambda k: -row[k])
+    offsets, row_max = encoding.decode(stored)
+    assert torch.equal(is_wrong(offsets, labels), is_wrong(raw, labels))
+    assert torch.equal(row_max, raw.amax(dim=-1))
+    # One class with all of the share is that class as a label.
+    single = torch.randint(9, (200,), generator=generator)
+    as_share = encoding.encode(raw, torch.nn.functional.one_hot(single, 9).float())
+    assert all(torch.equal(as_share[name], array) for name, array in encoding.encode(raw, single).items())
+    assert "expected at least 3: views mix 2 labels" in refused(InputError, TopK(9, k=2).encode, raw, labels)

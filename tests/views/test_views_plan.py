@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prepkd.views import ViewPlan, parse_recipe, raw_words
+from prepkd.views import AUGMENTATIONS, ViewPlan, parse_recipe, raw_words
 from prepkd.views.order import cycle, random, sample_order
 
 CIFAR: list[Any] = [{"crop": {"padding": 4}}, "flip"]
@@ -314,7 +314,7 @@ def test_the_fingerprint_changes_with_each_field() -> None:
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        (["blur"], "has no augmentation 'blur'; allowed: crop, flip"),
+        (["blur"], f"has no augmentation 'blur'; allowed: {', '.join(AUGMENTATIONS)}"),
         ([{"crop": {"padding": 0}}], "step crop: padding is 0; expected >= 1"),
         ([{"crop": {"padding": 128}}], "step crop: padding is 128; expected <= 127"),
         ([{"crop": {"padding": 4.5}}], "step crop: padding is 4.5; expected a whole number"),

@@ -19,12 +19,14 @@ def distillation_loss(
 ) -> dict[str, Tensor]:
     """ce_weight CE + kd_weight tau_i^2 KL(A(softmax(t_i / tau_i)) || softmax(v_i / tau_i)): `loss`, its parts, statistics.
 
-    Student logits (B, K), labels int64 (B,); the teacher comes as z - max(z) (B, K) and max(z) (B,), as the store keeps
-    it, or None for method `ce`. All values of the result are per sample, (B,). Source: Wen et al., arXiv 1911.07471.
+    Student logits (B, K), labels int64 (B,) or shares of the classes (B, K); the teacher comes as z - max(z) (B, K) and
+    max(z) (B,), as the store keeps it, or None for method `ce`. All values of the result are per sample, (B,).
+    Source: Wen et al., arXiv 1911.07471.
     """
     method, (ce_weight, kd_weight) = settings.parsed, settings.weights
     student = upcast(student_logits)
-    ce = F.cross_entropy(student, labels, reduction="none", label_smoothing=settings.label_smoothing)
+    given = labels if labels.ndim == 1 else labels.to(student.dtype)
+    ce = F.cross_entropy(student, given, reduction="none", label_smoothing=settings.label_smoothing)
     if not method.teacher:
         return {"loss": ce_weight * ce, "ce": ce.detach()}
 

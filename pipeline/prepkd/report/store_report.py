@@ -1,6 +1,6 @@
 """What a store's logits are like: the teacher's errors, its confidence, and what KA would change."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.labels import main_class
 from prepkd.losses import teacher_wrong
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
@@ -31,10 +32,10 @@ def edges(classes: int) -> dict[str, NDArray[np.float64]]:
 
 
 def view_counts(offsets: Tensor, labels: Tensor | None, taus: Sequence[float]) -> Counts:
-    """One view's counts, from z - max(z) (N, K) and labels int64 (N,) or None: views are added up by adding these.
+    """One view's counts, from z - max(z) (N, K) and labels (N,), shares (N, K) or None: views are added up by adding these.
 
-    For each tau `confidence@tau` and `entropy@tau`, histograms (BINS,), and their sums; with labels `wrong`, int (N,), and
-    `taken`, (K, K): label by the class that a wrong answer names.
+    For each tau `confidence@tau` and `entropy@tau`, histograms (BINS,), and their sums; with labels `wrong`, int (N,), `size`,
+    (K,), and `taken`, (K, K): label (of a mixture the largest) by the class that a wrong answer names.
     """
     rows, classes = offsets.shape
     counts: Counts = {"rows": np.array(rows)}
@@ -49,22 +50,26 @@ def view_counts(offsets: Tensor, labels: Tensor | None, taus: Sequence[float]) -
             counts[f"{name}@{tau:g} sum"] = np.array(found.sum())
     if labels is not None:
         wrong = teacher_wrong(offsets, labels)
-        pairs = (labels * classes + offsets.argmax(dim=-1))[wrong]
+        main = main_class(labels)
+        pairs = (main * classes + offsets.argmax(dim=-1))[wrong]
         counts["wrong"] = wrong.long().numpy()
+        counts["size"] = torch.bincount(main, minlength=classes).numpy()
         counts["taken"] = torch.bincount(pairs, minlength=classes**2).view(classes, classes).numpy()
     return counts
 
 
-def count_views(store: LogitStore, views: Sequence[int], labels: Tensor | None, taus: Sequence[float]) -> Counts:
-    """The counts of some views of a store, added up; memory is that of one view.
+def count_views(
+    store: LogitStore, views: Sequence[int], labels_of: Callable[[int], Tensor] | None, taus: Sequence[float]
+) -> Counts:
+    """The counts of some views of a store, added up; memory is that of one view. `labels_of` says what a view's labels are.
 
     Raises InputError for a damaged chunk, and where labels give a view another error than the store's own summary.
     """
     total: Counts = {}
     for view in views:
         offsets, _ = store.encoding.decode(as_tensors(store.stored(view)))
-        counts = view_counts(offsets, labels, taus)
-        if labels is not None:
+        counts = view_counts(offsets, labels_of and labels_of(view), taus)
+        if labels_of:
             found, stated = counts["wrong"].mean(), store.summary["teacher_error_per_view"][view]
             if not np.isclose(found, stated, rtol=0, atol=1e-9):
                 raise InputError(
@@ -103,9 +108,9 @@ def adjustment(counts: Counts, views: int) -> dict[str, Any]:
     }
 
 
-def class_errors(counts: Counts, labels: NDArray[np.int64], names: Sequence[str], views: int) -> list[dict[str, Any]]:
-    """The error of each class over `views` views, the worst first, and the class that its wrong answers name most often."""
-    size = np.bincount(labels, minlength=len(names)) * views
+def class_errors(counts: Counts, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The error of each class, the worst first, and the class that its wrong answers name most often."""
+    size = counts["size"]
     wrong = counts["taken"].sum(axis=1)
     error = wrong / np.maximum(size, 1)
     return [

@@ -1,10 +1,12 @@
 """The sections of an inspection, each a JSON object: figures of a store's logits, and a student's temperatures."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from prepkd.data import DataInfo, Split
 from prepkd.errors import InputError, refuse_differences
@@ -12,8 +14,8 @@ from prepkd.models import load_checkpoint
 from prepkd.params import Distill
 from prepkd.report.store_report import adjustment, class_errors, count_views, softness, view_errors
 from prepkd.report.store_temperature import spread, temperatures
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
-from prepkd.train import Samples
 
 MOST_VIEWS = 8
 
@@ -49,16 +51,24 @@ def of_logits(
     if len(views) < len(store.present):
         left_out.append(f"{len(store.present) - len(views)} of the views; `--views 0:{store.views}` reads all")
     taus = sorted({1.0, tau})
-    labels = None if read is None else torch.from_numpy(read[0].labels)
-    counts = count_views(store, views, labels, taus)
+    counts = count_views(store, views, read and labels_of(store, read[0]), taus)
     report |= softness(counts, store.classes, taus)
     if read is None:
         left_out.append(f"errors per class and KA's share, which need labels: {missing}")
     else:
-        split, info = read
-        report["class_error"] = class_errors(counts, split.labels, info.class_names, len(views))
+        report["class_error"] = class_errors(counts, read[1].class_names)
         report["ka"] = adjustment(counts, len(views))
     return report
+
+
+def labels_of(store: LogitStore, split: Split) -> Callable[[int], Tensor]:
+    """What a view's labels are: int64 (N,), or the classes' shares (N, K) where the store's views mix samples."""
+    samples = Samples.of(split, torch.device("cpu"))
+
+    def labels(view: int) -> Tensor:
+        return samples.targets(store.plan, *samples.under(store.plan, view, slice(None)), store.classes)
+
+    return labels
 
 
 def of_student(
@@ -70,7 +80,7 @@ def of_student(
     refuse_differences(
         {
             "num_classes": (card["num_classes"], store.classes),
-            "in_channels": (card["in_channels"], int(samples.images.shape[1])),
+            "in_channels": (card["in_channels"], samples.channels),
         },
         student,
         "name a student of this data set",

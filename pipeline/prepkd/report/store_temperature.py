@@ -12,9 +12,9 @@ from prepkd.errors import InputError
 from prepkd.losses import distillation_loss
 from prepkd.models import Normalised
 from prepkd.params import DTD, Distill
+from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
-from prepkd.train import Samples
 from prepkd.views.order import sample_order
 
 METHODS = ("dtd-flsw", "dtd-cwsm")
@@ -33,7 +33,7 @@ def temperatures(
     draws them; the student is in evaluation mode.
     """
     student.eval()
-    device = samples.images.device
+    device = samples.device
     found: dict[str, list[tuple[Tensor, Tensor]]] = {method: [] for method in METHODS}
     for view in views:
         stored = {name: array.to(device) for name, array in as_tensors(store.stored(view)).items()}
@@ -41,11 +41,12 @@ def temperatures(
         rows = torch.from_numpy(store.plan.parameters(view)).to(device)
         order = torch.from_numpy(sample_order(0, view, store.samples)).to(device)
         for batch in torch.split(order, settings.batch_size):
-            pixels = store.plan.render(samples.images[batch], rows[batch])
+            shown = store.plan, batch, rows[batch]
+            pixels, labels = samples.pixels(*shown), samples.targets(*shown, store.classes)
             logits = student(pixels.contiguous(memory_format=torch.channels_last))
             for method in METHODS:
                 given = settings.model_copy(update={"method": method})
-                log = distillation_loss(given, logits, samples.labels[batch], offsets[batch], row_max[batch])
+                log = distillation_loss(given, logits, labels, offsets[batch], row_max[batch])
                 found[method].append((log["tau"].cpu(), log["tau_clamped"].bool().cpu()))
     return {
         method: (torch.cat([tau for tau, _ in parts]).numpy(), torch.cat([bit for _, bit in parts]).numpy())

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prepkd.samples import Samples
 from prepkd.views import ViewPlan
 
 
@@ -33,21 +34,29 @@ def ready(model: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def raw_logits(
-    teacher: nn.Module, plan: ViewPlan, images: Tensor, parameters: Tensor, *, batch_size: int, precision: str
+    teacher: nn.Module,
+    plan: ViewPlan,
+    samples: Samples,
+    chosen: Tensor,
+    rows: Tensor,
+    *,
+    batch_size: int,
+    precision: str,
 ) -> Tensor:
-    """The teacher's logits, float32 (N, K), of images (N, C, H, W) under views (N, p).
+    """The teacher's logits, float32 (N, K), of the chosen samples, int64 (N,), under views (N, p).
 
     The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape,
     so whoever computes a sample must compute it at the same place of a batch of the same shape.
     """
     found = []
-    with arithmetic(precision, images.device):
-        for start in range(0, len(images), batch_size):
-            batch, rows = images[start : start + batch_size], parameters[start : start + batch_size]
-            pixels = plan.render(batch, rows)
-            missing = batch_size - len(batch)
+    with arithmetic(precision, samples.device):
+        for start in range(0, len(chosen), batch_size):
+            batch = slice(start, start + batch_size)
+            pixels = samples.pixels(plan, chosen[batch], rows[batch])
+            size = len(pixels)
+            missing = batch_size - size
             if missing:
                 pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
             logits = teacher(pixels.contiguous(memory_format=torch.channels_last))
-            found.append(logits[: len(batch)].float())
+            found.append(logits[:size].float())
     return torch.cat(found)

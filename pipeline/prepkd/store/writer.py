@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from zarr.abc.store import Store
 
 from prepkd.errors import InputError
 from prepkd.files import json_bytes
+from prepkd.labels import is_wrong
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, as_tensors
 from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, manifest_of, open_array
@@ -22,6 +24,8 @@ from prepkd.store.place import clear, exists, get, put
 
 # (view, samples) -> the encoding's arrays, each (n, *width)
 Answer = Callable[[int, slice], Mapping[str, Tensor]]
+# (view, samples) -> labels int64 (n,), or shares of the classes (n, K)
+Labels = Callable[[int, slice], Tensor]
 
 
 class StoreWriter:
@@ -70,14 +74,15 @@ class StoreWriter:
                 # In the chunk's own shape: Zarr then copies it once less.
                 self.arrays[name][view : view + 1, samples] = array[None]
 
-    def finish(self, labels: NDArray[np.int64]) -> dict[str, Any]:
+    def finish(self, labels: NDArray[np.int64] | Labels) -> dict[str, Any]:
         """Re-read every chunk, write the summary and then the manifest; returns the summary. Idempotent.
 
-        Raises InputError where a chunk is not finished.
+        `labels` are those of all samples, or say which they are in a view. Raises InputError where a chunk is not finished.
         """
+        labels_of = labels if callable(labels) else partial(_labels, torch.from_numpy(labels))
         chunks = itertools.product(range(self.layout.plan.views), range(self.layout.chunks))
         with ThreadPoolExecutor(WORKERS) as pool:  # most of the work, hashing, lets go of Python's lock
-            wrong = list(pool.map(lambda chunk: self._read_back(chunk[0], chunk[1], labels), chunks))
+            wrong = list(pool.map(lambda chunk: self._read_back(chunk[0], chunk[1], labels_of), chunks))
         per_view = np.reshape(wrong, (self.layout.plan.views, self.layout.chunks)).sum(axis=1)
         errors = [int(count) / self.layout.plan.samples for count in per_view]
         summary = {"teacher_error": float(np.mean(errors)), "teacher_error_per_view": errors}
@@ -87,17 +92,13 @@ class StoreWriter:
         put(self.store, MANIFEST, json_bytes(manifest_of(self.store, self.layout)))
         return summary
 
-    def _read_back(self, view: int, chunk: int, labels: NDArray[np.int64]) -> int:
+    def _read_back(self, view: int, chunk: int, labels_of: Labels) -> int:
         """How many rows of a finished chunk the teacher has wrong; raises InputError where it isn't finished."""
         stored = self._finished(view, chunk)
         if stored is None:
             raise InputError(f"{self.where}: view {view}, chunk {chunk} is not finished; run again to resume")
-        return self._wrong(stored, labels[self.layout.slice(chunk)])
-
-    def _wrong(self, stored: Mapping[str, NDArray[Any]], labels: NDArray[np.int64]) -> int:
-        """How many rows have their label below the maximum: what KA will correct."""
         offsets, _ = self.layout.encoding.decode(as_tensors(stored))
-        return int((offsets.gather(1, torch.from_numpy(labels).unsqueeze(1)) < 0).sum())
+        return int(is_wrong(offsets, labels_of(view, self.layout.slice(chunk)).cpu()).sum())  # what KA will correct
 
     def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:
         """A finished chunk as stored; None where a file of it is missing or damaged, or is of another view."""
@@ -117,6 +118,11 @@ class StoreWriter:
         if "params" in stored and not np.array_equal(stored["params"], self.layout.plan.parameters(*part)):
             return None
         return stored
+
+
+def _labels(labels: Tensor, view: int, part: slice) -> Tensor:
+    """Labels that are the same in every view."""
+    return labels[part]
 
 
 def _described(store: Store, layout: Layout) -> bool:

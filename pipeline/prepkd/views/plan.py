@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prepkd.files import fingerprint
+from prepkd.views.mix import Mix
 from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
 
 if TYPE_CHECKING:
@@ -39,19 +40,32 @@ class ViewPlan:
     """The views of a data set: a pure function of (recipe, seed, view, sample) to a row of integers.
 
     `views` is a count (each view drawn independently) or "all" (the recipe's whole table, every sample meeting each of
-    its V rows exactly once in views 0 to V - 1). Raises ValueError for a count below 1 or an unknown augmentation.
+    its V rows exactly once in views 0 to V - 1). A row holds the steps' integers in order; where the last step mixes two
+    samples, the other sample's index and its own integers come before that step's. Raises ValueError for a count below 1,
+    an unknown augmentation, or too many views to number.
     """
 
     def __init__(self, recipe: Sequence[object] | Recipe, views: int | Literal["all"], seed: int, samples: int) -> None:
         steps = [{step[0]: step[1].model_dump()} if isinstance(step, tuple) else step for step in recipe]
         self.recipe = parse_recipe(steps)
-        self.ranges = tuple(n for _, step in self.recipe for n in step.ranges)
+        last = self.recipe[-1][1] if self.recipe else None
+        self.mix = last if isinstance(last, Mix) else None
+        self.steps = self.recipe[:-1] if self.mix else self.recipe
+        own = tuple(n for _, step in self.steps for n in step.ranges)
+        self.ranges = (*own, samples, *own, *self.mix.ranges) if self.mix else own
+        self._own = len(own)
         self.exhaustive = views == "all"
+        if self.exhaustive and self.mix:
+            raise ValueError(
+                "views is 'all', and the recipe mixes samples: too many views to show all; expected a count"
+            )
         self.views = prod(self.ranges) if views == "all" else int(views)
         if self.views < 1 or samples < 1:
             raise ValueError(f"views is {views!r} and samples is {samples}; expected views >= 1 or 'all', samples >= 1")
         if self.views >= 2**31:  # views are numbered by the high 32 bits of a word
-            raise ValueError(f"views is {views!r}, which makes {self.views} views; expected fewer than 2147483648")
+            raise ValueError(
+                f"views is {views!r}, which makes {self.views} views; expected fewer than 2147483648: give a count"
+            )
         self.seed = seed
         self.samples = samples
 
@@ -95,11 +109,36 @@ class ViewPlan:
         words = raw_words(self.seed, view, low * width, (high - low) * width).reshape(high - low, width)
         return below(words, np.array(self.ranges, dtype=np.uint64)).astype(self.dtype)
 
-    def render(self, images: "torch.Tensor", parameters: "torch.Tensor") -> "torch.Tensor":
-        """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1], same shape."""
+    def render(
+        self, images: "torch.Tensor", parameters: "torch.Tensor", partners: "torch.Tensor | None" = None
+    ) -> "torch.Tensor":
+        """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1], same shape.
+
+        `partners` are the images of the samples that `partners()` names, where the recipe mixes; raises ValueError
+        where they are needed and missing.
+        """
         from prepkd.views.render import render
 
-        return render(self.recipe, images, parameters)
+        pixels = render(self.steps, images, parameters[:, : self._own])
+        if self.mix is None:
+            return pixels
+        if partners is None:
+            raise ValueError("the recipe mixes two samples; expected the partners' images as well")
+        theirs = parameters[:, self._own + 1 : 2 * self._own + 1]
+        return self.mix.blend(pixels, render(self.steps, partners, theirs), self._mixing(parameters))
+
+    def partners(self, parameters: "torch.Tensor") -> "torch.Tensor | None":
+        """The samples that the rows (B, p) mix in, int64 (B,); None where the recipe doesn't mix."""
+        return parameters[:, self._own].long() if self.mix else None
+
+    def shares(self, parameters: "torch.Tensor", size: tuple[int, int]) -> "torch.Tensor":
+        """The share of its own label that a mixed picture of (height, width) keeps, float32 (B,); 1 without mixing."""
+        if self.mix is None:
+            return parameters.new_ones(len(parameters), dtype=torch.float32)
+        return self.mix.shares(self._mixing(parameters), size)
+
+    def _mixing(self, parameters: "torch.Tensor") -> "torch.Tensor":
+        return parameters[:, 2 * self._own + 1 :]
 
     def describe(self) -> dict[str, Any]:
         """The plan as JSON; `ViewPlan.from_description` reads it back."""

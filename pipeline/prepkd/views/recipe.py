@@ -1,46 +1,15 @@
-"""Augmentations and their parameters' ranges: what one view may do to an image."""
+"""Recipes: named augmentations in the order in which they are applied, read from settings and written down."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from prepkd.expected import expected, shown
+from prepkd.views.mix import CutMix, Mix, Mixup
+from prepkd.views.steps import Augmentation, Crop, Flip
 
-
-class Augmentation(BaseModel, ABC):
-    """One step of a recipe; a view's row holds one integer in [0, n) for each n of `ranges`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    @property
-    @abstractmethod
-    def ranges(self) -> tuple[int, ...]:
-        """How many values each of this step's integers can take."""
-
-
-class Crop(Augmentation):
-    """Pad by `padding` black pixels, then cut the image's size out again at (top, left)."""
-
-    padding: int = Field(default=4, ge=1, le=127)
-
-    @property
-    def ranges(self) -> tuple[int, ...]:
-        """Top and left offset, each 0 to 2 * padding."""
-        return (2 * self.padding + 1, 2 * self.padding + 1)
-
-
-class Flip(Augmentation):
-    """Mirror left and right."""
-
-    @property
-    def ranges(self) -> tuple[int, ...]:
-        """1 where the image is mirrored."""
-        return (2,)
-
-
-AUGMENTATIONS: dict[str, type[Augmentation]] = {"crop": Crop, "flip": Flip}
+AUGMENTATIONS: dict[str, type[Augmentation]] = {"crop": Crop, "flip": Flip, "mixup": Mixup, "cutmix": CutMix}
 
 Recipe = tuple[tuple[str, Augmentation], ...]
 
@@ -56,6 +25,9 @@ def parse_recipe(steps: Sequence[object]) -> Recipe:
             recipe.append((name, AUGMENTATIONS[name].model_validate({} if settings is None else settings)))
         except ValidationError as error:
             raise ValueError(f"step {name}{_problem(name, dict(error.errors()[0]))}") from None
+    mixing = [name for name, step in recipe[:-1] if isinstance(step, Mix)]
+    if mixing:
+        raise ValueError(f"has {mixing[0]} before its last step; expected one step that mixes, at the end")
     return tuple(recipe)
 
 

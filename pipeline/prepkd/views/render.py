@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prepkd.views.recipe import Augmentation, Crop, Recipe
+from prepkd.views.recipe import Recipe
+from prepkd.views.steps import Augmentation, Crop
 
 
 def crop(images: Tensor, parameters: Tensor, step: Augmentation) -> Tensor:

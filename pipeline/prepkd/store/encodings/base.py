@@ -49,7 +49,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Raw logits (N, K) of samples with labels int64 (N,) to arrays (N, *width); raises InputError."""
+        """Raw logits (N, K) of samples with labels int64 (N,), or shares (N, K), to arrays (N, *width); raises InputError."""
 
     @abstractmethod
     def decode(self, stored: Mapping[str, Tensor]) -> Decoded:

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.labels import has_share
 from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets
 
 
 @dataclass(frozen=True)
 class TopK(Encoding):
-    """k (class, offset) pairs, the label's always among them; each class left out decodes to the log of their mean exp.
+    """k (class, offset) pairs, the label's (or both, where a view mixes two) always among them; each class left out decodes
+    to the log of their mean exp.
 
     At tau 1 the probabilities of the kept classes and the mass of the others are the teacher's; at another temperature the
     tail is as flat as it is kept. Raises InputError unless 1 < k < classes.
@@ -43,12 +45,19 @@ class TopK(Encoding):
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Raw logits (N, K) and labels (N,) to pairs, by falling logit, ties by class; raises InputError as `f16` does."""
+        """Raw logits (N, K) and labels (N,) or (N, K) to pairs, by falling logit, ties by class; raises InputError as `f16`."""
         gap, row_max = gaps(raw, LARGEST_GAP)
+        labelled = has_share(labels, self.classes)
+        most = int(labelled.sum(dim=-1).max())
+        if most >= self.k:
+            raise InputError(
+                f"cache.topk.k is {self.k}; expected at least {most + 1}: views mix {most} labels, and the maximum is kept too"
+            )
         order = gap.sort(dim=-1, stable=True).indices
-        ids = order[:, : self.k].clone()
-        missing = ~(ids == labels.unsqueeze(-1)).any(dim=-1)
-        ids[missing, -1] = labels[missing]
+        # Labels below the k largest take the last places; the row's maximum, first in order, always stays.
+        first = labelled.gather(1, order)
+        places = first.logical_not().byte().argsort(dim=-1, stable=True)[:, : self.k].sort(dim=-1).values
+        ids = order.gather(1, places)
         # In float64: the tail's mass must not be a difference of large numbers.
         left = -gap.double().scatter(1, ids, torch.inf)
         tail = left.logsumexp(dim=-1) - math.log(self.classes - self.k)

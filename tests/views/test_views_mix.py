@@ -1,0 +1,138 @@
+"""Mixed views: the partner and the weight are integers of the row, and the pixels are torchvision's MixUp and CutMix."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from prepkd.samples import Samples
+from prepkd.views import ViewPlan, parse_recipe
+from prepkd.views.mix import FRACTION, QUANTILES, CutMix, Mixup, beta_quantiles
+from torch import Tensor
+from torchvision.transforms import v2
+
+CLASSES, COUNT = 5, 40
+OWN: list[Any] = [{"crop": {"padding": 1}}, "flip"]
+MIXES: dict[str, Any] = {"mixup": {"mixup": {"alpha": 0.4}}, "cutmix": {"cutmix": {"probability": 0.7}}}
+
+
+def samples(height: int = 8, width: int = 6) -> Samples:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(256, (COUNT, 3, height, width), generator=generator, dtype=torch.uint8)
+    return Samples(images, torch.arange(COUNT) % CLASSES)
+
+
+def plan_of(mix: str, views: int = 4) -> ViewPlan:
+    return ViewPlan([*OWN, MIXES[mix]], views, 9, COUNT)
+
+
+def torchvisions(name: str, pair: Tensor, labels: Tensor, row: list[int]) -> tuple[Tensor, Tensor]:
+    """torchvision's own transform on a batch of the picture and its partner, with this row's weight and box."""
+    transform = {"mixup": v2.MixUp, "cutmix": v2.CutMix}[name](num_classes=CLASSES)
+    step = parse_recipe([MIXES[name]])[0][1]
+    assert isinstance(step, Mixup | CutMix)
+    lam = float(beta_quantiles(step.alpha, step.probability)[row[0]])
+    height, width = pair.shape[-2:]
+    parameters: dict[str, Any] = {"lam": lam}
+    if name == "cutmix":
+        # The lines of torchvision's make_params, without its random numbers.
+        y, x = row[1] * height // FRACTION, row[2] * width // FRACTION
+        half = 0.5 * math.sqrt(1 - lam)
+        up, left = max(0, y - int(half * height)), max(0, x - int(half * width))
+        down, right = min(height, y + int(half * height)), min(width, x + int(half * width))
+        kept = float(1 - (right - left) * (down - up) / (width * height))
+        parameters = {"box": (left, up, right, down), "lam_adjusted": kept}
+    transform.make_params = lambda flat: parameters | {"labels": labels, "batch_size": 2}
+    mixed, shares = transform(pair, labels)
+    return mixed[0], shares[0]
+
+
+@pytest.mark.parametrize("size", [(8, 6), (9, 9), (5, 7)], ids=str)
+@pytest.mark.parametrize("name", MIXES)
+def test_pixels_and_labels_are_torchvisions(name: str, size: tuple[int, int]) -> None:
+    lesson, plan, plain = samples(*size), plan_of(name), ViewPlan(OWN, 1, 0, COUNT)
+    moved = 0
+    for view in range(plan.views):
+        chosen, rows = lesson.under(plan, view, slice(None))
+        pixels, labels = lesson.pixels(plan, chosen, rows), lesson.targets(plan, chosen, rows, CLASSES)
+        assert pixels.dtype == labels.dtype == torch.float32 and labels.shape == (COUNT, CLASSES)
+        for i, row in enumerate(rows.tolist()):
+            own, partner, theirs, mixing = row[:3], row[3], row[4:7], row[7:]
+            pair = plain.render(lesson.images[[i, partner]], torch.tensor([own, theirs]))
+            expected, shares = torchvisions(name, pair, lesson.labels[[i, partner]], mixing)
+            assert torch.equal(pixels[i], expected)
+            torch.testing.assert_close(labels[i], shares, rtol=0, atol=2**-22)
+            moved += not torch.equal(pixels[i], pair[0])
+    assert moved > COUNT
+
+
+@pytest.mark.parametrize("name", MIXES)
+def test_a_mixed_picture_depends_on_its_row_alone(name: str) -> None:
+    lesson, plan = samples(), plan_of(name)
+    chosen, rows = lesson.under(plan, 2, slice(None))
+    whole = lesson.pixels(plan, chosen, rows)
+    order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(lesson.pixels(plan, chosen[order], rows[order]), whole[order])
+    for i in range(0, COUNT, 7):
+        assert torch.equal(lesson.pixels(plan, chosen[i : i + 1], rows[i : i + 1])[0], whole[i])
+
+
+def test_the_row_names_the_partner_and_its_own_view() -> None:
+    plan = plan_of("mixup")
+    assert plan.ranges == (3, 3, 2, COUNT, 3, 3, 2, QUANTILES)
+    rows = plan.parameters(0)
+    partners = plan.partners(torch.from_numpy(rows))
+    assert partners is not None and partners.tolist() == rows[:, 3].tolist()
+    assert len(set(partners.tolist())) > COUNT / 2  # drawn anew for each sample
+    # The sample's own integers are those of no other plan: the row is wider, so the words lie elsewhere.
+    assert np.array_equal(plan.parameters(0, np.array([7, 3])), rows[[7, 3]])
+    assert ViewPlan.from_description(plan.describe()).fingerprint == plan.fingerprint
+
+
+@pytest.mark.parametrize(("alpha", "probability"), [(0.2, 1.0), (1.0, 0.5), (8.0, 1.0)])
+def test_weights_have_the_beta_distribution(alpha: float, probability: float) -> None:
+    """Mean 1/2 and variance 1 / (4 (2 alpha + 1)) of those that are mixed; the others keep their own picture."""
+    weights = beta_quantiles(alpha, probability).astype(np.float64)
+    assert np.array_equal(weights * FRACTION, np.rint(weights * FRACTION))
+    mixed = weights[: round(probability * QUANTILES)]
+    assert (weights[len(mixed) :] == 1).all() and len(weights) == QUANTILES
+    assert mixed.mean() == pytest.approx(0.5, abs=1e-4)
+    # The middles of 1,024 quantiles miss a little of the tails.
+    assert mixed.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.01)
+
+
+def test_golden_values() -> None:
+    """As docs/explanation/views.md has them."""
+    assert (beta_quantiles(0.2, 1.0)[[0, 300, 700, 1023]] * FRACTION).tolist() == [0.0, 3411.0, 60680.0, 65536.0]
+    rows = ViewPlan(["flip", {"cutmix": {}}], 8, 0, 1000).parameters(1, np.array([0, 1, 999]))
+    assert rows.tolist() == [
+        [1, 751, 1, 494, 46215, 17896],
+        [1, 562, 1, 960, 50720, 41829],
+        [0, 480, 1, 829, 44658, 15292],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "views", "message"),
+    [
+        ([{"mixup": {}}, "flip"], 2, "has mixup before its last step; expected one step that mixes, at the end"),
+        (
+            [{"mixup": {}}, {"cutmix": {}}],
+            2,
+            "has mixup before its last step; expected one step that mixes, at the end",
+        ),
+        ([{"mixup": {"alpha": 0}}], 2, "step mixup: alpha is 0; expected > 0"),
+        ([{"cutmix": {"probability": 2}}], 2, "step cutmix: probability is 2; expected <= 1"),
+        ([{"mixup": {}}], "all", "views is 'all', and the recipe mixes samples"),
+    ],
+)
+def test_recipes_that_cannot_be(recipe: list[Any], views: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ViewPlan(recipe, views, 0, COUNT)
+
+
+def test_partners_must_be_given() -> None:
+    lesson, plan = samples(), plan_of("mixup")
+    with pytest.raises(ValueError, match="expected the partners' images"):
+        plan.render(lesson.images, torch.from_numpy(plan.parameters(0)))
