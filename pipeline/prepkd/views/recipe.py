@@ -1,46 +1,21 @@
-"""Augmentations and their parameters' ranges: what one view may do to an image."""
+"""Recipes: the named steps that a view takes, in order, and their settings."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from prepkd.expected import expected, shown
+from prepkd.views.steps import Augmentation, Crop, Erase, Flip, RandAugment, ResizedCrop, TrivialAugment
 
-
-class Augmentation(BaseModel, ABC):
-    """One step of a recipe; a view's row holds one integer in [0, n) for each n of `ranges`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    @property
-    @abstractmethod
-    def ranges(self) -> tuple[int, ...]:
-        """How many values each of this step's integers can take."""
-
-
-class Crop(Augmentation):
-    """Pad by `padding` black pixels, then cut the image's size out again at (top, left)."""
-
-    padding: int = Field(default=4, ge=1, le=127)
-
-    @property
-    def ranges(self) -> tuple[int, ...]:
-        """Top and left offset, each 0 to 2 * padding."""
-        return (2 * self.padding + 1, 2 * self.padding + 1)
-
-
-class Flip(Augmentation):
-    """Mirror left and right."""
-
-    @property
-    def ranges(self) -> tuple[int, ...]:
-        """1 where the image is mirrored."""
-        return (2,)
-
-
-AUGMENTATIONS: dict[str, type[Augmentation]] = {"crop": Crop, "flip": Flip}
+AUGMENTATIONS: dict[str, type[Augmentation]] = {
+    "crop": Crop,
+    "flip": Flip,
+    "resized-crop": ResizedCrop,
+    "erase": Erase,
+    "randaugment": RandAugment,
+    "trivial-augment": TrivialAugment,
+}
 
 Recipe = tuple[tuple[str, Augmentation], ...]
 
@@ -74,4 +49,10 @@ def _single_entry(step: object) -> tuple[str, Any]:
 
 def describe_recipe(recipe: Recipe) -> list[dict[str, Any]]:
     """The recipe as JSON-able rows `{name: settings}`, every default written out; `parse_recipe` reads it back."""
-    return [{name: step.model_dump()} for name, step in recipe]
+    return [{name: step.model_dump(mode="json")} for name, step in recipe]
+
+
+def takes_any_size(recipe: Recipe) -> int | None:
+    """The side that images of any size come out with, where the recipe starts with a resized crop to a size; else None."""
+    first = recipe[0][1] if recipe else None
+    return first.size if isinstance(first, ResizedCrop) else None
