@@ -357,7 +357,7 @@ def test_malformed_files_are_one_line_and_nothing_is_written(project: Path, case
     [
         (["--recipe", "crop"], "--recipe is 'crop': Expecting value: line 1 column 1 (char 0); expected JSON as"),
         (["--recipe", '"flip"'], "--recipe is '\"flip\"': is not a list"),
-        (["--recipe", '["turn"]'], "has no augmentation 'turn'; allowed: crop, flip"),
+        (["--recipe", '["turn"]'], "has no augmentation 'turn'; allowed: crop, flip, "),
         (["--views", "none"], "--views is 'none'; expected a count, or 'all'"),
         (["--views", "2", "--recipe", '["flip"]'], "the logits are of 1 views, --views 2 with this recipe makes 2"),
         (["--views", "all", "--recipe", '["flip"]'], "the logits are of 1 views, --views all with this recipe makes 2"),

@@ -1,6 +1,6 @@
 """Views as data: plans of explicit integers, and rendering a batch from them."""
 
 from prepkd.views.plan import ViewPlan, raw_words
-from prepkd.views.recipe import AUGMENTATIONS, Recipe, describe_recipe, parse_recipe
+from prepkd.views.recipe import AUGMENTATIONS, Recipe, describe_recipe, parse_recipe, takes_any_size
 
-__all__ = ["AUGMENTATIONS", "Recipe", "ViewPlan", "describe_recipe", "parse_recipe", "raw_words"]
+__all__ = ["AUGMENTATIONS", "Recipe", "ViewPlan", "describe_recipe", "parse_recipe", "raw_words", "takes_any_size"]

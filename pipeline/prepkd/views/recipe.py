@@ -1,4 +1,4 @@
-"""Recipes: named augmentations in the order in which they are applied, read from settings and written down."""
+"""Recipes: named steps in the order in which they are applied, read from settings and written down."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +7,18 @@ from pydantic import ValidationError
 
 from prepkd.expected import expected, shown
 from prepkd.views.mix import CutMix, Mix, Mixup
-from prepkd.views.steps import Augmentation, Crop, Flip
+from prepkd.views.steps import Augmentation, Crop, Erase, Flip, RandAugment, ResizedCrop, TrivialAugment
 
-AUGMENTATIONS: dict[str, type[Augmentation]] = {"crop": Crop, "flip": Flip, "mixup": Mixup, "cutmix": CutMix}
+AUGMENTATIONS: dict[str, type[Augmentation]] = {
+    "crop": Crop,
+    "flip": Flip,
+    "resized-crop": ResizedCrop,
+    "erase": Erase,
+    "randaugment": RandAugment,
+    "trivial-augment": TrivialAugment,
+    "mixup": Mixup,
+    "cutmix": CutMix,
+}
 
 Recipe = tuple[tuple[str, Augmentation], ...]
 
@@ -46,4 +55,10 @@ def _single_entry(step: object) -> tuple[str, Any]:
 
 def describe_recipe(recipe: Recipe) -> list[dict[str, Any]]:
     """The recipe as JSON-able rows `{name: settings}`, every default written out; `parse_recipe` reads it back."""
-    return [{name: step.model_dump()} for name, step in recipe]
+    return [{name: step.model_dump(mode="json")} for name, step in recipe]
+
+
+def takes_any_size(recipe: Recipe) -> int | None:
+    """The side that images of any size come out with, where the recipe starts with a resized crop to a size; else None."""
+    first = recipe[0][1] if recipe else None
+    return first.size if isinstance(first, ResizedCrop) else None

@@ -1,12 +1,14 @@
 """Pixels from integers: a batch of views, rendered on the images' device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prepkd.views.recipe import Recipe
+from prepkd.views.erase import erase
+from prepkd.views.recipe import Recipe, takes_any_size
 from prepkd.views.steps import Augmentation, Crop
 
 
@@ -26,14 +28,49 @@ def flip(images: Tensor, parameters: Tensor, step: Augmentation) -> Tensor:
     return torch.where(parameters[:, 0].bool().view(-1, 1, 1, 1), images.flip(-1), images)
 
 
-RENDERERS: dict[str, Callable[[Tensor, Tensor, Augmentation], Tensor]] = {"crop": crop, "flip": flip}
+# These are imported late: they need torchvision's transforms, which crop and flip do not wait for.
+def resized_crop(images: Tensor | Sequence[Tensor], parameters: Tensor, step: Augmentation) -> Tensor:
+    """See `prepkd.views.resized_crop`."""
+    from prepkd.views import resized_crop
+
+    return resized_crop.resized_crop(images, parameters, step)
 
 
-def render(recipe: Recipe, images: Tensor, parameters: Tensor) -> Tensor:
-    """Apply a recipe's steps in order; uint8 (B, C, H, W) and integers (B, p) to float32 in [0, 1]."""
+def randaugment(images: Tensor, parameters: Tensor, step: Augmentation) -> Tensor:
+    """See `prepkd.views.autoaugment`."""
+    from prepkd.views import autoaugment
+
+    return autoaugment.randaugment(images, parameters, step)
+
+
+def trivial_augment(images: Tensor, parameters: Tensor, step: Augmentation) -> Tensor:
+    """See `prepkd.views.autoaugment`."""
+    from prepkd.views import autoaugment
+
+    return autoaugment.trivial_augment(images, parameters, step)
+
+
+RENDERERS: dict[str, Callable[[Tensor, Tensor, Augmentation], Tensor]] = {
+    "crop": crop,
+    "flip": flip,
+    "resized-crop": resized_crop,
+    "erase": erase,
+    "randaugment": randaugment,
+    "trivial-augment": trivial_augment,
+}
+
+
+def render(recipe: Recipe, images: Tensor | Sequence[Tensor], parameters: Tensor) -> Tensor:
+    """Apply a recipe's steps in order; uint8 (B, C, H, W) and integers (B, p) to float32 in [0, 1].
+
+    A list of uint8 (C, h, w) of any sizes raises ValueError unless the recipe starts with a resized crop to a size.
+    """
+    if not isinstance(images, Tensor) and takes_any_size(recipe) is None:
+        raise ValueError("images of differing sizes need a recipe that starts with resized-crop with a size")
+    pixels = cast(Tensor, images)  # the first step makes a batch of a list
     start = 0
     for name, step in recipe:
         stop = start + len(step.ranges)
-        images = RENDERERS[name](images, parameters[:, start:stop], step)
+        pixels = RENDERERS[name](pixels, parameters[:, start:stop], step)
         start = stop
-    return images.float() / 255
+    return pixels.float() / 255

@@ -1,0 +1,66 @@
+"""Resized crops: boxes of images of any size, resized to one size; and the centre, for pictures that are held out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from prepkd.views.boxes import draw_boxes
+from prepkd.views.steps import Augmentation, ResizedCrop
+
+
+def crop_boxes(
+    fractions: NDArray[np.int64], heights: NDArray[np.int64], widths: NDArray[np.int64], step: ResizedCrop
+) -> NDArray[np.int64]:
+    """Boxes (B, 4), top, left, height, width, inside images (B,); where none of ten fits, torchvision's central one."""
+    boxes = draw_boxes(fractions, heights, widths, scale=step.scale, ratio=step.ratio, smallest=1, margin=0)
+    for i in np.flatnonzero(boxes[:, 2] == 0):
+        boxes[i] = _central(int(heights[i]), int(widths[i]), *step.ratio)
+    return boxes
+
+
+def _central(height: int, width: int, low: float, high: float) -> tuple[int, int, int, int]:
+    """As much of the image's centre as the aspect ratio allows."""
+    tall = min(height, max(1, round(width / low)))
+    wide = min(width, max(1, round(height * high)))
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
+
+
+def resized_crop(images: Tensor | Sequence[Tensor], parameters: Tensor, step: Augmentation) -> Tensor:
+    """Cut a box out of each image and resize it, bilinear and antialiased; uint8 (B, C, H, W), integers (B, 4).
+
+    The images may be a list of (C, h, w) of any sizes, where the step has a size.
+    """
+    assert isinstance(step, ResizedCrop)
+    size = [step.size, step.size] if step.size else list(images[0].shape[-2:])
+    if isinstance(images, Tensor) and not len(images):
+        return images.new_empty((0, images.shape[1], *size))
+    each = images.unbind() if isinstance(images, Tensor) else images
+    heights, widths = np.array([image.shape[-2:] for image in each]).T
+    boxes = crop_boxes(parameters.cpu().numpy().astype(np.int64), heights, widths, step)
+    return torch.stack(
+        [
+            F.resized_crop_image(image, top, left, height, width, size)
+            for image, (top, left, height, width) in zip(each, boxes.tolist(), strict=True)
+        ]
+    )
+
+
+def centre(images: Tensor | Sequence[Tensor], size: int) -> Tensor:
+    """The centre of images, uint8 (B, C, size, size): the shorter side resized to 8/7 of `size`, the middle cut out.
+
+    Images are a batch or a list of uint8 (C, h, w); one that is `size` by `size` already stays as it is. 256 for 224 is
+    how ImageNet is evaluated (Krizhevsky et al. 2012); resized bilinearly and antialiased.
+    """
+    if isinstance(images, Tensor):
+        return _centre(images, size)
+    return torch.stack([_centre(image, size) for image in images])
+
+
+def _centre(images: Tensor, size: int) -> Tensor:
+    if images.shape[-2:] == (size, size):
+        return images
+    return torch.as_tensor(F.center_crop_image(F.resize_image(images, [round(size * 8 / 7)]), [size, size]))
