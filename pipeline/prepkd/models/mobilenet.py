@@ -1,0 +1,77 @@
+"""MobileNetV2 for CIFAR at half width: the field's `MobileNetV2`."""
+
+from typing import cast
+
+from torch import Tensor, nn
+
+from prepkd.models.resnet import initialise
+
+# Expansion, channels at full width, blocks, stride of the first.
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+LAST = 1280  # channels of the last convolution, whatever the width
+
+
+class InvertedResidual(nn.Module):
+    """Widen, convolve each channel, narrow without ReLU: (B, in_width, H, W) to (B, width, H / stride, W / stride)."""
+
+    def __init__(self, in_width: int, width: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = in_width * expansion
+        self.residual = stride == 1 and in_width == width
+        self.conv = nn.Sequential(
+            *_convolution(in_width, wide, 1),
+            *_convolution(wide, wide, 3, stride, groups=wide),
+            nn.Conv2d(wide, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output, with the input added where shapes allow it."""
+        out = cast(Tensor, self.conv(x))
+        return x + out if self.residual else out
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 of a width: images (B, in_channels, H, W), any size, to logits (B, num_classes).
+
+    The first convolution halves the image, which ImageNet's version does twice; also a block of expansion 1 has its
+    first 1x1 convolution. Source: Sandler et al., arXiv 1801.04381; this form as in Tian et al., arXiv 1910.10699.
+    """
+
+    def __init__(self, width: float, *, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        channels = int(32 * width)
+        self.conv1 = nn.Sequential(*_convolution(in_channels, channels, 3, stride=2))
+        self.blocks = nn.ModuleList()
+        for expansion, full, count, stride in STAGES:
+            stage = []
+            for i in range(count):
+                stage.append(InvertedResidual(channels, int(full * width), stride if i == 0 else 1, expansion))
+                channels = int(full * width)
+            self.blocks.append(nn.Sequential(*stage))
+        self.conv2 = nn.Sequential(*_convolution(channels, LAST, 1))
+        head = nn.Linear(LAST, num_classes)
+        self.classifier = nn.Sequential(head)
+        initialise(self)
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
+        x = self.conv1(x)
+        for stage in self.blocks:
+            x = stage(x)
+        return cast(Tensor, self.classifier(self.conv2(x).mean(dim=(2, 3))))
+
+
+def _convolution(in_width: int, width: int, size: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(in_width, width, size, stride, size // 2, groups=groups, bias=False)
+    return convolution, nn.BatchNorm2d(width), nn.ReLU()

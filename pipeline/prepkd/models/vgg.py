@@ -1,0 +1,55 @@
+"""VGG for CIFAR: vgg8, vgg11, vgg13, vgg16, vgg19, with batch norm and one linear layer."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from prepkd.models.resnet import initialise
+
+# How many 3x3 convolutions each of the five blocks has.
+VGG8, VGG11, VGG13 = (1, 1, 1, 1, 1), (1, 1, 2, 2, 2), (2, 2, 2, 2, 2)
+VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+class VGG(nn.Module):
+    """Five blocks of 3x3 convolutions: images (B, in_channels, H, W), 8 pixels and more, to logits (B, num_classes).
+
+    Halved after each of the first three blocks; images of 64 pixels once more, after the fourth. Source: Simonyan and
+    Zisserman, arXiv 1409.1556, with batch norm and without the two hidden linear layers, as in Tian et al.,
+    "Contrastive Representation Distillation", arXiv 1910.10699, whose published weights it loads.
+    """
+
+    def __init__(self, depths: Sequence[int], *, num_classes: int, in_channels: int = 3) -> None:
+        super().__init__()
+        before = (in_channels, *WIDTHS[:-1])
+        blocks = [_block(*shape) for shape in zip(before, WIDTHS, depths, strict=True)]
+        self.block0, self.block1, self.block2, self.block3, self.block4 = blocks
+        self.classifier = nn.Linear(WIDTHS[-1], num_classes)
+        initialise(self)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
+        height = x.shape[2]
+        for block in (self.block0, self.block1, self.block2):
+            x = functional.max_pool2d(functional.relu(block(x)), 2)
+        x = functional.relu(self.block3(x))
+        if height == 64:
+            x = functional.max_pool2d(x, 2)
+        x = functional.relu(self.block4(x))
+        return cast(Tensor, self.classifier(x.mean(dim=(2, 3))))
+
+
+def _block(in_width: int, width: int, depth: int) -> nn.Sequential:
+    """Convolution, norm and ReLU, the last ReLU left to `forward`: positions in it are names in the published weights."""
+    layers: list[nn.Module] = []
+    for i in range(depth):
+        layers += [nn.Conv2d(in_width if i == 0 else width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
