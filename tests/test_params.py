@@ -218,7 +218,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ("teachers={1: {model: a, epochs: 1}}", "teachers has the name 1; expected text"),
         (
             "teachers.large.epochs=0",
-            "teachers.large: epochs is 0 and weights is not set; expected epochs >= 1, or a file of weights",
+            "teachers.large: epochs is 0 and weights is not set; "
+            "expected epochs >= 1, a file of weights, or a model that has them",
         ),
         ("prepare.dataset=mnist", "prepare.dataset is 'mnist'; expected 'digits', 'cifar10' or 'cifar100'"),
         ("prepare.val_fraction=1", "prepare.val_fraction is 1; expected < 1"),

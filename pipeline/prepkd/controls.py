@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.models import Normalised
-from prepkd.models.preprocessing import Preprocessing
 from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.teacher_pass import raw_logits, ready
@@ -100,7 +99,7 @@ def next_view(store: LogitStore, question: Question) -> Question | str:
 def wrong_normalisation(store: LogitStore, question: Question) -> Question | str:
     """The teacher gets pixels in [0, 1] without its mean and standard deviation."""
     channels = question.samples.channels
-    plain = Preprocessing((0.0,) * channels, (1.0,) * channels)
+    plain = replace(question.model.preprocessing, mean=(0.0,) * channels, std=(1.0,) * channels)
     if question.model.preprocessing == plain:
         return "the teacher takes pixels as they are"
     return replace(question, model=Normalised(question.model.body, plain).to(question.samples.device))

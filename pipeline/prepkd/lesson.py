@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.models import Normalised, Preprocessing, build_model
+from prepkd.models import Normalised, Preprocessing, build_model, pretrained
 from prepkd.samples import Samples
 from prepkd.views import ViewPlan
 
@@ -28,12 +28,16 @@ class Lesson:
         return self.samples.targets(self.plan, *self.samples.under(self.plan, view, part), self.classes)
 
 
-def new_model(name: str, lesson: Lesson, seed: int) -> Normalised:
-    """A freshly initialised model on the lesson's device, the same for the same (name, seed)."""
+def new_model(name: str, lesson: Lesson, seed: int, preprocessing: Preprocessing | None = None) -> Normalised:
+    """A model on the lesson's device, freshly initialised (the same for the same name and seed) or as its name asks.
+
+    It preprocesses as it is told to, else as its pretrained weights expect, else by the statistics of the training images.
+    """
+    given = preprocessing or ((known := pretrained(name)) and known.preprocessing) or lesson.preprocessing
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         body = build_model(name, lesson.classes, in_channels=lesson.samples.channels)
-    return Normalised(body, lesson.preprocessing).to(lesson.samples.device)
+    return Normalised(body, given).to(lesson.samples.device)
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> Preprocessing:

@@ -11,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from prepkd.errors import InputError
 from prepkd.method import Method, parse_method
+from prepkd.model_names import split_name
 from prepkd.validation import override, validated, yaml_problem
 from prepkd.views import ViewPlan
 from prepkd.views.recipe import parse_recipe
@@ -86,18 +87,42 @@ class Training(Section):
         return self
 
 
-class Teacher(Training):
-    """A teacher: its architecture and its training."""
+class OwnPreprocessing(Section):
+    """What a model does to pixels first, where that is not the training images' statistics: those of published weights."""
 
-    epochs: int = Field(ge=0)
+    mean: Annotated[list[float], Field(min_length=1)]
+    std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    size: int | None = Field(default=None, ge=1)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+
+    @model_validator(mode="after")
+    def _same_channels(self) -> "OwnPreprocessing":
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} numbers and std {len(self.std)}; expected one a channel in each"
+            )
+        return self
+
+
+class Teacher(Training):
+    """A teacher: its architecture, and its training or its weights."""
+
+    epochs: int = Field(default=0, ge=0)
     model: str
     weights: FilePath | None = None
+    preprocessing: OwnPreprocessing | None = None
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> "Teacher":
-        if self.epochs == 0 and self.weights is None:
-            raise ValueError("epochs is 0 and weights is not set; expected epochs >= 1, or a file of weights")
+        if self.weights and split_name(self.model)[2]:
+            raise ValueError(
+                f"model {self.model} brings weights, and weights is {str(self.weights)!r}; expected one of them"
+            )
+        if self.epochs == 0 and self.weights is None and not split_name(self.model)[2]:
+            raise ValueError(
+                "epochs is 0 and weights is not set; expected epochs >= 1, a file of weights, or a model that has them"
+            )
         return self
 
 

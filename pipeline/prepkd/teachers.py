@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from prepkd.errors import InputError
 from prepkd.files import file_sha256
 from prepkd.lesson import Lesson, new_model
-from prepkd.models import Normalised, load_weights
+from prepkd.models import Normalised, Preprocessing, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.params import Teacher
 from prepkd.train import Row, train
@@ -26,10 +26,18 @@ def train_teacher(
 
     Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new.
     """
-    model = new_model(settings.model, lesson, settings.seed)
+    asked = settings.preprocessing
+    own = Preprocessing.from_description(asked.model_dump()) if asked else None
+    model = new_model(settings.model, lesson, settings.seed, own)
     if settings.weights:
         load_weights(model.body, settings.weights)
     if settings.epochs == 0:
+        known = pretrained(settings.model)
+        if known and known.classes != lesson.classes:
+            raise InputError(
+                f"model {settings.model!r}: its weights are for {known.classes} classes, the data has {lesson.classes}; "
+                "set epochs >= 1, which trains a new classifier"
+            )
         return model, []
 
     def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
@@ -59,14 +67,19 @@ def teacher_views(settings: Teacher) -> int:
 
 
 def given_weights(settings: Teacher) -> dict[str, str]:
-    """The SHA-256 of the file that training starts from, so that a changed file is a different run; raises InputError."""
+    """Where the weights come from that training starts from, and a file's SHA-256; raises InputError.
+
+    Part of the run's inputs, so that a changed file is a different run.
+    """
+    if known := pretrained(settings.model):
+        return {"given_weights": known.source}
     if settings.weights is None:
         return {}
     if not settings.weights.is_file():
         raise InputError(
             f"{settings.weights}: no such file; set teachers.NAME.weights to a file of weights, or remove it"
         )
-    return {"given_weights": file_sha256(settings.weights)}
+    return {"given_weights": file_sha256(settings.weights), "given_weights_file": str(settings.weights)}
 
 
 def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -2,6 +2,7 @@
 
 from prepkd.models.build import MODELS, build_model
 from prepkd.models.checkpoint import load_card, load_checkpoint, save_checkpoint
+from prepkd.models.library import pretrained
 from prepkd.models.preprocessing import Normalised, Preprocessing
 from prepkd.models.weights import load_weights
 
@@ -13,5 +14,6 @@ __all__ = [
     "load_card",
     "load_checkpoint",
     "load_weights",
+    "pretrained",
     "save_checkpoint",
 ]

@@ -11,7 +11,9 @@ from pathlib import Path
 from torch import nn
 
 from prepkd.errors import InputError
+from prepkd.model_names import split_name
 from prepkd.models.convnet import ConvNet
+from prepkd.models.library import build_library_model
 from prepkd.models.mobilenet import MobileNetV2
 from prepkd.models.resnet import NARROW, WIDE_X4, ResNet
 from prepkd.models.resnet_four import Basic, Bottleneck, FourStageResNet
@@ -57,19 +59,23 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 def build_model(name: str, num_classes: int, *, in_channels: int = 3) -> nn.Module:
     """A freshly initialised model: float images (B, in_channels, H, W) to logits (B, num_classes).
 
-    `name` is a key of `MODELS`, or `package.module:factory`, which is imported (the working directory counts) and called
-    as `factory(num_classes=..., in_channels=...)`. Raises InputError for an unknown name and for a factory that can't be
-    imported, can't be called so, or returns no nn.Module.
+    `name` is a key of `MODELS`; `torchvision:NAME[:WEIGHTS]` or `timm:NAME[:pretrained]`; or `package.module:factory`, which
+    is imported (the working directory counts) and called as `factory(num_classes=..., in_channels=...)`. Raises InputError
+    for an unknown name, for weights that can't be fetched, and for a factory that can't be imported, can't be called so, or
+    returns no nn.Module.
 
     >>> build_model("convnet8", 10, in_channels=1).fc.out_features
     10
     """
+    if split_name(name)[0]:
+        return build_library_model(name, num_classes, in_channels)
     if ":" in name:
         return _from_factory(name, num_classes, in_channels)
     if name not in MODELS:
         close = difflib.get_close_matches(name, MODELS, n=1)
         guess = f"did you mean {close[0]}? " if close else ""
-        raise InputError(f"unknown model {name!r}; {guess}known: {', '.join(MODELS)}, or package.module:factory")
+        others = "torchvision:NAME, timm:NAME, or package.module:factory"
+        raise InputError(f"unknown model {name!r}; {guess}known: {', '.join(MODELS)}, {others}")
     return MODELS[name](num_classes=num_classes, in_channels=in_channels)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.files import array_fingerprint, canonical_json, write_bytes, write_json
+from prepkd.model_names import architecture
 from prepkd.models.build import build_model
 from prepkd.models.preprocessing import Normalised, Preprocessing
 from prepkd.models.weights import load_strictly, load_weights, read_safetensors
@@ -34,10 +35,7 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
     full = {
         **card,
         "format": FORMAT,
-        "preprocessing": {
-            "mean": list(map(float, model.preprocessing.mean)),
-            "std": list(map(float, model.preprocessing.std)),
-        },
+        "preprocessing": model.preprocessing.describe(),
         "weights_fingerprint": _fingerprint(state),
     }
     _check(full, "card")
@@ -81,14 +79,11 @@ def load_checkpoint(
             f"{folder}: weights_fingerprint is {card['weights_fingerprint']} in {CARD}, "
             f"but {WEIGHTS} has {found}; {hint}"
         )
-    preprocessing = Preprocessing(
-        mean=tuple(map(float, card["preprocessing"]["mean"])), std=tuple(map(float, card["preprocessing"]["std"]))
-    )
     # Building draws initial weights. Loading a teacher must not change what a student, built next, starts from.
     with torch.random.fork_rng(devices=[]):
-        body = build_model(card["model"], card["num_classes"], in_channels=card["in_channels"])
+        body = build_model(architecture(card["model"]), card["num_classes"], in_channels=card["in_channels"])
     load_strictly(body, state, where=f"{path} for model {card['model']!r}")
-    return Normalised(body, preprocessing).to(device).eval(), card
+    return Normalised(body, Preprocessing.from_description(card["preprocessing"])).to(device).eval(), card
 
 
 def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[str, Any]:

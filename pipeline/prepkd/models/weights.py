@@ -1,5 +1,6 @@
 """Weights from a file: somebody's state dict, loaded whole or not at all."""
 
+import argparse
 import pickle
 import re
 from collections.abc import Mapping
@@ -62,7 +63,9 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
 def read_pickle(path: Path, *, kind: str, advice: str) -> object:
     """What torch.save wrote, on the CPU: tensors and plain values; code in the pickle is never run. Raises InputError."""
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        # RepDistiller keeps its command line beside the weights. A Namespace only takes attributes: nothing of it is called.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         blocked = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
         if blocked is None:

@@ -98,7 +98,7 @@ def _whence(attributes: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "imported from", f"{source['file']}, sha256 {source['sha256'][:12]}"
     preprocessing = teacher.get("preprocessing") or {}
     for key, values in preprocessing.items():
-        yield f"preprocessing {key}", ", ".join(f"{value:g}" for value in values)
+        yield f"preprocessing {key}", ", ".join(f"{v:g}" for v in values) if isinstance(values, list) else str(values)
     yield "view recipe", "; ".join(map(_step, views["recipe"])) or "none: the images as they are"
     yield "view plan", f"{views['views']} views, seed {views['seed']}"
     yield "device", _settings(attributes.get("precision", {}), "device")
