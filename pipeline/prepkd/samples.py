@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prepkd.data import Split
+from prepkd.data import EncodedImages, Split
+from prepkd.errors import InputError
 from prepkd.labels import mixture
 from prepkd.views import ViewPlan
 
@@ -20,6 +21,8 @@ class Samples:
     @classmethod
     def of(cls, split: Split, device: torch.device) -> "Samples":
         """A split's arrays, channels first, on a device."""
+        if isinstance(split.images, EncodedImages):
+            raise InputError("the images are encoded (prepare.dataset: folder); this command takes arrays of one size")
         images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
         return cls(images.to(device), torch.from_numpy(split.labels).to(device))
 
