@@ -24,6 +24,7 @@ from rich.progress import (
 if TYPE_CHECKING:
     import torch
     from prepkd.lesson import Lesson
+    from prepkd.views import Recipe
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
 Overrides = Annotated[
@@ -145,6 +146,13 @@ def device(params: Params) -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def recipe_of(params: Params) -> "Recipe":
+    """The views' recipe."""
+    from prepkd.views import parse_recipe
+
+    return parse_recipe(params.augment)
+
+
 def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, dict[str, Any]]":
     """The prepared data on the device, under a plan of views, and the fingerprints that say what was read."""
     import torch
@@ -156,9 +164,11 @@ def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, d
     path, where = data_file(params), device(params)
     info = describe(path)
     train = load_split(path, "train")
-    held_out = {name: Samples.of(load_split(path, name), where) for name in info.splits if name != "train"}
-    plan = ViewPlan(params.augment, views, seed, len(train.labels))  # type: ignore[arg-type]
-    lesson = Lesson(Samples.of(train, where), held_out, plan, channel_statistics(train.images), len(info.class_names))
+    recipe = recipe_of(params)
+    held_out = {name: Samples.of(load_split(path, name), where, recipe) for name in info.splits if name != "train"}
+    plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
+    samples = Samples.of(train, where, recipe)
+    lesson = Lesson(samples, held_out, plan, channel_statistics(train.images), len(info.class_names))
     inputs = {
         "dataset": info.dataset,
         "dataset_fingerprint": info.fingerprint,

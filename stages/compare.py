@@ -13,6 +13,7 @@ from prepkd.stages._shared import (
     epoch_note,
     progress,
     read_params,
+    recipe_of,
 )
 
 FOLDER = Path("results/compare")
@@ -53,7 +54,7 @@ def compare(
             made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
             for seed, model, _, card in trained:
                 device = next(model.parameters()).device
-                logits[seed] = predict(model, Samples.of(test, device))
+                logits[seed] = predict(model, Samples.of(test, device, recipe_of(params)))
                 made_from |= {"training": card["training"], "teacher": card["inputs"]["teacher"]}
             path = FOLDER / "runs" / f"{run}.safetensors"
             write_results(path, logits, made_from)

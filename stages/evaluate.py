@@ -9,6 +9,7 @@ from prepkd.stages._shared import (
     data_file,
     device,
     read_params,
+    recipe_of,
     store_url,
     student_folder,
 )
@@ -38,7 +39,7 @@ def evaluate(
     settings, where, remedy = params.distill, device(params), "run `prepkd distill`"
     path = data_file(params)
     info, split = describe(path), load_split(path, "test")
-    test = Samples.of(split, where)
+    test = Samples.of(split, where, recipe_of(params))
     labels = test.labels.cpu()
     logits = {}
     for seed in settings.seed_list:

@@ -85,7 +85,7 @@ def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed
     check_num_classes(store, card, folder)
     if not imported:
         check_teacher(store, card, folder, "name the folder of the store's own teacher with --teacher")
-    report = verdict(store, teacher, Samples.of(split, where), count=count, seed=seed)
+    report = verdict(store, teacher, Samples.of(split, where, store.plan.recipe), count=count, seed=seed)
     return report | {"device": device_name(where), "written_on": written_on, "imported": imported}
 
 

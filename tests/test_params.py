@@ -153,7 +153,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),
         (
             "teachers.large.modle=x",
-            f"unknown key teachers.large.modle; allowed: {', '.join(sorted([*TRAINING, 'model', 'preprocessing', 'seed', 'weights']))}",
+            "unknown key teachers.large.modle; allowed: "
+            + ", ".join(sorted([*TRAINING, "model", "preprocessing", "seed", "weights"])),
         ),
         (
             "cache.view=1",

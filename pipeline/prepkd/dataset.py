@@ -117,7 +117,7 @@ class ViewDataset(Dataset[Item]):
         if self._samples is None:
             split = load_split(self.data, "train")
             self._check("dataset.split_fingerprint", self._split_fingerprint, split.fingerprint)
-            samples = Samples.of(split, torch.device("cpu"))
+            samples = Samples.of(split, torch.device("cpu"), self.plan.recipe)
             check_pixels(self._opened(), samples)
             self._samples = samples
         return self._samples

@@ -76,7 +76,11 @@ def read_lesson(
     if not recipe and count > 1:
         raise InputError(f"the logits are of {count} views, --recipe [] makes one, the image itself; name the recipe")
     lesson = Lesson(
-        Samples.of(train, torch.device("cpu")), {}, plan, channel_statistics(train.images), len(info.class_names)
+        Samples.of(train, torch.device("cpu"), plan.recipe),
+        {},
+        plan,
+        channel_statistics(train.images),
+        len(info.class_names),
     )
     return lesson, {
         "dataset": info.dataset,

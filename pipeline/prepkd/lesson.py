@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from prepkd.data import EncodedImages, Statistics, pixel_counts
+from prepkd.errors import InputError
 from prepkd.models import Normalised, Preprocessing, build_model, pretrained
 from prepkd.samples import Samples
 from prepkd.views import ViewPlan
@@ -40,12 +42,17 @@ def new_model(name: str, lesson: Lesson, seed: int, preprocessing: Preprocessing
     return Normalised(body, given).to(lesson.samples.device)
 
 
-def channel_statistics(images: NDArray[np.uint8]) -> Preprocessing:
-    """Mean and standard deviation of each channel of images (N, H, W, C), in [0, 1], to six decimals."""
-    # Sums of integers are exact, so the statistics don't depend on the order of summation.
-    count = images[..., 0].size
-    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])]
-    values = np.arange(256) / 255
-    means = [float(n @ values / count) for n in counts]
-    stds = [float(np.sqrt(n @ (values - mean) ** 2 / count)) for n, mean in zip(counts, means, strict=True)]
-    return Preprocessing(mean=tuple(round(m, 6) for m in means), std=tuple(round(s, 6) for s in stds))
+def channel_statistics(images: NDArray[np.uint8] | EncodedImages) -> Preprocessing:
+    """Mean and standard deviation of each channel of images (N, H, W, C), in [0, 1], to six decimals.
+
+    Of encoded images those that `prepare` wrote; raises InputError for a selection of such images, which has none.
+    """
+    if not isinstance(images, EncodedImages):
+        found = Statistics.of(pixel_counts(images))
+    elif images.statistics is not None:
+        found = images.statistics
+    else:
+        raise InputError(
+            "a selection of encoded images has no statistics; expected the training split as it was loaded"
+        )
+    return Preprocessing(mean=found.mean, std=found.std)

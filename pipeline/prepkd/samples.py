@@ -5,23 +5,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prepkd.data import Split
+from prepkd.data import EncodedImages, Split
+from prepkd.errors import InputError
 from prepkd.labels import mixture
-from prepkd.views import ViewPlan
+from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images uint8 (N, C, H, W) and labels int64 (N,) on the training device."""
+    """Labels int64 (N,) on the training device, and images: uint8 (N, C, H, W) there, or encoded, which are decoded as needed.
 
-    images: Tensor
+    `side` is that of the pictures that are shown, where it is not the images' own size.
+    """
+
+    images: Tensor | EncodedImages
     labels: Tensor
+    side: int | None = None
 
     @classmethod
-    def of(cls, split: Split, device: torch.device) -> "Samples":
-        """A split's arrays, channels first, on a device."""
+    def of(cls, split: Split, device: torch.device, recipe: Recipe = ()) -> "Samples":
+        """A split as a recipe will show it, arrays channels first; raises InputError where sizes differ and it can't."""
+        labels = torch.from_numpy(split.labels).to(device)
+        if isinstance(split.images, EncodedImages):
+            if takes_any_size(recipe) is None:
+                raise InputError(
+                    "the images are kept encoded, their sizes may differ; expected `augment` to start with a resized crop of "
+                    "one size, as `- resized-crop: {size: 224}`"
+                )
+            return cls(split.images, labels, view_side(recipe))
         images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
-        return cls(images.to(device), torch.from_numpy(split.labels).to(device))
+        return cls(images.to(device), labels, view_side(recipe))
 
     @property
     def device(self) -> torch.device:
@@ -31,7 +44,7 @@ class Samples:
     @property
     def channels(self) -> int:
         """How many channels every image has."""
-        return int(self.images.shape[1])
+        return self.images.channels if isinstance(self.images, EncodedImages) else int(self.images.shape[1])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,16 +57,34 @@ class Samples:
     def pixels(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         """Some samples, int64 (B,), as their rows of integers (B, p) show them: float32 (B, C, H, W) in [0, 1]."""
         partners = plan.partners(rows)
-        return plan.render(self.images[chosen], rows, None if partners is None else self.images[partners])
+        return plan.render(self._take(chosen), rows, None if partners is None else self._take(partners))
 
     def targets(self, plan: ViewPlan, chosen: Tensor, rows: Tensor, classes: int) -> Tensor:
         """The labels of what `pixels` shows: int64 (B,), or where two samples are mixed a share of each class, (B, K)."""
         labels, partners = self.labels[chosen], plan.partners(rows)
         if partners is None:
             return labels
-        height, width = self.images.shape[-2:]
-        return mixture(labels, self.labels[partners], plan.shares(rows, (height, width)), classes)
+        return mixture(labels, self.labels[partners], plan.shares(rows, self._size()), classes)
 
     def plain(self, part: slice) -> Tensor:
-        """Some samples as they are, for evaluation: float32 (B, C, H, W) in [0, 1]."""
-        return self.images[part].float() / 255
+        """Some samples for evaluation, float32 (B, C, H, W) in [0, 1]: as they are, or the centre where a side is set."""
+        images = self.images[part] if isinstance(self.images, Tensor) else self._take(torch.arange(len(self))[part])
+        if self.side:
+            from prepkd.views.resized_crop import centre  # late: it imports torchvision
+
+            images = centre(images, self.side)
+        assert isinstance(images, Tensor)
+        return images.float() / 255
+
+    def _take(self, chosen: Tensor) -> Tensor | list[Tensor]:
+        if isinstance(self.images, Tensor):
+            return self.images[chosen]
+        return [image.to(self.device) for image in self.images.decode(chosen.tolist())]
+
+    def _size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        if self.side:
+            return self.side, self.side
+        assert isinstance(self.images, Tensor)
+        height, width = self.images.shape[-2:]
+        return height, width

@@ -79,7 +79,7 @@ def given_weights(settings: Teacher) -> dict[str, str]:
         raise InputError(
             f"{settings.weights}: no such file; set teachers.NAME.weights to a file of weights, or remove it"
         )
-    return {"given_weights": file_sha256(settings.weights), "given_weights_file": str(settings.weights)}
+    return {"given_weights": file_sha256(settings.weights)}
 
 
 def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mapping[str, JSON]) -> dict[str, JSON]:

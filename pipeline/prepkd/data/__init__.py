@@ -1,19 +1,24 @@
 """Data: sources (what is read) and the prepared HDF5 file (what everything else reads)."""
 
+from prepkd.data.encoded import EncodedImages
 from prepkd.data.file import FORMAT, SPLITS, DataInfo, Split, describe, load_split
 from prepkd.data.prepare import prepare
 from prepkd.data.raw import RawData
 from prepkd.data.sources import SOURCES, download
+from prepkd.data.statistics import Statistics, pixel_counts
 
 __all__ = [
     "FORMAT",
     "SOURCES",
     "SPLITS",
     "DataInfo",
+    "EncodedImages",
     "RawData",
     "Split",
+    "Statistics",
     "describe",
     "download",
     "load_split",
+    "pixel_counts",
     "prepare",
 ]

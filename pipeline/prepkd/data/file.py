@@ -1,14 +1,22 @@
-"""Reading the prepared HDF5 file."""
+"""Reading the prepared HDF5 file.
+
+Images are either arrays, `<split>/images` uint8 (N, H, W, C), or the bytes of image files, one after the other:
+`<split>/content` uint8 (total,), `<split>/offsets` int64 (N + 1,), `<split>/names` (N,). Not HDF5's variable-length type: its
+global heap can hang on a damaged byte, and makes an object of every image.
+"""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from prepkd.data.encoded import EncodedImages, encoded_fingerprint
+from prepkd.data.statistics import Statistics
 from prepkd.errors import InputError
 from prepkd.files import array_fingerprint, fingerprint
 
@@ -19,33 +27,45 @@ _MEND = "run `prepkd prepare`"
 
 @dataclass(frozen=True)
 class Split:
-    """One split: images uint8 (N, H, W, C), labels int64 (N,), and the fingerprint of both."""
+    """One split: images uint8 (N, H, W, C) or encoded, labels int64 (N,), and the fingerprint of both."""
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | EncodedImages
     labels: NDArray[np.int64]
     fingerprint: str
 
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a prepared file holds: image_shape (H, W, C), and each split's size and fingerprint."""
+    """What a prepared file holds: image_shape (H, W, C), None where sizes differ; each split's size and fingerprint.
+
+    `encoded`: images are kept as the bytes of their files, with the training images' `statistics`.
+    """
 
     dataset: str
     class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int] | None
     splits: dict[str, int]
     fingerprint: str
     split_fingerprints: dict[str, str]
+    encoded: bool = False
+    statistics: Statistics | None = None
 
 
-def split_fingerprint(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> str:
+def split_fingerprint(images: NDArray[np.uint8] | EncodedImages, labels: NDArray[np.int64]) -> str:
     """The fingerprint of a split: of its images and labels."""
+    if isinstance(images, EncodedImages):
+        return encoded_fingerprint(map(images.file, range(len(images))), labels)
     return array_fingerprint({"images": images, "labels": labels})
 
 
-def data_fingerprint(dataset: str, class_names: Sequence[str], splits: Mapping[str, str]) -> str:
-    """The fingerprint of a prepared file: of its data set, class names and splits' fingerprints."""
-    return fingerprint({"dataset": dataset, "class_names": list(class_names), "splits": dict(splits)})
+def data_fingerprint(
+    dataset: str, class_names: Sequence[str], splits: Mapping[str, str], statistics: Statistics | None = None
+) -> str:
+    """The fingerprint of a prepared file: of its data set, class names, splits' fingerprints and, encoded, statistics."""
+    content = {"dataset": dataset, "class_names": list(class_names), "splits": dict(splits)}
+    if statistics is not None:  # arrays have theirs from their pixels
+        content["statistics"] = {"mean": list(statistics.mean), "std": list(statistics.std)}
+    return fingerprint(content)
 
 
 def describe(path: Path) -> DataInfo:
@@ -55,7 +75,7 @@ def describe(path: Path) -> DataInfo:
 
 
 def load_split(path: Path, split: str) -> Split:
-    """Read one split whole and check it: images uint8 (N, H, W, C), labels int64 (N,).
+    """Read one split whole and check it: images uint8 (N, H, W, C) or encoded, labels int64 (N,).
 
     Raises InputError if the file is missing or no prepared file, has no such split, or what was read differs from its
     fingerprint.
@@ -65,7 +85,7 @@ def load_split(path: Path, split: str) -> Split:
         if split not in info.splits:
             advice = f"set prepare.val_fraction and {_MEND}" if split == "val" else "name one of those"
             raise InputError(f"{path}: no split {split!r}, only {', '.join(info.splits)}; {advice}")
-        images = np.asarray(file[split]["images"])
+        images = _encoded(file[split], info, split) if info.encoded else np.asarray(file[split]["images"])
         labels = np.asarray(file[split]["labels"])
     _compare(path, f"{split}.fingerprint", info.split_fingerprints[split], split_fingerprint(images, labels))
     return Split(images, labels, info.split_fingerprints[split])
@@ -91,17 +111,29 @@ def _info(path: Path, file: h5py.File) -> DataInfo:
     if found != FORMAT:
         raise InputError(f"{path}: expected format {FORMAT}, found {found}; {_MEND} again, or use a newer prepkd")
     names = [name for name in SPLITS if name in file]
+    encoded = "content" in file["train"]
+    shape = tuple(map(int, file.attrs.get("image_shape", ()) if encoded else file["train"]["images"].shape[1:]))
+    statistics = Statistics(*(tuple(file.attrs[name].tolist()) for name in ("mean", "std"))) if encoded else None
     info = DataInfo(
         dataset=_text(file.attrs["dataset"]),
         class_names=tuple(_text(name) for name in file.attrs["class_names"]),
-        image_shape=file["train"]["images"].shape[1:],
+        image_shape=cast(tuple[int, int, int], shape) if shape else None,
         splits={name: len(file[name]["labels"]) for name in names},
         fingerprint=_text(file.attrs["fingerprint"]),
         split_fingerprints={name: _text(file[name].attrs["fingerprint"]) for name in names},
+        encoded=encoded,
+        statistics=statistics,
     )
-    whole = data_fingerprint(info.dataset, info.class_names, info.split_fingerprints)
+    whole = data_fingerprint(info.dataset, info.class_names, info.split_fingerprints, statistics)
     _compare(path, "fingerprint", info.fingerprint, whole)
     return info
+
+
+def _encoded(group: h5py.Group, info: DataInfo, split: str) -> EncodedImages:
+    content, offsets, names = (np.asarray(group[name]) for name in ("content", "offsets", "names"))
+    if len(offsets) != len(names) + 1 or offsets[0] != 0 or offsets[-1] != len(content) or (np.diff(offsets) < 0).any():
+        raise ValueError(f"{group.name}/offsets don't fit the {len(content)} bytes of {len(names)} images")
+    return EncodedImages(content, offsets, names, info.statistics if split == "train" else None)
 
 
 def _text(value: object) -> str:

@@ -63,7 +63,7 @@ def of_logits(
 
 def labels_of(store: LogitStore, split: Split) -> Callable[[int], Tensor]:
     """What a view's labels are: int64 (N,), or the classes' shares (N, K) where the store's views mix samples."""
-    samples = Samples.of(split, torch.device("cpu"))
+    samples = Samples.of(split, torch.device("cpu"), store.plan.recipe)
 
     def labels(view: int) -> Tensor:
         return samples.targets(store.plan, *samples.under(store.plan, view, slice(None)), store.classes)
@@ -76,7 +76,7 @@ def of_student(
 ) -> dict[str, Any]:
     """The temperatures that `distill.dtd` would give a student in some views; raises InputError where they don't fit."""
     model, card = load_checkpoint(student, device=device, hint="run `prepkd distill`")
-    samples = Samples.of(split, device)
+    samples = Samples.of(split, device, store.plan.recipe)
     refuse_differences(
         {
             "num_classes": (card["num_classes"], store.classes),

@@ -110,12 +110,15 @@ class ViewPlan:
         return below(words, np.array(self.ranges, dtype=np.uint64)).astype(self.dtype)
 
     def render(
-        self, images: "torch.Tensor", parameters: "torch.Tensor", partners: "torch.Tensor | None" = None
+        self,
+        images: "torch.Tensor | Sequence[torch.Tensor]",
+        parameters: "torch.Tensor",
+        partners: "torch.Tensor | Sequence[torch.Tensor] | None" = None,
     ) -> "torch.Tensor":
-        """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1], same shape.
+        """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1].
 
-        `partners` are the images of the samples that `partners()` names, where the recipe mixes; raises ValueError
-        where they are needed and missing.
+        Images of differing sizes come as a list of (C, h, w), where the recipe starts with a resized crop. `partners` are
+        the images of the samples that `partners()` names, where the recipe mixes; raises ValueError where they are missing.
         """
         from prepkd.views.render import render
 

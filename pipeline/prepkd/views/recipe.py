@@ -58,6 +58,12 @@ def describe_recipe(recipe: Recipe) -> list[dict[str, Any]]:
     return [{name: step.model_dump(mode="json")} for name, step in recipe]
 
 
+def view_side(recipe: Recipe) -> int | None:
+    """The side of the pictures that a recipe makes, where a resized crop sets it; None: the images' own size."""
+    sides = [step.size for _, step in recipe if isinstance(step, ResizedCrop) and step.size]
+    return sides[-1] if sides else None
+
+
 def takes_any_size(recipe: Recipe) -> int | None:
     """The side that images of any size come out with, where the recipe starts with a resized crop to a size; else None."""
     first = recipe[0][1] if recipe else None

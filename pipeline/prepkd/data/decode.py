@@ -1,0 +1,61 @@
+"""Decoding image files: the one place that says which files are images, and what their pixels are."""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from os import cpu_count
+from typing import TYPE_CHECKING, TypeVar
+
+from prepkd.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+R = TypeVar("R")
+# By content, whatever the name says: ImageNet has a PNG that is named .JPEG.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+# Pillow cuts 16-bit grey off at 255 when it converts.
+_DEEP = ("I", "F")
+_MEND = "replace it, or take it out"
+
+
+def decoded(content: bytes | memoryview, where: object) -> "Image":
+    """An image file's content as Pillow's RGB image: what torchvision's ImageFolder shows of it.
+
+    Greyscale, palette and CMYK are converted, alpha is dropped, an EXIF orientation is not applied. Raises InputError naming
+    `where` if the content is no whole JPEG, PNG, WebP or BMP, has moving pictures, or grey values of more than 8 bits.
+    """
+    # Pillow, not torchvision: its decoders are deprecated, and 0.29 crashes the process on a damaged PNG.
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        raise InputError(f"{where}: the file is empty; {_MEND}")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.mode.startswith(_DEEP):
+                raise InputError(
+                    f"{where}: mode {image.mode}, grey values of more than 8 bits; convert it to 8 bits, or take it out"
+                )
+            if image.format != "MPO" and getattr(image, "is_animated", False):
+                raise InputError(f"{where}: a moving picture; expected one image; {_MEND}")
+            return image.convert("RGB")
+    except InputError:
+        raise
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{where}: not a JPEG, PNG, WebP or BMP image (the content counts, not the name); {_MEND}"
+        ) from None
+    # What Pillow's readers raise on damaged files; a bomb is an image of more than 179 million pixels.
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{where}: damaged or cut off: {reason}; {_MEND}") from None
+
+
+def threaded(work: Callable[[T], R], items: Iterable[T], batch: int = 256) -> Iterator[R]:
+    """`map` on as many threads as processors (Pillow decodes outside the interpreter's lock), in order, `batch` ahead."""
+    remaining = iter(items)
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        while ahead := list(islice(remaining, batch)):
+            yield from pool.map(work, ahead)

@@ -1,0 +1,70 @@
+"""Images of any size, kept as the bytes of their files."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prepkd.data.decode import decoded, threaded
+from prepkd.data.statistics import Statistics
+from prepkd.files import canonical_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """The bytes of N image files, one after the other: content uint8 (total,), offsets int64 (N + 1,), names bytes (N,).
+
+    Image i is content[offsets[i]:offsets[i + 1]]. Two arrays, not N objects: nothing is copied to workers that are forked.
+    `statistics` are those that `prepare` wrote with a training split; a selection has none.
+    """
+
+    content: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    names: NDArray[np.bytes_]
+    statistics: Statistics | None = None
+    channels: ClassVar[int] = 3
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, chosen: "slice | NDArray[np.integer] | NDArray[np.bool_] | Sequence[int]") -> "EncodedImages":
+        """Some of the images, in the order of `chosen`, as NumPy indexes."""
+        rows = np.arange(len(self))[chosen]
+        parts = [self.file(row) for row in rows.tolist()]
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)]).astype(np.int64)
+        return EncodedImages(np.frombuffer(b"".join(parts), np.uint8), offsets, self.names[rows])
+
+    def file(self, index: int) -> memoryview:
+        """One image's bytes, as its file has them."""
+        return self.content.data[int(self.offsets[index]) : int(self.offsets[index + 1])]
+
+    def name(self, index: int) -> str:
+        """The path of an image's file, relative to the folder that was read."""
+        return bytes(self.names[index]).decode(errors="replace")
+
+    def decode(self, indices: "Sequence[int] | NDArray[np.integer]") -> "list[Tensor]":
+        """Some images as uint8 (3, h, w) each, decoded on every processor; raises InputError naming one that is no image."""
+        import torch
+
+        def tensor(index: int) -> torch.Tensor:
+            pixels = np.array(decoded(self.file(index), self.name(index)))
+            return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+        return list(threaded(tensor, map(int, indices)))
+
+
+def encoded_fingerprint(files: Iterable[bytes | memoryview], labels: NDArray[np.int64]) -> str:
+    """`array_fingerprint` of {"images": an object array of the files' bytes, "labels": labels}, one file at a time."""
+    digest = sha256(canonical_json(["images", np.dtype(object).str, [len(labels)]]).encode())
+    for file in files:
+        digest.update(len(file).to_bytes(8, "little"))
+        digest.update(file)
+    digest.update(canonical_json(["labels", "<i8", [len(labels)]]).encode())
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return digest.hexdigest()
