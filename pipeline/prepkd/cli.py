@@ -18,8 +18,10 @@ from prepkd.stages import (
     fetch_views,
     gather,
     import_logits,
+    init,
     inspect,
     prepare,
+    schema,
     train_teacher,
     verify,
 )
@@ -105,7 +107,8 @@ TOOLS: dict[str, Callable[..., None]] = {
     "fetch-views": fetch_views.fetch_views,
     "import": import_logits.import_logits,
 }
-for panel, commands in {"The pipeline, in order": STAGES, "A logit store": TOOLS}.items():
+PROJECT: dict[str, Callable[..., None]] = {"init": init.init, "schema": schema.schema}
+for panel, commands in {"The pipeline, in order": STAGES, "A logit store": TOOLS, "A project": PROJECT}.items():
     for name, function in commands.items():
         app.command(name, rich_help_panel=panel)(_stage(function))
 

@@ -132,6 +132,13 @@ def test_recipes_that_cannot_be(recipe: list[Any], views: Any, message: str) -> 
         ViewPlan(recipe, views, 0, COUNT)
 
 
+def test_without_mixing_the_label_keeps_all_of_its_share() -> None:
+    lesson, plan = samples(), ViewPlan(OWN, 1, 0, COUNT)
+    chosen, rows = lesson.under(plan, 0, slice(0, 5))
+    assert torch.equal(plan.shares(rows, (8, 6)), torch.ones(5)) and plan.partners(rows) is None
+    assert torch.equal(lesson.targets(plan, chosen, rows, CLASSES), lesson.labels[:5])
+
+
 def test_partners_must_be_given() -> None:
     lesson, plan = samples(), plan_of("mixup")
     with pytest.raises(ValueError, match="expected the partners' images"):

@@ -137,7 +137,7 @@ class ViewPlan:
     def shares(self, parameters: "torch.Tensor", size: tuple[int, int]) -> "torch.Tensor":
         """The share of its own label that a mixed picture of (height, width) keeps, float32 (B,); 1 without mixing."""
         if self.mix is None:
-            return parameters.new_ones(len(parameters), dtype=torch.float32)
+            return parameters.new_ones(len(parameters)).float()
         return self.mix.shares(self._mixing(parameters), size)
 
     def _mixing(self, parameters: "torch.Tensor") -> "torch.Tensor":

@@ -1,0 +1,100 @@
+"""init: an empty folder -> a project: params.yaml, dvc.yaml, compare/dvc.yaml, and git and DVC around them."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prepkd.errors import InputError
+from prepkd.stages._shared import console
+
+MESSAGE = "A prepkd project"
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="The project's folder; it is made if need be.")
+    ] = Path(),
+    dataset: Annotated[
+        str, typer.Option(help="digits, cifar10, cifar100, cinic10, tiny-imagenet, folder, h5.")
+    ] = "digits",
+    teacher: Annotated[
+        str | None, typer.Option(help="The teacher's model.", show_default="one for the data set")
+    ] = None,
+    student: Annotated[
+        str | None, typer.Option(help="The student's model.", show_default="one for the data set")
+    ] = None,
+    raw: Annotated[str | None, typer.Option(help="The raw data.", show_default="in data/raw")] = None,
+    git: Annotated[bool, typer.Option(help="Make a git repository with a first commit, and set up DVC.")] = True,
+) -> None:
+    """Make a new project for a data set, a teacher and a student; `dvc repro` runs there.
+
+    Nothing that is there is touched: where a file is in the way, nothing is written.
+    """
+    from prepkd.files import write_bytes
+    from prepkd.params import load_params
+    from prepkd.scaffold import DATASETS, data_commands, project_files
+
+    if dataset not in DATASETS:
+        raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
+    made = project_files(dataset, teacher, student, raw)
+    if (folder / "README.md").exists():
+        del made["README.md"]
+    if in_the_way := [name for name in made if (folder / name).exists()]:
+        raise InputError(f"{folder / in_the_way[0]}: is there already; choose an empty folder: `prepkd init FOLDER`")
+    written: list[Path] = []
+    try:
+        for name, text in made.items():
+            write_bytes(folder / name, text.encode())
+            written.append(folder / name)
+        params = load_params(folder / "params.yaml")
+        notes = repository(folder, [str(name) for name in made]) if git else []
+    except BaseException:  # a half-made project would be in the way of the next try
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    console.print(
+        f"{folder / 'params.yaml'}: {params.teachers['teacher'].model} teaches {params.distill.student}", markup=False
+    )
+    into = [] if folder == Path() else [f"cd {folder}"]
+    for line in [
+        *notes,
+        f"next: {' && '.join([*into, *data_commands(dataset, str(params.prepare.raw)), 'dvc repro'])}",
+    ]:
+        console.print(line, markup=False)
+
+
+def repository(folder: Path, names: list[str]) -> list[str]:
+    """Put git and DVC around the project, with a first commit; what could not be done, a line each."""
+    from prepkd.schema import template
+
+    if not shutil.which("git"):
+        return ["git is not installed: `git init && dvc init` are left to you"]
+    if run(folder, "git", "rev-parse", "--is-inside-work-tree").returncode:
+        need(folder, "git", "init", "--quiet")
+    if not (folder / ".dvc").is_dir():
+        inside = bool(run(folder, "git", "rev-parse", "--show-prefix").stdout.strip())
+        need(folder, "dvc", "init", "--quiet", "--force", *(["--subdir"] if inside else []))
+        (folder / ".dvc" / "config").write_text(template("dvc-config"))
+        (folder / ".dvcignore").write_text(template("dvcignore"))
+    # Experiments start from a commit, and DVCLive reads it.
+    need(folder, "git", "add", "--", ".dvc", *names)
+    if run(folder, "git", "commit", "--quiet", "-m", MESSAGE).returncode:
+        return [
+            "nothing is committed yet, which experiments need: set git's user.name and user.email, then `git commit`"
+        ]
+    return []
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in the project's folder."""
+    return subprocess.run(command, cwd=folder, text=True, capture_output=True)
+
+
+def need(folder: Path, *command: str) -> None:
+    """A command that must succeed; raises InputError with what it said."""
+    done = run(folder, *command)
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise InputError(f"{folder}: `{' '.join(command)}` failed: {said}")

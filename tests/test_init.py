@@ -1,0 +1,160 @@
+"""What a new user has after `prepkd init`: a project that runs at once."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from prepkd.params import load_params
+from prepkd.scaffold import DATASETS, project_files, without_our_code
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+# Settings that take seconds.
+FEWER = [
+    "prepare.subset=12",
+    "teachers.teacher.model=convnet4",
+    "teachers.teacher.epochs=2",
+    "distill.epochs=2",
+    "distill.seeds=2",
+]
+
+
+def run(command: str, folder: Path, *, code: int = 0, **environment: str) -> str:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env=clean | IDENTITY | {"PATH": path, "HOME": str(folder.parent / "home")} | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty folder, `prepkd init`, and nothing else."""
+    folder = tmp_path_factory.mktemp("empty")
+    output = run("prepkd init", folder)
+    assert output.splitlines() == ["params.yaml: resnet8 teaches convnet8", "next: dvc repro"]
+    return folder
+
+
+def test_it_is_a_clean_repository_with_one_commit(project: Path) -> None:
+    assert run("git status --porcelain", project) == ""
+    assert len(run("git log --oneline", project).splitlines()) == 1
+    assert "dvc.yaml" in run("git ls-files", project).split()
+
+
+def test_the_pipeline_is_ours_without_our_code(project: Path) -> None:
+    for name, ours in (("dvc.yaml", "dvc.yaml"), ("compare/dvc.yaml", "compare/dvc.yaml")):
+        theirs, mine = (YAML(typ="safe").load(root / name) for root in (ROOT, project))
+        assert mine == YAML(typ="safe").load(without_our_code((ROOT / ours).read_text()))
+        assert mine["stages"].keys() == theirs["stages"].keys()
+        for stage, entry in mine["stages"].items():
+            deps = entry.get("do", entry)["deps"]
+            assert deps and not [dep for dep in deps if dep.startswith(("pipeline", "stages"))], stage
+            original = theirs["stages"][stage]
+            assert deps == [
+                dep for dep in original.get("do", original)["deps"] if not dep.startswith(("pipeline", "stages"))
+            ]
+
+
+def test_repro_compare_and_an_experiment_run_there(project: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(project, tmp_path / "project")
+    settings = " ".join(f"-S '{one}'" for one in [*FEWER, "compare.runs=[kd,ka-ps]"])
+    output = run(f"dvc exp run {settings} && git add -A && git commit -qm first", folder)
+    for stage in ("prepare", "train-teacher@teacher", "cache-logits@teacher", "gather", "distill", "evaluate"):
+        assert f"Running stage '{stage}'" in output
+    assert "Data and pipelines are up to date." in run("dvc repro", folder)
+    assert json.loads((folder / "results/metrics.json").read_text())["n"] == 2
+    run("dvc repro compare/dvc.yaml", folder)
+    assert list(pd.read_csv(folder / "results/compare/table.csv")["run"]) == ["kd", "ka-ps"]
+    run("prepkd verify data/logits/teacher.zarr --integrity", folder)
+
+
+def test_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare" / "dvc.yaml").write_text("mine")
+    before = contents(tmp_path)
+    output = run("prepkd init", tmp_path, code=2)
+    assert output == "error: compare/dvc.yaml: is there already; choose an empty folder: `prepkd init FOLDER`\n"
+    assert contents(tmp_path) == before
+    (tmp_path / "README.md").write_text("mine")  # a new repository has one
+    (tmp_path / "compare" / "dvc.yaml").unlink()
+    run("prepkd init", tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_what_can_not_be_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+    assert "expected one of digits, cifar10" in run("prepkd init --dataset mnist", tmp_path, code=2)
+    output = run("prepkd init --teacher torchvision:resnet18:", tmp_path)
+    assert "next: dvc repro" in output
+    shutil.rmtree(tmp_path / ".git")
+    output = run("prepkd init", tmp_path, code=2)
+    assert "is there already" in output
+
+
+def test_without_a_name_for_git_the_commit_is_left_to_you(tmp_path: Path) -> None:
+    nobody = dict.fromkeys(IDENTITY, "")
+    output = run("prepkd init p", tmp_path, **nobody, GIT_CONFIG_NOSYSTEM="1", EMAIL="")
+    assert "nothing is committed yet, which experiments need: set git's user.name and user.email" in output
+    assert output.splitlines()[-1] == "next: cd p && dvc repro"
+
+
+def test_without_git_there_are_files_alone(tmp_path: Path) -> None:
+    run("prepkd init p --no-git", tmp_path)
+    assert not (tmp_path / "p" / ".git").exists() and not (tmp_path / "p" / ".dvc").exists()
+    assert (tmp_path / "p" / "params.yaml").is_file()
+
+
+def test_within_a_repository_it_is_a_subproject(tmp_path: Path) -> None:
+    run("git init -q", tmp_path)
+    run("prepkd init experiments/kd", tmp_path)
+    folder = tmp_path / "experiments" / "kd"
+    assert (folder / ".dvc" / "config").is_file() and not (folder / ".git").exists()
+    assert "prepare" in run("dvc status", folder)
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path: Path) -> None:
+    made = project_files(dataset, None, None, None)
+    (tmp_path / "params.yaml").write_text(made["params.yaml"])
+    params = load_params(tmp_path / "params.yaml")
+    assert params.prepare.dataset == dataset and list(params.teachers) == ["teacher"]
+    assert made["params.yaml"].count("#") > 40
+    assert ": \n" not in made["params.yaml"]
+    if dataset == "cifar100":
+        teacher, student = params.teachers["teacher"], params.distill
+        assert (teacher.model, student.student) == ("resnet32x4", "resnet8x4")
+        assert teacher.epochs == student.epochs == 240 and teacher.milestones == [150, 180, 210]
+        assert params.cache.views == "all" and student.kd.tau == 4
+
+
+def test_the_choice_is_the_users(tmp_path: Path) -> None:
+    run("prepkd init --dataset cifar100 --teacher wrn_40_2 --student mobilenetv2 --raw elsewhere --no-git", tmp_path)
+    params = load_params(tmp_path / "params.yaml")
+    assert (params.teachers["teacher"].model, params.distill.student) == ("wrn_40_2", "mobilenetv2")
+    assert str(params.prepare.raw) == "elsewhere"
+
+
+def test_missing_data_is_said_by_dvc_and_the_way_to_it_by_the_readme(tmp_path: Path) -> None:
+    output = run("prepkd init --dataset cifar100", tmp_path)
+    commands = "prepkd prepare --download && dvc add data/raw/cifar-100-python && dvc repro"
+    assert output.splitlines()[-1] == f"next: {commands}"
+    output = run("dvc repro", tmp_path, code=255)
+    assert "missing data 'source': data/raw/cifar-100-python" in output
+    assert all(f"    {command}" in (tmp_path / "README.md").read_text() for command in commands.split(" && "))

@@ -1,0 +1,75 @@
+"""The schema that `prepkd schema` prints: what it accepts, what it refuses, and what it says of every key."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from prepkd.cli import app
+from prepkd.params import load_params
+from prepkd.schema import json_schema
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
+
+
+def read(path: Path) -> Any:
+    return YAML(typ="safe").load(path)
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    schema = json.loads(CliRunner().invoke(app, ["schema"]).stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda path: path.name)
+def test_our_own_settings_are_valid(path: Path, validator: Any) -> None:
+    load_params(path)
+    validator.validate(read(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (lambda p: p["distill"].update(epoch=3), ["distill"]),
+        (lambda p: p["distill"].update(lr="fast"), ["distill", "lr"]),
+        (lambda p: p["distill"].update(lr=0), ["distill", "lr"]),
+        (lambda p: p["cache"].update(views=0), ["cache", "views"]),
+        (lambda p: p["cache"].update(encoding="f8"), ["cache", "encoding"]),
+        (lambda p: p["prepare"].update(dataset="mnist"), ["prepare", "dataset"]),
+        (lambda p: p["augment"].append("blur"), ["augment", 1]),
+        (lambda p: p["augment"].append({"crop": {"padding": 0}}), ["augment", 1]),
+        (lambda p: p["augment"].append({"crop": {}, "flip": {}}), ["augment", 1]),
+        (lambda p: p["teachers"]["large"].update(modle="x"), ["teachers", "large"]),
+        (lambda p: p.pop("compare"), []),
+    ],
+)
+def test_what_is_wrong_is_found_where_it_is(change: Any, where: list[Any], validator: Any) -> None:
+    params = read(ROOT / "params.yaml")
+    change(params)
+    assert [list(error.absolute_path) for error in validator.iter_errors(params)] == [where]
+
+
+def test_every_step_of_a_recipe_may_stand_there(validator: Any) -> None:
+    params = read(ROOT / "params.yaml")
+    params["augment"] = [
+        {"resized-crop": {"size": 8, "scale": [0.5, 1]}},
+        "flip",
+        {"erase": None},
+        "randaugment",
+        {"mixup": {}},
+    ]
+    validator.validate(params)
+
+
+def test_keys_say_what_their_comments_in_params_yaml_say() -> None:
+    schema = json_schema()
+    assert schema["$defs"]["Cache"]["properties"]["views"]["description"].startswith("a count (drawn), or all")
+    assert schema["$defs"]["Teacher"]["properties"]["schedule"]["description"].startswith("multi-step (with milestones")
+    assert schema["$defs"]["KA"]["properties"]["lsr_weight"]["description"] == "1 (the paper's form) or 1/tau"
+    assert schema["properties"]["prepare"]["description"].startswith("prepkd prepare")
