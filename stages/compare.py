@@ -1,9 +1,10 @@
 """compare: one run of the comparison, or the table of all of them -> results/compare/."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from prepkd.errors import InputError
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
@@ -16,7 +17,15 @@ from prepkd.stages._shared import (
     recipe_of,
 )
 
+if TYPE_CHECKING:
+    from prepkd.params import Params
+    from torch import Tensor
+
 FOLDER = Path("results/compare")
+CAPTION = (
+    "Teacher `{teacher}`: {top1:.2f} % test top-1. Mean +- standard deviation over n seeds, last epoch; "
+    "differences are paired by seed, mean +- standard error."
+)
 
 
 def compare(
@@ -26,16 +35,24 @@ def compare(
         str | None,
         typer.Option("--run", metavar="METHOD[,KEY=VALUE...]", help="Train this run, e.g. 'kd,ce_weight=0', and stop."),
     ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(metavar="NAME[+NAME...]", help="With --run: its teacher, else the grid's first.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="With --run: its student, else the grid's first.")] = None,
 ) -> None:
-    """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets the table and a picture.
+    """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.
 
-    The table holds the runs of `compare.runs` and no others: mean, std, n, and differences paired by seed.
+    They hold the grid that `compare` lists, runs by students by teachers, and no more: mean, std, n, and differences paired
+    by seed. long.csv has a row a seed.
     """
     params = read_params(params_file, overrides)
     if run is None:
+        if teacher or student:
+            raise InputError("--teacher and --student say which run to train; add --run")
         tabulate(params)
         return
-    settings = params.variant(run)
+    teacher, student = teacher or params.pairs[0][0], student or params.pairs[0][1]
+    settings = params.variant(run, teacher, student)
     from prepkd.report.results import write_results
     from prepkd.samples import Samples
     from prepkd.stages._teaching import students
@@ -51,53 +68,74 @@ def compare(
             from prepkd.data import load_split
 
             test, logits = load_split(data_file(params), "test"), {}
-            made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
+            made_from: dict[str, Any] = {"run": run, "student": student, "test_fingerprint": test.fingerprint}
             for seed, model, _, card in trained:
                 device = next(model.parameters()).device
                 logits[seed] = predict(model, Samples.of(test, device, recipe_of(params)))
                 made_from |= {"training": card["training"], "teacher": card["inputs"]["teacher"]}
-            path = FOLDER / "runs" / f"{run}.safetensors"
+            path = run_file(teacher, student, run)
             write_results(path, logits, made_from)
     console.print(f"{path}: {len(logits)} seeds; `prepkd compare` makes the table", markup=False)
 
 
-def tabulate(params: "object") -> None:
-    """Read every listed run's test logits; write table.csv, table.md and top1.png, and show the table."""
+def run_file(teacher: str, student: str, run: str) -> Path:
+    """Where a run's test logits are."""
+    return FOLDER / "runs" / teacher / student / f"{run}.safetensors"
+
+
+def tabulate(params: "Params") -> None:
+    """Read every run's test logits; write the tables and the picture, and show the table."""
+    import pandas as pd
     import torch
     from prepkd.data import load_split
-    from prepkd.errors import refuse_differences
     from prepkd.files import write_bytes
-    from prepkd.params import Params
-    from prepkd.report.comparison import compare_runs, to_markdown
+    from prepkd.report.comparison import compare_runs, long_form, measure_runs, to_markdown, wide_form
     from prepkd.report.metrics import measure
     from prepkd.report.plots import bars
-    from prepkd.report.results import read_results
-    from prepkd.stages._teaching import check_taught_by, check_training, teacher_test_logits
+    from prepkd.stages._teaching import teacher_test_logits
 
-    assert isinstance(params, Params)
     test = load_split(data_file(params), "test")
     labels = torch.from_numpy(test.labels)
-    answers = teacher_test_logits(params.distill, test.fingerprint)
-    runs = {}
-    for run in params.compare.runs:
-        path = FOLDER / "runs" / f"{run}.safetensors"
-        remedy = f"run `prepkd compare --run '{run}'`"
-        results = read_results(path, remedy)
-        refuse_differences(
-            {"test_fingerprint": (results.made_from["test_fingerprint"], test.fingerprint)}, path, remedy
+    longs, tables, texts = [], {}, []
+    for teacher, student in params.pairs:
+        answers = teacher_test_logits(params.variant(params.compare.runs[0], teacher, student), test.fingerprint)
+        logits = {run: read_run(params, teacher, student, run, test.fingerprint) for run in params.compare.runs}
+        figures = measure_runs(logits, answers, labels)
+        pair = {"teacher": teacher, "student": student}
+        longs.append(long_form(figures).assign(**pair))
+        table, top1 = compare_runs(figures), 100 * measure(answers, labels)["top1"]
+        tables[f"{teacher} -> {student}"] = table.assign(**pair), top1
+        texts.append(to_markdown(table, CAPTION.format(teacher=teacher, top1=top1)))
+    long = pd.concat(longs)
+    if len(texts) > 1:
+        wide = wide_form(long)
+        texts = [f"**{title}**\n\n{text}" for title, text in zip(tables, texts, strict=True)]
+        texts.insert(
+            0, f"Test top-1, %, mean +- standard deviation over the seeds.\n\n{wide.to_markdown(index=False)}\n"
         )
-        check_training(results.made_from["training"], params.variant(run), path, remedy, but=set())
-        check_taught_by(results.made_from["teacher"], params.variant(run), path, remedy)
-        runs[run] = results.logits
-    table = compare_runs(runs, answers, labels)
-    top1 = 100 * measure(answers, labels)["top1"]
-    name = "+".join(params.distill.teacher_names)
-    caption = (
-        f"Teacher `{name}`: {top1:.2f} % test top-1. Mean +- standard deviation over n seeds, last epoch; "
-        "differences are paired by seed, mean +- standard error."
-    )
-    write_bytes(FOLDER / "table.csv", table.to_csv(index=False, float_format="%.6g").encode())
-    write_bytes(FOLDER / "table.md", to_markdown(table, caption).encode())
-    bars(table, top1, FOLDER / "top1.png")
-    console.print(to_markdown(table, caption), markup=False)
-    console.print(f"{FOLDER}: table.md, table.csv, top1.png")
+    text = "\n".join(texts)
+    first = ["teacher", "student", "run"]
+    whole = pd.concat([table for table, _ in tables.values()])
+    for name, frame in (("long", long), ("table", whole)):
+        ordered = frame[[*first, *(column for column in frame if column not in first)]]
+        write_bytes(FOLDER / f"{name}.csv", ordered.to_csv(index=False, float_format="%.6g").encode())
+    write_bytes(FOLDER / "table.md", text.encode())
+    bars(tables, FOLDER / "top1.png")
+    console.print(text, markup=False)
+    console.print(f"{FOLDER}: table.md, table.csv, long.csv, top1.png")
+
+
+def read_run(params: "Params", teacher: str, student: str, run: str, test_fingerprint: str) -> "dict[int, Tensor]":
+    """A run's test logits by seed; raises InputError where they are missing, or made by other settings or data."""
+    from prepkd.errors import refuse_differences
+    from prepkd.report.results import read_results
+    from prepkd.stages._teaching import check_taught_by, check_training
+
+    path, settings = run_file(teacher, student, run), params.variant(run, teacher, student)
+    pair = "" if len(params.pairs) == 1 else f" --teacher {teacher} --student {student}"
+    remedy = f"run `prepkd compare --run '{run}'{pair}`"
+    results = read_results(path, remedy)
+    refuse_differences({"test_fingerprint": (results.made_from["test_fingerprint"], test_fingerprint)}, path, remedy)
+    check_training(results.made_from["training"], settings, path, remedy, but=set())
+    check_taught_by(results.made_from["teacher"], settings, path, remedy)
+    return results.logits

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from prepkd.stages._shared import Overrides, ParamsFile, console, read_params, store_url
+import typer
+from prepkd.stages._shared import Overrides, ParamsFile, console, known_teacher, read_params, store_url
 
 LESSON = Path("data/lesson.json")
 
@@ -13,6 +14,9 @@ LESSON = Path("data/lesson.json")
 def gather(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    teachers: Annotated[
+        str | None, typer.Option(metavar="NAME[+NAME...]", help="These teachers, to data/lessons/; else distill's.")
+    ] = None,
 ) -> None:
     """Check that the teachers' stores have one plan; writes which stores they are to `data/lesson.json`.
 
@@ -22,15 +26,18 @@ def gather(
     from prepkd.errors import refuse_differences
     from prepkd.files import write_json
 
-    names = params.distill.teacher_names
+    names = teachers.split("+") if teachers else params.distill.teacher_names
+    path = Path("data/lessons") / f"{teachers}.json" if teachers else LESSON
+    for name in names:
+        known_teacher(params, name)
     stores = {name: read(store_url(params, name), name) for name in names}
     first = stores[names[0]]["views"]
     for name in names[1:]:
         where = f"{store_url(params, name)} against {store_url(params, names[0])}"
         wanted = {f"views.{key}": (value, first[key]) for key, value in stores[name]["views"].items()}
         refuse_differences(wanted, where, f"run `prepkd cache-logits {name}` again")
-    write_json(LESSON, {"teachers": stores})
-    console.print(f"{LESSON}: {', '.join(names)}")
+    write_json(path, {"teachers": stores})
+    console.print(f"{path}: {', '.join(names)}")
 
 
 def read(url: str, name: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def shrink(params: dict) -> None:
     for teacher in params["teachers"].values():
         teacher.update(model="convnet4", epochs=2)
     params["distill"].update(SMALL)
+    params["compare"]["teachers"], params["compare"]["students"] = ["large"], ["convnet8"]
     params["compare"]["runs"] = ["kd", "kd,ce_weight=0", "ka-ps+dtd-flsw"]
 
 
@@ -154,13 +155,43 @@ def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:
     run("git checkout -q . && git clean -fdq results", clone)
 
 
+def test_a_grid_of_teachers_and_students(clone: Path, tmp_path: Path) -> None:
+    clone = shutil.copytree(clone, tmp_path / "prepkd", symlinks=True)
+    run("dvc repro -q compare/dvc.yaml", clone)
+    edit_params(
+        clone,
+        lambda params: params["compare"].update(teachers=["large", "large+small"], students=["convnet8", "convnet4"]),
+    )
+    output = run("dvc repro compare/dvc.yaml", clone)
+    ran = re.findall(r"Running stage 'compare/dvc.yaml:run@([^']+)'", output)
+    assert len(ran) == 9, "the pair that was there is not trained again"
+    long = pd.read_csv(clone / "results/compare/long.csv")
+    assert len(long) == 4 * 3 * 2 and long[["teacher", "student", "run", "seed"]].drop_duplicates().shape[0] == 24
+    table = pd.read_csv(clone / "results/compare/table.csv").set_index(["teacher", "student", "run"])
+    means = long.groupby(["teacher", "student", "run"])["top1"].mean()
+    for key, mean in means.items():
+        assert table.loc[key, "top1"] == pytest.approx(100 * mean, abs=1e-3)
+    text = (clone / "results/compare/table.md").read_text()
+    assert "large+small -> convnet4" in text.splitlines()[2]
+    assert text.count("Teacher `large+small`") == 2
+    assert "up to date" in run("dvc repro compare/dvc.yaml", clone)
+
+
 def test_comparison_depends_on_every_setting_but_the_method() -> None:
     from prepkd.params import Distill
 
     yaml = YAML(typ="safe")
     stage = yaml.load(ROOT / "compare/dvc.yaml")["stages"]["run"]
     watched = {name.removeprefix("distill.") for name in stage["params"] if name.startswith("distill.")}
-    assert watched == set(Distill.model_fields) - {"method", "ce_weight", "kd_weight", "checkpoint_every"}
+    assert watched == set(Distill.model_fields) - {
+        "method",
+        "ce_weight",
+        "kd_weight",
+        "checkpoint_every",
+        "student",
+        "teacher",
+        "teachers",
+    }
     for settings in (ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")):
         assert watched <= set(yaml.load(settings)["distill"]), f"{settings}: DVC fails on a parameter that is not there"
 

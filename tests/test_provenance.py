@@ -21,6 +21,7 @@ SETTINGS = {
     "distill.epochs": 1,
     "distill.seeds": 2,
     "compare.runs": "[kd]",
+    "compare.students": "[convnet4]",
 }
 
 
@@ -158,7 +159,7 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         lambda: None,
         ["compare"],
         {"distill__epochs": 7},
-        "results/compare/runs/kd.safetensors: training.epochs is 1, expected 7; run `prepkd compare --run 'kd'`",
+        "results/compare/runs/large/convnet4/kd.safetensors: training.epochs is 1, expected 7; run `prepkd compare --run 'kd'`",
     ),
     "compare: other seeds": (lambda: None, ["compare"], {"distill__seeds": 9}, "training.seeds is 2, expected 9"),
     "compare: the teacher trained anew": (retrained, ["compare"], {}, "kd.safetensors: inputs.teacher.large is "),

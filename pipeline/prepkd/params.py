@@ -274,10 +274,22 @@ class Distill(Training):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
-class Compare(Section):
-    """The runs that the comparison table holds: a method, then settings of `distill` that differ, joined by commas."""
+def _once(entries: list[str]) -> list[str]:
+    if twice := sorted({one for one in entries if entries.count(one) > 1}):
+        raise ValueError(f"names {twice[0]!r} twice; expected each once")
+    return entries
 
-    runs: Annotated[list[str], Field(min_length=1)]
+
+class Compare(Section):
+    """The grid that the comparison's table holds: every run for every student and every teacher, over the seeds.
+
+    A run is a method, then settings of `distill` that differ, joined by commas; a teacher is a key of `teachers`, or several
+    joined by '+'. Students and teachers are those of `distill` where none are listed.
+    """
+
+    runs: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
+    students: Annotated[list[str], Field(min_length=1), AfterValidator(_once)] | None = None
+    teachers: Annotated[list[str], Field(min_length=1), AfterValidator(_once)] | None = None
 
 
 class Params(Section):
@@ -307,19 +319,29 @@ class Params(Section):
         for name in self.distill.teacher_names:
             if name not in self.teachers:
                 raise ValueError(f"distill.teachers has {name!r}; {known}")
+        for several in self.compare.teachers or []:
+            for name in several.split("+"):
+                if name not in self.teachers:
+                    raise ValueError(f"compare.teachers has {name!r}; {known}")
         for run in self.compare.runs:
-            if self.compare.runs.count(run) > 1:
-                raise ValueError(f"compare.runs names {run!r} twice; expected each run once")
             try:
                 self.variant(run)
             except InputError as error:
                 raise ValueError(f"compare.runs: {error}") from None
         return self
 
-    def variant(self, run: str) -> Distill:
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The teachers, several joined by '+', and students that the comparison pairs."""
+        teachers = self.compare.teachers or ["+".join(self.distill.teacher_names)]
+        return [
+            (teacher, student) for teacher in teachers for student in self.compare.students or [self.distill.student]
+        ]
+
+    def variant(self, run: str, teacher: str | None = None, student: str | None = None) -> Distill:
         """The settings of one run of the comparison: `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
 
-        `ce_weight` and `kd_weight` are `auto` unless the run names them.
+        `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
         """
         method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
         if not all("=" in change for change in changes):
@@ -327,6 +349,13 @@ class Params(Section):
         # Weights belong to a method: those of `distill` must neither contradict another one nor turn `kd` into its variant.
         own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
         raw = self.distill.model_dump(mode="json", exclude_unset=True) | own
+        if teacher:
+            names = teacher.split("+")
+            if unknown := [name for name in names if name not in self.teachers]:
+                raise InputError(f"teacher is {unknown[0]!r}; expected a key of teachers: {', '.join(self.teachers)}")
+            raw |= {"teacher": names[0], "teachers": names if len(names) > 1 else None}
+        if student:
+            raw["student"] = student
         for change in changes:
             override(raw, change, where=f"run {run!r}")
         return validated(Distill, raw, f"run {run!r}")

@@ -52,6 +52,7 @@ DOWNLOADS = ("cifar10", "cifar100", "cinic10", "tiny-imagenet")
 GITIGNORE = """# What the pipeline makes: DVC keeps it.
 /data/*.h5
 /data/lesson.json
+/data/lessons/
 /data/logits/
 /models/
 /results/plots/
@@ -95,6 +96,7 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
     if chosen["teacher"].count(":") == 2:  # with weights of its own classes; where the data has others it is trained
         _update(trained, {"epochs": 5, "milestones": [2, 4], "lr": 0.01} if training else {})
     _update(params["distill"], {"teacher": "teacher", "student": chosen["student"]} | training)
+    params["compare"] |= {"teachers": ["teacher"], "students": [chosen["student"]]}
     if training:
         params["threads"] = None
         _update(params["distill"], TEMPERATURES | {"seeds": 3})

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 import torch
-from prepkd.report.comparison import compare_runs, to_markdown
+from prepkd.report.comparison import compare_runs, long_form, measure_runs, to_markdown, wide_form
 from torch import Tensor
 
 LABELS = torch.arange(200) % 4
@@ -27,7 +27,7 @@ RUNS = {
 
 
 def test_rows_hold_means_spreads_and_paired_differences() -> None:
-    table = compare_runs(RUNS, TEACHER, LABELS).set_index("run")
+    table = compare_runs(measure_runs(RUNS, TEACHER, LABELS)).set_index("run")
     assert list(table.index) == list(RUNS)
     assert list(table["n"]) == [3, 3, 3]
     # In points of 0.5 %: ce 150, 152, 160; kd 160, 160, 166; differences -10, -8, -6.
@@ -56,7 +56,7 @@ def lines(table: pd.DataFrame) -> list[list[str]]:
 
 
 def test_markdown_shows_each_figure_with_its_spread() -> None:
-    head, _, *rows = lines(compare_runs(RUNS, TEACHER, LABELS))
+    head, _, *rows = lines(compare_runs(measure_runs(RUNS, TEACHER, LABELS)))
     assert head == [
         "run",
         "n",
@@ -75,16 +75,16 @@ def test_markdown_shows_each_figure_with_its_spread() -> None:
 
 def test_a_dropped_method_leaves_the_table() -> None:
     few = {run: RUNS[run] for run in ("kd", CONTROL)}
-    whole = compare_runs(RUNS, TEACHER, LABELS)
+    whole = compare_runs(measure_runs(RUNS, TEACHER, LABELS))
     pd.testing.assert_frame_equal(
-        compare_runs(few, TEACHER, LABELS), whole[whole["run"] != "ce"].reset_index(drop=True)
+        compare_runs(measure_runs(few, TEACHER, LABELS)), whole[whole["run"] != "ce"].reset_index(drop=True)
     )
-    assert "`ce`" not in to_markdown(compare_runs(few, TEACHER, LABELS), "")
+    assert "`ce`" not in to_markdown(compare_runs(measure_runs(few, TEACHER, LABELS)), "")
 
 
 @pytest.mark.parametrize(("gone", "column"), [("kd", "minus kd"), (CONTROL, "minus kd without CE")])
 def test_a_missing_baseline_takes_its_column_along(gone: str, column: str) -> None:
-    table = compare_runs({run: seeds for run, seeds in RUNS.items() if run != gone}, TEACHER, LABELS)
+    table = compare_runs(measure_runs({run: seeds for run, seeds in RUNS.items() if run != gone}, TEACHER, LABELS))
     head, *_ = lines(table)
     assert column not in head
     assert column not in table
@@ -92,7 +92,7 @@ def test_a_missing_baseline_takes_its_column_along(gone: str, column: str) -> No
 
 
 def test_one_seed_has_no_spread() -> None:
-    table = compare_runs({run: {0: seeds[0]} for run, seeds in RUNS.items()}, TEACHER, LABELS)
+    table = compare_runs(measure_runs({run: {0: seeds[0]} for run, seeds in RUNS.items()}, TEACHER, LABELS))
     assert table["std"].isna().all()
     assert table["se kd"].isna().all()
     _, _, *rows = lines(table)
@@ -103,9 +103,24 @@ def test_one_seed_has_no_spread() -> None:
 
 def test_differences_are_paired_by_seed_not_by_place() -> None:
     runs = {"kd": RUNS["kd"], "ka-ps": {2: answers(168), 0: answers(161)}, "ka-lsr": {7: answers(170)}}
-    table = compare_runs(runs, TEACHER, LABELS).set_index("run")
+    table = compare_runs(measure_runs(runs, TEACHER, LABELS)).set_index("run")
     # Seeds 0 and 2 are in both: (161 - 160) and (168 - 166) of 200, in percent.
     assert table.loc["ka-ps", "minus kd"] == pytest.approx((0.5 + 1.0) / 2, abs=1e-4)
     assert table.loc["ka-ps", "se kd"] == pytest.approx(0.25, abs=1e-4)
     assert math.isnan(table.loc["ka-lsr", "minus kd"])
     assert "nan" not in to_markdown(table.reset_index(), "").lower()
+
+
+def test_long_form_has_a_row_a_seed_and_wide_form_a_column_a_pair() -> None:
+    figures = measure_runs(RUNS, TEACHER, LABELS)
+    long = long_form(figures)
+    assert len(long) == 9 and set(long.columns) >= {"run", "seed", "top1", "top5", "nll", "ece", "agreement"}
+    for row in long.itertuples():
+        right = (RUNS[row.run][row.seed].argmax(dim=-1) == LABELS).float().mean().item()
+        assert row.top1 == pytest.approx(right)
+    other = long_form({run: {seed: figures[run][seed] for seed in (0,)} for run in RUNS})
+    both = pd.concat([long.assign(teacher="large", student="s"), other.assign(teacher="small", student="s")])
+    wide = wide_form(both)
+    assert list(wide.columns) == ["run", "large -> s", "small -> s"] and list(wide["run"]) == list(RUNS)
+    # In points of 0.5 %: ce 150, 152, 160.
+    assert wide.loc[0, "large -> s"] == f"77.00 +- {math.sqrt(28) / 2:.2f}" and wide.loc[0, "small -> s"] == "75.00"

@@ -29,7 +29,7 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("seeds", [1, 5])
 def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        bars(table(seeds), 97.3, tmp_path / "new" / f"{name}.png")
+        bars({"a -> b": (table(seeds), 97.3)}, tmp_path / "new" / f"{name}.png")
     assert (tmp_path / "new/a.png").read_bytes() == (tmp_path / "new/b.png").read_bytes()
     picture = pixels(tmp_path / "new/a.png")
     assert picture.shape == (round(150 * (0.45 * 4 + 1.4)), 150 * 7, 3)
@@ -48,7 +48,7 @@ def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: 
 def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
     dark = []
     for seeds in (1, 5):
-        bars(table(seeds), 97.3, tmp_path / f"{seeds}.png")
+        bars({"a -> b": (table(seeds), 97.3)}, tmp_path / f"{seeds}.png")
         picture = pixels(tmp_path / f"{seeds}.png").astype(int)
         plot = picture[90 : round(0.75 * len(picture)), 300:]  # right of the names, above the axis
         dark.append(int((np.abs(plot - 0x22).sum(-1) < 15).sum()))
@@ -57,8 +57,16 @@ def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
 
 def test_bars_of_runs_with_one_and_with_many_seeds(tmp_path: Path) -> None:
     mixed = pd.concat([table(1).head(2), table(5).tail(2)], ignore_index=True)
-    bars(mixed, 20.0, tmp_path / "mixed.png")
+    bars({"a -> b": (mixed, 20.0)}, tmp_path / "mixed.png")
     assert pixels(tmp_path / "mixed.png").std() > 0
+
+
+def test_each_pair_has_a_panel(tmp_path: Path) -> None:
+    pairs = {f"teacher{i} -> student": (table(5), 90.0 + i) for i in range(2)}
+    bars(pairs, tmp_path / "two.png")
+    blue = np.abs(pixels(tmp_path / "two.png").astype(int) - [0x4C, 0x78, 0xA8]).sum(-1) < 20
+    filled = blue.sum(1) > 60
+    assert int((np.diff(filled.astype(int)) == 1).sum()) == 8, "four bars in each of two panels"
 
 
 def test_confusion_names_each_samples_classes() -> None:

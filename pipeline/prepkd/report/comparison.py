@@ -12,17 +12,49 @@ from prepkd.report.metrics import against_teacher, measure, over_seeds, paired_d
 BASELINES = {"kd": "kd", "kd without CE": "kd,ce_weight=0"}
 
 
-def compare_runs(runs: Mapping[str, Mapping[int, Tensor]], teacher: Tensor, labels: Tensor) -> pd.DataFrame:
-    """A row a run from its test logits (N, K) by seed, accuracies in percent; differences where the baseline is a run.
+# A run's metrics of each seed, as fractions.
+Figures = Mapping[str, Mapping[int, dict[str, float]]]
 
-    A difference is over the seeds that both runs have, and empty where there is none.
-    """
-    figures = {
+
+def measure_runs(runs: Mapping[str, Mapping[int, Tensor]], teacher: Tensor, labels: Tensor) -> Figures:
+    """Every metric of every run and seed, from test logits (N, K) by run and seed."""
+    return {
         run: {
             seed: measure(logits, labels) | against_teacher(logits, teacher, labels) for seed, logits in seeds.items()
         }
         for run, seeds in runs.items()
     }
+
+
+def long_form(figures: Figures) -> pd.DataFrame:
+    """A row a run and seed with every metric, as fractions."""
+    return pd.DataFrame(
+        [{"run": run, "seed": seed, **values} for run, seeds in figures.items() for seed, values in seeds.items()]
+    )
+
+
+def wide_form(long: pd.DataFrame) -> pd.DataFrame:
+    """A row a run, a column a (teacher, student): test top-1, mean +- std over the seeds, percent."""
+    runs, pairs = (
+        list(dict.fromkeys(long["run"])),
+        list(dict.fromkeys(zip(long["teacher"], long["student"], strict=True))),
+    )
+    groups = (100 * long.set_index(["teacher", "student", "run"])["top1"]).groupby(level=[0, 1, 2])
+    means, spreads = groups.mean(), groups.std()
+    cells = {
+        f"{teacher} -> {student}": [
+            _with_spread(means[teacher, student, run], spreads[teacher, student, run], signed=False) for run in runs
+        ]
+        for teacher, student in pairs
+    }
+    return pd.DataFrame({"run": runs, **cells})
+
+
+def compare_runs(figures: Figures) -> pd.DataFrame:
+    """A row a run, accuracies in percent; differences where the baseline is a run.
+
+    A difference is over the seeds that both runs have, and empty where there is none.
+    """
     rows = []
     for run, seeds in figures.items():
         summary = over_seeds(list(seeds.values()))

@@ -1,13 +1,17 @@
 """What `dvc plots show` draws, and the comparison's picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import floor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from torch import Tensor
 
 from prepkd.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
@@ -47,14 +51,30 @@ def offline_page() -> bytes:
     return f"{page}<script>{script}</script></head><body>{{plot_divs}}</body></html>\n".encode()
 
 
-def bars(table: pd.DataFrame, teacher: float, path: Path) -> None:
-    """Test top-1 of each run with its standard deviation as a bar plot (PNG); `table` has run, n, top1, std in percent."""
+def bars(tables: Mapping[str, tuple[pd.DataFrame, float]], path: Path) -> None:
+    """Test top-1 of each run with its standard deviation as bars (PNG), a panel for each titled (table, teacher's top-1).
+
+    Tables have run, n, top1, std; all in percent.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 0.45 * len(table) + 1.4), layout="constrained")
+    heights = [0.45 * len(table) + 1.4 for table, _ in tables.values()]
+    figure, panels = pyplot.subplots(
+        len(tables), figsize=(7, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
+    )
+    for axes, (title, (table, teacher)) in zip(panels[:, 0], tables.items(), strict=True):
+        _panel(axes, table, teacher)
+        if len(tables) > 1:
+            axes.set_title(title, loc="left", size=10, pad=22)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _panel(axes: "Axes", table: pd.DataFrame, teacher: float) -> None:
     places = range(len(table))[::-1]
     spread = table["std"].astype(float)  # NaN, and so no error bar, where there is one seed
     axes.barh(places, table["top1"], xerr=spread, color="#4c78a8", ecolor="#222222", capsize=3)
@@ -72,6 +92,3 @@ def bars(table: pd.DataFrame, teacher: float, path: Path) -> None:
     axes.set_xlabel(f"test top-1, %: {what} (axis from {start:g})")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    pyplot.close(figure)
