@@ -95,24 +95,54 @@ def scratch_root() -> Path:
 
 @contextlib.contextmanager
 def scratch(fingerprint: str) -> Iterator[Path]:
-    """A locked folder for one piece of unfinished work; removed on success, kept otherwise. Raises InputError if locked."""
+    """A locked folder for one piece of unfinished work; kept on failure, and on success where somebody waits for it.
+
+    While another process does this very work, as a second queued experiment with the same teacher, it is waited for, and
+    what it leaves is gone on from: mostly all of it.
+    """
+    folder = scratch_root() / fingerprint
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _turn(folder):
+        folder.mkdir(exist_ok=True)
+        try:
+            yield folder
+            if not awaited(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            with contextlib.suppress(OSError):  # there is work in it, to go on with
+                folder.rmdir()
+            if not folder.exists():
+                # While it is still held: unlinked later, it might be the lock that another process has just taken.
+                Path(f"{folder}.lock").unlink(missing_ok=True)
+
+
+def awaited(folder: Path) -> bool:
+    """Whether another process waits for the work in a scratch folder, and would do it once more if it were removed."""
     from filelock import FileLock, Timeout
 
-    folder = scratch_root() / fingerprint
+    with contextlib.suppress(Timeout), FileLock(f"{folder}.next", timeout=0) as line:
+        Path(line.lock_file).unlink()
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Hold a scratch folder's lock, after whoever has it; the first who waits holds `.next`, others wait for that."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{folder}.lock")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock", timeout=0):
-            try:
-                yield folder
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                with contextlib.suppress(OSError):  # there is work in it, to go on with
-                    folder.rmdir()
-                if not folder.exists():
-                    # While it is still held: unlinked later, it might be the lock that another process has just taken.
-                    Path(f"{folder}.lock").unlink(missing_ok=True)
+        lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"{folder}: another process is doing this very work; wait for it, or stop it first") from None
+        console.print(f"{folder}: another process is doing this very work; waiting for it to end", markup=False)
+        with FileLock(f"{folder}.next") as line:
+            lock.acquire()
+            Path(line.lock_file).unlink()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def progress() -> Progress:

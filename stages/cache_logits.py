@@ -12,6 +12,7 @@ from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
     advance,
+    awaited,
     console,
     known_teacher,
     progress,
@@ -91,7 +92,8 @@ def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "dict[s
     with scratch(fingerprint) as work:
         if is_remote(url):
             store = open_place(url, write=True)
-            delete(store, MANIFEST)
+            if not already_written(url, attributes):  # by whom this process waited for, and read by others since
+                delete(store, MANIFEST)
             try:
                 writer = StoreWriter(store, layout, attributes, url)
             except InputError:  # chunks of another store: its manifest is gone, and so is what it stood for
@@ -100,7 +102,7 @@ def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "dict[s
             yield writer
         else:
             yield StoreWriter(open_place(work / "store.zarr", write=True), layout, attributes, work / "store.zarr")
-            publish(work / "store.zarr", Path(url))
+            publish(work / "store.zarr", Path(url), keep=awaited(work))
 
 
 def already_written(url: str, attributes: "dict[str, Any]") -> str | None:

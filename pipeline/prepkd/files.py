@@ -99,26 +99,37 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def publish(source: Path, target: Path) -> None:
-    """Move a finished folder to its declared path, replacing what is there; across devices copy, flush, then rename."""
+def publish(source: Path, target: Path, *, keep: bool = False) -> None:
+    """Move a finished folder to its declared path, replacing what is there; across devices copy, flush, then rename.
+
+    `keep`: copy it, for somebody else needs the source.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     stale = target.with_name(f".{target.name}.{os.getpid()}.stale")
-    try:
-        _swap(source, target, stale)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
+    if keep or not _moved(source, target, stale):
         staged = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
             _copy(source, staged)
             _swap(staged, target, stale)
         finally:  # a full disk must not be left fuller
             shutil.rmtree(staged, ignore_errors=True)
-        shutil.rmtree(source)
+        if not keep:
+            shutil.rmtree(source)
     fsync(target.parent)
     # Also what a process left that was killed between its two renames.
     for left in target.parent.glob(f".{target.name}.*.stale"):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _moved(source: Path, target: Path, stale: Path) -> bool:
+    """Whether a folder could be moved by a rename, which it can't across devices."""
+    try:
+        _swap(source, target, stale)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return False
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -35,8 +35,13 @@ def train_students(
     taught = settings.parsed.teacher
     order = VIEW_ORDERS[settings.view_order]
     kept = settings.model_dump(mode="json", exclude={"seeds", "resident_gib", "checkpoint_every"})
-    for seed in settings.seed_list:
-        run = fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})
+    runs = {
+        seed: fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})
+        for seed in settings.seed_list
+    }
+    # In an order that all processes share: two with seeds in common wait for one another, and never each for the other.
+    folders = {run: scratch(run) for run in sorted(runs.values())}
+    for seed, run in runs.items():
         model = new_model(settings.student, lesson, seed)
         history = train(
             model,
@@ -48,7 +53,7 @@ def train_students(
             views_of=partial(_views, order, seed, lesson.plan),
             teacher=teacher if taught else None,
             seed=seed,
-            checkpoint=scratch(run) / "checkpoint.pt",
+            checkpoint=folders[run] / "checkpoint.pt",
             on_epoch=partial(on_epoch, seed),
         )
         yield seed, model, history

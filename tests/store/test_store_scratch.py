@@ -1,13 +1,12 @@
 """One piece of work has one writer, in a place that queued experiments share."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from prepkd.errors import InputError
-from prepkd.stages._shared import scratch, scratch_root
-from store_checks import refused
+from prepkd.stages._shared import awaited, scratch, scratch_root
 
 HOLDER = """
 import sys
@@ -25,30 +24,70 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "scratch"
 
 
-def enter(name: str) -> None:
-    with scratch(name):
-        raise AssertionError("two writers at once")
+def process(code: str = HOLDER) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=os.environ | {"COLUMNS": "200"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def line(stream: object) -> str:
+    text: str = stream.readline()  # type: ignore[attr-defined]
+    return text.rstrip("\n")
 
 
 def holder() -> "subprocess.Popen[str]":
-    process = subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "locked\n"
-    return process
+    started = process()
+    assert line(started.stdout) == "locked"
+    return started
 
 
-def test_a_second_writer_is_refused_until_the_first_ends(root: Path) -> None:
-    with holder() as process:
-        text = refused(InputError, enter, "f00d")
-        assert text == f"{root / 'f00d'}: another process is doing this very work; wait for it, or stop it first"
-        assert (root / "f00d" / "half").read_text() == "work", "the refused one must not tidy up"
-        with scratch("cafe") as other:
-            assert other == root / "cafe"
-        process.communicate("\n", timeout=60)
-    assert process.returncode == 0
-    assert not (root / "f00d").exists()
-    with scratch("f00d") as folder:
-        assert not list(folder.iterdir())
+# What it finds, and how long it stays.
+WAITER = HOLDER.replace('(folder / "half").write_text("work")', 'print((folder / "half").read_text(), flush=True)')
+
+
+def test_others_wait_for_a_writer_and_take_what_it_made(root: Path) -> None:
+    said = f"{root / 'f00d'}: another process is doing this very work; waiting for it to end"
+    with holder() as first, process(WAITER) as second:
+        assert line(second.stderr) == said
+        with process(WAITER) as third:
+            assert line(third.stderr) == said
+            assert awaited(root / "f00d")
+            with scratch("cafe") as other:
+                assert other == root / "cafe" and not awaited(other)
+            first.communicate("\n", timeout=60)
+            assert [line(second.stdout) for _ in range(2)] == ["work", "locked"], "it was not done twice"
+            while not awaited(root / "f00d"):  # the third moves up
+                assert third.poll() is None
+            second.communicate("\n", timeout=60)
+            assert [line(third.stdout) for _ in range(2)] == ["work", "locked"]
+            assert not awaited(root / "f00d")
+            third.communicate("\n", timeout=60)
+    assert [ended.returncode for ended in (first, second, third)] == [0, 0, 0]
+    assert not list(root.iterdir()), "work, locks and the line are gone"
+
+
+def test_one_that_waits_goes_on_where_a_killed_writer_was(root: Path) -> None:
+    with holder() as first, process(WAITER) as second:
+        assert "waiting" in line(second.stderr)
+        first.kill()
+        assert line(second.stdout) == "work"
+        second.communicate("\n", timeout=60)
+    assert second.returncode == 0 and not list(root.iterdir())
+
+
+def test_one_that_waited_and_was_killed_is_waited_for_no_more(root: Path) -> None:
+    with holder() as first:
+        with process(WAITER) as second:
+            assert "waiting" in line(second.stderr)
+            second.kill()
+        assert not awaited(root / "f00d")
+        first.communicate("\n", timeout=60)
+    assert first.returncode == 0 and not list(root.iterdir())
 
 
 def test_a_killed_writer_leaves_its_work_and_no_lock(root: Path) -> None:
