@@ -43,7 +43,7 @@ def compare(
     """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.
 
     They hold the grid that `compare` lists, runs by students by teachers, and no more: mean, std, n, and differences paired
-    by seed. long.csv has a row a seed.
+    by seed. long.csv has a row a seed, wide.csv a row a run and the pairs side by side.
     """
     params = read_params(params_file, overrides)
     if run is None:
@@ -89,7 +89,15 @@ def tabulate(params: "Params") -> None:
     import torch
     from prepkd.data import load_split
     from prepkd.files import write_bytes
-    from prepkd.report.comparison import compare_runs, long_form, measure_runs, to_markdown, wide_form
+    from prepkd.report.comparison import (
+        compare_runs,
+        fitting,
+        long_form,
+        measure_runs,
+        to_markdown,
+        wide_form,
+        wide_markdown,
+    )
     from prepkd.report.metrics import measure
     from prepkd.report.plots import bars
     from prepkd.stages._teaching import teacher_test_logits
@@ -106,23 +114,20 @@ def tabulate(params: "Params") -> None:
         table, top1 = compare_runs(figures), 100 * measure(answers, labels)["top1"]
         tables[f"{teacher} -> {student}"] = table.assign(**pair), top1
         texts.append(to_markdown(table, CAPTION.format(teacher=teacher, top1=top1)))
-    long = pd.concat(longs)
+    long, whole = pd.concat(longs), pd.concat([table for table, _ in tables.values()])
+    wide = wide_form(long)
     if len(texts) > 1:
-        wide = wide_form(long)
         texts = [f"**{title}**\n\n{text}" for title, text in zip(tables, texts, strict=True)]
-        texts.insert(
-            0, f"Test top-1, %, mean +- standard deviation over the seeds.\n\n{wide.to_markdown(index=False)}\n"
-        )
+        texts.insert(0, wide_markdown(wide, "Test top-1, %: mean +- standard deviation over the seeds."))
     text = "\n".join(texts)
-    first = ["teacher", "student", "run"]
-    whole = pd.concat([table for table, _ in tables.values()])
-    for name, frame in (("long", long), ("table", whole)):
+    for name, frame in (("long", long), ("wide", wide), ("table", whole)):
+        first = [column for column in ("teacher", "student", "run") if column in frame]
         ordered = frame[[*first, *(column for column in frame if column not in first)]]
         write_bytes(FOLDER / f"{name}.csv", ordered.to_csv(index=False, float_format="%.6g").encode())
     write_bytes(FOLDER / "table.md", text.encode())
     bars(tables, FOLDER / "top1.png")
-    console.print(text, markup=False)
-    console.print(f"{FOLDER}: table.md, table.csv, long.csv, top1.png")
+    console.print(fitting(text, console.width), soft_wrap=False, markup=False)
+    console.print(f"{FOLDER}: table.md has all columns; table.csv, long.csv (a row a seed), wide.csv, top1.png")
 
 
 def read_run(params: "Params", teacher: str, student: str, run: str, test_fingerprint: str) -> "dict[int, Tensor]":

@@ -172,7 +172,11 @@ def test_a_grid_of_teachers_and_students(clone: Path, tmp_path: Path) -> None:
     for key, mean in means.items():
         assert table.loc[key, "top1"] == pytest.approx(100 * mean, abs=1e-3)
     text = (clone / "results/compare/table.md").read_text()
-    assert "large+small -> convnet4" in text.splitlines()[2]
+    assert "large+small -> convnet4" in text.splitlines()[0]
+    wide = pd.read_csv(clone / "results/compare/wide.csv").set_index("run")
+    assert wide.loc["kd", "large+small -> convnet4"] == pytest.approx(
+        100 * means["large+small", "convnet4", "kd"], abs=1e-3
+    )
     assert text.count("Teacher `large+small`") == 2
     assert "up to date" in run("dvc repro compare/dvc.yaml", clone)
 

@@ -5,7 +5,15 @@ import math
 import pandas as pd
 import pytest
 import torch
-from prepkd.report.comparison import compare_runs, long_form, measure_runs, to_markdown, wide_form
+from prepkd.report.comparison import (
+    compare_runs,
+    fitting,
+    long_form,
+    measure_runs,
+    to_markdown,
+    wide_form,
+    wide_markdown,
+)
 from torch import Tensor
 
 LABELS = torch.arange(200) % 4
@@ -121,6 +129,23 @@ def test_long_form_has_a_row_a_seed_and_wide_form_a_column_a_pair() -> None:
     other = long_form({run: {seed: figures[run][seed] for seed in (0,)} for run in RUNS})
     both = pd.concat([long.assign(teacher="large", student="s"), other.assign(teacher="small", student="s")])
     wide = wide_form(both)
-    assert list(wide.columns) == ["run", "large -> s", "small -> s"] and list(wide["run"]) == list(RUNS)
+    assert list(wide.columns) == ["run", "large -> s", "large -> s std", "small -> s", "small -> s std"]
+    assert list(wide["run"]) == list(RUNS)
     # In points of 0.5 %: ce 150, 152, 160.
-    assert wide.loc[0, "large -> s"] == f"77.00 +- {math.sqrt(28) / 2:.2f}" and wide.loc[0, "small -> s"] == "75.00"
+    assert wide.loc[0, "large -> s"] == pytest.approx(77.0)
+    assert wide.loc[0, "large -> s std"] == pytest.approx(math.sqrt(28) / 2, rel=1e-5)
+    assert wide.loc[0, "small -> s"] == pytest.approx(75.0) and math.isnan(wide.loc[0, "small -> s std"])
+    first = wide_markdown(wide, "A caption.").splitlines()[2]
+    assert [cell.strip() for cell in first.strip("|").split("|")] == ["`ce`", "77.00 +- 2.65", "75.00"]
+
+
+@pytest.mark.parametrize("width", [1, 60, 100, 300])
+def test_a_narrow_terminal_gets_the_first_columns(width: int) -> None:
+    whole = to_markdown(compare_runs(measure_runs(RUNS, TEACHER, LABELS)), "A caption.").splitlines()
+    shown = fitting("\n".join(whole), width).splitlines()
+    assert len(shown) == len(whole) and shown[-1] == "A caption."
+    for line, complete in zip(shown[:-2], whole[:-2], strict=True):
+        assert complete.startswith(line) and line.endswith("|")
+        assert len(line) <= max(width, len("| `kd,ce_weight=0` |"))
+        rest = complete.removeprefix(line)
+        assert not rest or len(line) + rest.index("|") + 1 > width, "one more would have fitted"

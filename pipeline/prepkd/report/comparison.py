@@ -34,20 +34,33 @@ def long_form(figures: Figures) -> pd.DataFrame:
 
 
 def wide_form(long: pd.DataFrame) -> pd.DataFrame:
-    """A row a run, a column a (teacher, student): test top-1, mean +- std over the seeds, percent."""
-    runs, pairs = (
-        list(dict.fromkeys(long["run"])),
-        list(dict.fromkeys(zip(long["teacher"], long["student"], strict=True))),
-    )
-    groups = (100 * long.set_index(["teacher", "student", "run"])["top1"]).groupby(level=[0, 1, 2])
-    means, spreads = groups.mean(), groups.std()
-    cells = {
-        f"{teacher} -> {student}": [
-            _with_spread(means[teacher, student, run], spreads[teacher, student, run], signed=False) for run in runs
-        ]
-        for teacher, student in pairs
-    }
-    return pd.DataFrame({"run": runs, **cells})
+    """A row a run, two columns a (teacher, student): test top-1's mean and std over the seeds, percent."""
+    pair = long["teacher"] + " -> " + long["student"]
+    groups = (100 * long["top1"]).groupby([long["run"], pair])
+    runs = long["run"].unique()
+    columns = {}
+    for name in pair.unique():
+        for column, values in ((name, groups.mean()), (f"{name} std", groups.std())):
+            columns[column] = values.xs(name, level=1).reindex(runs)
+    return pd.DataFrame(columns).rename_axis("run").reset_index()
+
+
+def wide_markdown(wide: pd.DataFrame, caption: str) -> str:
+    """The wide form as Markdown, each mean with its spread."""
+    shown = pd.DataFrame({"run": wide["run"].map("`{}`".format)})
+    for name in wide.columns[1::2]:
+        pairs = zip(wide[name], wide[f"{name} std"], strict=True)
+        shown[name] = [_with_spread(mean, std, signed=False) for mean, std in pairs]
+    return f"{shown.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
+
+
+def fitting(markdown: str, width: int) -> str:
+    """The text with its tables cut to the columns that fit into a width, in characters; the first column always stays."""
+    lines = []
+    for line in markdown.splitlines():
+        whole = not line.startswith("|") or len(line) <= width
+        lines.append(line if whole else line[: max(line.index("|", 1), line.rfind("|", 0, width)) + 1])
+    return "\n".join(lines)
 
 
 def compare_runs(figures: Figures) -> pd.DataFrame:

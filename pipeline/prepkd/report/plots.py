@@ -69,6 +69,7 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, float]], path: Path) -> None:
         _panel(axes, table, teacher)
         if len(tables) > 1:
             axes.set_title(title, loc="left", size=10, pad=22)
+            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
     pyplot.close(figure)
@@ -89,6 +90,6 @@ def _panel(axes: "Axes", table: pd.DataFrame, teacher: float) -> None:
         axes.text(start, place, f" {mean:.2f}", color="white", size=9, va="center")
     seeds = ", ".join(map(str, sorted(set(table["n"]))))
     what = "one seed" if seeds == "1" else f"mean and standard deviation over n = {seeds} seeds"
-    axes.set_xlabel(f"test top-1, %: {what} (axis from {start:g})")
+    axes.set_xlabel(f"test top-1, %: {what} (axis from {start:g})", loc="right")  # long names leave little room
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
