@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from ruamel.yaml import YAML
 
@@ -225,6 +226,7 @@ def test_readme_commands_run_in_order(clone: Path) -> None:
         outputs[command] = run(command, clone)
         if command.startswith("dvc queue start"):
             wait_for_queue(clone)
+            stop_workers(clone)
     shown = next(text for command, text in outputs.items() if command.startswith("dvc exp show"))
     for method in ("ka-ps+dtd-flsw", "kd", "ka-ps", "dtd-flsw"):
         assert re.search(rf"(│|\s){re.escape(method)}(\s|│)", shown), shown
@@ -234,14 +236,34 @@ def test_readme_commands_run_in_order(clone: Path) -> None:
     assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
 
 
-def wait_for_queue(folder: Path) -> None:
-    for _ in range(240):
+def wait_for_queue(folder: Path, failed: int = 0) -> None:
+    """Until every task of the queue has ended, that many of them in failure."""
+    for _ in range(200):
         status = run("dvc queue status", folder)
         if not re.search(r"\b(Queued|Running)\b", status):
-            assert "Failed" not in status, status
+            assert status.count("Failed") == failed, status
             return
-        time.sleep(1)
+        time.sleep(2)
     raise AssertionError(status)
+
+
+def stop_workers(folder: Path) -> None:
+    """Until no worker of the queue is left, each with what it started; they would go by themselves, a while later."""
+    run("dvc queue stop --kill", folder)
+    workers = [process for process in psutil.process_iter() if "queue-worker" in words(process, folder)]
+    children = [child for worker in workers for child in worker.children(recursive=True)]
+    _, left = psutil.wait_procs([*workers, *children], timeout=30)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=10)
+
+
+def words(process: psutil.Process, folder: Path) -> list[str]:
+    """The command line of a process of this folder; nothing where it is another's, or has ended."""
+    try:
+        return process.cmdline() if Path(process.cwd()) == folder.resolve() else []
+    except (psutil.Error, OSError):
+        return []
 
 
 def test_commands_quote_as_a_shell_reads_them() -> None:
