@@ -25,7 +25,7 @@ def init(
     student: Annotated[
         str | None, typer.Option(help="The student's model.", show_default="one for the data set")
     ] = None,
-    raw: Annotated[str | None, typer.Option(help="The raw data.", show_default="in data/raw")] = None,
+    raw: Annotated[str | None, typer.Option(help="The raw data, from FOLDER.", show_default="in data/raw")] = None,
     git: Annotated[bool, typer.Option(help="Make a git repository with a first commit, and set up DVC.")] = True,
 ) -> None:
     """Make a new project for a data set, a teacher and a student; `dvc repro` runs there.
@@ -38,6 +38,8 @@ def init(
 
     if dataset not in DATASETS:
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
+    if raw and ".." in Path(raw).parts:  # a queued experiment runs in another folder
+        raw = str((folder / raw).resolve())
     made = project_files(dataset, teacher, student, raw)
     if (folder / "README.md").exists():
         del made["README.md"]

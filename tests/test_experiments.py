@@ -1,4 +1,4 @@
-"""Sweeps as DVC runs them: a queue with two workers, one that fails, and what is done with the results."""
+"""docs/how-to/sweeps.md, its commands in order: a queue with two workers, one that fails, what is done with the results."""
 
 import io
 import json
@@ -13,7 +13,15 @@ import pytest
 from ruamel.yaml import YAML
 from test_pipeline import edit_params, run, stop_workers, wait_for_queue
 
-BAD = "ka-ps+ka-lsr"  # exclude each other
+HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repository
+PAGE = (Path(__file__).parents[1] / "docs/how-to/sweeps.md").read_text()
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
+START, QUEUE, LOGS, FAILED, PLOTS, KEEP, PUSH, PULL, GET = range(9)
+
+
+def documented(block: int, folder: Path) -> str:
+    """Run a block of the page where the hub is its own."""
+    return run("set -e\n" + BLOCKS[block].replace(HUB, str(folder.parent / "hub.git")), folder)
 
 
 def shrink(params: dict) -> None:
@@ -30,19 +38,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder.mkdir()
     run("git init -q --bare -b main ../hub.git && git init -q -b main", folder)
     run("git config user.email a@b.c && git config user.name a && git remote add origin ../hub.git", folder)
-    run("prepkd init && dvc remote add -q -d shared ../../remote", folder)  # relative to .dvc
+    init, *first = BLOCKS[START].splitlines()
+    run(init, folder)
     edit_params(folder, shrink)
-    run("dvc repro -q && dvc repro -q compare/dvc.yaml && git add -A && git commit -qm first", folder)
-    run("git push -q origin main && dvc push -q", folder)
+    run(f"dvc remote add -q -d shared {folder.parent / 'remote'}", folder)
+    run("\n".join(["set -e", *first]), folder)
     yield folder
     stop_workers(folder)
 
 
 @pytest.fixture(scope="module")
 def sweep(project: Path) -> pd.DataFrame:
-    """Three methods with a new teacher, which both workers want at once; one of them is impossible. What `exp show` says."""
-    run(f"dvc exp run --queue -S 'distill.method=kd,ka-ps,{BAD}' -S teachers.teacher.seed=1", project)
-    run("dvc queue start -j 2", project)
+    """What `dvc exp show` says of the page's queue, with a new teacher that both workers want at once."""
+    run(BLOCKS[QUEUE].replace("--queue", "--queue -S teachers.teacher.seed=1"), project)
     wait_for_queue(project, failed=1)
     return experiments(project)
 
@@ -61,82 +69,72 @@ def outputs(stage: dict) -> dict[str, str]:
     return {out["path"]: out["md5"] for out in stage["outs"]}
 
 
-def revision(sweep: pd.DataFrame, method: str) -> str:
-    (found,) = sweep[(sweep["distill.method"] == method) & sweep["top1.mean"].ne("!")]["rev"]
-    return str(found)
-
-
-def name(sweep: pd.DataFrame, method: str) -> str:
-    (found,) = sweep.index[(sweep["distill.method"] == method) & sweep["top1.mean"].ne("!")]
-    return str(found)
-
-
-def test_the_good_have_their_figures_and_the_teacher_was_trained_once(project: Path, sweep: pd.DataFrame) -> None:
-    good, other = (lock(project, revision(sweep, method)) for method in ("kd", "ka-ps"))
+def test_the_good_have_their_figures_and_one_teacher(project: Path, sweep: pd.DataFrame) -> None:
+    assert sweep.loc[["method-1", "method-2"], "distill.method"].tolist() == ["kd", "ka-ps"]
+    assert sweep.loc[["method-1", "method-2"], "top1.mean"].astype(float).between(0, 1).all()
+    first, second, main = (lock(project, rev) for rev in (*sweep.loc[["method-1", "method-2"], "rev"], "main"))
     for stage in ("prepare", "train-teacher@teacher", "cache-logits@teacher"):
-        assert outputs(good[stage]) == outputs(other[stage])
-    assert outputs(good["distill"]) != outputs(other["distill"])
-    assert outputs(good["prepare"]) == outputs(lock(project, "main")["prepare"])
-    assert outputs(good["train-teacher@teacher"]) != outputs(lock(project, "main")["train-teacher@teacher"])
-    for method in ("kd", "ka-ps"):
-        assert 0 <= float(sweep.loc[name(sweep, method), "top1.mean"]) <= 1
+        assert outputs(first[stage]) == outputs(second[stage])
+    assert outputs(first["distill"]) != outputs(second["distill"])
+    assert outputs(first["train-teacher@teacher"]) != outputs(main["train-teacher@teacher"])
     # Both workspaces worked in the project's own scratch, and left nothing there.
     assert not list((project / ".dvc/tmp/prepkd").iterdir())
-    assert not list((project / ".dvc/tmp/exps").glob("*/.prepkd-scratch"))
 
 
 def test_the_bad_one_failed_alone_and_says_why(project: Path, sweep: pd.DataFrame) -> None:
-    status = run("dvc queue status", project)
-    (failed,) = re.findall(r"^\w+ +(\S+) .*Failed$", status, re.M)
-    log = run(f"dvc queue logs {failed}", project)
-    (line,) = [line for line in log.splitlines() if line.startswith("error: ")]
-    assert line == (
-        f"error: params.yaml: distill.method is '{BAD}': contradicts itself: ka-ps and ka-lsr exclude each other; "
-        "one of them"
-    )
-    assert "Traceback" not in log
-    run("dvc queue remove --failed", project)
+    said = documented(LOGS, project)
+    assert re.search(r"method-3 .*Failed", said) and not re.search(r"method-[12] .*Failed", said)
+    (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert f"    {line}\n" in PAGE
+    assert "Traceback" not in said
+    shown = documented(FAILED, project)
     assert "Failed" not in run("dvc queue status", project)
+    assert "corrected" in shown and "method-1" in shown and "method-3" not in shown
+    assert max(map(len, shown.splitlines()[-10:])) < 110
 
 
-def test_plots_of_two_experiments_are_in_one_page(project: Path, sweep: pd.DataFrame, tmp_path: Path) -> None:
-    first, second = (name(sweep, method) for method in ("kd", "ka-ps"))
-    run(f"dvc plots diff {first} {second} -o {tmp_path}", project)
-    page = (tmp_path / "index.html").read_text()
-    for one in (first, second):
-        assert f'"rev": "{one}"' in page
+def test_plots_of_two_experiments_are_in_one_page(project: Path, sweep: pd.DataFrame) -> None:
+    documented(PLOTS, project)
+    page = (project / "dvc_plots/index.html").read_text()
+    for name in ("method-1", "method-2"):
+        assert f'"rev": "{name}"' in page
     assert "learning_curves" in page and "confusion" in page
     assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
 
 
-def test_one_is_pushed_and_applied_elsewhere(project: Path, sweep: pd.DataFrame, tmp_path: Path) -> None:
-    chosen = name(sweep, "ka-ps")
-    run(f"dvc exp push origin {chosen}", project)
-    run(f"git clone -q {project.parent / 'hub.git'} clone", tmp_path)
-    clone = tmp_path / "clone"
-    # The remote is relative to the project, which the clone is not beside.
-    run(f"dvc remote add -q --local -f -d shared {project.parent / 'remote'}", clone)
-    assert chosen in run("dvc exp list origin", clone)
-    run(f"dvc exp pull origin {chosen} && dvc exp apply {chosen}", clone)
-    assert YAML(typ="safe").load(clone / "params.yaml")["distill"]["method"] == "ka-ps"
-    assert json.loads((clone / "results/metrics.json").read_text())["top1"]["mean"] == pytest.approx(
-        float(sweep.loc[chosen, "top1.mean"]), abs=1e-4
-    )
-    card = json.loads((clone / "models/student/seed0/model.json").read_text())
-    assert card["training"]["method"] == "ka-ps"
-    assert "up to date" in run("dvc status dvc.yaml", clone)
+def test_one_is_applied_another_becomes_a_branch(project: Path, sweep: pd.DataFrame) -> None:
+    documented(KEEP, project)
+    assert the_second_is_here(project, sweep)
+    assert run("git rev-parse plain-kd", project).startswith(sweep.loc["method-1", "rev"])
 
 
-def test_one_becomes_a_branch_and_its_student_is_an_artifact(
-    project: Path, sweep: pd.DataFrame, tmp_path: Path
-) -> None:
-    chosen = name(sweep, "kd")
-    run(f"dvc exp branch {chosen} better && git push -q origin better && dvc exp push origin {chosen}", project)
-    assert run("git rev-parse better", project).startswith(revision(sweep, "kd"))
-    hub, remote = project.parent / "hub.git", project.parent / "remote"
-    run(f"dvc artifacts get {hub} student --rev better --remote-config url={remote} -o student", tmp_path)
-    card = json.loads((tmp_path / "student/seed0/model.json").read_text())
-    assert card["training"]["method"] == "kd" and (tmp_path / "student/seed0/model.safetensors").is_file()
+def the_second_is_here(folder: Path, sweep: pd.DataFrame) -> bool:
+    """Settings, figures and students are those of `method-2`, and nothing is out of date."""
+    metrics = json.loads((folder / "results/metrics.json").read_text())
+    card = json.loads((folder / "models/student/seed0/model.json").read_text())
+    assert metrics["top1"]["mean"] == pytest.approx(float(sweep.loc["method-2", "top1.mean"]), abs=1e-4)
+    assert YAML(typ="safe").load(folder / "params.yaml")["distill"]["method"] == card["training"]["method"] == "ka-ps"
+    return "up to date" in run("dvc status dvc.yaml", folder)
+
+
+def test_one_is_pushed_and_applied_in_another_clone(project: Path, sweep: pd.DataFrame, tmp_path: Path) -> None:
+    run("git push -q origin main", project)
+    documented(PUSH, project)
+    shutil.copytree(project.parent / "hub.git", tmp_path / "hub.git")
+    run("git clone -q hub.git clone", tmp_path)
+    documented(PULL, tmp_path / "clone")
+    assert the_second_is_here(tmp_path / "clone", sweep)
+
+
+def test_the_students_of_a_branch_are_an_artifact(project: Path, sweep: pd.DataFrame) -> None:
+    if not run("git branch --list plain-kd", project):  # run alone
+        run("dvc exp branch method-1 plain-kd", project)
+    run("git push -q origin plain-kd && dvc exp push -q origin method-1", project)
+    elsewhere = project.parent / "elsewhere"
+    elsewhere.mkdir()
+    documented(GET, elsewhere)
+    (seed,) = [path.parent for path in elsewhere.rglob("model.safetensors")]
+    assert json.loads((seed / "model.json").read_text())["training"]["method"] == "kd"
 
 
 @pytest.mark.real

@@ -151,6 +151,18 @@ def test_the_choice_is_the_users(tmp_path: Path) -> None:
     assert str(params.prepare.raw) == "elsewhere"
 
 
+@pytest.mark.parametrize("raw", ["{}/cifar-100-python", "../cifar-100-python"])
+def test_data_outside_the_project_is_read_where_it_is(raw: str, tmp_path: Path) -> None:
+    (tmp_path / "cifar-100-python").mkdir()
+    output = run(f"prepkd init --dataset cifar100 --raw {raw.format(tmp_path)} p", tmp_path)
+    assert output.splitlines()[-1] == "next: cd p && dvc repro", (
+        "neither fetched nor added: DVC adds only its own folder's"
+    )
+    assert load_params(tmp_path / "p" / "params.yaml").prepare.raw == tmp_path / "cifar-100-python"
+    assert "dvc add" not in (tmp_path / "p" / "README.md").read_text()
+    assert run("dvc status prepare", tmp_path / "p").startswith("prepare:")
+
+
 def test_missing_data_is_said_by_dvc_and_the_way_to_it_by_the_readme(tmp_path: Path) -> None:
     output = run("prepkd init --dataset cifar100", tmp_path)
     commands = "prepkd prepare --download && dvc add data/raw/cifar-100-python && dvc repro"

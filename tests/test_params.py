@@ -270,6 +270,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ),
         ("compare.runs=[]", "compare.runs is []; expected at least 1 entry"),
         ("compare.runs=kd", "compare.runs is 'kd'; expected a list"),
+        ("compare.students=null", "compare.students is null; expected a list"),
         ("compare.runs=[kd, ce, kd]", "compare.runs: names 'kd' twice; expected each once"),
         (
             "compare.runs=['kd,ce_weight']",

@@ -288,8 +288,9 @@ class Compare(Section):
     """
 
     runs: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
-    students: Annotated[list[str], Field(min_length=1), AfterValidator(_once)] | None = None
-    teachers: Annotated[list[str], Field(min_length=1), AfterValidator(_once)] | None = None
+    # Not null: DVC makes a stage of each entry, and no command of it works where there is no list.
+    students: Annotated[list[str], AfterValidator(_once)] = []
+    teachers: Annotated[list[str], AfterValidator(_once)] = []
 
 
 class Params(Section):
@@ -319,7 +320,7 @@ class Params(Section):
         for name in self.distill.teacher_names:
             if name not in self.teachers:
                 raise ValueError(f"distill.teachers has {name!r}; {known}")
-        for several in self.compare.teachers or []:
+        for several in self.compare.teachers:
             for name in several.split("+"):
                 if name not in self.teachers:
                     raise ValueError(f"compare.teachers has {name!r}; {known}")

@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -123,8 +124,8 @@ def without_our_code(pipeline: str) -> str:
 
 
 def data_commands(dataset: str, raw: str) -> list[str]:
-    """What brings the raw data to where the pipeline looks for it; nothing for digits."""
-    if dataset == "digits":
+    """What brings the raw data under DVC; nothing for digits, nor for data outside the project, which is read where it is."""
+    if dataset == "digits" or Path(raw).is_absolute():
         return []
     fetch = ["prepkd prepare --download"] if dataset in DOWNLOADS else []
     return [*fetch, f"dvc add {raw}"]
