@@ -17,9 +17,8 @@ HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repositor
 PAGE = (Path(__file__).parents[1] / "docs/how-to/sweeps.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
 START, QUEUE, LOGS, FAILED, PLOTS, KEEP, PUSH, PULL, TAG, GET = range(10)
-pytestmark = pytest.mark.timeout(
-    1800
-)  # some thirty processes that import PyTorch, one after the other: slow on a busy machine
+# Some thirty processes that import PyTorch, one after the other: slow on a busy machine.
+pytestmark = pytest.mark.timeout(1800)
 
 
 def documented(block: int, folder: Path) -> str:
