@@ -12,9 +12,9 @@ from prepkd.stages._shared import data_file, read_lesson, scratch, store_url, te
 if TYPE_CHECKING:
     from prepkd.lesson import Lesson
     from prepkd.models import Normalised
+    from prepkd.resume import Row
     from prepkd.store import LogitStore
     from prepkd.teaching import Teacher
-    from prepkd.train import Row
     from torch import Tensor
 
 

@@ -18,9 +18,10 @@ from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
 from prepkd.models import Preprocessing, build_model
 from prepkd.params import Distill, Teacher, Training
+from prepkd.resume import Row, load_state
 from prepkd.samples import Samples
 from prepkd.teachers import describe, given_weights, teacher_views, train_teacher
-from prepkd.train import Row, Views, load_state, predict, summarise, top1, train
+from prepkd.train import Views, predict, summarise, top1, train
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from torch import Tensor, nn

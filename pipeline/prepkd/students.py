@@ -9,8 +9,9 @@ from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
 from prepkd.models import Normalised
 from prepkd.params import Distill
+from prepkd.resume import Row
 from prepkd.teaching import Teacher
-from prepkd.train import Row, train
+from prepkd.train import train
 from prepkd.views import ViewPlan
 from prepkd.views.order import VIEW_ORDERS
 

@@ -1,37 +1,26 @@
 """One flat training loop, for teachers and students alike."""
 
-import copy
 import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from prepkd.errors import InputError
-from prepkd.files import replacing
 from prepkd.labels import main_class
+from prepkd.optimisation import make_optimizer, make_schedule
 from prepkd.params import Training
+from prepkd.resume import Row, freeze, load_state, save_state
 from prepkd.samples import Samples
 from prepkd.store.encodings import Decoded
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 
 Views = int | NDArray[np.int64]  # one view for all samples, or one for each
-Row = dict[str, float]  # what is logged of one epoch
-
-SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, Training, int], LRScheduler]] = {
-    "multi-step": lambda o, s, steps: MultiStepLR(o, [m * steps for m in s.milestones], s.lr_decay),
-    "cosine": lambda o, s, steps: CosineAnnealingLR(o, s.epochs * steps),
-    "one-cycle": lambda o, s, steps: OneCycleLR(o, s.lr, total_steps=s.epochs * steps),
-}
-
 
 # Student logits (B, K), labels (B,) or classes' shares (B, K), the teacher's offsets (B, K) and row maxima (B,) or None ->
 # per-sample `loss` and what is logged.
@@ -63,15 +52,8 @@ def train(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
     model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        settings.lr,
-        settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=settings.nesterov,
-        fused=True,
-    )
-    schedule = SCHEDULES[settings.schedule](optimizer, settings, steps)
+    optimizer = make_optimizer(model, settings)
+    schedule = make_schedule(optimizer, settings, steps)
     state = {"model": model, "optimizer": optimizer, "schedule": schedule}
     history = load_state(checkpoint, state)
     for row in history:
@@ -153,32 +135,3 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported()
-
-
-def freeze(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of each part's state, which further steps leave as it is."""
-    return {name: copy.deepcopy(part.state_dict()) for name, part in state.items()}
-
-
-def save_state(path: Path, frozen: Mapping[str, Any], history: list[Row]) -> None:
-    """Write a resumable checkpoint atomically."""
-    with replacing(path) as temporary:
-        torch.save({**frozen, "history": history}, temporary)
-
-
-def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
-    """Load a checkpoint into the parts of a run and return its history; an empty history where there is no checkpoint.
-
-    Raises InputError for a file that is damaged.
-    """
-    if not path.is_file():
-        return []
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).split(". ")[0]
-        raise InputError(f"{path}: not readable ({reason}); remove it, and training starts anew") from None
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    history: list[Row] = saved["history"]
-    return history
