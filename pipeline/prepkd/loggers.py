@@ -50,7 +50,7 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
     folder.mkdir(parents=True, exist_ok=True)  # W&B takes a temporary folder where there is none
     for old in (folder / "wandb").glob(f"offline-run-*-{own}"):
         shutil.rmtree(old)
-    with wandb.init(
+    experiment = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "prepkd"),
         name=run.name,
         id=own,
@@ -58,8 +58,13 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
         dir=folder,
         mode=mode,  # type: ignore[arg-type]
         settings=wandb.Settings(console="off", silent=mode == "offline"),
-    ) as experiment:
+    )
+    failed = 1
+    try:
         yield WandbLogger(experiment=experiment), experiment.step
+        failed = 0
+    finally:
+        experiment.finish(exit_code=failed)
 
 
 @contextlib.contextmanager
@@ -83,7 +88,9 @@ def mlflow(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
         epochs = 1 + max((one.step for one in client.get_metric_history(own, "epoch")), default=-1)
         client.update_run(own, status="RUNNING")
     tags = {"fingerprint": run.fingerprint}
-    yield MLFlowLogger(name, run_name=run.name, run_id=own, tracking_uri=place, tags=tags), epochs
+    logger = MLFlowLogger(name, run_name=run.name, run_id=own, tracking_uri=place, tags=tags)
+    assert logger.run_id  # this opens the run: its end is noted also where no epoch is new
+    yield logger, epochs
 
 
 LOGGERS: dict[str, Callable[[Path, Run], "AbstractContextManager[tuple[Logger, int]]"]] = {
