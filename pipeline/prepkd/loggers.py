@@ -48,8 +48,9 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
 
     mode, own = os.environ.get("WANDB_MODE", "offline"), run.fingerprint[:16]
     folder.mkdir(parents=True, exist_ok=True)  # W&B takes a temporary folder where there is none
-    for old in (folder / "wandb").glob(f"offline-run-*-{own}"):
-        shutil.rmtree(old)
+    if mode == "offline":
+        for old in (folder / "wandb").glob(f"offline-run-*-{own}"):
+            shutil.rmtree(old)
     experiment = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "prepkd"),
         name=run.name,
