@@ -33,6 +33,11 @@ def architecture(name: str) -> str:
     return f"{library}:{model}" if library else name
 
 
+def is_factory(name: str) -> bool:
+    """Whether a name is meant for somebody's own `package.module:factory`."""
+    return ":" in name and not split_name(name)[0]
+
+
 def problem(name: str) -> str | None:
     """Why no model can have this name, as far as the name alone tells; None where one may.
 
@@ -42,9 +47,11 @@ def problem(name: str) -> str | None:
     ('unknown; did you mean wrn_40_2?', None, 'expected package.module:factory')
     """
     module, colon, attribute = name.partition(":")
+    if is_factory(name):
+        spelled = all(part.isidentifier() for part in [*module.split("."), attribute])
+        return None if spelled else "expected package.module:factory"
     if colon:
-        factory = all(part.isidentifier() for part in [*module.split("."), attribute])
-        return None if factory or module in LIBRARIES else "expected package.module:factory"
+        return None
     if name in ZOO:
         return None
     close = difflib.get_close_matches(name.lower().replace("-", "_"), ZOO, n=1)

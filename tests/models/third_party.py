@@ -287,19 +287,20 @@ def forward_shuffle_v2(net: Net, x: Tensor) -> Tensor:
     return net.head(net.norm(net.conv(x, "conv2"), "bn2").relu(), "linear")
 
 
-FORWARDS: dict[str, Callable[[Net, Tensor], Tensor]] = {
-    "resnet8": partial(forward_resnet, stages=3, shortcut="downsample", head="fc"),
-    "resnet8x4": partial(forward_resnet, stages=3, shortcut="downsample", head="fc"),
-    "wrn_16_1": forward_wrn,
-    "wrn_16_2": forward_wrn,
-    "vgg8": forward_vgg,
-    "vgg13": forward_vgg,
-    "mobile_half": forward_mobile,
-    "ShuffleV1": forward_shuffle_v1,
-    "ShuffleV2": forward_shuffle_v2,
-    "ResNet18": partial(forward_resnet, stages=4, shortcut="shortcut", head="linear"),
-    "ResNet50": partial(forward_resnet, stages=4, shortcut="shortcut", head="linear"),
-}
+def forward(name: str, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Logits (B, K) of 32 x 32 images by their model of this name, in float64."""
+    families: dict[str, Callable[[Net, Tensor], Tensor]] = {
+        "resnet": partial(forward_resnet, stages=3, shortcut="downsample", head="fc"),
+        "wrn": forward_wrn,
+        "vgg": forward_vgg,
+        "mobile": forward_mobile,
+        "Mobile": forward_mobile,
+        "ShuffleV1": forward_shuffle_v1,
+        "ShuffleV2": forward_shuffle_v2,
+        "ResNet": partial(forward_resnet, stages=4, shortcut="shortcut", head="linear"),
+    }
+    (family,) = (family for start, family in families.items() if name.startswith(start))
+    return family(Net(state), x.double())
 
 
 # How they are saved

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from prepkd.errors import InputError
-from prepkd.model_names import problem, split_name
+from prepkd.model_names import is_factory, problem, split_name
 from prepkd.models.convnet import ConvNet
 from prepkd.models.library import build_library_model
 from prepkd.models.mobilenet import MobileNetV2
@@ -70,7 +70,7 @@ def build_model(name: str, num_classes: int, *, in_channels: int = 3) -> nn.Modu
         raise InputError(f"model {name!r}: {wrong}")
     if split_name(name)[0]:
         return build_library_model(name, num_classes, in_channels)
-    if ":" in name:
+    if is_factory(name):
         return _from_factory(name, num_classes, in_channels)
     return MODELS[name](num_classes=num_classes, in_channels=in_channels)
 
