@@ -75,10 +75,12 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
     printed = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr"], env={"COLUMNS": "200"}).stdout
     assert f"{WEIGHTS}, sha256 {digest[:12]}, format repdistiller" in printed
 
-    prepkd("train-teacher", "large", teachers__large__epochs=1, teachers__large__weights="null")
-    assert "weights_from" not in card() and "given_weights" not in card()["inputs"]
-    report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
-    assert "weights_from" not in json.loads(report.stdout)["facts"], "another teacher's weights under the same name"
+    publish(1)
+    for changes in ({}, {"teachers__large__epochs": 1, "teachers__large__weights": "null"}):
+        prepkd("train-teacher", "large", **changes)
+        assert ("weights_from" in card()) == ("given_weights" in card()["inputs"]) == (not changes)
+        report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
+        assert "weights_from" not in json.loads(report.stdout)["facts"], "another teacher's weights under the same name"
 
 
 def test_a_librarys_weights_are_recorded_by_their_source(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
