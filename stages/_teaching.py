@@ -99,6 +99,7 @@ def cached_teacher(
     if (teacher_folder(name) / CARD).is_file():
         model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device)
         check_teacher(store, card, teacher_folder(name))
+        check_given(card, params.teachers[name].weights, teacher_folder(name))
         check_first_batch(store, model, lesson.samples, first_view(settings, store.views))
     teacher = CachedTeacher(
         store,
@@ -121,6 +122,7 @@ def online_teacher(
     hint = f"run `prepkd train-teacher {name}`"
     model, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device, hint=hint)
     check_card(card, lesson, inputs, teacher_folder(name))
+    check_given(card, params.teachers[name].weights, teacher_folder(name))
     cache = params.cache
     teacher = OnlineTeacher(
         model,
@@ -167,6 +169,16 @@ def check_card(card: dict[str, Any], lesson: "Lesson", inputs: dict[str, Any], f
     if card.get("training", {}).get("epochs"):  # weights that were given may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
     refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
+
+
+def check_given(card: dict[str, Any], weights: Path | None, folder: Path) -> None:
+    """Refuse a teacher whose file of weights has changed since it was made; raises InputError."""
+    from prepkd.files import file_sha256
+
+    made_from = card.get("weights_from", {}).get("sha256")
+    if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
+        remedy = f"{weights} has changed; run `prepkd train-teacher {folder.name}`"
+        refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
 
 
 def check_training(found: dict[str, Any], wanted: Distill, where: object, remedy: str, *, but: set[str]) -> None:

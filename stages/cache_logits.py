@@ -22,7 +22,7 @@ from prepkd.stages._shared import (
     store_url,
     teacher_folder,
 )
-from prepkd.stages._teaching import check_card
+from prepkd.stages._teaching import check_card, check_given
 
 if TYPE_CHECKING:
     from prepkd.store.layout import Layout
@@ -49,6 +49,7 @@ def cache_logits(
     hint = f"run `prepkd train-teacher {name}`"
     teacher, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device, hint=hint)
     check_card(card, lesson, inputs, teacher_folder(name))
+    check_given(card, params.teachers[name].weights, teacher_folder(name))
     trial = make_trial(teacher, lesson, settings)
     layout, attributes, fingerprint = plan_store(settings, lesson, inputs, card | {"name": name}, trial)
     if finished := already_written(url, attributes):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from prepkd.errors import InputError, refuse_differences
-from prepkd.stages._shared import Overrides, ParamsFile, console, device, read_params, scratch_root
+from prepkd.stages._shared import Overrides, ParamsFile, console, device, read_params, scratch_root, teacher_folder
 
 if TYPE_CHECKING:
     from prepkd.data import DataInfo, Split
@@ -42,7 +42,7 @@ def inspect(
     from prepkd.report.store_sections import choose, of_logits, of_student
 
     facts, store = look(found(store_url))
-    report: dict[str, Any] = {"facts": facts, "left_out": []}
+    report: dict[str, Any] = {"facts": facts | given(facts["attributes"]["teacher"]), "left_out": []}
     if store is None:
         report["left_out"].append("everything about its logits: the store is unfinished, and nobody should read it yet")
     else:
@@ -82,6 +82,18 @@ def grows_for(description: Path) -> str | None:
         return str(json.loads(description.read_bytes())["attributes"]["prepkd"]["teacher"]["name"])
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def given(teacher: dict[str, Any]) -> dict[str, Any]:
+    """Where the teacher's weights came from, if they were given and the teacher is here: a store doesn't say."""
+    from prepkd.models.checkpoint import load_card
+
+    try:
+        card = load_card(teacher_folder(teacher["name"]))
+    except InputError:
+        return {}
+    same = card["weights_fingerprint"] == teacher["weights_fingerprint"]
+    return {"weights_from": card["weights_from"]} if same and "weights_from" in card else {}
 
 
 def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":

@@ -1,7 +1,7 @@
 """train-teacher: data/<dataset>.h5 -> models/teachers/NAME/."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from prepkd.stages._shared import (
@@ -41,7 +41,7 @@ def train_teacher(
     from prepkd.models.checkpoint import weights_fingerprint
     from prepkd.report.results import write_results
     from prepkd.stopping import card_entry
-    from prepkd.teachers import describe, given_weights, teacher_views
+    from prepkd.teachers import describe, given_weights, published_preprocessing, teacher_views
     from prepkd.teachers import train_teacher as train
     from prepkd.train import predict, top1
 
@@ -61,8 +61,11 @@ def train_teacher(
         model, history = train(settings, lesson, checkpoint=work / "checkpoint.pt", on_epoch=on_epoch)
         test = lesson.held_out["test"]
         logits = predict(model, test)
-        card = describe(model, settings, lesson, inputs) | {"name": name, "test_top1": top1(logits, test.labels)}
-        card |= card_entry(settings, history)
+        card: dict[str, Any] = describe(model, settings, lesson, inputs) | {
+            "name": name,
+            "test_top1": top1(logits, test.labels),
+            **card_entry(settings, history),
+        }
         folder = teacher_folder(name)
         # Without the clock's column: the same training gives the same folder, and nothing after it is out of date.
         table = pd.DataFrame(history).drop(columns="samples_per_second", errors="ignore")
@@ -71,3 +74,10 @@ def train_teacher(
         write_results(folder / "test_logits.safetensors", {0: logits}, made_from)
         save_checkpoint(folder, model, card)
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
+    if (theirs := published_preprocessing(card)) and settings.preprocessing is None:
+        console.print(
+            f"note: {settings.weights} has {card['weights_from']['format']}'s format, whose authors normalise "
+            f"{inputs['dataset']} a little otherwise than its own statistics; to do as they did, set "
+            f"teachers.{name}.preprocessing to {theirs}",
+            markup=False,
+        )

@@ -213,10 +213,10 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ("teachers.large=3", "teachers.large is 3; expected keys with settings"),
         ("teachers.new.epochs=3", "teachers.new.model is missing; expected a value"),
         (
-            "teachers={large: {model: a, epochs: 1}, a b: {model: b, epochs: 1}}",
+            "teachers={large: {model: resnet8, epochs: 1}, a b: {model: resnet8, epochs: 1}}",
             "teachers has the name 'a b'; expected letters, digits, '_' and '-'",
         ),
-        ("teachers={1: {model: a, epochs: 1}}", "teachers has the name 1; expected text"),
+        ("teachers={1: {model: resnet8, epochs: 1}}", "teachers has the name 1; expected text"),
         (
             "teachers.large.epochs=0",
             "teachers.large: epochs is 0 and weights is not set; "

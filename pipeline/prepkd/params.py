@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from prepkd.errors import InputError
 from prepkd.method import Method, parse_method
-from prepkd.model_names import split_name
+from prepkd.model_names import problem, split_name
 from prepkd.validation import override, validated, yaml_problem
 from prepkd.views import ViewPlan
 from prepkd.views.recipe import parse_recipe
@@ -33,6 +33,12 @@ def _recipe(steps: list[Any]) -> list[Any]:
     return steps
 
 
+def _model(name: str) -> str:
+    if wrong := problem(name):
+        raise ValueError(wrong)
+    return name
+
+
 def _seeds(seeds: int | list[int]) -> int | list[int]:
     if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
         raise ValueError(f"{seeds} names a seed twice; each seed once")
@@ -47,6 +53,7 @@ LATER = frozenset(
 FilePath = Annotated[Path, Field(strict=False)]  # YAML has no paths
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+ModelName = Annotated[str, AfterValidator(_model)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = Annotated[
     Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)],
@@ -147,7 +154,7 @@ class Teacher(Training):
     """A teacher: its architecture, and its training or its weights."""
 
     epochs: int = Field(default=0, ge=0)
-    model: str
+    model: ModelName
     weights: FilePath | None = None
     preprocessing: OwnPreprocessing | None = None
     augment: Annotated[list[Any], AfterValidator(_recipe)] | None = None
@@ -244,7 +251,7 @@ class Distill(Training):
     teacher: str
     teachers: Annotated[list[str], Field(min_length=1)] | None = None
     ensemble: Ensemble = Ensemble()
-    student: str
+    student: ModelName
     method: Annotated[str, AfterValidator(_method)] = "kd"
     seeds: Seeds = 3
     source: Literal["cached", "online"] = "cached"
@@ -329,7 +336,7 @@ class Compare(Section):
 
     runs: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
     # Not null: DVC makes a stage of each entry, and no command of it works where there is no list.
-    students: Annotated[list[str], AfterValidator(_once)] = []
+    students: Annotated[list[ModelName], AfterValidator(_once)] = []
     teachers: Annotated[list[str], AfterValidator(_once)] = []
 
 

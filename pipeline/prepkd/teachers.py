@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +12,8 @@ from prepkd.files import file_sha256
 from prepkd.lesson import Lesson, new_model
 from prepkd.models import Normalised, Preprocessing, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
+from prepkd.models.key_maps import PLAIN, PREPROCESSING
+from prepkd.models.weights import read_state
 from prepkd.params import Teacher
 from prepkd.resume import Row
 from prepkd.train import train
@@ -83,6 +86,24 @@ def given_weights(settings: Teacher) -> dict[str, str]:
     return {"given_weights": file_sha256(settings.weights)}
 
 
+def weights_from(settings: Teacher, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What a card says of given weights: a library's `source`, or a `file` with its `sha256` and `format`; else nothing."""
+    if "given_weights" not in inputs:
+        return {}
+    if settings.weights is None:
+        return {"weights_from": {"source": inputs["given_weights"]}}
+    _, form = read_state(settings.weights)
+    return {"weights_from": {"file": str(settings.weights), "sha256": inputs["given_weights"], "format": form}}
+
+
+def published_preprocessing(card: Mapping[str, Any]) -> str | None:
+    """The setting that does to pixels what the authors of a file's format do on this data; None where that isn't known."""
+    if card.get("weights_from", {}).get("format", PLAIN) == PLAIN:
+        return None
+    known = PREPROCESSING.get(card["inputs"]["dataset"])
+    return f"{{mean: {known['mean']}, std: {known['std']}}}" if known else None
+
+
 def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
     """What a teacher's card says besides its weights."""
     return {
@@ -92,4 +113,5 @@ def describe(model: Normalised, settings: Teacher, lesson: Lesson, inputs: Mappi
         "training": settings.model_dump(mode="json"),
         "inputs": dict(inputs),
         "parameters": sum(p.numel() for p in model.parameters()),
+        **weights_from(settings, inputs),
     }

@@ -173,9 +173,9 @@ def test_a_seed_fixes_the_weights() -> None:
 def test_unknown_name_is_guessed_and_the_known_are_listed() -> None:
     with pytest.raises(InputError) as caught:
         build_model("resnet8x5", 10)
-    assert str(caught.value).startswith("unknown model 'resnet8x5'; did you mean resnet8x4? known: resnet8, resnet14,")
+    assert str(caught.value).startswith("model 'resnet8x5': unknown; did you mean resnet8x4? known: resnet8, resnet14,")
     assert str(caught.value).endswith("convnet64, torchvision:NAME, timm:NAME, or package.module:factory")
-    with pytest.raises(InputError, match=r"^unknown model 'zebra'; known: resnet8,"):
+    with pytest.raises(InputError, match=r"^model 'zebra': unknown; known: resnet8,"):
         build_model("zebra", 10)
 
 

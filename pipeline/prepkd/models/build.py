@@ -1,7 +1,6 @@
 """From a name to a model: a plain dict, and `package.module:factory` for everybody else's."""
 
 import contextlib
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from prepkd.errors import InputError
-from prepkd.model_names import split_name
+from prepkd.model_names import is_factory, problem, split_name
 from prepkd.models.convnet import ConvNet
 from prepkd.models.library import build_library_model
 from prepkd.models.mobilenet import MobileNetV2
@@ -67,22 +66,17 @@ def build_model(name: str, num_classes: int, *, in_channels: int = 3) -> nn.Modu
     >>> build_model("convnet8", 10, in_channels=1).fc.out_features
     10
     """
+    if wrong := problem(name):
+        raise InputError(f"model {name!r}: {wrong}")
     if split_name(name)[0]:
         return build_library_model(name, num_classes, in_channels)
-    if ":" in name:
+    if is_factory(name):
         return _from_factory(name, num_classes, in_channels)
-    if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
-        guess = f"did you mean {close[0]}? " if close else ""
-        others = "torchvision:NAME, timm:NAME, or package.module:factory"
-        raise InputError(f"unknown model {name!r}; {guess}known: {', '.join(MODELS)}, {others}")
     return MODELS[name](num_classes=num_classes, in_channels=in_channels)
 
 
 def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
     module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
-        raise InputError(f"model {name!r}: expected package.module:factory")
     try:
         with _working_directory_importable():
             module = importlib.import_module(module_name)

@@ -5,6 +5,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,27 +13,54 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prepkd.errors import InputError
+from prepkd.models.key_maps import PLAIN, listed, to_model, unpack
+from prepkd.models.nearest import nearest_model
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a state dict from a `.safetensors`, `.pt` or `.pth` file into a model, in place.
+class _Ignored:
+    """Stands for a number of NumPy in a pickle, so that no code of NumPy runs: weights don't need it."""
 
-    The state dict stands alone or under "state_dict" or "model"; the prefix "module." of DataParallel is dropped. Code in
-    a pickle is never run. Raises InputError, and leaves the model as it was, for a missing or damaged file, a pickle that
-    holds more than tensors and plain values, and for keys or shapes that are not the model's.
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# What RepDistiller and mdistiller keep beside the weights: the command line, a Namespace, which only takes attributes, and the
+# optimizer's learning rate, which their schedules make a number of NumPy.
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    *((_Ignored, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
+]
+
+
+def load_weights(model: nn.Module, path: Path) -> str:
+    """Load a state dict from a file into a model, in place; whose form the file has, as `key_maps.unpack` says it.
+
+    `.safetensors`, or whatever else of torch.save: mdistiller's files have no ending. Half precision becomes the model's
+    float32, exactly. Code in a pickle is never run. Raises InputError, and leaves the model as it was, for a missing or
+    damaged file, a pickle that holds more than tensors and plain values, and for names, shapes or kinds of numbers that are
+    not the model's.
     """
+    found, form = read_state(path)
+    state = to_model(model, found)
+    try:
+        load_strictly(model, state, where=str(path))
+    except InputError as error:
+        guess = nearest_model(model, state)
+        raise InputError(f"{error}; {guess}" if guess else str(error)) from None
+    return form
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The state dict in a file, by the file's names, and whose form the file has; raises InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model's weights")
     if path.suffix == ".safetensors":
-        state: Mapping[str, Tensor] = read_safetensors(path)
-    elif path.suffix in (".pt", ".pth"):
-        state = _read_state(path)
-    else:
-        raise InputError(f"{path}: ends in {path.suffix!r}; expected .safetensors, .pt or .pth")
-    prefix = "module."
-    if all(key.startswith(prefix) for key in state) and not all(key.startswith(prefix) for key in model.state_dict()):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    load_strictly(model, state, where=str(path))
+        return read_safetensors(path), PLAIN
+    advice = "save tensors only: torch.save(model.state_dict(), path)"
+    return unpack(read_pickle(path, kind="a weights file", advice=advice), path)
 
 
 def read_safetensors(path: Path, hint: str = "is the copy complete?") -> dict[str, Tensor]:
@@ -53,8 +81,15 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
-    faults = [f"{len(keys)} {kind}: {_first(keys)}" for kind, keys in problems.items() if keys]
+    # load_state_dict would round them without a word: quantised weights are nothing without their scales.
+    whole = [f"{key} {state[key].dtype}" for key in own if key in state and _is_whole(state[key]) > _is_whole(own[key])]
+    problems = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": mismatched,
+        "of whole numbers": whole,
+    }
+    faults = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in problems.items() if keys]
     if faults:
         raise InputError(f"{where}: not this model's weights; {'; '.join(faults)}")
     model.load_state_dict(dict(state))
@@ -63,8 +98,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
 def read_pickle(path: Path, *, kind: str, advice: str) -> object:
     """What torch.save wrote, on the CPU: tensors and plain values; code in the pickle is never run. Raises InputError."""
     try:
-        # RepDistiller keeps its command line beside the weights. A Namespace only takes attributes: nothing of it is called.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         blocked = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
@@ -75,25 +109,8 @@ def read_pickle(path: Path, *, kind: str, advice: str) -> object:
         raise InputError(f"{path}: not a whole file of torch.save: {_first_line(error)}") from None
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    advice = "save tensors only: torch.save(model.state_dict(), path)"
-    content = read_pickle(path, kind="a weights file", advice=advice)
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(
-            f"{path}: holds {type(content).__name__}; expected a state dict, alone or under state_dict or model"
-        )
-    strange = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
-    if strange:
-        raise InputError(f"{path}: expected a state dict of tensors; found something else under {_first(strange)}")
-    return dict(content)
-
-
-def _first(keys: list[str]) -> str:
-    # A damaged key may hold line breaks; the message is one line.
-    return " ".join(", ".join(keys[:3]).split()) + (", ..." if len(keys) > 3 else "")
+def _is_whole(value: Tensor) -> bool:
+    return not value.is_floating_point()
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ def _tables(report: dict[str, Any]) -> Iterator[RenderableType]:
     yield from _pairs("What it is", _what(report["facts"]))
     if measured := report["facts"]["attributes"].get("measured"):
         yield from _measured(measured)
-    yield from _pairs("Where it came from", _whence(report["facts"]["attributes"]))
+    yield from _pairs("Where it came from", _whence(report["facts"]))
     if "teacher_error" in report:
         yield from _pairs("Teacher error per view, all views", _views(report["teacher_error"]))
     if "class_error" in report:
@@ -88,12 +88,16 @@ def _measured(measured: dict[str, Any]) -> Section:
     return _titled(f"What the encoding changes, measured on {rows:,} rows: {flips:,} argmax flips", table)
 
 
-def _whence(attributes: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _whence(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    attributes = facts["attributes"]
     dataset, teacher, views = attributes["dataset"], attributes["teacher"], attributes["views"]
     yield "dataset", f"{dataset['name']}, split {attributes['split']}"
     yield "", f"file {dataset['fingerprint'][:12]}, split {dataset['split_fingerprint'][:12]}"
     yield "teacher", f"{teacher['name']}, model {teacher['model']}"
     yield "weights", teacher["weights_fingerprint"][:12] if teacher.get("weights_fingerprint") else "not stated"
+    if given := facts.get("weights_from"):
+        known = given.get("source") or f"{given['file']}, sha256 {given['sha256'][:12]}, format {given['format']}"
+        yield "weights from", known
     if source := teacher.get("source"):
         yield "imported from", f"{source['file']}, sha256 {source['sha256'][:12]}"
     preprocessing = teacher.get("preprocessing") or {}

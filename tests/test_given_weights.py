@@ -1,0 +1,155 @@
+"""A teacher by its weights, from the settings to the store: what is recorded, what is said, and what notices another file."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prepkd.cli import app
+from prepkd.models import build_model
+from prepkd.store import LogitStore
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+WEIGHTS = "weights/ckpt_epoch_240.pth"
+SETTINGS = {
+    "prepare.subset": 12,
+    "teachers.large.model": "convnet4",
+    "teachers.large.epochs": 0,
+    "teachers.large.weights": WEIGHTS,
+    "distill.student": "convnet4",
+    "distill.epochs": 1,
+    "distill.seeds": 1,
+}
+
+
+def prepkd(*arguments: str, code: int = 0, **changes: object) -> str:
+    """Run a command in the current folder; keys of `changes` have __ for dots."""
+    settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
+    options = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
+    done = CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": "200"})
+    assert done.exit_code == code, (done.output, done.exception)
+    return done.output
+
+
+def publish(seed: int) -> None:
+    """A file of RepDistiller's form with other weights for each seed."""
+    torch.manual_seed(seed)
+    Path(WEIGHTS).parent.mkdir(exist_ok=True)
+    state = build_model("convnet4", 10, in_channels=1).state_dict()
+    torch.save({"epoch": 240, "model": state, "accuracy": torch.tensor([79.4])}, WEIGHTS)
+
+
+def card() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path("models/teachers/large/model.json").read_text())
+    return content
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    publish(0)
+    prepkd("prepare")
+    return tmp_path
+
+
+def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_before(project: Path) -> None:
+    import hashlib
+
+    prepkd("train-teacher", "large")
+    digest = hashlib.sha256(Path(WEIGHTS).read_bytes()).hexdigest()
+    assert card()["weights_from"] == {"file": WEIGHTS, "sha256": digest, "format": "repdistiller"}
+    assert card()["inputs"]["given_weights"] == digest
+    prepkd("cache-logits", "large")
+    teacher = LogitStore.open("data/logits/large.zarr").attributes["teacher"]
+    assert sorted(teacher) == ["model", "name", "preprocessing", "weights_fingerprint"]
+    report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
+    assert json.loads(report.stdout)["facts"]["weights_from"] == card()["weights_from"]
+    printed = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr"], env={"COLUMNS": "200"}).stdout
+    assert f"{WEIGHTS}, sha256 {digest[:12]}, format repdistiller" in printed
+
+    publish(1)
+    for changes in ({}, {"teachers__large__epochs": 1, "teachers__large__weights": "null"}):
+        prepkd("train-teacher", "large", **changes)
+        assert ("weights_from" in card()) == ("given_weights" in card()["inputs"]) == (not changes)
+        report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
+        assert "weights_from" not in json.loads(report.stdout)["facts"], "another teacher's weights under the same name"
+
+
+def test_a_librarys_weights_are_recorded_by_their_source(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prepkd.models.library import Pretrained
+    from prepkd.models.preprocessing import Preprocessing
+
+    known = Pretrained("https://example.invalid/net-0123.pth", 10, Preprocessing((0.5,), (0.25,)))
+    for module in ("prepkd.teachers", "prepkd.lesson"):
+        monkeypatch.setattr(f"{module}.pretrained", lambda _: known)
+    monkeypatch.setattr("prepkd.lesson.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1))
+    prepkd("train-teacher", "large", teachers__large__model="timm:net:pretrained", teachers__large__weights="null")
+    assert card()["weights_from"] == {"source": "https://example.invalid/net-0123.pth"}
+
+
+def test_a_file_that_has_changed_is_refused_by_whatever_comes_after_the_teacher(project: Path) -> None:
+    for stage in (["train-teacher", "large"], ["cache-logits", "large"], ["distill"]):
+        prepkd(*stage)
+    publish(1)
+    for stage in (["cache-logits", "large"], ["distill"], ["distill", "--source", "online"]):
+        text = prepkd(*stage, code=2)
+        assert f"{WEIGHTS} has changed; run `prepkd train-teacher large`" in text and "weights_from.sha256 is " in text
+    prepkd("train-teacher", "large")
+    prepkd("cache-logits", "large")
+    Path(WEIGHTS).unlink()  # as where somebody else uses the teacher
+    prepkd("distill")
+
+
+def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prepkd.models.key_maps import PREPROCESSING
+
+    assert "note:" not in prepkd("train-teacher", "large")
+    monkeypatch.setitem(PREPROCESSING, "digits", {"mean": [0.5], "std": [0.25]})
+    said = prepkd("train-teacher", "large")
+    setting = said.split("teachers.large.preprocessing to ")[1].strip()
+    assert setting == "{mean: [0.5], std: [0.25]}"
+    assert "note:" not in prepkd("train-teacher", "large", teachers__large__preprocessing=setting)
+    assert card()["preprocessing"] == {"mean": [0.5], "std": [0.25]}
+
+
+def test_dvc_notices_another_file_where_the_stage_depends_on_each_teachers_own(project: Path) -> None:
+    """`${item.weights}`, as docs/how-to/pretrained-teacher.md says it: only the teacher whose file changed is made again."""
+    yaml = YAML()
+    params = yaml.load(Path("params.yaml"))
+    for name in ("large", "small"):
+        params["teachers"][name] = {"model": "convnet4", "epochs": 0, "weights": f"weights/{name}.pth"}
+        publish(0)
+        Path(WEIGHTS).rename(f"weights/{name}.pth")
+    params["prepare"]["subset"] = 12
+    yaml.dump(params, Path("params.yaml"))
+    stage = yaml.load(ROOT / "dvc.yaml")["stages"]["train-teacher"]
+    stage["do"]["deps"] = ["data/${prepare.dataset}.h5", "${item.weights}"]
+    yaml.dump({"stages": {"train-teacher": stage}}, Path("dvc.yaml"))
+
+    def dvc(*arguments: str) -> str:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", *arguments], env=os.environ | {"PATH": path}, text=True, capture_output=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    dvc("repro", "-q")
+    assert "up to date" in dvc("status")
+    publish(1)
+    Path(WEIGHTS).replace("weights/small.pth")
+    changed = dvc("status")
+    assert "train-teacher@small" in changed and "train-teacher@large" not in changed
+    dvc("repro", "-q")
+    assert "up to date" in dvc("status")
