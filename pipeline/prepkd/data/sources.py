@@ -6,7 +6,10 @@ from pathlib import Path
 
 from prepkd.data.cifar import CIFAR10, CIFAR100, CifarLayout, is_complete, read_cifar
 from prepkd.data.digits import read_digits
+from prepkd.data.folder import read_cinic10, read_folder
+from prepkd.data.h5 import read_h5
 from prepkd.data.raw import RawData
+from prepkd.data.tiny_imagenet import read_tiny_imagenet
 from prepkd.errors import InputError
 
 # Each reads its raw files under the folder that it is given; digits come with scikit-learn and need none.
@@ -14,6 +17,10 @@ SOURCES: dict[str, Callable[[Path], RawData]] = {
     "digits": lambda raw: read_digits(),
     "cifar10": lambda raw: read_cifar(raw, CIFAR10),
     "cifar100": lambda raw: read_cifar(raw, CIFAR100),
+    "cinic10": read_cinic10,
+    "tiny-imagenet": read_tiny_imagenet,
+    "folder": read_folder,
+    "h5": read_h5,
 }
 
 DOWNLOADS: dict[str, CifarLayout] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
