@@ -110,7 +110,7 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
     dataset = file["class_names"]
     if not isinstance(dataset, h5py.Dataset) or h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
         raise InputError(f"{raw}: class_names: expected an array of strings, one a class")
-    names = tuple(str(name) for name in dataset.asstr()[()])
+    names = tuple(str(name) for name in dataset.asstr("utf-8")[()])
     if len(names) < classes or len(set(names)) < len(names) or not all(name.isprintable() and name for name in names):
         raise InputError(
             f"{raw}: class_names: {len(names)} names, {len(set(names))} different; expected {classes} different ones, none empty"
