@@ -87,22 +87,52 @@ FAULTS: list[tuple[Callable[[Arrays], object], str]] = [
     (cast("test/images", "i1"), "test/images: of type int8; expected uint8"),
     (cast("test/images", "u2"), "test/images: of type uint16; expected uint8"),
     (cast("test/images", "?"), "test/images: of type bool; expected uint8"),
-    (put("train/images", np.zeros((6, 3, 5, 4), np.uint8)), "train/images: of shape (6, 3, 5, 4); expected (N, H, W) or (N, H, W, C)"),
+    (
+        put("train/images", np.zeros((6, 3, 5, 4), np.uint8)),
+        "train/images: of shape (6, 3, 5, 4); expected (N, H, W) or (N, H, W, C)",
+    ),
     (put("train/images", np.zeros((6, 60), np.uint8)), "train/images: of shape (6, 60); expected"),
     (put("train/images", np.zeros((0, 5, 4, 3), np.uint8)), "train/images: of shape (0, 5, 4, 3); expected"),
-    (put("test/images", np.zeros((3, 5, 5, 3), np.uint8)), "test/images: images of shape (5, 5, 3); expected (5, 4, 3), as those of train"),
+    (
+        put("test/images", np.zeros((3, 5, 5, 3), np.uint8)),
+        "test/images: images of shape (5, 5, 3); expected (5, 4, 3), as those of train",
+    ),
     (cast("train/labels", "f4"), "train/labels: float32 of shape (6,); expected integers of shape (6,)"),
     (put("train/labels", np.full(6, np.nan)), "train/labels: float64 of shape (6,); expected integers"),
     (cast("train/labels", "?"), "train/labels: bool of shape (6,); expected integers"),
-    (put("train/labels", np.array(["ant"] * 6, dtype=h5py.string_dtype())), "train/labels: object of shape (6,); expected integers"),
-    (put("train/labels", np.zeros(5, int)), "train/labels: int64 of shape (5,); expected integers of shape (6,), one an image"),
-    (put("train/labels", np.zeros((6, 1), int)), "train/labels: int64 of shape (6, 1); expected integers of shape (6,)"),
-    (put("train/labels", np.array([0, 1, 2, -1, 0, 1])), "train/labels: -1 at 3; expected 0 to 2, the classes of train"),
+    (
+        put("train/labels", np.array(["ant"] * 6, dtype=h5py.string_dtype())),
+        "train/labels: object of shape (6,); expected integers",
+    ),
+    (
+        put("train/labels", np.zeros(5, int)),
+        "train/labels: int64 of shape (5,); expected integers of shape (6,), one an image",
+    ),
+    (
+        put("train/labels", np.zeros((6, 1), int)),
+        "train/labels: int64 of shape (6, 1); expected integers of shape (6,)",
+    ),
+    (
+        put("train/labels", np.array([0, 1, 2, -1, 0, 1])),
+        "train/labels: -1 at 3; expected 0 to 2, the classes of train",
+    ),
     (put("test/labels", np.array([0, 3, 1])), "test/labels: 3 at 1; expected 0 to 2, the classes of train"),
-    (put("test/labels", np.array([0, 2**64 - 1, 1], np.uint64)), "test/labels: 18446744073709551615 at 1; expected a class"),
-    (put("train/labels", np.arange(1, 7)), "train/labels: the largest is 6, of 6 images; expected two classes or more, counted from 0"),
-    (put("train/labels", np.arange(6) % 3 + 1), "train/labels: no image of class 0; expected at least one of each, from 0 to 3"),
-    (put("train/labels", np.zeros(6, int)), "train/labels: the largest is 0, of 6 images; expected two classes or more"),
+    (
+        put("test/labels", np.array([0, 2**64 - 1, 1], np.uint64)),
+        "test/labels: 18446744073709551615 at 1; expected a class",
+    ),
+    (
+        put("train/labels", np.arange(1, 7)),
+        "train/labels: the largest is 6, of 6 images; expected two classes or more, counted from 0",
+    ),
+    (
+        put("train/labels", np.arange(6) % 3 + 1),
+        "train/labels: no image of class 0; expected at least one of each, from 0 to 3",
+    ),
+    (
+        put("train/labels", np.zeros(6, int)),
+        "train/labels: the largest is 0, of 6 images; expected two classes or more",
+    ),
     (put("train/labels", np.array([0, 1, 2, 10**12, 1, 2])), "train/labels: the largest is 1000000000000, of 6 images"),
     (put("class_names", ["a", "b"]), "class_names: 2 names, 2 different; expected 3 different ones"),
     (put("class_names", ["a", "b", "b"]), "class_names: 3 names, 2 different; expected 3 different ones"),
@@ -111,7 +141,7 @@ FAULTS: list[tuple[Callable[[Arrays], object], str]] = [
     (put("class_names", [0, 1, 2]), "class_names: expected an array of strings, one a class"),
     (put("class_names", "abc"), "class_names: expected an array of strings, one a class"),
     (put("class_names/0", "abc"), "class_names/0: an unknown name"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("edit", "message"), FAULTS, ids=[message[:45] for _, message in FAULTS])
