@@ -14,7 +14,6 @@ from prepkd.cli import app
 from prepkd.data import describe
 from typer.testing import CliRunner
 
-
 SHRUNK = (
     "teachers.teacher.model=convnet4",
     "teachers.teacher.epochs=2",

@@ -31,12 +31,13 @@ DOWNLOADS: dict[str, CifarLayout] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 @dataclass(frozen=True)
 class Archive:
-    """An official archive: where it is, its file name and md5, the folder in it that is wanted, and that folder's name here."""
+    """An official archive: where it is, its file name and md5, which folder in it holds what is read, and its name here."""
 
     url: str
     file: str
     md5: str
     inside: str
+    holds: tuple[str, ...]
     folder: str
 
 
@@ -48,6 +49,7 @@ ARCHIVES = {
         file="CINIC-10.tar.gz",
         md5="6ee4d0c996905fe93221de577967a372",
         inside=".",
+        holds=("train", "valid", "test"),
         folder="cinic10",
     ),
     "tiny-imagenet": Archive(
@@ -55,6 +57,7 @@ ARCHIVES = {
         file="tiny-imagenet-200.zip",
         md5="90528d7ca1a48142e341f4ef8d21d0de",
         inside="tiny-imagenet-200",
+        holds=("train", "val", "wnids.txt", "words.txt"),
         folder="tiny-imagenet-200",
     ),
 }
@@ -86,9 +89,13 @@ def _download_cifar(layout: CifarLayout, raw: Path) -> None:
 
 
 def _download_archive(archive: Archive, raw: Path) -> None:
-    if (located(raw, archive.folder) / "train").is_dir():
+    if all((located(raw, archive.folder) / name).exists() for name in archive.holds):
         return
     folder = raw if raw.absolute().name == archive.folder else raw / archive.folder
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(
+            f"{folder}: expected {', '.join(archive.holds)} in it, or nothing; move it away, then run again"
+        )
     # Beside its place first: a folder that is there is whole.
     unpacked = folder.with_name(f".{archive.folder}.partial")
     shutil.rmtree(unpacked, ignore_errors=True)
