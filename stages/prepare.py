@@ -14,7 +14,8 @@ def prepare(
 ) -> None:
     """Read the raw images and write `data/<dataset>.h5`, which everything else reads.
 
-    Sources: digits (bundled, nothing to fetch), cifar10, cifar100 (official python files, md5-checked).
+    Sources: digits (bundled, nothing to fetch), cifar10, cifar100 (official python files, md5-checked), cinic10, tiny-imagenet
+    (official folders), and your own: folder (images in train/<class>/ and test/<class>/), h5 (arrays in an HDF5 file).
     """
     params = read_params(params_file, overrides)
     from prepkd.data import SOURCES, download

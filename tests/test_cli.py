@@ -75,7 +75,7 @@ def test_stage_file_command_and_dvc_stage_share_a_name() -> None:
         (["prepare", "--params", "none.yaml"], "error: none.yaml: no such file"),
         (
             ["prepare", "-S", "prepare.dataset=mnist"],
-            "prepare.dataset is 'mnist'; expected 'digits', 'cifar10' or 'cifar100'",
+            "prepare.dataset is 'mnist'; expected 'digits', 'cifar10', 'cifar100', 'cinic10', 'tiny-imagenet', 'folder' or 'h5'",
         ),
         (
             ["prepare", "-S", "prepare.colour=1"],

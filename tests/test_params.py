@@ -222,7 +222,10 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "teachers.large: epochs is 0 and weights is not set; "
             "expected epochs >= 1, a file of weights, or a model that has them",
         ),
-        ("prepare.dataset=mnist", "prepare.dataset is 'mnist'; expected 'digits', 'cifar10' or 'cifar100'"),
+        (
+            "prepare.dataset=mnist",
+            "prepare.dataset is 'mnist'; expected 'digits', 'cifar10', 'cifar100', 'cinic10', 'tiny-imagenet', 'folder' or 'h5'",
+        ),
         ("prepare.val_fraction=1", "prepare.val_fraction is 1; expected < 1"),
         ("prepare.raw=3", "prepare.raw is 3; expected a path"),
         ("threads=0", "threads is 0; expected >= 1"),

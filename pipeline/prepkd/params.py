@@ -64,7 +64,7 @@ Seeds = Annotated[
 class Prepare(Section):
     """Which data, and how much of it."""
 
-    dataset: Literal["digits", "cifar10", "cifar100"]
+    dataset: Literal["digits", "cifar10", "cifar100", "cinic10", "tiny-imagenet", "folder", "h5"]
     raw: FilePath = Path("data/raw")
     val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     subset: int | None = Field(default=None, ge=1)

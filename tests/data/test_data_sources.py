@@ -6,6 +6,7 @@ import http.server
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crafted_images import cinic10, tiny_imagenet
 from prepkd.data import SOURCES, download, sources
 from prepkd.data.cifar import CIFAR10, CIFAR100, CifarLayout, read_cifar
 from prepkd.data.unpickle import unpickle
@@ -337,6 +339,44 @@ def test_download_puts_the_files_where_the_source_reads_them(
     (tmp_path / "raw" / "mini-python" / "test").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"mini.tar.gz: download failed: HTTP Error 404"):
         download("cifar100", raw)
+
+
+@pytest.mark.parametrize("dataset", ["cinic10", "tiny-imagenet"])
+@pytest.mark.parametrize("itself", [False, True])
+def test_an_archive_of_images_is_unpacked_where_its_source_reads(
+    served: tuple[str, Path], dataset: str, itself: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = served
+    archive = sources.ARCHIVES[dataset]
+    # CINIC-10's archive holds its splits, Tiny ImageNet's a folder.
+    made = {"cinic10": cinic10, "tiny-imagenet": tiny_imagenet}[dataset](tmp_path / "made" / archive.inside, 1)
+    kind = "zip" if archive.file.endswith(".zip") else "gztar"
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "made"))
+    packed.rename(folder / "content")
+    md5 = hashlib.md5((folder / "content").read_bytes()).hexdigest()
+    monkeypatch.setitem(sources.ARCHIVES, dataset, replace(archive, url=f"{url}/content", md5=md5))
+    raw = tmp_path / "raw" / (archive.folder if itself else "")
+    left = tmp_path / "raw" / f".{archive.folder}.partial" / "what a killed one left"
+    left.mkdir(parents=True)
+    download(dataset, raw)
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == [archive.folder]
+    unpacked = tmp_path / "raw" / archive.folder
+    assert {p.relative_to(unpacked) for p in unpacked.rglob("*")} == {p.relative_to(made) for p in made.rglob("*")}
+    assert len(SOURCES[dataset](raw).train_labels) == len(SOURCES[dataset](made).train_labels)
+    (folder / "content").unlink()
+    download(dataset, raw)  # all there: nothing is fetched
+    shutil.rmtree(unpacked / "train")
+    with pytest.raises(InputError, match=rf"{unpacked}: expected train, .* in it, or nothing; move it away"):
+        download(dataset, raw)
+    shutil.rmtree(unpacked)
+    with pytest.raises(InputError, match=rf"content: download failed: HTTP Error 404.*so that {unpacked} exists"):
+        download(dataset, raw)
+
+
+@pytest.mark.parametrize(("dataset", "what"), [("folder", "a folder of images"), ("h5", "an HDF5 file")])
+def test_data_of_ones_own_is_not_downloaded(dataset: str, what: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"data of your own, which can't be downloaded; put {what} there"):
+        download(dataset, tmp_path)
 
 
 def test_an_archive_that_is_not_the_official_one_is_refused(

@@ -1,11 +1,13 @@
 """Decoding image files: the one place that says which files are images, and what their pixels are."""
 
+import contextlib
 import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from os import cpu_count
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeVar
 
 from prepkd.errors import InputError
 
@@ -27,20 +29,33 @@ def decoded(content: bytes | memoryview, where: object) -> "Image":
     Greyscale, palette and CMYK are converted, alpha is dropped, an EXIF orientation is not applied. Raises InputError naming
     `where` if the content is no whole JPEG, PNG, WebP or BMP, has moving pictures, or grey values of more than 8 bits.
     """
+    if not content:
+        raise InputError(f"{where}: the file is empty; {_MEND}")
+    with _opened(io.BytesIO(content), where) as image:
+        return image.convert("RGB")
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file, its pixels undecoded; raises InputError naming it if it is none."""
+    with path.open("rb") as file, _opened(file, path) as image:
+        return image.height, image.width
+
+
+@contextlib.contextmanager
+def _opened(file: IO[bytes], where: object) -> "Iterator[Image]":
+    """An image that is accepted; whatever Pillow stumbles over, also within the block, becomes an InputError."""
     # Pillow, not torchvision: its decoders are deprecated, and 0.29 crashes the process on a damaged PNG.
     from PIL import Image, UnidentifiedImageError
 
-    if not content:
-        raise InputError(f"{where}: the file is empty; {_MEND}")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.mode.startswith(_DEEP):
                 raise InputError(
                     f"{where}: mode {image.mode}, grey values of more than 8 bits; convert it to 8 bits, or take it out"
                 )
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise InputError(f"{where}: a moving picture; expected one image; {_MEND}")
-            return image.convert("RGB")
+            yield image
     except InputError:
         raise
     except UnidentifiedImageError:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,10 +61,17 @@ class EncodedImages:
 
 def encoded_fingerprint(files: Iterable[bytes | memoryview], labels: NDArray[np.int64]) -> str:
     """`array_fingerprint` of {"images": an object array of the files' bytes, "labels": labels}, one file at a time."""
-    digest = sha256(canonical_json(["images", np.dtype(object).str, [len(labels)]]).encode())
-    for file in files:
-        digest.update(len(file).to_bytes(8, "little"))
-        digest.update(file)
+    measured = (part for file in files for part in (len(file).to_bytes(8, "little"), file))
+    return streamed_fingerprint(np.dtype(object), (len(labels),), measured, labels)
+
+
+def streamed_fingerprint(
+    dtype: "np.dtype[Any]", shape: tuple[int, ...], parts: Iterable[bytes | memoryview], labels: NDArray[np.int64]
+) -> str:
+    """`array_fingerprint` of {"images": an array of this type and shape, "labels": labels}, from the array's parts in turn."""
+    digest = sha256(canonical_json(["images", dtype.str, list(shape)]).encode())
+    for part in parts:
+        digest.update(part)
     digest.update(canonical_json(["labels", "<i8", [len(labels)]]).encode())
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
     return digest.hexdigest()

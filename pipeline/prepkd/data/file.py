@@ -75,7 +75,7 @@ def describe(path: Path) -> DataInfo:
 
 
 def load_split(path: Path, split: str) -> Split:
-    """Read one split whole and check it: images uint8 (N, H, W, C) or encoded, labels int64 (N,).
+    """Read one split whole and check it: images uint8 (N, H, W, C), or encoded and mapped from the file; labels int64 (N,).
 
     Raises InputError if the file is missing or no prepared file, has no such split, or what was read differs from its
     fingerprint.
@@ -85,7 +85,7 @@ def load_split(path: Path, split: str) -> Split:
         if split not in info.splits:
             advice = f"set prepare.val_fraction and {_MEND}" if split == "val" else "name one of those"
             raise InputError(f"{path}: no split {split!r}, only {', '.join(info.splits)}; {advice}")
-        images = _encoded(file[split], info, split) if info.encoded else np.asarray(file[split]["images"])
+        images = _encoded(path, file[split], info, split) if info.encoded else np.asarray(file[split]["images"])
         labels = np.asarray(file[split]["labels"])
     _compare(path, f"{split}.fingerprint", info.split_fingerprints[split], split_fingerprint(images, labels))
     return Split(images, labels, info.split_fingerprints[split])
@@ -116,7 +116,7 @@ def _info(path: Path, file: h5py.File) -> DataInfo:
     statistics = Statistics(*(tuple(file.attrs[name].tolist()) for name in ("mean", "std"))) if encoded else None
     info = DataInfo(
         dataset=_text(file.attrs["dataset"]),
-        class_names=tuple(_text(name) for name in file.attrs["class_names"]),
+        class_names=tuple(_text(name) for name in _class_names(file)),
         image_shape=cast(tuple[int, int, int], shape) if shape else None,
         splits={name: len(file[name]["labels"]) for name in names},
         fingerprint=_text(file.attrs["fingerprint"]),
@@ -129,11 +129,23 @@ def _info(path: Path, file: h5py.File) -> DataInfo:
     return info
 
 
-def _encoded(group: h5py.Group, info: DataInfo, split: str) -> EncodedImages:
-    content, offsets, names = (np.asarray(group[name]) for name in ("content", "offsets", "names"))
-    if len(offsets) != len(names) + 1 or offsets[0] != 0 or offsets[-1] != len(content) or (np.diff(offsets) < 0).any():
-        raise ValueError(f"{group.name}/offsets don't fit the {len(content)} bytes of {len(names)} images")
+def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> EncodedImages:
+    offsets, names = np.asarray(group["offsets"]), np.asarray(group["names"])
+    # Mapped, not read: what is larger than memory can be opened, and the system drops pages that it needs for something else.
+    # HDF5 stays out of it: contiguous bytes lie at a place in the file that it tells.
+    place, size = group["content"].id.get_offset(), group["content"].size
+    if place is None or group["content"].dtype != np.uint8:
+        raise ValueError(f"{group.name}/content is not one block of bytes")
+    content = np.memmap(path, np.uint8, "r", place, (size,))
+    if len(offsets) != len(names) + 1 or offsets[0] != 0 or offsets[-1] != size or (np.diff(offsets) < 0).any():
+        raise ValueError(f"{group.name}/offsets don't fit the {size} bytes of {len(names)} images")
     return EncodedImages(content, offsets, names, info.statistics if split == "train" else None)
+
+
+def _class_names(file: h5py.File) -> Sequence[bytes]:
+    """An attribute, or, where there are too many for one, a dataset."""
+    names = file["class_names"][()] if "class_names" in file else file.attrs["class_names"]
+    return cast(Sequence[bytes], names)
 
 
 def _text(value: object) -> str:

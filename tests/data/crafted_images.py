@@ -1,0 +1,66 @@
+"""Small folders of images in the layouts that sources read."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CINIC = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+WNIDS = ("n02124075", "n01443537", "n04067472")  # not sorted, as the official file
+
+
+def pixels(seed: int, height: int, width: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(seed)).integers(256, size=(height, width, 3), dtype=np.uint8)
+
+
+def image(seed: int, height: int = 6, width: int = 8, kind: str = "PNG", mode: str = "RGB") -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels(seed, height, width)).convert(mode).save(stream, kind)
+    return stream.getvalue()
+
+
+def write(root: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+def folder(root: Path, splits: dict[str, int] | None = None, sizes: tuple[tuple[int, int], ...] = ((6, 8),)) -> Path:
+    """Classes `ant` and `bée`, so many images in each split, whose sizes alternate."""
+    files, seed = {}, 0
+    for split, count in (splits or {"train": 4, "test": 2}).items():
+        for label in ("ant", "bée"):
+            for i in range(count):
+                seed += 1
+                files[f"{split}/{label}/{i}.png"] = image(seed, *sizes[seed % len(sizes)])
+    return write(root, files)
+
+
+def cinic10(root: Path, count: int = 2) -> Path:
+    """Every class and split, so many images each, the first of each class grey."""
+    files = {}
+    for s, split in enumerate(("train", "valid", "test")):
+        for c, label in enumerate(CINIC):
+            for i in range(count):
+                content = image(1000 * s + 10 * c + i, 32, 32, mode="RGB" if i else "L")
+                files[f"{split}/{label}/n0_{i}.png"] = content
+    return write(root, files)
+
+
+def tiny_imagenet(root: Path, count: int = 3) -> Path:
+    """Three classes in the official layout, JPEGs, the first of each class grey; an unlabelled test folder."""
+    files, lines = {"test/images/test_0.JPEG": image(0, 64, 64, "JPEG")}, []
+    for c, wnid in enumerate(WNIDS):
+        for i in range(count):
+            mode = "RGB" if i else "L"
+            files[f"train/{wnid}/images/{wnid}_{i}.JPEG"] = image(100 * c + i, 64, 64, "JPEG", mode)
+            number = i * len(WNIDS) + c
+            files[f"val/images/val_{number}.JPEG"] = image(500 + number, 64, 64, "JPEG")
+            lines.append(f"val_{number}.JPEG\t{wnid}\t0\t0\t63\t63\n")
+        files[f"train/{wnid}/{wnid}_boxes.txt"] = f"{wnid}_0.JPEG\t0\t0\t62\t62\n".encode()
+    files["wnids.txt"] = "".join(f"{wnid}\n" for wnid in WNIDS).encode()
+    files["words.txt"] = b"n00001740\tentity\n" + b"".join(f"{wnid}\tword {wnid}, another\n".encode() for wnid in WNIDS)
+    files["val/val_annotations.txt"] = "".join(lines).encode()
+    return write(root, files)
