@@ -25,7 +25,7 @@ TAU, EPOCHS, BATCH, LR = 2.0, 30, 64, 0.1  # as in params.yaml
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train a student a case and seed; print test top-1, differences paired by seed."""
+    """Train a student a case and seed; print test top-1, differences paired by seed, and the KL on the views of the training images."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wrong_views", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data/digits.h5"))
     parser.add_argument("--store", default="data/logits/large.zarr")
@@ -107,14 +107,15 @@ def table(found: dict[str, list[dict[str, float]]]) -> tuple[list[str], list[lis
             gaps = [a - b for a, b in zip(mine, first, strict=True)]
             row += [f"{statistics.mean(mine):.2f} +- {statistics.stdev(mine):.2f}"]
             row += [f"{statistics.mean(gaps):+.2f} +- {statistics.stdev(gaps) / len(gaps) ** 0.5:.2f}" if rows else ""]
-        rows.append(row)
-    return [
+        rows.append([*row, f"{statistics.mean(score['kl'] for score in values):.3f}"])
+    head = [
         "the teacher answers",
-        "plain test images",
+        "plain test images, %",
         "minus the first",
-        "all 9 shifts of them",
+        "all 9 shifts of them, %",
         "minus the first",
-    ], rows
+    ]
+    return [*head, "KL from the teacher"], rows
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ All blocks of a page run in one shell, so that `cd` lasts. Further comments, whi
 
     <!-- run: COMMANDS -->      run there too: what makes the next block possible, or checks the last one
     <!-- not run: REASON -->    the next block is not run
+    <!-- settings -->           the next block, of YAML, is merged into params.yaml
     <!-- output -->             the next block is what the last one prints: each line occurs, but for numbers and spaces
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PART = re.compile(
-    r"^```(?P<language>\w*)\n(?P<block>.*?)^```$|^<!-- (?P<mark>run|not run|output)(?::\s)?(?P<said>.*?)-->$",
+    r"^```(?P<language>\w*)\n(?P<block>.*?)^```$|^<!-- (?P<mark>run|not run|settings|output)(?::\s)?(?P<said>.*?)-->$",
     re.M | re.S,
 )
 
@@ -58,6 +59,8 @@ def steps(page: Path) -> list[Step]:
             found.append(Step("bash", part["said"], line))
         elif part["language"] in ("bash", "python", "pycon") and mark != "not run":
             found.append(Step(part["language"], part["block"], line))
+        elif part["language"] == "yaml" and mark == "settings":
+            found.append(Step("bash", f"settings <<'END_OF_SETTINGS'\n{part['block']}END_OF_SETTINGS\n", line))
         elif part["language"] and mark == "output":
             found[-1].output = part["block"]
         mark = part["mark"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import crafted_cifar100
 import docs_pages
 import pytest
 import torch
@@ -16,6 +17,7 @@ from docs_pages import PAGES, ROOT, Step
 # Settings that take seconds.
 FEWER = ["prepare.subset=12", "cache.views=4", "distill.epochs=4", "distill.seeds=2", "compare.runs=[kd,ka-ps]"]
 PRELUDE = """set -euo pipefail
+export PATH=${FIRST_ON_PATH:+$FIRST_ON_PATH:}$PATH
 settings() { python "$TESTS/settings.py" "$@"; }
 wait_for_queue() {
     while dvc queue status | grep -qE 'Queued|Running'; do sleep 1; done
@@ -58,6 +60,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = " ".join(f"'{change}'" for change in [*FEWER, *models])
     shell(f"settings {changes}; git init -q -b main; git add -A; git commit -qm clone", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def cifar100(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where CIFAR-100's official files are, as $CIFAR100: the real ones if PREPKD_CIFAR100 names their folder, else made up."""
+    if real := os.environ.get("PREPKD_CIFAR100"):
+        return {"CIFAR100": str(Path(real) / "cifar-100-python")}
+    folder = tmp_path_factory.mktemp("crafted")
+    made_up = crafted_cifar100.write(folder / "cifar-100-python")
+    shim = folder / "bin" / "prepkd"  # the real command looks at checksums
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {crafted_cifar100.__file__} "$@"\n')
+    shim.chmod(0o755)
+    return {"CIFAR100": str(made_up), "FIRST_ON_PATH": str(shim.parent)}
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +124,9 @@ RUN = [page for page in PAGES if not (docs_pages.place(page) or "none").startswi
 
 
 @pytest.mark.parametrize("page", RUN, ids=docs_pages.name)
-def test_the_pages_commands_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_the_pages_commands_run(
+    page: Path, tmp_path: Path, cifar100: dict[str, str], request: pytest.FixtureRequest
+) -> None:
     where, name = docs_pages.place(page), docs_pages.name(page)
     assert where is not None
     folder = tmp_path / "here"
@@ -116,7 +134,7 @@ def test_the_pages_commands_run(page: Path, tmp_path: Path, request: pytest.Fixt
     folder = prepared(where, folder, request)
     typed = [step for step in docs_pages.steps(page) if step.language != "pycon"]
     script = "".join(as_shell(number, step, name) for number, step in enumerate(typed))
-    printed = shell(script, folder, PREPKD_SCRATCH=str(tmp_path / "scratch"))
+    printed = shell(script, folder, PREPKD_SCRATCH=str(tmp_path / "scratch"), **cifar100)
     parts = re.split(r"^=== \d+ .*$", printed, flags=re.M)[1:]
     for step, part in zip(typed, parts, strict=True):
         check_output(step, part, name)
