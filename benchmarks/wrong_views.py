@@ -25,7 +25,7 @@ TAU, EPOCHS, BATCH, LR = 2.0, 30, 64, 0.1  # as in params.yaml
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train a student a case and seed; print test top-1, differences paired by seed, and the KL on the views of the training images."""
+    """Train a student a case and seed; print test top-1, paired differences, and KL on the training images' views."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wrong_views", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data/digits.h5"))
     parser.add_argument("--store", default="data/logits/large.zarr")

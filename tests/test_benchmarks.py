@@ -96,6 +96,7 @@ def test_encodings(tmp_path: Path) -> None:
 
 def test_wrong_views(tmp_path: Path) -> None:
     import elsewhere_files
+
     from benchmarks import wrong_views
 
     data = elsewhere_files.digits(tmp_path / "digits.h5")
@@ -111,8 +112,9 @@ def test_wrong_views(tmp_path: Path) -> None:
 
 
 def test_the_page_on_views_shows_what_was_measured() -> None:
-    from benchmarks import wrong_views
     from tabulate import tabulate
+
+    from benchmarks import wrong_views
 
     result = json.loads((ROOT / "benchmarks/results/wrong_views.json").read_text())
     header, rows = wrong_views.table({case: result["top1"][case] for case in wrong_views.CASES})

@@ -12,7 +12,7 @@ ALL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 
 def prose(page: Path) -> str:
     """A page without its blocks of code."""
-    return re.sub(r"^```.*?^```$|^ {4}.*$|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S)
+    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S)
 
 
 def anchors(page: Path) -> set[str]:
@@ -48,7 +48,9 @@ def test_links_resolve(page: Path) -> None:
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# A `b`: c\n[1](#a-b-c) [2](#d) [3](page.md#a-b-c) [4](none.md) [5](https://x.y/z) `[6](no)`\n")
+    page.write_text(
+        "# A `b`: c\n    indented\n\n```\n[0](no)\n```\n[1](#a-b-c) [2](#d) [3](page.md#a-b-c) [4](none.md) [5](https://x.y/z) `[6](no)`\n"
+    )
     assert broken(page) == ["#d", "none.md"]
 
 
