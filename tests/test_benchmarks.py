@@ -94,6 +94,34 @@ def test_encodings(tmp_path: Path) -> None:
     assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
 
 
+def test_wrong_views(tmp_path: Path) -> None:
+    import elsewhere_files
+
+    from benchmarks import wrong_views
+
+    data = elsewhere_files.digits(tmp_path / "digits.h5")
+    lesson = elsewhere_files.lesson_of(data, [{"crop": {"padding": 1}}], "all")
+    elsewhere_files.write_store(tmp_path / "large.zarr", data, lesson)
+    out = tmp_path / "found.json"
+    wrong_views.main(f"--data {data} --store {tmp_path}/large.zarr --seeds 2 --epochs 1 --out {out}".split())
+    result = json.loads(out.read_text())
+    check_environment(result)
+    assert list(result["top1"]) == sorted(wrong_views.CASES) and all(
+        len(scores) == 2 for scores in result["top1"].values()
+    )
+
+
+def test_the_page_on_views_shows_what_was_measured() -> None:
+    from tabulate import tabulate
+
+    from benchmarks import wrong_views
+
+    result = json.loads((ROOT / "benchmarks/results/wrong_views.json").read_text())
+    header, rows = wrong_views.table({case: result["top1"][case] for case in wrong_views.CASES})
+    table = tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
+    assert table in (ROOT / "docs/explanation/views-are-data.md").read_text()
+
+
 def test_data_without_a_teacher_is_refused(tmp_path: Path) -> None:
     for name in TINY:
         command = [sys.executable, "-m", f"benchmarks.{name}", "--data", str(tmp_path / "x.h5")]

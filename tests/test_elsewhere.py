@@ -1,4 +1,4 @@
-"""The loops and commands that README.md and docs/elsewhere.md print, run as they stand there."""
+"""The loops and commands that README.md, docs/how-to/own-loop.md and docs/how-to/import.md print, run as they stand there."""
 
 import re
 import shlex
@@ -83,7 +83,7 @@ def test_the_readmes_other_block_runs(project: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_the_documented_sampler_with_persistent_workers(project: Path) -> None:
-    (code,) = blocks("docs/elsewhere.md", "python", "ViewSampler")
+    (code,) = blocks("docs/how-to/own-loop.md", "python", "ViewSampler")
     left = run(code)
     last = list(left["sampler"])[-len(left["labels"]) :]
     expected = left["dataset"].__getitems__(last)
@@ -92,12 +92,12 @@ def test_the_documented_sampler_with_persistent_workers(project: Path) -> None:
 
 
 def test_the_documented_import(project: Path) -> None:
-    (code,) = blocks("docs/elsewhere.md", "python", "ViewPlan")
+    (code,) = blocks("docs/how-to/import.md", "python", "ViewPlan")
     left = run(code)
     saved = torch.load("views.pt", weights_only=True)
     assert saved.shape == (9, 901, 10)
     np.save("logits.npy", np.load("made-up.npy")[0])
-    (commands,) = blocks("docs/elsewhere.md", "bash", "prepkd import")
+    (commands,) = blocks("docs/how-to/import.md", "bash", "prepkd import")
     first, second = commands.splitlines()
     assert "views of" not in command(first) and prepkd.LogitStore.open("data/logits/large.zarr").views == 1
     command(second)

@@ -1,4 +1,4 @@
-"""docs/sharing.md, section DVC: what one clone pushes, another distills from, and no teacher runs."""
+"""docs/how-to/sharing.md, section DVC: what one clone pushes, another distills from, and no teacher runs."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def shrink(params: dict) -> None:
 
 def section(language: str) -> list[str]:
     """The blocks of the section in one language."""
-    text = (ROOT / "docs/sharing.md").read_text().split("\n## Through DVC\n")[1].split("\n## ")[0]
+    text = (ROOT / "docs/how-to/sharing.md").read_text().split("\n## Through DVC\n")[1].split("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 

@@ -155,8 +155,13 @@ class Teacher(Training):
 
     epochs: int = Field(default=0, ge=0)
     model: ModelName
-    weights: FilePath | None = None
-    preprocessing: OwnPreprocessing | None = None
+    weights: FilePath | None = Field(
+        default=None, description="a file of weights to start from; with epochs 0 they are final"
+    )
+    preprocessing: OwnPreprocessing | None = Field(
+        default=None,
+        description="what those weights want: mean and std a channel, size, interpolation; null: the data's",
+    )
     augment: Annotated[list[Any], AfterValidator(_recipe)] | None = None
     seed: Seed = 0
 

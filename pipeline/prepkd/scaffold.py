@@ -85,6 +85,9 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
     yaml = YAML()
     yaml.width = 200
     yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.ignore_aliases = lambda _: (
+        True
+    )  # teacher and student share no list: who edits one must not edit both
     yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
     params = yaml.load(template("params.yaml"))
     params["prepare"] |= {"dataset": dataset, "raw": chosen["raw"]}

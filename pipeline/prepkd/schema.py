@@ -7,7 +7,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from prepkd.params import Params
+from prepkd.params import Params, Training
 from prepkd.views import AUGMENTATIONS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,6 +22,11 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["Teacher"]["properties"]["augment"]["anyOf"][0] |= steps
     settings = YAML().load(template("params.yaml"))
     _describe(schema, schema, settings)
+    teacher, student = (schema["$defs"][name]["properties"] for name in ("Teacher", "Distill"))
+    for key in Training.model_fields:  # said once, of either
+        for one, other in ((teacher[key], student[key]), (student[key], teacher[key])):
+            if "description" in other:
+                one.setdefault("description", other["description"])
     return schema
 
 
@@ -39,17 +44,21 @@ def comments(settings: CommentedMap) -> Iterator[tuple[str, str]]:
             yield key, first
 
 
-def _describe(schema: dict[str, Any], section: dict[str, Any], settings: CommentedMap) -> None:
-    """Put the comments of one section, and of those within it, into its schema."""
+def _describe(schema: dict[str, Any], section: dict[str, Any], settings: CommentedMap, of_all: str = "") -> None:
+    """Put the comments of one section, and of those within it, into its schema; `of_all` is what stands behind all its keys."""
     said = dict(comments(settings))
     for key, entry in section.get("properties", {}).items():
         entry.pop("title", None)  # the key once more
-        if key in said:
-            entry["description"] = said[key]
-        inner = settings.get(key)
-        if isinstance(inner, CommentedMap) and (found := _section(schema, entry)):
-            # Under `teachers` stand names; the first one's settings are those that are commented.
-            _describe(schema, found, next(iter(inner.values())) if "patternProperties" in entry else inner)
+        if text := said.get(key, entry.get("description", of_all)):
+            entry["description"] = text
+        if found := _section(schema, entry):
+            inner = settings.get(key) or CommentedMap()
+            if (
+                "patternProperties" in entry
+            ):  # under `teachers` stand names; the first one's settings are those that are commented
+                inner = next(iter(inner.values()))
+            # A section in one line, or one that is not shown, has its keys' comment behind it.
+            _describe(schema, found, inner, "" if inner and not inner.fa.flow_style() else text)
 
 
 def _section(schema: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any] | None:

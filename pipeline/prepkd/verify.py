@@ -39,7 +39,7 @@ class Tolerance:
     flips: float
 
 
-# Rounding as measured (docs/verify.md), with room for deeper networks and for two machines that both round: 100 times
+# Rounding as measured (docs/how-to/verify.md), with room for deeper networks and for two machines that both round: 100 times
 # what float32 does, 5 times what TF32 and bf16 do to a logit, so 25 times and more to KL, which grows with the square.
 TOLERANCES = {
     "ieee": Tolerance(1e-4, 1e-7, 0.001),

@@ -1,4 +1,4 @@
-"""Which check finds which damage, in every file of every encoding; as a script: the tables of docs/crash-safety.md.
+"""Which check finds which damage, in every file of every encoding; as a script: the tables of docs/explanation/crash-safety.md.
 
 `python tests/store/corruption_table.py` prints them as markdown.
 """

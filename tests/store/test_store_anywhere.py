@@ -237,7 +237,7 @@ def test_a_finished_store_of_other_settings_is_replaced(
     assert files(remote) == contents(made_up)
 
 
-MEND = "; check URL, network and credentials (docs/sharing.md)"
+MEND = "; check URL, network and credentials (docs/how-to/sharing.md)"
 
 
 def test_no_such_bucket(s3: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ def script(*arguments: object) -> dict[str, object]:
 
 
 def test_killed_again_and_again_while_others_read(tmp_path: Path) -> None:
-    """A few of the kills that docs/crash-safety.md counts."""
+    """A few of the kills that docs/explanation/crash-safety.md counts."""
     report = script(fault_injection.__file__, "--kills", 8, "--folder", tmp_path)
     assert report["faults"] == []
     assert sum(report["kills"].values()) >= 8  # type: ignore[attr-defined]

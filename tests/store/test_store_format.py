@@ -1,4 +1,4 @@
-"""docs/store-format.md is enough to write a reader: its own is run, with nothing but zarr and numpy."""
+"""docs/reference/store-format.md is enough to write a reader: its own is run, with nothing but zarr and numpy."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import FORMAT, Layout
 from store_writing import PLAN, chunk_files, write
 
-PAGE = (Path(__file__).parents[2] / "docs/store-format.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/reference/store-format.md").read_text()
 (READER,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2)}
 

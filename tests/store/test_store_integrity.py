@@ -18,7 +18,7 @@ from store_checks import refused
 from store_writing import answer, contents, open_writer
 from zarr.storage import LocalStore, MemoryStore
 
-DOCS = Path(__file__).parents[2] / "docs" / "crash-safety.md"
+DOCS = Path(__file__).parents[2] / "docs/explanation/crash-safety.md"
 
 
 @pytest.fixture(scope="module")

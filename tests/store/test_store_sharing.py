@@ -1,4 +1,4 @@
-"""The commands that docs/sharing.md prints for folders and buckets, run in order; tests/test_sharing_dvc.py runs DVC's."""
+"""The commands that docs/how-to/sharing.md prints for folders and buckets, run in order; tests/test_sharing_dvc.py runs DVC's."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ compare: {runs: [kd]}
 
 def commands(*sections: str) -> list[list[str]]:
     """The arguments of every `prepkd` command in these sections."""
-    parts = dict(part.split("\n", 1) for part in (ROOT / "docs/sharing.md").read_text().split("\n## ")[1:])
+    parts = dict(part.split("\n", 1) for part in (ROOT / "docs/how-to/sharing.md").read_text().split("\n## ")[1:])
     blocks = [block for name in sections for block in re.findall(r"^```bash\n(.*?)^```", parts[name], re.M | re.S)]
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
     assert all(line[0] == "prepkd" for line in lines)

@@ -40,7 +40,7 @@ def naive_crop(row: list[int], height: int, width: int, step: ResizedCrop) -> li
     return []
 
 
-# Golden values: what was cached under a box stays right only as long as these hold. docs/views.md shows them.
+# Golden values: what was cached under a box stays right only as long as these hold. docs/reference/views.md shows them.
 
 
 GOLDEN_ROWS = {

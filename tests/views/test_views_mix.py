@@ -103,7 +103,7 @@ def test_weights_have_the_beta_distribution(alpha: float, probability: float) ->
 
 
 def test_golden_values() -> None:
-    """As docs/explanation/views.md has them."""
+    """As docs/reference/views.md has them."""
     assert (beta_quantiles(0.2, 1.0)[[0, 300, 700, 1023]] * FRACTION).tolist() == [0.0, 3411.0, 60680.0, 65536.0]
     rows = ViewPlan(["flip", {"cutmix": {}}], 8, 0, 1000).parameters(1, np.array([0, 1, 999]))
     assert rows.tolist() == [

@@ -52,7 +52,7 @@ class RemoteStore(FsspecStore):
         except failures() as error:
             words = " ".join(str(error).split())
             raise InputError(
-                f"{self.fs.unstrip_protocol(self.path)}: {words}; check URL, network and credentials (docs/sharing.md)"
+                f"{self.fs.unstrip_protocol(self.path)}: {words}; check URL, network and credentials (docs/how-to/sharing.md)"
             ) from None
 
 

@@ -1,0 +1,67 @@
+"""The pages of docs/ as tests see them: what a reader would type, in order, and where.
+
+A page with `bash` or `python` blocks says near its top where they run:
+
+    <!-- commands: clone -->                    what `git clone` gives, with settings that take seconds, committed
+    <!-- commands: clone, after dvc repro -->   the same, once everything was made
+    <!-- commands: init ARGUMENTS -->           what `prepkd init ARGUMENTS` makes in an empty folder, likewise shrunk
+    <!-- commands: empty -->                    an empty folder
+    <!-- commands: none, because REASON -->     nowhere; a test file that the reason names must name the page
+
+All blocks of a page run in one shell, so that `cd` lasts. Further comments, which no reader sees:
+
+    <!-- run: COMMANDS -->      run there too: what makes the next block possible, or checks the last one
+    <!-- not run: REASON -->    the next block is not run
+    <!-- settings -->           the next block, of YAML, is merged into params.yaml
+    <!-- output -->             the next block is what the last one prints: each line occurs, but for numbers and spaces
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PART = re.compile(
+    r"^```(?P<language>\w*)\n(?P<block>.*?)^```$|^<!-- (?P<mark>run|not run|settings|output)(?::\s)?(?P<said>.*?)-->$",
+    re.M | re.S,
+)
+
+
+@dataclass
+class Step:
+    """A block of a page, or a hidden one."""
+
+    language: str
+    text: str
+    line: int
+    output: str = ""
+
+
+def name(page: Path) -> str:
+    """The page's path in the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def place(page: Path) -> str | None:
+    """Where the page says that its commands run."""
+    said = re.findall(r"^<!-- commands: (.+?) -->$", page.read_text(), re.M)
+    assert len(said) <= 1, f"{name(page)} says it {len(said)} times"
+    return said[0] if said else None
+
+
+def steps(page: Path) -> list[Step]:
+    """What runs, in order."""
+    text, mark, found = page.read_text(), None, []
+    for part in PART.finditer(text):
+        line = text.count("\n", 0, part.start()) + 1
+        if part["mark"] == "run":
+            found.append(Step("bash", part["said"], line))
+        elif part["language"] in ("bash", "python", "pycon") and mark != "not run":
+            found.append(Step(part["language"], part["block"], line))
+        elif part["language"] == "yaml" and mark == "settings":
+            found.append(Step("bash", f"settings <<'END_OF_SETTINGS'\n{part['block']}END_OF_SETTINGS\n", line))
+        elif part["language"] and mark == "output":
+            found[-1].output = part["block"]
+        mark = part["mark"]
+    return found

@@ -1,0 +1,162 @@
+"""The commands and loops that the pages of docs/ print, run page by page as they stand there; docs_pages.py has the rules."""
+
+import doctest
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import crafted_cifar100
+import docs_pages
+import pytest
+import torch
+from docs_pages import PAGES, ROOT, Step
+
+# Settings that take seconds.
+FEWER = ["prepare.subset=12", "cache.views=4", "distill.epochs=4", "distill.seeds=2", "compare.runs=[kd,ka-ps]"]
+PRELUDE = """set -euo pipefail
+export PATH=${FIRST_ON_PATH:+$FIRST_ON_PATH:}$PATH
+settings() { python "$TESTS/settings.py" "$@"; }
+wait_for_queue() {
+    while dvc queue status | grep -qE 'Queued|Running'; do sleep 1; done
+    ! dvc queue status | grep Failed
+}
+"""
+
+
+def shell(script: str, folder: Path, **environment: str) -> str:
+    """Run a script with this interpreter's commands first on the path; its whole output."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
+    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    path = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "TESTS": str(Path(__file__).parent),
+    }
+    done = subprocess.run(
+        ["bash", "-c", PRELUDE + script],
+        cwd=folder,
+        env=clean | identity | path | {"COLUMNS": "200"} | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `git clone` would give of the working tree, with fewer settings."""
+    folder = tmp_path_factory.mktemp("clone") / "prepkd"
+    for file in shell("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
+        if (ROOT / file).exists():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / file, folder / file, follow_symlinks=False)
+    models = [
+        f"teachers.{teacher}.{change}" for teacher in ("large", "small") for change in ("model=convnet4", "epochs=2")
+    ]
+    changes = " ".join(f"'{change}'" for change in [*FEWER, *models])
+    shell(f"settings {changes}; git init -q -b main; git add -A; git commit -qm clone", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar100(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Where CIFAR-100's official files are, as $CIFAR100: the real ones if PREPKD_CIFAR100 names their folder, else made up."""
+    if real := os.environ.get("PREPKD_CIFAR100"):
+        return {"CIFAR100": str(Path(real) / "cifar-100-python")}
+    folder = tmp_path_factory.mktemp("crafted")
+    made_up = crafted_cifar100.write(folder / "cifar-100-python")
+    shim = folder / "bin" / "prepkd"  # the real command looks at checksums
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} {crafted_cifar100.__file__} "$@"\n')
+    shim.chmod(0o755)
+    return {"CIFAR100": str(made_up), "FIRST_ON_PATH": str(shim.parent)}
+
+
+@pytest.fixture(scope="session")
+def finished(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, after `dvc repro`."""
+    folder = shutil.copytree(clone, tmp_path_factory.mktemp("finished") / "prepkd", symlinks=True)
+    shell("dvc repro -q; git add -A; git commit -qm 'first run'", folder)
+    return folder
+
+
+def prepared(place: str, folder: Path, request: pytest.FixtureRequest) -> Path:
+    """A fresh folder in which a page's commands run."""
+    if fixture := {"clone": "clone", "clone, after dvc repro": "finished"}.get(place):
+        return shutil.copytree(request.getfixturevalue(fixture), folder / "prepkd", symlinks=True)
+    if place.startswith("init"):
+        changes = [*FEWER, "teachers.teacher.model=convnet4", "teachers.teacher.epochs=2", "distill.student=convnet4"]
+        quoted = " ".join(f"'{change}'" for change in changes)
+        shell(f"prepkd {place}; settings {quoted}; git commit -qam settings", folder)
+        return folder
+    assert place == "empty", place
+    return folder
+
+
+def as_shell(number: int, step: Step, page: str) -> str:
+    """A step as a part of the page's script, announced by its place."""
+    announced, text = f"echo; echo '=== {number} {page}:{step.line}'\n", step.text
+    if step.language == "python":
+        file = f"block-{number}.py"
+        text = f"cat > {file} <<'END_OF_BLOCK'\n{text}END_OF_BLOCK\npython {file}; rm {file}"
+    return f"{announced}{text}\n"
+
+
+def plain(line: str) -> str:
+    """A line without what differs from run to run: numbers, hashes, spaces, the length of rules."""
+    return " ".join(re.sub(r"\b[0-9a-f]{7,}\b|[0-9][0-9.,:]*", "#", re.sub(r"[-─━=]{2,}", "--", line)).split())
+
+
+def check_output(step: Step, printed: str, page: str) -> None:
+    """Every line that the page promises is printed, in that order."""
+    lines = iter([plain(line) for line in printed.splitlines()])
+    for promised in step.output.splitlines():
+        wanted = plain(promised)
+        if wanted and wanted != "...":
+            assert any(wanted in line for line in lines), f"{page}:{step.line} doesn't print {promised!r}\n{printed}"
+
+
+RUN = [page for page in PAGES if not (docs_pages.place(page) or "none").startswith("none")]
+
+
+@pytest.mark.parametrize("page", RUN, ids=docs_pages.name)
+def test_the_pages_commands_run(
+    page: Path, tmp_path: Path, cifar100: dict[str, str], request: pytest.FixtureRequest
+) -> None:
+    where, name = docs_pages.place(page), docs_pages.name(page)
+    assert where is not None
+    folder = tmp_path / "here"
+    folder.mkdir()
+    folder = prepared(where, folder, request)
+    typed = [step for step in docs_pages.steps(page) if step.language != "pycon"]
+    script = "".join(as_shell(number, step, name) for number, step in enumerate(typed))
+    printed = shell(script, folder, PREPKD_SCRATCH=str(tmp_path / "scratch"), **cifar100)
+    parts = re.split(r"^=== \d+ .*$", printed, flags=re.M)[1:]
+    for step, part in zip(typed, parts, strict=True):
+        check_output(step, part, name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=docs_pages.name)
+def test_no_block_is_skipped_unsaid(page: Path) -> None:
+    typed = [step for step in docs_pages.steps(page) if step.language in ("bash", "python")]
+    where = docs_pages.place(page)
+    assert where or not typed, f"line {typed[0].line}: where do these commands run? See docs_pages.py"
+    if where and where.startswith("none"):
+        assert where.startswith("none, because ")
+        for test in re.findall(r"tests/\S+\.py", where):
+            assert docs_pages.name(page) in (ROOT / test).read_text(), f"{test} doesn't name the page"
+    for block in [step.text for step in typed if step.language == "bash"]:
+        subprocess.run(["bash", "-n", "-c", block], check=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=docs_pages.name)
+def test_worked_numbers(page: Path) -> None:
+    """Python sessions on a page share their names; each answer is as printed."""
+    text = "\n".join(step.text for step in docs_pages.steps(page) if step.language == "pycon")
+    test = doctest.DocTestParser().get_doctest(text, {"torch": torch}, docs_pages.name(page), str(page), 0)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(test).failed == 0

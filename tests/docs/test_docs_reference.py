@@ -1,0 +1,49 @@
+"""docs/reference/params.md and cli.md are what docs/generate.py makes of the code, and every setting says what it is."""
+
+import importlib.util
+from typing import Any
+
+import pytest
+from docs_pages import ROOT
+from prepkd.schema import json_schema
+
+spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+assert spec and spec.loader
+generate = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(generate)
+
+
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_generated_pages_are_up_to_date(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")  # a terminal's width is no part of them
+    committed = (ROOT / "docs/reference" / page).read_text()
+    assert committed == generate.PAGES[page](), f"docs/reference/{page} is out of date: run `make docs`"
+
+
+def test_every_setting_says_what_it_is() -> None:
+    def silent(section: dict[str, Any], path: str) -> list[str]:
+        found = []
+        for key, entry in section["properties"].items():
+            inner = generate.sections(entry, schema)
+            found += [f"{path}{key}"] if not inner and not entry.get("description") else []
+            found += [name for one in inner for name in silent(one, f"{path}{key}.")]
+        return found
+
+    schema = json_schema()
+    assert not silent(schema, ""), "a comment behind the key in params.yaml, or Field(description=)"
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"type": "integer", "minimum": 0, "exclusiveMaximum": 2**63}, "integer >= 0, < 2^63"),
+        ({"anyOf": [{"const": "all"}, {"type": "number", "exclusiveMinimum": 0.5}]}, "`all` or number > 0.5"),
+        ({"type": "array", "items": {"enum": ["a", "b"]}}, "list of `a`, `b`"),
+    ],
+)
+def test_types_in_words(entry: dict[str, Any], words: str) -> None:
+    assert generate.allowed(entry) == words
+
+
+def test_what_github_would_take_for_a_tag_is_shown() -> None:
+    assert generate.cell("data/<name>.h5 or `<k>` | x") == "data/&lt;name>.h5 or `<k>` \\| x"
