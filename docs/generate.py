@@ -90,6 +90,8 @@ def allowed(entry: Schema) -> str:
     if "enum" in entry or "const" in entry:
         return ", ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
     kind = entry.get("type")
+    if kind == "array" and "object" in [one.get("type") for one in entry.get("items", {}).get("anyOf", [])]:
+        return "a recipe, as [augment](#augment)"
     if kind == "array":
         return f"list of {allowed(entry['items'])}" if "items" in entry else "[low, high]"
     words = {

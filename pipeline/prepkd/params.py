@@ -74,14 +74,16 @@ class Prepare(Section):
 class AdamW(Section):
     """What AdamW has of its own."""
 
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
-    eps: float = Field(default=1e-8, gt=0)
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
+        default=[0.9, 0.999], description="decay of the averages of the gradient and of its square"
+    )
+    eps: float = Field(default=1e-8, gt=0, description="added to the root of the second")
 
 
 class EarlyStop(Section):
     """When training ends before its last epoch: after `patience` epochs without a better top-1 on val."""
 
-    patience: int = Field(ge=1)
+    patience: int = Field(ge=1, description="epochs without a better top-1 on val")
 
 
 class Training(Section):
