@@ -461,6 +461,37 @@ def test_missing_weights_say_which_setting_to_mend(tmp_path: Path) -> None:
         taught(teacher_settings(weights=path), tmp_path / "run.pt")
 
 
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        ("(y, x)", "forward returned tuple; expected logits, a float tensor of shape (2, {classes})"),
+        ("y[:, 1:]", "forward returned Tensor of shape (2, {fewer}); expected logits"),
+        ("y.argmax(1)", "forward returned Tensor of shape (2,); expected logits"),
+        ("y - y.mean(0)", "an image's logits change with what else is in the batch"),
+    ],
+)
+def test_a_users_own_model_that_answers_otherwise_is_refused_before_training(
+    returned: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = f"answers_{abs(hash(returned))}"
+    (tmp_path / f"{module}.py").write_text(
+        "from torch import nn\n\n"
+        "class Own(nn.Module):\n"
+        "    def __init__(self, num_classes, in_channels):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(64 * in_channels, num_classes)\n\n"
+        "    def forward(self, x):\n"
+        "        y = self.layer(x.flatten(1))\n"
+        f"        return {returned}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        taught(teacher_settings(model=f"{module}:Own"), tmp_path / "run.pt")
+    message = found.format(classes=CLASSES, fewer=CLASSES - 1)
+    assert str(caught.value).startswith(f"model '{module}:Own': {message}")
+    assert not (tmp_path / "run.pt").exists()
+
+
 def test_a_users_own_factory_is_a_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_teachers.py").write_text(
         "from torch import nn\n\n"
