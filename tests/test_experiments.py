@@ -92,7 +92,7 @@ def test_the_bad_one_failed_alone_and_says_why(project: Path, sweep: pd.DataFram
     assert "Traceback" not in said
     shown = documented(FAILED, project)
     assert "Failed" not in run("dvc queue status", project)
-    assert "corrected" in shown and "method-1" in shown and "method-3" not in shown
+    assert "[corrected]" in shown and "[method-1]" in shown and "[method-3]" not in shown
     assert max(map(len, shown.splitlines()[-10:])) < 110
 
 
@@ -148,7 +148,7 @@ def test_a_sweep_on_cifar100_gets_its_raw_data_from_dvc(tmp_path: Path) -> None:
     shutil.copytree(Path(root) / "cifar-100-python", tmp_path / "data/raw/cifar-100-python")
 
     def few(params: dict) -> None:
-        few_epochs = {"epochs": 1, "milestones": [], "precision": "float32"}
+        few_epochs = {"epochs": 1, "schedule": "one-cycle", "precision": "float32"}
         params["threads"] = 1
         params["prepare"]["subset"] = 4
         params["teachers"]["teacher"].update(few_epochs)

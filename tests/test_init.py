@@ -1,5 +1,6 @@
 """What a new user has after `prepkd init`: a project that runs at once."""
 
+import io
 import json
 import os
 import shutil
@@ -137,6 +138,16 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
     assert params.prepare.dataset == dataset and list(params.teachers) == ["teacher"]
     assert made["params.yaml"].count("#") > 40
     assert ": \n" not in made["params.yaml"]
+    assert "&id" not in made["params.yaml"]
+    # DVC's -S edits it by the same library, and what replaces a list in several lines broke the file.
+    yaml, edited = YAML(), io.StringIO()
+    written = yaml.load(made["params.yaml"])
+    for section in (written["teachers"]["teacher"], written["distill"]):
+        section["milestones"] = []
+    yaml.dump(written, edited)
+    assert YAML(typ="safe").load(edited.getvalue())["distill"]["milestones"] == []
+    for name in params.model_fields_set:
+        assert f"\n\n{name}:" in made["params.yaml"], "a line is left free between sections"
     if dataset == "cifar100":
         teacher, student = params.teachers["teacher"], params.distill
         assert (teacher.model, student.student) == ("resnet32x4", "resnet8x4")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from prepkd.schema import json_schema, template
 
@@ -92,7 +92,11 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
     params = yaml.load(template("params.yaml"))
     params["prepare"] |= {"dataset": dataset, "raw": chosen["raw"]}
     if "augment" in chosen:
-        params["augment"] = chosen["augment"]
+        params["augment"] = [
+            {name: _inline(own) for name, own in step.items()} if isinstance(step, dict) else step
+            for step in chosen["augment"]
+        ]
+        params.yaml_set_comment_before_after_key("teachers", before="\n")
     trained = params["teachers"]["large"]
     params["teachers"].clear()
     params["teachers"]["teacher"] = trained
@@ -119,7 +123,18 @@ def _update(section: CommentedMap, changes: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping):
             _update(section[key], value)
         else:
-            section[key] = value
+            section[key] = _inline(value)
+
+
+def _inline(value: Any) -> Any:
+    """A list or a mapping on one line, of its own: shared, YAML would write an anchor; in lines, one that replaces it breaks.
+
+    DVC's `-S` edits the file by the same library: a list in lines with a comment behind its key becomes a broken file.
+    """
+    if isinstance(value, list | dict):
+        value = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+        value.fa.set_flow_style()
+    return value
 
 
 def without_our_code(pipeline: str) -> str:
