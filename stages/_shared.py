@@ -82,15 +82,27 @@ def scratch_root() -> Path:
     """Where unfinished work waits: PREPKD_SCRATCH, else under the DVC root, which the workspaces of queued runs share."""
     if chosen := os.environ.get("PREPKD_SCRATCH"):
         return Path(chosen)
+    if root := queue_root():
+        return root / ".dvc" / "tmp" / "prepkd"
     here = Path.cwd()
-    for folder in (here, *here.parents):
-        # A queued experiment runs in <root>/.dvc/tmp/exps/<name>, a workspace with a .dvc of its own.
-        if folder.parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            return folder.parents[1] / "prepkd"
     for folder in (here, *here.parents):
         if (folder / ".dvc").is_dir():
             return folder / ".dvc" / "tmp" / "prepkd"
     return here / ".prepkd-scratch"
+
+
+def queue_root() -> Path | None:
+    """The project whose queue this runs in: a queued experiment has a workspace in <root>/.dvc/tmp/exps; None outside."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if folder.parent.parts[-3:] == (".dvc", "tmp", "exps"):
+            return folder.parents[3]
+    return None
+
+
+def logs_folder() -> Path:
+    """Where loggers write: `results/logs` of the project, also from the workspaces of queued runs, which don't last."""
+    return (queue_root() or Path()) / "results" / "logs"
 
 
 @contextlib.contextmanager
@@ -153,19 +165,24 @@ def recipe_of(params: Params) -> "Recipe":
     return parse_recipe(params.augment)
 
 
-def read_lesson(params: Params, views: int | str, seed: int) -> "tuple[Lesson, dict[str, Any]]":
-    """The prepared data on the device, under a plan of views, and the fingerprints that say what was read."""
+def read_lesson(
+    params: Params, views: int | str, seed: int, augment: list[Any] | None = None
+) -> "tuple[Lesson, dict[str, Any]]":
+    """The prepared data on the device, under a plan of views, and the fingerprints that say what was read.
+
+    Training shows views of the recipe `augment`, or of the project's; held-out data are always shown as the project's are.
+    """
     import torch
     from prepkd.data import describe, load_split
     from prepkd.lesson import Lesson, channel_statistics
     from prepkd.samples import Samples
-    from prepkd.views import ViewPlan
+    from prepkd.views import ViewPlan, parse_recipe
 
     path, where = data_file(params), device(params)
     info = describe(path)
     train = load_split(path, "train")
-    recipe = recipe_of(params)
-    held_out = {name: Samples.of(load_split(path, name), where, recipe) for name in info.splits if name != "train"}
+    recipe, shown = parse_recipe(params.augment if augment is None else augment), recipe_of(params)
+    held_out = {name: Samples.of(load_split(path, name), where, shown) for name in info.splits if name != "train"}
     plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
     samples = Samples.of(train, where, recipe)
     lesson = Lesson(samples, held_out, plan, channel_statistics(train.images), len(info.class_names))

@@ -2,19 +2,21 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prepkd.errors import InputError, refuse_differences
 from prepkd.params import Distill, Params
-from prepkd.stages._shared import data_file, read_lesson, scratch, store_url, teacher_folder
+from prepkd.stages._shared import data_file, logs_folder, read_lesson, scratch, store_url, teacher_folder
+from prepkd.validation import validated
 
 if TYPE_CHECKING:
     from prepkd.lesson import Lesson
     from prepkd.models import Normalised
+    from prepkd.resume import Row
     from prepkd.store import LogitStore
     from prepkd.teaching import Teacher
-    from prepkd.train import Row
     from torch import Tensor
 
 
@@ -26,6 +28,8 @@ def students(
 
     The work of every seed is kept until the caller is through with all of them, so that an interrupted run goes on.
     """
+    from prepkd.loggers import logged
+    from prepkd.stopping import card_entry
     from prepkd.students import train_students
 
     lesson, inputs = read_lesson(params, params.cache.views, params.cache.seed)
@@ -46,6 +50,7 @@ def students(
             inputs=inputs,
             scratch=lambda fingerprint: held.enter_context(scratch(fingerprint)),
             on_epoch=on_epoch,
+            logged=partial(logged, params.logger, logs_folder()),
         )
         card = {
             "model": settings.student,
@@ -54,7 +59,10 @@ def students(
             "training": settings.model_dump(mode="json"),
             "inputs": inputs | {"data": str(data_file(params))},
         }
-        yield ((seed, student, history, card | {"seed": seed}) for seed, student, history in trained)
+        yield (
+            (seed, student, history, card | {"seed": seed} | card_entry(settings, history))
+            for seed, student, history in trained
+        )
 
 
 def combined(members: "list[Teacher]", settings: Distill) -> "Teacher":
@@ -162,9 +170,13 @@ def check_card(card: dict[str, Any], lesson: "Lesson", inputs: dict[str, Any], f
 
 
 def check_training(found: dict[str, Any], wanted: Distill, where: object, remedy: str, *, but: set[str]) -> None:
-    """Refuse what was trained with other settings than the ones asked for; raises InputError that names the setting."""
+    """Refuse what was trained with other settings than the ones asked for; raises InputError that names the setting.
+
+    What was trained before a setting came has its default.
+    """
     expected = wanted.model_dump(mode="json", exclude={"checkpoint_every", "resident_gib", "source", *but})
-    refuse_differences({f"training.{key}": (found.get(key), value) for key, value in expected.items()}, where, remedy)
+    had = validated(Distill, found, f"{where}: training").model_dump(mode="json")
+    refuse_differences({f"training.{key}": (had[key], value) for key, value in expected.items()}, where, remedy)
 
 
 def check_taught_by(made_from: dict[str, Any] | None, settings: Distill, where: object, remedy: str) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDER = Path("results/compare")
 CAPTION = (
-    "Teacher `{teacher}`: {top1:.2f} % test top-1. Mean +- standard deviation over n seeds, last epoch; "
+    "Teacher `{teacher}`: {top1:.2f} % test top-1. Mean +- standard deviation over n seeds, {epoch}; "
     "differences are paired by seed, mean +- standard error."
 )
 
@@ -96,6 +96,8 @@ def tabulate(params: "Params") -> None:
 
     test = load_split(data_file(params), "test")
     labels = torch.from_numpy(test.labels)
+    early = any(params.variant(run).early_stop for run in params.compare.runs)
+    epoch = "with early stopping the best epoch on val" if early else "last epoch"
     longs, tables, texts = [], {}, []
     for teacher, student in params.pairs:
         answers = teacher_test_logits(params.variant(params.compare.runs[0], teacher, student), test.fingerprint)
@@ -105,7 +107,7 @@ def tabulate(params: "Params") -> None:
         longs.append(long_form(figures).assign(**pair))
         table, top1 = compare_runs(figures), 100 * measure(answers, labels)["top1"]
         tables[f"{teacher} -> {student}"] = table.assign(**pair), top1
-        texts.append(to_markdown(table, CAPTION.format(teacher=teacher, top1=top1)))
+        texts.append(to_markdown(table, CAPTION.format(teacher=teacher, top1=top1, epoch=epoch)))
     long = pd.concat(longs)
     if len(texts) > 1:
         wide = wide_form(long)

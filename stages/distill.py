@@ -44,6 +44,7 @@ def distill(
 
     from dvclive.live import Live
     from prepkd.models import save_checkpoint
+    from prepkd.stopping import kept_epoch
 
     settings = params.distill
     logs: dict[int, Live] = {}
@@ -67,6 +68,7 @@ def distill(
 
         with students(params, settings, on_epoch) as trained:
             for seed, model, history, card in trained:
+                row = history[kept_epoch(settings, history)]
                 logs[seed].end()  # type: ignore[no-untyped-call]
-                save_checkpoint(student_folder(seed), model, card | {"test_top1": history[-1]["test/top1"]})
+                save_checkpoint(student_folder(seed), model, card | {"test_top1": row["test/top1"]})
     console.print(f"models/student: {settings.method}, {len(settings.seed_list)} seeds; `prepkd evaluate` reports them")

@@ -11,6 +11,7 @@ from prepkd.stages._shared import (
     console,
     epoch_note,
     known_teacher,
+    logs_folder,
     progress,
     read_lesson,
     read_params,
@@ -35,28 +36,33 @@ def train_teacher(
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     import pandas as pd
     from prepkd.files import fingerprint, write_bytes
+    from prepkd.loggers import Run, logged
     from prepkd.models import save_checkpoint
     from prepkd.models.checkpoint import weights_fingerprint
     from prepkd.report.results import write_results
+    from prepkd.stopping import card_entry
     from prepkd.teachers import describe, given_weights, teacher_views
     from prepkd.teachers import train_teacher as train
     from prepkd.train import predict, top1
 
     settings = params.teachers[name]
-    lesson, inputs = read_lesson(params, teacher_views(settings), settings.seed)
+    lesson, inputs = read_lesson(params, teacher_views(settings), settings.seed, settings.augment)
     inputs |= given_weights(settings)
-    run = fingerprint({"teacher": settings.model_dump(mode="json", exclude={"checkpoint_every"}), "inputs": inputs})
-    with scratch(run) as work, progress() as bar:
+    run = fingerprint({"teacher": settings.identity(but={"checkpoint_every"}), "inputs": inputs})
+    described = Run(f"teacher-{name}", run, settings.model_dump(mode="json"))
+    logger = params.logger if settings.epochs else None
+    with scratch(run) as work, progress() as bar, logged(logger, logs_folder(), described) as write:
         task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
-        model, history = train(
-            settings,
-            lesson,
-            checkpoint=work / "checkpoint.pt",
-            on_epoch=lambda row: advance(bar, task, epoch_note(row)),
-        )
+
+        def on_epoch(row: dict[str, float]) -> None:
+            advance(bar, task, epoch_note(row))
+            write(row)
+
+        model, history = train(settings, lesson, checkpoint=work / "checkpoint.pt", on_epoch=on_epoch)
         test = lesson.held_out["test"]
         logits = predict(model, test)
         card = describe(model, settings, lesson, inputs) | {"name": name, "test_top1": top1(logits, test.labels)}
+        card |= card_entry(settings, history)
         folder = teacher_folder(name)
         # Without the clock's column: the same training gives the same folder, and nothing after it is out of date.
         table = pd.DataFrame(history).drop(columns="samples_per_second", errors="ignore")

@@ -13,6 +13,7 @@ from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing
 from prepkd.params import Cache, Distill, Teacher, load_params
 from prepkd.params import Ensemble as EnsembleSettings
+from prepkd.resume import Row
 from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded
@@ -22,7 +23,7 @@ from prepkd.store.writer import StoreWriter
 from prepkd.students import train_students
 from prepkd.teachers import train_teacher
 from prepkd.teaching import CachedTeacher, Ensemble, OnlineTeacher
-from prepkd.train import Row, Views
+from prepkd.train import Views
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
 from torch import Tensor

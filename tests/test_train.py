@@ -16,17 +16,31 @@ import torch
 from prepkd.errors import InputError
 from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
-from prepkd.models import Preprocessing, build_model
-from prepkd.params import Distill, Teacher, Training
+from prepkd.models import build_model
+from prepkd.params import Distill, Teacher
+from prepkd.resume import Row, load_state
 from prepkd.samples import Samples
 from prepkd.teachers import describe, given_weights, teacher_views, train_teacher
-from prepkd.train import Row, Views, load_state, predict, summarise, top1, train
+from prepkd.train import Views, predict, summarise, top1
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
-from torch import Tensor, nn
+from small_training import (
+    CLASSES,
+    COUNT,
+    EPOCHS,
+    LESSON,
+    Watched,
+    cross_entropy,
+    fit,
+    ignore,
+    same,
+    settings,
+    stop_after,
+    timeless,
+)
+from torch import Tensor
 from torch.nn import functional as F
 
-COUNT, CLASSES, EPOCHS = 70, 4, 4
 SCHEDULES = {
     "multi-step": {"schedule": "multi-step", "milestones": [2, 3]},
     "cosine": {"schedule": "cosine"},
@@ -42,73 +56,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def textures(count: int, seed: int) -> Samples:
-    """Noise over rows, columns, a chessboard or nothing: four classes that are not learnt at once."""
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(count) % CLASSES
-    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
-    patterns = torch.stack([rows % 2, columns % 2, (rows + columns) % 2, torch.zeros_like(rows)])
-    images += (40 * patterns[labels]).unsqueeze(1).to(torch.uint8)
-    return Samples(images, labels)
-
-
-LESSON = Lesson(
-    textures(COUNT, 0),
-    {"val": textures(20, 1), "test": textures(30, 2)},
-    ViewPlan([{"crop": {"padding": 1}}, "flip"], 9, 5, COUNT),
-    Preprocessing(mean=(0.3,), std=(0.2,)),
-    CLASSES,
-)
-
-
-def settings(**changes: Any) -> Training:
-    return Training.model_validate({"epochs": EPOCHS, "batch_size": 16, "lr": 0.05, "precision": "float32"} | changes)
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
-    return {"loss": F.cross_entropy(logits.float(), labels, reduction="none")}
-
-
-def ignore(row: Row) -> None:
-    pass
-
-
-def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, **changes: Any) -> tuple[Any, list[Row]]:
-    """Train a fresh convnet4; its weights and history."""
-    model = model or new_model("convnet4", LESSON, 0)
-    wanted = {
-        "loss": cross_entropy,
-        "samples": LESSON.samples,
-        "held_out": LESSON.held_out,
-        "plan": LESSON.plan,
-        "views_of": lambda epoch: epoch,
-        "teacher": None,
-        "seed": 3,
-        "checkpoint": checkpoint,
-        "on_epoch": ignore,
-    } | changes
-    history = train(model, chosen, **wanted)
-    return model.state_dict(), history
-
-
-def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def timeless(history: list[Row]) -> list[Row]:
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in history]
-
-
 # A run that is interrupted
-
-
-def stop_after(epoch: int, by: type[BaseException]) -> Callable[[Row], None]:
-    def on_epoch(row: Row) -> None:
-        if row["epoch"] == epoch:
-            raise by
-
-    return on_epoch
 
 
 # Ctrl-C keeps the last epoch that was finished, anything else the last that was due for a checkpoint.
@@ -243,23 +191,6 @@ def test_one_sample_of_the_last_epoch_is_enough_to_stop_it(tmp_path: Path) -> No
 
 
 # What is shown, and when
-
-
-class Watched(nn.Module):
-    """A linear model that remembers the pixels it was trained on."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.fc = nn.Linear(64, classes)
-        with torch.no_grad():
-            self.fc.weight.copy_(torch.linspace(-0.1, 0.1, 64 * classes).view(classes, 64))
-            self.fc.bias.zero_()
-        self.seen: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training:
-            self.seen.append(x.detach().clone())
-        return self.fc(x.flatten(1))
 
 
 def shown(folder: Path, seed: int, views_of: Callable[[int], Views]) -> tuple[Tensor, Tensor, Tensor]:

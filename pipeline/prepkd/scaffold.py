@@ -58,6 +58,7 @@ GITIGNORE = """# What the pipeline makes: DVC keeps it.
 /results/plots/
 /results/training/
 /results/compare/runs/
+/results/logs/
 /dvc_plots/
 """
 

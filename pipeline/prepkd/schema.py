@@ -17,7 +17,9 @@ def json_schema() -> dict[str, Any]:
     """The schema as JSON: draft 2020-12, unknown keys refused, every section's keys with type, default and description."""
     schema = Params.model_json_schema()
     schema = {"$schema": DIALECT, "$id": "params.schema.json", **schema, "title": "params.yaml of prepkd"}
-    schema["properties"]["augment"] |= {"items": _steps(schema)}
+    steps = {"items": _steps(schema)}
+    schema["properties"]["augment"] |= steps
+    schema["$defs"]["Teacher"]["properties"]["augment"]["anyOf"][0] |= steps
     settings = YAML().load(template("params.yaml"))
     _describe(schema, schema, settings)
     return schema

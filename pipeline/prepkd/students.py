@@ -1,16 +1,19 @@
 """Training students: one run a seed, differing from each other in the seed alone."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 from prepkd.files import fingerprint
 from prepkd.lesson import Lesson, new_model
+from prepkd.loggers import Run, Write
 from prepkd.losses import distillation_loss
 from prepkd.models import Normalised
 from prepkd.params import Distill
+from prepkd.resume import Row
 from prepkd.teaching import Teacher
-from prepkd.train import Row, train
+from prepkd.train import train
 from prepkd.views import ViewPlan
 from prepkd.views.order import VIEW_ORDERS
 
@@ -26,33 +29,41 @@ def train_students(
     inputs: Mapping[str, object],
     scratch: Callable[[str], Path],
     on_epoch: Callable[[int, Row], None],
+    logged: Callable[[Run], AbstractContextManager[Write]],
 ) -> Iterator[tuple[int, Normalised, list[Row]]]:
     """Train a student for each seed; yields (seed, model, history), each seed's work kept in `scratch(fingerprint)`.
 
-    `inputs` are the fingerprints of what the students are trained from. A seed that was finished before an interruption is
-    loaded, not trained again.
+    Each is a run of its own for `logged`; `inputs` are the fingerprints of what the students are trained from. A seed that
+    was finished before an interruption is loaded, not trained again.
     """
     taught = settings.parsed.teacher
     order = VIEW_ORDERS[settings.view_order]
-    kept = settings.model_dump(mode="json", exclude={"seeds", "resident_gib", "checkpoint_every"})
+    kept = settings.identity(but={"seeds", "resident_gib", "checkpoint_every"})
     for seed in settings.seed_list:
         run = fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})
         model = new_model(settings.student, lesson, seed)
-        history = train(
-            model,
-            settings,
-            partial(distillation_loss, settings),
-            samples=lesson.samples,
-            held_out=lesson.held_out,
-            plan=lesson.plan,
-            views_of=partial(_views, order, seed, lesson.plan),
-            teacher=teacher if taught else None,
-            seed=seed,
-            checkpoint=scratch(run) / "checkpoint.pt",
-            on_epoch=partial(on_epoch, seed),
-        )
+        described = settings.model_dump(mode="json") | {"seed": seed}
+        with logged(Run(f"{settings.method}-seed{seed}", run, described)) as write:
+            history = train(
+                model,
+                settings,
+                partial(distillation_loss, settings),
+                samples=lesson.samples,
+                held_out=lesson.held_out,
+                plan=lesson.plan,
+                views_of=partial(_views, order, seed, lesson.plan),
+                teacher=teacher if taught else None,
+                seed=seed,
+                checkpoint=scratch(run) / "checkpoint.pt",
+                on_epoch=partial(_report, write, partial(on_epoch, seed)),
+            )
         yield seed, model, history
 
 
 def _views(order: Callable[..., int], seed: int, plan: ViewPlan, epoch: int) -> int:
     return order(seed, epoch, plan.views, plan.samples)
+
+
+def _report(write: Write, on_epoch: Callable[[Row], None], row: Row) -> None:
+    on_epoch(row)
+    write(row)

@@ -12,7 +12,8 @@ from prepkd.lesson import Lesson, new_model
 from prepkd.models import Normalised, Preprocessing, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.params import Teacher
-from prepkd.train import Row, train
+from prepkd.resume import Row
+from prepkd.train import train
 
 
 def train_teacher(

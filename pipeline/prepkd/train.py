@@ -5,33 +5,25 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from prepkd.errors import InputError
-from prepkd.files import replacing
 from prepkd.labels import main_class
+from prepkd.optimisation import OPTIMIZERS, make_average, make_schedule
 from prepkd.params import Training
+from prepkd.resume import Row, freeze, load_state, save_state
 from prepkd.samples import Samples
+from prepkd.stopping import is_over, kept_epoch
 from prepkd.store.encodings import Decoded
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 
 Views = int | NDArray[np.int64]  # one view for all samples, or one for each
-Row = dict[str, float]  # what is logged of one epoch
-
-SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, Training, int], LRScheduler]] = {
-    "multi-step": lambda o, s, steps: MultiStepLR(o, [m * steps for m in s.milestones], s.lr_decay),
-    "cosine": lambda o, s, steps: CosineAnnealingLR(o, s.epochs * steps),
-    "one-cycle": lambda o, s, steps: OneCycleLR(o, s.lr, total_steps=s.epochs * steps),
-}
-
 
 # Student logits (B, K), labels (B,) or classes' shares (B, K), the teacher's offsets (B, K) and row maxima (B,) or None ->
 # per-sample `loss` and what is logged.
@@ -55,31 +47,38 @@ def train(
     """Train `model` in place and return a row of figures for each epoch; resumes from `checkpoint` where it exists.
 
     `views_of` says which views an epoch shows, `teacher` answers them. Nothing is random here but by (seed, epoch), so a
-    resumed run ends with the weights of an uninterrupted one. Raises InputError when the loss is no longer finite.
+    resumed run ends with the weights of an uninterrupted one. The weights it ends with are those that were evaluated: the
+    averaged ones with `ema`, those of the best epoch on val with `early_stop`. Raises InputError when the loss is no longer
+    finite, and where early stopping has no val.
     """
+    if settings.early_stop and "val" not in held_out:
+        raise InputError(
+            "early_stop watches val, and the data has none; expected prepare.val_fraction > 0, e.g. 0.1, and "
+            "`prepkd prepare` again, or early_stop: null"
+        )
     device, count = samples.device, len(samples)
-    steps = -(-count // settings.batch_size)
+    group = settings.batch_size * settings.accumulate  # samples a step
     if settings.deterministic:  # cuBLAS is deterministic only with a workspace of fixed size
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings.deterministic)
     model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        settings.lr,
-        settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=settings.nesterov,
-        fused=True,
-    )
-    schedule = SCHEDULES[settings.schedule](optimizer, settings, steps)
-    state = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    optimizer = OPTIMIZERS[settings.optimizer](model, settings)
+    schedule = make_schedule(optimizer, settings, steps=-(-count // group))
+    state: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    shown = model  # what is evaluated
+    if settings.ema:
+        state["average"] = average = make_average(model, settings.ema)
+        shown = average.module
+    if settings.early_stop:
+        state["best"] = copy.deepcopy(shown)
     history = load_state(checkpoint, state)
     for row in history:
         on_epoch(row)
 
-    kept = freeze(state), list(history)
+    last = freeze(state), list(history)
     try:
-        for epoch in range(len(history), settings.epochs):
+        while not is_over(settings, history):
+            epoch = len(history)
             started = time.perf_counter()
             order = torch.from_numpy(sample_order(seed, epoch, count)).to(device)
             views = views_of(epoch)
@@ -96,10 +95,17 @@ def train(
                 labels = samples.targets(plan, batch, parameters[batch], logits.shape[-1])
                 offsets, row_max = (answers[0][batch], answers[1][batch]) if answers else (None, None)
                 values = loss(logits, labels, offsets, row_max)
-                values["loss"].mean().backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                optimizer.zero_grad()
-                schedule.step()
+                # A step's gradient is that of the mean over all its samples, however they came in batches.
+                share = len(batch) / min(group, count - start // group * group)
+                (values["loss"].mean() * share).backward()  # type: ignore[no-untyped-call]
+                if (start + len(batch)) % group == 0 or start + len(batch) == count:
+                    if settings.clip_grad_norm:
+                        nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                    schedule.step()
+                    if settings.ema:
+                        average.update_parameters(model)
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
                 log.append({name: value.detach() for name, value in values.items()})
                 log[-1]["top1"] = (logits.detach().argmax(dim=-1) == main_class(labels)).float()
@@ -108,15 +114,20 @@ def train(
             if not np.isfinite(row["train/loss"]):
                 raise InputError(f"epoch {epoch}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})")
             for name, part in held_out.items():
-                row[f"{name}/top1"] = top1(predict(model, part), part.labels)
+                row[f"{name}/top1"] = top1(predict(shown, part), part.labels)
             history.append(row)
+            if settings.early_stop and kept_epoch(settings, history) == epoch:
+                state["best"].load_state_dict(shown.state_dict())
             on_epoch(row)
-            kept = freeze(state), list(history)
-            if (epoch + 1) % settings.checkpoint_every == 0 or epoch + 1 == settings.epochs:
-                save_state(checkpoint, *kept)
+            last = freeze(state), list(history)
+            if (epoch + 1) % settings.checkpoint_every == 0 or is_over(settings, history):
+                save_state(checkpoint, *last)
     except KeyboardInterrupt:  # nothing of the last finished epoch is lost, whenever the last checkpoint was
-        save_state(checkpoint, *kept)
+        save_state(checkpoint, *last)
         raise
+    kept = state.get("best", shown)
+    if kept is not model:
+        model.load_state_dict(kept.state_dict())
     return history
 
 
@@ -153,32 +164,3 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported()
-
-
-def freeze(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of each part's state, which further steps leave as it is."""
-    return {name: copy.deepcopy(part.state_dict()) for name, part in state.items()}
-
-
-def save_state(path: Path, frozen: Mapping[str, Any], history: list[Row]) -> None:
-    """Write a resumable checkpoint atomically."""
-    with replacing(path) as temporary:
-        torch.save({**frozen, "history": history}, temporary)
-
-
-def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
-    """Load a checkpoint into the parts of a run and return its history; an empty history where there is no checkpoint.
-
-    Raises InputError for a file that is damaged.
-    """
-    if not path.is_file():
-        return []
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).split(". ")[0]
-        raise InputError(f"{path}: not readable ({reason}); remove it, and training starts anew") from None
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    history: list[Row] = saved["history"]
-    return history

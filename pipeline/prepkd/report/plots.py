@@ -22,7 +22,10 @@ def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
 
 
 def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
-    """Top-1 of every epoch as CSV (epoch, then a column a split), the mean over the seeds, read from DVCLive's logs."""
+    """Top-1 of every epoch as CSV (epoch, then a column a split), the mean over the seeds, read from DVCLive's logs.
+
+    Seeds that were stopped early count as far as they were trained.
+    """
     rows = []
     for seed in seeds:
         metrics = folder / f"seed{seed}" / "plots" / "metrics"

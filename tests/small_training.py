@@ -1,0 +1,101 @@
+"""A lesson of seconds, and what tests of the training loop share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from prepkd.lesson import Lesson, new_model
+from prepkd.models import Preprocessing
+from prepkd.params import Training
+from prepkd.resume import Row
+from prepkd.samples import Samples
+from prepkd.train import train
+from prepkd.views import ViewPlan
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+COUNT, CLASSES, EPOCHS = 70, 4, 4
+
+
+def textures(count: int, seed: int) -> Samples:
+    """Noise over rows, columns, a chessboard or nothing: four classes that are not learnt at once."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(count) % CLASSES
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    patterns = torch.stack([rows % 2, columns % 2, (rows + columns) % 2, torch.zeros_like(rows)])
+    images += (40 * patterns[labels]).unsqueeze(1).to(torch.uint8)
+    return Samples(images, labels)
+
+
+LESSON = Lesson(
+    textures(COUNT, 0),
+    {"val": textures(20, 1), "test": textures(30, 2)},
+    ViewPlan([{"crop": {"padding": 1}}, "flip"], 9, 5, COUNT),
+    Preprocessing(mean=(0.3,), std=(0.2,)),
+    CLASSES,
+)
+
+
+def settings(**changes: Any) -> Training:
+    return Training.model_validate({"epochs": EPOCHS, "batch_size": 16, "lr": 0.05, "precision": "float32"} | changes)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
+    return {"loss": F.cross_entropy(logits.float(), labels, reduction="none")}
+
+
+def ignore(row: Row) -> None:
+    pass
+
+
+def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, **changes: Any) -> tuple[Any, list[Row]]:
+    """Train a fresh convnet4; its weights and history."""
+    model = model or new_model("convnet4", LESSON, 0)
+    wanted = {
+        "loss": cross_entropy,
+        "samples": LESSON.samples,
+        "held_out": LESSON.held_out,
+        "plan": LESSON.plan,
+        "views_of": lambda epoch: epoch,
+        "teacher": None,
+        "seed": 3,
+        "checkpoint": checkpoint,
+        "on_epoch": ignore,
+    } | changes
+    history = train(model, chosen, **wanted)
+    return model.state_dict(), history
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def timeless(history: list[Row]) -> list[Row]:
+    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in history]
+
+
+def stop_after(epoch: int, by: type[BaseException]) -> Callable[[Row], None]:
+    def on_epoch(row: Row) -> None:
+        if row["epoch"] == epoch:
+            raise by
+
+    return on_epoch
+
+
+class Watched(nn.Module):
+    """A linear model that remembers the pixels it was trained on."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, classes)
+        with torch.no_grad():
+            self.fc.weight.copy_(torch.linspace(-0.1, 0.1, 64 * classes).view(classes, 64))
+            self.fc.bias.zero_()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen.append(x.detach().clone())
+        return self.fc(x.flatten(1))
