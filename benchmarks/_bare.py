@@ -1,6 +1,6 @@
 """A script without prepkd around it: a student and an optimiser, stepping on one batch of pixels that is always there.
 
-    python -m benchmarks._bare STUDENT BATCH_SIZE SAMPLES EPOCHS THREADS PRECISION
+python -m benchmarks._bare STUDENT BATCH_SIZE SAMPLES EPOCHS THREADS PRECISION
 """
 
 import sys

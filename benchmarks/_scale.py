@@ -1,6 +1,6 @@
 """One synthetic store, written and read view by view, in a process of its own; prints seconds and bytes as JSON.
 
-    python -m benchmarks._scale '{"samples": 2000, "views": 2, "classes": 10}' FOLDER
+python -m benchmarks._scale '{"samples": 2000, "views": 2, "classes": 10}' FOLDER
 """
 
 import json
@@ -38,7 +38,6 @@ def main(samples: int, views: int, classes: int, folder: Path) -> None:
     began = time.perf_counter()
     writer = StoreWriter(open_place(path, write=True), layout, attributes(plan, encoding.describe(), classes), path)
     for view, chunk in writer.pending():
-        part = layout.slice(chunk)
         writer.write(view, chunk, lambda _, part: encoding.encode(raw[: part.stop - part.start], labels[part]))
     writer.finish(labels.numpy())
     written = time.perf_counter()

@@ -10,9 +10,9 @@ from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
 from prepkd.optimisation import OPTIMIZERS, make_schedule
 from prepkd.params import Distill
-from prepkd.store.encodings import Decoded, make_encoding
-from prepkd.store.teacher_pass import raw_logits, ready
 from prepkd.step import Batch, batches, make_gradients
+from prepkd.store.encodings import Decoded, make_encoding
+from prepkd.store.teacher_pass import ready
 from prepkd.teaching import OnlineTeacher
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""How time and memory grow with samples, views and classes: a synthetic store written and read, ten and a hundred times larger."""
+"""How time and memory grow with samples, views and classes: a synthetic store, ten and a hundred times larger."""
 
 import argparse
 import json

@@ -9,6 +9,7 @@ import pytest
 import torch
 from prepkd import students
 from prepkd.caching import make_trial, plan_store, teacher_answers
+from prepkd.feed import Views
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing
 from prepkd.params import Cache, Distill, Teacher, load_params
@@ -23,7 +24,6 @@ from prepkd.store.writer import StoreWriter
 from prepkd.students import train_students
 from prepkd.teachers import train_teacher
 from prepkd.teaching import CachedTeacher, Ensemble, OnlineTeacher
-from prepkd.train import Views
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
 from torch import Tensor

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.ahead import ahead
@@ -15,6 +18,20 @@ from prepkd.views import ViewPlan
 # Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); and where there
 # is a teacher its offsets (B, K) and row maxima (B,).
 Batch = tuple[Tensor, ...]
+
+Views = int | NDArray[np.int64]  # one view for all samples, or one for each
+
+
+class Answering(Protocol):
+    """A teacher: its answers for every sample, in the order of samples, to the views that these are shown."""
+
+    @property
+    def ahead(self) -> int:
+        """How many epochs before they begin it should be asked."""
+
+    def __call__(self, views: Views) -> Decoded:
+        """z - max(z) (N, K) and max(z) (N,), on the training device."""
+
 
 RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batches
 

@@ -61,8 +61,8 @@ class Samples:
         """Some samples, int64 (B,), as their rows of integers (B, p) show them: float32 (B, C, H, W) in [0, 1]."""
         if isinstance(self.images, Tensor):
             return self._shown(plan, chosen, rows)
-        parts = zip(chosen.split(A_THREAD), rows.split(A_THREAD), strict=True)
-        return torch.cat(list(threaded(lambda part: self._shown(plan, *part), parts)))
+        parts = (slice(start, start + A_THREAD) for start in range(0, len(chosen), A_THREAD))
+        return torch.cat(list(threaded(lambda part: self._shown(plan, chosen[part], rows[part]), parts)))
 
     def _shown(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         partners = plan.partners(rows)

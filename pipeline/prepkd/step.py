@@ -122,7 +122,7 @@ class CudaRecorder:
     """CUDA graphs on the current device."""
 
     def __init__(self) -> None:
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def warm_up(self, function: Callable[[], Values]) -> Values:
         """Run it beside the default stream, which can't be captured: libraries allocate by stream."""
@@ -135,9 +135,9 @@ class CudaRecorder:
         return values
 
     def capture(self, function: Callable[[], Values]) -> Callable[[], Values]:
-        """Record its kernels; capturing runs none of them."""
+        """Record its kernels, which runs none of them; a thread may move the next epoch's answers meanwhile."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream):
+        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             values = function()
 
         def replay() -> Values:
