@@ -239,6 +239,22 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "distill: schedule is multi-step and milestones is empty; list the epochs at which lr drops",
         ),
         ("distill.milestones=[3]", "distill: milestones belong to schedule: multi-step; schedule is cosine"),
+        ("distill.optimizer=adam", "distill.optimizer is 'adam'; expected 'sgd' or 'adamw'"),
+        ("distill.adamw.betas=[0.9]", "distill.adamw.betas is [0.9]; expected at least 2 entries"),
+        ("distill.adamw.betas=[0.9,1]", "distill.adamw.betas.1 is 1; expected < 1"),
+        ("distill.adamw.beta=1", "unknown key distill.adamw.beta; allowed: betas, eps"),
+        ("distill.accumulate=0", "distill.accumulate is 0; expected >= 1"),
+        ("distill.clip_grad_norm=0", "distill.clip_grad_norm is 0; expected > 0"),
+        ("distill.ema=1", "distill.ema is 1; expected < 1"),
+        ("distill.warmup_epochs=1", "distill: warmup_epochs is 1; expected less than epochs, 1"),
+        ("distill.early_stop=3", "distill.early_stop is 3; expected keys with settings"),
+        ("distill.early_stop.patience=0", "distill.early_stop.patience is 0; expected >= 1"),
+        (
+            "teachers.large.augment=[mixup, flip]",
+            "teachers.large.augment: has mixup before its last step; expected one step that mixes, at the end",
+        ),
+        ("teachers.large.augment=flip", "teachers.large.augment is 'flip'; expected a list"),
+        ("logger=csv", "logger is 'csv'; expected 'tensorboard', 'wandb' or 'mlflow'"),
         ("distill.milestones=[0]", "distill.milestones.0 is 0; expected >= 1"),
         (
             "distill.method=foo",
@@ -306,11 +322,33 @@ def test_an_error_names_the_key_the_value_and_what_is_allowed(file: Path, overri
             ["distill.method=ce", "distill.kd_weight=0.9"],
             "distill: method is ce and kd_weight is 0.9; without a teacher kd_weight is auto or 0",
         ),
+        (
+            ["distill.schedule=one-cycle", "distill.warmup_epochs=0.5"],
+            "distill: warmup_epochs is 0.5 and schedule is one-cycle, which has a warm-up of its own; expected 0",
+        ),
+        (
+            ["distill.epochs=9", "distill.schedule=multi-step", "distill.milestones=[5, 2]", "distill.warmup_epochs=2"],
+            "distill: warmup_epochs is 2; expected less than the first of milestones, 2",
+        ),
         (["distill.epochs=0", "cache.views=0", "threads=0"], "threads is 0; expected >= 1 (and 2 more)"),
     ],
 )
 def test_an_error_of_several_settings(file: Path, overrides: list[str], message: str) -> None:
     assert error(file, *overrides) == message
+
+
+def test_a_section_that_is_off_can_be_set_by_its_keys(file: Path) -> None:
+    file.write_text(SMALL.replace("method: kd", "method: kd, early_stop: null"))
+    assert load_params(file).distill.early_stop is None
+    found = load_params(file, ["distill.early_stop.patience=3"]).distill.early_stop
+    assert found is not None and found.patience == 3
+
+
+def test_adamw_needs_no_momentum(file: Path) -> None:
+    """`momentum` and `nesterov` are of sgd: they stand in params.yaml whatever the optimiser is."""
+    changes = ["distill.momentum=0", "distill.optimizer=adamw"]
+    assert load_params(file, changes).distill.nesterov
+    assert "Nesterov needs momentum" in error(file, changes[0])
 
 
 def test_a_long_value_is_cut(file: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from prepkd.cli import app
 from prepkd.errors import InputError
+from prepkd.params import LATER
+from prepkd.report.results import read_results, write_results
 from prepkd.store import LogitStore
 from typer.testing import CliRunner
 
@@ -189,6 +191,23 @@ def test_what_belongs_together_is_accepted_again(project: Path) -> None:
     retrained()
     for command in (CACHE, ["distill"], ["evaluate"], ["compare", "--run", "kd"], ["compare"]):
         prepkd(*command, teachers__large__seed=5)
+
+
+def test_what_was_trained_before_a_setting_came_has_its_default(project: Path) -> None:
+    """Students and a run of the comparison as version 0.1.0 wrote them, and settings that are not the defaults."""
+    for path in project.glob("models/student/*/model.json"):
+        card = json.loads(path.read_text())
+        card["training"] = {key: value for key, value in card["training"].items() if key not in LATER}
+        path.write_text(json.dumps(card))
+    path = project / "results/compare/runs/large/convnet4/kd.safetensors"
+    results = read_results(path, "")
+    old = {key: value for key, value in results.made_from["training"].items() if key not in LATER}
+    write_results(path, results.logits, results.made_from | {"training": old})
+    prepkd("evaluate")
+    prepkd("compare")
+    for command in ("evaluate", "compare"):
+        text = prepkd(command, code=2, distill__optimizer="adamw")
+        assert "training.optimizer is sgd, expected adamw; run `prepkd " in text
 
 
 def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path) -> None:

@@ -46,6 +46,9 @@ def test_our_own_settings_are_valid(path: Path, validator: Any) -> None:
         (lambda p: p["augment"].append({"crop": {"padding": 0}}), ["augment", 1]),
         (lambda p: p["augment"].append({"crop": {}, "flip": {}}), ["augment", 1]),
         (lambda p: p["teachers"]["large"].update(modle="x"), ["teachers", "large"]),
+        (lambda p: p["teachers"]["large"].update(augment=["blur"]), ["teachers", "large", "augment"]),
+        (lambda p: p["distill"].update(early_stop={"patience": 0}), ["distill", "early_stop"]),
+        (lambda p: p.update(logger="csv"), ["logger"]),
         (lambda p: p.pop("compare"), []),
     ],
 )
@@ -64,6 +67,7 @@ def test_every_step_of_a_recipe_may_stand_there(validator: Any) -> None:
         "randaugment",
         {"mixup": {}},
     ]
+    params["teachers"]["large"]["augment"] = ["flip", {"cutmix": {"alpha": 1.0}}]
     validator.validate(params)
 
 
@@ -72,4 +76,10 @@ def test_keys_say_what_their_comments_in_params_yaml_say() -> None:
     assert schema["$defs"]["Cache"]["properties"]["views"]["description"].startswith("a count (drawn), or all")
     assert schema["$defs"]["Teacher"]["properties"]["schedule"]["description"].startswith("multi-step (with milestones")
     assert schema["$defs"]["KA"]["properties"]["lsr_weight"]["description"] == "1 (the paper's form) or 1/tau"
+    for section in ("Teacher", "Distill"):
+        training = schema["$defs"][section]["properties"]
+        assert training["ema"]["description"].startswith("0.999: the average of the weights")
+        assert training["optimizer"]["description"] == "sgd, adamw"
+    assert "instead" in schema["$defs"]["Teacher"]["properties"]["augment"]["description"]
+    assert "offline" in schema["properties"]["logger"]["description"]
     assert schema["properties"]["prepare"]["description"].startswith("prepkd prepare")

@@ -1,6 +1,7 @@
 """Students: the store stands in for the teacher bit for bit, and runs differ only in what they are meant to differ in."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import torch
 from prepkd import students
 from prepkd.caching import make_trial, plan_store, teacher_answers
 from prepkd.feed import Views
+from prepkd.files import fingerprint
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing
-from prepkd.params import Cache, Distill, Teacher, load_params
+from prepkd.params import LATER, Cache, Distill, Teacher, load_params
 from prepkd.params import Ensemble as EnsembleSettings
 from prepkd.resume import Row
 from prepkd.samples import Samples
@@ -117,7 +119,12 @@ def distilled(
     chosen: Distill, lesson: Lesson, teacher: Callable[[Views], Decoded] | None, folder: Path, **changes: Any
 ) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
     """Weights and history of every seed."""
-    wanted: dict[str, Any] = {"inputs": {}, "scratch": folder.joinpath, "on_epoch": lambda seed, row: None}
+    wanted: dict[str, Any] = {
+        "inputs": {},
+        "scratch": folder.joinpath,
+        "on_epoch": lambda seed, row: None,
+        "logged": lambda run: nullcontext(lambda row: None),
+    }
     trained = train_students(chosen, lesson, teacher, **wanted | changes)
     return {seed: (model.state_dict(), history) for seed, model, history in trained}
 
@@ -247,14 +254,21 @@ def test_a_seed_means_the_same_to_every_method(order: str, monkeypatch: pytest.M
 OTHER_SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 8,
+    "accumulate": 2,
+    "optimizer": "adamw",
     "lr": 0.06,
     "momentum": 0.8,
     "nesterov": False,
+    "adamw": {"eps": 1e-6},
     "weight_decay": 1e-4,
+    "clip_grad_norm": 1.0,
     "schedule": "cosine",
+    "warmup_epochs": 0.5,
     "milestones": [1],
     "lr_decay": 0.2,
     "label_smoothing": 0.1,
+    "ema": 0.9,
+    "early_stop": {"patience": 2},
     "precision": "bf16",
     "checkpoint_every": 1,
     "deterministic": True,
@@ -278,10 +292,23 @@ OTHER_SETTINGS: dict[str, Any] = {
 @pytest.mark.parametrize("key", Distill.model_fields)
 def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
-    base = {"schedule": "multi-step", "milestones": [2]} if key == "milestones" else {}
+    base: dict[str, Any] = {"schedule": "multi-step", "milestones": [2]} if key == "milestones" else {}
+    if key == "warmup_epochs":
+        base = {"schedule": "cosine"}
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
     harmless = {"seeds", "resident_gib", "checkpoint_every"}  # they change no bit of a seed's weights
     assert (ours == theirs) == (key in harmless)
+
+
+def test_settings_that_came_later_leave_earlier_runs_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fingerprint of the settings before there were an optimiser, a warm-up and so on."""
+    chosen = settings()
+    before = chosen.model_dump(mode="json", exclude={*LATER, "seeds", "resident_gib", "checkpoint_every"})
+    expected = fingerprint({"version": 1, "settings": before, "seed": 0, "inputs": {}})
+    assert Spy(monkeypatch).run(chosen) == expected
+    assert len(before) == 24
+    teacher = Teacher(model="convnet8", epochs=3)
+    assert teacher.identity(but={"seed"}) == teacher.model_dump(mode="json", exclude={*LATER, "seed"})
 
 
 def test_seed_and_inputs_are_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,9 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "path_type": lambda _: "a path",
     "string_pattern_mismatch": lambda _: "letters, digits, '_' and '-'",
     "string_type": lambda _: "text",
-    "too_short": lambda limits: f"at least {limits['min_length']} entry",
+    "too_short": lambda limits: (
+        f"at least {limits['min_length']} {'entry' if limits['min_length'] == 1 else 'entries'}"
+    ),
 }
 
 

@@ -52,7 +52,9 @@ def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: in
     batch holds does not depend on either.
     """
     count = len(epoch.order)
-    shares = {part: torch.tensor(part, device=samples.device) for part in _shares(count, size, group)}
+    shares = {
+        part: torch.tensor(part, dtype=torch.float64, device=samples.device) for part in _shares(count, size, group)
+    }
 
     def made() -> Iterator[Batch]:
         block = _block(samples, size)

@@ -20,7 +20,9 @@ def override(raw: dict[str, Any], change: str, *, where: str) -> None:
     if not equals or not leaf or not all(parents):
         raise InputError(f"{where}: {change!r}; expected KEY=VALUE, e.g. distill.kd.tau=8")
     for parent in parents:
-        child = raw.setdefault(parent, {})
+        if raw.get(parent) is None:  # null: a section that is off, as `early_stop`
+            raw[parent] = {}
+        child = raw[parent]
         if not isinstance(child, dict):
             raise InputError(f"{where}: {key}: {parent} holds {shown(child)}, not settings")
         raw = child

@@ -89,6 +89,11 @@ def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:
         (file.parent / "loss.tsv").write_text("step\tloss\n0\t9.0\n")
     rows = list(csv.reader(io.StringIO(learning_curves(tmp_path, [0, 2]).decode())))
     assert rows == [["epoch", "test", "train"], ["0", "0.25", "0.5"], ["1", "0.375", "0.75"]]
+    # A seed that was stopped early counts as far as it was trained.
+    (tmp_path / "seed2/plots/metrics/test/top1.tsv").write_text("step\ttop1\n0\t0.375\n")
+    (tmp_path / "seed2/plots/metrics/train/top1.tsv").write_text("step\ttop1\n0\t0.75\n")
+    rows = list(csv.reader(io.StringIO(learning_curves(tmp_path, [0, 2]).decode())))
+    assert rows == [["epoch", "test", "train"], ["0", "0.25", "0.5"], ["1", "0.25", "0.5"]]
     with pytest.raises(InputError) as caught:
         learning_curves(tmp_path, [0, 1])
     assert str(caught.value) == f"{tmp_path}/seed1/plots/metrics: no top1.tsv; run `prepkd distill`"
