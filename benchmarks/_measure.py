@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import time
@@ -68,6 +69,20 @@ def against(baseline: str, seconds: Mapping[str, Sequence[float]], *, inverse: b
             "ratio": ratio(times, base) if inverse else ratio(base, times),
         }
         for name, times in seconds.items()
+    }
+
+
+def median(values: Sequence[float]) -> float:
+    """The median."""
+    return statistics.median(values)
+
+
+def peak_memory() -> dict[str, int]:
+    """Bytes that this process and the largest of those that it waited for had in memory at most."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return {
+        name: unit * resource.getrusage(who).ru_maxrss
+        for name, who in {"own": resource.RUSAGE_SELF, "largest child": resource.RUSAGE_CHILDREN}.items()
     }
 
 

@@ -12,11 +12,11 @@ from prepkd.stages._shared import data_file, logs_folder, read_lesson, scratch, 
 from prepkd.validation import validated
 
 if TYPE_CHECKING:
+    from prepkd.feed import Answering
     from prepkd.lesson import Lesson
     from prepkd.models import Normalised
     from prepkd.resume import Row
     from prepkd.store import LogitStore
-    from prepkd.teaching import Teacher
     from torch import Tensor
 
 
@@ -65,7 +65,7 @@ def students(
         )
 
 
-def combined(members: "list[Teacher]", settings: Distill) -> "Teacher":
+def combined(members: "list[Answering]", settings: Distill) -> "Answering":
     """One teacher of several; a single one is left as it is, with the bits of its store."""
     from prepkd.teaching import Ensemble
 
@@ -74,7 +74,7 @@ def combined(members: "list[Teacher]", settings: Distill) -> "Teacher":
 
 def cached_teacher(
     params: Params, settings: Distill, name: str, lesson: "Lesson", inputs: dict[str, Any]
-) -> "tuple[Teacher, object]":
+) -> "tuple[Answering, object]":
     """A teacher that answers from its store, and the store's fingerprints; raises InputError where they don't fit."""
     from prepkd.caching import encoding_of
     from prepkd.models import load_checkpoint
@@ -112,7 +112,7 @@ def cached_teacher(
 
 def online_teacher(
     params: Params, settings: Distill, name: str, lesson: "Lesson", inputs: dict[str, Any]
-) -> "tuple[Teacher, object]":
+) -> "tuple[Answering, object]":
     """A teacher that runs along, and what its answers depend on; raises InputError where it doesn't fit the data."""
     from prepkd.caching import describe_teacher, encoding_of
     from prepkd.files import fingerprint

@@ -10,6 +10,7 @@ import pytest
 import torch
 from prepkd import students
 from prepkd.caching import make_trial, plan_store, teacher_answers
+from prepkd.feed import Answering, Views
 from prepkd.files import fingerprint
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised, Preprocessing
@@ -25,9 +26,9 @@ from prepkd.store.writer import StoreWriter
 from prepkd.students import train_students
 from prepkd.teachers import train_teacher
 from prepkd.teaching import CachedTeacher, Ensemble, OnlineTeacher
-from prepkd.train import Views
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
+from small_training import Answers
 from torch import Tensor
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -116,7 +117,7 @@ def online_teacher(teacher: Normalised, lesson: Lesson) -> OnlineTeacher:
 
 
 def distilled(
-    chosen: Distill, lesson: Lesson, teacher: Callable[[Views], Decoded] | None, folder: Path, **changes: Any
+    chosen: Distill, lesson: Lesson, teacher: Answering | None, folder: Path, **changes: Any
 ) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
     """Weights and history of every seed."""
     wanted: dict[str, Any] = {
@@ -188,7 +189,9 @@ def test_several_cached_teachers_and_several_online_give_equal_weights(
 
     found = {}
     for name, member in {"cached": stored, "online": live}.items():
-        found[name], _ = distilled(chosen, lesson, Ensemble([member, shifted(member)], chosen), tmp_path / name)[0]
+        found[name], _ = distilled(
+            chosen, lesson, Ensemble([member, Answers(shifted(member), member.ahead)], chosen), tmp_path / name
+        )[0]
     alone, _ = distilled(chosen, lesson, stored, tmp_path / "alone")[0]
     assert same(found["cached"], found["online"])
     assert not same(found["cached"], alone), "the second member must be heard"
@@ -205,7 +208,7 @@ def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_pa
         return logits - logits.amax(1, keepdim=True), logits.amax(1)
 
     ours, _ = distilled(settings(), lesson, live, tmp_path / "rounded")[0]
-    theirs, _ = distilled(settings(), lesson, exact, tmp_path / "exact")[0]
+    theirs, _ = distilled(settings(), lesson, Answers(exact), tmp_path / "exact")[0]
     assert not same(ours, theirs)
     for key in ours:
         torch.testing.assert_close(ours[key], theirs[key], rtol=0.01, atol=0.01)
@@ -273,6 +276,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "ema": 0.9,
     "early_stop": {"patience": 2},
     "precision": "bf16",
+    "compile": True,
     "checkpoint_every": 1,
     "deterministic": True,
     "teacher": "small",
@@ -339,16 +343,20 @@ def test_finished_seeds_are_not_trained_again(store_of: Callable[[Lesson], Logit
         if seed == 1:
             raise KeyboardInterrupt
 
-    whole = distilled(chosen, lesson, counted, tmp_path / "whole")
+    whole = distilled(chosen, lesson, Answers(counted, ahead=0), tmp_path / "whole")
     assert len(asked) == 3 * 2
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        distilled(chosen, lesson, counted, tmp_path / "cut", on_epoch=stop)
+        distilled(chosen, lesson, Answers(counted, ahead=0), tmp_path / "cut", on_epoch=stop)
     assert len(asked) == 2 + 1
     asked.clear()
     reported: list[tuple[int, float]] = []
     resumed = distilled(
-        chosen, lesson, counted, tmp_path / "cut", on_epoch=lambda seed, row: reported.append((seed, row["epoch"]))
+        chosen,
+        lesson,
+        Answers(counted, ahead=0),
+        tmp_path / "cut",
+        on_epoch=lambda seed, row: reported.append((seed, row["epoch"])),
     )
     assert len(asked) == 0 + 2 + 2
     assert reported == [(seed, epoch) for seed in range(3) for epoch in range(2)]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from prepkd.errors import InputError
+from prepkd.feed import Views
 from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
 from prepkd.models import build_model
@@ -21,7 +22,7 @@ from prepkd.params import Distill, Teacher
 from prepkd.resume import Row, load_state
 from prepkd.samples import Samples
 from prepkd.teachers import describe, given_weights, teacher_views, train_teacher
-from prepkd.train import Views, predict, summarise, top1
+from prepkd.train import predict, summarise, top1
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from small_training import (
@@ -29,6 +30,7 @@ from small_training import (
     COUNT,
     EPOCHS,
     LESSON,
+    Answers,
     Watched,
     cross_entropy,
     fit,
@@ -217,7 +219,7 @@ def shown(folder: Path, seed: int, views_of: Callable[[int], Views]) -> tuple[Te
         samples=samples,
         held_out={},
         loss=loss,
-        teacher=teacher,
+        teacher=Answers(teacher),
         seed=seed,
         views_of=views_of,
     )
@@ -344,7 +346,7 @@ def test_a_row_holds_the_figures_of_the_epoch(tmp_path: Path) -> None:
     log: list[dict[str, Tensor]] = []
     model = new_model("convnet4", LESSON, 0)
     _, history = fit(
-        tmp_path / "run.pt", chosen, model=model, loss=recording(chosen, log), teacher=lambda views: answers
+        tmp_path / "run.pt", chosen, model=model, loss=recording(chosen, log), teacher=Answers(lambda views: answers)
     )
     for epoch, row in enumerate(history):
         assert set(row) == {

@@ -47,7 +47,7 @@ def _seeds(seeds: int | list[int]) -> int | list[int]:
 
 # Keys of `Training` and `Teacher` that the first runs did not have.
 LATER = frozenset(
-    {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment"}
+    {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment", "compile"}
 )
 
 FilePath = Annotated[Path, Field(strict=False)]  # YAML has no paths
@@ -107,6 +107,7 @@ class Training(Section):
     ema: float | None = Field(default=None, gt=0, lt=1)
     early_stop: EarlyStop | None = None
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    compile: Literal["auto"] | bool = "auto"
     checkpoint_every: int = Field(default=10, ge=1)
     deterministic: bool = False
 

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor
 
 from prepkd.data import EncodedImages, Split
+from prepkd.data.decode import threaded
 from prepkd.errors import InputError
 from prepkd.labels import mixture
 from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
+
+A_THREAD = 16  # encoded images that a thread decodes and renders before it takes others
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,12 @@ class Samples:
 
     def pixels(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         """Some samples, int64 (B,), as their rows of integers (B, p) show them: float32 (B, C, H, W) in [0, 1]."""
+        if isinstance(self.images, Tensor):
+            return self._shown(plan, chosen, rows)
+        parts = (slice(start, start + A_THREAD) for start in range(0, len(chosen), A_THREAD))
+        return torch.cat(list(threaded(lambda part: self._shown(plan, chosen[part], rows[part]), parts)))
+
+    def _shown(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         partners = plan.partners(rows)
         return plan.render(self._take(chosen), rows, None if partners is None else self._take(partners))
 

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+from prepkd.feed import Answering
 from prepkd.files import fingerprint
 from prepkd.lesson import Lesson, new_model
 from prepkd.loggers import Run, Write
@@ -12,7 +13,6 @@ from prepkd.losses import distillation_loss
 from prepkd.models import Normalised
 from prepkd.params import Distill
 from prepkd.resume import Row
-from prepkd.teaching import Teacher
 from prepkd.train import train
 from prepkd.views import ViewPlan
 from prepkd.views.order import VIEW_ORDERS
@@ -24,7 +24,7 @@ TRAINING_VERSION = 1
 def train_students(
     settings: Distill,
     lesson: Lesson,
-    teacher: Teacher | None,
+    teacher: Answering | None,
     *,
     inputs: Mapping[str, object],
     scratch: Callable[[str], Path],
@@ -56,6 +56,7 @@ def train_students(
                 samples=lesson.samples,
                 held_out=lesson.held_out,
                 plan=lesson.plan,
+                classes=lesson.classes,
                 views_of=partial(_views, order, seed, lesson.plan),
                 teacher=teacher if taught else None,
                 seed=seed,

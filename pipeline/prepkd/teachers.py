@@ -56,6 +56,7 @@ def train_teacher(
         samples=lesson.samples,
         held_out=lesson.held_out,
         plan=lesson.plan,
+        classes=lesson.classes,
         views_of=lambda epoch: epoch,
         teacher=None,
         seed=settings.seed,

@@ -1,22 +1,20 @@
 """The teacher's side of distillation: one interface, answered from a store or by the live teacher."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from prepkd.errors import InputError, refuse_differences
+from prepkd.feed import Answering, Views
 from prepkd.losses.ensemble import combine
 from prepkd.params import Distill
 from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded, Encoding, as_tensors
 from prepkd.store.teacher_pass import raw_logits, ready
-from prepkd.train import Views
 from prepkd.views import ViewPlan
-
-Teacher = Callable[[Views], Decoded]
 
 
 class CachedTeacher:
@@ -24,6 +22,8 @@ class CachedTeacher:
 
     Raises InputError where views differ between samples and the store is larger than `resident_gib`.
     """
+
+    ahead = 1  # the next epoch's slab is read while this one's is used
 
     def __init__(self, store: LogitStore, device: torch.device, *, resident: bool, resident_gib: float) -> None:
         self.store, self.device = store, device
@@ -55,6 +55,8 @@ class CachedTeacher:
 class OnlineTeacher:
     """Answers by running the teacher, through the store's encoding and in the store's batches: equal bits, no store."""
 
+    ahead = 0  # the device is the student's, until it asks
+
     def __init__(
         self,
         model: nn.Module,
@@ -81,8 +83,9 @@ class OnlineTeacher:
 class Ensemble:
     """Several teachers as one: the mean of their probabilities at `tau`, or of their logits; see `combine`."""
 
-    def __init__(self, members: Sequence[Teacher], settings: Distill) -> None:
+    def __init__(self, members: Sequence[Answering], settings: Distill) -> None:
         self.members, self.settings = members, settings
+        self.ahead = min(member.ahead for member in members)
 
     def __call__(self, views: Views) -> Decoded:
         """The combined answers for every sample, in the order of samples."""

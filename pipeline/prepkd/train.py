@@ -9,25 +9,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prepkd.ahead import ahead
 from prepkd.errors import InputError
-from prepkd.labels import main_class
+from prepkd.feed import Answering, Epoch, Views, batches
 from prepkd.optimisation import OPTIMIZERS, make_average, make_schedule
 from prepkd.params import Training
 from prepkd.resume import Row, freeze, load_state, save_state
 from prepkd.samples import Samples
+from prepkd.step import Loss, Values, make_gradients
 from prepkd.stopping import is_over, kept_epoch
-from prepkd.store.encodings import Decoded
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
-
-Views = int | NDArray[np.int64]  # one view for all samples, or one for each
-
-# Student logits (B, K), labels (B,) or classes' shares (B, K), the teacher's offsets (B, K) and row maxima (B,) or None ->
-# per-sample `loss` and what is logged.
-Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], dict[str, Tensor]]
 
 
 def train(
@@ -38,8 +32,9 @@ def train(
     samples: Samples,
     held_out: Mapping[str, Samples],
     plan: ViewPlan,
+    classes: int,
     views_of: Callable[[int], Views],
-    teacher: Callable[[Views], Decoded] | None,
+    teacher: Answering | None,
     seed: int,
     checkpoint: Path,
     on_epoch: Callable[[Row], None],
@@ -63,7 +58,8 @@ def train(
     torch.use_deterministic_algorithms(settings.deterministic)
     model.to(memory_format=torch.channels_last)
     optimizer = OPTIMIZERS[settings.optimizer](model, settings)
-    schedule = make_schedule(optimizer, settings, steps=-(-count // group))
+    steps = -(-count // group)
+    schedule = make_schedule(optimizer, settings, steps)
     state: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
     shown = model  # what is evaluated
     if settings.ema:
@@ -71,44 +67,40 @@ def train(
         shown = average.module
     if settings.early_stop:
         state["best"] = copy.deepcopy(shown)
+    anew = device.type != "cuda"  # a CUDA graph adds to gradients where they are
+    gradients = make_gradients(model, loss, settings, device, settings.epochs * steps)
     history = load_state(checkpoint, state)
     for row in history:
         on_epoch(row)
+
+    def feed(epoch: int) -> Epoch:
+        order, views = torch.from_numpy(sample_order(seed, epoch, count)), views_of(epoch)
+        rows = torch.from_numpy(plan.parameters(views))
+        return Epoch(order.to(device), rows.to(device), teacher(views) if teacher else None)
+
+    fed = ahead(map(feed, range(len(history), settings.epochs)), teacher.ahead if teacher else 1)
 
     last = freeze(state), list(history)
     try:
         while not is_over(settings, history):
             epoch = len(history)
             started = time.perf_counter()
-            order = torch.from_numpy(sample_order(seed, epoch, count)).to(device)
-            views = views_of(epoch)
-            parameters = torch.from_numpy(plan.parameters(views)).to(device)
-            answers = teacher(views) if teacher else None
             lr = float(schedule.get_last_lr()[0])
-            log: list[dict[str, Tensor]] = []
+            log: list[Values] = []
             model.train()
-            for start in range(0, count, settings.batch_size):
-                batch = order[start : start + settings.batch_size]
-                pixels = samples.pixels(plan, batch, parameters[batch])
-                with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings.precision, device)):
-                    logits = model(pixels.contiguous(memory_format=torch.channels_last))
-                labels = samples.targets(plan, batch, parameters[batch], logits.shape[-1])
-                offsets, row_max = (answers[0][batch], answers[1][batch]) if answers else (None, None)
-                values = loss(logits, labels, offsets, row_max)
-                # A step's gradient is that of the mean over all its samples, however they came in batches.
-                share = len(batch) / min(group, count - start // group * group)
-                (values["loss"].mean() * share).backward()  # type: ignore[no-untyped-call]
-                if (start + len(batch)) % group == 0 or start + len(batch) == count:
+            done = 0
+            for batch in batches(samples, plan, next(fed), settings.batch_size, group, classes):
+                # Per-sample values stay on the device until the epoch ends: no step waits for a number.
+                log.append(gradients(*batch))
+                done += len(batch[0])
+                if done % group == 0 or done == count:
                     if settings.clip_grad_norm:
                         nn.utils.clip_grad_norm_(model.parameters(), settings.clip_grad_norm)
                     optimizer.step()
-                    optimizer.zero_grad()
+                    optimizer.zero_grad(set_to_none=anew)
                     schedule.step()
                     if settings.ema:
                         average.update_parameters(model)
-                # Per-sample values stay on the device until the epoch ends: no step waits for a number.
-                log.append({name: value.detach() for name, value in values.items()})
-                log[-1]["top1"] = (logits.detach().argmax(dim=-1) == main_class(labels)).float()
             row = summarise(log) | {"epoch": float(epoch), "lr": lr}
             row["samples_per_second"] = count / (time.perf_counter() - started)
             if not np.isfinite(row["train/loss"]):
@@ -155,12 +147,3 @@ def predict(model: nn.Module, samples: Samples, batch_size: int = 512) -> Tensor
 def top1(logits: Tensor, labels: Tensor) -> float:
     """The share of samples whose largest logit is the label's."""
     return (logits.argmax(dim=-1) == labels).float().mean().item()
-
-
-def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to train in bf16: `auto` where the hardware multiplies it natively."""
-    if precision != "auto":
-        return precision == "bf16"
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported()

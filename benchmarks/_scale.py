@@ -1,0 +1,79 @@
+"""One synthetic store, written and read view by view, in a process of its own; prints seconds and bytes as JSON.
+
+python -m benchmarks._scale '{"samples": 2000, "views": 2, "classes": 10}' FOLDER
+"""
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from prepkd.store import LogitStore
+from prepkd.store.encodings import make_encoding
+from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
+from prepkd.store.place import open_place
+from prepkd.store.writer import StoreWriter
+from prepkd.teaching import CachedTeacher
+from prepkd.views import ViewPlan
+
+from benchmarks._measure import peak_memory
+
+CHUNK = 8_192  # samples: memory must not depend on how many a view has while it is written
+
+
+def main(samples: int, views: int, classes: int, folder: Path) -> None:
+    """Write all views of made-up answers, read each as training reads it."""
+    path = folder / "scale.zarr"
+    plan, encoding = ViewPlan(["flip"], views, 0, samples), make_encoding({"name": "f16"}, classes)
+    layout = Layout(plan, encoding, chunk_length(samples, CHUNK, 256))
+    raw = torch.randn(CHUNK, classes, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(samples) % classes
+    warm = encoding.encode(raw[:1], labels[:1])
+    assert warm
+    start = peak_memory()["own"]
+
+    began = time.perf_counter()
+    writer = StoreWriter(open_place(path, write=True), layout, attributes(plan, encoding.describe(), classes), path)
+    for view, chunk in writer.pending():
+        writer.write(view, chunk, lambda _, part: encoding.encode(raw[: part.stop - part.start], labels[part]))
+    writer.finish(labels.numpy())
+    written = time.perf_counter()
+    teacher = CachedTeacher(LogitStore.open(path), torch.device("cpu"), resident=False, resident_gib=0)
+    for view in range(views):
+        offsets, _ = teacher(view)
+        assert offsets.shape == (samples, classes)
+    read = time.perf_counter()
+    found = {
+        "write": written - began,
+        "read": read - written,
+        "memory": peak_memory()["own"] - start,
+        "bytes": sum(file.stat().st_size for file in path.rglob("*") if file.is_file()),
+    }
+    shutil.rmtree(path)
+    print(json.dumps(found))
+
+
+def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> dict[str, object]:
+    """What a store says of itself; nobody made this one."""
+    from prepkd.caching import describe_pixels
+    from prepkd.samples import Samples
+
+    images = torch.zeros(plan.samples, 1, 1, 1, dtype=torch.uint8)
+    sections = {
+        "dataset": {"name": "made-up", "fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "classes": classes},
+        "split": "train",
+        "teacher": {"name": "made-up", "model": "none", "weights_fingerprint": "0" * 64, "preprocessing": {}},
+        "views": plan.describe(),
+        "pixels": describe_pixels(plan, Samples(images, torch.from_numpy(np.zeros(plan.samples, np.int64)))),
+        "encoding": encoding,
+        "precision": {"arithmetic": "ieee", "batch_size": 256, "device": "cpu"},
+    }
+    measured = {"bytes_per_row": 0, "kl_mean": {}, "kl_max": {}, "argmax_flips": 0}
+    return with_fingerprints(sections) | {"format": FORMAT, "measured": measured}
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]), folder=Path(sys.argv[2]))

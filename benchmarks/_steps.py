@@ -1,0 +1,149 @@
+"""The cases of `benchmarks.step`: each call of one is so many steps over so many samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+
+import torch
+from prepkd.lesson import Lesson, new_model
+from prepkd.losses import distillation_loss
+from prepkd.optimisation import OPTIMIZERS, make_schedule
+from prepkd.params import Distill
+from prepkd.step import Batch, batches, make_gradients
+from prepkd.store.encodings import Decoded, make_encoding
+from prepkd.store.teacher_pass import ready
+from prepkd.teaching import OnlineTeacher
+from torch import Tensor
+
+from benchmarks._lessons import SEED, made_up
+
+CLASSES = 100
+TEACHER_BATCH = 256
+
+
+@dataclass
+class Pair:
+    """A teacher and a student on made-up CIFAR-100 images, so many steps of a batch size."""
+
+    teacher: str
+    student: str
+    batch_size: int
+    steps: int
+    device: torch.device
+    precision: str
+    compile: bool
+    lesson: Lesson = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the images, and the teacher's answers to all of them: valid ones, of a teacher that knows nothing."""
+        model, lesson, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples)
+        self.lesson = lesson.to(self.device)
+        self.model = ready(model.to(self.device))
+        self.online = OnlineTeacher(
+            self.model,
+            self.lesson.plan,
+            self.lesson.samples,
+            make_encoding({"name": "f16"}, CLASSES),
+            batch_size=TEACHER_BATCH,
+            precision="ieee",
+        )
+        self.answers: Decoded = self.online(0)
+
+    @property
+    def samples(self) -> int:
+        """How many samples a call of a case sees."""
+        return self.batch_size * self.steps
+
+    def settings(self, method: str) -> Distill:
+        """A student's settings."""
+        return Distill(
+            teacher="teacher",
+            student=self.student,
+            method=method,
+            epochs=1000,
+            batch_size=self.batch_size,
+            precision=self.precision,  # type: ignore[arg-type]
+            compile=self.compile,
+        )
+
+
+def student(pair: Pair, method: str, feed: Callable[[], "list[Batch] | object"]) -> Callable[[int], object]:
+    """So many steps of a new student under a method, on what `feed` yields."""
+    settings = pair.settings(method)
+    model = new_model(pair.student, pair.lesson, SEED).to(memory_format=torch.channels_last).train()
+    optimizer = OPTIMIZERS[settings.optimizer](model, settings)
+    schedule = make_schedule(optimizer, settings, pair.steps)
+    gradients = make_gradients(model, partial(distillation_loss, settings), settings, pair.device, pair.steps)
+
+    def run(turn: int) -> None:
+        log: list[dict[str, Tensor]] = []
+        for batch in feed():  # type: ignore[attr-defined]
+            log.append(gradients(*batch))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=pair.device.type == "cpu")
+            schedule.step()
+        finish(pair, log)
+
+    return run
+
+
+def finish(pair: Pair, log: object) -> None:
+    """Wait until the device is through."""
+    if pair.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def taught(method: str, cached: bool) -> Callable[[Pair], Callable[[int], object]]:
+    """A case: a student on rendered views, with the cached answers, the live teacher's, or none."""
+
+    def make(pair: Pair) -> Callable[[int], object]:
+        def feed() -> object:
+            answers = None if method == "ce" else pair.answers if cached else pair.online(0)
+            return batches(pair.lesson, pair.batch_size, epoch=0, seed=SEED, views=0, answers=answers)
+
+        return student(pair, method, feed)
+
+    return make
+
+
+def ceiling(pair: Pair) -> Callable[[int], object]:
+    """A case: the student on one batch of pixels that is always there."""
+    batch = next(iter(batches(pair.lesson, pair.batch_size, epoch=0, seed=SEED, views=0, answers=None)))
+    return student(pair, "ce", lambda: islice(iter(lambda: batch, None), pair.steps))
+
+
+def forward(pair: Pair) -> Callable[[int], object]:
+    """A case: the teacher's forward pass over as many samples, pixels that are always there."""
+    pixels = torch.rand(TEACHER_BATCH, 3, 32, 32, device=pair.device).contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run(turn: int) -> None:
+        for start in range(0, pair.samples, TEACHER_BATCH):
+            pair.model(pixels[: pair.samples - start])
+        finish(pair, None)
+
+    return run
+
+
+CASES = {
+    "ceiling": ceiling,
+    "plain CE": taught("ce", cached=True),
+    "cached KD": taught("kd", cached=True),
+    "cached KA+DTD": taught("ka-ps+dtd-flsw", cached=True),
+    "online KD": taught("kd", cached=False),
+    "teacher's forward": forward,
+}
+
+
+def profile_of(pair: Pair, name: str) -> str:
+    """Where a case's time goes: the operators of its steps, by their own time."""
+    from torch.profiler import ProfilerActivity, profile
+
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if pair.device.type == "cuda" else [])
+    run = CASES[name](pair)
+    run(0)
+    with profile(activities=activities) as found:
+        run(1)
+    key = "self_device_time_total" if pair.device.type == "cuda" else "self_cpu_time_total"
+    return str(found.key_averages().table(sort_by=key, row_limit=20, max_name_column_width=40))

@@ -1,0 +1,70 @@
+"""How time and memory grow with samples, views and classes: a synthetic store, ten and a hundred times larger."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks._measure import environment, median, report
+
+BASE = {"samples": 2_000, "views": 2, "classes": 10}
+FACTORS = (1, 10, 100)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write and read a store of each size in a process of its own; print a table, write JSON."""
+    options = parser().parse_args(arguments)
+    settings = {"base": BASE, "factors": options.factor or FACTORS, "rounds": options.rounds}
+    result = environment() | {"command": "python -m benchmarks.scaling", "settings": settings, "sizes": {}}
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        for key in BASE:
+            for factor in settings["factors"]:
+                size = {**BASE, key: BASE[key] * factor}
+                rounds = [one(size, Path(name)) for _ in range(options.rounds)]
+                found = {figure: median([turn[figure] for turn in rounds]) for figure in rounds[0]}
+                result["sizes"][f"{key} x {factor}"] = size | found
+    report(result, tables(result), options.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    found = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    found.add_argument("--factor", action="append", type=int, help=f"repeatable; else {FACTORS}")
+    found.add_argument("--rounds", type=int, default=3)
+    found.add_argument("--folder", type=Path, help="where temporary files go")
+    found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
+    return found
+
+
+def one(size: dict[str, int], folder: Path) -> dict[str, float]:
+    """Seconds and bytes of one size, from a process that does nothing else."""
+    command = [sys.executable, "-m", "benchmarks._scale", json.dumps(size), str(folder)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def tables(result: dict[str, Any]) -> dict[str, Any]:
+    """Title -> header and rows."""
+    header = ("", "MB in all", "MB a view", "write, s", "read, s", "ns a logit, read", "memory above start, MB")
+    rows = []
+    for name, size in result["sizes"].items():
+        logits = size["samples"] * size["views"] * size["classes"]
+        figures = (size["bytes"] / 1e6, size["bytes"] / size["views"] / 1e6, size["write"], size["read"])
+        rows.append(
+            [
+                name,
+                *(f"{value:,.2f}" for value in figures),
+                f"{1e9 * size['read'] / logits:.1f}",
+                f"{size['memory'] / 1e6:,.0f}",
+            ]
+        )
+    base = ", ".join(f"{value:,} {key}" for key, value in BASE.items())
+    return {f"{base}; then one of them larger": (header, rows)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What steps are fed: every sample once, in order, with its own view and answer, however it is cut and made ahead."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from prepkd.feed import Epoch, batches
+from prepkd.samples import Samples
+from prepkd.views import ViewPlan
+from prepkd.views.order import sample_order
+from small_training import CLASSES, COUNT, LESSON
+from test_samples import RECIPE, SIZES, encoded, pictures
+
+SAMPLES, PLAN = LESSON.samples, LESSON.plan
+
+
+def epoch(plan: ViewPlan = PLAN, view: int = 3, answered: bool = True) -> Epoch:
+    count = plan.samples
+    answers = (torch.arange(count * CLASSES).view(count, CLASSES).half(), torch.arange(count).float())
+    order = torch.from_numpy(sample_order(0, 0, count))
+    return Epoch(order, torch.from_numpy(plan.parameters(view)), answers if answered else None)
+
+
+@pytest.mark.parametrize("size", [1, 16, COUNT, 100])
+def test_batches_hold_the_samples_in_order_with_their_views_and_answers(size: int) -> None:
+    shown = epoch()
+    found = list(batches(SAMPLES, PLAN, shown, size, size, CLASSES))
+    assert [len(batch[0]) for batch in found] == [size] * (COUNT // size) + ([COUNT % size] if COUNT % size else [])
+    pixels, labels, _, offsets, row_max = (
+        torch.cat(parts) if parts[0].ndim else torch.stack(parts) for parts in zip(*found, strict=True)
+    )
+    torch.testing.assert_close(pixels, SAMPLES.pixels(PLAN, shown.order, shown.rows[shown.order]), rtol=0, atol=0)
+    assert torch.equal(labels, SAMPLES.labels[shown.order])
+    assert shown.answers is not None
+    assert torch.equal(offsets, shown.answers[0][shown.order]) and torch.equal(row_max, shown.answers[1][shown.order])
+    assert all(batch[0].is_contiguous(memory_format=torch.channels_last) for batch in found)
+
+
+def test_without_a_teacher_there_are_no_answers() -> None:
+    assert {len(batch) for batch in batches(SAMPLES, PLAN, epoch(answered=False), 16, 16, CLASSES)} == {3}
+
+
+@pytest.mark.parametrize(("size", "accumulate"), [(16, 1), (16, 2), (10, 3), (70, 1), (7, 10)])
+def test_the_shares_of_a_steps_batches_are_their_samples(size: int, accumulate: int) -> None:
+    group, seen = size * accumulate, 0
+    steps: dict[int, list[tuple[int, float]]] = {}
+    for pixels, _, share, *_ in batches(SAMPLES, PLAN, epoch(), size, group, CLASSES):
+        steps.setdefault(seen // group, []).append((len(pixels), float(share)))
+        seen += len(pixels)
+    assert seen == COUNT
+    for parts in steps.values():
+        whole = sum(count for count, _ in parts)
+        assert [share for _, share in parts] == pytest.approx([count / whole for count, _ in parts])
+
+
+@pytest.mark.parametrize("block", [1, 10**4, 10**9])
+def test_many_batches_rendered_at_once_are_the_same_batches(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, on this device."""
+    monkeypatch.setattr("prepkd.feed.RENDERED_AT_ONCE", block)
+    monkeypatch.setattr("prepkd.feed.in_turn", lambda samples: True)
+    ours = list(batches(SAMPLES, PLAN, epoch(), 16, 16, CLASSES))
+    monkeypatch.undo()
+    for mine, theirs in zip(ours, batches(SAMPLES, PLAN, epoch(), 16, 16, CLASSES), strict=True):
+        assert all(map(torch.equal, mine, theirs))
+
+
+@pytest.mark.parametrize("last", [[], [{"mixup": {}}]], ids=str)
+def test_encoded_images_are_fed_as_arrays_are(last: list[Any]) -> None:
+    files = pictures([SIZES[1]] * 9)
+    split, plan = encoded(files), ViewPlan([*RECIPE, *last], 4, 0, 9)
+    arrays = Samples.of(
+        replace(split, images=torch.tensor([f.tolist() for f in files]).byte().numpy()),
+        torch.device("cpu"),
+        plan.recipe,
+    )
+    shown = epoch(plan)
+    ours = batches(Samples.of(split, torch.device("cpu"), plan.recipe), plan, shown, 4, 4, 9)
+    for mine, theirs in zip(ours, batches(arrays, plan, shown, 4, 4, 9), strict=True):
+        assert all(map(torch.equal, mine, theirs))

@@ -1,0 +1,132 @@
+"""A batch's gradients: eager, compiled and replayed are the same, and nothing of one call is seen in the next."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from prepkd.lesson import new_model
+from prepkd.losses import distillation_loss
+from prepkd.params import Distill
+from prepkd.step import EAGER_CALLS, WORTH_COMPILING, Replayed, Values, compiles, make_gradients
+from small_training import CLASSES, LESSON
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+def settings(method: str = "ka-ps+dtd-flsw", **changes: Any) -> Distill:
+    return Distill.model_validate(
+        {"teacher": "t", "student": "convnet4", "method": method, "epochs": 1, "precision": "float32"} | changes
+    )
+
+
+def batch(seed: int, count: int = 16) -> tuple[Tensor, ...]:
+    """Pixels, labels, the share, and a teacher's answers."""
+    generator = torch.Generator().manual_seed(seed)
+    offsets = torch.randn(count, CLASSES, generator=generator)
+    offsets -= offsets.amax(dim=-1, keepdim=True)
+    labels = torch.randint(0, CLASSES, (count,), generator=generator)
+    return (
+        torch.rand(count, 1, 8, 8, generator=generator),
+        labels,
+        torch.tensor(0.5, dtype=torch.float64),
+        offsets.half(),
+        torch.randn(count, generator=generator),
+    )
+
+
+def taught(
+    chosen: Distill, make: Callable[..., Any] = lambda gradients: gradients, counts: tuple[int, ...] = ()
+) -> Any:
+    """Values and gradients of every step, and the weights after them, of a convnet4 trained on batches."""
+    model = new_model("convnet4", LESSON, 0).train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    gradients = make(make_gradients(model, partial(distillation_loss, chosen), chosen, CPU, 1))
+    steps = []
+    for seed, count in enumerate(counts or (16,) * 7):
+        values = gradients(*batch(seed, count))
+        steps.append((values, [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+    return steps, model.state_dict()
+
+
+class Again:
+    """A recorder without a device: its record is the function, run on the memory that was captured."""
+
+    def __init__(self) -> None:
+        self.warmed = self.captured = self.replayed = 0
+
+    def warm_up(self, function: Callable[[], Values]) -> Values:
+        self.warmed += 1
+        return function()
+
+    def capture(self, function: Callable[[], Values]) -> Callable[[], Values]:
+        self.captured += 1  # nothing runs now, as on a GPU
+        memory: Values = {}
+
+        def replay() -> Values:
+            self.replayed += 1
+            for name, value in function().items():
+                memory.setdefault(name, torch.empty_like(value)).copy_(value)
+            return memory
+
+        return replay
+
+
+def equal(ours: Any, theirs: Any, **tolerance: float) -> None:
+    (steps, weights), (other_steps, other_weights) = ours, theirs
+    for (values, grads), (other_values, other_grads) in zip(steps, other_steps, strict=True):
+        torch.testing.assert_close(values, other_values, equal_nan=True, **tolerance)
+        torch.testing.assert_close(grads, other_grads, **tolerance)
+    torch.testing.assert_close(weights, other_weights, **tolerance)
+
+
+@pytest.mark.parametrize("method", ["ce", "kd", "ka-ps", "ka-lsr", "ka-lsr+dtd-cwsm", "ka-ps+dtd-flsw"])
+def test_replayed_steps_are_the_eager_ones_to_the_last_bit(method: str) -> None:
+    recorder, counts = Again(), (16, 16, 5, 16, 16, 16, 16, 5, 16)
+    chosen = settings(method)
+    ours = taught(chosen, partial(Replayed, recorder=recorder), counts)
+    equal(ours, taught(chosen, counts=counts), rtol=0, atol=0)
+    assert (recorder.warmed, recorder.captured, recorder.replayed) == (EAGER_CALLS, 1, len(counts) - EAGER_CALLS - 2)
+
+
+def test_a_replays_values_are_left_alone_by_the_next() -> None:
+    replayed = Replayed(lambda x: {"loss": x + 1}, Again())
+    found = [replayed(torch.full((2,), float(n)))["loss"] for n in range(8)]
+    assert [value.tolist() for value in found] == [[n + 1.0] * 2 for n in range(8)]
+
+
+def test_a_batchs_gradient_is_its_share_of_the_mean() -> None:
+    (whole, *_), _ = taught(settings())
+    pixels, labels, _, *answers = batch(0)
+    model = new_model("convnet4", LESSON, 0).train()
+    loss = distillation_loss(settings(), model(pixels), labels, *answers)["loss"]
+    (loss.mean() / 2).backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(whole[1], [p.grad for p in model.parameters()])
+    torch.testing.assert_close(whole[0]["loss"], loss.detach())
+
+
+def test_compiled_steps_are_the_eager_ones_up_to_rounding() -> None:
+    """float32: other orders of summation, and no more. The shorter batch is not compiled for."""
+    counts = (16, 16, 5)
+    equal(taught(settings(compile=True), counts=counts), taught(settings(), counts=counts), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps", "compiler", "found"),
+    [
+        ("auto", WORTH_COMPILING, True, True),
+        ("auto", WORTH_COMPILING - 1, True, False),
+        ("auto", WORTH_COMPILING, False, False),
+        (True, 1, False, True),
+        (False, 10 * WORTH_COMPILING, True, False),
+    ],
+)
+def test_auto_compiles_what_repays_it(
+    asked: Any, steps: int, compiler: bool, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if compiler else None)
+    assert compiles(settings(compile=asked), CPU, steps) is found
