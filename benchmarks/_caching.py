@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prepkd.ahead import behind
 from prepkd.caching import make_trial, plan_store, teacher_answers
 from prepkd.lesson import Lesson
 from prepkd.models import Normalised
@@ -68,8 +69,9 @@ def measure(
     def cache(turn: int) -> None:
         with unfinished(str(target), fingerprint, layout, attributes) as writer:
             answers = teacher_answers(teacher, lesson, layout.encoding, settings)
-            for view, chunk in writer.pending():
-                writer.write(view, chunk, answers)
+            made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
+            for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
+                pass
             writer.finish(labels)
 
     bare = Bare(teacher, lesson, [])

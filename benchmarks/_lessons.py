@@ -36,7 +36,12 @@ def real(data: Path, teacher: Path, views: int, samples: int | None) -> tuple[No
 
 
 def made_up(
-    model: str, shape: tuple[int, int, int], classes: int, views: int, samples: int
+    model: str,
+    shape: tuple[int, int, int],
+    classes: int,
+    views: int,
+    samples: int,
+    device: torch.device | str = "cpu",
 ) -> tuple[Normalised, Lesson, dict[str, Any]]:
     """Random images (samples, *shape) and a teacher with random weights: as fast as real ones, and worth nothing else."""
     generator = torch.Generator().manual_seed(SEED)
@@ -44,6 +49,7 @@ def made_up(
     labels = torch.randint(0, classes, (samples,), generator=generator)
     recipe = CIFAR_RECIPE if shape[1] == 32 else DIGITS_RECIPE
     plan = ViewPlan(recipe, views, SEED, samples)
-    lesson = Lesson(Samples(images, labels), {}, plan, Preprocessing((0.5,) * shape[0], (0.25,) * shape[0]), classes)
+    on_device = Samples(images.to(device), labels.to(device))
+    lesson = Lesson(on_device, {}, plan, Preprocessing((0.5,) * shape[0], (0.25,) * shape[0]), classes)
     named = {"images": f"synthetic: {samples:,} random images {shape}", "teacher": f"{model}, random weights"}
     return new_model(model, lesson, SEED).eval(), lesson, named

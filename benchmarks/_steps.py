@@ -1,19 +1,21 @@
 """The cases of `benchmarks.step`: each call of one is so many steps over so many samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import repeat
 
 import torch
+from prepkd.feed import Batch, Epoch, batches
 from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
 from prepkd.optimisation import OPTIMIZERS, make_schedule
 from prepkd.params import Distill
-from prepkd.step import Batch, batches, make_gradients
+from prepkd.step import make_gradients
 from prepkd.store.encodings import Decoded, make_encoding
 from prepkd.store.teacher_pass import ready
 from prepkd.teaching import OnlineTeacher
+from prepkd.views.order import sample_order
 from torch import Tensor
 
 from benchmarks._lessons import SEED, made_up
@@ -37,9 +39,8 @@ class Pair:
 
     def __post_init__(self) -> None:
         """Make the images, and the teacher's answers to all of them: valid ones, of a teacher that knows nothing."""
-        model, lesson, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples)
-        self.lesson = lesson.to(self.device)
-        self.model = ready(model.to(self.device))
+        model, self.lesson, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples, self.device)
+        self.model = ready(model)
         self.online = OnlineTeacher(
             self.model,
             self.lesson.plan,
@@ -68,7 +69,7 @@ class Pair:
         )
 
 
-def student(pair: Pair, method: str, feed: Callable[[], "list[Batch] | object"]) -> Callable[[int], object]:
+def student(pair: Pair, method: str, feed: Callable[[], Iterator[Batch]]) -> Callable[[int], object]:
     """So many steps of a new student under a method, on what `feed` yields."""
     settings = pair.settings(method)
     model = new_model(pair.student, pair.lesson, SEED).to(memory_format=torch.channels_last).train()
@@ -78,7 +79,7 @@ def student(pair: Pair, method: str, feed: Callable[[], "list[Batch] | object"])
 
     def run(turn: int) -> None:
         log: list[dict[str, Tensor]] = []
-        for batch in feed():  # type: ignore[attr-defined]
+        for batch in feed():
             log.append(gradients(*batch))
             optimizer.step()
             optimizer.zero_grad(set_to_none=pair.device.type == "cpu")
@@ -98,9 +99,9 @@ def taught(method: str, cached: bool) -> Callable[[Pair], Callable[[int], object
     """A case: a student on rendered views, with the cached answers, the live teacher's, or none."""
 
     def make(pair: Pair) -> Callable[[int], object]:
-        def feed() -> object:
+        def feed() -> Iterator[Batch]:
             answers = None if method == "ce" else pair.answers if cached else pair.online(0)
-            return batches(pair.lesson, pair.batch_size, epoch=0, seed=SEED, views=0, answers=answers)
+            return epoch_of(pair, answers)
 
         return student(pair, method, feed)
 
@@ -109,8 +110,16 @@ def taught(method: str, cached: bool) -> Callable[[Pair], Callable[[int], object
 
 def ceiling(pair: Pair) -> Callable[[int], object]:
     """A case: the student on one batch of pixels that is always there."""
-    batch = next(iter(batches(pair.lesson, pair.batch_size, epoch=0, seed=SEED, views=0, answers=None)))
-    return student(pair, "ce", lambda: islice(iter(lambda: batch, None), pair.steps))
+    batch = next(epoch_of(pair, None))
+    return student(pair, "ce", lambda: repeat(batch, pair.steps))
+
+
+def epoch_of(pair: Pair, answers: Decoded | None) -> Iterator[Batch]:
+    """The batches that training is fed in its first epoch."""
+    samples, plan = pair.lesson.samples, pair.lesson.plan
+    order = torch.from_numpy(sample_order(SEED, 0, len(samples))).to(pair.device)
+    rows = torch.from_numpy(plan.parameters(0)).to(pair.device)
+    return batches(samples, plan, Epoch(order, rows, answers), pair.batch_size, pair.batch_size, CLASSES)
 
 
 def forward(pair: Pair) -> Callable[[int], object]:

@@ -41,6 +41,7 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
+    from prepkd.ahead import behind
     from prepkd.caching import make_trial, plan_store, teacher_answers
     from prepkd.models import load_checkpoint
 
@@ -69,8 +70,9 @@ def cache_logits(
         task = bar.add_task(f"logits of {name}", total=total, completed=total - len(pending), note="")
         answers = teacher_answers(teacher, lesson, layout.encoding, settings)
         started = time.perf_counter()
-        for view, chunk in pending:
-            writer.write(view, chunk, answers)
+        made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in pending)
+        # A chunk reaches the disk while the teacher answers the next one.
+        for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
             advance(bar, task)
         seconds = time.perf_counter() - started
         summary = writer.finish(lesson.labels)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from prepkd.ahead import ahead
+from prepkd.ahead import ahead, behind
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 7])
@@ -50,3 +50,45 @@ def test_a_thread_makes_them_and_is_gone_at_the_end() -> None:
     makers = set(ahead((threading.get_ident() for _ in range(3)), 2))
     assert makers != {threading.get_ident()} and len(makers) == 1
     assert threading.active_count() == before
+
+
+def test_work_is_done_in_order_while_the_next_item_is_made() -> None:
+    done: list[int] = []
+    both = threading.Barrier(2, timeout=10)
+
+    def items() -> Iterator[int]:
+        for n in range(5):
+            if n:
+                both.wait()  # the work on the last one is under way
+            yield n
+
+    def work(n: int) -> int:
+        if n < 4:
+            both.wait()
+        done.append(n)
+        return n * n
+
+    assert list(behind(work, items())) == [0, 1, 4, 9, 16]
+    assert done == list(range(5))
+    assert list(behind(work, [])) == []
+
+
+def test_a_fault_of_the_work_or_of_the_items_is_raised_and_what_was_handed_over_is_done() -> None:
+    done: list[int] = []
+
+    def work(n: int) -> None:
+        if n == 2:
+            raise ValueError("full")
+        done.append(n)
+
+    with pytest.raises(ValueError, match="full"):
+        list(behind(work, range(5)))
+    assert done == [0, 1]
+
+    def items() -> Iterator[int]:
+        yield 7
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(behind(work, items()))
+    assert done == [0, 1, 7]

@@ -1,11 +1,12 @@
-"""Work done ahead in a thread, while the consumer is busy: the next batches, the next epoch's answers."""
+"""Work in a thread beside the main one: what is needed next made ahead, what was made put away behind."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
 T = TypeVar("T")
+R = TypeVar("R")
 _END = object()
 
 
@@ -23,3 +24,18 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(pool.submit(next, source, _END))
             yield cast(T, item)
+
+
+def behind(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What `work` returns for each item, in order, done in one thread while the next item is made.
+
+    Whoever stops early, or whose items fail, waits for the work under way.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        under_way: Future[R] | None = None
+        for item in items:
+            if under_way:
+                yield under_way.result()
+            under_way = pool.submit(work, item)
+        if under_way:
+            yield under_way.result()

@@ -1,5 +1,6 @@
 """A split's images and labels on the training device, and what a view makes of them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -59,10 +60,7 @@ class Samples:
 
     def pixels(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         """Some samples, int64 (B,), as their rows of integers (B, p) show them: float32 (B, C, H, W) in [0, 1]."""
-        if isinstance(self.images, Tensor):
-            return self._shown(plan, chosen, rows)
-        parts = (slice(start, start + A_THREAD) for start in range(0, len(chosen), A_THREAD))
-        return torch.cat(list(threaded(lambda part: self._shown(plan, chosen[part], rows[part]), parts)))
+        return self._in_parts(lambda part: self._shown(plan, chosen[part], rows[part]), len(chosen))
 
     def _shown(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         partners = plan.partners(rows)
@@ -77,13 +75,25 @@ class Samples:
 
     def plain(self, part: slice) -> Tensor:
         """Some samples for evaluation, float32 (B, C, H, W) in [0, 1]: as they are, or the centre where a side is set."""
-        images = self.images[part] if isinstance(self.images, Tensor) else self._take(torch.arange(len(self))[part])
+        if isinstance(self.images, Tensor):
+            return self._centred(self.images[part])
+        chosen = torch.arange(len(self))[part]
+        return self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
+
+    def _centred(self, images: Tensor | list[Tensor]) -> Tensor:
         if self.side:
             from prepkd.views.resized_crop import centre  # late: it imports torchvision
 
             images = centre(images, self.side)
         assert isinstance(images, Tensor)
         return images.float() / 255
+
+    def _in_parts(self, shown: Callable[[slice], Tensor], count: int) -> Tensor:
+        """What is shown of so many samples: at once, or where they are decoded first in parts, on every processor."""
+        if isinstance(self.images, Tensor):
+            return shown(slice(None))
+        parts = (slice(start, start + A_THREAD) for start in range(0, count, A_THREAD))
+        return torch.cat(list(threaded(shown, parts)))
 
     def _take(self, chosen: Tensor) -> Tensor | list[Tensor]:
         if isinstance(self.images, Tensor):

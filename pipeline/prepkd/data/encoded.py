@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.data.decode import decoded, threaded
+from prepkd.data.decode import decoded
 from prepkd.data.statistics import Statistics
 from prepkd.files import canonical_json
 
@@ -49,14 +49,11 @@ class EncodedImages:
         return bytes(self.names[index]).decode(errors="replace")
 
     def decode(self, indices: "Sequence[int] | NDArray[np.integer]") -> "list[Tensor]":
-        """Some images as uint8 (3, h, w) each, decoded on every processor; raises InputError naming one that is no image."""
+        """Some images as uint8 (3, h, w) each; raises InputError naming one that is no image."""
         import torch
 
-        def tensor(index: int) -> torch.Tensor:
-            pixels = np.array(decoded(self.file(index), self.name(index)))
-            return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-        return list(threaded(tensor, map(int, indices)))
+        each = (np.array(decoded(self.file(index), self.name(index))) for index in map(int, indices))
+        return [torch.from_numpy(pixels).permute(2, 0, 1).contiguous() for pixels in each]
 
 
 def encoded_fingerprint(files: Iterable[bytes | memoryview], labels: NDArray[np.int64]) -> str:

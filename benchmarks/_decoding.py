@@ -1,0 +1,54 @@
+"""An epoch over encoded images, two ways: torchvision's and ours."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import torch
+from prepkd.data import load_split
+from prepkd.feed import Epoch, batches
+from prepkd.samples import Samples
+from prepkd.views import ViewPlan
+from prepkd.views.order import sample_order
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+VIEWS = 2**16  # every call shows another one
+
+
+def loaded(raw: Path, size: int, count: int, workers: int) -> Callable[[int], object]:
+    """A DataLoader over the files, its workers kept alive."""
+    side = 64
+    transforms = v2.Compose(
+        [
+            v2.RandomResizedCrop(side, antialias=True),
+            v2.RandomHorizontalFlip(),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    loader = DataLoader(
+        ImageFolder(str(raw / "train"), transforms), size, shuffle=True, num_workers=workers, persistent_workers=True
+    )
+
+    def run(turn: int) -> None:
+        seen = sum(len(pixels) for pixels, _ in islice(loader, -(-count // size)))
+        assert seen >= min(count, len(loader.dataset))  # type: ignore[arg-type]
+
+    return run
+
+
+def ours(prepared: Path, recipe: Sequence[object], size: int, count: int) -> Callable[[int], object]:
+    """The batches that training steps are fed."""
+    split = load_split(prepared, "train")
+    plan = ViewPlan(recipe, VIEWS, 0, len(split.labels))
+    samples = Samples.of(split, torch.device("cpu"), plan.recipe)
+
+    def run(turn: int) -> None:
+        order = torch.from_numpy(sample_order(0, turn, len(samples)))[:count]
+        epoch = Epoch(order, torch.from_numpy(plan.parameters(turn)), None)
+        seen = sum(len(pixels) for pixels, *_ in batches(samples, plan, epoch, size, size, 1000))
+        assert seen == len(order)
+
+    return run

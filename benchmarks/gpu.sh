@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Every figure that a GPU gives, in one run of a few minutes: steps with and without a teacher, whole epochs, the teacher's pass.
+#   bash benchmarks/gpu.sh [FOLDER]           JSON files go to FOLDER (benchmarks/results/gpu)
+#   bash benchmarks/gpu.sh --smoke [FOLDER]   the same commands in seconds on a CPU: they run; their figures say nothing
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ "${1:-}" = --smoke ]; then
+    shift
+    step=(--device cpu --rounds 1 --steps 2 --batch-size 64 --pair 'resnet20->resnet8' --no-profile)
+    compiled=(--device cpu --rounds 1 --steps 2 --batch-size 8 --pair 'resnet20->resnet8' --no-profile)
+    epoch=(--rounds 1 --samples 128 --epochs 2 --batch-size 64)
+    pass=(--rounds 1 --samples 64 --views 1 --model resnet8 --device cpu)
+else
+    step=(--device cuda --rounds 9 --steps 200 --batch-size 64 --batch-size 128)
+    compiled=(--device cuda --rounds 9 --steps 200 --batch-size 64 --pair 'resnet32x4->resnet8x4' --compile --no-profile)
+    epoch=(--student resnet8x4 --rounds 3 --samples 50000 --epochs 11 --batch-size 64)
+    pass=(--rounds 3 --samples 50000 --views 2 --model resnet32x4 --device cuda)
+fi
+out=${1:-benchmarks/results/gpu}
+mkdir -p "$out"
+python -m benchmarks.step "${step[@]}" --out "$out/step.json"
+python -m benchmarks.step "${compiled[@]}" --out "$out/step-compiled.json"
+python -m benchmarks.teacher_pass "${pass[@]}" --precision bf16 --out "$out/pass-bf16.json"
+python -m benchmarks.teacher_pass "${pass[@]}" --precision ieee --out "$out/pass-ieee.json"
+python -m benchmarks.epoch "${epoch[@]}" --out "$out/epoch.json"
