@@ -15,7 +15,7 @@ import torch
 from docs_pages import PAGES, ROOT, Step
 
 # Settings that take seconds.
-FEWER = ["prepare.subset=12", "cache.views=4", "distill.epochs=4", "distill.seeds=2", "compare.runs=[kd,ka-ps]"]
+FEWER = ["prepare.subset=12", "distill.epochs=4", "distill.seeds=2", "compare.runs=[kd,ka-ps]"]
 PRELUDE = """set -euo pipefail
 export PATH=${FIRST_ON_PATH:+$FIRST_ON_PATH:}$PATH
 settings() { python "$TESTS/settings.py" "$@"; }
@@ -89,7 +89,13 @@ def prepared(place: str, folder: Path, request: pytest.FixtureRequest) -> Path:
     if fixture := {"clone": "clone", "clone, after dvc repro": "finished"}.get(place):
         return shutil.copytree(request.getfixturevalue(fixture), folder / "prepkd", symlinks=True)
     if place.startswith("init"):
-        changes = [*FEWER, "teachers.teacher.model=convnet4", "teachers.teacher.epochs=2", "distill.student=convnet4"]
+        changes = [
+            *FEWER,
+            "cache.views=4",
+            "teachers.teacher.model=convnet4",
+            "teachers.teacher.epochs=2",
+            "distill.student=convnet4",
+        ]
         quoted = " ".join(f"'{change}'" for change in changes)
         shell(f"prepkd {place}; settings {quoted}; git commit -qam settings", folder)
         return folder
