@@ -48,10 +48,8 @@ def test_links_resolve(page: Path) -> None:
 
 def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(
-        "# A `b`: c\n    indented\n\n```\n[0](no)\n```\n"
-        "[1](#a-b-c) [2](#d) [3](page.md#a-b-c) [4](none.md) [5](https://x.y/z) `[6](no)`\n"
-    )
+    unlinked = "    indented\n\n```\n[0](no)\n```\n`[1](no)`\n"
+    page.write_text(f"# A `b`: c\n{unlinked}[2](#a-b-c) [3](#d) [4](page.md#a-b-c) [5](none.md) [6](https://x.y/z)\n")
     assert broken(page) == ["#d", "none.md"]
 
 
