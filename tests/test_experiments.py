@@ -148,12 +148,14 @@ def test_a_sweep_on_cifar100_gets_its_raw_data_from_dvc(tmp_path: Path) -> None:
     shutil.copytree(Path(root) / "cifar-100-python", tmp_path / "data/raw/cifar-100-python")
 
     def few(params: dict) -> None:
-        few_epochs = {"epochs": 1, "schedule": "one-cycle", "precision": "float32"}
         params["threads"] = 1
         params["prepare"]["subset"] = 4
-        params["teachers"]["teacher"].update(few_epochs)
         params["cache"].update(views=2)
-        params["distill"].update(few_epochs, seeds=1)
+        params["distill"].update(seeds=1)
+        for section in (params["teachers"]["teacher"], params["distill"]):
+            section.update(epochs=4, precision="float32")
+            for place in range(3):  # 1, 2, 3, in the list that is there
+                section["milestones"][place] = place + 1
 
     edit_params(tmp_path, few)
     # Links, so that no workspace of the queue copies the data.

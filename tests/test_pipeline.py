@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,17 +24,21 @@ def run(command: str, folder: Path, *, code: int = 0) -> str:
     """Run a shell command with this interpreter's scripts first on the path; its whole output."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=clean | {"PATH": path, "COLUMNS": "200"},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=500,
-    )
-    assert done.returncode == code, f"{command}: exit code {done.returncode}\n{done.stdout}"
-    return done.stdout
+    # To a file: `dvc queue start` leaves workers that hold its output open, and the end of a pipe would be theirs.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=clean | {"PATH": path, "COLUMNS": "200"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=500,
+        )
+        output.seek(0)
+        said = output.read()
+    assert done.returncode == code, f"{command}: exit code {done.returncode}\n{said}"
+    return said
 
 
 def edit_params(folder: Path, change: object) -> None:
@@ -251,7 +256,7 @@ def wait_for_queue(folder: Path, failed: int = 0) -> None:
 def stop_workers(folder: Path) -> None:
     """Until no worker of the queue is left, each with what it started; they would go by themselves, a while later."""
     run("dvc queue stop --kill", folder)
-    workers = [process for process in psutil.process_iter() if "queue-worker" in words(process, folder)]
+    workers = [one for one in psutil.process_iter() if {"queue-worker", "queue"} & set(words(one, folder))]
     children = [child for worker in workers for child in worker.children(recursive=True)]
     _, left = psutil.wait_procs([*workers, *children], timeout=30)
     for process in left:
