@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from benchmarks._measure import interleaved, interval, ratio  # noqa: E402
 TINY = {
     "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
     "encodings": "--samples 40 --views 2",
+    "decode": "--count 24 --side 80 --batch-size 8 --rounds 1 --workers 1 --bounded-megabytes 1",
+    "scaling": "--factor 1 --factor 2 --rounds 1",
 }
 
 
@@ -94,6 +97,42 @@ def test_encodings(tmp_path: Path) -> None:
     assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
 
 
+def test_decode(tmp_path: Path) -> None:
+    result, printed = run("decode", tmp_path)
+    check_environment(result)
+    assert result["images_per_second"].keys() == {"torchvision DataLoader", "prepkd"}
+    bound = result["bounded"]
+    assert bound["data"] >= 1 and bound["images"] % 24 == 0 and 0 < bound["peak"] < bound["limit"]
+    assert result["peak_memory"].keys() == {"own", "largest child"} and "images/s" in printed
+
+
+def test_scaling(tmp_path: Path) -> None:
+    result, _ = run("scaling", tmp_path)
+    check_environment(result)
+    sizes = result["sizes"]
+    assert sizes.keys() == {f"{key} x {factor}" for key in ("samples", "views", "classes") for factor in (1, 2)}
+    assert all(found["write"] > 0 and found["read"] > 0 and found["memory"] >= 0 for found in sizes.values())
+    # 10 float16, a float32, an int8 of the flip; descriptions and the manifest beside them.
+    assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
+
+
+def test_what_a_gpu_would_run_runs_on_a_cpu(tmp_path: Path) -> None:
+    """Steps, the teacher's pass and whole epochs through the command line; the figures themselves say nothing here."""
+    command = ["bash", str(ROOT / "benchmarks/gpu.sh"), "--smoke", str(tmp_path)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = {file.stem: json.loads(file.read_text()) for file in tmp_path.glob("*.json")}
+    assert found.keys() == {"step", "step-compiled", "pass-bf16", "pass-ieee", "epoch"}
+    for result in found.values():
+        check_environment(result)
+        assert all(0 < one["low"] <= one["median"] <= one["high"] < math.inf for one in ratios(result))
+    cases = {"ceiling", "plain CE", "cached KD", "cached KA+DTD", "online KD", "teacher's forward"}
+    assert all(pair["cases"].keys() == cases for pair in found["step"]["pairs"].values())
+    assert found["epoch"]["seconds"].keys() == {"ceiling", "plain CE", "cached KA+DTD", "distill", "bare script"}
+    assert done.stdout.count("to reach") == 5
+
+
 def test_wrong_views(tmp_path: Path) -> None:
     import elsewhere_files
 
@@ -123,7 +162,7 @@ def test_the_page_on_views_shows_what_was_measured() -> None:
 
 
 def test_data_without_a_teacher_is_refused(tmp_path: Path) -> None:
-    for name in TINY:
+    for name in ("store", "encodings"):
         command = [sys.executable, "-m", f"benchmarks.{name}", "--data", str(tmp_path / "x.h5")]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode and done.stderr == "--data and --teacher go together\n"
