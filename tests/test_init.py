@@ -146,7 +146,9 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
         section["milestones"] = []
     yaml.dump(written, edited)
     assert YAML(typ="safe").load(edited.getvalue())["distill"]["milestones"] == []
-    for name in params.model_fields_set:
+    for name in written:
+        if name in ("threads", "logger"):  # settings of their own, in two lines
+            continue
         assert f"\n\n{name}:" in made["params.yaml"], "a line is left free between sections"
     if dataset == "cifar100":
         teacher, student = params.teachers["teacher"], params.distill

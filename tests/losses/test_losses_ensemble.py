@@ -75,7 +75,7 @@ def test_ka_and_dtd_act_on_the_combined_teacher(method: str) -> None:
     labels = torch.tensor([1, 2])
     combined = combine(members, "logits", [1, 1], tau=4.0)
     assert combined[0].argmax(1).tolist() == [1, 1], "right about the first sample, wrong about the second"
-    settings = Distill.model_validate({"teacher": "a", "student": "s", "epochs": 1, "method": method})
+    settings = Distill.model_validate({"teacher": "a", "student": "convnet4", "epochs": 1, "method": method})
     student = torch.tensor([[0.3, -0.2, 0.1], [1.0, 0.5, -0.5]], dtype=torch.float64)
     values = distillation_loss(settings, student, labels, *combined)
     mean = (near + far) / 2

@@ -48,7 +48,7 @@ def naive_loss(method: str, v: list[float], t: list[float], a: int, b: int, shar
 def test_losses_are_those_of_loops(method: str) -> None:
     student, teacher, first, second, share = case()
     settings = Distill.model_validate(
-        {"teacher": "t", "student": "s", "epochs": 1, "method": method, "kd": {"tau": TAU}}
+        {"teacher": "t", "student": "convnet4", "epochs": 1, "method": method, "kd": {"tau": TAU}}
         | ({} if method == "ce" else {"ce_weight": 0.0, "kd_weight": 1.0})
     )
     labels = mixture(first, second, share, 6)
@@ -65,7 +65,7 @@ def test_losses_are_those_of_loops(method: str) -> None:
 def test_shares_of_one_class_are_that_class(method: str) -> None:
     """To the last bit but for the cross-entropy, which sums over more terms."""
     student, teacher, first, _, _ = case(1)
-    settings = Distill(teacher="t", student="s", epochs=1, method=method, label_smoothing=0.1)
+    settings = Distill(teacher="t", student="convnet4", epochs=1, method=method, label_smoothing=0.1)
     row_max = teacher.amax(dim=-1)
     answers = teacher - row_max.unsqueeze(-1), row_max
     whole = mixture(first, first, torch.full((60,), 0.3), 6)
