@@ -28,6 +28,7 @@ def interleaved(
     *,
     fewer: Mapping[str, int] | None = None,
     before: Callable[[], None] = lambda: None,
+    warm_up: bool = True,
 ) -> dict[str, list[float]]:
     """Seconds of each case in each round; every round runs all cases in turn, each time from another one on.
 
@@ -36,7 +37,7 @@ def interleaved(
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     names = list(cases)
-    for turn in range(rounds + 1):
+    for turn in range(0 if warm_up else 1, rounds + 1):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             if turn > (fewer or {}).get(name, rounds):

@@ -108,7 +108,7 @@ def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:
                 "distill", distill__method=method, distill__epochs=epochs
             )
     cases["bare script"] = script("_bare", 0)
-    seconds = interleaved(cases, options.rounds)
+    seconds = interleaved(cases, options.rounds, warm_up=options.rounds > 1)
     more = options.epochs - SHORT
     epoch = {
         title: [

@@ -47,7 +47,7 @@ def logits(teacher: str, view: int, part: slice) -> torch.Tensor:
 def described(teacher: str, layout: Layout) -> dict[str, Any]:
     """The attributes of its store."""
     sections = {key: value for key, value in attributes(layout).items() if key not in ("format", "fingerprints")}
-    return with_fingerprints(sections | {"teacher": {"name": teacher}}) | {"format": FORMAT}
+    return with_fingerprints(sections | {"teacher": {**sections["teacher"], "name": teacher}}) | {"format": FORMAT}
 
 
 def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = NEW) -> None:

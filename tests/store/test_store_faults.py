@@ -39,7 +39,8 @@ def test_killed_again_and_again_while_others_read(tmp_path: Path) -> None:
     report = script(fault_injection.__file__, "--kills", 8, "--folder", tmp_path)
     assert report["faults"] == []
     assert sum(report["kills"].values()) >= 8  # type: ignore[attr-defined]
-    assert sum(report["reads meanwhile"].values()) > 0  # type: ignore[attr-defined]
+    reads: dict[str, int] = report["reads meanwhile"]  # type: ignore[assignment]
+    assert any(kind.startswith("right") for kind in reads), f"nothing was read: {reads}"
 
 
 # A writer that takes no chunk for finished.
