@@ -1,7 +1,7 @@
 """distill: data/<dataset>.h5 and data/logits/TEACHER.zarr -> models/student/seed<k>/ and results/training/seed<k>/."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from prepkd.stages._shared import (
@@ -15,6 +15,9 @@ from prepkd.stages._shared import (
     student_folder,
 )
 from prepkd.stages._teaching import students
+
+if TYPE_CHECKING:
+    from dvclive.live import Live
 
 
 def distill(
@@ -42,7 +45,6 @@ def distill(
     params = read_params(params_file, overrides, **{f"distill.{key}": value for key, value in given.items()})
     import shutil
 
-    from dvclive.live import Live
     from prepkd.models import save_checkpoint
     from prepkd.stopping import kept_epoch
 
@@ -60,6 +62,8 @@ def distill(
                 shutil.rmtree("models/student", ignore_errors=True)
                 shutil.rmtree("results/training", ignore_errors=True)
             if seed not in logs:
+                from dvclive.live import Live  # half a second, which no first step waits for
+
                 folder = f"results/training/seed{seed}"
                 logs[seed] = Live(folder, save_dvc_exp=False, dvcyaml=None, report=None)
             for key, value in row.items():

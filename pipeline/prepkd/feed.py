@@ -69,12 +69,7 @@ def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: in
                 share = shares[_share(first + start, count, size, group)]
                 yield pixels[part], labels[part], share, *answers
 
-    return ahead(made(), 0 if in_turn(samples) else 2)
-
-
-def in_turn(samples: Samples) -> bool:
-    """Whether batches are made when they are asked for: where images lie on the GPU, which renders them at once."""
-    return samples.device.type == "cuda" and isinstance(samples.images, Tensor)
+    return ahead(made(), samples.ahead)
 
 
 def _share(start: int, count: int, size: int, group: int) -> float:
@@ -88,7 +83,7 @@ def _shares(count: int, size: int, group: int) -> set[float]:
 
 def _block(samples: Samples, size: int) -> int:
     """How many samples are rendered at once: whole batches."""
-    if not in_turn(samples) or isinstance(samples.images, EncodedImages):
+    if samples.ahead or isinstance(samples.images, EncodedImages):
         return size
     channels, height, width = samples.images.shape[1:]
     return max(1, RENDERED_AT_ONCE // (4 * channels * height * width * size)) * size

@@ -46,6 +46,11 @@ class Samples:
         return self.labels.device
 
     @property
+    def ahead(self) -> int:
+        """How many batches are worth rendering in a thread before they are used: none where the GPU that has the images does."""
+        return 0 if self.device.type == "cuda" and isinstance(self.images, Tensor) else 2
+
+    @property
     def channels(self) -> int:
         """How many channels every image has."""
         return self.images.channels if isinstance(self.images, EncodedImages) else int(self.images.shape[1])

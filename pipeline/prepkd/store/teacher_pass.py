@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prepkd.ahead import ahead
 from prepkd.samples import Samples
 from prepkd.views import ViewPlan
 
@@ -48,15 +49,15 @@ def raw_logits(
     The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape,
     so whoever computes a sample must compute it at the same place of a batch of the same shape.
     """
-    found = []
-    with arithmetic(precision, samples.device):
+
+    def rendered() -> Iterator[Tensor]:
         for start in range(0, len(chosen), batch_size):
             batch = slice(start, start + batch_size)
             pixels = samples.pixels(plan, chosen[batch], rows[batch])
-            size = len(pixels)
-            missing = batch_size - size
-            if missing:
+            if missing := batch_size - len(pixels):
                 pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
-            logits = teacher(pixels.contiguous(memory_format=torch.channels_last))
-            found.append(logits[:size].float())
-    return torch.cat(found)
+            yield pixels.contiguous(memory_format=torch.channels_last)
+
+    with arithmetic(precision, samples.device):
+        found = [teacher(pixels).float() for pixels in ahead(rendered(), samples.ahead)]
+    return torch.cat(found)[: len(chosen)]
