@@ -3,6 +3,9 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,63 @@ def test_a_disk_that_fails_leaves_the_target_and_nothing_else(
     with pytest.raises(OSError, match="Input/output"):
         write_bytes(tmp_path / "file", b"new")
     assert tree(tmp_path) == {"file": b"old"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from prepkd.files import replacing
+
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    if len(sys.argv) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(temporary.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def left_by_a_killed(path: Path) -> Path:
+    before = set(path.parent.iterdir())
+    assert subprocess.run([sys.executable, "-c", KILLED, path]).returncode == -9
+    (left,) = set(path.parent.iterdir()) - before
+    return left
+
+
+def test_the_next_write_removes_what_killed_processes_left_of_this_path_only(tmp_path: Path) -> None:
+    path, longer = tmp_path / "data[1]", tmp_path / "data[1].h5"
+    left, other = left_by_a_killed(path), left_by_a_killed(longer)
+    folder = path.with_name(left.name.replace("-", "-9"))
+    write_bytes(folder / "chunk", b"half")  # as `publish` leaves it across devices
+    write_bytes(path, b"whole")
+    assert tree(tmp_path) == {"data[1]": b"whole", other.name: b"half"}
+    write_bytes(longer, b"whole")
+    assert tree(tmp_path) == {"data[1]": b"whole", "data[1].h5": b"whole"}
+
+
+def test_a_writer_that_lives_keeps_its_file_however_old(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    command = [sys.executable, "-c", KILLED, path, "and wait"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdin and writer.stdout
+        temporary = tmp_path / writer.stdout.readline().strip()
+        os.utime(temporary, (0, 0))
+        write_bytes(path, b"ours")
+        assert tree(tmp_path) == {"file": b"ours", temporary.name: b"half"}
+        writer.stdin.close()
+    assert writer.returncode == 0 and tree(tmp_path) == {"file": b"half"}
+
+
+def test_another_machines_file_goes_when_nobody_touched_it_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    left = left_by_a_killed(path)
+    monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
+    for hours, kept in ((23, True), (25, False)):
+        os.utime(left, (time.time() - hours * 3600,) * 2)
+        write_bytes(path, b"ours")
+        assert left.exists() == kept
 
 
 @pytest.fixture

@@ -5,13 +5,18 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+DAY = 24 * 60 * 60
 
 
 @contextlib.contextmanager
@@ -37,9 +42,12 @@ def fsync(path: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it to `path`, on failure remove it."""
+    """Yield a temporary path beside `path`; on success fsync it and rename it to `path`, on failure remove it.
+
+    What killed processes left beside `path` is removed first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = _temporary(path)
     try:
         with naming(path):
             yield temporary
@@ -48,6 +56,44 @@ def replacing(path: Path) -> Iterator[Path]:
         fsync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """This process's name beside `path`; what processes that are gone left of it is removed: a full disk must not stay full.
+
+    Elsewhere, on a disk that is shared, a process can't be asked whether it lives: its file goes if nobody touched it for a day.
+    """
+    here, start = _here(), f".{path.name}."
+    for left in path.parent.glob(".*.partial"):
+        named = re.fullmatch(r"([0-9a-f]{8})-([1-9]\d{0,8})\.partial", left.name.removeprefix(start))
+        if named is None or not left.name.startswith(start):
+            continue
+        with contextlib.suppress(OSError):  # somebody else was faster, or it is not ours to remove
+            if _lives(int(named[2])) if named[1] == here else time.time() - left.stat().st_mtime < DAY:
+                continue
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+    return path.with_name(f"{start}{here}-{os.getpid()}.partial")
+
+
+def _here() -> str:
+    """Where a process's number means something, this machine and in it this container, as 8 hex digits."""
+    space = 0
+    with contextlib.suppress(OSError):  # Linux has it
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -107,7 +153,7 @@ def publish(source: Path, target: Path, *, keep: bool = False) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     stale = target.with_name(f".{target.name}.{os.getpid()}.stale")
     if keep or not _moved(source, target, stale):
-        staged = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        staged = _temporary(target)
         try:
             _copy(source, staged)
             _swap(staged, target, stale)
