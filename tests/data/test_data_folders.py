@@ -1,6 +1,8 @@
 """Folders of images: what is read from each layout, and every fault in one line that names the file."""
 
 import os
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,12 +200,13 @@ def moving() -> bytes:
     return stream.getvalue()
 
 
-def deep() -> bytes:
-    import io
-
-    stream = io.BytesIO()
-    Image.fromarray(np.full((6, 8), 40_000, np.uint16)).save(stream, "PNG")
-    return stream.getvalue()
+def deep(colour: int) -> bytes:
+    """A PNG of 16 bits a channel, written out: Pillow writes none but grey ones."""
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    rows = (b"\0" + np.full((8, channels), 40_000, ">u2").tobytes()) * 6
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 6, 16, colour, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    parts = (struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks.items())
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 FOLDER: list[tuple[str, Edit, str]] = [
@@ -235,7 +238,10 @@ FOLDER: list[tuple[str, Edit, str]] = [
         "raw/train/ant/1.png: not a JPEG, PNG, WebP or BMP image",
     ),
     ("moving pictures", replace_by(moving()), "raw/train/ant/1.png: a moving picture; expected one image"),
-    ("16 bits", replace_by(deep()), "raw/train/ant/1.png: mode I;16, grey values of more than 8 bits"),
+    *(
+        (f"16 bits, {kind}", replace_by(deep(colour)), "raw/train/ant/1.png: 16 bits a channel; expected 8; convert it")
+        for kind, colour in {"grey": 0, "RGB": 2, "LA": 4, "RGBA": 6}.items()
+    ),
     ("in test", replace_by(image(1)[:-60], "test/bée/0.png"), "raw/test/bée/0.png: damaged or cut off: "),
     (
         "Thumbs.db",

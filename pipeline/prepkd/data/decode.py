@@ -18,8 +18,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 # By content, whatever the name says: ImageNet has a PNG that is named .JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-# Pillow cuts 16-bit grey off at 255 when it converts.
-_DEEP = ("I", "F")
 _MEND = "replace it, or take it out"
 
 
@@ -27,7 +25,7 @@ def decoded(content: bytes | memoryview, where: object) -> "Image":
     """An image file's content as Pillow's RGB image: what torchvision's ImageFolder shows of it.
 
     Greyscale, palette and CMYK are converted, alpha is dropped, an EXIF orientation is not applied. Raises InputError naming
-    `where` if the content is no whole JPEG, PNG, WebP or BMP, has moving pictures, or grey values of more than 8 bits.
+    `where` if the content is no whole JPEG, PNG, WebP or BMP, has moving pictures, or more than 8 bits a channel.
     """
     if not content:
         raise InputError(f"{where}: the file is empty; {_MEND}")
@@ -49,10 +47,9 @@ def _opened(file: IO[bytes], where: object) -> "Iterator[Image]":
 
     try:
         with Image.open(file, formats=FORMATS) as image:
-            if image.mode.startswith(_DEEP):
-                raise InputError(
-                    f"{where}: mode {image.mode}, grey values of more than 8 bits; convert it to 8 bits, or take it out"
-                )
+            # Only PNG has it here. Pillow shows no mode of it but for grey; what it reads from, it says: RGB;16B.
+            if image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile):
+                raise InputError(f"{where}: 16 bits a channel; expected 8; convert it, or take it out")
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise InputError(f"{where}: a moving picture; expected one image; {_MEND}")
             yield image
