@@ -154,6 +154,26 @@ def test_a_fault_is_named(edit: Callable[[Arrays], object], message: str, tmp_pa
     assert refusal(raw).startswith(f"{raw}: {message}")
 
 
+@pytest.mark.parametrize("name", ["test", "test/images", "val/images"])
+@pytest.mark.parametrize("kind", ["soft", "hard", "external"])
+def test_images_that_are_those_of_another_split_are_refused(name: str, kind: str, tmp_path: Path) -> None:
+    """Links between labels are none of our business: two splits may well have equal ones."""
+    content = arrays(9) | {"val/labels": np.arange(9) % 3, "val/images": np.ones((9, 5, 4, 3), np.uint8)}
+    content["test/labels"], content["test/images"] = np.arange(9) % 3, np.zeros((9, 5, 4, 3), np.uint8)
+    raw, source = write(tmp_path / "x.h5", content), name.replace("test", "train").replace("val", "test")
+    with h5py.File(raw, "r+") as file:
+        del file["test/labels"]
+        file["test/labels"] = file["train/labels"]
+    assert len(SOURCES["h5"](raw).test_labels) == 9
+    with h5py.File(raw, "r+") as file:
+        del file[name]
+        links = {"soft": h5py.SoftLink(f"/{source}"), "external": h5py.ExternalLink(str(raw), source)}
+        file[name] = links.get(kind, file[source])
+    images, other = name.removesuffix("/images"), source.removesuffix("/images")
+    expected = f"{images}/images: is the same array as {other}/images; expected its own; take out the link"
+    assert refusal(raw) == f"{raw}: {expected}"
+
+
 def test_what_is_no_hdf5_file_is_told_apart(tmp_path: Path) -> None:
     assert f"{tmp_path}: a folder; expected an HDF5 file with train/images" in refusal(tmp_path)
     assert "gone.h5: no such file; expected an HDF5 file" in refusal(tmp_path / "gone.h5")

@@ -1,5 +1,6 @@
 """Somebody's own arrays in an HDF5 file."""
 
+from itertools import combinations
 from pathlib import Path
 
 import h5py
@@ -42,6 +43,11 @@ def _read(raw: Path, file: h5py.File) -> RawData:
     if unknown := sorted(set(names) - allowed):
         raise InputError(f"{raw}: {unknown[0]}: an unknown name; expected {_EXPECTED}; take it out or rename it")
     splits = {split: _split(raw, file, split) for split in SPLITS if split in file or split != "val"}
+    for one, other in combinations(splits, 2):
+        if file[f"{one}/images"] == file[f"{other}/images"]:  # one object: h5py compares where links lead
+            raise InputError(
+                f"{raw}: {other}/images: is the same array as {one}/images; expected its own; take out the link"
+            )
     shapes = {split: images.shape[1:] for split, (images, _) in splits.items()}
     for split, shape in shapes.items():
         if shape != shapes["train"]:
