@@ -140,6 +140,14 @@ FAULTS: list[tuple[Callable[[Arrays], object], str]] = [
     (put("class_names", ["a", "b", "c", "d"]), "train/labels: no image of class 3; expected at least one of each"),
     (put("class_names", [0, 1, 2]), "class_names: expected an array of strings, one a class"),
     (put("class_names", "abc"), "class_names: expected an array of strings, one a class"),
+    (
+        put("class_names", np.array([b"ant", "bée".encode("latin-1"), b"cat"])),
+        r"class_names: b'b\xe9e' is not UTF-8; write them as UTF-8",
+    ),
+    (
+        put("class_names", np.array([b"ant", "bée".encode("latin-1"), b"cat"], h5py.string_dtype())),
+        r"class_names: b'b\xe9e' is not UTF-8; write them as UTF-8",
+    ),
     (put("class_names/0", "abc"), "class_names/0: an unknown name"),
 ]
 

@@ -116,7 +116,10 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
     dataset = file["class_names"]
     if not isinstance(dataset, h5py.Dataset) or h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
         raise InputError(f"{raw}: class_names: expected an array of strings, one a class")
-    names = tuple(str(name) for name in dataset.asstr("utf-8")[()])
+    try:
+        names = tuple(str(name) for name in dataset.asstr("utf-8")[()])
+    except UnicodeDecodeError as error:
+        raise InputError(f"{raw}: class_names: {error.object!r} is not UTF-8; write them as UTF-8") from None
     if len(names) < classes or len(set(names)) < len(names) or not all(name.isprintable() and name for name in names):
         raise InputError(
             f"{raw}: class_names: {len(names)} names, {len(set(names))} different; expected {classes} different ones, none empty"
