@@ -104,6 +104,12 @@ def test_formats_colours_and_folders_below_a_class_may_be_mixed(tmp_path: Path) 
         assert np.array_equal(ours.images.decode([i])[0].permute(1, 2, 0).numpy(), np.asarray(expected))
 
 
+def test_names_may_be_alike_in_folders_of_their_own(tmp_path: Path) -> None:
+    raw = folder(tmp_path / "raw")
+    write(raw / "train/ant", {f"{name}.png": image(60) for name in ("deep/0", "deep/er/0", "0.1", "0.2", "10")})
+    assert len(SOURCES["folder"](raw).train_labels) == 8 + 5
+
+
 def test_cinic10_has_its_authors_three_splits(tmp_path: Path) -> None:
     raw = cinic10(tmp_path / "raw" / "cinic10")
     outer, inner = (prepared("cinic10", root, tmp_path / f"{i}.h5") for i, root in enumerate([raw, raw.parent]))
@@ -310,6 +316,19 @@ FOLDER: list[tuple[str, Edit, str]] = [
         "a class that is not UTF-8",
         lambda raw: Path(os.fsdecode(os.fsencode(raw) + b"/train/\xff")).mkdir(),
         r"raw/train: the name b'\xff' is not UTF-8; rename it",
+    ),
+    *(
+        (
+            f"{second} beside {first}",
+            lambda raw, first=first, second=second: write(raw / "test/bée", dict.fromkeys((first, second), image(1))),
+            f"raw/test/bée/{second}: has the name of {Path(first).name} beside it, but for case or ending; expected",
+        )
+        for first, second in (
+            ("1.PNG", "1.png"),
+            ("1.jpg", "1.png"),
+            ("d/IMG.b.PNG", "d/img.B.png"),
+            ("Ä.png", "ä.png"),
+        )
     ),
     (
         "a line break",

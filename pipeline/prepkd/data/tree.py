@@ -54,12 +54,20 @@ def labelled(root: Path, classes: list[list[Found]], shape: tuple[int, int, int]
 
 def _walk(root: Path, folder: str, seen: Seen) -> list[Found]:
     found: list[Found] = []
+    stems: dict[str, str] = {}
     for name, status in _entries(root / folder, seen):
         inner = f"{folder}/{name}"
         if stat.S_ISDIR(status.st_mode):
             found += _walk(root, inner, seen)
         else:
             _refuse_no_image(root / inner, status)
+            # An image beside its own conversion, and what is one file where case doesn't count.
+            other = stems.setdefault(Path(name).stem.casefold(), name)
+            if other != name:
+                raise InputError(
+                    f"{root / inner}: has the name of {other} beside it, but for case or ending; expected each image once; "
+                    "take one out, or rename it"
+                )
             found.append((inner, status.st_size))
     return found
 
