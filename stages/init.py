@@ -34,7 +34,7 @@ def init(
     """
     from prepkd.files import write_bytes
     from prepkd.params import load_params
-    from prepkd.scaffold import DATASETS, data_commands, project_files
+    from prepkd.scaffold import DATASETS, NOTES, data_commands, project_files
 
     if dataset not in DATASETS:
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
@@ -62,6 +62,7 @@ def init(
     into = [] if folder == Path() else [f"cd {folder}"]
     for line in [
         *notes,
+        *([f"note: {NOTES[dataset]}"] if dataset in NOTES else []),
         f"next: {' && '.join([*into, *data_commands(dataset, str(params.prepare.raw)), 'dvc repro'])}",
     ]:
         console.print(line, markup=False)

@@ -18,14 +18,14 @@ def prepare(
     (official folders), and your own: folder (images in train/<class>/ and test/<class>/), h5 (arrays in an HDF5 file).
     """
     params = read_params(params_file, overrides)
-    from prepkd.data import SOURCES, download
+    from prepkd.data import download, read_raw
     from prepkd.data import prepare as write
 
     settings, path = params.prepare, data_file(params)
     if fetch:
         download(settings.dataset, settings.raw)
     summary = write(
-        SOURCES[settings.dataset](settings.raw),
+        read_raw(settings.dataset, settings.raw, mixed_formats=settings.mixed_formats),
         val_fraction=settings.val_fraction,
         subset=settings.subset,
         seed=settings.seed,

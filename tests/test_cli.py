@@ -79,7 +79,7 @@ def test_stage_file_command_and_dvc_stage_share_a_name() -> None:
         ),
         (
             ["prepare", "-S", "prepare.colour=1"],
-            "unknown key prepare.colour; allowed: dataset, raw, seed, subset, val_fraction",
+            "unknown key prepare.colour; allowed: dataset, mixed_formats, raw, seed, subset, val_fraction",
         ),
         (["prepare", "-S", "prepare.dataset=cifar100"], "prepkd prepare --download"),
         (["prepare", "-S", "distill"], "expected KEY=VALUE"),

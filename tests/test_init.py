@@ -176,6 +176,14 @@ def test_data_outside_the_project_is_read_where_it_is(raw: str, tmp_path: Path) 
     assert run("dvc status prepare", tmp_path / "p").startswith("prepare:")
 
 
+def test_what_a_folder_of_images_needs_to_know_is_told(tmp_path: Path) -> None:
+    output = run("prepkd init --dataset folder --no-git", tmp_path)
+    note = "images of several formats, or misnamed ones (ImageNet has a PNG named .JPEG), need prepare.mixed_formats"
+    assert f"note: {note}" in output.splitlines()
+    assert note in (tmp_path / "README.md").read_text()
+    assert load_params(tmp_path / "params.yaml").prepare.mixed_formats is False
+
+
 def test_missing_data_is_said_by_dvc_and_the_way_to_it_by_the_readme(tmp_path: Path) -> None:
     output = run("prepkd init --dataset cifar100", tmp_path)
     commands = "prepkd prepare --download && dvc add data/raw/cifar-100-python && dvc repro"

@@ -66,6 +66,7 @@ class Prepare(Section):
 
     dataset: Literal["digits", "cifar10", "cifar100", "cinic10", "tiny-imagenet", "folder", "h5"]
     raw: FilePath = Path("data/raw")
+    mixed_formats: bool = False
     val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     subset: int | None = Field(default=None, ge=1)
     seed: Seed = 0

@@ -48,6 +48,10 @@ DATASETS: dict[str, dict[str, Any]] = {
     },
     "h5": {"raw": "data/raw/images.h5", "augment": CROP_AND_FLIP, "training": LITERATURE, "cache": {"views": 32}},
 }
+# What is worth knowing before the first run.
+NOTES = {
+    "folder": "images of several formats, or misnamed ones (ImageNet has a PNG named .JPEG), need prepare.mixed_formats"
+}
 DOWNLOADS = ("cifar10", "cifar100", "cinic10", "tiny-imagenet")
 
 GITIGNORE = """# What the pipeline makes: DVC keeps it.
@@ -155,11 +159,12 @@ def readme(dataset: str, chosen: Mapping[str, Any]) -> str:
     commands = data_commands(dataset, chosen["raw"])
     bring = "\n".join(f"    {command}" for command in commands)
     first = f"The raw data, in `{chosen['raw']}`, comes first:\n\n{bring}\n\n" if commands else ""
+    note = f"Note: {NOTES[dataset]}.\n\n" if dataset in NOTES else ""
     return f"""# Distillation on {dataset}
 
 A prepkd project: `{chosen["teacher"]}` teaches `{chosen["student"]}`. All settings are in params.yaml.
 
-{first}    dvc repro                    # prepare, train the teacher, cache its logits, distill, evaluate
+{first}{note}    dvc repro                    # prepare, train the teacher, cache its logits, distill, evaluate
     dvc repro compare/dvc.yaml   # the comparison of methods: results/compare/table.md
     dvc exp run -S distill.method=ka-ps+dtd-flsw
     dvc exp show

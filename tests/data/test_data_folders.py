@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from crafted_images import CINIC, WNIDS, cinic10, folder, image, pixels, tiny_imagenet, write
 from PIL import Image
-from prepkd.data import SOURCES, EncodedImages, RawData, describe, load_split, prepare
+from prepkd.data import SOURCES, EncodedImages, RawData, describe, load_split, prepare, read_raw
 from prepkd.data import folder as folder_module
 from prepkd.errors import InputError
 from torchvision.datasets import ImageFolder
@@ -20,7 +20,8 @@ Edit = Callable[[Path], object]
 
 def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
     settings: dict[str, object] = {"val_fraction": 0, "subset": None, "seed": 0} | changes
-    prepare(SOURCES[dataset](raw), **settings, path=path)  # type: ignore[arg-type]
+    data = read_raw(dataset, raw, mixed_formats=bool(settings.pop("mixed_formats", False)))
+    prepare(data, **settings, path=path)  # type: ignore[arg-type]
     return path
 
 
@@ -96,12 +97,43 @@ def test_formats_colours_and_folders_below_a_class_may_be_mixed(tmp_path: Path) 
         },
     )
     (raw / "train/ant/link.png").symlink_to(raw / "train/ant/0.png")
-    path = prepared("folder", raw, tmp_path / "x.h5")
+    path = prepared("folder", raw, tmp_path / "x.h5", mixed_formats=True)
     ours = load_split(path, "train")
     assert len(ours.labels) == 8 + 10
     for i in range(len(ours.labels)):
         expected = Image.open(raw / ours.images.name(i)).convert("RGB")
         assert np.array_equal(ours.images.decode([i])[0].permute(1, 2, 0).numpy(), np.asarray(expected))
+
+
+@pytest.mark.parametrize("sizes", [((6, 8),), ((6, 8), (9, 5))], ids=["arrays", "encoded"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train/ant/00.bmp", "BMP"),  # the first of all: it is the odd one, not those after it
+        ("test/bée/x.webp", "WEBP"),
+        ("test/bée/x.jpg", "JPEG"),
+        ("train/ant/x.png", "JPEG"),
+        ("train/ant/x.JPEG", "PNG"),
+    ],
+)
+def test_one_image_of_another_format_is_named(
+    name: str, kind: str, sizes: tuple[tuple[int, int], ...], tmp_path: Path
+) -> None:
+    raw = write(folder(tmp_path / "raw", sizes=sizes), {name: image(61, *sizes[0], kind)})
+    assert refusal("folder", raw, tmp_path / "out" / "x.h5") == (
+        f"{raw / name}: is {kind}, named {Path(name).suffix}; expected PNG, and named so, as the other images here; "
+        "convert it, or set prepare.mixed_formats: true, which reads all formats, whatever their names"
+    )
+    prepared("folder", raw, tmp_path / "out" / "x.h5", mixed_formats=True)
+
+
+@pytest.mark.parametrize(
+    ("endings", "kind"), [(("jpg", "JPEG"), "JPEG"), (("webp", "WebP"), "WEBP"), (("bmp", "bmp"), "BMP")]
+)
+def test_any_one_format_will_do(endings: tuple[str, str], kind: str, tmp_path: Path) -> None:
+    names = [f"{split}/{label}/{i}.{endings[i]}" for split in ("train", "test") for label in "ab" for i in range(2)]
+    raw = write(tmp_path / "raw", {name: image(i, kind=kind) for i, name in enumerate(names)})
+    assert describe(prepared("folder", raw, tmp_path / "x.h5")).splits == {"train": 4, "test": 4}
 
 
 def test_names_may_be_alike_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -371,6 +403,11 @@ CINIC10: list[tuple[str, Edit, str]] = [
         "raw/train/cat/n0_1.png: 33 x 32 pixels; expected 32 x 32",
     ),
     (
+        "a JPEG",
+        replace_by(image(1, 32, 32, "JPEG"), "valid/cat/n0_1.png"),
+        "raw/valid/cat/n0_1.png: is JPEG, named .png; expected PNG, and named so, as the other images here; put the",
+    ),
+    (
         "damaged",
         replace_by(image(1, 32, 32)[:-60], "valid/cat/n0_1.png"),
         "raw/valid/cat/n0_1.png: damaged or cut off: ",
@@ -501,6 +538,11 @@ TINY: list[tuple[str, Edit, str]] = [
         "a wrong size",
         replace_by(image(1, 63, 64, "JPEG"), "val/images/val_4.JPEG"),
         "raw/val/images/val_4.JPEG: 64 x 63 pixels; expected 64 x 64",
+    ),
+    (
+        "a PNG",
+        replace_by(image(1, 64, 64), "val/images/val_4.JPEG"),
+        "raw/val/images/val_4.JPEG: is PNG, named .JPEG; expected JPEG, and named so, as the other images here; put the",
     ),
     (
         "a damaged image",

@@ -4,7 +4,7 @@ from prepkd.data.encoded import EncodedImages
 from prepkd.data.file import FORMAT, SPLITS, DataInfo, Split, describe, load_split
 from prepkd.data.prepare import prepare
 from prepkd.data.raw import RawData
-from prepkd.data.sources import SOURCES, download
+from prepkd.data.sources import SOURCES, download, read_raw
 from prepkd.data.statistics import Statistics, pixel_counts
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "load_split",
     "pixel_counts",
     "prepare",
+    "read_raw",
 ]

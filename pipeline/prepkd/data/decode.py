@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-# By content, whatever the name says: ImageNet has a PNG that is named .JPEG.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+# By content, and how that starts.
+STARTS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "WEBP": b"RIFF", "BMP": b"BM"}
+FORMATS = tuple(STARTS)
 _MEND = "replace it, or take it out"
 
 
@@ -31,6 +32,11 @@ def decoded(content: bytes | memoryview, where: object) -> "Image":
         raise InputError(f"{where}: the file is empty; {_MEND}")
     with _opened(io.BytesIO(content), where) as image:
         return image.convert("RGB")
+
+
+def image_format(content: bytes) -> str:
+    """Which of `FORMATS` an image's content is, which `decoded` took."""
+    return next(name for name, start in STARTS.items() if content.startswith(start))
 
 
 def image_size(path: Path) -> tuple[int, int]:

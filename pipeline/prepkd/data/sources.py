@@ -65,6 +65,13 @@ ARCHIVES = {
 OWN = {"folder": "a folder of images", "h5": "an HDF5 file"}
 
 
+def read_raw(dataset: str, raw: Path, *, mixed_formats: bool = False) -> RawData:
+    """What a source reads from `raw`; `mixed_formats` is of `folder` and of no other."""
+    if dataset == "folder":
+        return read_folder(raw, mixed_formats=mixed_formats)
+    return SOURCES[dataset](raw)
+
+
 def download(dataset: str, raw: Path) -> None:
     """Fetch a data set's official files into `raw`; those that are there are not fetched again (CIFAR's: with the right md5).
 

@@ -15,7 +15,7 @@ _MEND = "put the official file there"
 
 
 def read_tiny_imagenet(raw: Path) -> RawData:
-    """Tiny ImageNet's 64 x 64 images: train/, and val/ as the test, since the official test has no labels.
+    """Tiny ImageNet's 64 x 64 JPEGs: train/, and val/ as the test, since the official test has no labels.
 
     `raw` is the official folder or the one that holds it. Labels are in the order of the classes' WordNet ids; a class is
     named by its id and first word. Raises InputError naming the file, and the line, that is missing or not as it should be.
@@ -34,8 +34,8 @@ def read_tiny_imagenet(raw: Path) -> RawData:
             raise InputError(f"{root / 'words.txt'}: no line for {wnid}, which wnids.txt has; {_MEND}")
     seen: Seen = {}
     # Arrays, 1.4 GB: no epoch decodes them, and any recipe fits.
-    train = labelled(root, _train(root, wnids, seen), SHAPE)
-    test = labelled(root, _val(root, wnids, seen), SHAPE)
+    train = labelled(root, _train(root, wnids, seen), SHAPE, "JPEG")
+    test = labelled(root, _val(root, wnids, seen), SHAPE, "JPEG")
     names = tuple(f"{wnid} {words[wnid][0].split(',')[0]}" for wnid in wnids)
     return RawData("tiny-imagenet", *train, *test, names, SOURCE)
 

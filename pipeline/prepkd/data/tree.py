@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prepkd.data.image_files import ImageFiles
+from prepkd.data.image_files import FORMAT_OF, ImageFiles
 from prepkd.data.raw import LabelledFiles
 from prepkd.errors import InputError
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+SUFFIXES = tuple(FORMAT_OF)
 # A file's name below a root, and its size in bytes.
 Found = tuple[str, int]
 # Folders by device and inode, so that one is walked once, wherever links lead.
@@ -43,13 +43,15 @@ def images_below(root: Path, name: str, seen: Seen) -> list[Found]:
     return found
 
 
-def labelled(root: Path, classes: list[list[Found]], shape: tuple[int, int, int] | None) -> LabelledFiles:
-    """The files of each class in turn, and their labels, int64 (N,)."""
+def labelled(
+    root: Path, classes: list[list[Found]], shape: tuple[int, int, int] | None, kind: str | None
+) -> LabelledFiles:
+    """The files of each class in turn, of this shape and format, and their labels, int64 (N,)."""
     found = [file for files in classes for file in files]
     names = np.array([name.encode() for name, _ in found])
     sizes = np.array([size for _, size in found], dtype=np.int64)
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes]).astype(np.int64)
-    return ImageFiles(root, names, sizes, shape), labels
+    return ImageFiles(root, names, sizes, shape, format=kind), labels
 
 
 def _walk(root: Path, folder: str, seen: Seen) -> list[Found]:
