@@ -1,11 +1,12 @@
 # make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
-# make lint: ruff and mypy --strict.   make docs: the generated pages of docs/reference.   PYTHON=python3.12 make demo: with another interpreter.
+# make lint: ruff and mypy --strict.   make docs: the generated pages of docs/reference.   make bench: the speed of a training step.
+# PYTHON=python3.12 make demo: with another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,6 +25,9 @@ lint: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed
 	python docs/generate.py
+
+bench: $(VENV)/.installed
+	python -m benchmarks.step
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: PYTHON=... make")'
