@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prepkd.errors import InputError
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
@@ -61,6 +62,11 @@ def train_teacher(
         model, history = train(settings, lesson, checkpoint=work / "checkpoint.pt", on_epoch=on_epoch)
         test = lesson.held_out["test"]
         logits = predict(model, test)
+        if strange := int((~logits.isfinite()).any(dim=1).sum()):
+            raise InputError(
+                f"teacher {name!r}: its logits are not finite for {strange} of {len(logits)} test images; "
+                "look at its weights, its preprocessing and its lr"
+            )
         card: dict[str, Any] = describe(model, settings, lesson, inputs) | {
             "name": name,
             "test_top1": top1(logits, test.labels),

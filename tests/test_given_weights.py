@@ -122,6 +122,14 @@ def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
     assert card()["preprocessing"] == {"mean": [0.5], "std": [0.25]}
 
 
+def test_a_teacher_whose_logits_are_not_finite_is_none(project: Path) -> None:
+    state = build_model("convnet4", 10, in_channels=1).state_dict()
+    torch.save({**state, "fc.weight": torch.full_like(state["fc.weight"], 3e38)}, WEIGHTS)
+    text = prepkd("train-teacher", "large", code=2).splitlines()[-1]
+    assert text.startswith("error: teacher 'large': its logits are not finite for ") and "; look at its weights" in text
+    assert not Path("models").exists()
+
+
 def test_dvc_notices_another_file_where_the_stage_depends_on_each_teachers_own(project: Path) -> None:
     """`${item.weights}`, as docs/how-to/pretrained-teacher.md says it: only the teacher whose file changed is made again."""
     yaml = YAML()
