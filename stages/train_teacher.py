@@ -38,7 +38,7 @@ def train_teacher(
     import pandas as pd
     from prepkd.files import fingerprint, write_bytes
     from prepkd.loggers import Run, logged
-    from prepkd.models import save_checkpoint
+    from prepkd.models import check_model, save_checkpoint
     from prepkd.models.checkpoint import weights_fingerprint
     from prepkd.report.results import write_results
     from prepkd.stopping import card_entry
@@ -48,6 +48,9 @@ def train_teacher(
 
     settings = params.teachers[name]
     lesson, inputs = read_lesson(params, teacher_views(settings), settings.seed, settings.augment)
+    # A student that nobody has must not be found out after the teacher's training.
+    for one in dict.fromkeys([settings.model, params.distill.student, *params.compare.students]):
+        check_model(one, lesson.samples.channels)
     inputs |= given_weights(settings)
     run = fingerprint({"teacher": settings.identity(but={"checkpoint_every"}), "inputs": inputs})
     described = Run(f"teacher-{name}", run, settings.model_dump(mode="json"))
