@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def data_commands(dataset: str, raw: str) -> list[str]:
     if dataset == "digits" or Path(raw).is_absolute():
         return []
     fetch = ["prepkd prepare --download"] if dataset in DOWNLOADS else []
-    return [*fetch, f"dvc add {raw}"]
+    return [*fetch, f"dvc add {shlex.quote(raw)}"]
 
 
 def readme(dataset: str, chosen: Mapping[str, Any]) -> str:
