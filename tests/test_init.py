@@ -185,6 +185,7 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
     assert made["params.yaml"].count("#") > 40
     assert ": \n" not in made["params.yaml"]
     assert "&id" not in made["params.yaml"]
+    assert not [name for name, text in made.items() if "docs/" in text], "pages that a project doesn't have"
     # DVC's -S edits it by the same library, and what replaces a list in several lines broke the file.
     yaml, edited = YAML(), io.StringIO()
     written = yaml.load(made["params.yaml"])
@@ -201,6 +202,21 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
         assert (teacher.model, student.student) == ("resnet32x4", "resnet8x4")
         assert teacher.epochs == student.epochs == 240 and teacher.milestones == [150, 180, 210]
         assert params.cache.views == "all" and student.kd.tau == 4
+
+
+@pytest.mark.parametrize(
+    ("teacher", "epochs"),
+    [
+        ("torchvision:resnet18:DEFAULT", 5),
+        ("torchvision:resnet18:", 90),
+        ("timm:resnet18", 90),
+        ("mine.models:small", 90),
+        ("resnet8", 90),
+    ],
+)
+def test_only_a_teacher_with_weights_is_trained_shortly(teacher: str, epochs: int) -> None:
+    made = YAML(typ="safe").load(project_files("folder", teacher, None, None)["params.yaml"])
+    assert made["teachers"]["teacher"]["epochs"] == epochs
 
 
 def test_the_choice_is_the_users(tmp_path: Path) -> None:
