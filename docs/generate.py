@@ -88,7 +88,9 @@ def allowed(entry: Schema) -> str:
     if "$ref" in entry:
         return "a section"
     if "enum" in entry or "const" in entry:
-        return ", ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
+        values = [f"`{value}`" for value in entry.get("enum", [entry.get("const")])]
+        # Of the zoo's thirty names a cell shows the ends; models.md lists them.
+        return ", ".join(values if len(values) <= 12 else [values[0], "...", values[-1]])
     kind = entry.get("type")
     if kind == "array" and "object" in [one.get("type") for one in entry.get("items", {}).get("anyOf", [])]:
         return "a recipe, as [augment](#augment)"

@@ -1,5 +1,8 @@
 """init: an empty folder -> a project: params.yaml, dvc.yaml, compare/dvc.yaml, and git and DVC around them."""
 
+import contextlib
+import os
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -7,7 +10,10 @@ from typing import Annotated
 
 import typer
 from prepkd.errors import InputError
+from prepkd.model_names import split_name
+from prepkd.params import Params
 from prepkd.stages._shared import console
+from ruamel.yaml import YAML
 
 MESSAGE = "A prepkd project"
 
@@ -33,39 +39,62 @@ def init(
     Nothing that is there is touched: where a file is in the way, nothing is written.
     """
     from prepkd.files import write_bytes
-    from prepkd.params import load_params
     from prepkd.scaffold import DATASETS, NOTES, data_commands, project_files
+    from prepkd.validation import validated
 
     if dataset not in DATASETS:
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
+    if raw and dataset == "digits":
+        raise InputError(f"--raw is {raw!r}, and digits are bundled; leave --raw out, or name another --dataset")
     if raw and ".." in Path(raw).parts:  # a queued experiment runs in another folder
         raw = str((folder / raw).resolve())
     made = project_files(dataset, teacher, student, raw)
     if (folder / "README.md").exists():
         del made["README.md"]
-    if in_the_way := [name for name in made if (folder / name).exists()]:
-        raise InputError(f"{folder / in_the_way[0]}: is there already; choose an empty folder: `prepkd init FOLDER`")
-    written: list[Path] = []
+    if found := next(filter(None, (in_the_way(folder / name) for name in made)), None):
+        raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
+    settings = YAML(typ="safe", pure=True).load(made["params.yaml"])
+    params = validated(Params, settings, str(folder / "params.yaml"))
+    check_libraries(params)
+    paths = [folder / name for name in made]
+    missing = {parent for path in paths for parent in path.parents if not parent.exists()}
     try:
-        for name, text in made.items():
-            write_bytes(folder / name, text.encode())
-            written.append(folder / name)
-        params = load_params(folder / "params.yaml")
-        notes = repository(folder, [str(name) for name in made]) if git else []
+        for path, text in zip(paths, made.values(), strict=True):
+            write_bytes(path, text.encode())
+        notes = repository(folder, list(made)) if git else []
     except BaseException:  # a half-made project would be in the way of the next try
-        for path in written:
+        for path in paths:
             path.unlink(missing_ok=True)
+        for parent in sorted(missing, reverse=True):  # the inner ones first
+            with contextlib.suppress(OSError):
+                parent.rmdir()
         raise
     console.print(
         f"{folder / 'params.yaml'}: {params.teachers['teacher'].model} teaches {params.distill.student}", markup=False
     )
-    into = [] if folder == Path() else [f"cd {folder}"]
+    into = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
     for line in [
         *notes,
         *([f"note: {NOTES[dataset]}"] if dataset in NOTES else []),
         f"next: {' && '.join([*into, *data_commands(dataset, str(params.prepare.raw)), 'dvc repro'])}",
     ]:
         console.print(line, markup=False)
+
+
+def in_the_way(path: Path) -> Path | None:
+    """What stands where a file is to be written, or as a file where one of its folders is to be; None where nothing does."""
+    if os.path.lexists(path):
+        return path
+    return next((parent for parent in path.parents if os.path.lexists(parent) and not parent.is_dir()), None)
+
+
+def check_libraries(params: Params) -> None:
+    """Raise InputError where torchvision or timm lacks the teacher or the student; others' factories may come later."""
+    for name in (params.teachers["teacher"].model, params.distill.student):
+        if split_name(name)[0]:
+            from prepkd.models import check_model  # torch, which the zoo's names don't need
+
+            check_model(name)
 
 
 def repository(folder: Path, names: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prepkd.errors import InputError
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
@@ -37,7 +38,7 @@ def train_teacher(
     import pandas as pd
     from prepkd.files import fingerprint, write_bytes
     from prepkd.loggers import Run, logged
-    from prepkd.models import save_checkpoint
+    from prepkd.models import check_model, save_checkpoint
     from prepkd.models.checkpoint import weights_fingerprint
     from prepkd.report.results import write_results
     from prepkd.stopping import card_entry
@@ -47,6 +48,9 @@ def train_teacher(
 
     settings = params.teachers[name]
     lesson, inputs = read_lesson(params, teacher_views(settings), settings.seed, settings.augment)
+    # A student that nobody has must not be found out after the teacher's training.
+    for one in dict.fromkeys([settings.model, params.distill.student, *params.compare.students]):
+        check_model(one, lesson.samples.channels)
     inputs |= given_weights(settings)
     run = fingerprint({"teacher": settings.identity(but={"checkpoint_every"}), "inputs": inputs})
     described = Run(f"teacher-{name}", run, settings.model_dump(mode="json"))
@@ -61,6 +65,11 @@ def train_teacher(
         model, history = train(settings, lesson, checkpoint=work / "checkpoint.pt", on_epoch=on_epoch)
         test = lesson.held_out["test"]
         logits = predict(model, test)
+        if strange := int((~logits.isfinite()).any(dim=1).sum()):
+            raise InputError(
+                f"teacher {name!r}: its logits are not finite for {strange} of {len(logits)} test images; "
+                "look at its weights, its preprocessing and its lr"
+            )
         card: dict[str, Any] = describe(model, settings, lesson, inputs) | {
             "name": name,
             "test_top1": top1(logits, test.labels),

@@ -90,6 +90,7 @@ def test_a_librarys_weights_are_recorded_by_their_source(project: Path, monkeypa
     known = Pretrained("https://example.invalid/net-0123.pth", 10, Preprocessing((0.5,), (0.25,)))
     for module in ("prepkd.teachers", "prepkd.lesson"):
         monkeypatch.setattr(f"{module}.pretrained", lambda _: known)
+    monkeypatch.setattr("prepkd.models.check_model", lambda *_: None)
     monkeypatch.setattr("prepkd.lesson.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1))
     prepkd("train-teacher", "large", teachers__large__model="timm:net:pretrained", teachers__large__weights="null")
     assert card()["weights_from"] == {"source": "https://example.invalid/net-0123.pth"}
@@ -120,6 +121,34 @@ def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
     assert setting == "{mean: [0.5], std: [0.25]}"
     assert "note:" not in prepkd("train-teacher", "large", teachers__large__preprocessing=setting)
     assert card()["preprocessing"] == {"mean": [0.5], "std": [0.25]}
+
+
+def test_a_teacher_whose_logits_are_not_finite_is_none(project: Path) -> None:
+    state = build_model("convnet4", 10, in_channels=1).state_dict()
+    torch.save({**state, "fc.weight": torch.full_like(state["fc.weight"], 3e38)}, WEIGHTS)
+    text = prepkd("train-teacher", "large", code=2).splitlines()[-1]
+    assert text.startswith("error: teacher 'large': its logits are not finite for ") and "; look at its weights" in text
+    assert not Path("models").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teachers__large__model": "timm:resnet81", "teachers__large__weights": "null"}, "did you mean"),
+        ({"distill__student": "timm:resnet81"}, "timm has no model 'resnet81'; did you mean"),
+        ({"distill__student": "torchvision:resnet18"}, "takes 3 channels, the images have 1"),
+        ({"compare__students": "[convnet4, 'timm:resnet18:V1']"}, "expected timm:NAME, or timm:NAME:pretrained"),
+        ({"compare__students": "['nobodys_models:small']"}, "can't import nobodys_models"),
+    ],
+)
+def test_a_model_that_nobody_has_is_found_before_a_teacher_is_trained(
+    changes: dict[str, str], message: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prepkd.teachers.train", lambda *_, **__: pytest.fail("trained first"))
+    changes = {"teachers__large__epochs": "1", **changes}
+    text = prepkd("train-teacher", "large", code=2, **changes).splitlines()
+    assert len(text) == 1 and message in text[0]
+    assert not Path("models").exists()
 
 
 def test_dvc_notices_another_file_where_the_stage_depends_on_each_teachers_own(project: Path) -> None:

@@ -109,6 +109,52 @@ def test_what_can_not_be_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     assert "is there already" in output
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--raw foo", "--raw is 'foo', and digits are bundled; leave --raw out"),
+        ("--student nope", "distill.student"),
+        ("--student timm:resnet81", "timm has no model 'resnet81'; did you mean"),
+        ("--teacher torchvision:resnet18:V3", "no weights 'V3'; offered: IMAGENET1K_V1"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder_either(options: str, message: str, tmp_path: Path) -> None:
+    output = run(f"prepkd init {options}; code=$?; prepkd init {options} p && code=0; exit $code", tmp_path, code=2)
+    assert len(output.splitlines()) == 2 and message in output.splitlines()[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_git_fails_folders_go_that_were_made_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "git").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "git").chmod(0o755)
+    (tmp_path / "p" / "data").mkdir(parents=True)
+    output = run('PATH="$PWD/bin:$PATH"; prepkd init p; code=$?; prepkd init q && code=0; exit $code', tmp_path, code=2)
+    assert output.count("`git init --quiet` failed") == 2
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["bin", "bin/git", "p", "p/data"]
+
+
+@pytest.mark.parametrize("name", ["compare", "data", "p"])
+def test_a_file_where_a_folder_belongs_is_in_the_way(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    output = run(f"prepkd init {'p' if name == 'p' else ''}", tmp_path, code=2)
+    assert output == f"error: {name}: is there already; choose an empty folder: `prepkd init FOLDER`\n"
+    assert contents(tmp_path) == {name: b"mine"}
+
+
+def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
+    output = run("prepkd init --dataset folder --raw 'my images; 1' --student resnet8 'a b' --no-git", tmp_path)
+    assert output.splitlines()[-1] == "next: cd 'a b' && dvc add 'my images; 1' && dvc repro"
+
+
+def test_the_zoos_names_need_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from prepkd.cli import app; app(['init', '--no-git'], standalone_mode=False)"
+    output = run(
+        f"python -c \"{code}; print([m for m in ('torch', 'torchvision', 'timm') if m in sys.modules])\"", tmp_path
+    )
+    assert output.splitlines()[-1] == "[]"
+
+
 def test_without_a_name_for_git_the_commit_is_left_to_you(tmp_path: Path) -> None:
     nobody = dict.fromkeys(IDENTITY, "")
     output = run("prepkd init p", tmp_path, **nobody, GIT_CONFIG_NOSYSTEM="1", EMAIL="")
@@ -139,6 +185,7 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
     assert made["params.yaml"].count("#") > 40
     assert ": \n" not in made["params.yaml"]
     assert "&id" not in made["params.yaml"]
+    assert not [name for name, text in made.items() if "docs/" in text], "pages that a project doesn't have"
     # DVC's -S edits it by the same library, and what replaces a list in several lines broke the file.
     yaml, edited = YAML(), io.StringIO()
     written = yaml.load(made["params.yaml"])
@@ -155,6 +202,21 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
         assert (teacher.model, student.student) == ("resnet32x4", "resnet8x4")
         assert teacher.epochs == student.epochs == 240 and teacher.milestones == [150, 180, 210]
         assert params.cache.views == "all" and student.kd.tau == 4
+
+
+@pytest.mark.parametrize(
+    ("teacher", "epochs"),
+    [
+        ("torchvision:resnet18:DEFAULT", 5),
+        ("torchvision:resnet18:", 90),
+        ("timm:resnet18", 90),
+        ("mine.models:small", 90),
+        ("resnet8", 90),
+    ],
+)
+def test_only_a_teacher_with_weights_is_trained_shortly(teacher: str, epochs: int) -> None:
+    made = YAML(typ="safe").load(project_files("folder", teacher, None, None)["params.yaml"])
+    assert made["teachers"]["teacher"]["epochs"] == epochs
 
 
 def test_the_choice_is_the_users(tmp_path: Path) -> None:

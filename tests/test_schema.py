@@ -1,12 +1,15 @@
 """The schema that `prepkd schema` prints: what it accepts, what it refuses, and what it says of every key."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from prepkd.cli import app
+from prepkd.method import METHODS, TERMS, parse_method
+from prepkd.model_names import ZOO
 from prepkd.params import load_params
 from prepkd.schema import json_schema
 from ruamel.yaml import YAML
@@ -49,6 +52,11 @@ def test_our_own_settings_are_valid(path: Path, validator: Any) -> None:
         (lambda p: p["teachers"]["large"].update(augment=["blur"]), ["teachers", "large", "augment"]),
         (lambda p: p["distill"].update(early_stop={"patience": 0}), ["distill", "early_stop"]),
         (lambda p: p.update(logger="csv"), ["logger"]),
+        (lambda p: p["distill"].update(method="nope"), ["distill", "method"]),
+        (lambda p: p["distill"].update(method="kd+ka-ps"), ["distill", "method"]),
+        (lambda p: p["distill"].update(student="nope"), ["distill", "student"]),
+        (lambda p: p["teachers"]["large"].update(model="resnet-8"), ["teachers", "large", "model"]),
+        (lambda p: p["compare"].update(students=["nope"]), ["compare", "students", 0]),
         (lambda p: p.pop("compare"), []),
     ],
 )
@@ -56,6 +64,30 @@ def test_what_is_wrong_is_found_where_it_is(change: Any, where: list[Any], valid
     params = read(ROOT / "params.yaml")
     change(params)
     assert [list(error.absolute_path) for error in validator.iter_errors(params)] == [where]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_methods_are_those_that_the_parser_takes(count: int, validator: Any) -> None:
+    """Every sequence of terms, with repetition and in every order; `METHODS` lists each meaning once."""
+    params = read(ROOT / "params.yaml")
+    found = set()
+    for method in map("+".join, product(TERMS, repeat=count)):
+        params["distill"]["method"] = method
+        try:
+            found.add(parse_method(method))
+        except ValueError:
+            assert not validator.is_valid(params), method
+        else:
+            assert validator.is_valid(params), method
+    assert found == {parse_method(method) for method in METHODS if method.count("+") == count - 1}
+
+
+@pytest.mark.parametrize("name", [*ZOO, "torchvision:resnet18:DEFAULT", "timm:resnet18", "mine.models:small"])
+def test_every_kind_of_model_may_stand_there(name: str, validator: Any) -> None:
+    params = read(ROOT / "params.yaml")
+    params["teachers"]["large"]["model"] = params["distill"]["student"] = name
+    params["compare"]["students"] = [name]
+    validator.validate(params)
 
 
 def test_every_step_of_a_recipe_may_stand_there(validator: Any) -> None:

@@ -1,9 +1,12 @@
 """The grammar of methods: terms joined by `+` say how the teacher's answer is corrected."""
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 TERMS = ("ce", "kd", "ka-ps", "ka-lsr", "dtd-flsw", "dtd-cwsm")
+# Every method there is, once: an adjustment and a temperature may also stand the other way round.
+METHODS = (*TERMS, *map("+".join, product(TERMS[2:4], TERMS[4:])))
 
 
 @dataclass(frozen=True)

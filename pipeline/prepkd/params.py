@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from prepkd.errors import InputError
-from prepkd.method import Method, parse_method
-from prepkd.model_names import problem, split_name
+from prepkd.method import METHODS, Method, parse_method
+from prepkd.model_names import ZOO, problem, split_name
 from prepkd.validation import override, validated, yaml_problem
 from prepkd.views import ViewPlan
 from prepkd.views.recipe import parse_recipe
@@ -53,7 +53,19 @@ LATER = frozenset(
 FilePath = Annotated[Path, Field(strict=False)]  # YAML has no paths
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-ModelName = Annotated[str, AfterValidator(_model)]
+# Editors complete what is listed, and take for right what has the pattern.
+ModelName = Annotated[
+    str,
+    AfterValidator(_model),
+    WithJsonSchema({"anyOf": [{"enum": list(ZOO)}, {"type": "string", "pattern": ":"}]}),
+]
+MethodName = Annotated[
+    str,
+    AfterValidator(_method),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(METHODS)}, {"type": "string", "pattern": r"^dtd-(flsw|cwsm)\+ka-(ps|lsr)$"}]}
+    ),
+]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = Annotated[
     Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)],
@@ -261,7 +273,7 @@ class Distill(Training):
     teachers: Annotated[list[str], Field(min_length=1)] | None = None
     ensemble: Ensemble = Ensemble()
     student: ModelName
-    method: Annotated[str, AfterValidator(_method)] = "kd"
+    method: MethodName = "kd"
     seeds: Seeds = 3
     source: Literal["cached", "online"] = "cached"
     view_order: Literal["cycle", "random"] = "cycle"

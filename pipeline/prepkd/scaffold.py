@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from prepkd.model_names import split_name
 from prepkd.schema import json_schema, template
 
 CROP_AND_FLIP = [{"crop": {"padding": 4}}, "flip"]
@@ -72,7 +74,7 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
     """The files of a new project by path; raises KeyError for a data set that is not in `DATASETS`."""
     chosen = {"teacher": "resnet32x4", "student": "resnet8x4"} | DATASETS[dataset]
     chosen |= {key: value for key, value in {"teacher": teacher, "student": student, "raw": raw}.items() if value}
-    return {
+    files = {
         "dvc.yaml": without_our_code(template("pipeline.yaml")),
         "compare/dvc.yaml": without_our_code(template("compare.yaml")),
         ".dvcignore": template("dvcignore"),
@@ -82,6 +84,7 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
         "README.md": readme(dataset, chosen),
         "params.yaml": settings(dataset, chosen),
     }
+    return {name: without_our_pages(text) for name, text in files.items()}
 
 
 def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
@@ -106,7 +109,7 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
     params["teachers"]["teacher"] = trained
     training = chosen.get("training", {})
     _update(trained, {"model": chosen["teacher"]} | training)
-    if chosen["teacher"].count(":") == 2:  # with weights of its own classes; where the data has others it is trained
+    if split_name(chosen["teacher"])[2]:  # with weights of its own classes; where the data has others it is trained
         _update(trained, {"epochs": 5, "milestones": [2, 4], "lr": 0.01} if training else {})
     _update(params["distill"], {"teacher": "teacher", "student": chosen["student"]} | training)
     params["compare"] |= {"teachers": ["teacher"], "students": [chosen["student"]]}
@@ -146,12 +149,17 @@ def without_our_code(pipeline: str) -> str:
     return re.sub(r"^ +- (pipeline|stages)/.*\n", "", pipeline, flags=re.MULTILINE)
 
 
+def without_our_pages(text: str) -> str:
+    """A file without the pages of documentation that its comments name in brackets, which a project doesn't have."""
+    return re.sub(r" \(docs/[^)]*\)", "", text)
+
+
 def data_commands(dataset: str, raw: str) -> list[str]:
     """What brings the raw data under DVC; nothing for digits, nor for data outside the project, which is read where it is."""
     if dataset == "digits" or Path(raw).is_absolute():
         return []
     fetch = ["prepkd prepare --download"] if dataset in DOWNLOADS else []
-    return [*fetch, f"dvc add {raw}"]
+    return [*fetch, f"dvc add {shlex.quote(raw)}"]
 
 
 def readme(dataset: str, chosen: Mapping[str, Any]) -> str:

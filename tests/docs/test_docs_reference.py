@@ -39,6 +39,7 @@ def test_every_setting_says_what_it_is() -> None:
         ({"type": "integer", "minimum": 0, "exclusiveMaximum": 2**63}, "integer >= 0, < 2^63"),
         ({"anyOf": [{"const": "all"}, {"type": "number", "exclusiveMinimum": 0.5}]}, "`all` or number > 0.5"),
         ({"type": "array", "items": {"enum": ["a", "b"]}}, "list of `a`, `b`"),
+        ({"anyOf": [{"enum": list(range(13))}, {"type": "string"}]}, "`0`, ..., `12` or text"),
     ],
 )
 def test_types_in_words(entry: dict[str, Any], words: str) -> None:

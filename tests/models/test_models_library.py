@@ -1,6 +1,7 @@
 """torchvision's and timm's models by name; their weights are made up here and lie where the libraries look for them."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import torch
 import torchvision
 from prepkd.errors import InputError
 from prepkd.model_names import architecture, split_name
-from prepkd.models import Normalised, Preprocessing, build_model, load_checkpoint, pretrained, save_checkpoint
+from prepkd.models import (
+    Normalised,
+    Preprocessing,
+    build_model,
+    check_model,
+    load_checkpoint,
+    pretrained,
+    save_checkpoint,
+)
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
@@ -123,19 +132,39 @@ def test_a_checkpoint_needs_no_weights_of_the_library(
     ("name", "channels", "message"),
     [
         ("torchvision:resnet81", 3, "torchvision has no model 'resnet81'; did you mean resnet18"),
-        ("torchvision:googlenet", 3, "torchvision has no model 'googlenet'"),
+        ("torchvision:googlenet", 3, "left out, because it returns auxiliary outputs"),
+        ("torchvision:inception_v3:DEFAULT", 3, "left out, because it returns auxiliary outputs"),
         ("torchvision:resnet18:V3", 3, "no weights 'V3'; offered: IMAGENET1K_V1"),
         ("torchvision:resnet18", 1, "takes 3 channels, the images have 1; timm's models take any"),
         ("timm:resnet81", 3, "timm has no model 'resnet81'; did you mean"),
         ("timm:resnet18:IMAGENET", 3, "expected timm:NAME, or timm:NAME:pretrained"),
         ("timm:nfnet_f7s:pretrained", 3, "timm has no "),
         ("timm:resnet18.nobody:pretrained", 3, "timm has no weights for it; did you mean resnet18."),
+        ("timm:resnet18.nobody", 3, "timm has no weights for it; did you mean resnet18."),
     ],
 )
-def test_what_can_not_be_built_is_said_in_one_line(name: str, channels: int, message: str) -> None:
+def test_what_can_not_be_built_is_said_in_one_line_and_before_it_is_built(
+    name: str, channels: int, message: str
+) -> None:
     with pytest.raises(InputError) as caught:
         build_model(name, 10, in_channels=channels)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(InputError) as early:
+        check_model(name, channels)
+    assert str(early.value) == str(caught.value)
+
+
+@pytest.mark.parametrize("name", [NAME, "timm:resnet18.a1_in1k:pretrained", "torchvision:vit_b_16", "timm:resnet18"])
+def test_names_are_checked_without_building_or_fetching(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in ("torchvision.models.get_model", "timm.create_model", "prepkd.models.library._downloaded"):
+        monkeypatch.setattr(made, lambda *_, **__: pytest.fail("built or fetched"))
+    check_model(name)
+
+
+def test_weights_that_are_not_the_models_name_it(weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.models.get_model", lambda *_, **__: torchvision.models.squeezenet1_0())
+    with pytest.raises(InputError, match=f"^model '{NAME}': weights of another shape: features.0.weight"):
+        build_model(NAME, 1000)
 
 
 @pytest.mark.parametrize("name", ["torchvision:squeezenet1_1:IMAGENET1K_V1", "timm:resnet18:pretrained"])
@@ -147,5 +176,22 @@ def test_a_download_that_fails_is_said_in_one_line(name: str, tmp_path: Path, mo
     monkeypatch.setattr("torchvision._internally_replaced_utils.load_state_dict_from_url", offline, raising=False)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
-    with pytest.raises(InputError, match=r"did not come: no network; try again, or name a file by `weights`"):
+    hint = f"drop ':{split_name(name)[2]}' from the name and set `weights` to a file and `preprocessing` to what they"
+    with pytest.raises(InputError, match=f"did not come: no network; try again, or {hint}"):
         build_model(name, 10)
+
+
+def test_of_the_hubs_retries_nothing_is_said_but_our_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = logging.getLogger("huggingface_hub.utils._http")
+
+    def offline(*_: Any, **__: Any) -> None:
+        said.warning("Retrying in 1s [Retry 1/5].")
+        raise OSError("no network")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(InputError, match="did not come: no network"):
+        build_model("timm:resnet18:pretrained", 10)
+    said.warning("of somebody else's call")
+    assert caplog.messages == ["of somebody else's call"]

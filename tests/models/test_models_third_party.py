@@ -104,6 +104,32 @@ def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
     assert message == "not this model's weights; 1 of whole numbers: fc.weight torch.int8"
 
 
+def test_complex_numbers_are_no_weights(tmp_path: Path) -> None:
+    state = build_model("convnet4", 5).state_dict()
+    torch.save({**state, "fc.weight": torch.ones(5, 8, dtype=torch.complex64)}, tmp_path / "complex.pth")
+    message = refusal(tmp_path / "complex.pth", build_model("convnet4", 5))
+    assert message == "not this model's weights; 1 of complex numbers: fc.weight torch.complex64"
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e300], ids=["nan", "inf", "beyond float32"])
+def test_a_value_that_is_not_finite_is_refused_and_nothing_changed(value: float, tmp_path: Path) -> None:
+    model = build_model("convnet4", 5)
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = {key: tensor.double() for key, tensor in build_model("convnet4", 5).state_dict().items()}
+    for key in ("bn2.running_var", "fc.bias"):
+        state[key][1] = value
+    torch.save(state, tmp_path / "diverged.pth")
+    message = refusal(tmp_path / "diverged.pth", model)
+    assert message == "bn2.running_var holds a value that is not finite; expected a trained model's weights"
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("text", ["import torch\n", "hello", "(what", "."])
+def test_a_text_is_no_file_of_torch_save(text: str, tmp_path: Path) -> None:
+    (tmp_path / "text.pth").write_text(text)
+    assert refusal(tmp_path / "text.pth") == "not a weights file of torch.save, or damaged"
+
+
 def test_a_batch_norm_lacks_its_counter_only_where_all_do(tmp_path: Path) -> None:
     state = build_model("convnet4", 5).state_dict()
     del state["bn2.num_batches_tracked"]

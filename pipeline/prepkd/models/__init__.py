@@ -1,6 +1,6 @@
 """Models: the CIFAR zoo, anybody's `package.module:factory`, and checkpoints."""
 
-from prepkd.models.build import MODELS, build_model
+from prepkd.models.build import MODELS, build_model, check_model
 from prepkd.models.checkpoint import load_card, load_checkpoint, save_checkpoint
 from prepkd.models.library import pretrained
 from prepkd.models.preprocessing import Normalised, Preprocessing
@@ -11,6 +11,7 @@ __all__ = [
     "Normalised",
     "Preprocessing",
     "build_model",
+    "check_model",
     "load_card",
     "load_checkpoint",
     "load_weights",

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from torch import nn
 
 from prepkd.errors import InputError
 from prepkd.model_names import is_factory, problem, split_name
 from prepkd.models.convnet import ConvNet
-from prepkd.models.library import build_library_model
+from prepkd.models.library import build_library_model, check_library_model
 from prepkd.models.mobilenet import MobileNetV2
 from prepkd.models.resnet import NARROW, WIDE_X4, ResNet
 from prepkd.models.resnet_four import Basic, Bottleneck, FourStageResNet
@@ -75,7 +76,18 @@ def build_model(name: str, num_classes: int, *, in_channels: int = 3) -> nn.Modu
     return MODELS[name](num_classes=num_classes, in_channels=in_channels)
 
 
-def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
+def check_model(name: str, in_channels: int = 3) -> None:
+    """Raise InputError where `build_model` would for the name alone: before any work, and without building or fetching."""
+    if wrong := problem(name):
+        raise InputError(f"model {name!r}: {wrong}")
+    if split_name(name)[0]:
+        check_library_model(name, in_channels)
+    elif is_factory(name):
+        _factory(name)
+
+
+def _factory(name: str) -> Callable[..., object]:
+    """What `package.module:factory` names, imported; raises InputError where it can't be called."""
     module_name, _, attribute = name.partition(":")
     try:
         with _working_directory_importable():
@@ -91,6 +103,11 @@ def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
         raise InputError(
             f"model {name!r}: {attribute} is of type {type(factory).__name__}; expected a function or class"
         )
+    return cast(Callable[..., object], factory)
+
+
+def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    factory, attribute = _factory(name), name.partition(":")[2]
     call = f"{attribute}(num_classes={num_classes}, in_channels={in_channels})"
     try:
         model = factory(num_classes=num_classes, in_channels=in_channels)

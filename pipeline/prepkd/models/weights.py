@@ -34,17 +34,25 @@ HARMLESS: list[Any] = [
     *((_Ignored, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
 ]
 
+# What torch.save writes begins so: a zip archive, or before PyTorch 1.6 a pickle.
+STARTS = (b"PK", b"\x80")
+
 
 def load_weights(model: nn.Module, path: Path) -> str:
     """Load a state dict from a file into a model, in place; whose form the file has, as `key_maps.unpack` says it.
 
     `.safetensors`, or whatever else of torch.save: mdistiller's files have no ending. Half precision becomes the model's
     float32, exactly. Code in a pickle is never run. Raises InputError, and leaves the model as it was, for a missing or
-    damaged file, a pickle that holds more than tensors and plain values, and for names, shapes or kinds of numbers that are
-    not the model's.
+    damaged file, a pickle that holds more than tensors and plain values, for names, shapes or kinds of numbers that are not
+    the model's, and for a value that is not finite.
     """
     found, form = read_state(path)
     state = to_model(model, found)
+    # As the float32 that they become: float64's 1e300 is infinite there.
+    strange = [key for key, v in state.items() if v.is_floating_point() and not v.float().isfinite().all()]
+    if strange:
+        first = listed(strange[:1])
+        raise InputError(f"{path}: {first} holds a value that is not finite; expected a trained model's weights")
     try:
         load_strictly(model, state, where=str(path))
     except InputError as error:
@@ -82,12 +90,13 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
         if key in state and state[key].shape != own[key].shape
     ]
     # load_state_dict would round them without a word: quantised weights are nothing without their scales.
-    whole = [f"{key} {state[key].dtype}" for key in own if key in state and _is_whole(state[key]) > _is_whole(own[key])]
+    kinds = [(f"{key} {state[key].dtype}", state[key], own[key]) for key in own if key in state]
     problems = {
         "missing": missing,
         "unexpected": unexpected,
         "of another shape": mismatched,
-        "of whole numbers": whole,
+        "of whole numbers": [said for said, theirs, ours in kinds if _is_whole(theirs) > _is_whole(ours)],
+        "of complex numbers": [said for said, theirs, ours in kinds if theirs.is_complex() > ours.is_complex()],
     }
     faults = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in problems.items() if keys]
     if faults:
@@ -106,11 +115,15 @@ def read_pickle(path: Path, *, kind: str, advice: str) -> object:
             raise InputError(f"{path}: not {kind} of torch.save, or damaged") from None
         raise InputError(f"{path}: loading would run {blocked[1]}, refused; {advice}") from None
     except Exception as error:  # noqa: BLE001 - a damaged file leads the unpickler into any of them, struct.error to KeyError
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start and not start.startswith(STARTS):
+            raise InputError(f"{path}: not {kind} of torch.save, or damaged") from None
         raise InputError(f"{path}: not a whole file of torch.save: {_first_line(error)}") from None
 
 
 def _is_whole(value: Tensor) -> bool:
-    return not value.is_floating_point()
+    return not value.is_floating_point() and not value.is_complex()
 
 
 def _first_line(error: Exception) -> str:
