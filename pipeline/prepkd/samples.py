@@ -12,7 +12,7 @@ from prepkd.errors import InputError
 from prepkd.labels import mixture
 from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
 
-A_THREAD = 16  # encoded images that a thread decodes and renders before it takes others
+A_THREAD = 8  # encoded images that a thread decodes and renders before it takes others
 
 
 @dataclass(frozen=True)

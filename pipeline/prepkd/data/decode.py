@@ -31,7 +31,8 @@ def decoded(content: bytes | memoryview, where: object) -> "Image":
     if not content:
         raise InputError(f"{where}: the file is empty; {_MEND}")
     with _opened(io.BytesIO(content), where) as image:
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")  # to its own mode it would be copied
 
 
 def image_format(content: bytes) -> str:

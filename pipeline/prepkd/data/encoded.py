@@ -53,7 +53,8 @@ class EncodedImages:
         import torch
 
         each = (np.array(decoded(self.file(index), self.name(index))) for index in map(int, indices))
-        return [torch.from_numpy(pixels).permute(2, 0, 1).contiguous() for pixels in each]
+        # As they lie in memory, channels last: nothing is copied, and a resized crop is faster so.
+        return [torch.from_numpy(pixels).permute(2, 0, 1) for pixels in each]
 
 
 def encoded_fingerprint(files: Iterable[bytes | memoryview], labels: NDArray[np.int64]) -> str:
