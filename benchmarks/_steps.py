@@ -84,12 +84,12 @@ def student(pair: Pair, method: str, feed: Callable[[], Iterator[Batch]]) -> Cal
             optimizer.step()
             optimizer.zero_grad(set_to_none=pair.device.type == "cpu")
             schedule.step()
-        finish(pair, log)
+        finish(pair)
 
     return run
 
 
-def finish(pair: Pair, log: object) -> None:
+def finish(pair: Pair) -> None:
     """Wait until the device is through."""
     if pair.device.type == "cuda":
         torch.cuda.synchronize()
@@ -130,7 +130,7 @@ def forward(pair: Pair) -> Callable[[int], object]:
     def run(turn: int) -> None:
         for start in range(0, pair.samples, TEACHER_BATCH):
             pair.model(pixels[: pair.samples - start])
-        finish(pair, None)
+        finish(pair)
 
     return run
 
