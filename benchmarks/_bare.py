@@ -1,9 +1,12 @@
 """A script without prepkd around it: a student and an optimiser, stepping on one batch of pixels that is always there.
 
-python -m benchmarks._bare STUDENT BATCH_SIZE SAMPLES EPOCHS THREADS PRECISION
+python -m benchmarks._bare STUDENT BATCH_SIZE SAMPLES EPOCHS THREADS PRECISION; prints JSON: when its first step, each of its
+epochs and itself were over, in seconds since 1970. Without epochs it steps once.
 """
 
+import json
 import sys
+import time
 
 import torch
 from prepkd.models import build_model
@@ -12,21 +15,29 @@ from torch.nn import functional as F
 CLASSES = 100
 
 
-def main(student: str, batch_size: int, samples: int, epochs: int, threads: int, precision: str) -> None:
-    """Step as often as so many epochs of so many samples take; once for none."""
+def main(
+    student: str, batch_size: int, samples: int, epochs: int, threads: int, precision: str
+) -> dict[str, list[float]]:
+    """Step as often as so many epochs of so many samples take."""
     torch.set_num_threads(threads)
     model = build_model(student, CLASSES).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
     pixels = torch.rand(batch_size, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch_size) % CLASSES
     bf16 = precision == "bf16" or (precision == "auto" and torch.cpu._is_avx512_bf16_supported())
-    for _ in range(max(1, epochs * -(-samples // batch_size))):
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = model(pixels)
-        F.cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    times: dict[str, list[float]] = {"first step": [], "epochs": []}
+    for _ in range(max(1, epochs)):
+        for _ in range(-(-samples // batch_size) if epochs else 1):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = model(pixels)
+            F.cross_entropy(logits.float(), labels).backward()
+            if not times["first step"]:
+                times["first step"].append(time.time())
+            optimizer.step()
+            optimizer.zero_grad()
+        times["epochs"].append(time.time())
+    return times | {"end": [time.time()]}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6])
+    print(json.dumps(main(sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6])))

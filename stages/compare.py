@@ -53,10 +53,10 @@ def compare(
         return
     teacher, student = teacher or params.pairs[0][0], student or params.pairs[0][1]
     settings = params.variant(run, teacher, student)
+    from prepkd.evaluation import predict
     from prepkd.report.results import write_results
     from prepkd.samples import Samples
     from prepkd.stages._teaching import students
-    from prepkd.train import predict
 
     with progress() as bar:
         task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")

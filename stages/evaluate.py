@@ -27,6 +27,7 @@ def evaluate(
     import torch
     from prepkd.data import describe, load_split
     from prepkd.errors import refuse_differences
+    from prepkd.evaluation import predict
     from prepkd.files import write_bytes, write_json
     from prepkd.models import load_checkpoint
     from prepkd.report.metrics import against_teacher, measure, over_seeds
@@ -34,7 +35,6 @@ def evaluate(
     from prepkd.samples import Samples
     from prepkd.stages._teaching import check_taught_by, check_training, teacher_test_logits
     from prepkd.store import LogitStore
-    from prepkd.train import predict
 
     settings, where, remedy = params.distill, device(params), "run `prepkd distill`"
     path = data_file(params)

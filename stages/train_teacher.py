@@ -36,6 +36,7 @@ def train_teacher(
     known_teacher(params, name)
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     import pandas as pd
+    from prepkd.evaluation import predict, top1
     from prepkd.files import fingerprint, write_bytes
     from prepkd.loggers import Run, logged
     from prepkd.models import check_model, save_checkpoint
@@ -44,7 +45,6 @@ def train_teacher(
     from prepkd.stopping import card_entry
     from prepkd.teachers import describe, given_weights, published_preprocessing, teacher_views
     from prepkd.teachers import train_teacher as train
-    from prepkd.train import predict, top1
 
     settings = params.teachers[name]
     lesson, inputs = read_lesson(params, teacher_views(settings), settings.seed, settings.augment)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from prepkd.evaluation import predict, top1
 from prepkd.lesson import new_model
 from prepkd.optimisation import make_schedule
 from prepkd.resume import load_state
-from prepkd.train import predict, top1
 from small_training import (
     CLASSES,
     COUNT,

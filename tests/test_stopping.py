@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prepkd import train as loop
+from prepkd import evaluation
 from prepkd.errors import InputError
 from prepkd.lesson import new_model
 from prepkd.resume import Row
@@ -27,7 +27,7 @@ from torch import Tensor
 def test_a_scripted_curve(
     scores: list[float], patience: int, length: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "top1", script(scores))
+    monkeypatch.setattr(evaluation, "top1", script(scores))
     model, seen = new_model("convnet4", LESSON, 0), []
 
     def on_epoch(row: Row) -> None:
@@ -61,7 +61,7 @@ def test_without_it_the_last_epoch_stays_and_the_card_says_nothing() -> None:
 
 def test_a_run_that_was_stopped_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings(early_stop={"patience": 1}, checkpoint_every=9)
-    monkeypatch.setattr(loop, "top1", script([0.5, 0.4]))
+    monkeypatch.setattr(evaluation, "top1", script([0.5, 0.4]))
     weights, history = fit(tmp_path / "run.pt", chosen)
     reported: list[Row] = []
 
@@ -82,12 +82,12 @@ def test_a_run_that_was_stopped_is_not_trained_on(tmp_path: Path, monkeypatch: p
 def test_an_interrupted_run_remembers_its_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted after the best epoch, and before patience is at its end."""
     chosen = settings(early_stop={"patience": 2}, ema=0.5)
-    monkeypatch.setattr(loop, "top1", script([0.5, 0.4, 0.3]))
+    monkeypatch.setattr(evaluation, "top1", script([0.5, 0.4, 0.3]))
     weights, history = fit(tmp_path / "whole.pt", chosen)
-    monkeypatch.setattr(loop, "top1", script([0.5, 0.4]))
+    monkeypatch.setattr(evaluation, "top1", script([0.5, 0.4]))
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(1, KeyboardInterrupt))
-    monkeypatch.setattr(loop, "top1", script([0.4, 0.3]))  # the epoch that was cut off runs again
+    monkeypatch.setattr(evaluation, "top1", script([0.4, 0.3]))  # the epoch that was cut off runs again
     resumed, rows = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", LESSON, 9))
     assert same(resumed, weights)
     assert len(rows) == len(history) == 3

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from prepkd.errors import InputError
+from prepkd.evaluation import predict, top1
 from prepkd.feed import Views
 from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
@@ -22,7 +23,7 @@ from prepkd.params import Distill, Teacher
 from prepkd.resume import Row, load_state
 from prepkd.samples import Samples
 from prepkd.teachers import describe, given_weights, teacher_views, train_teacher
-from prepkd.train import predict, summarise, top1
+from prepkd.train import summarise
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from small_training import (
@@ -63,17 +64,24 @@ def one_thread() -> Iterator[None]:
 
 # Ctrl-C keeps the last epoch that was finished, anything else the last that was due for a checkpoint.
 @pytest.mark.parametrize(
-    ("by", "every", "left"), [(MemoryError, 1, [3]), (MemoryError, 2, [2, 3]), (KeyboardInterrupt, 9, [3])]
+    ("by", "after", "every", "left"),
+    [
+        (MemoryError, EPOCHS - 2, 1, [3]),
+        (MemoryError, EPOCHS - 2, 2, [2, 3]),
+        (KeyboardInterrupt, EPOCHS - 2, 9, [3]),
+        (MemoryError, EPOCHS - 1, 2, []),
+        (KeyboardInterrupt, EPOCHS - 1, 9, []),
+    ],
 )
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_an_interrupted_run_ends_with_the_same_bits(
-    schedule: str, precision: str, by: type[BaseException], every: int, left: list[int], tmp_path: Path
+    schedule: str, precision: str, by: type[BaseException], after: int, every: int, left: list[int], tmp_path: Path
 ) -> None:
     chosen = settings(**SCHEDULES[schedule], precision=precision, checkpoint_every=every)
     weights, history = fit(tmp_path / "whole.pt", chosen)
     with pytest.raises(by):
-        fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(EPOCHS - 1, by))
+        fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(after, by))
     trained: list[int] = []
     reported: list[Row] = []
     # Another initialisation: everything has to come from the checkpoint.

@@ -4,6 +4,7 @@ import copy
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from prepkd.ahead import ahead
 from prepkd.errors import InputError
+from prepkd.evaluation import Evaluation
 from prepkd.feed import Answering, Epoch, Views, batches
 from prepkd.optimisation import OPTIMIZERS, make_average, make_schedule
 from prepkd.params import Training
@@ -69,7 +71,10 @@ def train(
         state["best"] = copy.deepcopy(shown)
     anew = device.type != "cuda"  # a CUDA graph adds to gradients where they are
     gradients = make_gradients(model, loss, settings, device, settings.epochs * steps)
+    evaluate = Evaluation(shown, held_out, device)
     history = load_state(checkpoint, state)
+    if history and not evaluate.names <= history[-1].keys():  # it was killed while that epoch was evaluated
+        history[-1] |= evaluate().result()
     for row in history:
         on_epoch(row)
 
@@ -81,6 +86,15 @@ def train(
     fed = ahead(map(feed, range(len(history), settings.epochs)), teacher.ahead if teacher else 1)
 
     last = freeze(state), list(history)
+    asked: Future[Row] | None = None  # the last epoch's figures, which the next one does not wait for
+
+    def report() -> None:
+        nonlocal asked
+        if asked:
+            history[-1] |= asked.result()
+            asked = None
+            on_epoch(history[-1])
+
     try:
         while not is_over(settings, history):
             epoch = len(history)
@@ -101,19 +115,24 @@ def train(
                     schedule.step()
                     if settings.ema:
                         average.update_parameters(model)
+                if asked and asked.done():
+                    report()
             row = summarise(log) | {"epoch": float(epoch), "lr": lr}
             row["samples_per_second"] = count / (time.perf_counter() - started)
+            report()
             if not np.isfinite(row["train/loss"]):
                 raise InputError(f"epoch {epoch}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})")
-            for name, part in held_out.items():
-                row[f"{name}/top1"] = top1(predict(shown, part), part.labels)
+            asked = evaluate()
             history.append(row)
+            if settings.early_stop or epoch + 1 == settings.epochs:
+                row |= asked.result()
             if settings.early_stop and kept_epoch(settings, history) == epoch:
                 state["best"].load_state_dict(shown.state_dict())
-            on_epoch(row)
             last = freeze(state), list(history)
             if (epoch + 1) % settings.checkpoint_every == 0 or is_over(settings, history):
                 save_state(checkpoint, *last)
+            if asked.done():
+                report()
     except KeyboardInterrupt:  # nothing of the last finished epoch is lost, whenever the last checkpoint was
         save_state(checkpoint, *last)
         raise
@@ -134,16 +153,3 @@ def summarise(log: list[dict[str, Tensor]]) -> Row:
             row |= {"train/tau_min": values.min().item(), "train/tau_max": values.max().item()}
     # A group without samples (no wrong answer in the whole epoch) has no mean; it is left out.
     return {name: value for name, value in row.items() if name == "train/loss" or np.isfinite(value)}
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, samples: Samples, batch_size: int = 512) -> Tensor:
-    """The model's logits in float32 (N, K), in evaluation mode, for samples as they are."""
-    model.eval()
-    pixels = (samples.plain(slice(start, start + batch_size)) for start in range(0, len(samples), batch_size))
-    return torch.cat([model(part.contiguous(memory_format=torch.channels_last)).float() for part in pixels])
-
-
-def top1(logits: Tensor, labels: Tensor) -> float:
-    """The share of samples whose largest logit is the label's."""
-    return (logits.argmax(dim=-1) == labels).float().mean().item()

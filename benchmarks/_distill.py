@@ -1,0 +1,49 @@
+"""`prepkd distill` in this process, and when its first step, each of its epochs and itself were over, in seconds since 1970.
+
+python -m benchmarks._distill OPTIONS OF PREPKD DISTILL; prints JSON.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+Times = dict[str, list[float]]
+
+
+def watch(times: Times) -> None:
+    """Have the training loop note when its first gradients were there and when an epoch was reported."""
+    from prepkd import students, train
+
+    make, loop = train.make_gradients, train.train
+
+    def make_gradients(*arguments: Any) -> Callable[..., Any]:
+        gradients = make(*arguments)
+
+        def run(*batch: Any) -> Any:
+            values = gradients(*batch)
+            if not times["first step"]:
+                times["first step"].append(time.time())
+            return values
+
+        return run
+
+    def run(*arguments: Any, on_epoch: Callable[[Any], None], **settings: Any) -> Any:
+        def report(row: Any) -> None:
+            on_epoch(row)
+            times["epochs"].append(time.time())
+
+        return loop(*arguments, on_epoch=report, **settings)
+
+    train.make_gradients, students.train = make_gradients, run
+
+
+if __name__ == "__main__":
+    from prepkd.cli import app
+
+    found: Times = {"first step": [], "epochs": []}
+    watch(found)
+    if code := app(standalone_mode=False):
+        sys.exit(code)
+    print(json.dumps(found | {"end": [time.time()]}))

@@ -1,0 +1,142 @@
+"""Evaluation beside training: the figures of the weights that it was asked about, whoever computes them and when."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from prepkd import evaluation
+from prepkd.evaluation import Evaluation, predict, spare_of, top1
+from prepkd.lesson import new_model
+from prepkd.resume import load_state, save_state
+from small_training import LESSON, fit, same, settings, timeless
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CPU = torch.device("cpu")
+PIXELS = 64
+
+
+@pytest.fixture(autouse=True)
+def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One of two processors is idle, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setattr(evaluation.os, "cpu_count", lambda: 2)
+    yield
+    torch.set_num_threads(before)
+
+
+def figures(model: nn.Module) -> dict[str, float]:
+    return {f"{name}/top1": top1(predict(model, part), part.labels) for name, part in LESSON.held_out.items()}
+
+
+def spoil(model: nn.Module) -> None:
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(torch.linspace(-1, 1, weight.numel()).view_as(weight))
+
+
+def test_what_training_does_meanwhile_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = new_model("convnet4", LESSON, 0)
+    expected = figures(model)
+    evaluate = Evaluation(model, LESSON.held_out, CPU)
+    assert evaluate.spare is not None
+
+    def late(*arguments: object) -> Tensor:
+        spoil(model)
+        return predict(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(evaluation, "predict", late)
+    model.train()
+    assert evaluate().result() == expected != figures(model)
+    assert model.training is False  # by `figures`, not by the evaluation
+    model.train()
+    assert evaluate().result() and model.training
+
+
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.5}, {"early_stop": {"patience": 2}}])
+def test_beside_and_in_between_are_the_same(
+    changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, history = fit(tmp_path / "beside.pt", settings(**changes))
+    monkeypatch.setattr(evaluation.os, "cpu_count", lambda: 1)
+    assert Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, CPU).spare is None
+    again, rows = fit(tmp_path / "between.pt", settings(**changes))
+    assert same(again, weights)
+    assert timeless(rows) == timeless(history)
+    assert {f"{name}/top1" for name in LESSON.held_out} <= history[-1].keys()
+
+
+def test_a_run_that_was_killed_while_it_was_evaluated_is_evaluated_when_it_goes_on(tmp_path: Path) -> None:
+    path, chosen = tmp_path / "run.pt", settings(checkpoint_every=1)
+    whole, history = fit(tmp_path / "whole.pt", chosen)
+    saved: list[int] = []
+    with pytest.raises(MemoryError):  # the epoch after it goes wrong
+        fit(path, chosen, loss=failing(at=len(history) // 2, saved=saved))
+    assert saved
+    state = torch.load(path, weights_only=True)
+    rows = load_state(path, {})
+    for name in LESSON.held_out:
+        rows[-1].pop(f"{name}/top1", None)
+    save_state(path, {key: value for key, value in state.items() if key != "history"}, rows)
+    reported: list[dict[str, float]] = []
+    weights, again = fit(path, chosen, on_epoch=reported.append)
+    assert same(weights, whole)
+    assert timeless(again) == timeless(reported) == timeless(history)
+
+
+def failing(at: int, saved: list[int]) -> Callable[..., dict[str, Tensor]]:
+    """A loss that can't go on in epoch `at`, of five steps each."""
+
+    def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
+        saved.append(len(saved))
+        if len(saved) > 5 * at:
+            raise MemoryError
+        return {"loss": F.cross_entropy(logits, labels, reduction="none")}
+
+    return loss
+
+
+class Keeping(nn.Module):
+    """Keeps a tensor of its last forward pass, which can't be copied while it belongs to a graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(PIXELS, LESSON.classes)
+        self.feature = self.fc(torch.zeros(1, PIXELS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.feature = self.fc(x.flatten(1))
+        return self.feature
+
+
+class Hooked(nn.Module):
+    """Its hook writes into the very model that it was made for: a copy reads what was there when it was made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(PIXELS, LESSON.classes)
+        self.feature: Tensor | None = None
+        self.fc.register_forward_hook(lambda module, inputs, output: setattr(self, "feature", output))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.fc(x.flatten(1))
+        if self.feature is None:
+            raise AttributeError("nothing was hooked")
+        return self.feature
+
+
+@pytest.mark.parametrize("made", [Keeping, Hooked])
+def test_a_model_that_has_no_faithful_copy_is_evaluated_itself(made: type[nn.Module], tmp_path: Path) -> None:
+    model = made()
+    assert spare_of(model, LESSON.held_out) is None
+    _, history = fit(tmp_path / "run.pt", settings(), model=model)
+    assert {key: history[-1][key] for key in figures(model)} == figures(model)
+
+
+def test_a_copy_is_taken_where_it_is_faithful() -> None:
+    model = new_model("resnet8", LESSON, 0)
+    spare = spare_of(model, LESSON.held_out)
+    assert spare is not None and spare is not model
+    assert same(spare.state_dict(), model.state_dict())
