@@ -8,6 +8,7 @@ from torch import Tensor
 
 from prepkd.data import EncodedImages, Split
 from prepkd.data.decode import threaded
+from prepkd.data.encoded import Picture
 from prepkd.errors import InputError
 from prepkd.labels import mixture
 from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
@@ -85,13 +86,13 @@ class Samples:
         chosen = torch.arange(len(self))[part]
         return self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
 
-    def _centred(self, images: Tensor | list[Tensor]) -> Tensor:
+    def _centred(self, images: Tensor | list[Picture]) -> Tensor:
         if self.side:
             from prepkd.views.resized_crop import centre  # late: it imports torchvision
 
             images = centre(images, self.side)
         assert isinstance(images, Tensor)
-        return images.float() / 255
+        return images.to(self.device).float() / 255
 
     def _in_parts(self, shown: Callable[[slice], Tensor], count: int) -> Tensor:
         """What is shown of so many samples: at once, or where they are decoded first in parts, on every processor."""
@@ -100,10 +101,10 @@ class Samples:
         parts = (slice(start, start + A_THREAD) for start in range(0, count, A_THREAD))
         return torch.cat(list(threaded(shown, parts)))
 
-    def _take(self, chosen: Tensor) -> Tensor | list[Tensor]:
+    def _take(self, chosen: Tensor) -> Tensor | list[Picture]:
         if isinstance(self.images, Tensor):
             return self.images[chosen]
-        return [image.to(self.device) for image in self.images.decode(chosen.tolist())]
+        return self.images.decode(chosen.tolist())
 
     def _size(self) -> tuple[int, int]:
         """Height and width of the pictures."""

@@ -62,7 +62,9 @@ def test_fingerprints_and_statistics_are_those_of_a_naive_reading(raw: Path, tmp
         expected = array_fingerprint({"images": files, "labels": split.labels})
         assert split.fingerprint == info.split_fingerprints[name] == expected
     train = load_split(path, "train").images
-    values = torch.cat([image.reshape(3, -1) for image in train.decode(range(len(train)))], dim=1).double() / 255
+    values = (
+        torch.cat([image.whole().reshape(3, -1) for image in train.decode(range(len(train)))], dim=1).double() / 255
+    )
     mean, std = values.mean(dim=1), values.std(dim=1, correction=0)
     assert channel_statistics(train).mean == pytest.approx(mean.tolist(), abs=1e-6)
     assert channel_statistics(train).std == pytest.approx(std.tolist(), abs=1e-6)
@@ -123,6 +125,16 @@ def test_loaded_bytes_are_mapped_not_read(raw: Path, tmp_path: Path) -> None:
     assert isinstance(images.content, np.memmap) and not images.content.flags.writeable
     (tmp_path / "x.h5").unlink()  # as DVC does before it checks another version out
     assert images.decode([0])[0].shape[0] == 3
+
+
+def test_a_box_of_a_picture_is_that_of_its_tensor(raw: Path, tmp_path: Path) -> None:
+    images = load_split(prepared(raw, tmp_path / "x.h5"), "train").images
+    for picture in images.decode(range(len(images))):
+        whole = picture.whole()
+        assert whole.dtype == torch.uint8 and whole.shape == picture.shape
+        _, height, width = picture.shape
+        box = picture.box(1, 2, height - 1, width - 3)
+        assert torch.equal(box, whole[:, 1:, 2 : width - 1])
 
 
 def changed(path: Path, edit: Callable[[h5py.File], object]) -> None:

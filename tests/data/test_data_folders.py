@@ -41,7 +41,7 @@ def assert_is_image_folder(path: Path, split: str, root: Path) -> None:
     for i in range(len(theirs)):
         expected = np.asarray(theirs[i][0])
         if isinstance(ours.images, EncodedImages):
-            assert np.array_equal(ours.images.decode([i])[0].permute(1, 2, 0).numpy(), expected)
+            assert np.array_equal(ours.images.decode([i])[0].whole().permute(1, 2, 0).numpy(), expected)
             assert bytes(ours.images.file(i)) == Path(theirs.samples[i][0]).read_bytes()
             assert root.parent / ours.images.name(i) == Path(theirs.samples[i][0])
         else:
@@ -102,7 +102,7 @@ def test_formats_colours_and_folders_below_a_class_may_be_mixed(tmp_path: Path) 
     assert len(ours.labels) == 8 + 10
     for i in range(len(ours.labels)):
         expected = Image.open(raw / ours.images.name(i)).convert("RGB")
-        assert np.array_equal(ours.images.decode([i])[0].permute(1, 2, 0).numpy(), np.asarray(expected))
+        assert np.array_equal(ours.images.decode([i])[0].whole().permute(1, 2, 0).numpy(), np.asarray(expected))
 
 
 @pytest.mark.parametrize("sizes", [((6, 8),), ((6, 8), (9, 5))], ids=["arrays", "encoded"])

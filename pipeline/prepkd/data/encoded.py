@@ -13,6 +13,7 @@ from prepkd.data.statistics import Statistics
 from prepkd.files import canonical_json
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
 
@@ -48,13 +49,36 @@ class EncodedImages:
         """The path of an image's file, relative to the folder that was read."""
         return bytes(self.names[index]).decode(errors="replace")
 
-    def decode(self, indices: "Sequence[int] | NDArray[np.integer]") -> "list[Tensor]":
-        """Some images as uint8 (3, h, w) each; raises InputError naming one that is no image."""
-        import torch
+    def decode(self, indices: "Sequence[int] | NDArray[np.integer]") -> "list[Picture]":
+        """Some images, decoded; raises InputError naming one that is none."""
+        return [Picture(decoded(self.file(index), self.name(index))) for index in map(int, indices)]
 
-        each = (np.array(decoded(self.file(index), self.name(index))) for index in map(int, indices))
-        # As they lie in memory, channels last: nothing is copied, and a resized crop is faster so.
-        return [torch.from_numpy(pixels).permute(2, 0, 1) for pixels in each]
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image, whose pixels leave the decoder's memory as far as they are wanted."""
+
+    image: "Image"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, h, w), as that of its tensor."""
+        return 3, self.image.height, self.image.width
+
+    def box(self, top: int, left: int, height: int, width: int) -> "Tensor":
+        """A box of it, uint8 (3, height, width)."""
+        return _pixels(self.image.crop((left, top, left + width, top + height)))
+
+    def whole(self) -> "Tensor":
+        """All of it, uint8 (3, h, w)."""
+        return _pixels(self.image)
+
+
+def _pixels(image: "Image") -> "Tensor":
+    import torch
+
+    # As they lie in memory, channels last: nothing is copied, and resizing is faster so.
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def encoded_fingerprint(files: Iterable[bytes | memoryview], labels: NDArray[np.int64]) -> str:

@@ -14,6 +14,8 @@ from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
 if TYPE_CHECKING:
     import torch
 
+    from prepkd.views.resized_crop import Image
+
 # Philox keys are two 64-bit words, (seed, stream). Sampled views use streams 0, 1, ...; everything else counts down.
 OFFSET_STREAM = 2**64 - 1
 
@@ -111,14 +113,15 @@ class ViewPlan:
 
     def render(
         self,
-        images: "torch.Tensor | Sequence[torch.Tensor]",
+        images: "torch.Tensor | Sequence[Image]",
         parameters: "torch.Tensor",
-        partners: "torch.Tensor | Sequence[torch.Tensor] | None" = None,
+        partners: "torch.Tensor | Sequence[Image] | None" = None,
     ) -> "torch.Tensor":
         """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1].
 
-        Images of differing sizes come as a list of (C, h, w), where the recipe starts with a resized crop. `partners` are
-        the images of the samples that `partners()` names, where the recipe mixes; raises ValueError where they are missing.
+        Images of differing sizes come as a list of (C, h, w), or decoded, where the recipe starts with a resized crop.
+        `partners` are the images of the samples that `partners()` names, where the recipe mixes; raises ValueError where they
+        are missing.
         """
         from prepkd.views.render import render
 

@@ -1,7 +1,7 @@
 """Pixels from integers: a batch of views, rendered on the images' device."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch.nn import functional as F
 from prepkd.views.erase import erase
 from prepkd.views.recipe import Recipe, takes_any_size
 from prepkd.views.steps import Augmentation, Crop
+
+if TYPE_CHECKING:
+    from prepkd.views.resized_crop import Image
 
 
 def crop(images: Tensor, parameters: Tensor, step: Augmentation) -> Tensor:
@@ -29,7 +32,7 @@ def flip(images: Tensor, parameters: Tensor, step: Augmentation) -> Tensor:
 
 
 # These are imported late: they need torchvision's transforms, which crop and flip do not wait for.
-def resized_crop(images: Tensor | Sequence[Tensor], parameters: Tensor, step: Augmentation) -> Tensor:
+def resized_crop(images: "Tensor | Sequence[Image]", parameters: Tensor, step: Augmentation) -> Tensor:
     """See `prepkd.views.resized_crop`."""
     from prepkd.views import resized_crop
 
@@ -60,10 +63,11 @@ RENDERERS: dict[str, Callable[[Tensor, Tensor, Augmentation], Tensor]] = {
 }
 
 
-def render(recipe: Recipe, images: Tensor | Sequence[Tensor], parameters: Tensor) -> Tensor:
+def render(recipe: Recipe, images: "Tensor | Sequence[Image]", parameters: Tensor) -> Tensor:
     """Apply a recipe's steps in order; uint8 (B, C, H, W) and integers (B, p) to float32 in [0, 1].
 
-    A list of uint8 (C, h, w) of any sizes raises ValueError unless the recipe starts with a resized crop to a size.
+    A list of images of any sizes, uint8 (C, h, w) or decoded, raises ValueError unless the recipe starts with a resized crop to
+    a size.
     """
     if not isinstance(images, Tensor) and takes_any_size(recipe) is None:
         raise ValueError("images of differing sizes need a recipe that starts with resized-crop with a size")

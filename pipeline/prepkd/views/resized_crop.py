@@ -8,8 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from prepkd.data.encoded import Picture
 from prepkd.views.boxes import draw_boxes
 from prepkd.views.steps import Augmentation, ResizedCrop
+
+Image = Tensor | Picture
 
 
 def crop_boxes(
@@ -29,10 +32,10 @@ def _central(height: int, width: int, low: float, high: float) -> tuple[int, int
     return (height - tall) // 2, (width - wide) // 2, tall, wide
 
 
-def resized_crop(images: Tensor | Sequence[Tensor], parameters: Tensor, step: Augmentation) -> Tensor:
+def resized_crop(images: Tensor | Sequence[Image], parameters: Tensor, step: Augmentation) -> Tensor:
     """Cut a box out of each image and resize it, bilinear and antialiased; uint8 (B, C, H, W), integers (B, 4).
 
-    The images may be a list of (C, h, w) of any sizes, where the step has a size.
+    The images may be a list of any sizes, uint8 (C, h, w) or decoded, where the step has a size.
     """
     assert isinstance(step, ResizedCrop)
     size = [step.size, step.size] if step.size else list(images[0].shape[-2:])
@@ -41,23 +44,25 @@ def resized_crop(images: Tensor | Sequence[Tensor], parameters: Tensor, step: Au
     each = images.unbind() if isinstance(images, Tensor) else images
     heights, widths = np.array([image.shape[-2:] for image in each]).T
     boxes = crop_boxes(parameters.cpu().numpy().astype(np.int64), heights, widths, step)
-    return torch.stack(
-        [
-            F.resized_crop_image(image, top, left, height, width, size)
-            for image, (top, left, height, width) in zip(each, boxes.tolist(), strict=True)
-        ]
-    )
+    cut = [_box(image, *box) for image, box in zip(each, boxes.tolist(), strict=True)]
+    return torch.stack([torch.as_tensor(F.resize_image(one, size)) for one in cut]).to(parameters.device)
 
 
-def centre(images: Tensor | Sequence[Tensor], size: int) -> Tensor:
+def _box(image: Image, top: int, left: int, height: int, width: int) -> Tensor:
+    if isinstance(image, Tensor):
+        return image[:, top : top + height, left : left + width]
+    return image.box(top, left, height, width)
+
+
+def centre(images: Tensor | Sequence[Image], size: int) -> Tensor:
     """The centre of images, uint8 (B, C, size, size): the shorter side resized to 8/7 of `size`, the middle cut out.
 
-    Images are a batch or a list of uint8 (C, h, w); one that is `size` by `size` already stays as it is. 256 for 224 is
-    how ImageNet is evaluated (Krizhevsky et al. 2012); resized bilinearly and antialiased.
+    Images are a batch, or a list of uint8 (C, h, w) or decoded ones; one that is `size` by `size` already stays as it is. 256
+    for 224 is how ImageNet is evaluated (Krizhevsky et al. 2012); resized bilinearly and antialiased.
     """
     if isinstance(images, Tensor):
         return _centre(images, size)
-    return torch.stack([_centre(image, size) for image in images])
+    return torch.stack([_centre(one if isinstance(one, Tensor) else one.whole(), size) for one in images])
 
 
 def _centre(images: Tensor, size: int) -> Tensor:
