@@ -34,7 +34,6 @@ class Pair:
     steps: int
     device: torch.device
     precision: str
-    compile: bool
     lesson: Lesson = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,7 +55,7 @@ class Pair:
         """How many samples a call of a case sees."""
         return self.batch_size * self.steps
 
-    def settings(self, method: str) -> Distill:
+    def settings(self, method: str, compile: bool) -> Distill:
         """A student's settings."""
         return Distill(
             teacher="teacher",
@@ -65,13 +64,15 @@ class Pair:
             epochs=1000,
             batch_size=self.batch_size,
             precision=self.precision,  # type: ignore[arg-type]
-            compile=self.compile,
+            compile=compile,
         )
 
 
-def student(pair: Pair, method: str, feed: Callable[[], Iterator[Batch]]) -> Callable[[int], object]:
+def student(
+    pair: Pair, method: str, feed: Callable[[], Iterator[Batch]], compile: bool = False
+) -> Callable[[int], object]:
     """So many steps of a new student under a method, on what `feed` yields."""
-    settings = pair.settings(method)
+    settings = pair.settings(method, compile)
     model = new_model(pair.student, pair.lesson, SEED).to(memory_format=torch.channels_last).train()
     optimizer = OPTIMIZERS[settings.optimizer](model, settings)
     schedule = make_schedule(optimizer, settings, pair.steps)
@@ -95,7 +96,7 @@ def finish(pair: Pair) -> None:
         torch.cuda.synchronize()
 
 
-def taught(method: str, cached: bool) -> Callable[[Pair], Callable[[int], object]]:
+def taught(method: str, cached: bool, compile: bool = False) -> Callable[[Pair], Callable[[int], object]]:
     """A case: a student on rendered views, with the cached answers, the live teacher's, or none."""
 
     def make(pair: Pair) -> Callable[[int], object]:
@@ -103,7 +104,7 @@ def taught(method: str, cached: bool) -> Callable[[Pair], Callable[[int], object
             answers = None if method == "ce" else pair.answers if cached else pair.online(0)
             return epoch_of(pair, answers)
 
-        return student(pair, method, feed)
+        return student(pair, method, feed, compile)
 
     return make
 
@@ -143,6 +144,7 @@ CASES = {
     "online KD": taught("kd", cached=False),
     "teacher's forward": forward,
 }
+COMPILED = {"cached KA+DTD, compiled": taught("ka-ps+dtd-flsw", cached=True, compile=True)}
 
 
 def profile_of(pair: Pair, name: str) -> str:
