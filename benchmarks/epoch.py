@@ -35,6 +35,8 @@ HERE = Path(__file__).parent
 def main(arguments: list[str] | None = None) -> None:
     """Make a project on made-up images, time it, print a table, write JSON."""
     options = parser().parse_args(arguments)
+    if options.epochs < 2:
+        raise SystemExit(f"--epochs is {options.epochs}; expected 2 or more: the first is not counted")
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
     result = environment() | {"command": "python -m benchmarks.epoch", "settings": settings}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -146,10 +148,12 @@ def timed(words: list[str], folder: Path, environment: Mapping[str, str]) -> dic
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
-        check=True,
         capture_output=True,
+        text=True,
         env={**environment, "PYTHONPATH": path},
     )
+    if done.returncode:
+        raise SystemExit(f"{words[0]} failed: {done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     return {
         "start": found["first step"][0] - began,

@@ -1,12 +1,14 @@
 """Evaluation beside training: the figures of the weights that it was asked about, whoever computes them and when."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from prepkd import evaluation
-from prepkd.evaluation import Evaluation, predict, spare_of, top1
+from prepkd.evaluation import Evaluation, is_known, predict, top1
 from prepkd.lesson import new_model
 from prepkd.resume import load_state, save_state
 from small_training import LESSON, fit, same, settings, timeless
@@ -22,7 +24,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One of two processors is idle, whatever the machine has."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(evaluation.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(evaluation, "processors", lambda: 2)
     yield
     torch.set_num_threads(before)
 
@@ -43,9 +45,9 @@ def test_what_training_does_meanwhile_changes_nothing(monkeypatch: pytest.Monkey
     evaluate = Evaluation(model, LESSON.held_out, CPU)
     assert evaluate.spare is not None
 
-    def late(*arguments: object) -> Tensor:
+    def late(*arguments: Any, **options: Any) -> Tensor:
         spoil(model)
-        return predict(*arguments)  # type: ignore[arg-type]
+        return predict(*arguments, **options)
 
     monkeypatch.setattr(evaluation, "predict", late)
     model.train()
@@ -60,7 +62,7 @@ def test_beside_and_in_between_are_the_same(
     changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights, history = fit(tmp_path / "beside.pt", settings(**changes))
-    monkeypatch.setattr(evaluation.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(evaluation, "processors", lambda: 1)
     assert Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, CPU).spare is None
     again, rows = fit(tmp_path / "between.pt", settings(**changes))
     assert same(again, weights)
@@ -98,45 +100,77 @@ def failing(at: int, saved: list[int]) -> Callable[..., dict[str, Tensor]]:
     return loss
 
 
-class Keeping(nn.Module):
-    """Keeps a tensor of its last forward pass, which can't be copied while it belongs to a graph."""
+class Own(nn.Module):
+    """Somebody's own: what it keeps, and where, is not known."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(PIXELS, LESSON.classes)
-        self.feature = self.fc(torch.zeros(1, PIXELS))
+        self.register_buffer("passes", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.feature = self.fc(x.flatten(1))
-        return self.feature
+        if self.training:
+            self.passes += 1
+        return self.fc(x.flatten(1)) * self.passes
 
 
-class Hooked(nn.Module):
-    """Its hook writes into the very model that it was made for: a copy reads what was there when it was made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(PIXELS, LESSON.classes)
-        self.feature: Tensor | None = None
-        self.fc.register_forward_hook(lambda module, inputs, output: setattr(self, "feature", output))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.fc(x.flatten(1))
-        if self.feature is None:
-            raise AttributeError("nothing was hooked")
-        return self.feature
+def hooked() -> nn.Module:
+    """Its hook writes where a copy's hook would write too."""
+    model = new_model("convnet4", LESSON, 0)
+    model.register_forward_hook(lambda module, inputs, output: None)
+    return model
 
 
-@pytest.mark.parametrize("made", [Keeping, Hooked])
-def test_a_model_that_has_no_faithful_copy_is_evaluated_itself(made: type[nn.Module], tmp_path: Path) -> None:
+def patched() -> nn.Module:
+    """A copy's forward pass would be the model's."""
+    model = new_model("convnet4", LESSON, 0)
+    before = model.forward
+    model.forward = lambda x: before(x)  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize("made", [Own, hooked, patched])
+def test_a_model_of_somebodys_own_is_evaluated_itself(made: Callable[[], nn.Module], tmp_path: Path) -> None:
     model = made()
-    assert spare_of(model, LESSON.held_out) is None
+    assert not is_known(model) and Evaluation(model, LESSON.held_out, CPU).spare is None
     _, history = fit(tmp_path / "run.pt", settings(), model=model)
     assert {key: history[-1][key] for key in figures(model)} == figures(model)
 
 
-def test_a_copy_is_taken_where_it_is_faithful() -> None:
-    model = new_model("resnet8", LESSON, 0)
-    spare = spare_of(model, LESSON.held_out)
+@pytest.mark.parametrize("name", ["convnet4", "resnet8", "mobilenetv2", "vgg8"])
+def test_a_copy_is_taken_of_a_known_model(name: str) -> None:
+    model = new_model(name, LESSON, 0)
+    spare = Evaluation(model, LESSON.held_out, CPU).spare
     assert spare is not None and spare is not model
     assert same(spare.state_dict(), model.state_dict())
+
+
+def test_nobody_waits_for_an_evaluation_that_was_stopped() -> None:
+    evaluate = Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, CPU)
+    evaluate.stopped.set()
+    with pytest.raises(CancelledError):
+        evaluate().result()
+
+
+@pytest.mark.parametrize("changes", [{}, {"early_stop": {"patience": 9}}, {"early_stop": {"patience": 9}, "ema": 0.5}])
+def test_ctrl_c_while_the_last_epoch_is_evaluated_loses_no_epoch(
+    changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(checkpoint_every=99, **changes)
+    whole, history = fit(tmp_path / "whole.pt", chosen)
+    calls: list[int] = []
+
+    def interrupted(*arguments: Any) -> float:
+        calls.append(1)
+        if len(calls) == (len(history) if not changes else 2) * len(LESSON.held_out):
+            raise KeyboardInterrupt
+        return top1(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "top1", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(tmp_path / "cut.pt", chosen)
+    assert len(load_state(tmp_path / "cut.pt", {})) == (len(history) if not changes else 2)
+    weights, rows = fit(tmp_path / "cut.pt", chosen)
+    assert same(weights, whole)
+    assert timeless(rows) == timeless(history)

@@ -75,6 +75,8 @@ def train(
     history = load_state(checkpoint, state)
     if history and not evaluate.names <= history[-1].keys():  # it was killed while that epoch was evaluated
         history[-1] |= evaluate().result()
+        if settings.early_stop and kept_epoch(settings, history) == len(history) - 1:
+            state["best"].load_state_dict(shown.state_dict())
     for row in history:
         on_epoch(row)
 
@@ -122,13 +124,14 @@ def train(
             report()
             if not np.isfinite(row["train/loss"]):
                 raise InputError(f"epoch {epoch}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})")
-            asked = evaluate()
             history.append(row)
-            if settings.early_stop or epoch + 1 == settings.epochs:
+            last = freeze(state), list(history)
+            asked = evaluate()
+            if settings.early_stop or epoch + 1 == settings.epochs or asked.done():
                 row |= asked.result()
             if settings.early_stop and kept_epoch(settings, history) == epoch:
                 state["best"].load_state_dict(shown.state_dict())
-            last = freeze(state), list(history)
+                last = freeze(state), list(history)
             if (epoch + 1) % settings.checkpoint_every == 0 or is_over(settings, history):
                 save_state(checkpoint, *last)
             if asked.done():
@@ -136,6 +139,8 @@ def train(
     except KeyboardInterrupt:  # nothing of the last finished epoch is lost, whenever the last checkpoint was
         save_state(checkpoint, *last)
         raise
+    finally:
+        evaluate.stop()
     kept = state.get("best", shown)
     if kept is not model:
         model.load_state_dict(kept.state_dict())
