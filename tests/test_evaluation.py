@@ -174,3 +174,17 @@ def test_ctrl_c_while_the_last_epoch_is_evaluated_loses_no_epoch(
     weights, rows = fit(tmp_path / "cut.pt", chosen)
     assert same(weights, whole)
     assert timeless(rows) == timeless(history)
+
+
+def test_the_best_epoch_is_kept_though_it_was_interrupted_before_that_was_noted(tmp_path: Path) -> None:
+    chosen = settings(early_stop={"patience": 9}, checkpoint_every=1)
+    path = tmp_path / "run.pt"
+    with pytest.raises(MemoryError):
+        fit(path, chosen, loss=failing(at=1, saved=[]))
+    state = torch.load(path, weights_only=True)
+    assert len(state["history"]) == 1  # the only epoch is the best one
+    rows = state.pop("history")
+    rows[-1]["val/top1"] = 1.0  # nothing later is better
+    save_state(path, state | {"best": {key: torch.zeros_like(value) for key, value in state["best"].items()}}, rows)
+    weights, _ = fit(path, chosen)
+    assert same(weights, state["model"])

@@ -75,8 +75,8 @@ def train(
     history = load_state(checkpoint, state)
     if history and not evaluate.names <= history[-1].keys():  # it was killed while that epoch was evaluated
         history[-1] |= evaluate().result()
-        if settings.early_stop and kept_epoch(settings, history) == len(history) - 1:
-            state["best"].load_state_dict(shown.state_dict())
+    if history and settings.early_stop and kept_epoch(settings, history) == len(history) - 1:
+        state["best"].load_state_dict(shown.state_dict())  # it may have been interrupted before this was noted
     for row in history:
         on_epoch(row)
 
