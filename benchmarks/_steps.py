@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import repeat
 
 import torch
@@ -37,7 +37,7 @@ class Pair:
     lesson: Lesson = field(init=False)
 
     def __post_init__(self) -> None:
-        """Make the images, and the teacher's answers to all of them: valid ones, of a teacher that knows nothing."""
+        """Make the images and the teacher."""
         model, self.lesson, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples, self.device)
         self.model = ready(model)
         self.online = OnlineTeacher(
@@ -48,7 +48,11 @@ class Pair:
             batch_size=TEACHER_BATCH,
             precision="ieee",
         )
-        self.answers: Decoded = self.online(0)
+
+    @cached_property
+    def answers(self) -> Decoded:
+        """The teacher's answers to all images: valid ones, of a teacher that knows nothing."""
+        return self.online(0)
 
     @property
     def samples(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prepkd.allocator import keep_freed_memory
 
 from benchmarks._measure import environment, interleaved, interval, median, ratio, report
 from benchmarks._steps import CASES, COMPILED, Pair, profile_of
@@ -31,6 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu":
         torch.set_num_threads(options.threads)
+        keep_freed_memory()
     pairs = options.pair or (["resnet20->resnet8"] if device.type == "cpu" else list(PAIRS))
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "profile")}
     result = environment() | {"command": "python -m benchmarks.step", "settings": settings | {"pair": pairs}}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prepkd.allocator import keep_freed_memory
 
 from benchmarks import _caching, _views
 from benchmarks._lessons import made_up, real
@@ -22,6 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     if (options.data is None) != (options.teacher is None):
         raise SystemExit("--data and --teacher go together")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()
     settings = {key: value for key, value in vars(options).items() if isinstance(value, int)}
     result = environment() | {"command": "python -m benchmarks.store", "settings": settings, "bars": BARS}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from prepkd.ahead import behind
+from prepkd.allocator import keep_freed_memory
 from prepkd.caching import make_trial, plan_store, teacher_answers
 from prepkd.params import Cache
 from prepkd.store.place import open_place
@@ -24,6 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure both, print a table, write JSON."""
     options = parser().parse_args(arguments)
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cpu":
+        keep_freed_memory()
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
     result = environment() | {"command": "python -m benchmarks.teacher_pass", "settings": settings, "bar": BAR}
     result["device"] = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"

@@ -180,12 +180,16 @@ def advance(bar: Progress, task: TaskID, note: str = "") -> None:
 
 
 def device(params: Params) -> "torch.device":
-    """The GPU where there is one; on a CPU, with as many threads as the settings say."""
+    """The GPU where there is one; on a CPU, with as many threads as the settings say, and memory that is kept."""
     import torch
+    from prepkd.allocator import keep_freed_memory
 
     if params.threads:
         torch.set_num_threads(params.threads)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    keep_freed_memory()
+    return torch.device("cpu")
 
 
 def recipe_of(params: Params) -> "Recipe":

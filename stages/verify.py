@@ -114,9 +114,11 @@ def check_files(url: str) -> dict[str, Any]:
 def same_device(written_on: str) -> "torch.device":
     """The GPU where there is one; else the CPU, with as many threads as the store's writer: then bits can be equal."""
     import torch
+    from prepkd.allocator import keep_freed_memory
 
     if torch.cuda.is_available():
         return torch.device("cuda")
+    keep_freed_memory()
     if threads := re.search(r"(\d+) threads", written_on):
         torch.set_num_threads(int(threads[1]))
     return torch.device("cpu")

@@ -116,6 +116,18 @@ def test_scaling(tmp_path: Path) -> None:
     assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
 
 
+def test_allocator(tmp_path: Path) -> None:
+    from benchmarks import allocator
+
+    out = tmp_path / "found.json"
+    allocator.main(f"--case|resnet20 answers|--rounds|1|--steps|1|--batch-size|8|--out|{out}".split("|"))
+    result = json.loads(out.read_text())
+    check_environment(result)
+    found = result["cases"]["resnet20 answers"]
+    assert found["samples_per_second"].keys() == found["peak_memory"].keys() == {"returned", "kept"}
+    assert len(list(ratios(result))) == 1
+
+
 def test_what_a_gpu_would_run_runs_on_a_cpu(tmp_path: Path) -> None:
     """Steps, the teacher's pass and whole epochs through the command line; the figures themselves say nothing here."""
     command = ["bash", str(ROOT / "benchmarks/gpu.sh"), "--smoke", str(tmp_path)]
