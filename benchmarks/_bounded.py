@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from prepkd.allocator import keep_freed_memory
 from prepkd.data import EncodedImages, describe, load_split
 from prepkd.feed import Epoch, batches
 from prepkd.samples import Samples
@@ -27,6 +28,7 @@ RECIPE = [{"resized-crop": {"size": 64}}, "flip"]
 def main(prepared: Path, size: int, limit: int) -> None:
     """Take the limit, open the data, go through a whole epoch."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     count = describe(prepared).splits["train"]
     warm_up()
     start = private("VmData")  # the libraries are here, nothing of the data is

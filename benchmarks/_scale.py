@@ -18,6 +18,7 @@ from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teaching import CachedTeacher
 from prepkd.views import ViewPlan
+from torch import Tensor
 
 from benchmarks._measure import peak_memory
 
@@ -27,19 +28,11 @@ CHUNK = 8_192  # samples: memory must not depend on how many a view has while it
 def main(samples: int, views: int, classes: int, folder: Path) -> None:
     """Write all views of made-up answers, read each as training reads it."""
     path = folder / "scale.zarr"
-    plan, encoding = ViewPlan(["flip"], views, 0, samples), make_encoding({"name": "f16"}, classes)
-    layout = Layout(plan, encoding, chunk_length(samples, CHUNK, 256))
-    raw = torch.randn(CHUNK, classes, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(samples) % classes
-    warm = encoding.encode(raw[:1], labels[:1])
-    assert warm
+    made = Made(samples, views, classes)
     start = peak_memory()["own"]
 
     began = time.perf_counter()
-    writer = StoreWriter(open_place(path, write=True), layout, attributes(plan, encoding.describe(), classes), path)
-    for view, chunk in writer.pending():
-        writer.write(view, chunk, lambda _, part: encoding.encode(raw[: part.stop - part.start], labels[part]))
-    writer.finish(labels.numpy())
+    made.write(path)
     written = time.perf_counter()
     teacher = CachedTeacher(LogitStore.open(path), torch.device("cpu"), resident=False, resident_gib=0)
     for view in range(views):
@@ -54,6 +47,29 @@ def main(samples: int, views: int, classes: int, folder: Path) -> None:
     }
     shutil.rmtree(path)
     print(json.dumps(found))
+
+
+class Made:
+    """Made-up answers to views of so many samples, the same to every chunk of them."""
+
+    def __init__(self, samples: int, views: int, classes: int) -> None:
+        self.plan, self.encoding = ViewPlan(["flip"], views, 0, samples), make_encoding({"name": "f16"}, classes)
+        self.raw = torch.randn(CHUNK, classes, generator=torch.Generator().manual_seed(0))
+        self.labels = torch.arange(samples) % classes
+        self.encoding.encode(self.raw[:1], self.labels[:1])  # what is imported late is here now
+
+    def write(self, path: Path) -> None:
+        """Write them as a store."""
+        layout = Layout(self.plan, self.encoding, chunk_length(self.plan.samples, CHUNK, 256))
+        described = attributes(self.plan, self.encoding.describe(), self.encoding.classes)
+        writer = StoreWriter(open_place(path, write=True), layout, described, path)
+        for view, chunk in writer.pending():
+            writer.write(view, chunk, self.answers)
+        writer.finish(self.labels.numpy())
+
+    def answers(self, view: int, part: slice) -> dict[str, Tensor]:
+        """A chunk's encoded answers."""
+        return self.encoding.encode(self.raw[: part.stop - part.start], self.labels[part])
 
 
 def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> dict[str, object]:

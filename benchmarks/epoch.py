@@ -39,6 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"--epochs is {options.epochs}; expected 2 or more: the first is not counted")
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
     result = environment() | {"command": "python -m benchmarks.epoch", "settings": settings}
+    result["machine"]["threads"] = options.threads  # of the processes that are measured
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         project = Project(Path(name), options)
         result |= measure(project, options)
@@ -99,7 +100,9 @@ class Project:
         """Run `prepkd`."""
         command = [sys.executable, "-c", "from prepkd.cli import main; main()", *words]
         folder = self.folder if self.folder.exists() else self.folder.parent
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, env=self.environment)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=self.environment)
+        if done.returncode:
+            raise SystemExit(f"prepkd {words[0]} failed: {done.stderr[-2000:]}")
 
 
 def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How time and memory grow with samples, views and classes: a synthetic store, ten and a hundred times larger."""
+"""How time and memory grow with samples, views and classes, in synthetic stores; and one that is larger than memory may be."""
 
 import argparse
 import json
@@ -12,12 +12,15 @@ from benchmarks._measure import environment, median, report
 
 BASE = {"samples": 2_000, "views": 2, "classes": 10}
 FACTORS = (1, 10, 100)
+STREAMED = {"samples": 50_000, "classes": 100}  # as CIFAR-100: 10 MB a view
+LIMIT_MB = 128
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write and read a store of each size in a process of its own; print a table, write JSON."""
+    """Write and read a store of each size in a process of its own, and one under a limit; print tables, write JSON."""
     options = parser().parse_args(arguments)
     settings = {"base": BASE, "factors": options.factor or FACTORS, "rounds": options.rounds}
+    settings |= {"streamed": STREAMED | {"views": options.streamed_views}}
     result = environment() | {"command": "python -m benchmarks.scaling", "settings": settings, "sizes": {}}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         for key in BASE:
@@ -26,6 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
                 rounds = [one(size, Path(name)) for _ in range(options.rounds)]
                 found = {figure: median([turn[figure] for turn in rounds]) for figure in rounds[0]}
                 result["sizes"][f"{key} x {factor}"] = size | found
+        result["streamed"] = streamed(Path(name), options.streamed_views)
     report(result, tables(result), options.out)
 
 
@@ -34,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     found.add_argument("--factor", action="append", type=int, help=f"repeatable; else {FACTORS}")
     found.add_argument("--rounds", type=int, default=3)
+    found.add_argument("--streamed-views", type=int, default=100, help="views of the store that is read under a limit")
     found.add_argument("--folder", type=Path, help="where temporary files go")
     found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
     return found
@@ -43,6 +48,19 @@ def one(size: dict[str, int], folder: Path) -> dict[str, float]:
     """Seconds and bytes of one size, from a process that does nothing else."""
     command = [sys.executable, "-m", "benchmarks._scale", json.dumps(size), str(folder)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def streamed(folder: Path, views: int) -> dict[str, float]:
+    """A large store read view by view under a limit of memory: MB of it, of the limit, and at the peak."""
+    from benchmarks._scale import Made
+
+    stores = [folder / "small.zarr", folder / "large.zarr"]
+    Made(samples=10, views=1, classes=2).write(stores[0])
+    Made(**STREAMED, views=views).write(stores[1])
+    command = [sys.executable, "-m", "benchmarks._streamed", *map(str, stores), str(LIMIT_MB)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, stdout=subprocess.PIPE)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
@@ -63,7 +81,11 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
             ]
         )
     base = ", ".join(f"{value:,} {key}" for key, value in BASE.items())
-    return {f"{base}; then one of them larger": (header, rows)}
+    under = [f"{result['streamed'][key]:,.0f}" for key in ("views", "data", "limit", "peak")]
+    return {
+        f"{base}; then one of them larger": (header, rows),
+        "streamed under a limit of private memory": (("views", "MB in all", "limit, MB", "peak, MB"), [under]),
+    }
 
 
 if __name__ == "__main__":

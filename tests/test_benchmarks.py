@@ -20,7 +20,7 @@ TINY = {
     "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
     "encodings": "--samples 40 --views 2",
     "decode": "--count 24 --side 80 --batch-size 8 --rounds 1 --workers 1 --bounded-megabytes 1",
-    "scaling": "--factor 1 --factor 2 --rounds 1",
+    "scaling": "--factor 1 --factor 2 --rounds 1 --streamed-views 20",
 }
 
 
@@ -112,6 +112,8 @@ def test_scaling(tmp_path: Path) -> None:
     sizes = result["sizes"]
     assert sizes.keys() == {f"{key} x {factor}" for key in ("samples", "views", "classes") for factor in (1, 2)}
     assert all(found["write"] > 0 and found["read"] > 0 and found["memory"] >= 0 for found in sizes.values())
+    found = result["streamed"]
+    assert found["views"] == 20 and 0 < found["peak"] < found["limit"] < found["data"]
     # 10 float16, a float32, an int8 of the flip; descriptions and the manifest beside them.
     assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
 
