@@ -25,6 +25,7 @@ lint: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed
 	python docs/generate.py
+	python -m benchmarks.page
 
 bench: $(VENV)/.installed
 	python -m benchmarks.step

@@ -115,12 +115,17 @@ def interval(value: Mapping[str, float]) -> str:
     return f"{value['median']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
 
 
+def rendered(header: Sequence[str], rows: list[list[str]]) -> str:
+    """A table in Markdown."""
+    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
+
+
 def report(
     result: dict[str, Any], tables: Mapping[str, tuple[Sequence[str], list[list[str]]]], out: Path | None
 ) -> None:
     """Print the tables, by title, and the place; write the result as JSON, to `out` or to standard output."""
     for title, (header, rows) in tables.items():
-        print(f"\n{title}\n\n{tabulate(rows, header, tablefmt='pipe', disable_numparse=True)}")
+        print(f"\n{title}\n\n{rendered(header, rows)}")
     print(f"\n{result['machine']['processor']}, {result['machine']['cores']} cores, commit {result['commit']}")
     if out:
         write_json(out, result)

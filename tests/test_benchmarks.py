@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks._measure import interleaved, interval, ratio  # noqa: E402
+from benchmarks._measure import interleaved, interval, ratio, rendered  # noqa: E402
 
 TINY = {
     "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
@@ -170,14 +170,20 @@ def test_wrong_views(tmp_path: Path) -> None:
 
 
 def test_the_page_on_views_shows_what_was_measured() -> None:
-    from tabulate import tabulate
-
     from benchmarks import wrong_views
 
     result = json.loads((ROOT / "benchmarks/results/wrong_views.json").read_text())
     header, rows = wrong_views.table({case: result["top1"][case] for case in wrong_views.CASES})
-    table = tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
-    assert table in (ROOT / "docs/explanation/views-are-data.md").read_text()
+    assert rendered(header, rows) in (ROOT / "docs/explanation/views-are-data.md").read_text()
+
+
+def test_the_benchmarks_page_shows_what_was_measured() -> None:
+    from benchmarks import page
+
+    text = page.PAGE.read_text()
+    shown = {block[1] for block in page.BLOCK.finditer(text)}
+    assert shown >= {"allocator", "step", "step-pairs", "epoch", "decode", "scaling", "overheads"}
+    assert page.filled(text) == text, "docs/benchmarks.md is out of date: run `make docs`"
 
 
 def test_data_without_a_teacher_is_refused(tmp_path: Path) -> None:

@@ -60,6 +60,17 @@ def test_help_and_version_do_not_import_torch(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_garbage_is_looked_for_less_often() -> None:
+    code = (
+        "import gc, sys; sys.argv = ['prepkd', '--version']\n"
+        "from prepkd.cli import main\n"
+        "try: main()\n"
+        "finally: assert gc.isenabled() and gc.get_threshold()[0] >= 10_000\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_stage_file_command_and_dvc_stage_share_a_name() -> None:
     from ruamel.yaml import YAML
 
