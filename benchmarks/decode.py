@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from prepkd.allocator import keep_freed_memory
 from prepkd.data.prepare import prepare
 from prepkd.data.sources import SOURCES
 
@@ -82,6 +83,7 @@ def measure(raw: Path, prepared: Path, options: argparse.Namespace) -> dict[str,
         "prepkd": ours(prepared, RECIPE, options.batch_size, options.count),
     }
     torch.set_num_threads(1)
+    keep_freed_memory()
     seconds = interleaved(cases, options.rounds)
     return {
         "images_per_second": {name: options.count / median(times) for name, times in seconds.items()},
