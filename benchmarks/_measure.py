@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prepkd.files import write_json
+from prepkd.files import write_bytes
 from tabulate import tabulate
 
 PACKAGES = ("torch", "numpy", "zarr", "numcodecs", "h5py")
@@ -128,6 +128,6 @@ def report(
         print(f"\n{title}\n\n{rendered(header, rows)}")
     print(f"\n{result['machine']['processor']}, {result['machine']['cores']} cores, commit {result['commit']}")
     if out:
-        write_json(out, result)
+        write_bytes(out, f"{json.dumps(result, indent=2)}\n".encode())  # in the tables' order
     else:
-        print(json.dumps(result, sort_keys=True, indent=2))
+        print(json.dumps(result, indent=2))

@@ -21,8 +21,16 @@ def tables(name: str) -> str:
     module = import_module(result["command"].removeprefix("python -m "))
     parts = [f"*{title}*\n\n{rendered(*table)}" for title, table in module.tables(result).items()]
     machine, versions = result["machine"], result["versions"]
-    place = f"{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}, commit `{result['commit'][:7]}`"
-    return "\n\n".join([*parts, f"[{name}.json](../benchmarks/results/{name}.json): `{result['command']}`; {place}.\n"])
+    place = (
+        f"{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}, commit `{result['commit'][:7]}`"
+    )
+    chosen = " ".join(
+        f"{key}={value}"
+        for key, value in result["settings"].items()
+        if isinstance(value, int | str) and value is not False
+    )
+    source = f"[{name}.json](../benchmarks/results/{name}.json): `{result['command']}` with {chosen}; {place}.\n"
+    return "\n\n".join([*parts, source])
 
 
 if __name__ == "__main__":

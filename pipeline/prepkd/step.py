@@ -18,9 +18,9 @@ Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Values]
 # what `Loss` returned and `top1`, detached; the gradients are added to those that are there.
 Gradients = Callable[..., Values]
 
-# `compile: auto` compiles from so many steps on. On a CPU that takes 15 to 40 s and saves 6 ms of resnet8's 90 ms a step, repaid in
-# 7,000 steps at most; of larger students it saves nothing where convolutions take all the time, and then costs 1 % of a run of so
-# many steps (docs/benchmarks.md).
+# `compile: auto` compiles from so many steps on. On a CPU that takes 15 to 40 s and saves 6 ms of resnet8's 90 ms a step: repaid
+# in 7,000 steps at most. Of larger students' steps, which are convolutions, it saves nothing, and costs 1 % of so many steps
+# (docs/benchmarks.md).
 WORTH_COMPILING = 10_000
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient gets its place
 
