@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from prepkd.allocator import keep_freed_memory
 from prepkd.store import LogitStore
 from prepkd.store.encodings import make_encoding
 from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
@@ -27,6 +28,7 @@ CHUNK = 8_192  # samples: memory must not depend on how many a view has while it
 
 def main(samples: int, views: int, classes: int, folder: Path) -> None:
     """Write all views of made-up answers, read each as training reads it."""
+    keep_freed_memory()
     path = folder / "scale.zarr"
     made = Made(samples, views, classes)
     start = peak_memory()["own"]

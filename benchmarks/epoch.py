@@ -28,15 +28,19 @@ BARS = (
     ("cached KA+DTD: whole process", "plain CE: whole process", 1.05),
 )
 # glibc gives memory back after every step of the bare script, and that slows it by a fifth: a ceiling keeps it.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_ARENA_MAX": "1",
+}  # as prepkd.allocator
 HERE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Make a project on made-up images, time it, print a table, write JSON."""
     options = parser().parse_args(arguments)
-    if options.epochs < 2:
-        raise SystemExit(f"--epochs is {options.epochs}; expected 2 or more: the first is not counted")
+    if options.epochs == 1:
+        raise SystemExit("--epochs is 1; expected 2 or more, as the first is not counted, or 0: the start alone")
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
     result = environment() | {"command": "python -m benchmarks.epoch", "settings": settings}
     result["machine"]["threads"] = options.threads  # of the processes that are measured
@@ -52,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--student", default="resnet8")
     found.add_argument("--samples", type=int, default=6_400, help="training images; a fifth as many are held out")
     found.add_argument("--batch-size", type=int, default=128)
-    found.add_argument("--epochs", type=int, default=4, help="of a run; the first is not counted")
+    found.add_argument("--epochs", type=int, default=4, help="of a run; the first is not counted; 0: the start alone")
     found.add_argument("--rounds", type=int, default=9)
     found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
     found.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
@@ -82,11 +86,12 @@ class Project:
             "teachers.teacher.milestones": "[]",
             "cache.views": 2,
             "distill.seeds": 1,
-            "distill.epochs": options.epochs,
+            "distill.epochs": options.epochs or 1,
             "distill.schedule": "cosine",
             "distill.milestones": "[]",
             "distill.batch_size": options.batch_size,
             "distill.precision": options.precision,
+            "distill.checkpoint_every": 1,
         }
         for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"]):
             self.run(*self.words(*stage))
@@ -116,7 +121,7 @@ def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:
         title: (
             ["benchmarks._distill", *project.words("distill", distill__method=method)],
             project.folder,
-            project.environment,
+            project.environment | ({} if options.epochs else {"FIRST_STEP_ONLY": "1"}),
         )
         for title, method in METHODS.items()
     }
@@ -139,6 +144,7 @@ def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:
         "ratios": [
             {"time": name, "of": base, "bar": bar, "ratio": ratio(seconds[name], seconds[base])}
             for name, base, bar in BARS
+            if name in seconds
         ],
         "peak_memory": peak_memory(),
     }
@@ -158,8 +164,11 @@ def timed(words: list[str], folder: Path, environment: Mapping[str, str]) -> dic
     if done.returncode:
         raise SystemExit(f"{words[0]} failed: {done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
+    started = found["first step"][0] - began
+    if len(found["epochs"]) < 2:
+        return {"start": started}
     return {
-        "start": found["first step"][0] - began,
+        "start": started,
         "epoch": median([later - one for one, later in pairwise(found["epochs"])]),
         "whole process": time.time() - began,
     }
@@ -169,7 +178,7 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
     """Title -> header and rows."""
     settings, seconds = result["settings"], result["seconds"]
     what = f"{settings['student']}, {settings['samples']:,} images, batch {settings['batch_size']}"
-    columns = ("start", "epoch", "whole process")
+    columns = ("start", "epoch", "whole process") if settings["epochs"] else ("start",)
     return {
         f"{what}: medians of {settings['rounds']} rounds": (
             ("seconds", *columns),

@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--device", help="cpu or cuda; else a GPU where there is one")
     found.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
     found.add_argument(
-        "--compile", action="store_true", help="measure compiled steps as well; compiling takes a minute on a CPU"
+        "--compile", action="store_true", help="measure compiled steps as well; compiling takes up to 40 s on a CPU"
     )
     found.add_argument("--no-profile", dest="profile", action="store_false", help="leave the profile out")
     found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")

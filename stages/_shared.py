@@ -206,6 +206,8 @@ def read_lesson(
 
     Training shows views of the recipe `augment`, or of the project's; held-out data are always shown as the project's are.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     import torch
     from prepkd.data import describe, load_split
     from prepkd.lesson import Lesson, channel_statistics
@@ -214,12 +216,18 @@ def read_lesson(
 
     path, where = data_file(params), device(params)
     info = describe(path)
-    train = load_split(path, "train")
     recipe, shown = parse_recipe(params.augment if augment is None else augment), recipe_of(params)
-    held_out = {name: Samples.of(load_split(path, name), where, shown) for name in info.splits if name != "train"}
-    plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
-    samples = Samples.of(train, where, recipe)
-    lesson = Lesson(samples, held_out, plan, channel_statistics(train.images), len(info.class_names))
+
+    def read_held_out() -> dict[str, Samples]:
+        return {name: Samples.of(load_split(path, name), where, shown) for name in info.splits if name != "train"}
+
+    with ThreadPoolExecutor(2) as pool:  # half a second of hashes, counts and copies for CIFAR-100, one after another
+        held_out = pool.submit(read_held_out)
+        train = load_split(path, "train")
+        statistics = pool.submit(channel_statistics, train.images)
+        samples = Samples.of(train, where, recipe)
+        plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
+        lesson = Lesson(samples, held_out.result(), plan, statistics.result(), len(info.class_names))
     inputs = {
         "dataset": info.dataset,
         "dataset_fingerprint": info.fingerprint,

@@ -37,8 +37,56 @@ def test_freed_memory_is_used_again() -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="prepkd changes glibc's malloc only")
-def test_what_the_environment_asks_for_stands() -> None:
-    assert faults("kept", MALLOC_TRIM_THRESHOLD_="100000") > PAGES / 20
+@pytest.mark.parametrize("name, value", [("MALLOC_ARENA_MAX", "8"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=8")])
+def test_what_the_environment_asks_for_stands(name: str, value: str) -> None:
+    assert faults("kept", **{name: value}) > PAGES / 20
+
+
+ARENAS = """
+import ctypes, sys, threading
+from prepkd.allocator import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
+together = threading.Barrier(4)
+def work():
+    libc.malloc(ctypes.c_size_t(100_000))
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(4)]
+[one.start() for one in threads], [one.join() for one in threads]
+out = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, out), libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="prepkd changes glibc's malloc only")
+def test_threads_share_an_arena() -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    found = {
+        freed: subprocess.run(
+            [sys.executable, "-c", ARENAS, freed], env=clean, capture_output=True, text=True, check=True
+        ).stdout.count("<heap nr=")
+        for freed in ("kept", "returned")
+    }
+    assert found["kept"] == 1 < found["returned"]
+
+
+def test_stages_that_compute_on_a_cpu_keep_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from prepkd import allocator
+    from prepkd.params import Params
+    from prepkd.stages import _shared, verify
+
+    kept: list[str] = []
+    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: kept.append("once"))
+    before = torch.get_num_threads()
+    params = Params.model_construct(threads=before)
+    for available in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        _shared.device(params)
+        verify.same_device(f"cpu, {before} threads")
+        assert len(kept) == (0 if available else 2)
 
 
 def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

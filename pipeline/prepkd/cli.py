@@ -116,7 +116,7 @@ for panel, commands in {"The pipeline, in order": STAGES, "A logit store": TOOLS
 
 def main() -> None:
     """Run the command line."""
-    # Python looks for garbage whenever 700 objects are new. Imports make half a million that stay, and looking at these again
-    # and again takes a fifth of a stage's start.
-    gc.set_threshold(50_000, 20, 100)
+    # Python looks for garbage whenever 700 objects are new. Imports make hundreds of thousands that stay, and looking at all of
+    # these again and again is a good part of a stage's start. Garbage of a training loop is still found every few steps.
+    gc.set_threshold(5_000, 50, 100)
     app()

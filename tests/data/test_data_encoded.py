@@ -15,6 +15,7 @@ import torch
 from crafted_images import folder, image, write
 from prepkd.data import SOURCES, EncodedImages, RawData, Statistics, describe, load_split, pixel_counts, prepare
 from prepkd.data.holes import FileWithHoles
+from prepkd.data.statistics import PIXELS
 from prepkd.errors import InputError
 from prepkd.files import array_fingerprint, fingerprint
 from prepkd.lesson import channel_statistics
@@ -260,6 +261,13 @@ def test_hdf5_finds_in_a_file_with_holes_what_it_finds_in_a_real_one(tmp_path: P
         holes.copy_to(copy)
     with h5py.File(tmp_path / "copy.h5") as ours:
         assert ours["group3/31"][:].tolist() == list(range(31))
+
+
+def test_pixels_are_counted_in_parts_as_at_once() -> None:
+    images = np.random.Generator(np.random.Philox(0)).integers(256, size=(70, 32, 32, 3), dtype=np.uint8)
+    assert images[..., 0].size > PIXELS
+    expected = [[int((images[..., channel] == value).sum()) for value in range(256)] for channel in range(3)]
+    assert pixel_counts(images).tolist() == expected
 
 
 def test_statistics_are_exact(tmp_path: Path) -> None:

@@ -24,6 +24,14 @@ class Statistics:
         return cls(tuple(round(m, 6) for m in means), tuple(round(s, 6) for s in stds))
 
 
+PIXELS = 2**16  # counted at once: bincount makes int64 of them, which should stay in the cache
+
+
 def pixel_counts(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """How often each channel of images (..., C) has each value: int64 (C, 256)."""
-    return np.array([np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[-1])])
+    pixels = images.reshape(-1, images.shape[-1])
+    counts = np.zeros((pixels.shape[1], 256), np.int64)
+    for start in range(0, len(pixels), PIXELS):
+        for channel, values in enumerate(pixels[start : start + PIXELS].T):
+            counts[channel] += np.bincount(values, minlength=256)
+    return counts
