@@ -2,22 +2,34 @@
 
 import json
 import re
+from collections.abc import Iterator
 from importlib import import_module
+from typing import Any
 
-from benchmarks._measure import ROOT, rendered
+from benchmarks._measure import ROOT, interval, rendered
 
 PAGE = ROOT / "docs/benchmarks.md"
-BLOCK = re.compile(r"(?<=<!-- )(\w[\w-]*)\.json -->\n.*?(?=<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(?<=<!-- )(\w[\w-]*)(\.json)? -->\n.*?(?=<!-- end -->)", re.DOTALL)
+VERDICTS = "verdicts"  # the block that says of every bar whether it was reached
+STEPS = ("step", "step-pairs", "step-float32")
+EPOCHS = {"epoch": "", "epoch-two-threads": " with two torch threads", "start": " with 45,000 images"}
 
 
 def filled(page: str) -> str:
     """A page whose blocks hold what was measured last."""
-    return BLOCK.sub(lambda block: f"{block[1]}.json -->\n\n{tables(block[1])}\n", page)
+    return BLOCK.sub(lambda block: f"{block[1]}{block[2] or ''} -->\n\n{content(block[1])}\n", page)
+
+
+def content(name: str) -> str:
+    """What a block holds."""
+    if name == VERDICTS:
+        return rendered(("on a CPU", "to reach", "median (95 % interval)", ""), list(verdicts())) + "\n"
+    return tables(name)
 
 
 def tables(name: str) -> str:
     """A result's tables as its benchmark prints them, and where they were measured."""
-    result = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    result = read(name)
     module = import_module(result["command"].removeprefix("python -m "))
     parts = [f"*{title}*\n\n{rendered(*table)}" for title, table in module.tables(result).items()]
     machine, versions = result["machine"], result["versions"]
@@ -31,6 +43,38 @@ def tables(name: str) -> str:
     )
     source = f"[{name}.json](../benchmarks/results/{name}.json): `{result['command']}` with {chosen}; {place}.\n"
     return "\n\n".join([*parts, source])
+
+
+def verdicts() -> Iterator[list[str]]:
+    """A row a bar: what is measured, the bar, what was found, and whether the median reaches it."""
+    for name in STEPS:
+        result = read(name)
+        for pair, found in result["pairs"].items():
+            kind = ", float32" if result["settings"]["precision"] == "float32" else ""
+            for case, one in found["ratios"].items():
+                if case != "cached KD":
+                    yield verdict(f"{pair}{kind}: a step of {case} / {one['of']}", one["bar"], one["ratio"])
+    for name, kind in EPOCHS.items():
+        for one in read(name)["ratios"]:
+            yield verdict(f"{one['time']} / {one['of']}{kind}", one["bar"], one["ratio"])
+    decode = read("decode")
+    yield verdict("decoding, as a share of a DataLoader's speed", decode["bar"], decode["ratio"], least=True)
+    cached = read("overheads")["cache_logits"]
+    outside = {"median": cached["outside"]}
+    yield verdict("cache-logits on digits outside the teacher, seconds", cached["bar"], outside)
+
+
+def verdict(what: str, bar: float, found: dict[str, float], *, least: bool = False) -> list[str]:
+    """A row; the bar is what the median must not be above, or below."""
+    reached = found["median"] >= bar if least else found["median"] <= bar
+    shown = interval(found) if "low" in found else f"{found['median']:.3g}"
+    return [what, f"{'>=' if least else '<='} {bar:.3g}", shown, "reached" if reached else "**missed**"]
+
+
+def read(name: str) -> dict[str, Any]:
+    """A result."""
+    found: dict[str, Any] = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+    return found
 
 
 if __name__ == "__main__":
