@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks._measure import ROOT, interval, rendered
 
 PAGE = ROOT / "docs/benchmarks.md"
-BLOCK = re.compile(r"(?<=<!-- )(\w[\w-]*)(\.json)? -->\n.*?(?=<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(?<=<!-- )(?!end )(\w[\w-]*)(\.json)? -->\n.*?(?=<!-- end -->)", re.DOTALL)
 VERDICTS = "verdicts"  # the block that says of every bar whether it was reached
 STEPS = ("step", "step-pairs", "step-float32")
 EPOCHS = {"epoch": "", "epoch-two-threads": " with two torch threads", "start": " with 45,000 images"}
