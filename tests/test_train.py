@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from prepkd import train as train_module
 from prepkd.errors import InputError
 from prepkd.evaluation import predict, top1
 from prepkd.feed import Views
@@ -43,6 +44,7 @@ from small_training import (
 )
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SCHEDULES = {
     "multi-step": {"schedule": "multi-step", "milestones": [2, 3]},
@@ -555,3 +557,45 @@ def test_a_teachers_card_says_what_it_is() -> None:
     assert (card["model"], card["num_classes"], card["in_channels"]) == ("convnet4", CLASSES, 1)
     assert card["training"] == chosen.model_dump(mode="json")
     assert card["inputs"] == {"dataset": "noise"}
+
+
+class Waits(TorchDispatchMode):
+    """Counts what would have the host wait for a GPU: a tensor made a Python number, or copied to the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "clip_grad_norm": 1.0, "warmup_epochs": 1}])
+def test_no_step_waits_for_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    """From an epoch's report to the end of the next one's last step; figures are asked for after it."""
+    waits, steps, summaries = Waits(), [], []
+    summarise = train_module.summarise
+
+    def summed(log: list[dict[str, Tensor]]) -> dict[str, float]:
+        steps.append(waits.count)
+        return summarise(log)
+
+    monkeypatch.setattr(train_module, "summarise", summed)
+    taught = Distill.model_validate(
+        {"teacher": "t", "student": "convnet4", "method": "ka-ps+dtd-flsw", "epochs": EPOCHS, "batch_size": 16}
+        | changes
+    )
+    offsets = torch.randn(COUNT, CLASSES, generator=torch.Generator().manual_seed(0))
+    teacher = Answers(lambda views: (offsets - offsets.amax(dim=-1, keepdim=True), torch.ones(COUNT)))
+    with waits:
+        fit(
+            tmp_path / "c.pt",
+            taught,
+            loss=partial(distillation_loss, taught),
+            teacher=teacher,
+            held_out={},
+            on_epoch=lambda row: summaries.append(waits.count),
+        )
+    assert len(steps) == len(summaries) == EPOCHS and summaries[0] > steps[0]
+    assert steps[1:] == summaries[:-1]
