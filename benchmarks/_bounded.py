@@ -21,6 +21,8 @@ from prepkd.samples import Samples
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 
+from benchmarks._measure import peak_memory
+
 MB = 1_000_000
 RECIPE = [{"resized-crop": {"size": 64}}, "flip"]
 
@@ -44,7 +46,9 @@ def main(prepared: Path, size: int, limit: int) -> None:
         peak = max(peak, private("RssAnon") - before)
     assert seen == count
     data = len(split.images.content) / MB  # type: ignore[union-attr]
-    print(json.dumps({"data": data, "images": count, "limit": limit, "peak": peak / MB}))
+    print(
+        json.dumps({"data": data, "images": count, "limit": limit, "peak": peak / MB, "rss": peak_memory()["own"] / MB})
+    )
 
 
 def warm_up() -> None:

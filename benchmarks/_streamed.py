@@ -18,6 +18,7 @@ from prepkd.store.encodings import Decoded
 from prepkd.teaching import CachedTeacher
 
 from benchmarks._bounded import MB, private
+from benchmarks._measure import peak_memory
 
 
 def main(small: str, large: str, limit: int) -> None:
@@ -34,7 +35,8 @@ def main(small: str, large: str, limit: int) -> None:
         peak = max(peak, private("RssAnon") - before)
     store = LogitStore.open(large)
     assert views == store.views
-    print(json.dumps({"data": store.nbytes / MB, "views": views, "limit": limit, "peak": peak / MB}))
+    found = {"data": store.nbytes / MB, "views": views, "limit": limit, "peak": peak / MB}
+    print(json.dumps(found | {"rss": peak_memory()["own"] / MB}))
 
 
 def slabs(url: str) -> Iterator[Decoded]:

@@ -127,8 +127,8 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
     return {
         f"{result['settings']['count']:,} images, batches of {result['settings']['batch_size']}": (header, rows),
         "memory": (
-            ("data, MB", "images", "limit above start, MB", "peak above start, MB"),
-            [[f"{bound[key]:,.0f}" for key in ("data", "images", "limit", "peak")]],
+            ("data, MB", "images", "limit above start, MB", "peak above start, MB", "peak of the whole process, MB"),
+            [[f"{bound[key]:,.0f}" for key in ("data", "images", "limit", "peak", "rss")]],
         ),
     }
 
