@@ -560,7 +560,7 @@ def test_a_teachers_card_says_what_it_is() -> None:
 
 
 class Waits(TorchDispatchMode):
-    """Counts what would have the host wait for a GPU: a tensor made a Python number, or copied to the CPU."""
+    """Counts what would have the host wait for a GPU: a number asked of a tensor, or a size that depends on values."""
 
     def __init__(self) -> None:
         super().__init__()
