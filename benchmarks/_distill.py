@@ -1,5 +1,7 @@
 """`prepkd distill` in this process, and when its first step, each of its epochs and itself were over, in seconds since 1970.
 
+`steps` is when each computation of gradients began and ended.
+
 python -m benchmarks._distill OPTIONS OF PREPKD DISTILL; prints JSON. With `FIRST_STEP_ONLY` set it ends with its first step.
 """
 
@@ -10,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-Times = dict[str, list[float]]
+Times = dict[str, list[Any]]
 
 
 def watch(times: Times) -> None:
@@ -23,7 +25,9 @@ def watch(times: Times) -> None:
         gradients = make(*arguments)
 
         def run(*batch: Any) -> Any:
+            began = time.time()
             values = gradients(*batch)
+            times["steps"].append([began, time.time()])
             if not times["first step"]:
                 times["first step"].append(time.time())
                 if "FIRST_STEP_ONLY" in os.environ:
@@ -48,7 +52,7 @@ if __name__ == "__main__":
     from prepkd.cli import main
     from prepkd.stages import distill
 
-    found: Times = {"first step": [], "epochs": []}
+    found: Times = {"first step": [], "epochs": [], "steps": []}
     students = distill.students
 
     def watched(*arguments: Any) -> Any:

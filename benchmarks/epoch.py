@@ -26,6 +26,7 @@ BARS = (
     ("cached KA+DTD: epoch", "plain CE: epoch", 1.05),
     ("cached KA+DTD: start", "ceiling: start", 1.3),
     ("cached KA+DTD: whole process", "plain CE: whole process", 1.05),
+    ("cached KA+DTD: pause", "cached KA+DTD: step", 1),  # the longest between two epochs, as a share of one step
 )
 # glibc gives memory back after every step of the bare script, and that slows it by a fifth: a ceiling keeps it.
 KEEP_MEMORY = {
@@ -39,6 +40,8 @@ HERE = Path(__file__).parent
 def main(arguments: list[str] | None = None) -> None:
     """Make a project on made-up images, time it, print a table, write JSON."""
     options = parser().parse_args(arguments)
+    if options.held_out is None:
+        options.held_out = options.samples // 5
     if options.epochs == 1:
         raise SystemExit("--epochs is 1; expected 2 or more, as the first is not counted, or 0: the start alone")
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
@@ -54,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
     """The options; `--samples`, `--epochs` and `--rounds` make a run short."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.epoch", description=__doc__)
     found.add_argument("--student", default="resnet8")
-    found.add_argument("--samples", type=int, default=6_400, help="training images; a fifth as many are held out")
+    found.add_argument("--samples", type=int, default=6_400, help="training images")
+    found.add_argument("--held-out", type=int, help="images that are evaluated after every epoch; a fifth as many else")
     found.add_argument("--batch-size", type=int, default=128)
     found.add_argument("--epochs", type=int, default=4, help="of a run; the first is not counted; 0: the start alone")
     found.add_argument("--rounds", type=int, default=9)
@@ -73,7 +77,7 @@ class Project:
         self.environment = {**os.environ, "PREPKD_SCRATCH": str(folder / "scratch")}
         generator = np.random.Generator(np.random.Philox(0))
         with h5py.File(folder / "images.h5", "w") as file:
-            for split, count in (("train", options.samples), ("test", options.samples // 5)):
+            for split, count in (("train", options.samples), ("test", options.held_out)):
                 file[f"{split}/images"] = generator.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
                 file[f"{split}/labels"] = np.arange(count) % CLASSES
         raw = str(folder / "images.h5")
@@ -171,18 +175,32 @@ def timed(words: list[str], folder: Path, environment: Mapping[str, str]) -> dic
         "start": started,
         "epoch": median([later - one for one, later in pairwise(found["epochs"])]),
         "whole process": time.time() - began,
+        **pauses(found.get("steps", []), len(found["epochs"])),
     }
+
+
+def pauses(steps: list[list[float]], epochs: int) -> dict[str, float]:
+    """The median seconds of a computation of gradients, and the longest wait for one that began a later epoch."""
+    if not steps:
+        return {}
+    length = len(steps) // epochs
+    waits = [steps[first][0] - steps[first - 1][1] for first in range(length, len(steps), length)]
+    return {"step": median([stop - start for start, stop in steps]), "pause": max(waits)}
 
 
 def tables(result: dict[str, Any]) -> dict[str, Any]:
     """Title -> header and rows."""
     settings, seconds = result["settings"], result["seconds"]
     what = f"{settings['student']}, {settings['samples']:,} images, batch {settings['batch_size']}"
-    columns = ("start", "epoch", "whole process") if settings["epochs"] else ("start",)
+    columns = ("start", "epoch", "whole process", "step", "pause") if settings["epochs"] else ("start",)
+
+    def shown(name: str) -> str:
+        return f"{seconds[name]:.3g}" if name in seconds else ""
+
     return {
         f"{what}: medians of {settings['rounds']} rounds": (
             ("seconds", *columns),
-            [[case, *(f"{seconds[f'{case}: {column}']:.2f}" for column in columns)] for case in ("ceiling", *METHODS)],
+            [[case, *(shown(f"{case}: {column}") for column in columns)] for case in ("ceiling", *METHODS)],
         ),
         "as a multiple": (
             ("time", "of", "multiple (95 % interval)", "to reach"),

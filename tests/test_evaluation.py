@@ -24,7 +24,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One of two processors is idle, whatever the machine has."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(evaluation, "processors", lambda: 2)
+    monkeypatch.setattr("prepkd.processors.processors", lambda: 2)
     yield
     torch.set_num_threads(before)
 
@@ -62,7 +62,7 @@ def test_beside_and_in_between_are_the_same(
     changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights, history = fit(tmp_path / "beside.pt", settings(**changes))
-    monkeypatch.setattr(evaluation, "processors", lambda: 1)
+    monkeypatch.setattr("prepkd.processors.processors", lambda: 1)
     assert Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, CPU).spare is None
     again, rows = fit(tmp_path / "between.pt", settings(**changes))
     assert same(again, weights)

@@ -58,7 +58,7 @@ def test_the_shares_of_a_steps_batches_are_their_samples(size: int, accumulate: 
 def test_many_batches_rendered_at_once_are_the_same_batches(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, on this device."""
     monkeypatch.setattr("prepkd.feed.RENDERED_AT_ONCE", block)
-    monkeypatch.setattr(Samples, "ahead", 0)
+    monkeypatch.setattr(Samples, "resident", True)
     ours = list(batches(SAMPLES, PLAN, epoch(), 16, 16, CLASSES))
     monkeypatch.undo()
     for mine, theirs in zip(ours, batches(SAMPLES, PLAN, epoch(), 16, 16, CLASSES), strict=True):

@@ -332,7 +332,7 @@ def test_seed_and_inputs_are_part_of_the_fingerprint(monkeypatch: pytest.MonkeyP
 def test_finished_seeds_are_not_trained_again(
     store_of: Callable[[Lesson], LogitStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prepkd.evaluation.processors", lambda: 1)  # an epoch is reported before the next one begins
+    monkeypatch.setattr("prepkd.processors.processors", lambda: 1)  # an epoch is reported before the next one begins
     lesson = lesson_of("exhaustive")
     chosen = settings("ka-ps+dtd-flsw", seeds=3)
     source = cached(store_of(lesson), "cycle")

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
+from prepkd.processors import compute_on
+
 T = TypeVar("T")
 R = TypeVar("R")
 _END = object()
@@ -19,7 +21,7 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
         yield from items
         return
     source = iter(items)
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=compute_on) as pool:
         waiting: deque[Future[object]] = deque(pool.submit(next, source, _END) for _ in range(depth))
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(pool.submit(next, source, _END))
@@ -31,7 +33,7 @@ def behind(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
     Whoever stops early, or whose items fail, waits for the work under way.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=compute_on) as pool:
         under_way: Future[R] | None = None
         for item in items:
             if under_way:

@@ -1,7 +1,6 @@
 """How good a model is: its logits on held-out data, and its top-1 there, computed while it trains on."""
 
 import copy
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -9,6 +8,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
+from prepkd.processors import compute_on, idle_processors
 from prepkd.resume import Row
 from prepkd.samples import Samples
 
@@ -57,11 +57,12 @@ class Evaluation:
     """
 
     def __init__(self, model: nn.Module, held_out: Mapping[str, Samples], device: torch.device) -> None:
-        self.model, self.held_out, self.pool = model, held_out, ThreadPoolExecutor(1)
+        self.model, self.held_out = model, held_out
         self.names = {f"{name}/top1" for name in held_out}
         self.stopped = threading.Event()
-        idle = device.type == "cpu" and torch.get_num_threads() < processors()
+        idle = idle_processors() if device.type == "cpu" else 0
         self.spare = copy.deepcopy(model) if idle and is_known(model) else None
+        self.pool = ThreadPoolExecutor(1, initializer=compute_on, initargs=(min(idle, torch.get_num_threads()),))
 
     def __call__(self) -> "Future[Row]":
         """`NAME/top1` of each held-out part, of the model as it is now, whatever becomes of it before the result is there."""
@@ -82,11 +83,6 @@ class Evaluation:
             f"{name}/top1": top1(predict(model, part, stopped=self.stopped.is_set), part.labels)
             for name, part in self.held_out.items()
         }
-
-
-def processors() -> int:
-    """How many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_known(model: nn.Module) -> bool:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.ahead import ahead
-from prepkd.data import EncodedImages
 from prepkd.samples import Samples
 from prepkd.store.encodings import Decoded
 from prepkd.views import ViewPlan
@@ -48,8 +47,8 @@ class Epoch:
 def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: int, classes: int) -> Iterator[Batch]:
     """An epoch's batches of `size`, the last one shorter, in steps of `group` samples; made ahead, while others are used.
 
-    On a CPU the next batches are rendered in a thread of their own, on a GPU many batches at once, by few kernels. What a
-    batch holds does not depend on either.
+    On a CPU with an idle processor the next ones are rendered in a thread of their own, on a GPU many at once, by few kernels.
+    What a batch holds does not depend on either.
     """
     count = len(epoch.order)
     shares = {
@@ -83,7 +82,8 @@ def _shares(count: int, size: int, group: int) -> set[float]:
 
 def _block(samples: Samples, size: int) -> int:
     """How many samples are rendered at once: whole batches."""
-    if samples.ahead or isinstance(samples.images, EncodedImages):
+    if not samples.resident:
         return size
+    assert isinstance(samples.images, Tensor)
     channels, height, width = samples.images.shape[1:]
     return max(1, RENDERED_AT_ONCE // (4 * channels * height * width * size)) * size

@@ -11,6 +11,7 @@ from prepkd.data.decode import threaded
 from prepkd.data.encoded import Picture
 from prepkd.errors import InputError
 from prepkd.labels import mixture
+from prepkd.processors import compute_on, idle_processors
 from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
 
 A_THREAD = 8  # encoded images that a thread decodes and renders before it takes others
@@ -47,9 +48,19 @@ class Samples:
         return self.labels.device
 
     @property
+    def resident(self) -> bool:
+        """Whether the images lie on a GPU, which renders them by few kernels."""
+        return self.device.type == "cuda" and isinstance(self.images, Tensor)
+
+    @property
     def ahead(self) -> int:
-        """How many batches are worth rendering in a thread before they are used: none where the GPU that has the images does."""
-        return 0 if self.device.type == "cuda" and isinstance(self.images, Tensor) else 2
+        """How many batches are worth rendering in a thread before they are used.
+
+        Encoded images are read from disk meanwhile; others wait for an idle processor.
+        """
+        if isinstance(self.images, EncodedImages):
+            return 2
+        return 2 if not self.resident and idle_processors() else 0
 
     @property
     def channels(self) -> int:
@@ -98,8 +109,13 @@ class Samples:
         """What is shown of so many samples: at once, or where they are decoded first in parts, on every processor."""
         if isinstance(self.images, Tensor):
             return shown(slice(None))
+
+        def in_a_thread(part: slice) -> Tensor:
+            compute_on(1)
+            return shown(part)
+
         parts = (slice(start, start + A_THREAD) for start in range(0, count, A_THREAD))
-        return torch.cat(list(threaded(shown, parts)))
+        return torch.cat(list(threaded(in_a_thread, parts)))
 
     def _take(self, chosen: Tensor) -> Tensor | list[Picture]:
         if isinstance(self.images, Tensor):

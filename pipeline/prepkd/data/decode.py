@@ -5,11 +5,11 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from os import cpu_count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 from prepkd.errors import InputError
+from prepkd.processors import processors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -75,6 +75,6 @@ def _opened(file: IO[bytes], where: object) -> "Iterator[Image]":
 def threaded(work: Callable[[T], R], items: Iterable[T], batch: int = 256) -> Iterator[R]:
     """`map` on as many threads as processors (Pillow decodes outside the interpreter's lock), in order, `batch` ahead."""
     remaining = iter(items)
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    with ThreadPoolExecutor(processors()) as pool:
         while ahead := list(islice(remaining, batch)):
             yield from pool.map(work, ahead)

@@ -1,0 +1,88 @@
+"""Work beside the main thread: on a processor that is idle, and on no more of them than there are."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from prepkd.ahead import ahead, behind
+from prepkd.evaluation import Evaluation
+from prepkd.lesson import new_model
+from prepkd.processors import compute_on, idle_processors, processors
+from prepkd.samples import Samples
+from prepkd.views import ViewPlan
+from small_training import LESSON
+from test_samples import RECIPE, SIZES, encoded, pictures
+from torch import Tensor, nn
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Torch computes on two processors, whatever the machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def have(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prepkd.processors.processors", lambda: count)
+
+
+@pytest.mark.parametrize(("there", "idle"), [(1, 0), (2, 0), (3, 1), (8, 6)])
+def test_what_torch_does_not_compute_on_is_idle(there: int, idle: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    have(there, monkeypatch)
+    assert idle_processors() == idle
+    assert LESSON.samples.ahead == (2 if idle else 0)
+
+
+def test_processors_are_those_that_this_process_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3}, raising=False)
+    assert processors() == 2
+    monkeypatch.delattr("os.sched_getaffinity")
+    assert processors() == os.cpu_count()
+
+
+def threads(_: object = None) -> int:
+    torch.ones(2).add_(1)
+    return torch.get_num_threads()
+
+
+def test_threads_beside_the_main_one_compute_on_one_processor_and_leave_it_its_own() -> None:
+    assert list(ahead(map(threads, range(3)), 2)) == [1, 1, 1]
+    assert list(behind(threads, range(3))) == [1, 1, 1]
+    assert torch.get_num_threads() == 2
+    compute_on(2)
+    assert threads() == 2
+
+
+@pytest.mark.parametrize(("there", "used"), [(3, 1), (4, 2), (64, 2)])
+def test_an_evaluation_beside_takes_what_is_idle(there: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    have(there, monkeypatch)
+    model = new_model("convnet4", LESSON, 0)
+    found: list[int] = []
+
+    def noted(module: nn.Module, *_: object) -> None:
+        found.append(threads())
+
+    evaluate = Evaluation(model, LESSON.held_out, torch.device("cpu"))
+    assert evaluate.spare is not None
+    evaluate.spare.register_forward_pre_hook(noted)
+    evaluate().result()
+    evaluate.stop()
+    assert set(found) == {used} and torch.get_num_threads() == 2
+
+
+def test_images_are_decoded_in_threads_of_one_processor_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, found, render = ViewPlan(RECIPE, 4, 0, 20), [], ViewPlan.render
+
+    def noted(*arguments: Any) -> Tensor:
+        found.append(threads())
+        return render(*arguments)
+
+    monkeypatch.setattr(ViewPlan, "render", noted)
+    samples = Samples.of(encoded(pictures([SIZES[1]] * 20)), torch.device("cpu"), plan.recipe)
+    samples.pixels(plan, *samples.under(plan, 0, slice(0, 20)))
+    assert found == [1, 1, 1]
+    assert torch.get_num_threads() == 2
