@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.data import describe, load_split
-from prepkd.lesson import Lesson, channel_statistics, new_model
+from prepkd.data import channel_statistics, describe, load_split
+from prepkd.lesson import Lesson, new_model
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.preprocessing import Preprocessing
 from prepkd.samples import Samples
@@ -25,7 +25,7 @@ def real(data: Path, teacher: Path, views: int, samples: int | None) -> tuple[No
     model, card = load_checkpoint(teacher)
     whole = Samples(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
     plan = ViewPlan(recipe, views, SEED, count)
-    lesson = Lesson(whole, {}, plan, channel_statistics(images), len(info.class_names))
+    lesson = Lesson(whole, {}, plan, Preprocessing.by(channel_statistics(images)), len(info.class_names))
     named = {
         "images": f"{info.dataset}, the first {count:,} training images",
         "split_fingerprint": split.fingerprint,

@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -208,26 +209,36 @@ def read_lesson(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    import torch
-    from prepkd.data import describe, load_split
-    from prepkd.lesson import Lesson, channel_statistics
-    from prepkd.samples import Samples
-    from prepkd.views import ViewPlan, parse_recipe
+    from prepkd.data import Split, Statistics, channel_statistics, describe, load_split
 
-    path, where = data_file(params), device(params)
+    path = data_file(params)
     info = describe(path)
-    recipe, shown = parse_recipe(params.augment if augment is None else augment), recipe_of(params)
+    others = [name for name in info.splits if name != "train"]
 
-    def read_held_out() -> dict[str, Samples]:
-        return {name: Samples.of(load_split(path, name), where, shown) for name in info.splits if name != "train"}
+    def read_train() -> tuple[Split, Statistics]:
+        split = load_split(path, "train")
+        return split, channel_statistics(split.images)
 
-    with ThreadPoolExecutor(2) as pool:  # half a second of hashes, counts and copies for CIFAR-100, one after another
-        held_out = pool.submit(read_held_out)
-        train = load_split(path, "train")
-        statistics = pool.submit(channel_statistics, train.images)
-        samples = Samples.of(train, where, recipe)
+    with ThreadPoolExecutor(2) as pool:  # half a second for CIFAR-100, which passes while torch is imported
+        reading = pool.submit(read_train)
+        held_out = pool.map(partial(load_split, path), others)
+        import torch
+        from prepkd.lesson import Lesson
+        from prepkd.models import Preprocessing
+        from prepkd.samples import Samples
+        from prepkd.views import ViewPlan, parse_recipe
+
+        where = device(params)
+        recipe, shown = parse_recipe(params.augment if augment is None else augment), recipe_of(params)
+        train, statistics = reading.result()
         plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
-        lesson = Lesson(samples, held_out.result(), plan, statistics.result(), len(info.class_names))
+        lesson = Lesson(
+            Samples.of(train, where, recipe),
+            {name: Samples.of(split, where, shown) for name, split in zip(others, held_out, strict=True)},
+            plan,
+            Preprocessing.by(statistics),
+            len(info.class_names),
+        )
     inputs = {
         "dataset": info.dataset,
         "dataset_fingerprint": info.fingerprint,

@@ -41,12 +41,12 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
+    settings, url = params.cache, store_url(params, name)
+    lesson, inputs = read_lesson(params, settings.views, settings.seed)  # first: it reads while torch is imported
     from prepkd.ahead import behind
     from prepkd.caching import make_trial, plan_store, teacher_answers
     from prepkd.models import load_checkpoint
 
-    settings, url = params.cache, store_url(params, name)
-    lesson, inputs = read_lesson(params, settings.views, settings.seed)
     hint = f"run `prepkd train-teacher {name}`"
     teacher, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device, hint=hint)
     check_card(card, lesson, inputs, teacher_folder(name))

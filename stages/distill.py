@@ -45,9 +45,6 @@ def distill(
     params = read_params(params_file, overrides, **{f"distill.{key}": value for key, value in given.items()})
     import shutil
 
-    from prepkd.models import save_checkpoint
-    from prepkd.stopping import kept_epoch
-
     settings = params.distill
     logs: dict[int, Live] = {}
 
@@ -71,6 +68,9 @@ def distill(
             logs[seed].next_step()  # type: ignore[no-untyped-call]
 
         with students(params, settings, on_epoch) as trained:
+            from prepkd.models import save_checkpoint
+            from prepkd.stopping import kept_epoch
+
             for seed, model, history, card in trained:
                 row = history[kept_epoch(settings, history)]
                 logs[seed].end()  # type: ignore[no-untyped-call]

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from prepkd.caching import make_trial, plan_store, teacher_answers
-from prepkd.data import SOURCES, RawData, describe, load_split, prepare
-from prepkd.lesson import Lesson, channel_statistics
-from prepkd.models import Normalised, build_model
+from prepkd.data import SOURCES, RawData, channel_statistics, describe, load_split, prepare
+from prepkd.lesson import Lesson
+from prepkd.models import Normalised, Preprocessing, build_model
 from prepkd.params import Cache
 from prepkd.samples import Samples
 from prepkd.store import LogitStore
@@ -31,7 +31,7 @@ def lesson_of(data: Path, recipe: list[Any], views: int | str, seed: int = 7) ->
     """The data's training samples under a plan."""
     train = load_split(data, "train")
     plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
-    statistics = channel_statistics(train.images)
+    statistics = Preprocessing.by(channel_statistics(train.images))
     return Lesson(Samples.of(train, torch.device("cpu")), {}, plan, statistics, len(describe(data).class_names))
 
 

@@ -60,6 +60,20 @@ def test_help_and_version_do_not_import_torch(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["distill"], ["cache-logits", "large"]])
+def test_data_are_opened_before_torch_is_imported(arguments: list[str], tmp_path: Path) -> None:
+    """They are read while it is imported; where there are none, nobody waits for it."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    code = (
+        "import sys; sys.argv = ['prepkd', *sys.argv[1:]]\n"
+        "from prepkd.cli import main\n"
+        "try: main()\n"
+        "finally: assert 'h5py' in sys.modules and 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "digits.h5: no such file" in done.stderr, done.stderr
+
+
 def test_garbage_is_looked_for_less_often() -> None:
     code = (
         "import gc, sys; sys.argv = ['prepkd', '--version']\n"

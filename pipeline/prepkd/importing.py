@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from prepkd.caching import TRIAL_BATCHES, Trial, plan_store
-from prepkd.data import describe, load_split
+from prepkd.data import channel_statistics, describe, load_split
 from prepkd.errors import InputError
 from prepkd.files import file_sha256, fingerprint
 from prepkd.labels import main_class
-from prepkd.lesson import Lesson, channel_statistics
+from prepkd.lesson import Lesson
+from prepkd.models import Preprocessing
 from prepkd.params import Cache
 from prepkd.samples import Samples
 from prepkd.store.encodings import Encoding
@@ -79,7 +80,7 @@ def read_lesson(
         Samples.of(train, torch.device("cpu"), plan.recipe),
         {},
         plan,
-        channel_statistics(train.images),
+        Preprocessing.by(channel_statistics(train.images)),
         len(info.class_names),
     )
     return lesson, {

@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.data import EncodedImages, Statistics, pixel_counts
 from prepkd.errors import InputError
 from prepkd.model_names import is_factory
 from prepkd.models import Normalised, Preprocessing, build_model, pretrained
@@ -64,19 +61,3 @@ def _check_logits(name: str, model: Normalised, lesson: Lesson) -> None:
             f"model {name!r}: an image's logits change with what else is in the batch, in evaluation mode too; "
             "expected a function of one image"
         )
-
-
-def channel_statistics(images: NDArray[np.uint8] | EncodedImages) -> Preprocessing:
-    """Mean and standard deviation of each channel of images (N, H, W, C), in [0, 1], to six decimals.
-
-    Of encoded images those that `prepare` wrote; raises InputError for a selection of such images, which has none.
-    """
-    if not isinstance(images, EncodedImages):
-        found = Statistics.of(pixel_counts(images))
-    elif images.statistics is not None:
-        found = images.statistics
-    else:
-        raise InputError(
-            "a selection of encoded images has no statistics; expected the training split as it was loaded"
-        )
-    return Preprocessing(mean=found.mean, std=found.std)

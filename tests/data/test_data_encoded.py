@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 import torch
 from crafted_images import folder, image, write
-from prepkd.data import SOURCES, EncodedImages, RawData, Statistics, describe, load_split, pixel_counts, prepare
+from prepkd.data import (
+    SOURCES,
+    EncodedImages,
+    RawData,
+    Statistics,
+    channel_statistics,
+    describe,
+    load_split,
+    prepare,
+)
 from prepkd.data.holes import FileWithHoles
-from prepkd.data.statistics import PIXELS
 from prepkd.errors import InputError
 from prepkd.files import array_fingerprint, fingerprint
-from prepkd.lesson import channel_statistics
 
 SIZES = ((6, 8), (9, 5), (20, 7))
 SETTINGS = {"val_fraction": 0.25, "subset": None, "seed": 0}
@@ -263,19 +270,28 @@ def test_hdf5_finds_in_a_file_with_holes_what_it_finds_in_a_real_one(tmp_path: P
         assert ours["group3/31"][:].tolist() == list(range(31))
 
 
-def test_pixels_are_counted_in_parts_as_at_once() -> None:
-    images = np.random.Generator(np.random.Philox(0)).integers(256, size=(70, 32, 32, 3), dtype=np.uint8)
-    assert images[..., 0].size > PIXELS
-    expected = [[int((images[..., channel] == value).sum()) for value in range(256)] for channel in range(3)]
-    assert pixel_counts(images).tolist() == expected
+@pytest.mark.parametrize("shape", [(70, 32, 32, 3), (9, 8, 8, 1), (2, 300, 301, 3)], ids=str)
+def test_statistics_are_those_of_the_pixels(shape: tuple[int, ...]) -> None:
+    images = np.random.Generator(np.random.Philox(0)).integers(256, size=shape, dtype=np.uint8)
+    pixels = images.reshape(-1, shape[-1]).astype(np.float64) / 255
+    found = channel_statistics(images)
+    assert found == Statistics(
+        *(tuple(round(float(one), 6) for one in many) for many in (pixels.mean(axis=0), pixels.std(axis=0)))
+    )
+    counts = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in np.moveaxis(images, -1, 0)])
+    assert Statistics.of_counts(counts) == found
+    assert channel_statistics(np.moveaxis(np.ascontiguousarray(np.moveaxis(images, 3, 1)), 1, 3)) == found
 
 
-def test_statistics_are_exact(tmp_path: Path) -> None:
+def test_statistics_are_exact() -> None:
     counts = np.zeros((3, 256), np.int64)
     counts[:, 255] = 10**12
-    assert Statistics.of(counts) == Statistics((1.0,) * 3, (0.0,) * 3)
-    pixels = np.random.Generator(np.random.Philox(1)).integers(256, size=(3, 5, 7, 3), dtype=np.uint8)
-    assert pixel_counts(pixels).sum() == pixels.size and pixel_counts(pixels).shape == (3, 256)
+    assert Statistics.of_counts(counts) == Statistics((1.0,) * 3, (0.0,) * 3)
+    white = np.full((3, 260, 260, 1), 255, np.uint8)  # the squares of one of them pass 2^32
+    assert channel_statistics(white) == Statistics((1.0,), (0.0,))
+    white[0, 0, 0] = 0
+    pixels = 3 * 260**2
+    assert channel_statistics(white).std == (round(((pixels - 1) / pixels**2) ** 0.5, 6),)
 
 
 def test_a_selection_has_the_files_that_were_chosen(raw: Path, tmp_path: Path) -> None:

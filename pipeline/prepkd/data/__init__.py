@@ -5,7 +5,7 @@ from prepkd.data.file import FORMAT, SPLITS, DataInfo, Split, describe, load_spl
 from prepkd.data.prepare import prepare
 from prepkd.data.raw import RawData
 from prepkd.data.sources import SOURCES, download, read_raw
-from prepkd.data.statistics import Statistics, pixel_counts
+from prepkd.data.statistics import Statistics, channel_statistics
 
 __all__ = [
     "FORMAT",
@@ -16,10 +16,10 @@ __all__ = [
     "RawData",
     "Split",
     "Statistics",
+    "channel_statistics",
     "describe",
     "download",
     "load_split",
-    "pixel_counts",
     "prepare",
     "read_raw",
 ]

@@ -77,6 +77,8 @@ def describe(path: Path) -> DataInfo:
 def load_split(path: Path, split: str) -> Split:
     """Read one split whole and check it: images uint8 (N, H, W, C), or encoded and mapped from the file; labels int64 (N,).
 
+    In memory the channels come before height and width, as torch wants them.
+
     Raises InputError if the file is missing or no prepared file, has no such split, or what was read differs from its
     fingerprint.
     """
@@ -88,6 +90,9 @@ def load_split(path: Path, split: str) -> Split:
         images = _encoded(path, file[split], info, split) if info.encoded else np.asarray(file[split]["images"])
         labels = np.asarray(file[split]["labels"])
     _compare(path, f"{split}.fingerprint", info.split_fingerprints[split], split_fingerprint(images, labels))
+    if not isinstance(images, EncodedImages):
+        images = np.ascontiguousarray(np.moveaxis(images, 3, 1))  # where they are read, not where torch waits for it
+        images = np.moveaxis(images, 1, 3)
     return Split(images, labels, info.split_fingerprints[split])
 
 

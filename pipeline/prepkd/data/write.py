@@ -35,13 +35,13 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
         if files:
             # Laid out twice: files are read once, right to their places, and only then are fingerprints and statistics known.
             if files["train"][0].encoded:
-                statistics = Statistics.of(np.ones((3, 256), dtype=np.int64))
+                statistics = Statistics.of_counts(np.ones((3, 256), dtype=np.int64))
             _, places = _layout(data, splits, dict.fromkeys(splits, "0" * 64), statistics)
             for name, (images, labels) in files.items():
                 file.seek(places[name])
                 fingerprints[name], counts = _copy(images, labels, file)
                 if statistics is not None and name == "train":
-                    statistics = Statistics.of(counts)
+                    statistics = Statistics.of_counts(counts)
         layout, _ = _layout(data, splits, fingerprints, statistics)
         layout.copy_to(file)
     return data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)

@@ -3,13 +3,16 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.errors import InputError
+
+if TYPE_CHECKING:
+    from prepkd.data import Statistics
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -38,6 +41,11 @@ class Preprocessing:
                 f"preprocessing has size {self.size} and interpolation {self.interpolation!r}; "
                 f"expected a size >= 1 and one of {', '.join(INTERPOLATIONS)}"
             )
+
+    @classmethod
+    def by(cls, statistics: "Statistics") -> "Preprocessing":
+        """What gives the channels of some images mean 0 and deviation 1; raises InputError where one is the same everywhere."""
+        return cls(statistics.mean, statistics.std)
 
     def describe(self) -> dict[str, Any]:
         """The preprocessing as JSON; what is not asked for is left out. `from_description` reads it back."""
