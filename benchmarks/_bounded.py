@@ -1,64 +1,62 @@
-"""An epoch over encoded images in a process whose memory is limited far below their size; prints bytes in MB as JSON.
+"""`prepkd distill` in a process whose memory is limited far below the size of its data; prints bytes in MB as JSON.
 
-    python -m benchmarks._bounded PREPARED.h5 BATCH_SIZE LIMIT_MB
+    python -m benchmarks._bounded LIMIT_MB OPTIONS OF PREPKD DISTILL
 
-The limit is on private memory (RLIMIT_DATA): the prepared file is mapped, and its pages are the system's to keep or to drop.
+The limit is on private memory (RLIMIT_DATA), beside what libraries take when they are imported: the prepared file is mapped,
+and its pages are the system's to keep or to drop.
 """
 
-import io
 import json
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
-from prepkd.allocator import keep_freed_memory
-from prepkd.data import EncodedImages, describe, load_split
-from prepkd.feed import Epoch, batches
-from prepkd.samples import Samples
-from prepkd.views import ViewPlan
-from prepkd.views.order import sample_order
+from prepkd.cli import main
+from prepkd.stages import _teaching
 
 from benchmarks._measure import peak_memory
 
 MB = 1_000_000
-RECIPE = [{"resized-crop": {"size": 64}}, "flip"]
 
 
-def main(prepared: Path, size: int, limit: int) -> None:
-    """Take the limit, open the data, go through a whole epoch."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    count = describe(prepared).splits["train"]
-    warm_up()
-    start = private("VmData")  # the libraries are here, nothing of the data is
-    resource.setrlimit(resource.RLIMIT_DATA, (start + limit * MB, start + limit * MB))
-    before = private("RssAnon")
-    split = load_split(prepared, "train")
-    plan = ViewPlan(RECIPE, 1, 0, count)
-    samples = Samples.of(split, torch.device("cpu"), plan.recipe)
-    epoch = Epoch(torch.from_numpy(sample_order(0, 0, count)), torch.from_numpy(plan.parameters(0)), None)
-    peak = seen = 0
-    for pixels, *_ in batches(samples, plan, epoch, size, size, 1000):
-        seen += len(pixels)
-        peak = max(peak, private("RssAnon") - before)
-    assert seen == count
-    data = len(split.images.content) / MB  # type: ignore[union-attr]
-    print(
-        json.dumps({"data": data, "images": count, "limit": limit, "peak": peak / MB, "rss": peak_memory()["own"] / MB})
-    )
+def limit(size: int) -> int:
+    """Have no more than `size` bytes beside what is reserved now; how many are held now."""
+    libraries()
+    most = private("VmData") + size
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    return private("RssAnon")
 
 
-def warm_up() -> None:
-    """Import what rendering needs, and start its threads once: an epoch over one made-up image."""
-    stream = io.BytesIO()
-    Image.new("RGB", (100, 100)).save(stream, "PNG")
-    content = np.frombuffer(stream.getvalue(), np.uint8)
-    images = EncodedImages(content, np.array([0, len(content)]), np.array([b"one"]))
-    plan, samples = ViewPlan(RECIPE, 1, 0, 1), Samples(images, torch.zeros(1, dtype=torch.int64), 64)
-    list(batches(samples, plan, Epoch(torch.zeros(1, dtype=torch.int64), torch.zeros(1, 5).long(), None), 1, 1, 2))
+def libraries() -> None:
+    """Import what the stage will need."""
+    import dvclive.live  # noqa: F401
+    import prepkd.store
+    import prepkd.students  # noqa: F401
+    import torch
+    import torchvision.transforms.v2  # noqa: F401
+
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports torch._dynamo
+
+
+def watch(found: dict[str, int]) -> None:
+    """Have the training loop note how many samples it saw, and the most memory that was held after a step."""
+    from prepkd import train
+
+    make = train.make_gradients
+
+    def make_gradients(*arguments: Any) -> Any:
+        gradients = make(*arguments)
+
+        def run(*batch: Any) -> Any:
+            values = gradients(*batch)
+            found["images"] += len(batch[0])
+            found["peak"] = max(found["peak"], private("RssAnon") - found["start"])
+            return values
+
+        return run
+
+    train.make_gradients = make_gradients
 
 
 def private(field: str) -> int:
@@ -68,4 +66,22 @@ def private(field: str) -> int:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    size = int(sys.argv.pop(1)) * MB
+    found = {"data": 0, "images": 0, "peak": 0}
+    read = _teaching.read_lesson
+
+    def limited(*arguments: Any) -> Any:
+        found["start"] = limit(size)
+        watch(found)
+        lesson, inputs = read(*arguments)
+        found["data"] = lesson.samples.images.content.nbytes  # type: ignore[union-attr]
+        return lesson, inputs
+
+    _teaching.read_lesson = limited
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+    sizes = {"data": found["data"], "limit": size, "peak": found["peak"], "rss": peak_memory()["own"]}
+    print(json.dumps({"images": found["images"]} | {name: value / MB for name, value in sizes.items()}))

@@ -19,10 +19,12 @@ from prepkd.data.prepare import prepare
 from prepkd.data.sources import SOURCES
 
 from benchmarks._measure import environment, interleaved, interval, median, peak_memory, ratio, report
+from benchmarks._project import Project
 
 BAR = 0.9
 RECIPE = [{"resized-crop": {"size": 64}}, "flip"]
 CLASSES = 10
+MB = 1_000_000
 HERE = Path(__file__).parent
 
 
@@ -36,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         prepared = Path(name) / "images.h5"
         prepare(SOURCES["folder"](raw), val_fraction=0, subset=None, seed=0, path=prepared)
         result |= measure(raw, prepared, options)
-        result["bounded"] = bounded(many(raw, Path(name), options), options)
+        result["bounded"] = bounded(many(raw, Path(name), options.bounded_megabytes), Path(name), options)
     result["peak_memory"] = peak_memory()
     report(result, tables(result), options.out)
 
@@ -53,9 +55,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rounds", type=int, default=9)
     found.add_argument("--workers", type=int, default=os.cpu_count(), help="of the DataLoader")
     found.add_argument(
-        "--limit", type=int, default=128, help="MB of memory for the bounded run, beside what starting takes"
+        "--limit", type=int, default=192, help="MB of memory for the bounded run, beside what starting takes"
     )
-    found.add_argument("--bounded-megabytes", type=int, default=512, help="of data in the bounded run, at least")
+    found.add_argument("--bounded-megabytes", type=int, default=1_000, help="of data in the bounded run, at least")
     found.add_argument("--folder", type=Path, help="where temporary files go")
     found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
     return found
@@ -92,26 +94,36 @@ def measure(raw: Path, prepared: Path, options: argparse.Namespace) -> dict[str,
     }
 
 
-def many(raw: Path, folder: Path, options: argparse.Namespace) -> Path:
-    """A prepared file of at least so many megabytes: copies of the training images under other names."""
+def many(raw: Path, folder: Path, megabytes: int) -> Path:
+    """At least so many megabytes of images: copies of the training images under other names."""
     files = sorted((raw / "train").rglob("*.*"))
-    times = -(-options.bounded_megabytes * 1_000_000 // sum(file.stat().st_size for file in files))
+    times = -(-megabytes * MB // sum(file.stat().st_size for file in files))
     for file in files:
         for number in range(times):
             copy = folder / "many/train" / file.parent.name / f"{number}-{file.name}"
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
     shutil.copytree(raw / "val", folder / "many/val")
-    path = folder / "many.h5"
-    prepare(SOURCES["folder"](folder / "many"), val_fraction=0, subset=None, seed=0, path=path)
-    shutil.rmtree(folder / "many")
-    return path
+    return folder / "many"
 
 
-def bounded(prepared: Path, options: argparse.Namespace) -> dict[str, float]:
-    """An epoch over data many times larger than the memory that its process may take."""
-    command = [sys.executable, "-m", "benchmarks._bounded", str(prepared), str(options.batch_size), str(options.limit)]
-    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+def bounded(raw: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """`prepkd distill`, an epoch, on data many times larger than the memory that its process may take."""
+    settings = {
+        "threads": 1,
+        "augment": "[{resized-crop: {size: 64}}, flip]",
+        "cache.batch_size": options.batch_size,  # memory is some batches of pixels, whatever the data
+        "distill.student": "convnet4",
+        "distill.method": "ka-ps+dtd-flsw",
+        "distill.epochs": 1,
+        "distill.batch_size": options.batch_size,
+    }
+    project = Project(folder, "folder", raw, settings)
+    command = [sys.executable, "-m", "benchmarks._bounded", str(options.limit), *project.words("distill")]
+    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, cwd=project.folder, capture_output=True, text=True, env=project.environment | {"PYTHONPATH": path}
+    )
     if done.returncode:
         raise SystemExit(f"the bounded run failed: {done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout)
@@ -126,7 +138,7 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
     header = ("an epoch, decoded and rendered", "images/s", "share of the DataLoader's speed (95 % interval)")
     return {
         f"{result['settings']['count']:,} images, batches of {result['settings']['batch_size']}": (header, rows),
-        "memory": (
+        "`prepkd distill`, an epoch under a limit of private memory": (
             ("data, MB", "images", "limit above start, MB", "peak above start, MB", "peak of the whole process, MB"),
             [[f"{bound[key]:,.0f}" for key in ("data", "images", "limit", "peak", "rss")]],
         ),

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from benchmarks._measure import environment, interleaved, interval, median, peak_memory, ratio, report
+from benchmarks._project import Project
 
 CLASSES = 100
 METHODS = {"plain CE": "ce", "cached KA+DTD": "ka-ps+dtd-flsw"}
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     result = environment() | {"command": "python -m benchmarks.epoch", "settings": settings}
     result["machine"]["threads"] = options.threads  # of the processes that are measured
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        project = Project(Path(name), options)
+        project = make_project(Path(name), options)
         result |= measure(project, options)
     report(result, tables(result), options.out)
 
@@ -69,49 +70,21 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-class Project:
-    """A project on made-up images of CIFAR's size, with a store of two views."""
-
-    def __init__(self, folder: Path, options: argparse.Namespace) -> None:
-        self.folder = folder / "project"
-        self.environment = {**os.environ, "PREPKD_SCRATCH": str(folder / "scratch")}
-        generator = np.random.Generator(np.random.Philox(0))
-        with h5py.File(folder / "images.h5", "w") as file:
-            for split, count in (("train", options.samples), ("test", options.held_out)):
-                file[f"{split}/images"] = generator.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
-                file[f"{split}/labels"] = np.arange(count) % CLASSES
-        raw = str(folder / "images.h5")
-        self.run("init", str(self.folder), "--dataset", "h5", "--raw", raw, "--student", options.student, "--no-git")
-        self.settings = {
-            "threads": options.threads,
-            "teachers.teacher.model": "convnet4",  # nobody's business here: its answers are read from the store
-            "teachers.teacher.epochs": 1,
-            "teachers.teacher.schedule": "cosine",
-            "teachers.teacher.milestones": "[]",
-            "cache.views": 2,
-            "distill.seeds": 1,
-            "distill.epochs": options.epochs or 1,
-            "distill.schedule": "cosine",
-            "distill.milestones": "[]",
-            "distill.batch_size": options.batch_size,
-            "distill.precision": options.precision,
-            "distill.checkpoint_every": 1,
-        }
-        for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"]):
-            self.run(*self.words(*stage))
-
-    def words(self, *stage: str, **settings: object) -> list[str]:
-        """A stage with this project's settings and some of its own (`distill__method="ce"`), as on the command line."""
-        changed = self.settings | {key.replace("__", "."): value for key, value in settings.items()}
-        return [*stage, *(word for key, value in changed.items() for word in ("-S", f"{key}={value}"))]
-
-    def run(self, *words: str) -> None:
-        """Run `prepkd`."""
-        command = [sys.executable, "-c", "from prepkd.cli import main; main()", *words]
-        folder = self.folder if self.folder.exists() else self.folder.parent
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=self.environment)
-        if done.returncode:
-            raise SystemExit(f"prepkd {words[0]} failed: {done.stderr[-2000:]}")
+def make_project(folder: Path, options: argparse.Namespace) -> Project:
+    """A project on made-up images of CIFAR's size."""
+    generator = np.random.Generator(np.random.Philox(0))
+    with h5py.File(folder / "images.h5", "w") as file:
+        for split, count in (("train", options.samples), ("test", options.held_out)):
+            file[f"{split}/images"] = generator.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
+            file[f"{split}/labels"] = np.arange(count) % CLASSES
+    settings = {
+        "threads": options.threads,
+        "distill.student": options.student,
+        "distill.epochs": options.epochs or 1,
+        "distill.batch_size": options.batch_size,
+        "distill.precision": options.precision,
+    }
+    return Project(folder, "h5", folder / "images.h5", settings)
 
 
 def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:

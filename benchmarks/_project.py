@@ -1,0 +1,44 @@
+"""A project on somebody's images, made by `prepkd init` and run up to a small teacher's store."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+# The teacher is nobody's business here: its answers are read from the store.
+SHORT = {
+    "teachers.teacher.model": "convnet4",
+    "teachers.teacher.epochs": 1,
+    "teachers.teacher.schedule": "cosine",
+    "teachers.teacher.milestones": "[]",
+    "cache.views": 2,
+    "distill.seeds": 1,
+    "distill.schedule": "cosine",
+    "distill.milestones": "[]",
+    "distill.checkpoint_every": 1,
+}
+
+
+class Project:
+    """A project in `folder/project` on raw data, with a store of two views; `settings` go over those of `init`."""
+
+    def __init__(self, folder: Path, dataset: str, raw: Path, settings: Mapping[str, object]) -> None:
+        self.folder, self.settings = folder / "project", SHORT | settings
+        self.environment = {**os.environ, "PREPKD_SCRATCH": str(folder / "scratch")}
+        self.run("init", str(self.folder), "--dataset", dataset, "--raw", str(raw), "--no-git")
+        for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"]):
+            self.run(*self.words(*stage))
+
+    def words(self, *stage: str, **settings: object) -> list[str]:
+        """A stage with this project's settings and some of its own (`distill__method="ce"`), as on the command line."""
+        changed = self.settings | {key.replace("__", "."): value for key, value in settings.items()}
+        return [*stage, *(word for key, value in changed.items() for word in ("-S", f"{key}={value}"))]
+
+    def run(self, *words: str) -> None:
+        """Run `prepkd`."""
+        command = [sys.executable, "-c", "from prepkd.cli import main; main()", *words]
+        folder = self.folder if self.folder.exists() else self.folder.parent
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=self.environment)
+        if done.returncode:
+            raise SystemExit(f"prepkd {words[0]} failed: {done.stderr[-2000:]}")
