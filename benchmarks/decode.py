@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--rounds", type=int, default=9)
     found.add_argument("--workers", type=int, default=os.cpu_count(), help="of the DataLoader")
     found.add_argument(
-        "--limit", type=int, default=192, help="MB of memory for the bounded run, beside what starting takes"
+        "--limit", type=int, default=256, help="MB of memory for the bounded run, beside what starting takes"
     )
     found.add_argument("--bounded-megabytes", type=int, default=1_000, help="of data in the bounded run, at least")
     found.add_argument("--folder", type=Path, help="where temporary files go")
