@@ -15,6 +15,7 @@ from prepkd.step import make_gradients
 from prepkd.store.encodings import Decoded, make_encoding
 from prepkd.store.teacher_pass import ready
 from prepkd.teaching import OnlineTeacher
+from prepkd.train import note
 from prepkd.views.order import sample_order
 from torch import Tensor
 
@@ -83,9 +84,9 @@ def student(
     gradients = make_gradients(model, partial(distillation_loss, settings), settings, pair.device, pair.steps)
 
     def run(turn: int) -> None:
-        log: list[dict[str, Tensor]] = []
-        for batch in feed():
-            log.append(gradients(*batch))
+        figures: dict[str, Tensor] = {}
+        for step, batch in enumerate(feed()):
+            note(figures, gradients(*batch), step * pair.batch_size, pair.samples)
             optimizer.step()
             optimizer.zero_grad(set_to_none=pair.device.type == "cpu")
             schedule.step()

@@ -405,12 +405,35 @@ def test_train_top1_counts_the_answers_of_training(tmp_path: Path) -> None:
 
 
 def test_a_group_without_samples_is_left_out() -> None:
-    nan = torch.tensor([torch.nan])
-    steps = [
-        {"loss": torch.tensor([1.0]), "gradient_adjusted": nan, "gradient_untouched": torch.tensor([4.0])},
-        {"loss": torch.tensor([2.0]), "gradient_adjusted": nan, "gradient_untouched": nan},
-    ]
-    assert summarise(steps) == {"train/loss": 1.5, "train/gradient_untouched": 4.0}
+    nan = torch.nan
+    groups = {"gradient_adjusted": torch.tensor([nan, nan]), "gradient_untouched": torch.tensor([4.0, nan])}
+    figures = {"loss": torch.tensor([1.0, 2.0])} | groups
+    assert summarise(figures) == {"train/loss": 1.5, "train/gradient_untouched": 4.0}
+
+
+def test_figures_are_kept_though_the_next_step_writes_over_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a replayed CUDA graph does, for whole batches."""
+    _, expected = fit(tmp_path / "plain.pt", settings())
+    make = train_module.make_gradients
+
+    def make_gradients(*arguments: Any) -> Any:
+        gradients, memory = make(*arguments), {}
+
+        def run(*batch: Tensor) -> Any:
+            values = gradients(*batch)
+            if len(batch[0]) < settings().batch_size:
+                return values
+            for name, value in values.items():
+                memory.setdefault(name, torch.empty_like(value)).copy_(value)
+            return memory
+
+        return run
+
+    monkeypatch.setattr(train_module, "make_gradients", make_gradients)
+    _, found = fit(tmp_path / "replayed.pt", settings())
+    assert timeless(found) == timeless(expected)
 
 
 def test_predict_is_the_model_in_evaluation_mode_whatever_the_batches() -> None:
@@ -577,9 +600,9 @@ def test_no_step_waits_for_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     waits, steps, summaries = Waits(), [], []
     summarise = train_module.summarise
 
-    def summed(log: list[dict[str, Tensor]]) -> dict[str, float]:
+    def summed(figures: dict[str, Tensor]) -> dict[str, float]:
         steps.append(waits.count)
-        return summarise(log)
+        return summarise(figures)
 
     monkeypatch.setattr(train_module, "summarise", summed)
     taught = Distill.model_validate(

@@ -95,7 +95,7 @@ class Replayed:
         self.replay: Callable[[], Values] | None = None
 
     def __call__(self, *inputs: Tensor) -> Values:
-        """The function's values, in tensors that later calls leave alone."""
+        """The function's values, in tensors that the next call may write to."""
         if not self.inputs:
             self.inputs = [one.clone() for one in inputs]
         if [one.shape for one in inputs] != [one.shape for one in self.inputs]:
@@ -107,7 +107,7 @@ class Replayed:
             own.copy_(given, non_blocking=True)
         if self.replay is None:
             self.replay = self.recorder.capture(lambda: self.function(*self.inputs))
-        return {name: value.clone() for name, value in self.replay().items()}
+        return self.replay()
 
 
 class Recorder(Protocol):

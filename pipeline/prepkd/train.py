@@ -5,12 +5,13 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prepkd.ahead import ahead
 from prepkd.errors import InputError
@@ -102,12 +103,12 @@ def train(
             epoch = len(history)
             started = time.perf_counter()
             lr = float(schedule.get_last_lr()[0])
-            log: list[Values] = []
+            figures: Values = {}
             model.train()
             done = 0
             for batch in batches(samples, plan, next(fed), settings.batch_size, group, classes):
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
-                log.append(gradients(*batch))
+                note(figures, gradients(*batch), done, count)
                 done += len(batch[0])
                 if done % group == 0 or done == count:
                     if settings.clip_grad_norm:
@@ -119,7 +120,7 @@ def train(
                         average.update_parameters(model)
                 if asked and asked.done():
                     report()
-            row = summarise(log) | {"epoch": float(epoch), "lr": lr}
+            row = summarise(figures) | {"epoch": float(epoch), "lr": lr}
             row["samples_per_second"] = count / (time.perf_counter() - started)
             report()
             if not np.isfinite(row["train/loss"]):
@@ -147,11 +148,21 @@ def train(
     return history
 
 
-def summarise(log: list[dict[str, Tensor]]) -> Row:
-    """An epoch's figures from its steps' per-sample values: means, and the temperature's range."""
+def note(figures: Values, values: Values, done: int, count: int) -> None:
+    """Put a batch's values (B,) into an epoch's (count,), behind those of the `done` samples before it.
+
+    In one place for all steps: small tensors that outlive a step sit between large ones, and memory grows with every step.
+    """
+    for name, value in values.items():
+        if name not in figures:
+            figures[name] = value.new_full((count,), nan)
+        figures[name][done : done + len(value)] = value
+
+
+def summarise(figures: Values) -> Row:
+    """An epoch's figures from its samples' values, (N,) each: means, and the temperature's range."""
     row: Row = {}
-    for name in log[0]:
-        values = torch.cat([step[name] for step in log])
+    for name, values in figures.items():
         # NaN marks samples outside a statistic's group; in the loss itself it is a fault, and must be seen.
         row[f"train/{name}"] = (values.mean() if name == "loss" else values.nanmean()).item()
         if name == "tau":
