@@ -57,8 +57,13 @@ def test_threads_beside_the_main_one_compute_on_one_processor_and_leave_it_its_o
     assert threads() == 2
 
 
-@pytest.mark.parametrize(("there", "used"), [(3, 1), (4, 2), (64, 2)])
-def test_an_evaluation_beside_takes_what_is_idle(there: int, used: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_beside_computes_on_as_many_as_training_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    have(3, monkeypatch)
+    assert Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, torch.device("cpu")).spare is None
+
+
+@pytest.mark.parametrize("there", [4, 64])
+def test_it_computes_as_training_does(there: int, monkeypatch: pytest.MonkeyPatch) -> None:
     have(there, monkeypatch)
     model = new_model("convnet4", LESSON, 0)
     found: list[int] = []
@@ -71,7 +76,7 @@ def test_an_evaluation_beside_takes_what_is_idle(there: int, used: int, monkeypa
     evaluate.spare.register_forward_pre_hook(noted)
     evaluate().result()
     evaluate.stop()
-    assert set(found) == {used} and torch.get_num_threads() == 2
+    assert set(found) == {2} and torch.get_num_threads() == 2
 
 
 def test_images_are_decoded_in_threads_of_one_processor_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,16 +53,17 @@ def top1(logits: Tensor, labels: Tensor) -> float:
 class Evaluation:
     """A model's top-1 on held-out data, asked for after every epoch.
 
-    Where a processor is idle while the model trains, a copy of it is evaluated there; else the model itself, at once.
+    Where as many processors are idle as the model trains on, a copy of it is evaluated there; else the model itself, at once.
     """
 
     def __init__(self, model: nn.Module, held_out: Mapping[str, Samples], device: torch.device) -> None:
         self.model, self.held_out = model, held_out
         self.names = {f"{name}/top1" for name in held_out}
         self.stopped = threading.Event()
-        idle = idle_processors() if device.type == "cpu" else 0
+        threads = torch.get_num_threads()  # there as here: with another number the last bits may differ
+        idle = device.type == "cpu" and idle_processors() >= threads
         self.spare = copy.deepcopy(model) if idle and is_known(model) else None
-        self.pool = ThreadPoolExecutor(1, initializer=compute_on, initargs=(min(idle, torch.get_num_threads()),))
+        self.pool = ThreadPoolExecutor(1, initializer=compute_on, initargs=(threads,))
 
     def __call__(self) -> "Future[Row]":
         """`NAME/top1` of each held-out part, of the model as it is now, whatever becomes of it before the result is there."""

@@ -47,7 +47,8 @@ class Epoch:
 def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: int, classes: int) -> Iterator[Batch]:
     """An epoch's batches of `size`, the last one shorter, in steps of `group` samples; made ahead, while others are used.
 
-    On a CPU with an idle processor the next ones are rendered in a thread of their own, on a GPU many at once, by few kernels.
+    Where a processor is idle, and where images are decoded, the next ones are rendered in a thread of their own; on a GPU that
+    has the images many at once, by few kernels.
     What a batch holds does not depend on either.
     """
     count = len(epoch.order)

@@ -16,7 +16,10 @@ def idle_processors() -> int:
 
 
 def compute_on(count: int = 1) -> None:
-    """Have torch compute on so many processors in this thread; for threads beside the main one, which keeps its own number.
+    """Have torch compute on so many processors in this thread; for threads beside the main one.
+
+    The main one, and whichever has computed before, keeps its own number; a thread that starts later has this one, until it
+    asks for another.
 
     Left alone, a thread gets a team of OpenMP threads as large as the main one's. With more of them in all than processors,
     those of the main thread no longer wait for work but sleep, also while the others have nothing to do: a quarter more time

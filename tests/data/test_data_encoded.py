@@ -283,6 +283,12 @@ def test_statistics_are_those_of_the_pixels(shape: tuple[int, ...]) -> None:
     assert channel_statistics(np.moveaxis(np.ascontiguousarray(np.moveaxis(images, 3, 1)), 1, 3)) == found
 
 
+@pytest.mark.parametrize("shape", [(0, 8, 8, 1), (4, 0, 0, 3)])
+def test_nothing_has_no_statistics(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="no pixels"):
+        channel_statistics(np.zeros(shape, np.uint8))
+
+
 def test_statistics_are_exact() -> None:
     counts = np.zeros((3, 256), np.int64)
     counts[:, 255] = 10**12

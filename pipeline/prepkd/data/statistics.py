@@ -40,9 +40,11 @@ class Statistics:
 def channel_statistics(images: "NDArray[np.uint8] | EncodedImages") -> Statistics:
     """The statistics of images (N, H, W, C); of encoded images those that `prepare` wrote.
 
-    Raises InputError for a selection of encoded images, which has none.
+    Raises InputError where there are no pixels, and for a selection of encoded images, which has none.
     """
     if isinstance(images, np.ndarray):
+        if not images.size:
+            raise InputError(f"images of shape {images.shape}: no pixels; expected at least one; run `prepkd prepare`")
         planes = images.reshape(len(images), -1, images.shape[-1])
         # Two calls in all, without the interpreter's lock: meanwhile the main thread imports torch.
         exact = np.uint32 if planes.shape[1] * 255**2 < 2**32 else np.uint64
