@@ -109,9 +109,12 @@ def test_compiled_steps_are_the_eager_ones_up_to_rounding() -> None:
     equal(taught(settings(compile=True), counts=counts), taught(settings(), counts=counts), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:bf16 and fp16 are mixed:UserWarning")  # the answers are float16; vectors are shorter
+@pytest.mark.filterwarnings("ignore:bf16 and fp16 are mixed:UserWarning")
 def test_compiled_steps_in_bf16_lose_what_eager_ones_do_up_to_its_rounding() -> None:
-    """Layers that are fused are not rounded in between: losses and weights differ by the 8 bits of a bf16."""
+    """Layers that are fused are not rounded in between: losses and weights differ by the 8 bits of a bf16.
+
+    The warning says that the teacher's answers are float16, and vectors shorter there.
+    """
     counts = (16, 16, 5)
     (ours, weights), (theirs, other_weights) = (
         taught(settings(compile=asked, precision="bf16"), counts=counts) for asked in (True, False)
