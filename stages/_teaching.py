@@ -28,9 +28,8 @@ def students(
 
     The work of every seed is kept until the caller is through with all of them, so that an interrupted run goes on.
     """
-    lesson, inputs = read_lesson(
-        params, params.cache.views, params.cache.seed
-    )  # first: it reads while torch is imported
+    # First: it reads while torch is imported.
+    lesson, inputs = read_lesson(params, params.cache.views, params.cache.seed)
     from prepkd.loggers import logged
     from prepkd.stopping import card_entry
     from prepkd.students import train_students

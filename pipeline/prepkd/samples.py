@@ -109,13 +109,8 @@ class Samples:
         """What is shown of so many samples: at once, or where they are decoded first in parts, on every processor."""
         if isinstance(self.images, Tensor):
             return shown(slice(None))
-
-        def in_a_thread(part: slice) -> Tensor:
-            compute_on(1)
-            return shown(part)
-
         parts = (slice(start, start + A_THREAD) for start in range(0, count, A_THREAD))
-        return torch.cat(list(threaded(in_a_thread, parts)))
+        return torch.cat(list(threaded(shown, parts, initializer=compute_on)))
 
     def _take(self, chosen: Tensor) -> Tensor | list[Picture]:
         if isinstance(self.images, Tensor):

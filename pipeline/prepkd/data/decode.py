@@ -72,9 +72,14 @@ def _opened(file: IO[bytes], where: object) -> "Iterator[Image]":
         raise InputError(f"{where}: damaged or cut off: {reason}; {_MEND}") from None
 
 
-def threaded(work: Callable[[T], R], items: Iterable[T], batch: int = 256) -> Iterator[R]:
-    """`map` on as many threads as processors (Pillow decodes outside the interpreter's lock), in order, `batch` ahead."""
+def threaded(
+    work: Callable[[T], R], items: Iterable[T], batch: int = 256, initializer: Callable[[], None] | None = None
+) -> Iterator[R]:
+    """`map` on as many threads as processors (Pillow decodes outside the interpreter's lock), in order, `batch` ahead.
+
+    Each thread calls `initializer` first.
+    """
     remaining = iter(items)
-    with ThreadPoolExecutor(processors()) as pool:
+    with ThreadPoolExecutor(processors(), initializer=initializer) as pool:
         while ahead := list(islice(remaining, batch)):
             yield from pool.map(work, ahead)
