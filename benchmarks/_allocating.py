@@ -8,7 +8,7 @@ import sys
 import time
 
 import torch
-from prepkd.allocator import keep_freed_memory
+from prepkd.runtime.allocator import keep_freed_memory
 
 from benchmarks._measure import peak_memory
 from benchmarks._steps import CASES, Pair

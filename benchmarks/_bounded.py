@@ -32,7 +32,7 @@ def libraries() -> None:
     """Import what the stage will need."""
     import dvclive.live  # noqa: F401
     import prepkd.store
-    import prepkd.students  # noqa: F401
+    import prepkd.training.student  # noqa: F401
     import torch
     import torchvision.transforms.v2  # noqa: F401
 
@@ -41,7 +41,7 @@ def libraries() -> None:
 
 def watch(found: dict[str, int]) -> None:
     """Have the training loop note how many samples it saw, and the most memory that was held after a step."""
-    from prepkd import train
+    from prepkd.training import loop as train
 
     make = train.make_gradients
 
@@ -68,16 +68,16 @@ def private(field: str) -> int:
 if __name__ == "__main__":
     size = int(sys.argv.pop(1)) * MB
     found = {"data": 0, "images": 0, "peak": 0}
-    read = _teaching.read_lesson
+    read = _teaching.read_dataset
 
     def limited(*arguments: Any) -> Any:
         found["start"] = limit(size)
         watch(found)
-        lesson, inputs = read(*arguments)
-        found["data"] = lesson.samples.images.content.nbytes  # type: ignore[union-attr]
-        return lesson, inputs
+        dataset, inputs = read(*arguments)
+        found["data"] = dataset.samples.images.content.nbytes  # type: ignore[union-attr]
+        return dataset, inputs
 
-    _teaching.read_lesson = limited
+    _teaching.read_dataset = limited
     try:
         main()
     except SystemExit as end:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.ahead import behind
-from prepkd.caching import make_trial, plan_store, teacher_answers
-from prepkd.lesson import Lesson
+from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
-from prepkd.params import Cache
+from prepkd.runtime.prefetch import behind
 from prepkd.stages.cache_logits import unfinished
-from prepkd.store.teacher_pass import arithmetic
-from prepkd.teaching import ready
+from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.forward_pass import arithmetic, ready
+from prepkd.teacher.settings import Cache
 
 from benchmarks._measure import against, interleaved, ratio
 
@@ -25,19 +24,19 @@ BATCH = 256
 
 @dataclass
 class Bare:
-    """The teacher's forward pass over every view of a lesson, rendered batch by batch; what it says is dropped.
+    """The teacher's forward pass over every view of a dataset, rendered batch by batch; what it says is dropped.
 
     `forward` collects the seconds of the forward passes alone, one number a call.
     """
 
     teacher: Normalised
-    lesson: Lesson
+    dataset: Dataset
     forward: list[float]
 
     @torch.inference_mode()
     def __call__(self, turn: int) -> None:
         """One pass over all views: the store's batch shape, memory format and precision."""
-        model, plan, images = ready(self.teacher), self.lesson.plan, self.lesson.samples.images
+        model, plan, images = ready(self.teacher), self.dataset.plan, self.dataset.samples.images
         spent = 0.0
         with arithmetic("ieee", images.device):
             for view in range(plan.views):
@@ -54,27 +53,27 @@ class Bare:
 
 
 def measure(
-    teacher: Normalised, lesson: Lesson, named: dict[str, Any], folder: Path, rounds: int, read_seconds: float
+    teacher: Normalised, dataset: Dataset, named: dict[str, Any], folder: Path, rounds: int, read_seconds: float
 ) -> dict[str, Any]:
     """Wall time of cache-logits (from the store's creation to its publication) as a multiple of the bare teacher's."""
     started = time.perf_counter()
-    settings = Cache(views=lesson.plan.views, batch_size=BATCH)
+    settings = Cache(views=dataset.plan.views, batch_size=BATCH)
     card = {"name": "bench", "model": named["teacher"], "weights_fingerprint": "0" * 64, "preprocessing": {}}
     inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
-    trial = make_trial(teacher, lesson, settings)
-    layout, attributes, fingerprint = plan_store(settings, lesson, inputs, card, trial)
+    trial = make_trial(teacher, dataset, settings)
+    layout, attributes, fingerprint = plan_store(settings, dataset, inputs, card, trial)
     startup = read_seconds + time.perf_counter() - started
-    target, labels = folder / "bench.zarr", lesson.samples.labels.numpy()
+    target, labels = folder / "bench.zarr", dataset.samples.labels.numpy()
 
     def cache(turn: int) -> None:
         with unfinished(str(target), fingerprint, layout, attributes) as writer:
-            answers = teacher_answers(teacher, lesson, layout.encoding, settings)
+            answers = teacher_answers(teacher, dataset, layout.encoding, settings)
             made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
             for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
                 pass
             writer.finish(labels)
 
-    bare = Bare(teacher, lesson, [])
+    bare = Bare(teacher, dataset, [])
     before = os.environ.get("PREPKD_SCRATCH")
     os.environ["PREPKD_SCRATCH"] = str(folder / "scratch")
     try:
@@ -87,8 +86,8 @@ def measure(
     forward = bare.forward[1:]  # without the round that warms up
     return {
         **named,
-        "samples": lesson.plan.samples,
-        "views": lesson.plan.views,
+        "samples": dataset.plan.samples,
+        "views": dataset.plan.views,
         "batch_size": BATCH,
         "precision": "ieee",
         "startup_seconds": startup,

@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from prepkd.data import load_split
-from prepkd.feed import Epoch, batches
-from prepkd.samples import Samples
+from prepkd.data.prepared.file import load_split
+from prepkd.data.samples.samples import Samples
+from prepkd.training.batches import Epoch, batches
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 from torch.utils.data import DataLoader

@@ -17,7 +17,8 @@ Times = dict[str, list[Any]]
 
 def watch(times: Times) -> None:
     """Have the training loop note when its first gradients were there and when an epoch was reported."""
-    from prepkd import students, train
+    from prepkd.training import loop as train
+    from prepkd.training import student as students
 
     make, loop = train.make_gradients, train.train
 
@@ -54,14 +55,14 @@ if __name__ == "__main__":
     from prepkd.stages import _teaching
 
     found: Times = {"first step": [], "epochs": [], "steps": []}
-    read = _teaching.read_lesson
+    read = _teaching.read_dataset
 
     def watched(*arguments: Any) -> Any:
-        lesson = read(*arguments)
+        dataset = read(*arguments)
         watch(found)  # no earlier: it imports what the stage imports next
-        return lesson
+        return dataset
 
-    _teaching.read_lesson = watched
+    _teaching.read_dataset = watched
     try:
         main()
     except SystemExit as end:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from prepkd.files import fsync
+from prepkd.runtime.files import fsync
 
 Arrays = Mapping[str, NDArray[Any]]
 

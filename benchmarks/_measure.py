@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from prepkd.files import write_bytes
+from prepkd.runtime.files import write_bytes
 from tabulate import tabulate
 
 PACKAGES = ("torch", "numpy", "zarr", "numcodecs", "h5py")

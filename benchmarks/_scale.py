@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from prepkd.allocator import keep_freed_memory
+from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.store import LogitStore
 from prepkd.store.encodings import make_encoding
 from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.teaching import CachedTeacher
+from prepkd.teacher.answers import CachedTeacher
 from prepkd.views import ViewPlan
 from torch import Tensor
 
@@ -76,8 +76,8 @@ class Made:
 
 def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> dict[str, object]:
     """What a store says of itself; nobody made this one."""
-    from prepkd.caching import describe_pixels
-    from prepkd.samples import Samples
+    from prepkd.data.samples.samples import Samples
+    from prepkd.teacher.caching import describe_pixels
 
     images = torch.zeros(plan.samples, 1, 1, 1, dtype=torch.uint8)
     sections = {

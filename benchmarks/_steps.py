@@ -6,20 +6,21 @@ from functools import cached_property, partial
 from itertools import repeat
 
 import torch
-from prepkd.feed import Batch, Epoch, batches
-from prepkd.lesson import Lesson, new_model
+from prepkd.data.samples.dataset import Dataset
 from prepkd.losses import distillation_loss
-from prepkd.optimisation import OPTIMIZERS, make_schedule
-from prepkd.params import Distill
-from prepkd.step import make_gradients
+from prepkd.models.new import new_model
 from prepkd.store.encodings import Decoded, make_encoding
-from prepkd.store.teacher_pass import ready
-from prepkd.teaching import OnlineTeacher
-from prepkd.train import note
+from prepkd.teacher.answers import OnlineTeacher
+from prepkd.teacher.forward_pass import ready
+from prepkd.training.batches import Batch, Epoch, batches
+from prepkd.training.loop import note
+from prepkd.training.optimisers import OPTIMIZERS, make_schedule
+from prepkd.training.step import make_gradients
+from prepkd.training.student_settings import Distill
 from prepkd.views.order import sample_order
 from torch import Tensor
 
-from benchmarks._lessons import SEED, made_up
+from benchmarks._datasets import SEED, made_up
 
 CLASSES = 100
 TEACHER_BATCH = 256
@@ -35,16 +36,16 @@ class Pair:
     steps: int
     device: torch.device
     precision: str
-    lesson: Lesson = field(init=False)
+    dataset: Dataset = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the images and the teacher."""
-        model, self.lesson, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples, self.device)
+        model, self.dataset, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples, self.device)
         self.model = ready(model)
         self.online = OnlineTeacher(
             self.model,
-            self.lesson.plan,
-            self.lesson.samples,
+            self.dataset.plan,
+            self.dataset.samples,
             make_encoding({"name": "f16"}, CLASSES),
             batch_size=TEACHER_BATCH,
             precision="ieee",
@@ -78,7 +79,7 @@ def student(
 ) -> Callable[[int], object]:
     """So many steps of a new student under a method, on what `feed` yields."""
     settings = pair.settings(method, compile)
-    model = new_model(pair.student, pair.lesson, SEED).to(memory_format=torch.channels_last).train()
+    model = new_model(pair.student, pair.dataset, SEED).to(memory_format=torch.channels_last).train()
     optimizer = OPTIMIZERS[settings.optimizer](model, settings)
     schedule = make_schedule(optimizer, settings, pair.steps)
     gradients = make_gradients(model, partial(distillation_loss, settings), settings, pair.device, pair.steps)
@@ -122,7 +123,7 @@ def ceiling(pair: Pair) -> Callable[[int], object]:
 
 def epoch_of(pair: Pair, answers: Decoded | None) -> Iterator[Batch]:
     """The batches that training is fed in its first epoch."""
-    samples, plan = pair.lesson.samples, pair.lesson.plan
+    samples, plan = pair.dataset.samples, pair.dataset.plan
     order = torch.from_numpy(sample_order(SEED, 0, len(samples))).to(pair.device)
     rows = torch.from_numpy(plan.parameters(0)).to(pair.device)
     return batches(samples, plan, Epoch(order, rows, answers), pair.batch_size, pair.batch_size, CLASSES)

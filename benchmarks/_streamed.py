@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator
 
 import torch
-from prepkd.ahead import ahead
-from prepkd.allocator import keep_freed_memory
+from prepkd.runtime.allocator import keep_freed_memory
+from prepkd.runtime.prefetch import ahead
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded
-from prepkd.teaching import CachedTeacher
+from prepkd.teacher.answers import CachedTeacher
 
 from benchmarks._bounded import MB, private
 from benchmarks._measure import peak_memory

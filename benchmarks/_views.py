@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from prepkd.caching import Trial, plan_store
-from prepkd.params import Cache
+from prepkd.runtime.streams import below, raw_words
 from prepkd.store import LogitStore
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.reader import YOUNG
 from prepkd.store.writer import StoreWriter
-from prepkd.teaching import CachedTeacher
-from prepkd.views.plan import below, raw_words
+from prepkd.teacher.answers import CachedTeacher
+from prepkd.teacher.caching import Trial, plan_store
+from prepkd.teacher.settings import Cache
 
+from benchmarks._datasets import SEED, made_up
 from benchmarks._formats import FORMATS, SLOW, Arrays, Format, raw_write
-from benchmarks._lessons import SEED, made_up
 from benchmarks._measure import Case, against, interleaved
 
 CLASSES = 100
@@ -54,15 +54,15 @@ class View:
 
 def made_up_view(samples: int, views: int) -> View:
     """Made-up logits for a store of `views` views of CIFAR's recipe: normal, standard deviation 3."""
-    _, lesson, _ = made_up("convnet4", (1, 32, 32), CLASSES, views, samples)
+    _, dataset, _ = made_up("convnet4", (1, 32, 32), CLASSES, views, samples)
     raw = torch.randn(samples, CLASSES, generator=torch.Generator().manual_seed(SEED)) * 3
-    labels = lesson.samples.labels
+    labels = dataset.samples.labels
     inputs = {"dataset": "made-up", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
     card = {"name": "none", "model": "none", "weights_fingerprint": "0" * 64, "preprocessing": {}}
     trial = Trial(raw[:256], labels[:256], 0.0)
-    layout, attributes, _ = plan_store(Cache(views=views), lesson, inputs, card, trial)
+    layout, attributes, _ = plan_store(Cache(views=views), dataset, inputs, card, trial)
     encoded = {name: tensor.numpy() for name, tensor in layout.encoding.encode(raw, labels).items()}
-    return View(layout, attributes, {"params": lesson.plan.parameters(0), **encoded}, labels.numpy())
+    return View(layout, attributes, {"params": dataset.plan.parameters(0), **encoded}, labels.numpy())
 
 
 def measure(folder: Path, *, samples: int, views: int, rounds: int, file_rounds: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What it is worth that freed memory is kept (`prepkd.allocator`): a teacher and a training step on a CPU."""
+"""What it is worth that freed memory is kept (`prepkd.runtime.allocator`): a teacher and a training step on a CPU."""
 
 import argparse
 import json

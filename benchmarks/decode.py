@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from prepkd.allocator import keep_freed_memory
-from prepkd.data.prepare import prepare
-from prepkd.data.sources import SOURCES
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources.registry import SOURCES
+from prepkd.runtime.allocator import keep_freed_memory
 
 from benchmarks._measure import environment, interleaved, interval, median, peak_memory, ratio, report
 from benchmarks._project import Project

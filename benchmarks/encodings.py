@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.caching import Trial, encoding_of, plan_store
-from prepkd.lesson import Lesson
-from prepkd.params import Cache
+from prepkd.data.samples.dataset import Dataset
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.encodings.measure import TAUS, added_divergence, argmax_flips
 from prepkd.store.place import open_place
-from prepkd.store.teacher_pass import raw_logits
 from prepkd.store.writer import StoreWriter
-from prepkd.teaching import ready
+from prepkd.teacher.caching import Trial, encoding_of, plan_store
+from prepkd.teacher.forward_pass import raw_logits, ready
+from prepkd.teacher.settings import Cache
 from torch import Tensor
 
-from benchmarks._lessons import SEED, made_up, real
+from benchmarks._datasets import SEED, made_up, real
 from benchmarks._measure import environment, report
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -45,22 +44,22 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     surroundings = environment()  # now: the tree may change while the teacher is at work
     if options.data:
-        teacher, lesson, named = real(options.data, options.teacher, options.views, options.samples)
+        teacher, dataset, named = real(options.data, options.teacher, options.views, options.samples)
     else:
-        teacher, lesson, named = made_up("resnet20", (3, 32, 32), 100, options.views, options.samples or 5_120)
+        teacher, dataset, named = made_up("resnet20", (3, 32, 32), 100, options.views, options.samples or 5_120)
     started = time.perf_counter()
-    raw = [live(ready(teacher), lesson, view) for view in range(lesson.plan.views)]
+    raw = [live(ready(teacher), dataset, view) for view in range(dataset.plan.views)]
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         found = {
-            choice: measure(Path(name) / f"{number}.zarr", lesson, raw, settings)
+            choice: measure(Path(name) / f"{number}.zarr", dataset, raw, settings)
             for number, (choice, settings) in enumerate(CHOICES.items())
         }
     result = surroundings | {
         "command": "python -m benchmarks.encodings",
         **named,
         "precision": "ieee",
-        "views": lesson.plan.views,
+        "views": dataset.plan.views,
         "rows": sum(map(len, raw)),
         "teacher_seconds": seconds,
         "bars": BARS,
@@ -82,20 +81,20 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def live(teacher: torch.nn.Module, lesson: Lesson, view: int) -> Tensor:
+def live(teacher: torch.nn.Module, dataset: Dataset, view: int) -> Tensor:
     """The teacher's raw logits (N, K) of a view."""
-    everyone = lesson.samples.under(lesson.plan, view, slice(None))
-    return raw_logits(teacher, lesson.plan, lesson.samples, *everyone, batch_size=BATCH, precision="ieee")
+    everyone = dataset.samples.under(dataset.plan, view, slice(None))
+    return raw_logits(teacher, dataset.plan, dataset.samples, *everyone, batch_size=BATCH, precision="ieee")
 
 
-def measure(path: Path, lesson: Lesson, raw: list[Tensor], choice: dict[str, Any]) -> dict[str, Any]:
+def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, Any]) -> dict[str, Any]:
     """Write a store of the raw logits, one tensor a view, and compare what comes back with them."""
-    settings = Cache(views=lesson.plan.views, seed=SEED, batch_size=BATCH, **choice)
-    encoding, labels = encoding_of(settings, lesson.classes), lesson.samples.labels
+    settings = Cache(views=dataset.plan.views, seed=SEED, batch_size=BATCH, **choice)
+    encoding, labels = encoding_of(settings, dataset.classes), dataset.samples.labels
     inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
     card = {"name": "bench", "model": "bench", "weights_fingerprint": "0" * 64, "preprocessing": {}}
     trial = Trial(raw[0][:BATCH], labels[:BATCH], 0.0)
-    layout, attributes, _ = plan_store(settings, lesson, inputs, card, trial)
+    layout, attributes, _ = plan_store(settings, dataset, inputs, card, trial)
     writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
     for view, chunk in writer.pending():
         writer.write(view, chunk, lambda view, part: encoding.encode(raw[view][part], labels[part]))

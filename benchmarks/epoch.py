@@ -34,7 +34,7 @@ KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_ARENA_MAX": "1",
-}  # as prepkd.allocator
+}  # as prepkd.runtime.allocator
 HERE = Path(__file__).parent
 
 

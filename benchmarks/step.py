@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.allocator import keep_freed_memory
+from prepkd.runtime.allocator import keep_freed_memory
 
 from benchmarks._measure import environment, interleaved, interval, median, ratio, report
 from benchmarks._steps import CASES, COMPILED, Pair, profile_of

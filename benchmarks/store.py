@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.allocator import keep_freed_memory
+from prepkd.runtime.allocator import keep_freed_memory
 
 from benchmarks import _caching, _views
-from benchmarks._lessons import made_up, real
+from benchmarks._datasets import made_up, real
 from benchmarks._measure import environment, interval, report
 
 BARS = {"read": 0.15, "write": 0.5, "cache": 1.05}
@@ -55,12 +55,12 @@ def caching(folder: Path, title: str, options: argparse.Namespace) -> dict[str, 
     """cache-logits against the bare teacher: on CIFAR's images, real where they are given, and on images like digits."""
     started = time.perf_counter()
     if title == "digits":
-        lesson = made_up(*DIGITS, options.digits_samples)
+        dataset = made_up(*DIGITS, options.digits_samples)
     elif options.data:
-        lesson = real(options.data, options.teacher, options.cache_views, options.samples)
+        dataset = real(options.data, options.teacher, options.cache_views, options.samples)
     else:
-        lesson = made_up("resnet20", (3, 32, 32), 100, options.cache_views, options.samples)
-    return _caching.measure(*lesson, folder, options.rounds, time.perf_counter() - started)
+        dataset = made_up("resnet20", (3, 32, 32), 100, options.cache_views, options.samples)
+    return _caching.measure(*dataset, folder, options.rounds, time.perf_counter() - started)
 
 
 def tables(result: dict[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.ahead import behind
-from prepkd.allocator import keep_freed_memory
-from prepkd.caching import make_trial, plan_store, teacher_answers
-from prepkd.params import Cache
+from prepkd.runtime.allocator import keep_freed_memory
+from prepkd.runtime.prefetch import behind
 from prepkd.store.place import open_place
-from prepkd.store.teacher_pass import arithmetic, ready
 from prepkd.store.writer import StoreWriter
+from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.forward_pass import arithmetic, ready
+from prepkd.teacher.settings import Cache
 
-from benchmarks._lessons import made_up
+from benchmarks._datasets import made_up
 from benchmarks._measure import environment, interleaved, interval, median, ratio, report
 
 BAR = 0.9
@@ -52,11 +52,11 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Images a second of the bare forward pass and of the pass that is written, and what all of CIFAR-100 would take."""
-    model, lesson, named = made_up(options.model, (3, 32, 32), 100, options.views, options.samples, device)
+    model, dataset, named = made_up(options.model, (3, 32, 32), 100, options.views, options.samples, device)
     settings = Cache(views=options.views, batch_size=options.batch_size, precision=options.precision)
     card = {"name": "bench", "model": options.model, "weights_fingerprint": "0" * 64, "preprocessing": {}}
     inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": str(device)}
-    layout, attributes, _ = plan_store(settings, lesson, inputs, card, make_trial(model, lesson, settings))
+    layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(model, dataset, settings))
     pixels = torch.rand(options.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     teacher = ready(model)
 
@@ -71,11 +71,11 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
     def written(turn: int) -> None:
         path = folder / f"{turn}.zarr"
         writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
-        answers = teacher_answers(model, lesson, layout.encoding, settings)
+        answers = teacher_answers(model, dataset, layout.encoding, settings)
         made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
         for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
             pass
-        writer.finish(lesson.labels)
+        writer.finish(dataset.labels)
 
     seconds = interleaved({"bare forward": bare, "cache-logits": written}, options.rounds)
     images = options.samples * options.views

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import prepkd
 import torch
-from prepkd.data import load_split
+from prepkd.data.prepared.file import load_split
 from prepkd.losses import kl_divergence
 from torch import Tensor
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 from prepkd.cli import app
-from prepkd.schema import json_schema
+from prepkd.project.schema import json_schema
 from prepkd.views import AUGMENTATIONS
 
 FOLDER = Path(__file__).parent / "reference"

@@ -1,16 +1,20 @@
 """What every stage needs: its options, where its files are, where unfinished work waits."""
 
-import contextlib
 import os
-import shutil
-from collections.abc import Iterator
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
+import torch
 import typer
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.read import read_dataset as read_prepared
 from prepkd.errors import InputError
-from prepkd.params import Params, load_params
+from prepkd.project.params import Params, load_params
+from prepkd.runtime.allocator import keep_freed_memory
+from prepkd.runtime.scratch import scratch as locked_scratch
+from prepkd.views import Recipe, parse_recipe
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,11 +25,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-if TYPE_CHECKING:
-    import torch
-    from prepkd.lesson import Lesson
-    from prepkd.views import Recipe
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
 Overrides = Annotated[
@@ -65,8 +64,6 @@ def student_folder(seed: int) -> Path:
 
 def test_fingerprint(params: Params) -> str:
     """The fingerprint of the prepared test set."""
-    from prepkd.data import load_split
-
     return load_split(data_file(params), "test").fingerprint
 
 
@@ -106,56 +103,9 @@ def logs_folder() -> Path:
     return (queue_root() or Path()) / "results" / "logs"
 
 
-@contextlib.contextmanager
-def scratch(fingerprint: str) -> Iterator[Path]:
-    """A locked folder for one piece of unfinished work; kept on failure, and on success where somebody waits for it.
-
-    While another process does this very work, as a second queued experiment with the same teacher, it is waited for, and
-    what it leaves is gone on from: mostly all of it.
-    """
-    folder = scratch_root() / fingerprint
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(folder):
-        folder.mkdir(exist_ok=True)
-        try:
-            yield folder
-            if not awaited(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            with contextlib.suppress(OSError):  # there is work in it, to go on with
-                folder.rmdir()
-            if not folder.exists():
-                # While it is still held: unlinked later, it might be the lock that another process has just taken.
-                Path(f"{folder}.lock").unlink(missing_ok=True)
-
-
-def awaited(folder: Path) -> bool:
-    """Whether another process waits for the work in a scratch folder, and would do it once more if it were removed."""
-    from filelock import FileLock, Timeout
-
-    with contextlib.suppress(Timeout), FileLock(f"{folder}.next", timeout=0) as line:
-        Path(line.lock_file).unlink()
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """Hold a scratch folder's lock, after whoever has it; the first who waits holds `.next`, others wait for that."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        console.print(f"{folder}: another process is doing this very work; waiting for it to end", markup=False)
-        with FileLock(f"{folder}.next") as line:
-            lock.acquire()
-            Path(line.lock_file).unlink()
-    try:
-        yield
-    finally:
-        lock.release()
+def scratch(fingerprint: str) -> AbstractContextManager[Path]:
+    """A locked folder for one piece of unfinished work, in this project's scratch."""
+    return locked_scratch(scratch_root(), fingerprint, on_wait=lambda line: console.print(line, markup=False))
 
 
 def progress() -> Progress:
@@ -180,11 +130,8 @@ def advance(bar: Progress, task: TaskID, note: str = "") -> None:
         console.print(f"{state.description}: {state.completed:.0f}/{total:.0f} {note}".rstrip(), markup=False)
 
 
-def device(params: Params) -> "torch.device":
+def device(params: Params) -> torch.device:
     """The GPU where there is one; on a CPU, with as many threads as the settings say, and memory that is kept."""
-    import torch
-    from prepkd.allocator import keep_freed_memory
-
     if params.threads:
         torch.set_num_threads(params.threads)
     if torch.cuda.is_available():
@@ -193,61 +140,22 @@ def device(params: Params) -> "torch.device":
     return torch.device("cpu")
 
 
-def recipe_of(params: Params) -> "Recipe":
+def recipe_of(params: Params) -> Recipe:
     """The views' recipe."""
-    from prepkd.views import parse_recipe
-
     return parse_recipe(params.augment)
 
 
-def read_lesson(
-    params: Params, views: int | str, seed: int, augment: list[Any] | None = None
-) -> "tuple[Lesson, dict[str, Any]]":
-    """The prepared data on the device, under a plan of views, and the fingerprints that say what was read.
+def read_dataset(
+    params: Params, views: int | Literal["all"], seed: int, augment: list[Any] | None = None
+) -> tuple[Dataset, dict[str, Any]]:
+    """The project's prepared data on the device, and the fingerprints of what was read.
 
     Training shows views of the recipe `augment`, or of the project's; held-out data are always shown as the project's are.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
-    from prepkd.data import Split, Statistics, channel_statistics, describe, load_split
-
     path = data_file(params)
-    info = describe(path)
-    others = [name for name in info.splits if name != "train"]
-
-    def read_train() -> tuple[Split, Statistics]:
-        split = load_split(path, "train")
-        return split, channel_statistics(split.images)
-
-    with ThreadPoolExecutor(2) as pool:  # half a second for CIFAR-100, which passes while torch is imported
-        reading = pool.submit(read_train)
-        held_out = pool.map(partial(load_split, path), others)
-        import torch
-        from prepkd.lesson import Lesson
-        from prepkd.models import Preprocessing
-        from prepkd.samples import Samples
-        from prepkd.views import ViewPlan, parse_recipe
-
-        where = device(params)
-        recipe, shown = parse_recipe(params.augment if augment is None else augment), recipe_of(params)
-        train, statistics = reading.result()
-        plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
-        lesson = Lesson(
-            Samples.of(train, where, recipe),
-            {name: Samples.of(split, where, shown) for name, split in zip(others, held_out, strict=True)},
-            plan,
-            Preprocessing.by(statistics),
-            len(info.class_names),
-        )
-    inputs = {
-        "dataset": info.dataset,
-        "dataset_fingerprint": info.fingerprint,
-        "split_fingerprint": train.fingerprint,
-        "plan_fingerprint": plan.fingerprint,
-        # Results differ in the last bits between a CPU's thread counts.
-        "device": where.type if where.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
-    }
-    return lesson, inputs
+    describe(path)  # a missing file is reported before the device is set up
+    recipe = parse_recipe(params.augment if augment is None else augment)
+    return read_prepared(path, recipe, views, seed, device(params), held_out_recipe=recipe_of(params))
 
 
 def epoch_note(row: dict[str, float]) -> str:

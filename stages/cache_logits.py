@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from prepkd.errors import InputError
+from prepkd.runtime.scratch import is_awaited
 from prepkd.stages._shared import (
     Overrides,
     ParamsFile,
     advance,
-    awaited,
     console,
     known_teacher,
     progress,
-    read_lesson,
+    read_dataset,
     read_params,
     scratch,
     store_url,
     teacher_folder,
 )
-from prepkd.stages._teaching import check_card, check_given
+from prepkd.verification.provenance import check_card, check_given
 
 if TYPE_CHECKING:
     from prepkd.store.layout import Layout
@@ -42,17 +42,17 @@ def cache_logits(
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
     settings, url = params.cache, store_url(params, name)
-    lesson, inputs = read_lesson(params, settings.views, settings.seed)  # first: it reads while torch is imported
-    from prepkd.ahead import behind
-    from prepkd.caching import make_trial, plan_store, teacher_answers
+    dataset, inputs = read_dataset(params, settings.views, settings.seed)  # first: it reads while torch is imported
     from prepkd.models import load_checkpoint
+    from prepkd.runtime.prefetch import behind
+    from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
 
     hint = f"run `prepkd train-teacher {name}`"
-    teacher, card = load_checkpoint(teacher_folder(name), device=lesson.samples.device, hint=hint)
-    check_card(card, lesson, inputs, teacher_folder(name))
+    teacher, card = load_checkpoint(teacher_folder(name), device=dataset.samples.device, hint=hint)
+    check_card(card, dataset, inputs, teacher_folder(name))
     check_given(card, params.teachers[name].weights, teacher_folder(name))
-    trial = make_trial(teacher, lesson, settings)
-    layout, attributes, fingerprint = plan_store(settings, lesson, inputs, card | {"name": name}, trial)
+    trial = make_trial(teacher, dataset, settings)
+    layout, attributes, fingerprint = plan_store(settings, dataset, inputs, card | {"name": name}, trial)
     if finished := already_written(url, attributes):
         console.print(f"{url}: already finished; {finished}")
         return
@@ -68,14 +68,14 @@ def cache_logits(
         )
         total = layout.plan.views * layout.chunks
         task = bar.add_task(f"logits of {name}", total=total, completed=total - len(pending), note="")
-        answers = teacher_answers(teacher, lesson, layout.encoding, settings)
+        answers = teacher_answers(teacher, dataset, layout.encoding, settings)
         started = time.perf_counter()
         made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in pending)
         # A chunk reaches the disk while the teacher answers the next one.
         for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
             advance(bar, task)
         seconds = time.perf_counter() - started
-        summary = writer.finish(lesson.labels)
+        summary = writer.finish(dataset.labels)
     console.print(f"{url}: {len(pending)} chunks written in {seconds:,.1f} s")
     console.print(f"{url}: the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share")
 
@@ -87,7 +87,7 @@ def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "dict[s
     A local store grows in scratch, under a lock, and moves to its path last. A bucket has no rename: there it grows in its
     place, without a manifest and so refused by readers, and a store that stood there loses its manifest first.
     """
-    from prepkd.files import publish
+    from prepkd.runtime.files import publish
     from prepkd.store.layout import MANIFEST
     from prepkd.store.place import clear, delete, is_remote, open_place
     from prepkd.store.writer import StoreWriter
@@ -105,7 +105,7 @@ def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "dict[s
             yield writer
         else:
             yield StoreWriter(open_place(work / "store.zarr", write=True), layout, attributes, work / "store.zarr")
-            publish(work / "store.zarr", Path(url), keep=awaited(work))
+            publish(work / "store.zarr", Path(url), keep=is_awaited(work))
 
 
 def already_written(url: str, attributes: "dict[str, Any]") -> str | None:

@@ -18,7 +18,7 @@ from prepkd.stages._shared import (
 )
 
 if TYPE_CHECKING:
-    from prepkd.params import Params
+    from prepkd.project.params import Params
     from torch import Tensor
 
 FOLDER = Path("results/compare")
@@ -53,10 +53,10 @@ def compare(
         return
     teacher, student = teacher or params.pairs[0][0], student or params.pairs[0][1]
     settings = params.variant(run, teacher, student)
-    from prepkd.evaluation import predict
-    from prepkd.report.results import write_results
-    from prepkd.samples import Samples
+    from prepkd.data.samples.samples import Samples
     from prepkd.stages._teaching import students
+    from prepkd.training.evaluation import predict
+    from prepkd.training.predictions import write_results
 
     with progress() as bar:
         task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
@@ -65,7 +65,7 @@ def compare(
             advance(bar, task, f"seed {seed}: {epoch_note(row)}")
 
         with students(params, settings, on_epoch) as trained:
-            from prepkd.data import load_split
+            from prepkd.data.prepared.file import load_split
 
             test, logits = load_split(data_file(params), "test"), {}
             made_from: dict[str, Any] = {"run": run, "student": student, "test_fingerprint": test.fingerprint}
@@ -87,8 +87,7 @@ def tabulate(params: "Params") -> None:
     """Read every run's test logits; write the tables and the picture, and show the table."""
     import pandas as pd
     import torch
-    from prepkd.data import load_split
-    from prepkd.files import write_bytes
+    from prepkd.data.prepared.file import load_split
     from prepkd.report.comparison import (
         compare_runs,
         fitting,
@@ -100,6 +99,7 @@ def tabulate(params: "Params") -> None:
     )
     from prepkd.report.metrics import measure
     from prepkd.report.plots import bars
+    from prepkd.runtime.files import write_bytes
     from prepkd.stages._teaching import teacher_test_logits
 
     test = load_split(data_file(params), "test")
@@ -135,14 +135,15 @@ def tabulate(params: "Params") -> None:
 def read_run(params: "Params", teacher: str, student: str, run: str, test_fingerprint: str) -> "dict[int, Tensor]":
     """A run's test logits by seed; raises InputError where they are missing, or made by other settings or data."""
     from prepkd.errors import refuse_differences
-    from prepkd.report.results import read_results
-    from prepkd.stages._teaching import check_taught_by, check_training
+    from prepkd.stages._teaching import check_trained_by, teachers_of
+    from prepkd.training.predictions import read_results
+    from prepkd.verification.provenance import check_taught_by
 
     path, settings = run_file(teacher, student, run), params.variant(run, teacher, student)
     pair = "" if len(params.pairs) == 1 else f" --teacher {teacher} --student {student}"
     remedy = f"run `prepkd compare --run '{run}'{pair}`"
     results = read_results(path, remedy)
     refuse_differences({"test_fingerprint": (results.made_from["test_fingerprint"], test_fingerprint)}, path, remedy)
-    check_training(results.made_from["training"], settings, path, remedy, but=set())
-    check_taught_by(results.made_from["teacher"], settings, path, remedy)
+    check_trained_by(results.made_from["training"], settings, path, remedy, but=set())
+    check_taught_by(results.made_from["teacher"], teachers_of(settings), path, remedy)
     return results.logits

@@ -69,7 +69,7 @@ def distill(
 
         with students(params, settings, on_epoch) as trained:
             from prepkd.models import save_checkpoint
-            from prepkd.stopping import kept_epoch
+            from prepkd.training.stopping import kept_epoch
 
             for seed, model, history, card in trained:
                 row = history[kept_epoch(settings, history)]

@@ -25,16 +25,17 @@ def evaluate(
     """
     params = read_params(params_file, overrides)
     import torch
-    from prepkd.data import describe, load_split
+    from prepkd.data.prepared.file import describe, load_split
+    from prepkd.data.samples.samples import Samples
     from prepkd.errors import refuse_differences
-    from prepkd.evaluation import predict
-    from prepkd.files import write_bytes, write_json
     from prepkd.models import load_checkpoint
     from prepkd.report.metrics import against_teacher, measure, over_seeds
     from prepkd.report.plots import confusion, learning_curves, offline_page
-    from prepkd.samples import Samples
-    from prepkd.stages._teaching import check_taught_by, check_training, teacher_test_logits
+    from prepkd.runtime.files import write_bytes, write_json
+    from prepkd.stages._teaching import check_trained_by, teacher_test_logits, teachers_of
     from prepkd.store import LogitStore
+    from prepkd.training.evaluation import predict
+    from prepkd.verification.provenance import check_taught_by
 
     settings, where, remedy = params.distill, device(params), "run `prepkd distill`"
     path = data_file(params)
@@ -45,12 +46,12 @@ def evaluate(
     for seed in settings.seed_list:
         folder = student_folder(seed)
         model, card = load_checkpoint(folder, device=where, hint=remedy)
-        check_training(card["training"], settings, folder, remedy, but={"seeds"})
+        check_trained_by(card["training"], settings, folder, remedy, but={"seeds"})
         made_from = card["inputs"]
         refuse_differences(
             {"inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint)}, folder, remedy
         )
-        check_taught_by(made_from["teacher"], settings, folder, remedy)
+        check_taught_by(made_from["teacher"], teachers_of(settings), folder, remedy)
         logits[seed] = predict(model, test).cpu()
     answers = teacher_test_logits(settings, split.fingerprint)
     figures = [measure(values, labels) | against_teacher(values, answers, labels) for values in logits.values()]

@@ -18,7 +18,7 @@ def fetch_views(
     Stopped? Run it again: what is there is checked and kept. Call it with other views to add them.
     """
     target = to or f"data/logits/{url.rstrip('/').rsplit('/', 1)[-1]}"
-    from prepkd.files import fingerprint
+    from prepkd.runtime.files import fingerprint
     from prepkd.store import LogitStore
     from prepkd.store.fetch import fetch, parse_views, views_text, wanted
     from prepkd.store.place import is_remote, open_place

@@ -24,7 +24,7 @@ def gather(
     """
     params = read_params(params_file, overrides)
     from prepkd.errors import refuse_differences
-    from prepkd.files import write_json
+    from prepkd.runtime.files import write_json
 
     names = teachers.split("+") if teachers else params.distill.teacher_names
     path = Path("data/lessons") / f"{teachers}.json" if teachers else LESSON

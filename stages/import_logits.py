@@ -11,7 +11,7 @@ from prepkd.stages._shared import Overrides, ParamsFile, console, data_file, rea
 from prepkd.stages.cache_logits import already_written, unfinished
 
 if TYPE_CHECKING:
-    from prepkd.params import Cache
+    from prepkd.teacher.settings import Cache
     from prepkd.views import Recipe, ViewPlan
 
 
@@ -38,29 +38,29 @@ def import_logits(
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise InputError(f"NAME is {name!r}; expected letters, digits, '_' and '-'")
-    from prepkd.importing import findings, imported_answers, plan_import, read_lesson
-    from prepkd.logit_files import read_logits
+    from prepkd.teacher.imported import findings, imported_answers, plan_import, read_dataset
+    from prepkd.teacher.logit_files import read_logits
 
     path, url, settings = places(params_file, overrides, name, data, to, encoding)
     steps, count = parsed_recipe(recipe), parsed_views(views)
     if not 0 <= seed < 2**63:
         raise InputError(f"--seed is {seed}; expected 0 to 2^63 - 1")
     raw, kind = read_logits(file)
-    lesson, inputs = read_lesson(path, raw, steps, count, seed)
-    layout, attributes, fingerprint = plan_import(name, file, raw, lesson, inputs, settings)
+    dataset, inputs = read_dataset(path, raw, steps, count, seed)
+    layout, attributes, fingerprint = plan_import(name, file, raw, dataset, inputs, settings)
     said = already_written(url, attributes)
     if said is None:
         with unfinished(url, fingerprint, layout, attributes) as writer:
             for view, chunk in list(writer.pending()):
-                writer.write(view, chunk, imported_answers(raw, lesson, layout.encoding))
-            summary = writer.finish(lesson.labels)
+                writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding))
+            summary = writer.finish(dataset.labels)
         said = f"the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share"
     else:
         said = f"already finished; {said}"
     converted = "" if kind == "float32" else f", {kind} converted to float32"
     for line in (
-        f"{file}: {layout.plan.views} views x {layout.plan.samples:,} samples x {lesson.classes} classes{converted}",
-        *findings(raw, lesson, path),
+        f"{file}: {layout.plan.views} views x {layout.plan.samples:,} samples x {dataset.classes} classes{converted}",
+        *findings(raw, dataset, path),
         f"{url}: {said}",
         f"to learn from it: {recommended(layout.plan, name, path, url if to else None)}",
     ):
@@ -71,8 +71,8 @@ def places(
     params_file: Path, overrides: list[str], name: str, data: Path | None, to: str | None, encoding: str | None
 ) -> "tuple[Path, str, Cache]":
     """The data, the store's place and how it is written; a settings file is needed only where an option is left out."""
-    from prepkd.params import Cache
     from prepkd.store.encodings import ENCODINGS
+    from prepkd.teacher.settings import Cache
 
     if encoding is not None and encoding not in ENCODINGS:
         raise InputError(f"--encoding is {encoding!r}; expected one of {', '.join(ENCODINGS)}")

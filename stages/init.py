@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 from prepkd.errors import InputError
-from prepkd.model_names import split_name
-from prepkd.params import Params
+from prepkd.models.names import split_name
+from prepkd.project.params import Params
 from prepkd.stages._shared import console
 from ruamel.yaml import YAML
 
@@ -38,9 +38,9 @@ def init(
 
     Nothing that is there is touched: where a file is in the way, nothing is written.
     """
-    from prepkd.files import write_bytes
-    from prepkd.scaffold import DATASETS, NOTES, data_commands, project_files
-    from prepkd.validation import validated
+    from prepkd.project.scaffold import DATASETS, NOTES, data_commands, project_files
+    from prepkd.runtime.files import write_bytes
+    from prepkd.settings.validation import validated
 
     if dataset not in DATASETS:
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
@@ -99,7 +99,7 @@ def check_libraries(params: Params) -> None:
 
 def repository(folder: Path, names: list[str]) -> list[str]:
     """Put git and DVC around the project, with a first commit; what could not be done, a line each."""
-    from prepkd.schema import template
+    from prepkd.project.schema import template
 
     if not shutil.which("git"):
         return ["git is not installed: `git init && dvc init` are left to you"]

@@ -8,7 +8,7 @@ from prepkd.errors import InputError, refuse_differences
 from prepkd.stages._shared import Overrides, ParamsFile, console, device, read_params, scratch_root, teacher_folder
 
 if TYPE_CHECKING:
-    from prepkd.data import DataInfo, Split
+    from prepkd.data.prepared.file import DataInfo, Split
     from prepkd.store import LogitStore
 
 
@@ -38,8 +38,8 @@ def inspect(
     """
     if not 0 < tau < float("inf"):
         raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
-    from prepkd.report.store_facts import look
-    from prepkd.report.store_sections import choose, of_logits, of_student
+    from prepkd.inspection.facts import look
+    from prepkd.inspection.sections import choose, of_logits, of_student
 
     facts, store = look(found(store_url))
     report: dict[str, Any] = {"facts": facts | given(facts["attributes"]["teacher"]), "left_out": []}
@@ -98,7 +98,7 @@ def given(teacher: dict[str, Any]) -> dict[str, Any]:
 
 def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":
     """The split that a store was made from; raises InputError where the file holds another one."""
-    from prepkd.data import describe, load_split
+    from prepkd.data.prepared.file import describe, load_split
 
     split = load_split(path, store.attributes["split"])
     made = store.attributes["dataset"]["split_fingerprint"]
@@ -109,8 +109,8 @@ def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":
 
 def draw(report: dict[str, Any], out: Path) -> str:
     """Write the picture; its path."""
-    from prepkd.report.store_plots import picture
-    from prepkd.report.store_tables import views_text
+    from prepkd.inspection.plots import picture
+    from prepkd.inspection.tables import views_text
 
     facts = report["facts"]
     name = facts["store"].rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
@@ -125,7 +125,7 @@ def show(report: dict[str, Any], as_json: bool) -> None:
     """Tables, or one JSON object with sorted keys, on standard output."""
     import json
 
-    from prepkd.report.store_tables import tables
+    from prepkd.inspection.tables import tables
     from rich.console import Console
 
     if as_json:

@@ -18,8 +18,8 @@ def prepare(
     (official folders), and your own: folder (images in train/<class>/ and test/<class>/), h5 (arrays in an HDF5 file).
     """
     params = read_params(params_file, overrides)
-    from prepkd.data import download, read_raw
-    from prepkd.data import prepare as write
+    from prepkd.data.prepared.prepare import prepare as write
+    from prepkd.data.sources.registry import download, read_raw
 
     settings, path = params.prepare, data_file(params)
     if fetch:

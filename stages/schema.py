@@ -10,6 +10,6 @@ def schema() -> None:
 
     A project that `prepkd init` made has it as params.schema.json; after an update: `prepkd schema > params.schema.json`.
     """
-    from prepkd.schema import json_schema
+    from prepkd.project.schema import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

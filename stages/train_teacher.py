@@ -14,7 +14,7 @@ from prepkd.stages._shared import (
     known_teacher,
     logs_folder,
     progress,
-    read_lesson,
+    read_dataset,
     read_params,
     scratch,
     teacher_folder,
@@ -36,21 +36,21 @@ def train_teacher(
     known_teacher(params, name)
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     import pandas as pd
-    from prepkd.evaluation import predict, top1
-    from prepkd.files import fingerprint, write_bytes
-    from prepkd.loggers import Run, logged
     from prepkd.models import check_model, save_checkpoint
     from prepkd.models.checkpoint import weights_fingerprint
-    from prepkd.report.results import write_results
-    from prepkd.stopping import card_entry
-    from prepkd.teachers import describe, given_weights, published_preprocessing, teacher_views
-    from prepkd.teachers import train_teacher as train
+    from prepkd.runtime.files import fingerprint, write_bytes
+    from prepkd.tracking.loggers import Run, logged
+    from prepkd.training.evaluation import predict, top1
+    from prepkd.training.predictions import write_results
+    from prepkd.training.stopping import card_entry
+    from prepkd.training.teacher import describe, given_weights, published_preprocessing, teacher_views
+    from prepkd.training.teacher import train_teacher as train
 
     settings = params.teachers[name]
-    lesson, inputs = read_lesson(params, teacher_views(settings), settings.seed, settings.augment)
+    dataset, inputs = read_dataset(params, teacher_views(settings), settings.seed, settings.augment)
     # A student that nobody has must not be found out after the teacher's training.
     for one in dict.fromkeys([settings.model, params.distill.student, *params.compare.students]):
-        check_model(one, lesson.samples.channels)
+        check_model(one, dataset.samples.channels)
     inputs |= given_weights(settings)
     run = fingerprint({"teacher": settings.identity(but={"checkpoint_every"}), "inputs": inputs})
     described = Run(f"teacher-{name}", run, settings.model_dump(mode="json"))
@@ -62,15 +62,15 @@ def train_teacher(
             advance(bar, task, epoch_note(row))
             write(row)
 
-        model, history = train(settings, lesson, checkpoint=work / "checkpoint.pt", on_epoch=on_epoch)
-        test = lesson.held_out["test"]
+        model, history = train(settings, dataset, checkpoint=work / "checkpoint.pt", on_epoch=on_epoch)
+        test = dataset.held_out["test"]
         logits = predict(model, test)
         if strange := int((~logits.isfinite()).any(dim=1).sum()):
             raise InputError(
                 f"teacher {name!r}: its logits are not finite for {strange} of {len(logits)} test images; "
                 "look at its weights, its preprocessing and its lr"
             )
-        card: dict[str, Any] = describe(model, settings, lesson, inputs) | {
+        card: dict[str, Any] = describe(model, settings, dataset, inputs) | {
             "name": name,
             "test_top1": top1(logits, test.labels),
             **card_entry(settings, history),

@@ -36,7 +36,7 @@ def verify(
 
     Controls that ask wrongly must be found out, else the verdict is WITHHELD. Reads no params.yaml, writes nothing.
     """
-    from prepkd.report.verdict import agreement_table, damage_table, notes
+    from prepkd.verification.tables import agreement_table, damage_table, notes
 
     out = Console(highlight=False, markup=False)
     if integrity:
@@ -60,11 +60,12 @@ def verify(
 
 def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed: int) -> dict[str, Any]:
     """The verdict on a store, once its data and its teacher are known to be its own; raises InputError."""
-    from prepkd.data import describe, load_split
+    from prepkd.data.prepared.file import describe, load_split
+    from prepkd.data.samples.samples import Samples
     from prepkd.models import load_checkpoint
-    from prepkd.samples import Samples
     from prepkd.store import LogitStore
-    from prepkd.verify import check_data, check_num_classes, check_teacher, verdict
+    from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
+    from prepkd.verification.verdict import verdict
 
     store = LogitStore.open(url)
     made, written_on = store.attributes["teacher"], store.attributes["precision"]["device"]
@@ -114,7 +115,7 @@ def check_files(url: str) -> dict[str, Any]:
 def same_device(written_on: str) -> "torch.device":
     """The GPU where there is one; else the CPU, with as many threads as the store's writer: then bits can be equal."""
     import torch
-    from prepkd.allocator import keep_freed_memory
+    from prepkd.runtime.allocator import keep_freed_memory
 
     if torch.cuda.is_available():
         return torch.device("cuda")

@@ -4,15 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.caching import make_trial, plan_store, teacher_answers
-from prepkd.data import SOURCES, RawData, channel_statistics, describe, load_split, prepare
-from prepkd.lesson import Lesson
-from prepkd.models import Normalised, Preprocessing, build_model
-from prepkd.params import Cache
-from prepkd.samples import Samples
+from prepkd.data.images.channels import channel_statistics
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.data.samples.samples import Samples
+from prepkd.data.sources.raw import RawData
+from prepkd.data.sources.registry import SOURCES
+from prepkd.models import Normalised, build_model
 from prepkd.store import LogitStore
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
+from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
 
 
@@ -27,29 +32,29 @@ def digits(path: Path) -> Path:
     return write_data(path, SOURCES["digits"](Path()), subset=12)
 
 
-def lesson_of(data: Path, recipe: list[Any], views: int | str, seed: int = 7) -> Lesson:
+def dataset_of(data: Path, recipe: list[Any], views: int | str, seed: int = 7) -> Dataset:
     """The data's training samples under a plan."""
     train = load_split(data, "train")
     plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
     statistics = Preprocessing.by(channel_statistics(train.images))
-    return Lesson(Samples.of(train, torch.device("cpu")), {}, plan, statistics, len(describe(data).class_names))
+    return Dataset(Samples.of(train, torch.device("cpu")), {}, plan, statistics, len(describe(data).class_names))
 
 
-def teacher_of(lesson: Lesson, seed: int = 11) -> Normalised:
+def teacher_of(dataset: Dataset, seed: int = 11) -> Normalised:
     """A teacher that knows nothing: its answers differ from sample to sample and from view to view."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        body = build_model("convnet4", lesson.classes, in_channels=lesson.samples.images.shape[1])
-        model = Normalised(body, lesson.preprocessing)
-        model(torch.rand(64, *lesson.samples.images.shape[1:]))  # moves the batch norms' statistics
+        body = build_model("convnet4", dataset.classes, in_channels=dataset.samples.images.shape[1])
+        model = Normalised(body, dataset.preprocessing)
+        model(torch.rand(64, *dataset.samples.images.shape[1:]))  # moves the batch norms' statistics
     return model.eval()
 
 
 def write_store(
-    folder: Path, data: Path, lesson: Lesson, *, teacher: Normalised | None = None, encoding: str = "f16"
+    folder: Path, data: Path, dataset: Dataset, *, teacher: Normalised | None = None, encoding: str = "f16"
 ) -> LogitStore:
     """The teacher's answers to every view, as `prepkd cache-logits` writes them; chunks of 16 samples."""
-    teacher = teacher or teacher_of(lesson)
+    teacher = teacher or teacher_of(dataset)
     settings = Cache.model_validate({"views": 1, "batch_size": 8, "chunk": 16, "encoding": encoding, "topk": {"k": 3}})
     info = describe(data)
     inputs = {
@@ -64,10 +69,10 @@ def write_store(
         "weights_fingerprint": "e" * 64,
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
-    layout, attributes, _ = plan_store(settings, lesson, inputs, card, make_trial(teacher, lesson, settings))
+    layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
-    answers = teacher_answers(teacher, lesson, layout.encoding, settings)
+    answers = teacher_answers(teacher, dataset, layout.encoding, settings)
     for view, chunk in writer.pending():
         writer.write(view, chunk, answers)
-    writer.finish(lesson.samples.labels.numpy())
+    writer.finish(dataset.samples.labels.numpy())
     return LogitStore.open(folder)

@@ -1,18 +1,19 @@
-"""A lesson of seconds, and what tests of the training loop share."""
+"""A dataset of seconds, and what tests of the training loop share."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.feed import Views
-from prepkd.lesson import Lesson, new_model
-from prepkd.models import Preprocessing
-from prepkd.params import Training
-from prepkd.resume import Row
-from prepkd.samples import Samples
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.data.samples.samples import Samples
+from prepkd.models.new import new_model
 from prepkd.store.encodings import Decoded
-from prepkd.train import train
+from prepkd.training.batches import Views
+from prepkd.training.checkpoints import Row
+from prepkd.training.loop import train
+from prepkd.training.settings import Training
 from prepkd.views import ViewPlan
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +32,7 @@ def textures(count: int, seed: int) -> Samples:
     return Samples(images, labels)
 
 
-LESSON = Lesson(
+DATASET = Dataset(
     textures(COUNT, 0),
     {"val": textures(20, 1), "test": textures(30, 2)},
     ViewPlan([{"crop": {"padding": 1}}, "flip"], 9, 5, COUNT),
@@ -64,12 +65,12 @@ def ignore(row: Row) -> None:
 
 def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, **changes: Any) -> tuple[Any, list[Row]]:
     """Train a fresh convnet4; its weights and history."""
-    model = model or new_model("convnet4", LESSON, 0)
+    model = model or new_model("convnet4", DATASET, 0)
     wanted = {
         "loss": cross_entropy,
-        "samples": LESSON.samples,
-        "held_out": LESSON.held_out,
-        "plan": LESSON.plan,
+        "samples": DATASET.samples,
+        "held_out": DATASET.held_out,
+        "plan": DATASET.plan,
         "classes": CLASSES,
         "views_of": lambda epoch: epoch,
         "teacher": None,

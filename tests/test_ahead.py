@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from prepkd.ahead import ahead, behind
+from prepkd.runtime.prefetch import ahead, behind
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 7])

@@ -10,7 +10,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import numpy as np
-from prepkd.allocator import keep_freed_memory
+from prepkd.runtime.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 np.ones(2**24)
@@ -44,7 +44,7 @@ def test_what_the_environment_asks_for_stands(name: str, value: str) -> None:
 
 ARENAS = """
 import ctypes, sys, threading
-from prepkd.allocator import keep_freed_memory
+from prepkd.runtime.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 libc = ctypes.CDLL(None)
@@ -74,8 +74,8 @@ def test_threads_share_an_arena() -> None:
 
 def test_stages_that_compute_on_a_cpu_keep_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
-    from prepkd import allocator
-    from prepkd.params import Params
+    from prepkd.project.params import Params
+    from prepkd.runtime import allocator
     from prepkd.stages import _shared, verify
 
     kept: list[str] = []
@@ -92,7 +92,7 @@ def test_stages_that_compute_on_a_cpu_keep_memory(monkeypatch: pytest.MonkeyPatc
 def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     import ctypes
 
-    from prepkd import allocator
+    from prepkd.runtime import allocator
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("it was touched"))

@@ -159,8 +159,8 @@ def test_wrong_views(tmp_path: Path) -> None:
     from benchmarks import wrong_views
 
     data = elsewhere_files.digits(tmp_path / "digits.h5")
-    lesson = elsewhere_files.lesson_of(data, [{"crop": {"padding": 1}}], "all")
-    elsewhere_files.write_store(tmp_path / "large.zarr", data, lesson)
+    dataset = elsewhere_files.dataset_of(data, [{"crop": {"padding": 1}}], "all")
+    elsewhere_files.write_store(tmp_path / "large.zarr", data, dataset)
     out = tmp_path / "found.json"
     wrong_views.main(f"--data {data} --store {tmp_path}/large.zarr --seeds 2 --epochs 1 --out {out}".split())
     result = json.loads(out.read_text())

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 from prepkd import LogitStore, ViewDataset, ViewSampler
-from prepkd.data import RawData, load_split
+from prepkd.data.prepared.file import load_split
+from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
 from prepkd.views.order import cycle, sample_order
 from torch import Tensor
@@ -57,8 +58,8 @@ class Case:
 
 def case_of(folder: Path, **options: Any) -> Case:
     data = files.write_data(folder / "noise.h5", noise(), val_fraction=0.2)
-    lesson = files.lesson_of(data, RECIPE, VIEWS)
-    store = files.write_store(folder / "large.zarr", data, lesson, **options)
+    dataset = files.dataset_of(data, RECIPE, VIEWS)
+    store = files.write_store(folder / "large.zarr", data, dataset, **options)
     raw = torch.from_numpy(load_split(data, "train").images).permute(0, 3, 1, 2)
     return Case(
         data,
@@ -259,7 +260,7 @@ def test_other_data_and_other_classes(case: Case, tmp_path: Path) -> None:
         ViewDataset(other, case.store)
     # Without val, which needs images of every class.
     five = files.write_data(tmp_path / "five.h5", noise())
-    store = files.write_store(tmp_path / "five.zarr", five, files.lesson_of(five, [], 1)).url
+    store = files.write_store(tmp_path / "five.zarr", five, files.dataset_of(five, [], 1)).url
     six = files.write_data(tmp_path / "six.h5", replace(noise(), class_names=tuple("abcdef")))
     assert len(ViewDataset(five, store)) == 50
     with pytest.raises(InputError, match=r"five.zarr against .*six.h5: dataset.classes is 5, expected 6"):
@@ -275,9 +276,9 @@ def test_files_that_change_between_construction_and_reading(case: Case, tmp_path
     shutil.copy(case.data, data)
     shutil.copytree(case.store, store)
     dataset = ViewDataset(data, store)
-    lesson = files.lesson_of(data, RECIPE, VIEWS, seed=8)
+    dataset = files.dataset_of(data, RECIPE, VIEWS, seed=8)
     shutil.rmtree(store)
-    files.write_store(store, data, lesson)
+    files.write_store(store, data, dataset)
     with pytest.raises(InputError, match=r"fingerprints.pixels is \w{12}, expected"):
         assert dataset[0]
     dataset = ViewDataset(data, store)
@@ -288,8 +289,8 @@ def test_files_that_change_between_construction_and_reading(case: Case, tmp_path
 
 def test_pixels_that_are_rendered_otherwise(case: Case, tmp_path: Path) -> None:
     """A store that says that it was made of other pixels than these is refused, whatever its other fingerprints say."""
-    lesson = files.lesson_of(case.data, RECIPE, VIEWS)
-    mirrored = replace(lesson.samples, images=lesson.samples.images.flip(-1))
-    files.write_store(tmp_path / "other.zarr", case.data, replace(lesson, samples=mirrored))
+    dataset = files.dataset_of(case.data, RECIPE, VIEWS)
+    mirrored = replace(dataset.samples, images=dataset.samples.images.flip(-1))
+    files.write_store(tmp_path / "other.zarr", case.data, replace(dataset, samples=mirrored))
     with pytest.raises(InputError, match=r"pixels.sha256 is \w{12}, expected \w{12}"):
         ViewDataset(case.data, tmp_path / "other.zarr")[0]

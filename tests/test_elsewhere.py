@@ -11,7 +11,8 @@ import prepkd
 import pytest
 import torch
 from prepkd.cli import app
-from prepkd.data import SOURCES, load_split
+from prepkd.data.prepared.file import load_split
+from prepkd.data.sources.registry import SOURCES
 from torch.nn.functional import kl_div, log_softmax, one_hot
 from typer.testing import CliRunner
 

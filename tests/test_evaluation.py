@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from prepkd import evaluation
-from prepkd.evaluation import Evaluation, is_known, predict, top1
-from prepkd.lesson import new_model
-from prepkd.resume import load_state, save_state
-from small_training import LESSON, fit, same, settings, timeless
+from prepkd.models.new import new_model
+from prepkd.training import evaluation
+from prepkd.training.checkpoints import load_state, save_state
+from prepkd.training.evaluation import Evaluation, is_known, predict, top1
+from small_training import DATASET, fit, same, settings, timeless
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,13 +24,13 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One of two processors is idle, whatever the machine has."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr("prepkd.processors.processors", lambda: 2)
+    monkeypatch.setattr("prepkd.runtime.processors.processors", lambda: 2)
     yield
     torch.set_num_threads(before)
 
 
 def figures(model: nn.Module) -> dict[str, float]:
-    return {f"{name}/top1": top1(predict(model, part), part.labels) for name, part in LESSON.held_out.items()}
+    return {f"{name}/top1": top1(predict(model, part), part.labels) for name, part in DATASET.held_out.items()}
 
 
 def spoil(model: nn.Module) -> None:
@@ -40,9 +40,9 @@ def spoil(model: nn.Module) -> None:
 
 
 def test_what_training_does_meanwhile_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = new_model("convnet4", LESSON, 0)
+    model = new_model("convnet4", DATASET, 0)
     expected = figures(model)
-    evaluate = Evaluation(model, LESSON.held_out, CPU)
+    evaluate = Evaluation(model, DATASET.held_out, CPU)
     assert evaluate.spare is not None
 
     def late(*arguments: Any, **options: Any) -> Tensor:
@@ -62,12 +62,12 @@ def test_beside_and_in_between_are_the_same(
     changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights, history = fit(tmp_path / "beside.pt", settings(**changes))
-    monkeypatch.setattr("prepkd.processors.processors", lambda: 1)
-    assert Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, CPU).spare is None
+    monkeypatch.setattr("prepkd.runtime.processors.processors", lambda: 1)
+    assert Evaluation(new_model("convnet4", DATASET, 0), DATASET.held_out, CPU).spare is None
     again, rows = fit(tmp_path / "between.pt", settings(**changes))
     assert same(again, weights)
     assert timeless(rows) == timeless(history)
-    assert {f"{name}/top1" for name in LESSON.held_out} <= history[-1].keys()
+    assert {f"{name}/top1" for name in DATASET.held_out} <= history[-1].keys()
 
 
 def test_a_run_that_was_killed_while_it_was_evaluated_is_evaluated_when_it_goes_on(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_run_that_was_killed_while_it_was_evaluated_is_evaluated_when_it_goes_
     assert saved
     state = torch.load(path, weights_only=True)
     rows = load_state(path, {})
-    for name in LESSON.held_out:
+    for name in DATASET.held_out:
         rows[-1].pop(f"{name}/top1", None)
     save_state(path, {key: value for key, value in state.items() if key != "history"}, rows)
     reported: list[dict[str, float]] = []
@@ -105,7 +105,7 @@ class Own(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fc = nn.Linear(PIXELS, LESSON.classes)
+        self.fc = nn.Linear(PIXELS, DATASET.classes)
         self.register_buffer("passes", torch.zeros(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,14 +116,14 @@ class Own(nn.Module):
 
 def hooked() -> nn.Module:
     """Its hook writes where a copy's hook would write too."""
-    model = new_model("convnet4", LESSON, 0)
+    model = new_model("convnet4", DATASET, 0)
     model.register_forward_hook(lambda module, inputs, output: None)
     return model
 
 
 def patched() -> nn.Module:
     """A copy's forward pass would be the model's."""
-    model = new_model("convnet4", LESSON, 0)
+    model = new_model("convnet4", DATASET, 0)
     before = model.forward
     model.forward = lambda x: before(x)  # type: ignore[method-assign]
     return model
@@ -132,21 +132,21 @@ def patched() -> nn.Module:
 @pytest.mark.parametrize("made", [Own, hooked, patched])
 def test_a_model_of_somebodys_own_is_evaluated_itself(made: Callable[[], nn.Module], tmp_path: Path) -> None:
     model = made()
-    assert not is_known(model) and Evaluation(model, LESSON.held_out, CPU).spare is None
+    assert not is_known(model) and Evaluation(model, DATASET.held_out, CPU).spare is None
     _, history = fit(tmp_path / "run.pt", settings(), model=model)
     assert {key: history[-1][key] for key in figures(model)} == figures(model)
 
 
 @pytest.mark.parametrize("name", ["convnet4", "resnet8", "mobilenetv2", "vgg8"])
 def test_a_copy_is_taken_of_a_known_model(name: str) -> None:
-    model = new_model(name, LESSON, 0)
-    spare = Evaluation(model, LESSON.held_out, CPU).spare
+    model = new_model(name, DATASET, 0)
+    spare = Evaluation(model, DATASET.held_out, CPU).spare
     assert spare is not None and spare is not model
     assert same(spare.state_dict(), model.state_dict())
 
 
 def test_nobody_waits_for_an_evaluation_that_was_stopped() -> None:
-    evaluate = Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, CPU)
+    evaluate = Evaluation(new_model("convnet4", DATASET, 0), DATASET.held_out, CPU)
     evaluate.stopped.set()
     with pytest.raises(CancelledError):
         evaluate().result()
@@ -162,7 +162,7 @@ def test_ctrl_c_while_the_last_epoch_is_evaluated_loses_no_epoch(
 
     def interrupted(*arguments: Any) -> float:
         calls.append(1)
-        if len(calls) == (len(history) if not changes else 2) * len(LESSON.held_out):
+        if len(calls) == (len(history) if not changes else 2) * len(DATASET.held_out):
             raise KeyboardInterrupt
         return top1(*arguments)
 

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from prepkd.feed import Epoch, batches
-from prepkd.samples import Samples
+from prepkd.data.samples.samples import Samples
+from prepkd.training.batches import Epoch, batches
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
-from small_training import CLASSES, COUNT, LESSON
+from small_training import CLASSES, COUNT, DATASET
 from test_samples import RECIPE, SIZES, encoded, pictures
 
-SAMPLES, PLAN = LESSON.samples, LESSON.plan
+SAMPLES, PLAN = DATASET.samples, DATASET.plan
 
 
 def epoch(plan: ViewPlan = PLAN, view: int = 3, answered: bool = True) -> Epoch:
@@ -57,7 +57,7 @@ def test_the_shares_of_a_steps_batches_are_their_samples(size: int, accumulate: 
 @pytest.mark.parametrize("block", [1, 10**4, 10**9])
 def test_many_batches_rendered_at_once_are_the_same_batches(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, on this device."""
-    monkeypatch.setattr("prepkd.feed.RENDERED_AT_ONCE", block)
+    monkeypatch.setattr("prepkd.training.batches.RENDERED_AT_ONCE", block)
     monkeypatch.setattr(Samples, "resident", True)
     ours = list(batches(SAMPLES, PLAN, epoch(), 16, 16, CLASSES))
     monkeypatch.undo()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from prepkd.files import (
+from prepkd.runtime.files import (
     array_fingerprint,
     canonical_json,
     file_sha256,
@@ -67,7 +67,7 @@ def test_a_disk_that_fails_leaves_the_target_and_nothing_else(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from prepkd.files import replacing
+from prepkd.runtime.files import replacing
 
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"half")

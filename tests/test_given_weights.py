@@ -84,14 +84,16 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
 
 
 def test_a_librarys_weights_are_recorded_by_their_source(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prepkd.data.samples.preprocessing import Preprocessing
     from prepkd.models.library import Pretrained
-    from prepkd.models.preprocessing import Preprocessing
 
     known = Pretrained("https://example.invalid/net-0123.pth", 10, Preprocessing((0.5,), (0.25,)))
-    for module in ("prepkd.teachers", "prepkd.lesson"):
+    for module in ("prepkd.training.teacher", "prepkd.data.samples.dataset"):
         monkeypatch.setattr(f"{module}.pretrained", lambda _: known)
     monkeypatch.setattr("prepkd.models.check_model", lambda *_: None)
-    monkeypatch.setattr("prepkd.lesson.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1))
+    monkeypatch.setattr(
+        "prepkd.data.samples.dataset.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1)
+    )
     prepkd("train-teacher", "large", teachers__large__model="timm:net:pretrained", teachers__large__weights="null")
     assert card()["weights_from"] == {"source": "https://example.invalid/net-0123.pth"}
 
@@ -144,7 +146,7 @@ def test_a_teacher_whose_logits_are_not_finite_is_none(project: Path) -> None:
 def test_a_model_that_nobody_has_is_found_before_a_teacher_is_trained(
     changes: dict[str, str], message: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prepkd.teachers.train", lambda *_, **__: pytest.fail("trained first"))
+    monkeypatch.setattr("prepkd.training.teacher.train", lambda *_, **__: pytest.fail("trained first"))
     changes = {"teachers__large__epochs": "1", **changes}
     text = prepkd("train-teacher", "large", code=2, **changes).splitlines()
     assert len(text) == 1 and message in text[0]

@@ -13,10 +13,9 @@ import pytest
 import torch
 from prepkd import LogitStore, ViewDataset
 from prepkd.cli import app
-from prepkd.importing import UNVERIFIED, agreement
 from prepkd.models import save_checkpoint
-from prepkd.store.teacher_pass import raw_logits
-from prepkd.teaching import ready
+from prepkd.teacher.forward_pass import raw_logits, ready
+from prepkd.teacher.imported import UNVERIFIED, agreement
 from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner, Result
@@ -60,7 +59,7 @@ def everything() -> dict[str, bytes]:
 
 def made_up(seed: int = 0, views: int = 1) -> Tensor:
     """Logits (V, N, K) that know the labels somewhat."""
-    labels = files.lesson_of(Path("data/digits.h5"), [], 1).samples.labels
+    labels = files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels
     noise = torch.randn(views, SAMPLES, CLASSES, generator=torch.Generator().manual_seed(seed))
     return 2 * torch.nn.functional.one_hot(labels, CLASSES) + noise
 
@@ -73,7 +72,7 @@ def keyed(raw: Tensor, spell: Callable[[int], Any] = str) -> dict[Any, Tensor]:
 
 def kept(raw: Tensor, store: LogitStore) -> np.ndarray:
     """What is left of logits (V, N, K) after the store's encoding."""
-    labels = files.lesson_of(Path("data/digits.h5"), [], 1).samples.labels
+    labels = files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels
     decoded = [store.encoding.decode(store.encoding.encode(view.float(), labels)) for view in raw]
     return torch.stack([offsets.float() + row_max[:, None] for offsets, row_max in decoded]).numpy()
 
@@ -194,7 +193,7 @@ def test_another_order_of_samples_or_classes_is_doubted(project: Path) -> None:
     np.save("z.npy", raw.numpy())
     text = prepkd("import", "z.npy", "large", "--recipe", json.dumps(CROP))
     (line,) = [line for line in text.splitlines() if line.startswith("warning: ")]
-    found = agreement(raw[1], files.lesson_of(Path("data/digits.h5"), [], 1).samples.labels)
+    found = agreement(raw[1], files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels)
     assert line == (
         "warning: 2 of 3 views agree with the labels no better than chance: view 1 "
         f"{found.top1:.1%}, chance {found.chance:.1%}; are samples and classes in the data's order?"
@@ -216,12 +215,12 @@ def test_chance() -> None:
 
 def test_students_of_an_imported_and_of_a_cached_store_are_equal(project: Path) -> None:
     data = Path("data/digits.h5")
-    lesson = files.lesson_of(data, CROP, 3)
-    teacher = files.teacher_of(lesson)
-    cached = files.write_store(project / "cached/large.zarr", data, lesson, teacher=teacher)
-    asked = [lesson.samples.under(lesson.plan, view, slice(None)) for view in range(3)]
+    dataset = files.dataset_of(data, CROP, 3)
+    teacher = files.teacher_of(dataset)
+    cached = files.write_store(project / "cached/large.zarr", data, dataset, teacher=teacher)
+    asked = [dataset.samples.under(dataset.plan, view, slice(None)) for view in range(3)]
     raw = [
-        raw_logits(ready(teacher), lesson.plan, lesson.samples, *one, batch_size=8, precision="ieee") for one in asked
+        raw_logits(ready(teacher), dataset.plan, dataset.samples, *one, batch_size=8, precision="ieee") for one in asked
     ]
     np.save("z.npy", torch.stack(raw).numpy())
     same = ["-S", "cache.chunk=16", "-S", "cache.batch_size=8", "-S", "cache.root=imported"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from prepkd.params import load_params
-from prepkd.scaffold import DATASETS, project_files, without_our_code
+from prepkd.project.params import load_params
+from prepkd.project.scaffold import DATASETS, project_files, without_our_code
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 from prepkd.cli import app
-from prepkd.data import load_split
+from prepkd.data.prepared.file import load_split
 from prepkd.store import LogitStore
 from typer.testing import CliRunner
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import wandb_file
 from prepkd.errors import InputError
-from prepkd.loggers import LOGGERS, Run, logged
+from prepkd.tracking.loggers import LOGGERS, Run, logged
 
 ROOT = Path(__file__).parents[1]
 RUN = Run("kd-seed0", "0123456789abcdef" * 4, {"lr": 0.1, "kd": {"tau": 2.0}, "milestones": [1, 2], "ema": None})
@@ -118,7 +118,7 @@ def test_an_interrupted_run_is_one_run_with_every_epoch_once(kind: str, tmp_path
 
 def test_none_writes_and_imports_nothing(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from prepkd.loggers import Run, logged\n"
+        "import sys; from pathlib import Path; from prepkd.tracking.loggers import Run, logged\n"
         "with logged(None, Path('logs'), Run('a', 'b', {})) as write: write({'epoch': 0.0})\n"
         "assert not {'lightning_fabric', 'pytorch_lightning', 'tensorboard', 'wandb', 'mlflow'} & set(sys.modules)"
     )
@@ -143,7 +143,7 @@ def test_every_logger_is_a_choice_and_an_extra() -> None:
     import tomllib
     from typing import get_args
 
-    from prepkd.params import Params
+    from prepkd.project.params import Params
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(LOGGERS) <= set(extras)

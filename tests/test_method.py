@@ -3,7 +3,7 @@
 from itertools import permutations
 
 import pytest
-from prepkd.method import TERMS, Method, parse_method
+from prepkd.methods.grammar import TERMS, Method, parse_method
 
 VALID = {
     "ce": Method(teacher=False),

@@ -9,9 +9,9 @@ import prepkd
 import pytest
 import torch
 from prepkd.cli import app
-from prepkd.data import load_split
-from prepkd.labels import is_wrong
-from prepkd.samples import Samples
+from prepkd.data.prepared.file import load_split
+from prepkd.data.samples.labels import is_wrong
+from prepkd.data.samples.samples import Samples
 from torch.utils.data import DataLoader
 from typer.testing import CliRunner
 

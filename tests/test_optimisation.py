@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from prepkd.evaluation import predict, top1
-from prepkd.lesson import new_model
-from prepkd.optimisation import make_schedule
-from prepkd.resume import load_state
+from prepkd.models.new import new_model
+from prepkd.training.checkpoints import load_state
+from prepkd.training.evaluation import predict, top1
+from prepkd.training.optimisers import make_schedule
 from small_training import (
     CLASSES,
     COUNT,
+    DATASET,
     EPOCHS,
-    LESSON,
     Watched,
     cross_entropy,
     fit,
@@ -47,10 +47,10 @@ def start() -> Arrays:
 
 def gradient(w: Arrays, epoch: int) -> Arrays:
     """Of softmax regression on the whole set, sample by sample, float64."""
-    rows = torch.from_numpy(LESSON.plan.parameters(epoch))
-    x = LESSON.plan.render(LESSON.samples.images, rows).double().flatten(1).numpy()
+    rows = torch.from_numpy(DATASET.plan.parameters(epoch))
+    x = DATASET.plan.render(DATASET.samples.images, rows).double().flatten(1).numpy()
     found = {name: np.zeros_like(value) for name, value in w.items()}
-    for pixels, label in zip(x, LESSON.samples.labels.tolist(), strict=True):
+    for pixels, label in zip(x, DATASET.samples.labels.tolist(), strict=True):
         logits = w["weight"] @ pixels + w["bias"]
         error = np.exp(logits) / np.exp(logits).sum() - np.eye(CLASSES)[label]
         found["weight"] += np.outer(error, pixels) / COUNT
@@ -147,7 +147,7 @@ def test_accumulated_batches_make_the_steps_of_a_large_one(schedule: str, tmp_pa
 
 
 def test_the_average_of_the_weights_is_a_recursion(tmp_path: Path) -> None:
-    decay, model = 0.7, new_model("convnet4", LESSON, 0)
+    decay, model = 0.7, new_model("convnet4", DATASET, 0)
     before_steps: list[dict[str, Tensor]] = []  # parameters, before each step
     statistics: list[dict[str, Tensor]] = []  # batch norm's, after each step's forward pass
 
@@ -158,7 +158,7 @@ def test_the_average_of_the_weights_is_a_recursion(tmp_path: Path) -> None:
         return cross_entropy(logits, labels)
 
     averaged, history = fit(tmp_path / "run.pt", settings(ema=decay), model=model, loss=loss)
-    raw = new_model("convnet4", LESSON, 1)
+    raw = new_model("convnet4", DATASET, 1)
     load_state(tmp_path / "run.pt", {"model": raw})
     before_steps.append({name: p.detach().double() for name, p in raw.named_parameters()})
     for steps in (before_steps[1:], statistics):
@@ -168,7 +168,7 @@ def test_the_average_of_the_weights_is_a_recursion(tmp_path: Path) -> None:
                 average = decay * average + (1 - decay) * step[name]
             torch.testing.assert_close(averaged[name].double(), average, rtol=1e-5, atol=1e-7)
     # What is evaluated is what is returned; training itself goes on with the weights themselves.
-    for name, part in LESSON.held_out.items():
+    for name, part in DATASET.held_out.items():
         assert history[-1][f"{name}/top1"] == top1(predict(model, part), part.labels)
     plain, _ = fit(tmp_path / "plain.pt", settings())
     assert same(raw.state_dict(), plain)
@@ -197,10 +197,10 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     weights, history = fit(tmp_path / "whole.pt", chosen)
     with pytest.raises(by):
         fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(2, by))
-    resumed, rows = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", LESSON, 99))
+    resumed, rows = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", DATASET, 99))
     assert same(resumed, weights)
     assert timeless(rows) == timeless(history)
-    again, _ = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", LESSON, 98))
+    again, _ = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", DATASET, 98))
     assert same(again, weights), "a finished run is loaded"
     plain, _ = fit(tmp_path / "plain.pt", settings())
     assert feature == "early stop" or not same(weights, plain), "the feature does nothing"

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 from prepkd.errors import InputError
-from prepkd.params import Distill, Params, Training, load_params
+from prepkd.project.params import Params, load_params
+from prepkd.training.settings import Training
+from prepkd.training.student_settings import Distill
 from prepkd.views import AUGMENTATIONS
 from pydantic import ValidationError
 

@@ -104,7 +104,7 @@ def test_second_repro_does_nothing(clone: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "stale", "fresh"),
     [
-        ("echo '# x' >> pipeline/prepkd/losses/kd.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
+        ("echo '# x' >> pipeline/prepkd/methods/kd.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
         (
             "echo '# x' >> pipeline/prepkd/store/reader.py",
             ["distill"],
@@ -188,7 +188,7 @@ def test_a_grid_of_teachers_and_students(clone: Path, tmp_path: Path) -> None:
 
 
 def test_comparison_depends_on_every_setting_but_the_method() -> None:
-    from prepkd.params import Distill
+    from prepkd.training.student_settings import Distill
 
     yaml = YAML(typ="safe")
     stage = yaml.load(ROOT / "compare/dvc.yaml")["stages"]["run"]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from prepkd.ahead import ahead, behind
-from prepkd.evaluation import Evaluation
-from prepkd.lesson import new_model
-from prepkd.processors import compute_on, idle_processors, processors
-from prepkd.samples import Samples
+from prepkd.data.samples.samples import Samples
+from prepkd.models.new import new_model
+from prepkd.runtime.prefetch import ahead, behind
+from prepkd.runtime.processors import compute_on, idle_processors, processors
+from prepkd.training.evaluation import Evaluation
 from prepkd.views import ViewPlan
-from small_training import LESSON
+from small_training import DATASET
 from test_samples import RECIPE, SIZES, encoded, pictures
 from torch import Tensor, nn
 
@@ -27,14 +27,14 @@ def two_threads() -> Iterator[None]:
 
 
 def have(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prepkd.processors.processors", lambda: count)
+    monkeypatch.setattr("prepkd.runtime.processors.processors", lambda: count)
 
 
 @pytest.mark.parametrize(("there", "idle"), [(1, 0), (2, 0), (3, 1), (8, 6)])
 def test_what_torch_does_not_compute_on_is_idle(there: int, idle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     have(there, monkeypatch)
     assert idle_processors() == idle
-    assert LESSON.samples.ahead == (2 if idle else 0)
+    assert DATASET.samples.ahead == (2 if idle else 0)
 
 
 def test_processors_are_those_that_this_process_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,19 +59,19 @@ def test_threads_beside_the_main_one_compute_on_one_processor_and_leave_it_its_o
 
 def test_an_evaluation_beside_computes_on_as_many_as_training_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     have(3, monkeypatch)
-    assert Evaluation(new_model("convnet4", LESSON, 0), LESSON.held_out, torch.device("cpu")).spare is None
+    assert Evaluation(new_model("convnet4", DATASET, 0), DATASET.held_out, torch.device("cpu")).spare is None
 
 
 @pytest.mark.parametrize("there", [4, 64])
 def test_it_computes_as_training_does(there: int, monkeypatch: pytest.MonkeyPatch) -> None:
     have(there, monkeypatch)
-    model = new_model("convnet4", LESSON, 0)
+    model = new_model("convnet4", DATASET, 0)
     found: list[int] = []
 
     def noted(module: nn.Module, *_: object) -> None:
         found.append(threads())
 
-    evaluate = Evaluation(model, LESSON.held_out, torch.device("cpu"))
+    evaluate = Evaluation(model, DATASET.held_out, torch.device("cpu"))
     assert evaluate.spare is not None
     evaluate.spare.register_forward_pre_hook(noted)
     evaluate().result()

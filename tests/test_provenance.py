@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from prepkd.cli import app
 from prepkd.errors import InputError
-from prepkd.params import LATER
-from prepkd.report.results import read_results, write_results
 from prepkd.store import LogitStore
+from prepkd.training.predictions import read_results, write_results
+from prepkd.training.settings import LATER
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -218,7 +218,8 @@ def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path)
         path = project / "models/teachers/large/model.json"
         old = json.loads(path.read_text())
         assert {"num_classes": 10, "in_channels": 1}[name] == old[name]
-    from prepkd.models import Preprocessing, build_model, save_checkpoint
+    from prepkd.data.samples.preprocessing import Preprocessing
+    from prepkd.models import build_model, save_checkpoint
     from prepkd.models.checkpoint import Normalised
 
     for classes, channels, field in ((8, 1, "num_classes is 8, expected 10"), (10, 3, "in_channels is 3, expected 1")):

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from prepkd.data import EncodedImages, Split, Statistics
+from prepkd.data.images.encoded import EncodedImages
+from prepkd.data.images.statistics import Statistics
+from prepkd.data.prepared.file import Split
+from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
-from prepkd.samples import Samples
 from prepkd.views import ViewPlan, parse_recipe
 from torchvision.transforms import v2
 

@@ -8,10 +8,10 @@ from typing import Any
 import jsonschema
 import pytest
 from prepkd.cli import app
-from prepkd.method import METHODS, TERMS, parse_method
-from prepkd.model_names import ZOO
-from prepkd.params import load_params
-from prepkd.schema import json_schema
+from prepkd.methods.grammar import METHODS, TERMS, parse_method
+from prepkd.models.names import ZOO
+from prepkd.project.params import load_params
+from prepkd.project.schema import json_schema
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from prepkd.lesson import new_model
 from prepkd.losses import distillation_loss
-from prepkd.params import Distill
-from prepkd.step import EAGER_CALLS, WORTH_COMPILING, Replayed, Values, compiles, make_gradients
-from small_training import CLASSES, LESSON
+from prepkd.models.new import new_model
+from prepkd.training.step import EAGER_CALLS, WORTH_COMPILING, Replayed, Values, compiles, make_gradients
+from prepkd.training.student_settings import Distill
+from small_training import CLASSES, DATASET
 from torch import Tensor
 
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def taught(
     chosen: Distill, make: Callable[..., Any] = lambda gradients: gradients, counts: tuple[int, ...] = ()
 ) -> Any:
     """Values and gradients of every step, and the weights after them, of a convnet4 trained on batches."""
-    model = new_model("convnet4", LESSON, 0).train()
+    model = new_model("convnet4", DATASET, 0).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     gradients = make(make_gradients(model, partial(distillation_loss, chosen), chosen, CPU, 1))
     steps = []
@@ -96,7 +96,7 @@ def test_replayed_steps_are_the_eager_ones_to_the_last_bit(method: str) -> None:
 def test_a_batchs_gradient_is_its_share_of_the_mean() -> None:
     (whole, *_), _ = taught(settings())
     pixels, labels, _, *answers = batch(0)
-    model = new_model("convnet4", LESSON, 0).train()
+    model = new_model("convnet4", DATASET, 0).train()
     loss = distillation_loss(settings(), model(pixels), labels, *answers)["loss"]
     (loss.mean() / 2).backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(whole[1], [p.grad for p in model.parameters()])

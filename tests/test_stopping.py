@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prepkd import evaluation
 from prepkd.errors import InputError
-from prepkd.lesson import new_model
-from prepkd.resume import Row
-from prepkd.stopping import card_entry, is_over, kept_epoch
-from small_training import LESSON, fit, same, settings, stop_after, timeless
+from prepkd.models.new import new_model
+from prepkd.training import evaluation
+from prepkd.training.checkpoints import Row
+from prepkd.training.stopping import card_entry, is_over, kept_epoch
+from small_training import DATASET, fit, same, settings, stop_after, timeless
 from torch import Tensor
 
 
@@ -28,7 +28,7 @@ def test_a_scripted_curve(
     scores: list[float], patience: int, length: int, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluation, "top1", script(scores))
-    model, seen = new_model("convnet4", LESSON, 0), []
+    model, seen = new_model("convnet4", DATASET, 0), []
 
     def on_epoch(row: Row) -> None:
         seen.append({key: value.clone() for key, value in model.state_dict().items()})
@@ -46,7 +46,7 @@ def script(scores: Sequence[float]) -> Any:
     shown = {"val": list(scores), "test": [0.1, 0.2, 0.3, 0.9]}
 
     def scripted(logits: Tensor, labels: Tensor) -> float:
-        return shown["val" if len(labels) == len(LESSON.held_out["val"]) else "test"].pop(0)
+        return shown["val" if len(labels) == len(DATASET.held_out["val"]) else "test"].pop(0)
 
     return scripted
 
@@ -71,7 +71,7 @@ def test_a_run_that_was_stopped_is_not_trained_on(tmp_path: Path, monkeypatch: p
     again, rows = fit(
         tmp_path / "run.pt",
         chosen,
-        model=new_model("convnet4", LESSON, 9),
+        model=new_model("convnet4", DATASET, 9),
         views_of=views_of,
         on_epoch=reported.append,
     )
@@ -88,13 +88,13 @@ def test_an_interrupted_run_remembers_its_best_epoch(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(1, KeyboardInterrupt))
     monkeypatch.setattr(evaluation, "top1", script([0.4, 0.3]))  # the epoch that was cut off runs again
-    resumed, rows = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", LESSON, 9))
+    resumed, rows = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", DATASET, 9))
     assert same(resumed, weights)
     assert len(rows) == len(history) == 3
     assert [row["train/loss"] for row in timeless(rows)] == [row["train/loss"] for row in history]
 
 
-@pytest.mark.parametrize("held_out", [{}, {"test": LESSON.held_out["test"]}])
+@pytest.mark.parametrize("held_out", [{}, {"test": DATASET.held_out["test"]}])
 def test_without_val_it_is_refused(held_out: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         fit(tmp_path / "run.pt", settings(early_stop={"patience": 1}), held_out=held_out)

@@ -8,24 +8,29 @@ from typing import Any
 
 import pytest
 import torch
-from prepkd import students
-from prepkd.caching import make_trial, plan_store, teacher_answers
-from prepkd.feed import Answering, Views
-from prepkd.files import fingerprint
-from prepkd.lesson import Lesson
-from prepkd.models import Normalised, Preprocessing
-from prepkd.params import LATER, Cache, Distill, Teacher, load_params
-from prepkd.params import Ensemble as EnsembleSettings
-from prepkd.resume import Row
-from prepkd.samples import Samples
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.data.samples.samples import Samples
+from prepkd.models import Normalised
+from prepkd.project.params import load_params
+from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Decoded
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.students import train_students
-from prepkd.teachers import train_teacher
-from prepkd.teaching import CachedTeacher, Ensemble, OnlineTeacher
+from prepkd.teacher.answers import CachedTeacher, Ensemble, OnlineTeacher
+from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.settings import Cache
+from prepkd.teacher.settings import Ensemble as EnsembleSettings
+from prepkd.training import student as students
+from prepkd.training.batches import Answering, Views
+from prepkd.training.checkpoints import Row
+from prepkd.training.settings import LATER
+from prepkd.training.student import train_students
+from prepkd.training.student_settings import Distill
+from prepkd.training.teacher import train_teacher
+from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
 from small_training import Answers
@@ -59,9 +64,9 @@ def textures(count: int, seed: int) -> Samples:
     return Samples(images, labels)
 
 
-def lesson_of(views: str, seed: int = 5) -> Lesson:
+def dataset_of(views: str, seed: int = 5) -> Dataset:
     plan = ViewPlan([{"crop": {"padding": 1}}], PLANS[views], seed, COUNT)  # type: ignore[arg-type]
-    return Lesson(textures(COUNT, 0), {"test": textures(30, 2)}, plan, Preprocessing(mean=(0.3,), std=(0.2,)), CLASSES)
+    return Dataset(textures(COUNT, 0), {"test": textures(30, 2)}, plan, Preprocessing(mean=(0.3,), std=(0.2,)), CLASSES)
 
 
 def settings(run: str = "kd", **changes: Any) -> Distill:
@@ -77,19 +82,19 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Normalised:
     chosen = Teacher(model="convnet8", epochs=3, batch_size=16, lr=0.05, precision="float32")
     folder = tmp_path_factory.mktemp("teacher")
     model, history = train_teacher(
-        chosen, lesson_of("sampled"), checkpoint=folder / "checkpoint.pt", on_epoch=lambda row: None
+        chosen, dataset_of("sampled"), checkpoint=folder / "checkpoint.pt", on_epoch=lambda row: None
     )
     assert 0.3 < history[-1]["train/top1"] < 0.97
     return model
 
 
 @pytest.fixture(scope="module")
-def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Lesson], LogitStore]:
-    """The teacher's store for a lesson's plan, written once."""
+def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], LogitStore]:
+    """The teacher's store for a dataset's plan, written once."""
     stores: dict[str, LogitStore] = {}
 
-    def store(lesson: Lesson) -> LogitStore:
-        key = lesson.plan.fingerprint
+    def store(dataset: Dataset) -> LogitStore:
+        key = dataset.plan.fingerprint
         if key not in stores:
             card = {"name": "t", "model": "convnet8", "weights_fingerprint": "e" * 64, "preprocessing": {}}
             inputs = {
@@ -98,26 +103,26 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
                 "split_fingerprint": "5" * 64,
                 "device": "cpu",
             }
-            layout, attributes, _ = plan_store(CACHE, lesson, inputs, card, make_trial(teacher, lesson, CACHE))
+            layout, attributes, _ = plan_store(CACHE, dataset, inputs, card, make_trial(teacher, dataset, CACHE))
             folder = tmp_path_factory.mktemp("stores") / "t.zarr"
             writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
             for view, chunk in writer.pending():
-                writer.write(view, chunk, teacher_answers(teacher, lesson, layout.encoding, CACHE))
-            writer.finish(lesson.labels)
+                writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, CACHE))
+            writer.finish(dataset.labels)
             stores[key] = LogitStore.open(folder)
         return stores[key]
 
     return store
 
 
-def online_teacher(teacher: Normalised, lesson: Lesson) -> OnlineTeacher:
+def online_teacher(teacher: Normalised, dataset: Dataset) -> OnlineTeacher:
     """The teacher as it answers beside a student: what the stores of these tests keep."""
-    encoding, settings = F16(lesson.classes), {"batch_size": CACHE.batch_size, "precision": CACHE.precision}
-    return OnlineTeacher(teacher, lesson.plan, lesson.samples, encoding, **settings)  # type: ignore[arg-type]
+    encoding, settings = F16(dataset.classes), {"batch_size": CACHE.batch_size, "precision": CACHE.precision}
+    return OnlineTeacher(teacher, dataset.plan, dataset.samples, encoding, **settings)  # type: ignore[arg-type]
 
 
 def distilled(
-    chosen: Distill, lesson: Lesson, teacher: Answering | None, folder: Path, **changes: Any
+    chosen: Distill, dataset: Dataset, teacher: Answering | None, folder: Path, **changes: Any
 ) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
     """Weights and history of every seed."""
     wanted: dict[str, Any] = {
@@ -126,7 +131,7 @@ def distilled(
         "on_epoch": lambda seed, row: None,
         "logged": lambda run: nullcontext(lambda row: None),
     }
-    trained = train_students(chosen, lesson, teacher, **wanted | changes)
+    trained = train_students(chosen, dataset, teacher, **wanted | changes)
     return {seed: (model.state_dict(), history) for seed, model, history in trained}
 
 
@@ -150,15 +155,15 @@ def test_cached_and_online_give_equal_weights(
     order: str,
     views: str,
     teacher: Normalised,
-    store_of: Callable[[Lesson], LogitStore],
+    store_of: Callable[[Dataset], LogitStore],
     tmp_path: Path,
 ) -> None:
-    lesson = lesson_of(views)
+    dataset = dataset_of(views)
     chosen = settings(run, view_order=order)
-    ours, history = distilled(chosen, lesson, cached(store_of(lesson), order), tmp_path / "cached")[0]
-    live = online_teacher(teacher, lesson)
+    ours, history = distilled(chosen, dataset, cached(store_of(dataset), order), tmp_path / "cached")[0]
+    live = online_teacher(teacher, dataset)
     online = chosen.model_copy(update={"source": "online"})
-    theirs, live_history = distilled(online, lesson, live, tmp_path / "online")[0]
+    theirs, live_history = distilled(online, dataset, live, tmp_path / "online")[0]
     assert same(ours, theirs)
     assert timeless(history) == timeless(live_history)
     assert len(history) == 2
@@ -166,49 +171,49 @@ def test_cached_and_online_give_equal_weights(
         assert 0 < history[-1]["train/adjusted"] < 1  # the method had something to correct
 
     if run in ("kd", "ka-ps+dtd-flsw"):
-        other = store_of(lesson_of(views, seed=6))
-        wrong, _ = distilled(chosen, lesson, cached(other, order), tmp_path / "wrong")[0]
+        other = store_of(dataset_of(views, seed=6))
+        wrong, _ = distilled(chosen, dataset, cached(other, order), tmp_path / "wrong")[0]
         assert not same(wrong, theirs), "a store of other views must not give these weights"
 
 
 @pytest.mark.parametrize("combine", ["probabilities", "logits"])
 @pytest.mark.parametrize("run", ["kd", "ka-ps+dtd-flsw"])
 def test_several_cached_teachers_and_several_online_give_equal_weights(
-    run: str, combine: str, teacher: Normalised, store_of: Callable[[Lesson], LogitStore], tmp_path: Path
+    run: str, combine: str, teacher: Normalised, store_of: Callable[[Dataset], LogitStore], tmp_path: Path
 ) -> None:
     """The second member answers other views of the same plan: an ensemble needs no more than answers."""
-    lesson = lesson_of("sampled")
+    dataset = dataset_of("sampled")
     chosen = settings(run).model_copy(
         update={"teachers": ["t", "u"], "ensemble": EnsembleSettings(combine=combine, weights=[1.0, 3.0])}
     )
-    stored = cached(store_of(lesson), "cycle")
-    live = online_teacher(teacher, lesson)
+    stored = cached(store_of(dataset), "cycle")
+    live = online_teacher(teacher, dataset)
 
     def shifted(one: Callable[[Views], Decoded]) -> Callable[[Views], Decoded]:
-        return lambda views: one((views + 1) % lesson.plan.views)  # type: ignore[operator]
+        return lambda views: one((views + 1) % dataset.plan.views)  # type: ignore[operator]
 
     found = {}
     for name, member in {"cached": stored, "online": live}.items():
         found[name], _ = distilled(
-            chosen, lesson, Ensemble([member, Answers(shifted(member), member.ahead)], chosen), tmp_path / name
+            chosen, dataset, Ensemble([member, Answers(shifted(member), member.ahead)], chosen), tmp_path / name
         )[0]
-    alone, _ = distilled(chosen, lesson, stored, tmp_path / "alone")[0]
+    alone, _ = distilled(chosen, dataset, stored, tmp_path / "alone")[0]
     assert same(found["cached"], found["online"])
     assert not same(found["cached"], alone), "the second member must be heard"
 
 
 def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_path: Path) -> None:
     """Why the online teacher rounds as the store does."""
-    lesson = lesson_of("sampled")
-    live = online_teacher(teacher, lesson)
+    dataset = dataset_of("sampled")
+    live = online_teacher(teacher, dataset)
 
     @torch.inference_mode()
     def exact(views: Views) -> Decoded:
-        logits = teacher(lesson.plan.render(lesson.samples.images, torch.from_numpy(lesson.plan.parameters(views))))
+        logits = teacher(dataset.plan.render(dataset.samples.images, torch.from_numpy(dataset.plan.parameters(views))))
         return logits - logits.amax(1, keepdim=True), logits.amax(1)
 
-    ours, _ = distilled(settings(), lesson, live, tmp_path / "rounded")[0]
-    theirs, _ = distilled(settings(), lesson, Answers(exact), tmp_path / "exact")[0]
+    ours, _ = distilled(settings(), dataset, live, tmp_path / "rounded")[0]
+    theirs, _ = distilled(settings(), dataset, Answers(exact), tmp_path / "exact")[0]
     assert not same(ours, theirs)
     for key in ours:
         torch.testing.assert_close(ours[key], theirs[key], rtol=0.01, atol=0.01)
@@ -235,7 +240,7 @@ class Spy:
             named.append(fingerprint)
             return Path(fingerprint)
 
-        distilled(chosen, lesson_of("sampled"), lambda views: None, Path(), scratch=scratch, **changes)  # type: ignore[arg-type, return-value]
+        distilled(chosen, dataset_of("sampled"), lambda views: None, Path(), scratch=scratch, **changes)  # type: ignore[arg-type, return-value]
         folders = [str(call["checkpoint"].parent) for call in self.calls[before:]]
         # Two processes that take several locks must take them in one order, or each might wait for the other.
         assert named == sorted(folders)
@@ -330,12 +335,14 @@ def test_seed_and_inputs_are_part_of_the_fingerprint(monkeypatch: pytest.MonkeyP
 
 
 def test_finished_seeds_are_not_trained_again(
-    store_of: Callable[[Lesson], LogitStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store_of: Callable[[Dataset], LogitStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prepkd.processors.processors", lambda: 1)  # an epoch is reported before the next one begins
-    lesson = lesson_of("exhaustive")
+    monkeypatch.setattr(
+        "prepkd.runtime.processors.processors", lambda: 1
+    )  # an epoch is reported before the next one begins
+    dataset = dataset_of("exhaustive")
     chosen = settings("ka-ps+dtd-flsw", seeds=3)
-    source = cached(store_of(lesson), "cycle")
+    source = cached(store_of(dataset), "cycle")
     asked: list[Views] = []
 
     def counted(views: Views) -> Decoded:  # asked once for an epoch that is trained
@@ -346,17 +353,17 @@ def test_finished_seeds_are_not_trained_again(
         if seed == 1:
             raise KeyboardInterrupt
 
-    whole = distilled(chosen, lesson, Answers(counted, ahead=0), tmp_path / "whole")
+    whole = distilled(chosen, dataset, Answers(counted, ahead=0), tmp_path / "whole")
     assert len(asked) == 3 * 2
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        distilled(chosen, lesson, Answers(counted, ahead=0), tmp_path / "cut", on_epoch=stop)
+        distilled(chosen, dataset, Answers(counted, ahead=0), tmp_path / "cut", on_epoch=stop)
     assert len(asked) == 2 + 1
     asked.clear()
     reported: list[tuple[int, float]] = []
     resumed = distilled(
         chosen,
-        lesson,
+        dataset,
         Answers(counted, ahead=0),
         tmp_path / "cut",
         on_epoch=lambda seed, row: reported.append((seed, row["epoch"])),
@@ -369,12 +376,12 @@ def test_finished_seeds_are_not_trained_again(
 
 
 def test_another_number_of_seeds_keeps_those_that_are_trained(
-    store_of: Callable[[Lesson], LogitStore], tmp_path: Path
+    store_of: Callable[[Dataset], LogitStore], tmp_path: Path
 ) -> None:
-    lesson = replace(lesson_of("sampled"), held_out={})
-    source = cached(store_of(lesson), "cycle")
-    few = distilled(settings(seeds=2), lesson, source, tmp_path)
-    more = distilled(settings(seeds=[2, 1]), lesson, source, tmp_path)
+    dataset = replace(dataset_of("sampled"), held_out={})
+    source = cached(store_of(dataset), "cycle")
+    few = distilled(settings(seeds=2), dataset, source, tmp_path)
+    more = distilled(settings(seeds=[2, 1]), dataset, source, tmp_path)
     assert few[1][1] == more[1][1]  # the very same seconds: loaded, not trained
     assert same(few[1][0], more[1][0])
     assert list(more) == [2, 1]
@@ -384,20 +391,22 @@ def test_another_number_of_seeds_keeps_those_that_are_trained(
 @pytest.mark.parametrize("mix", ["mixup", "cutmix"])
 @pytest.mark.parametrize("run", ["ce", "kd", "ka-ps", "ka-lsr", "ka-ps+dtd-flsw"])
 def test_mixed_views_cached_and_online_give_equal_weights(
-    run: str, mix: str, order: str, teacher: Normalised, store_of: Callable[[Lesson], LogitStore], tmp_path: Path
+    run: str, mix: str, order: str, teacher: Normalised, store_of: Callable[[Dataset], LogitStore], tmp_path: Path
 ) -> None:
     """The teacher answers the mixed picture itself."""
     plan = ViewPlan([{"crop": {"padding": 1}}, {mix: {"alpha": 1.0}}], 3, 5, COUNT)
-    lesson = replace(lesson_of("sampled"), plan=plan)
-    chosen, store = settings(run, view_order=order), store_of(lesson)
-    ours, history = distilled(chosen, lesson, cached(store, order), tmp_path / "cached")[0]
-    live = online_teacher(teacher, lesson)
+    dataset = replace(dataset_of("sampled"), plan=plan)
+    chosen, store = settings(run, view_order=order), store_of(dataset)
+    ours, history = distilled(chosen, dataset, cached(store, order), tmp_path / "cached")[0]
+    live = online_teacher(teacher, dataset)
     online = chosen.model_copy(update={"source": "online"})
-    theirs, live_history = distilled(online, lesson, live, tmp_path / "online")[0]
+    theirs, live_history = distilled(online, dataset, live, tmp_path / "online")[0]
     assert same(ours, theirs)
     assert timeless(history) == timeless(live_history)
     assert 0 < store.summary["teacher_error"] < 1
     if "ka" in run:
         assert 0 < history[-1]["train/adjusted"] < 1
-    plain, _ = distilled(chosen, lesson_of("sampled"), cached(store_of(lesson_of("sampled")), order), tmp_path / "p")[0]
+    plain, _ = distilled(chosen, dataset_of("sampled"), cached(store_of(dataset_of("sampled")), order), tmp_path / "p")[
+        0
+    ]
     assert not same(ours, plain)

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from prepkd.cli import app
-from prepkd.lesson import new_model
-from prepkd.params import Teacher, load_params
-from prepkd.stages._shared import read_lesson
+from prepkd.models.new import new_model
+from prepkd.project.params import load_params
+from prepkd.stages._shared import read_dataset
 from prepkd.store import LogitStore
-from prepkd.teachers import train_teacher
+from prepkd.training.teacher import train_teacher
+from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
-from small_training import CLASSES, COUNT, LESSON, ignore
+from small_training import CLASSES, COUNT, DATASET, ignore
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -43,15 +44,15 @@ def prepkd(*arguments: str) -> str:
 def test_its_loss_is_cross_entropy_with_the_labels_shares(eps: float, tmp_path: Path) -> None:
     plan = ViewPlan([{"crop": {"padding": 1}}, {"mixup": {"alpha": 1.0}}], 1, 3, COUNT)
     chosen = Teacher(model="convnet4", epochs=1, batch_size=COUNT, precision="float32", label_smoothing=eps, seed=3)
-    lesson = replace(LESSON, plan=plan)
-    _, [row] = train_teacher(chosen, lesson, checkpoint=tmp_path / "run.pt", on_epoch=ignore)
+    dataset = replace(DATASET, plan=plan)
+    _, [row] = train_teacher(chosen, dataset, checkpoint=tmp_path / "run.pt", on_epoch=ignore)
     rows = torch.from_numpy(plan.parameters(0))
-    images, labels = LESSON.samples.images, LESSON.samples.labels.tolist()
+    images, labels = DATASET.samples.images, DATASET.samples.labels.tolist()
     partners = plan.partners(rows)
     assert partners is not None
     shares = plan.shares(rows, (8, 8)).tolist()
     assert len({round(share, 2) for share in shares}) > 20, "the recipe mixes"
-    logits = new_model("convnet4", lesson, 3).train()(plan.render(images, rows, images[partners])).detach().double()
+    logits = new_model("convnet4", dataset, 3).train()(plan.render(images, rows, images[partners])).detach().double()
     total = 0.0
     for i, (partner, share) in enumerate(zip(partners.tolist(), shares, strict=True)):
         target = [eps / CLASSES] * CLASSES
@@ -64,20 +65,20 @@ def test_its_loss_is_cross_entropy_with_the_labels_shares(eps: float, tmp_path: 
 
 def test_training_shows_it_and_held_out_data_are_shown_as_the_projects_views(project: Path) -> None:
     params = load_params(Path("params.yaml"), [*SMALL, "prepare.val_fraction=0.2"])
-    own, inputs = read_lesson(params, 2, 0, OWN)
-    theirs, other_inputs = read_lesson(params, 2, 0)
+    own, inputs = read_dataset(params, 2, 0, OWN)
+    theirs, other_inputs = read_dataset(params, 2, 0)
     assert [name for name, _ in own.plan.recipe] == ["resized-crop", "cutmix"]
     assert [name for name, _ in theirs.plan.recipe] == ["crop"]
     batch = own.samples.under(own.plan, 0, slice(0, 5))
     assert own.samples.pixels(own.plan, *batch).shape == (5, 1, 6, 6)
     assert own.samples.targets(own.plan, *batch, 10).shape == (5, 10)
-    for lesson in (own, theirs):
-        assert lesson.held_out["test"].plain(slice(0, 3)).shape == (3, 1, 8, 8)
+    for dataset in (own, theirs):
+        assert dataset.held_out["test"].plain(slice(0, 3)).shape == (3, 1, 8, 8)
     differing = {key for key in inputs if inputs[key] != other_inputs[key]}
     assert differing == {"plan_fingerprint"}
     # And where the project's views have another size than the images, held-out data have it too.
     sized = load_params(Path("params.yaml"), [*SMALL, "augment=[{resized-crop: {size: 7}}]", "cache.views=2"])
-    assert read_lesson(sized, 2, 0, OWN)[0].held_out["test"].plain(slice(0, 3)).shape == (3, 1, 7, 7)
+    assert read_dataset(sized, 2, 0, OWN)[0].held_out["test"].plain(slice(0, 3)).shape == (3, 1, 7, 7)
 
 
 def test_it_is_part_of_the_run_and_no_part_of_the_cache(project: Path) -> None:

@@ -13,25 +13,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prepkd import train as train_module
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
-from prepkd.evaluation import predict, top1
-from prepkd.feed import Views
-from prepkd.lesson import Lesson, new_model
 from prepkd.losses import distillation_loss
 from prepkd.models import build_model
-from prepkd.params import Distill, Teacher
-from prepkd.resume import Row, load_state
-from prepkd.samples import Samples
-from prepkd.teachers import describe, given_weights, teacher_views, train_teacher
-from prepkd.train import summarise
+from prepkd.models.new import new_model
+from prepkd.training import loop as train_module
+from prepkd.training.batches import Views
+from prepkd.training.checkpoints import Row, load_state
+from prepkd.training.evaluation import predict, top1
+from prepkd.training.loop import summarise
+from prepkd.training.student_settings import Distill
+from prepkd.training.teacher import describe, given_weights, teacher_views, train_teacher
+from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from small_training import (
     CLASSES,
     COUNT,
+    DATASET,
     EPOCHS,
-    LESSON,
     Answers,
     Watched,
     cross_entropy,
@@ -90,7 +92,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     resumed, rows = fit(
         tmp_path / "cut.pt",
         chosen,
-        model=new_model("convnet4", LESSON, 99),
+        model=new_model("convnet4", DATASET, 99),
         views_of=lambda epoch: trained.append(epoch) or epoch,  # type: ignore[func-returns-value]
         on_epoch=reported.append,
     )
@@ -170,7 +172,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
     again, rows = fit(
         tmp_path / "run.pt",
         settings(checkpoint_every=3),
-        model=new_model("convnet4", LESSON, 99),
+        model=new_model("convnet4", DATASET, 99),
         views_of=views_of,
         on_epoch=reported.append,
     )
@@ -207,7 +209,7 @@ def test_one_sample_of_the_last_epoch_is_enough_to_stop_it(tmp_path: Path) -> No
 
 def shown(folder: Path, seed: int, views_of: Callable[[int], Views]) -> tuple[Tensor, Tensor, Tensor]:
     """Each epoch's samples in order (E, N), their pixels (E, N, 1, 8, 8), and the teacher's answer's own sample (E, N)."""
-    samples = Samples(LESSON.samples.images, torch.arange(COUNT))  # the label says which sample it is
+    samples = Samples(DATASET.samples.images, torch.arange(COUNT))  # the label says which sample it is
     model = Watched(COUNT)
     order: list[Tensor] = []
     answered: list[Tensor] = []
@@ -253,8 +255,8 @@ def test_an_epoch_shows_every_sample_once_its_own_view_its_own_answer(
         views = views_of(epoch)
         for place, sample in enumerate(order[epoch].tolist()):
             view = views if isinstance(views, int) else int(views[sample])
-            row = torch.from_numpy(LESSON.plan.parameters(view, np.array([sample])))
-            expected = LESSON.plan.render(LESSON.samples.images[sample : sample + 1], row)[0]
+            row = torch.from_numpy(DATASET.plan.parameters(view, np.array([sample])))
+            expected = DATASET.plan.render(DATASET.samples.images[sample : sample + 1], row)[0]
             assert torch.equal(pixels[epoch, place], expected)
 
 
@@ -313,10 +315,10 @@ def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_pat
     model = Watched(CLASSES)
     w = {name: value.detach().double().numpy().copy() for name, value in model.fc.named_parameters()}
     velocity = {name: np.zeros_like(value) for name, value in w.items()}
-    labels = LESSON.samples.labels.numpy()
+    labels = DATASET.samples.labels.numpy()
     for epoch in range(2):
-        rows = torch.from_numpy(LESSON.plan.parameters(epoch))
-        x = LESSON.plan.render(LESSON.samples.images, rows).double().flatten(1).numpy()
+        rows = torch.from_numpy(DATASET.plan.parameters(epoch))
+        x = DATASET.plan.render(DATASET.samples.images, rows).double().flatten(1).numpy()
         gradient = {name: np.zeros_like(value) for name, value in w.items()}
         for pixels, label in zip(x, labels, strict=True):
             logits = w["weight"] @ pixels + w["bias"]
@@ -351,10 +353,10 @@ def test_a_row_holds_the_figures_of_the_epoch(tmp_path: Path) -> None:
         | {"dtd": {"tau_0": 4.0, "tau_min": 3.99, "tau_max": 4.02}}
     )
     generator = torch.Generator().manual_seed(7)
-    logits = torch.randn(COUNT, CLASSES, generator=generator) + 2 * F.one_hot(LESSON.samples.labels, CLASSES)
+    logits = torch.randn(COUNT, CLASSES, generator=generator) + 2 * F.one_hot(DATASET.samples.labels, CLASSES)
     answers = (logits - logits.amax(1, keepdim=True)).half(), logits.amax(1)
     log: list[dict[str, Tensor]] = []
-    model = new_model("convnet4", LESSON, 0)
+    model = new_model("convnet4", DATASET, 0)
     _, history = fit(
         tmp_path / "run.pt", chosen, model=model, loss=recording(chosen, log), teacher=Answers(lambda views: answers)
     )
@@ -380,11 +382,11 @@ def test_a_row_holds_the_figures_of_the_epoch(tmp_path: Path) -> None:
         assert row["train/tau_min"] == min(temperatures)
         assert row["train/tau_max"] == max(temperatures)
         assert row["train/loss"] == pytest.approx(0.2 * row["train/ce"] + 0.8 * row["train/kd"], rel=1e-5)
-        wrong = [i for i in range(COUNT) if logits[i].argmax() != LESSON.samples.labels[i]]
+        wrong = [i for i in range(COUNT) if logits[i].argmax() != DATASET.samples.labels[i]]
         assert row["train/adjusted"] == pytest.approx(len(wrong) / COUNT)
         assert 0 < row["train/adjusted"] < 1
         assert 0 < row["train/tau_clamped"] < 1
-    for name, part in LESSON.held_out.items():
+    for name, part in DATASET.held_out.items():
         pixels = part.images.float() / 255
         right = sum(int(model.eval()(pixels[i : i + 1]).argmax() == part.labels[i]) for i in range(len(part.labels)))
         assert history[-1][f"{name}/top1"] == pytest.approx(right / len(part.labels))
@@ -437,14 +439,14 @@ def test_figures_are_kept_though_the_next_step_writes_over_them(
 
 
 def test_predict_is_the_model_in_evaluation_mode_whatever_the_batches() -> None:
-    model = new_model("convnet4", LESSON, 0)
-    images, labels = LESSON.samples.images, LESSON.samples.labels
+    model = new_model("convnet4", DATASET, 0)
+    images, labels = DATASET.samples.images, DATASET.samples.labels
     model.train()
     model(images.float() / 255)
-    whole = predict(model, LESSON.samples)
+    whole = predict(model, DATASET.samples)
     assert not model.training
     assert whole.dtype == torch.float32
-    torch.testing.assert_close(predict(model, LESSON.samples, batch_size=7), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(predict(model, DATASET.samples, batch_size=7), whole, rtol=1e-5, atol=1e-5)
     assert top1(whole, labels) == pytest.approx(
         sum(int(a.argmax() == b) for a, b in zip(whole, labels, strict=True)) / COUNT
     )
@@ -459,8 +461,8 @@ def teacher_settings(**changes: Any) -> Teacher:
     )
 
 
-def taught(chosen: Teacher, checkpoint: Path, lesson: Lesson = LESSON) -> tuple[dict[str, Tensor], list[Row]]:
-    model, history = train_teacher(chosen, lesson, checkpoint=checkpoint, on_epoch=ignore)
+def taught(chosen: Teacher, checkpoint: Path, dataset: Dataset = DATASET) -> tuple[dict[str, Tensor], list[Row]]:
+    model, history = train_teacher(chosen, dataset, checkpoint=checkpoint, on_epoch=ignore)
     return model.body.state_dict(), history
 
 
@@ -554,7 +556,7 @@ def test_a_teacher_sees_a_new_view_each_epoch(tmp_path: Path) -> None:
 
     assert [teacher_views(teacher_settings(epochs=n, weights="w.pth")) for n in (0, 1, 5)] == [1, 1, 5]
     chosen = teacher_settings(epochs=3)
-    taught(chosen, tmp_path / "run.pt", replace(LESSON, plan=Listening(["flip"], teacher_views(chosen), 3, COUNT)))
+    taught(chosen, tmp_path / "run.pt", replace(DATASET, plan=Listening(["flip"], teacher_views(chosen), 3, COUNT)))
     assert asked == [0, 1, 2]
 
 
@@ -562,10 +564,10 @@ def test_a_teachers_loss_is_smoothed_cross_entropy(tmp_path: Path) -> None:
     eps = 0.2
     chosen = teacher_settings(epochs=1, batch_size=COUNT, label_smoothing=eps)
     _, [row] = taught(chosen, tmp_path / "run.pt")
-    model = new_model("convnet4", LESSON, 3).train()
-    pixels = LESSON.plan.render(LESSON.samples.images, torch.from_numpy(LESSON.plan.parameters(0)))
+    model = new_model("convnet4", DATASET, 3).train()
+    pixels = DATASET.plan.render(DATASET.samples.images, torch.from_numpy(DATASET.plan.parameters(0)))
     expected = 0.0
-    for logits, label in zip(model(pixels).detach().double(), LESSON.samples.labels.tolist(), strict=True):
+    for logits, label in zip(model(pixels).detach().double(), DATASET.samples.labels.tolist(), strict=True):
         target = [(1 - eps) * (k == label) + eps / CLASSES for k in range(CLASSES)]
         log_sum = float(logits.exp().sum().log())
         expected -= sum(p * (float(z) - log_sum) for p, z in zip(target, logits, strict=True)) / COUNT
@@ -574,7 +576,7 @@ def test_a_teachers_loss_is_smoothed_cross_entropy(tmp_path: Path) -> None:
 
 def test_a_teachers_card_says_what_it_is() -> None:
     chosen = teacher_settings()
-    card = describe(new_model("convnet4", LESSON, 0), chosen, LESSON, {"dataset": "noise"})
+    card = describe(new_model("convnet4", DATASET, 0), chosen, DATASET, {"dataset": "noise"})
     # convolutions 4 * 9 and 8 * 4 * 9, two batch norms, the classifier
     assert card["parameters"] == 4 * 9 + 8 * 4 * 9 + 2 * 4 + 2 * 8 + 8 * CLASSES + CLASSES
     assert (card["model"], card["num_classes"], card["in_channels"]) == ("convnet4", CLASSES, 1)

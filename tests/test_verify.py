@@ -15,17 +15,18 @@ import pytest
 import torch
 from click.testing import Result
 from prepkd.cli import app
-from prepkd.controls import CONTROLS, Question, changed
-from prepkd.data import load_split
-from prepkd.models import Normalised, Preprocessing, load_checkpoint
+from prepkd.data.prepared.file import load_split
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.data.samples.samples import Samples
+from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import save_checkpoint
-from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import with_fingerprints
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.verify import TOLERANCES, agreement, draw, own_divergence, verdict
+from prepkd.verification.controls import CONTROLS, Question, changed
+from prepkd.verification.verdict import TOLERANCES, agreement, draw, own_divergence, verdict
 from prepkd.views.render import RENDERERS
 from torch import Tensor
 from typer.testing import CliRunner

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prepkd import losses as losses
-    from prepkd.dataset import ViewDataset as ViewDataset
-    from prepkd.dataset import ViewSampler as ViewSampler
     from prepkd.models import build_model as build_model
     from prepkd.store import LogitStore as LogitStore
+    from prepkd.training.view_dataset import ViewDataset as ViewDataset
+    from prepkd.training.view_dataset import ViewSampler as ViewSampler
     from prepkd.views import ViewPlan as ViewPlan
 
 __version__ = version("prepkd")
@@ -18,9 +18,9 @@ __all__ = ["LogitStore", "ViewDataset", "ViewPlan", "ViewSampler", "__version__"
 # Lazy (PEP 562), so that `import prepkd` and `prepkd --help` never import torch.
 _HOMES = {
     "LogitStore": "prepkd.store",
-    "ViewDataset": "prepkd.dataset",
+    "ViewDataset": "prepkd.training.view_dataset",
     "ViewPlan": "prepkd.views",
-    "ViewSampler": "prepkd.dataset",
+    "ViewSampler": "prepkd.training.view_dataset",
     "build_model": "prepkd.models",
 }
 

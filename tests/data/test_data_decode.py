@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from crafted_images import image, pixels
 from PIL import Image
-from prepkd.data.decode import decoded, image_size, threaded
+from prepkd.data.images.decode import decoded, image_size, threaded
 from prepkd.errors import InputError
 
 

@@ -13,19 +13,16 @@ import numpy as np
 import pytest
 import torch
 from crafted_images import folder, image, write
-from prepkd.data import (
-    SOURCES,
-    EncodedImages,
-    RawData,
-    Statistics,
-    channel_statistics,
-    describe,
-    load_split,
-    prepare,
-)
-from prepkd.data.holes import FileWithHoles
+from prepkd.data.images.channels import channel_statistics
+from prepkd.data.images.encoded import EncodedImages
+from prepkd.data.images.statistics import Statistics
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.prepared.holes import FileWithHoles
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources.raw import RawData
+from prepkd.data.sources.registry import SOURCES
 from prepkd.errors import InputError
-from prepkd.files import array_fingerprint, fingerprint
+from prepkd.runtime.files import array_fingerprint, fingerprint
 
 SIZES = ((6, 8), (9, 5), (20, 7))
 SETTINGS = {"val_fraction": 0.25, "subset": None, "seed": 0}
@@ -111,7 +108,8 @@ def test_equal_files_give_equal_bytes(raw: Path, tmp_path: Path) -> None:
     for path in sorted(raw.rglob("*.png"), reverse=True):
         write(tmp_path / "copy", {str(path.relative_to(raw)): path.read_bytes()})
     code = (
-        "import sys; from pathlib import Path; from prepkd.data import *\n"
+        "import sys; from pathlib import Path\n"
+        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources.registry import SOURCES\n"
         "prepare(SOURCES['folder'](Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "copy", tmp_path / "b.h5"], check=True)
@@ -209,7 +207,12 @@ def test_more_names_than_an_attribute_holds(tmp_path: Path) -> None:
 MEMORY = r"""
 import json, re, sys
 from pathlib import Path
-from prepkd.data import *
+from prepkd.data.images.channels import channel_statistics
+from prepkd.data.images.encoded import EncodedImages
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources.raw import RawData
+from prepkd.data.sources.registry import SOURCES, download, read_raw
 
 def peak():  # of this program: getrusage's is inherited from the one that started it
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
@@ -240,7 +243,8 @@ def test_a_full_disk_leaves_what_was_there_and_does_not_crash(raw: Path, tmp_pat
     path = prepared(raw, tmp_path / "out" / "x.h5")
     whole = path.read_bytes()
     code = (
-        "import sys; from pathlib import Path; from prepkd.data import *\n"
+        "import sys; from pathlib import Path\n"
+        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources.registry import SOURCES\n"
         "prepare(SOURCES['folder'](Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
     )
     for limit in (1000, len(whole) // 2, len(whole) - 1):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from crafted_images import cinic10, folder, tiny_imagenet
 from prepkd.cli import app
-from prepkd.data import describe
+from prepkd.data.prepared.file import describe
 from typer.testing import CliRunner
 
 SHRUNK = (

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from crafted_images import CINIC, WNIDS, cinic10, folder, image, pixels, tiny_imagenet, write
 from PIL import Image
-from prepkd.data import SOURCES, EncodedImages, RawData, describe, load_split, prepare, read_raw
-from prepkd.data import folder as folder_module
+from prepkd.data.images.encoded import EncodedImages
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources import folder as folder_module
+from prepkd.data.sources.raw import RawData
+from prepkd.data.sources.registry import SOURCES, read_raw
 from prepkd.errors import InputError
 from torchvision.datasets import ImageFolder
 

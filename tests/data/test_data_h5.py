@@ -6,7 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from prepkd.data import SOURCES, describe, load_split, prepare
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources.registry import SOURCES
 from prepkd.errors import InputError
 
 Arrays = dict[str, object]

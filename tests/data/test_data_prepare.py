@@ -11,9 +11,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from prepkd.data import SOURCES, RawData, describe, load_split, prepare
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources.raw import RawData
+from prepkd.data.sources.registry import SOURCES
 from prepkd.errors import InputError
-from prepkd.files import array_fingerprint, fingerprint
+from prepkd.runtime.files import array_fingerprint, fingerprint
 
 TRAIN_COUNTS, TEST_COUNTS = (20, 11, 15), (6, 2, 4)
 GOLDEN_VAL = [0, 5, 13, 25, 29, 33, 34, 42, 44]
@@ -184,7 +187,8 @@ def test_settings_that_the_data_cannot_meet_are_refused(
 
 def test_equal_arguments_give_equal_bytes(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from prepkd.data import *\n"
+        "import sys; from pathlib import Path\n"
+        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources.registry import SOURCES\n"
         "prepare(SOURCES['digits'](Path()), val_fraction=0.1, subset=40, seed=3, path=Path(sys.argv[1]))"
     )
     for run in "ab":
@@ -209,7 +213,7 @@ def test_a_failure_while_writing_leaves_what_was_there(
         assert [place] == list(tmp_path.glob(".mini.h5.*.partial"))  # whole, perhaps, and not at its place
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("prepkd.files.fsync", full)
+    monkeypatch.setattr("prepkd.runtime.files.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         written(path)
     assert len(seen) == 1

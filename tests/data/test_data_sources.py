@@ -18,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crafted_images import cinic10, tiny_imagenet
-from prepkd.data import SOURCES, download, sources
-from prepkd.data.cifar import CIFAR10, CIFAR100, CifarLayout, read_cifar
-from prepkd.data.unpickle import unpickle
+from prepkd.data.sources import registry as sources
+from prepkd.data.sources.cifar import CIFAR10, CIFAR100, CifarLayout, read_cifar
+from prepkd.data.sources.registry import SOURCES, download
+from prepkd.data.sources.unpickle import unpickle
 from prepkd.errors import InputError
 
 CLASSES = 3
@@ -188,7 +189,7 @@ DAMAGE = """
 import pickle, resource
 import numpy as np
 from pathlib import Path
-from prepkd.data.unpickle import unpickle
+from prepkd.data.sources.unpickle import unpickle
 from prepkd.errors import InputError
 
 resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))  # a damaged memo index asks for gigabytes

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from prepkd.data import SOURCES, Split, describe, load_split, prepare
+from prepkd.data.prepared.file import Split, describe, load_split
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources.registry import SOURCES
 from torchvision.datasets import ImageFolder
 
 pytestmark = pytest.mark.real

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from prepkd.cli import main
-from prepkd.data import RawData, sources
-from prepkd.data.cifar import CIFAR100, read_cifar
+from prepkd.data.sources import registry as sources
+from prepkd.data.sources.cifar import CIFAR100, read_cifar
+from prepkd.data.sources.raw import RawData
 
 
 def write(folder: Path, images_a_class: int = 5) -> Path:

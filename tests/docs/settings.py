@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from prepkd.validation import override
+from prepkd.settings.validation import override
 from ruamel.yaml import YAML
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from docs_pages import ROOT
-from prepkd.schema import json_schema
+from prepkd.project.schema import json_schema
 
 spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
 assert spec and spec.loader

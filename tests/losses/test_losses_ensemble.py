@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from prepkd.losses.ensemble import combine
-from prepkd.losses.objective import distillation_loss
-from prepkd.params import Distill
+from prepkd.methods.objective import distillation_loss
+from prepkd.teacher.combine import combine
+from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 MODES = ["logits", "probabilities"]

@@ -430,5 +430,5 @@ def test_kl_divergence_takes_exactly_one_target(targets: dict[str, Tensor]) -> N
 
 @pytest.mark.parametrize("name", ["kd", "adjustment", "temperature"])
 def test_examples_in_docstrings_run(name: str) -> None:
-    failed, tried = doctest.testmod(importlib.import_module(f"prepkd.losses.{name}"))
+    failed, tried = doctest.testmod(importlib.import_module(f"prepkd.methods.{name}"))
     assert tried > 0 and failed == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from naive_losses import Case
 from prepkd.losses import distillation_loss, kl_divergence
-from prepkd.params import Distill
+from prepkd.training.student_settings import Distill
 from torch import Tensor
 from torch.nn import functional as F
 

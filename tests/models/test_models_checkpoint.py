@@ -9,16 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.models import (
-    Normalised,
-    Preprocessing,
-    build_model,
-    load_card,
-    load_checkpoint,
-    load_weights,
-    save_checkpoint,
-)
+from prepkd.models import Normalised, build_model, load_card, load_checkpoint, load_weights, save_checkpoint
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn

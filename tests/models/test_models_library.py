@@ -9,17 +9,10 @@ import pytest
 import timm
 import torch
 import torchvision
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.model_names import architecture, split_name
-from prepkd.models import (
-    Normalised,
-    Preprocessing,
-    build_model,
-    check_model,
-    load_checkpoint,
-    pretrained,
-    save_checkpoint,
-)
+from prepkd.models import Normalised, build_model, check_model, load_checkpoint, pretrained, save_checkpoint
+from prepkd.models.names import architecture, split_name
 from torch import Tensor, nn
 from torchvision.transforms import v2
 

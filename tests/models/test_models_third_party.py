@@ -10,8 +10,8 @@ import third_party as theirs
 import torch
 import torchvision
 from prepkd.errors import InputError
-from prepkd.model_names import ZOO
 from prepkd.models import MODELS, build_model, load_weights
+from prepkd.models.names import ZOO
 from test_models_checkpoint import Bomb
 from torch import Tensor, nn
 

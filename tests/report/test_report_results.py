@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from prepkd.errors import InputError
-from prepkd.report.results import read_results, write_results
+from prepkd.training.predictions import read_results, write_results
 from safetensors.torch import save_file
 
 HINT = "run `prepkd compare --run kd`"

@@ -11,15 +11,16 @@ import pytest
 import torch
 from made_up_store import CLASSES, ENCODINGS, SAMPLES, VIEWS, MadeUp, write
 from PIL import Image
-from prepkd.data import DataInfo, Split
+from prepkd.data.prepared.file import DataInfo, Split
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.models import Normalised, Preprocessing, build_model, save_checkpoint
-from prepkd.params import Distill
-from prepkd.report.store_facts import look
-from prepkd.report.store_plots import picture
-from prepkd.report.store_report import BINS, confidence_and_entropy, count_views, view_counts
-from prepkd.report.store_sections import choose, of_logits, of_student
-from prepkd.report.store_tables import tables
+from prepkd.inspection.facts import look
+from prepkd.inspection.figures import BINS, confidence_and_entropy, count_views, view_counts
+from prepkd.inspection.plots import picture
+from prepkd.inspection.sections import choose, of_logits, of_student
+from prepkd.inspection.tables import tables
+from prepkd.models import Normalised, build_model, save_checkpoint
+from prepkd.training.student_settings import Distill
 from prepkd.views.order import sample_order
 from rich.console import Console
 
@@ -132,7 +133,7 @@ def test_fixed_points_of_confidence_and_entropy() -> None:
 
 def test_counts_do_not_depend_on_how_rows_are_split(f16: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = count_views(f16.store, [0, 1], lambda _: f16.labels, [1.0])
-    monkeypatch.setattr("prepkd.report.store_report.ROWS", 5)
+    monkeypatch.setattr("prepkd.inspection.figures.ROWS", 5)
     parts = count_views(f16.store, [0, 1], lambda _: f16.labels, [1.0])
     assert whole.keys() == parts.keys()
     for name, value in whole.items():

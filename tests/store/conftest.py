@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 import store_writing
 import torch
-from prepkd.caching import make_trial, plan_store, teacher_answers
 from prepkd.cli import app
-from prepkd.lesson import Lesson
-from prepkd.models import Normalised, Preprocessing, build_model
-from prepkd.params import Cache
-from prepkd.samples import Samples
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.data.samples.samples import Samples
+from prepkd.models import Normalised, build_model
 from prepkd.store import LogitStore
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
+from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
 from store_checks import Example
 
@@ -42,18 +43,18 @@ def teacher() -> Normalised:
 
 
 @pytest.fixture(scope="session")
-def lesson() -> Lesson:
+def dataset() -> Dataset:
     """22 images of 8x8 under 3 views: with chunks of 8, two whole ones and a short one; the last batch is short, too."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (22, 1, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 5, (22,), generator=generator)
     plan = ViewPlan([{"crop": {"padding": 1}}, "flip"], 3, 7, 22)
-    return Lesson(Samples(images, labels), {}, plan, Preprocessing(mean=(0.3,), std=(0.4,)), 5)
+    return Dataset(Samples(images, labels), {}, plan, Preprocessing(mean=(0.3,), std=(0.4,)), 5)
 
 
 @pytest.fixture(scope="session", params=["ieee", "bf16"])
 def example(
-    request: pytest.FixtureRequest, teacher: Normalised, lesson: Lesson, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, teacher: Normalised, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Example:
     """A store that the teacher wrote, in float32 and in bf16."""
     folder = tmp_path_factory.mktemp("stores") / f"{request.param}.zarr"
@@ -65,13 +66,13 @@ def example(
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
     inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
-    layout, attributes, _ = plan_store(settings, lesson, inputs, card, make_trial(teacher, lesson, settings))
+    layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
-    answers = teacher_answers(teacher, lesson, layout.encoding, settings)
+    answers = teacher_answers(teacher, dataset, layout.encoding, settings)
     for view, chunk in writer.pending():
         writer.write(view, chunk, answers)
-    writer.finish(lesson.samples.labels.numpy())
-    return Example(teacher, lesson, settings, LogitStore.open(folder))
+    writer.finish(dataset.samples.labels.numpy())
+    return Example(teacher, dataset, settings, LogitStore.open(folder))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from prepkd.errors import InputError
-from prepkd.files import publish
+from prepkd.runtime.files import publish
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Encoding
 from prepkd.store.encodings.f16 import F16

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from prepkd.cli import app
-from prepkd.lesson import Lesson
+from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
-from prepkd.params import Cache
 from prepkd.store import LogitStore
 from prepkd.store.place import get, keys, open_place
+from prepkd.teacher.settings import Cache
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
 from zarr.storage import WrapperStore
@@ -22,7 +22,7 @@ class Example:
     """A teacher, what it looks at, and the store of its answers."""
 
     teacher: Normalised
-    lesson: Lesson
+    dataset: Dataset
     settings: Cache
     store: LogitStore
 

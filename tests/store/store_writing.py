@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from prepkd.files import write_bytes
+from prepkd.runtime.files import write_bytes
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.layout import FORMAT, Layout, with_fingerprints
 from prepkd.store.place import open_place

@@ -12,15 +12,16 @@ import pytest
 import store_writing
 import torch
 from numpy.typing import NDArray
-from prepkd.caching import Trial, make_trial, plan_store, teacher_answers
+from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
-from prepkd.samples import Samples
 from prepkd.store import LogitStore
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
-from prepkd.store.teacher_pass import arithmetic, raw_logits
-from prepkd.teaching import CachedTeacher, OnlineTeacher, check_store
+from prepkd.teacher.answers import CachedTeacher, OnlineTeacher
+from prepkd.teacher.caching import Trial, make_trial, plan_store, teacher_answers
+from prepkd.teacher.forward_pass import arithmetic, raw_logits
+from prepkd.verification.provenance import check_store
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from store_checks import Example, reference_encoding, refused
@@ -37,7 +38,7 @@ def computing(example: Example) -> Iterator[None]:
 
 def direct(example: Example, view: int) -> NDArray[np.float32]:
     """The teacher's own logits of one view, float32 (N, K): image by image into batches, the last filled with black."""
-    images, plan, size = example.lesson.samples.images, example.lesson.plan, example.settings.batch_size
+    images, plan, size = example.dataset.samples.images, example.dataset.plan, example.settings.batch_size
     rows = torch.from_numpy(plan.parameters(view))
     found = []
     for start in range(0, len(images), size):
@@ -70,7 +71,7 @@ def test_views_differ_and_precision_matters(example: Example) -> None:
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
-    samples, plan = example.lesson.samples, example.lesson.plan
+    samples, plan = example.dataset.samples, example.dataset.plan
     everyone, rows = samples.under(plan, 0, slice(None))
     settings: dict[str, Any] = {"batch_size": example.settings.batch_size, "precision": example.settings.precision}
     whole = raw_logits(example.teacher, plan, samples, everyone, rows, **settings)
@@ -87,7 +88,7 @@ def test_a_teacher_answers_in_evaluation_mode(example: Example) -> None:
     """Its batch norms use and keep their running statistics, whatever mode it comes in."""
     statistics = {key: value.clone() for key, value in example.teacher.state_dict().items()}
     expected = direct(example, 0)
-    ask = teacher_answers(example.teacher.train(), example.lesson, example.store.encoding, example.settings)
+    ask = teacher_answers(example.teacher.train(), example.dataset, example.store.encoding, example.settings)
     assert torch.equal(ask(0, slice(0, 22))["row_max"], torch.from_numpy(expected.max(axis=1)))
     assert np.array_equal(online(replace(example, teacher=example.teacher.train()))(0)[1].numpy(), expected.max(axis=1))
     assert all(torch.equal(value, statistics[key]) for key, value in example.teacher.state_dict().items())
@@ -103,9 +104,9 @@ def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
             seen.append((x.shape, channels_last, x[2:].abs().sum().item()))
             return x.flatten(1)[:, :5]
 
-    lesson = example.lesson
-    everyone = lesson.samples.under(lesson.plan, 0, slice(None))
-    logits = raw_logits(Watching(), lesson.plan, lesson.samples, *everyone, batch_size=4, precision="ieee")
+    dataset = example.dataset
+    everyone = dataset.samples.under(dataset.plan, 0, slice(None))
+    logits = raw_logits(Watching(), dataset.plan, dataset.samples, *everyone, batch_size=4, precision="ieee")
     assert [(shape, channels_last) for shape, channels_last, _ in seen] == [((4, 1, 8, 8), True)] * 6
     assert seen[-1][2] == 0 < seen[0][2], "22 samples: the last batch's second half is black"
     assert len(logits) == 22
@@ -113,7 +114,7 @@ def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
 
 def test_any_part_that_starts_at_a_batch_equals_the_whole(example: Example) -> None:
     size = example.settings.batch_size
-    ask = teacher_answers(example.teacher, example.lesson, example.store.encoding, example.settings)
+    ask = teacher_answers(example.teacher, example.dataset, example.store.encoding, example.settings)
     whole = ask(2, slice(0, 22))
     for part in (slice(0, size), slice(size, 3 * size), slice(5 * size, 22)):
         found = ask(2, part)
@@ -122,11 +123,11 @@ def test_any_part_that_starts_at_a_batch_equals_the_whole(example: Example) -> N
 
 def online(example: Example) -> OnlineTeacher:
     settings = example.settings
-    lesson = example.lesson
+    dataset = example.dataset
     return OnlineTeacher(
         example.teacher,
-        lesson.plan,
-        lesson.samples,
+        dataset.plan,
+        dataset.samples,
         example.store.encoding,
         batch_size=settings.batch_size,
         precision=settings.precision,
@@ -179,7 +180,7 @@ def test_arithmetic_is_put_back() -> None:
 def test_raw_logits_are_offsets_plus_row_max(example: Example) -> None:
     store = example.store
     assert (store.views, store.samples, store.classes) == (3, 22, 5)
-    assert store.plan.fingerprint == example.lesson.plan.fingerprint
+    assert store.plan.fingerprint == example.dataset.plan.fingerprint
     for view in range(3):
         offsets, row_max = store.slab(view)
         assert (offsets.dtype, row_max.dtype) == (np.float16, np.float32)
@@ -197,7 +198,7 @@ def test_raw_logits_are_offsets_plus_row_max(example: Example) -> None:
 
 
 def test_teacher_error_is_the_share_that_ka_corrects(example: Example) -> None:
-    labels = example.lesson.samples.labels.numpy()
+    labels = example.dataset.samples.labels.numpy()
     wrong = []
     for view in range(3):
         raw = direct(example, view)
@@ -232,9 +233,9 @@ def test_the_fingerprint_of_the_work_covers_all_that_changes_bytes(example: Exam
         card_now = card | {key: value for key, value in changes.items() if key in card}
         inputs_now = inputs | {key: value for key, value in changes.items() if key in inputs}
         now = example.settings.model_copy(update=settings)
-        return plan_store(now, example.lesson, inputs_now, card_now, trial)[2]
+        return plan_store(now, example.dataset, inputs_now, card_now, trial)[2]
 
-    trial = make_trial(example.teacher, example.lesson, example.settings)
+    trial = make_trial(example.teacher, example.dataset, example.settings)
     base = work({})
     assert work({}) == base
     others = [
@@ -255,15 +256,15 @@ def test_estimate_counts_pending_batches() -> None:
 
 def test_a_trial_warms_up_and_times_the_first_batches(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 108.0])
-    monkeypatch.setattr("prepkd.caching.time.perf_counter", lambda: next(clock))
-    trial = make_trial(example.teacher, example.lesson, example.settings)
+    monkeypatch.setattr("prepkd.teacher.caching.time.perf_counter", lambda: next(clock))
+    trial = make_trial(example.teacher, example.dataset, example.settings)
     assert trial.seconds == 2, "8 s for 16 samples: 4 batches"
     assert np.array_equal(trial.raw.numpy(), direct(example, 0)[:16])
-    assert torch.equal(trial.labels, example.lesson.samples.labels[:16])
+    assert torch.equal(trial.labels, example.dataset.samples.labels[:16])
 
 
 def test_check_store_names_the_field_and_both_values(example: Example) -> None:
-    plan = example.lesson.plan
+    plan = example.dataset.plan
     right: dict[str, Any] = {"plan": plan, "dataset": "5" * 64, "encoding": F16(5)}
     precision = example.settings.precision
     right |= {"teacher": "large", "precision": precision, "batch_size": example.settings.batch_size}

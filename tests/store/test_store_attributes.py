@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from prepkd.errors import InputError
-from prepkd.files import fingerprint
-from prepkd.report.store_facts import look
+from prepkd.inspection.facts import look
+from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.integrity import damages
 from prepkd.store.reader import difference

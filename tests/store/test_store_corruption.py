@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from prepkd.errors import InputError
-from prepkd.files import write_json
+from prepkd.runtime.files import write_json
 from prepkd.store import LogitStore
 from prepkd.store.layout import manifest_of
 from prepkd.views import ViewPlan

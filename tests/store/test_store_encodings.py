@@ -11,8 +11,8 @@ import store_writing
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prepkd.data.samples.labels import is_wrong, mixture
 from prepkd.errors import InputError
-from prepkd.labels import is_wrong, mixture
 from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.f16 import F16

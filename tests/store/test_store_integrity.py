@@ -9,7 +9,7 @@ import corruption_table
 import pytest
 from corruption_table import Outcome, table, write_store
 from prepkd.errors import InputError
-from prepkd.files import write_json
+from prepkd.runtime.files import write_json
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.integrity import Damage, damages
 from prepkd.store.layout import FORMAT

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from prepkd.samples import Samples
+from prepkd.data.samples.samples import Samples
 from prepkd.views import ViewPlan, parse_recipe
 from prepkd.views.mix import FRACTION, QUANTILES, CutMix, Mixup, beta_quantiles
 from torch import Tensor
@@ -51,16 +51,16 @@ def torchvisions(name: str, pair: Tensor, labels: Tensor, row: list[int]) -> tup
 @pytest.mark.parametrize("size", [(8, 6), (9, 9), (5, 7)], ids=str)
 @pytest.mark.parametrize("name", MIXES)
 def test_pixels_and_labels_are_torchvisions(name: str, size: tuple[int, int]) -> None:
-    lesson, plan, plain = samples(*size), plan_of(name), ViewPlan(OWN, 1, 0, COUNT)
+    dataset, plan, plain = samples(*size), plan_of(name), ViewPlan(OWN, 1, 0, COUNT)
     moved = 0
     for view in range(plan.views):
-        chosen, rows = lesson.under(plan, view, slice(None))
-        pixels, labels = lesson.pixels(plan, chosen, rows), lesson.targets(plan, chosen, rows, CLASSES)
+        chosen, rows = dataset.under(plan, view, slice(None))
+        pixels, labels = dataset.pixels(plan, chosen, rows), dataset.targets(plan, chosen, rows, CLASSES)
         assert pixels.dtype == labels.dtype == torch.float32 and labels.shape == (COUNT, CLASSES)
         for i, row in enumerate(rows.tolist()):
             own, partner, theirs, mixing = row[:3], row[3], row[4:7], row[7:]
-            pair = plain.render(lesson.images[[i, partner]], torch.tensor([own, theirs]))
-            expected, shares = torchvisions(name, pair, lesson.labels[[i, partner]], mixing)
+            pair = plain.render(dataset.images[[i, partner]], torch.tensor([own, theirs]))
+            expected, shares = torchvisions(name, pair, dataset.labels[[i, partner]], mixing)
             assert torch.equal(pixels[i], expected)
             torch.testing.assert_close(labels[i], shares, rtol=0, atol=2**-22)
             moved += not torch.equal(pixels[i], pair[0])
@@ -69,13 +69,13 @@ def test_pixels_and_labels_are_torchvisions(name: str, size: tuple[int, int]) ->
 
 @pytest.mark.parametrize("name", MIXES)
 def test_a_mixed_picture_depends_on_its_row_alone(name: str) -> None:
-    lesson, plan = samples(), plan_of(name)
-    chosen, rows = lesson.under(plan, 2, slice(None))
-    whole = lesson.pixels(plan, chosen, rows)
+    dataset, plan = samples(), plan_of(name)
+    chosen, rows = dataset.under(plan, 2, slice(None))
+    whole = dataset.pixels(plan, chosen, rows)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(lesson.pixels(plan, chosen[order], rows[order]), whole[order])
+    assert torch.equal(dataset.pixels(plan, chosen[order], rows[order]), whole[order])
     for i in range(0, COUNT, 7):
-        assert torch.equal(lesson.pixels(plan, chosen[i : i + 1], rows[i : i + 1])[0], whole[i])
+        assert torch.equal(dataset.pixels(plan, chosen[i : i + 1], rows[i : i + 1])[0], whole[i])
 
 
 def test_the_row_names_the_partner_and_its_own_view() -> None:
@@ -133,13 +133,13 @@ def test_recipes_that_cannot_be(recipe: list[Any], views: Any, message: str) -> 
 
 
 def test_without_mixing_the_label_keeps_all_of_its_share() -> None:
-    lesson, plan = samples(), ViewPlan(OWN, 1, 0, COUNT)
-    chosen, rows = lesson.under(plan, 0, slice(0, 5))
+    dataset, plan = samples(), ViewPlan(OWN, 1, 0, COUNT)
+    chosen, rows = dataset.under(plan, 0, slice(0, 5))
     assert torch.equal(plan.shares(rows, (8, 6)), torch.ones(5)) and plan.partners(rows) is None
-    assert torch.equal(lesson.targets(plan, chosen, rows, CLASSES), lesson.labels[:5])
+    assert torch.equal(dataset.targets(plan, chosen, rows, CLASSES), dataset.labels[:5])
 
 
 def test_partners_must_be_given() -> None:
-    lesson, plan = samples(), plan_of("mixup")
+    dataset, plan = samples(), plan_of("mixup")
     with pytest.raises(ValueError, match="expected the partners' images"):
-        plan.render(lesson.images, torch.from_numpy(plan.parameters(0)))
+        plan.render(dataset.images, torch.from_numpy(plan.parameters(0)))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prepkd.views import AUGMENTATIONS, ViewPlan, parse_recipe, raw_words
+from prepkd.runtime.streams import raw_words
+from prepkd.views import AUGMENTATIONS, ViewPlan, parse_recipe
 from prepkd.views.order import cycle, random, sample_order
 
 CIFAR: list[Any] = [{"crop": {"padding": 4}}, "flip"]

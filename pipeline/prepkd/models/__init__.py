@@ -1,9 +1,10 @@
 """Models: the CIFAR zoo, anybody's `package.module:factory`, and checkpoints."""
 
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models.build import MODELS, build_model, check_model
 from prepkd.models.checkpoint import load_card, load_checkpoint, save_checkpoint
 from prepkd.models.library import pretrained
-from prepkd.models.preprocessing import Normalised, Preprocessing
+from prepkd.models.normalised import Normalised
 from prepkd.models.weights import load_weights
 
 __all__ = [

@@ -11,10 +11,10 @@ from typing import cast
 from torch import nn
 
 from prepkd.errors import InputError
-from prepkd.model_names import is_factory, problem, split_name
 from prepkd.models.convnet import ConvNet
 from prepkd.models.library import build_library_model, check_library_model
 from prepkd.models.mobilenet import MobileNetV2
+from prepkd.models.names import is_factory, problem, split_name
 from prepkd.models.resnet import NARROW, WIDE_X4, ResNet
 from prepkd.models.resnet_four import Basic, Bottleneck, FourStageResNet
 from prepkd.models.shufflenet import ShuffleNetV1, ShuffleNetV2

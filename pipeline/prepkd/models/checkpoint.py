@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.files import array_fingerprint, canonical_json, write_bytes, write_json
-from prepkd.model_names import architecture
 from prepkd.models.build import build_model
-from prepkd.models.preprocessing import Normalised, Preprocessing
+from prepkd.models.names import architecture
+from prepkd.models.normalised import Normalised
 from prepkd.models.weights import load_strictly, load_weights, read_safetensors
+from prepkd.runtime.files import array_fingerprint, canonical_json, write_bytes, write_json
 
 __all__ = ["JSON", "Normalised", "Preprocessing", "load_card", "load_checkpoint", "load_weights", "save_checkpoint"]
 

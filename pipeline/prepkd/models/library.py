@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.model_names import split_name
-from prepkd.models.preprocessing import Preprocessing
+from prepkd.models.names import split_name
 
 # Their forward pass returns more than logits while training.
 AUXILIARY = ("googlenet", "inception_v3")

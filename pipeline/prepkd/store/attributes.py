@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from prepkd.errors import InputError
-from prepkd.expected import expected, shown
+from prepkd.settings.messages import expected, shown
 from prepkd.store.encodings import Encoding, make_encoding
 from prepkd.views import ViewPlan
 

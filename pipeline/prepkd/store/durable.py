@@ -9,7 +9,7 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from prepkd.files import fsync, naming
+from prepkd.runtime.files import fsync, naming
 
 Identity = tuple[int, int, int]
 

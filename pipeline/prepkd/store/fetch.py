@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.files import json_bytes
+from prepkd.runtime.files import json_bytes
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.place import delete, exists, get, keys, put

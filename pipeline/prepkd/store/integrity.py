@@ -16,7 +16,7 @@ from zarr.core.buffer.cpu import Buffer as CPUBuffer
 from zarr.storage import MemoryStore
 
 from prepkd.errors import InputError
-from prepkd.files import fingerprint
+from prepkd.runtime.files import fingerprint
 from prepkd.store.attributes import MALFORMED, understand
 from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout, create, open_array
 from prepkd.store.place import get, keys, open_place

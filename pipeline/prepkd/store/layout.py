@@ -12,7 +12,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-from prepkd.files import canonical_json, fingerprint
+from prepkd.runtime.files import canonical_json, fingerprint
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Encoding, Field
 from prepkd.store.place import get

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from zarr.abc.store import Store
 
+from prepkd.data.samples.labels import is_wrong
 from prepkd.errors import InputError
-from prepkd.files import json_bytes
-from prepkd.labels import is_wrong
+from prepkd.runtime.files import json_bytes
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, as_tensors
 from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, manifest_of, open_array

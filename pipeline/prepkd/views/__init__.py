@@ -1,6 +1,6 @@
 """Views as data: plans of explicit integers, and rendering a batch from them."""
 
-from prepkd.views.plan import ViewPlan, raw_words
+from prepkd.views.plan import ViewPlan
 from prepkd.views.recipe import AUGMENTATIONS, Recipe, describe_recipe, parse_recipe, takes_any_size, view_side
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "ViewPlan",
     "describe_recipe",
     "parse_recipe",
-    "raw_words",
     "takes_any_size",
     "view_side",
 ]

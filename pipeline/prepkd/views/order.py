@@ -1,11 +1,12 @@
 """Which view an epoch shows, and in which order samples come: functions of the run's seed and the epoch alone."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.views.plan import below, raw_words
+from prepkd.runtime.streams import below, raw_words
 
 # Streams of a run's seed, apart from those of plans (0 up to 2^31, and the last one).
 SAMPLE_ORDER_STREAM = 2**62
@@ -29,3 +30,10 @@ def random(seed: int, epoch: int, views: int, samples: int) -> NDArray[np.int64]
 
 
 VIEW_ORDERS: dict[str, Any] = {"cycle": cycle, "random": random}
+
+
+def shown_views(order: str, seeds: Iterable[int], epochs: int, views: int) -> set[int]:
+    """Every view that runs of these seeds show under a view order, a key of `VIEW_ORDERS`."""
+    if order == "random":
+        return set(range(views))
+    return {cycle(seed, epoch, views, 0) for seed in seeds for epoch in range(epochs)}

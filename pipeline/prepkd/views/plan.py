@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.files import fingerprint
+from prepkd.runtime.files import fingerprint
+from prepkd.runtime.streams import below, raw_words
 from prepkd.views.mix import Mix
 from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
 
@@ -18,24 +19,6 @@ if TYPE_CHECKING:
 
 # Philox keys are two 64-bit words, (seed, stream). Sampled views use streams 0, 1, ...; everything else counts down.
 OFFSET_STREAM = 2**64 - 1
-
-
-def raw_words(seed: int, stream: int, start: int, count: int) -> NDArray[np.uint64]:
-    """Words `start` to `start + count` of NumPy's Philox4x64-10 raw stream keyed by (seed, stream), uint64.
-
-    Raw streams are stable across NumPy versions; the methods of `Generator` are not. Any slice costs only its own length.
-    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
-    """
-    philox = np.random.Philox(key=np.array([seed, stream], dtype=np.uint64))
-    block, skip = divmod(start, 4)  # the counter steps once for four words
-    philox.advance(block)
-    return np.asarray(philox.random_raw(skip + count)[skip:], dtype=np.uint64)
-
-
-def below(words: NDArray[np.uint64], limits: NDArray[np.uint64] | int) -> NDArray[np.int64]:
-    """Map words to integers in [0, limit) by multiply-shift of the high 32 bits; its bias is below limit / 2^32."""
-    limits = np.asarray(limits, dtype=np.uint64)
-    return (((words >> np.uint64(32)) * limits) >> np.uint64(32)).astype(np.int64)
 
 
 class ViewPlan:

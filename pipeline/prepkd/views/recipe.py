@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from prepkd.expected import expected, shown
+from prepkd.settings.messages import expected, shown
 from prepkd.views.mix import CutMix, Mix, Mixup
 from prepkd.views.steps import Augmentation, Crop, Erase, Flip, RandAugment, ResizedCrop, TrivialAugment
 

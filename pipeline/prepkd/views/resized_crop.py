@@ -1,6 +1,7 @@
 """Resized crops: boxes of images of any size, resized to one size; and the centre, for pictures that are held out."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -8,9 +9,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from prepkd.data.encoded import Picture
 from prepkd.views.boxes import draw_boxes
 from prepkd.views.steps import Augmentation, ResizedCrop
+
+
+class Picture(Protocol):
+    """A decoded image of any size, whose pixels are copied only as far as they are asked for."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, h, w)."""
+
+    def box(self, top: int, left: int, height: int, width: int) -> Tensor:
+        """A box of it, uint8 (3, height, width)."""
+
+    def whole(self) -> Tensor:
+        """All of it, uint8 (3, h, w)."""
+
 
 Image = Tensor | Picture
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
-from prepkd.labels import has_share
 from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets
 

@@ -1,0 +1,1 @@
+"""Images as files hold them: decoding, encoded bytes, statistics."""

@@ -1,0 +1,1 @@
+"""The prepared HDF5 file: writing and reading it."""

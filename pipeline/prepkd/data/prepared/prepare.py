@@ -1,0 +1,86 @@
+"""From raw data to the prepared HDF5 file: which images are in which split."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prepkd.data.prepared.write import write
+from prepkd.data.sources.raw import RawData
+from prepkd.errors import InputError
+from prepkd.runtime.streams import raw_words
+
+# Philox streams: one of these plus the class. They lie far from the views' own, which count up from 0 and down from 2^64.
+VAL_STREAM = 1 << 62
+SUBSET_STREAMS = {"train": 2 << 62, "val": 5 << 61, "test": 3 << 62}
+
+
+def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int, path: Path) -> dict[str, object]:
+    """Write the prepared file and return its summary (JSON-able): dataset, classes, image_shape, splits, fingerprint.
+
+    `subset` images of each class are kept (outside train, as many as there are), then round(n * val_fraction) of each class's
+    n training images move to `val`. Which ones depends on (seed, class, n) only, and they keep their order; smaller subsets lie
+    within larger ones. Equal arguments give equal bytes. Raises InputError if a class has fewer than `subset` training images
+    or would be left without training or validation images, if there is a val already, or naming an image file that is
+    damaged; then `path` is as before.
+    """
+    if not 0 <= val_fraction < 1:
+        raise InputError(f"prepare.val_fraction is {val_fraction:g}; expected 0 <= val_fraction < 1")
+    if subset is not None and subset < 1:
+        raise InputError(f"prepare.subset is {subset}; expected at least 1 image a class, or null for all")
+    if val_fraction > 0 and data.val is not None:
+        raise InputError(f"prepare.val_fraction is {val_fraction:g}: {data.dataset} has its own val; expected 0")
+    kept = {name: np.arange(len(labels)) for name, (_, labels) in data.splits.items()}
+    if subset is not None:
+        _refuse_small_classes(data, subset)
+        for name, (_, labels) in data.splits.items():
+            kept[name] = _subset(labels, len(data.class_names), subset, seed, SUBSET_STREAMS[name])
+    if val_fraction > 0:
+        val = _carve(kept["train"], data, val_fraction, seed)
+        kept["train"] = np.setdiff1d(kept["train"], val)
+    splits = {name: (images[kept[name]], labels[kept[name]]) for name, (images, labels) in data.splits.items()}
+    if val_fraction > 0:
+        splits["val"] = data.train_images[val], data.train_labels[val]
+    whole = write(data, splits, path)
+    shape = data.train_images.shape
+    return {
+        "dataset": data.dataset,
+        "classes": len(data.class_names),
+        "image_shape": None if shape is None else list(shape[-3:]),
+        "splits": {name: len(splits[name][1]) for name in sorted(splits)},
+        "fingerprint": whole,
+    }
+
+
+def _first(indices: NDArray[np.intp], count: int, seed: int, stream: int) -> NDArray[np.intp]:
+    """The `count` of `indices` that come first in the stream's order."""
+    return indices[np.argsort(raw_words(seed, stream, 0, len(indices)), kind="stable")[:count]]
+
+
+def _subset(labels: NDArray[np.int64], classes: int, subset: int, seed: int, stream: int) -> NDArray[np.intp]:
+    parts = [_first(np.flatnonzero(labels == label), subset, seed, stream + label) for label in range(classes)]
+    return np.sort(np.concatenate(parts))
+
+
+def _refuse_small_classes(data: RawData, subset: int) -> None:
+    counts = np.bincount(data.train_labels, minlength=len(data.class_names))
+    smallest = int(counts.argmin())
+    if counts[smallest] < subset:
+        raise InputError(
+            f"prepare.subset is {subset}: class {data.class_names[smallest]!r} has {counts[smallest]} training images; "
+            f"expected subset <= {counts[smallest]}"
+        )
+
+
+def _carve(train: NDArray[np.intp], data: RawData, val_fraction: float, seed: int) -> NDArray[np.intp]:
+    parts = []
+    for label, name in enumerate(data.class_names):
+        indices = train[data.train_labels[train] == label]
+        count = round(len(indices) * val_fraction)
+        if not 0 < count < len(indices):
+            raise InputError(
+                f"prepare.val_fraction is {val_fraction:g}: class {name!r} would have {len(indices) - count} images in train "
+                f"and {count} in val; expected at least 1 in each"
+            )
+        parts.append(_first(indices, count, seed, VAL_STREAM + label))
+    return np.sort(np.concatenate(parts))

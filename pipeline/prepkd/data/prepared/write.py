@@ -1,0 +1,115 @@
+"""Writing the prepared HDF5 file."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from prepkd.data.images.encoded import encoded_fingerprint, streamed_fingerprint
+from prepkd.data.images.files import ImageFiles
+from prepkd.data.images.statistics import Statistics
+from prepkd.data.prepared.file import FORMAT, data_fingerprint, split_fingerprint
+from prepkd.data.prepared.holes import FileWithHoles
+from prepkd.data.sources.raw import Labelled, RawData
+from prepkd.runtime.files import replacing
+
+LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5 takes 64 KiB with what it says of it
+
+
+def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
+    """Write these splits of `data` and return the file's fingerprint; raises InputError naming an image file that is none.
+
+    However many image files there are, only some are in memory at once.
+    """
+    files = {name: (images, labels) for name, (images, labels) in splits.items() if isinstance(images, ImageFiles)}
+    fingerprints = {
+        name: split_fingerprint(images, labels)
+        for name, (images, labels) in splits.items()
+        if not isinstance(images, ImageFiles)
+    }
+    statistics = None
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        if files:
+            # Laid out twice: files are read once, right to their places, and only then are fingerprints and statistics known.
+            if files["train"][0].encoded:
+                statistics = Statistics.of_counts(np.ones((3, 256), dtype=np.int64))
+            _, places = _layout(data, splits, dict.fromkeys(splits, "0" * 64), statistics)
+            for name, (images, labels) in files.items():
+                file.seek(places[name])
+                fingerprints[name], counts = _copy(images, labels, file)
+                if statistics is not None and name == "train":
+                    statistics = Statistics.of_counts(counts)
+        layout, _ = _layout(data, splits, fingerprints, statistics)
+        layout.copy_to(file)
+    return data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+
+
+def _copy(images: ImageFiles, labels: NDArray[np.int64], file: IO[bytes]) -> tuple[str, NDArray[np.int64]]:
+    """Write every file's bytes or pixels; the split's fingerprint, and of encoded images how often each value is there."""
+    counts = np.zeros((3, 256), dtype=np.int64)
+
+    def contents() -> Iterator[bytes]:
+        for content, found in images.contents():
+            np.add(counts, found, out=counts)
+            file.write(content)
+            yield content
+
+    def pixels() -> Iterator[memoryview]:
+        for array in images.pixels():
+            file.write(array.data)
+            yield array.data
+
+    if images.shape is None or images.encoded:
+        return encoded_fingerprint(contents(), labels), counts
+    return streamed_fingerprint(np.dtype(np.uint8), (len(images), *images.shape), pixels(), labels), counts
+
+
+def _layout(
+    data: RawData, splits: Mapping[str, Labelled], fingerprints: Mapping[str, str], statistics: Statistics | None
+) -> tuple[FileWithHoles, dict[str, int]]:
+    """The HDF5 file without what comes from image files, and where in it that of each split belongs."""
+    layout = FileWithHoles()
+    places: dict[str, int] = {}
+    whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+    with h5py.File(layout, "w") as file:
+        # UTF-8 of fixed length: variable-length strings live in HDF5's global heap, where a damaged byte can hang it.
+        file.attrs["format"] = np.bytes_(FORMAT.encode())
+        file.attrs["dataset"] = np.bytes_(data.dataset.encode())
+        names = np.array([name.encode() for name in data.class_names])
+        if names.nbytes < LARGEST_ATTRIBUTE:
+            file.attrs["class_names"] = names
+        else:
+            file.create_dataset("class_names", data=names, track_times=False)
+        file.attrs["source"] = np.bytes_(data.source.encode())
+        file.attrs["fingerprint"] = np.bytes_(whole.encode())
+        if statistics is not None:
+            if data.train_images.shape is not None:
+                file.attrs["image_shape"] = np.array(data.train_images.shape, dtype="<i8")
+            file.attrs["mean"], file.attrs["std"] = np.array(statistics.mean), np.array(statistics.std)
+        for name in sorted(splits):
+            images, labels = splits[name]
+            group = file.create_group(name)
+            group.attrs["fingerprint"] = np.bytes_(fingerprints[name].encode())
+            # No times: the bytes depend on the data alone.
+            if not isinstance(images, ImageFiles):
+                group.create_dataset("images", data=images, dtype="u1", track_times=False)
+            elif images.shape is not None and not images.encoded:
+                places[name] = _reserve(group, "images", (len(images), *images.shape))
+            else:
+                offsets = np.concatenate([[0], np.cumsum(images.sizes)])
+                group.create_dataset("offsets", data=offsets, dtype="<i8", track_times=False)
+                group.create_dataset("names", data=images.names, track_times=False)
+                places[name] = _reserve(group, "content", (int(offsets[-1]),))
+            group.create_dataset("labels", data=labels, dtype="<i8", track_times=False)
+    return layout, places
+
+
+def _reserve(group: h5py.Group, name: str, shape: tuple[int, ...]) -> int:
+    """Make a dataset of bytes with a place in the file, to which nothing is written; where that is."""
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    dataset = group.create_dataset(name, shape, "u1", track_times=False, fill_time="never", dcpl=early)
+    return int(dataset.id.get_offset())

@@ -1,0 +1,1 @@
+"""Images and labels on the training device."""

@@ -1,0 +1,126 @@
+"""A split's images and labels on the training device, and what a view makes of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prepkd.data.images.decode import threaded
+from prepkd.data.images.encoded import EncodedImages, Picture
+from prepkd.data.prepared.file import Split
+from prepkd.data.samples.labels import mixture
+from prepkd.errors import InputError
+from prepkd.runtime.processors import compute_on, idle_processors
+from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
+
+A_THREAD = 8  # encoded images that a thread decodes and renders before it takes others
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labels int64 (N,) on the training device, and images: uint8 (N, C, H, W) there, or encoded, which are decoded as needed.
+
+    `side` is that of the pictures that are shown, where it is not the images' own size.
+    """
+
+    images: Tensor | EncodedImages
+    labels: Tensor
+    side: int | None = None
+
+    @classmethod
+    def of(cls, split: Split, device: torch.device, recipe: Recipe = ()) -> "Samples":
+        """A split as a recipe will show it, arrays channels first; raises InputError where sizes differ and it can't."""
+        labels = torch.from_numpy(split.labels).to(device)
+        if isinstance(split.images, EncodedImages):
+            if takes_any_size(recipe) is None:
+                raise InputError(
+                    "the images are kept encoded, their sizes may differ; expected `augment` to start with a resized crop of "
+                    "one size, as `- resized-crop: {size: 224}`"
+                )
+            return cls(split.images, labels, view_side(recipe))
+        images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
+        return cls(images.to(device), labels, view_side(recipe))
+
+    @property
+    def device(self) -> torch.device:
+        """Where pixels are rendered and labels are."""
+        return self.labels.device
+
+    @property
+    def resident(self) -> bool:
+        """Whether the images lie on a GPU, which renders them by few kernels."""
+        return self.device.type == "cuda" and isinstance(self.images, Tensor)
+
+    @property
+    def ahead(self) -> int:
+        """How many batches are worth rendering in a thread before they are used.
+
+        Encoded images are read from disk meanwhile; others wait for an idle processor.
+        """
+        if isinstance(self.images, EncodedImages):
+            return 2
+        return 2 if not self.resident and idle_processors() else 0
+
+    @property
+    def channels(self) -> int:
+        """How many channels every image has."""
+        return self.images.channels if isinstance(self.images, EncodedImages) else int(self.images.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def under(self, plan: ViewPlan, view: int, part: slice) -> tuple[Tensor, Tensor]:
+        """A range of samples, int64 (B,), and their rows of integers (B, p) under one view."""
+        chosen = torch.arange(len(self))[part].to(self.device)
+        return chosen, torch.from_numpy(plan.parameters(view, part)).to(self.device)
+
+    def pixels(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
+        """Some samples, int64 (B,), as their rows of integers (B, p) show them: float32 (B, C, H, W) in [0, 1]."""
+        return self._in_parts(lambda part: self._shown(plan, chosen[part], rows[part]), len(chosen))
+
+    def _shown(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
+        partners = plan.partners(rows)
+        return plan.render(self._take(chosen), rows, None if partners is None else self._take(partners))
+
+    def targets(self, plan: ViewPlan, chosen: Tensor, rows: Tensor, classes: int) -> Tensor:
+        """The labels of what `pixels` shows: int64 (B,), or where two samples are mixed a share of each class, (B, K)."""
+        labels, partners = self.labels[chosen], plan.partners(rows)
+        if partners is None:
+            return labels
+        return mixture(labels, self.labels[partners], plan.shares(rows, self._size()), classes)
+
+    def plain(self, part: slice) -> Tensor:
+        """Some samples for evaluation, float32 (B, C, H, W) in [0, 1]: as they are, or the centre where a side is set."""
+        if isinstance(self.images, Tensor):
+            return self._centred(self.images[part])
+        chosen = torch.arange(len(self))[part]
+        return self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
+
+    def _centred(self, images: Tensor | list[Picture]) -> Tensor:
+        if self.side:
+            from prepkd.views.resized_crop import centre  # late: it imports torchvision
+
+            images = centre(images, self.side)
+        assert isinstance(images, Tensor)
+        return images.to(self.device).float() / 255
+
+    def _in_parts(self, shown: Callable[[slice], Tensor], count: int) -> Tensor:
+        """What is shown of so many samples: at once, or where they are decoded first in parts, on every processor."""
+        if isinstance(self.images, Tensor):
+            return shown(slice(None))
+        parts = (slice(start, start + A_THREAD) for start in range(0, count, A_THREAD))
+        return torch.cat(list(threaded(shown, parts, initializer=compute_on)))
+
+    def _take(self, chosen: Tensor) -> Tensor | list[Picture]:
+        if isinstance(self.images, Tensor):
+            return self.images[chosen]
+        return self.images.decode(chosen.tolist())
+
+    def _size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        if self.side:
+            return self.side, self.side
+        assert isinstance(self.images, Tensor)
+        height, width = self.images.shape[-2:]
+        return height, width

@@ -1,0 +1,1 @@
+"""Data sources: what raw files are read, and how they come here."""

@@ -1,0 +1,1 @@
+"""What is in a store: facts, figures, tables, pictures."""

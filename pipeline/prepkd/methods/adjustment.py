@@ -1,0 +1,52 @@
+"""Knowledge Adjustment (KA): the teacher's wrong answers are repaired, its right ones left alone."""
+
+import torch
+from torch import Tensor
+
+from prepkd.data.samples.labels import is_wrong, main_class
+from prepkd.methods.kd import column, upcast
+
+
+def teacher_wrong(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """Where no label's logit is the row's maximum, bool (B,); a tie at the top is right, and of a mixture so is either class.
+
+    `labels` is int64 (B,), or shares of the classes (B, K).
+    """
+    return is_wrong(teacher_logits, labels)
+
+
+def probability_shift(teacher_logits: Tensor, labels: Tensor) -> Tensor:
+    """Swap the values at the label and at the maximum where the teacher is wrong; (B, K) to (B, K).
+
+    Swapping logits is swapping probabilities, at any temperature. `labels` is int64 (B,), or shares of the classes (B, K):
+    then the class with the largest share is the label.
+    Source: Wen et al., "Preparing Lessons", arXiv 1911.07471, Knowledge Adjustment by Probability Shift.
+
+    >>> probability_shift(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([1]))
+    tensor([[1., 3., 0.]])
+    """
+    top = teacher_logits.argmax(dim=-1, keepdim=True)
+    label = main_class(labels).unsqueeze(-1)
+    if labels.ndim == 2:  # right on the smaller share: nothing to repair
+        label = torch.where(teacher_wrong(teacher_logits, labels).unsqueeze(-1), label, top)
+    # Where the teacher is right the label's place takes its own value back, even in a tie: a swap of equal values.
+    shifted = teacher_logits.scatter(-1, top, teacher_logits.gather(-1, label))
+    return shifted.scatter(-1, label, teacher_logits.gather(-1, top))
+
+
+def label_smooth(teacher_logits: Tensor, labels: Tensor, *, tau: float | Tensor, eps: float) -> Tensor:
+    """softmax(t / tau) where the teacher is right, else (1 - eps) onehot(y) + eps / K, not tempered; (B, K) probabilities.
+
+    `tau` is a number or (B,). Labels that are shares of the classes (B, K) stand for onehot(y).
+    Source: Wen et al., arXiv 1911.07471, Knowledge Adjustment by Label Smoothing Regularization.
+
+    >>> label_smooth(torch.tensor([[3.0, 1.0]]), torch.tensor([1]), tau=4.0, eps=0.1)
+    tensor([[0.0500, 0.9500]])
+    """
+    right = torch.softmax(upcast(teacher_logits) / column(tau), dim=-1)
+    smooth = torch.full_like(right, eps / right.shape[-1])
+    if labels.ndim == 2:
+        smooth = smooth + (1 - eps) * labels.to(right.dtype)
+    else:
+        smooth = smooth.scatter_add(-1, labels.unsqueeze(-1), torch.full_like(right[:, :1], 1 - eps))
+    return torch.where(teacher_wrong(teacher_logits, labels).unsqueeze(-1), smooth, right)

@@ -1,0 +1,1 @@
+"""A project's files: settings, their JSON schema, the scaffold."""

@@ -1,0 +1,125 @@
+"""The schema of params.yaml: one frozen section per stage, each declared where it is used; unknown keys are refused."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from prepkd.data.settings import Prepare
+from prepkd.errors import InputError
+from prepkd.models.settings import ModelName
+from prepkd.settings.section import Name, Section
+from prepkd.settings.validation import override, validated, yaml_problem
+from prepkd.teacher.settings import Cache
+from prepkd.training.student_settings import Distill
+from prepkd.training.teacher_settings import Teacher
+from prepkd.views import ViewPlan
+from prepkd.views.settings import RecipeSteps
+
+
+def _once(entries: list[str]) -> list[str]:
+    if twice := sorted({one for one in entries if entries.count(one) > 1}):
+        raise ValueError(f"names {twice[0]!r} twice; expected each once")
+    return entries
+
+
+class Compare(Section):
+    """The grid that the comparison's table holds: every run for every student and every teacher, over the seeds.
+
+    A run is a method, then settings of `distill` that differ, joined by commas; a teacher is a key of `teachers`, or several
+    joined by '+'. Students and teachers are those of `distill` where none are listed.
+    """
+
+    runs: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
+    # Not null: DVC makes a stage of each entry, and no command of it works where there is no list.
+    students: Annotated[list[ModelName], AfterValidator(_once)] = []
+    teachers: Annotated[list[str], AfterValidator(_once)] = []
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    threads: Annotated[int, Field(ge=1)] | None = None
+    logger: Literal["tensorboard", "wandb", "mlflow"] | None = None
+    prepare: Prepare
+    augment: RecipeSteps = []
+    teachers: Annotated[dict[Name, Teacher], Field(min_length=1)]
+    cache: Cache
+    distill: Distill
+    compare: Compare
+
+    @model_validator(mode="after")
+    def _views_can_be_numbered(self) -> "Params":
+        try:
+            ViewPlan(self.augment, self.cache.views, 0, samples=1)
+        except ValueError as error:
+            raise ValueError(f"cache.views with augment: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_known(self) -> "Params":
+        known = f"expected a key of teachers: {', '.join(self.teachers)}"
+        if self.distill.teacher not in self.teachers:
+            raise ValueError(f"distill.teacher is {self.distill.teacher!r}; {known}")
+        for name in self.distill.teacher_names:
+            if name not in self.teachers:
+                raise ValueError(f"distill.teachers has {name!r}; {known}")
+        for several in self.compare.teachers:
+            for name in several.split("+"):
+                if name not in self.teachers:
+                    raise ValueError(f"compare.teachers has {name!r}; {known}")
+        for run in self.compare.runs:
+            try:
+                self.variant(run)
+            except InputError as error:
+                raise ValueError(f"compare.runs: {error}") from None
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The teachers, several joined by '+', and students that the comparison pairs."""
+        teachers = self.compare.teachers or ["+".join(self.distill.teacher_names)]
+        return [
+            (teacher, student) for teacher in teachers for student in self.compare.students or [self.distill.student]
+        ]
+
+    def variant(self, run: str, teacher: str | None = None, student: str | None = None) -> Distill:
+        """The settings of one run of the comparison: `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
+
+        `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
+        """
+        method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
+        if not all("=" in change for change in changes):
+            raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
+        # Weights belong to a method: those of `distill` must neither contradict another one nor turn `kd` into its variant.
+        own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
+        raw = self.distill.model_dump(mode="json", exclude_unset=True) | own
+        if teacher:
+            names = teacher.split("+")
+            if unknown := [name for name in names if name not in self.teachers]:
+                raise InputError(f"teacher is {unknown[0]!r}; expected a key of teachers: {', '.join(self.teachers)}")
+            raw |= {"teacher": names[0], "teachers": names if len(names) > 1 else None}
+        if student:
+            raw["student"] = student
+        for change in changes:
+            override(raw, change, where=f"run {run!r}")
+        return validated(Distill, raw, f"run {run!r}")
+
+
+def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
+    """Read and validate a YAML file of settings, `KEY=VALUE` overrides applied; raises InputError with one clear line."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run in the project's root or name one with --params")
+    try:
+        raw = YAML(typ="safe", pure=True).load(path)
+    except YAMLError as error:
+        raise InputError(f"{path}: not YAML: {yaml_problem(error)}") from None
+    if not isinstance(raw, dict):
+        raise InputError(f"{path}: expected sections with settings, found {type(raw).__name__}")
+    for change in overrides:
+        override(raw, change, where="--set")
+    return validated(Params, raw, str(path))

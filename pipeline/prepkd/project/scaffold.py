@@ -1,0 +1,181 @@
+"""A new project's files, made from the settings and pipelines that this package is developed with."""
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from prepkd.models.names import split_name
+from prepkd.project.schema import json_schema, template
+
+CROP_AND_FLIP = [{"crop": {"padding": 4}}, "flip"]
+# As the distillation literature trains on CIFAR-100 (Tian et al., arXiv 1910.10699, section 4).
+LITERATURE: dict[str, Any] = {
+    "epochs": 240,
+    "batch_size": 64,
+    "lr": 0.05,
+    "schedule": "multi-step",
+    "milestones": [150, 180, 210],
+    "lr_decay": 0.1,
+    "precision": "auto",
+}
+TEMPERATURES = {"kd": {"tau": 4.0}, "dtd": {"tau_0": 4.0}}
+LARGE_VIEWS = {"views": 32, "encoding": "u8"}
+
+# By data set: where its raw files are, its recipe, its teacher and its student, what `cache` and training need otherwise.
+DATASETS: dict[str, dict[str, Any]] = {
+    "digits": {"raw": "data/raw", "teacher": "resnet8", "student": "convnet8"},
+    "cifar10": {"raw": "data/raw/cifar-10-batches-py", "augment": CROP_AND_FLIP, "training": LITERATURE},
+    "cifar100": {"raw": "data/raw/cifar-100-python", "augment": CROP_AND_FLIP, "training": LITERATURE},
+    "cinic10": {"raw": "data/raw/cinic10", "augment": CROP_AND_FLIP, "training": LITERATURE, "cache": {"views": 32}},
+    "tiny-imagenet": {
+        "raw": "data/raw/tiny-imagenet-200",
+        "augment": [{"crop": {"padding": 8}}, "flip"],
+        "training": LITERATURE,
+        "cache": LARGE_VIEWS,
+    },
+    "folder": {
+        "raw": "data/raw/images",
+        "augment": [{"resized-crop": {"size": 224}}, "flip"],
+        "teacher": "torchvision:resnet50:IMAGENET1K_V2",
+        "student": "torchvision:resnet18",
+        "training": LITERATURE | {"epochs": 90, "milestones": [30, 60, 80]},
+        "cache": LARGE_VIEWS,
+    },
+    "h5": {"raw": "data/raw/images.h5", "augment": CROP_AND_FLIP, "training": LITERATURE, "cache": {"views": 32}},
+}
+# What is worth knowing before the first run.
+NOTES = {
+    "folder": "images of several formats, or misnamed ones (ImageNet has a PNG named .JPEG), need prepare.mixed_formats"
+}
+DOWNLOADS = ("cifar10", "cifar100", "cinic10", "tiny-imagenet")
+
+GITIGNORE = """# What the pipeline makes: DVC keeps it.
+/data/*.h5
+/data/lesson.json
+/data/lessons/
+/data/logits/
+/models/
+/results/plots/
+/results/training/
+/results/compare/runs/
+/results/logs/
+/dvc_plots/
+"""
+
+
+def project_files(dataset: str, teacher: str | None, student: str | None, raw: str | None) -> dict[str, str]:
+    """The files of a new project by path; raises KeyError for a data set that is not in `DATASETS`."""
+    chosen = {"teacher": "resnet32x4", "student": "resnet8x4"} | DATASETS[dataset]
+    chosen |= {key: value for key, value in {"teacher": teacher, "student": student, "raw": raw}.items() if value}
+    files = {
+        "dvc.yaml": without_our_code(template("pipeline.yaml")),
+        "compare/dvc.yaml": without_our_code(template("compare.yaml")),
+        ".dvcignore": template("dvcignore"),
+        ".gitignore": GITIGNORE,
+        "params.schema.json": json.dumps(json_schema(), indent=2) + "\n",
+        "data/raw/README.md": f"The raw files of {dataset}: {chosen['raw']}.\n",
+        "README.md": readme(dataset, chosen),
+        "params.yaml": settings(dataset, chosen),
+    }
+    return {name: without_our_pages(text) for name, text in files.items()}
+
+
+def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
+    """params.yaml: the one that is shipped, comments and all, with this data set's values."""
+    yaml = YAML()
+    yaml.width = 200
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.representer.ignore_aliases = lambda _: (
+        True
+    )  # teacher and student share no list: who edits one must not edit both
+    yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    params = yaml.load(template("params.yaml"))
+    params["prepare"] |= {"dataset": dataset, "raw": chosen["raw"]}
+    if "augment" in chosen:
+        params["augment"] = [
+            {name: _inline(own) for name, own in step.items()} if isinstance(step, dict) else step
+            for step in chosen["augment"]
+        ]
+        params.yaml_set_comment_before_after_key("teachers", before="\n")
+    trained = params["teachers"]["large"]
+    params["teachers"].clear()
+    params["teachers"]["teacher"] = trained
+    training = chosen.get("training", {})
+    _update(trained, {"model": chosen["teacher"]} | training)
+    if split_name(chosen["teacher"])[2]:  # with weights of its own classes; where the data has others it is trained
+        _update(trained, {"epochs": 5, "milestones": [2, 4], "lr": 0.01} if training else {})
+    _update(params["distill"], {"teacher": "teacher", "student": chosen["student"]} | training)
+    params["compare"] |= {"teachers": ["teacher"], "students": [chosen["student"]]}
+    if training:
+        params["threads"] = None
+        _update(params["distill"], TEMPERATURES | {"seeds": 3})
+        _update(params["cache"], {"batch_size": 512})
+    _update(params["cache"], chosen.get("cache", {}))
+    params.yaml_set_comment_before_after_key("cache", before="\n")
+    text = io.StringIO()
+    yaml.dump(params, text)
+    return f"# yaml-language-server: $schema=params.schema.json\n{text.getvalue()}"
+
+
+def _update(section: CommentedMap, changes: Mapping[str, Any]) -> None:
+    """Set keys, also within sections, and keep the comments."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            _update(section[key], value)
+        else:
+            section[key] = _inline(value)
+
+
+def _inline(value: Any) -> Any:
+    """A list or a mapping on one line, of its own: shared, YAML would write an anchor; in lines, one that replaces it breaks.
+
+    DVC's `-S` edits the file by the same library: a list in lines with a comment behind its key becomes a broken file.
+    """
+    if isinstance(value, list | dict):
+        value = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
+        value.fa.set_flow_style()
+    return value
+
+
+def without_our_code(pipeline: str) -> str:
+    """A dvc.yaml without the dependencies on this package's own files, which a project doesn't have."""
+    return re.sub(r"^ +- (pipeline|stages)/.*\n", "", pipeline, flags=re.MULTILINE)
+
+
+def without_our_pages(text: str) -> str:
+    """A file without the pages of documentation that its comments name in brackets, which a project doesn't have."""
+    return re.sub(r" \(docs/[^)]*\)", "", text)
+
+
+def data_commands(dataset: str, raw: str) -> list[str]:
+    """What brings the raw data under DVC; nothing for digits, nor for data outside the project, which is read where it is."""
+    if dataset == "digits" or Path(raw).is_absolute():
+        return []
+    fetch = ["prepkd prepare --download"] if dataset in DOWNLOADS else []
+    return [*fetch, f"dvc add {shlex.quote(raw)}"]
+
+
+def readme(dataset: str, chosen: Mapping[str, Any]) -> str:
+    """The project's README: what it is, and the next commands."""
+    commands = data_commands(dataset, chosen["raw"])
+    bring = "\n".join(f"    {command}" for command in commands)
+    first = f"The raw data, in `{chosen['raw']}`, comes first:\n\n{bring}\n\n" if commands else ""
+    note = f"Note: {NOTES[dataset]}.\n\n" if dataset in NOTES else ""
+    return f"""# Distillation on {dataset}
+
+A prepkd project: `{chosen["teacher"]}` teaches `{chosen["student"]}`. All settings are in params.yaml.
+
+{first}{note}    dvc repro                    # prepare, train the teacher, cache its logits, distill, evaluate
+    dvc repro compare/dvc.yaml   # the comparison of methods: results/compare/table.md
+    dvc exp run -S distill.method=ka-ps+dtd-flsw
+    dvc exp show
+
+After an update of prepkd, `dvc repro` runs nothing again by itself: `dvc repro --force` does.
+"""

@@ -1,0 +1,88 @@
+"""The JSON schema of params.yaml, for editors: pydantic's, each key described by its comment in the settings that are shipped."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from prepkd.project.params import Params
+from prepkd.training.settings import Training
+from prepkd.views import AUGMENTATIONS
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema as JSON: draft 2020-12, unknown keys refused, every section's keys with type, default and description."""
+    schema = Params.model_json_schema()
+    schema = {"$schema": DIALECT, "$id": "params.schema.json", **schema, "title": "params.yaml of prepkd"}
+    steps = {"items": _steps(schema)}
+    schema["properties"]["augment"] |= steps
+    schema["$defs"]["Teacher"]["properties"]["augment"]["anyOf"][0] |= steps
+    settings = YAML().load(template("params.yaml"))
+    _describe(schema, schema, settings)
+    teacher, student = (schema["$defs"][name]["properties"] for name in ("Teacher", "Distill"))
+    for key in Training.model_fields:  # said once, of either
+        for one, other in ((teacher[key], student[key]), (student[key], teacher[key])):
+            if "description" in other:
+                one.setdefault("description", other["description"])
+    return schema
+
+
+def template(name: str) -> str:
+    """A file that the package brings along for new projects."""
+    return (files("prepkd") / "project" / "templates" / name).read_text(encoding="utf-8")
+
+
+def comments(settings: CommentedMap) -> Iterator[tuple[str, str]]:
+    """The keys of one section and what the comment behind each says."""
+    for key in settings:
+        behind = settings.ca.items.get(key, [None] * 3)[2]
+        first = behind.value.splitlines()[0].strip().removeprefix("#").strip() if behind else ""
+        if first:
+            yield key, first
+
+
+def _describe(schema: dict[str, Any], section: dict[str, Any], settings: CommentedMap, of_all: str = "") -> None:
+    """Put the comments of one section, and of those within it, into its schema; `of_all` is what stands behind all its keys."""
+    said = dict(comments(settings))
+    for key, entry in section.get("properties", {}).items():
+        entry.pop("title", None)  # the key once more
+        if text := said.get(key, entry.get("description", of_all)):
+            entry["description"] = text
+        if found := _section(schema, entry):
+            inner = settings.get(key) or CommentedMap()
+            if (
+                "patternProperties" in entry
+            ):  # under `teachers` stand names; the first one's settings are those that are commented
+                inner = next(iter(inner.values()))
+            # A section in one line, or one that is not shown, has its keys' comment behind it.
+            _describe(schema, found, inner, "" if inner and not inner.fa.flow_style() else text)
+
+
+def _section(schema: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The schema of the section that a key holds: itself, or in a dict of names."""
+    for candidate in (entry, *entry.get("patternProperties", {}).values(), *entry.get("anyOf", [])):
+        if "$ref" in candidate:
+            section: dict[str, Any] = schema["$defs"][candidate["$ref"].removeprefix("#/$defs/")]
+            return section
+    return None
+
+
+def _steps(schema: dict[str, Any]) -> dict[str, Any]:
+    """One step of a recipe: a name, or one name with its settings."""
+    for name, step in AUGMENTATIONS.items():
+        own = step.model_json_schema()
+        schema["$defs"].update(own.pop("$defs", {}))
+        schema["$defs"][name] = own
+    named = {name: {"anyOf": [{"$ref": f"#/$defs/{name}"}, {"type": "null"}]} for name in AUGMENTATIONS}
+    settings = {
+        "type": "object",
+        "properties": named,
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    return {"anyOf": [{"enum": list(AUGMENTATIONS)}, settings]}

@@ -1,0 +1,1 @@
+"""Files, threads, memory, random streams: what knows nothing of distillation."""

@@ -1,0 +1,1 @@
+"""Validating settings: sections, overrides, messages."""

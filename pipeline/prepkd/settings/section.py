@@ -1,0 +1,38 @@
+"""A part of params.yaml, and the types that several parts use."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import core_schema
+
+
+class Section(BaseModel):
+    """A part of params.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+FilePath = Annotated[Path, Field(strict=False)]  # YAML has no paths
+# Names become folders, stage names and keys on DVC's command line.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+def one_of(names: Iterable[str]) -> Any:
+    """An annotation for text that must be one of `names`: the keys of the dict that dispatches on it.
+
+    >>> Annotated[str, one_of({"sgd": 1, "adamw": 2})].__metadata__[0].names
+    ('sgd', 'adamw')
+    """
+    return _OneOf(tuple(names))
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.literal_schema(list(self.names))

@@ -1,0 +1,107 @@
+"""Settings from outside: overrides, validation, and one line that says what is wrong."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from prepkd.errors import InputError
+from prepkd.settings.messages import expected, shown
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def override(raw: dict[str, Any], change: str, *, where: str) -> None:
+    """Set a dotted key in nested dicts from `KEY=VALUE`; the value is YAML 1.2, so 1e-5 is a number."""
+    key, equals, text = change.partition("=")
+    *parents, leaf = key.split(".")
+    if not equals or not leaf or not all(parents):
+        raise InputError(f"{where}: {change!r}; expected KEY=VALUE, e.g. distill.kd.tau=8")
+    for parent in parents:
+        if raw.get(parent) is None:  # null: a section that is off, as `early_stop`
+            raw[parent] = {}
+        child = raw[parent]
+        if not isinstance(child, dict):
+            raise InputError(f"{where}: {key}: {parent} holds {shown(child)}, not settings")
+        raw = child
+    try:
+        raw[leaf] = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        raise InputError(f"{where}: {key} is {text!r}: not YAML: {yaml_problem(error)}") from None
+
+
+def yaml_problem(error: YAMLError) -> str:
+    """What is wrong with a YAML text and where, in one line."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    else:
+        problem = str(error)
+    return " ".join(problem.split())
+
+
+def validated(schema: type[M], raw: dict[str, Any], where: str) -> M:
+    """The settings as their schema reads them; raises InputError with one line for the first key that is wrong."""
+    try:
+        return schema.model_validate(raw)
+    except ValidationError as error:
+        explained = _explain(schema, raw, [dict(one) for one in error.errors()])
+        raise InputError(f"{where}: {explained}") from None
+
+
+def _explain(schema: type[BaseModel], raw: dict[str, Any], errors: list[dict[str, Any]]) -> str:
+    """One line for pydantic's errors: of the first one the key, the value, what is allowed; and how many more keys err."""
+    by_key: dict[str, list[dict[str, Any]]] = {}
+    for error in errors:
+        by_key.setdefault(".".join(_keys(raw, error)), []).append(error)
+    key = ".".join(_keys(raw, errors[0]))
+    others = len(by_key) - 1
+    # A list whose entry is wrong has failed the union's other alternatives as well: the entry is what to mend.
+    inner = [other for other in by_key if other.startswith(f"{key}.") and len(errors[0]["loc"]) > key.count(".") + 1]
+    if inner and errors[0]["loc"][-1] != "[key]":
+        key, others = inner[0], others - 1
+    more = f" (and {others} more)" if others else ""
+    return _explain_key(schema, key, by_key[key]) + more
+
+
+def _explain_key(schema: type[BaseModel], key: str, errors: list[dict[str, Any]]) -> str:
+    error, *_ = errors
+    if error["type"] in {"extra_forbidden", "invalid_key"}:
+        return f"unknown key {key}; allowed: {', '.join(_siblings(schema, key.split('.')))}"
+    if error["type"] == "missing":
+        return f"{key} is missing; expected a value"
+    if error["loc"] and error["loc"][-1] == "[key]":
+        return f"{key.rpartition('.')[0]} has the name {shown(error['input'])}; expected {expected(error)}"
+    if error["type"] == "value_error":
+        if isinstance(error["input"], dict | list | BaseModel):
+            return f"{key}: {expected(error)}" if key else expected(error)
+        return f"{key} is {shown(error['input'])}: {expected(error)}"
+    # Each of a union's alternatives says what it expects.
+    return f"{key} is {shown(error['input'])}; expected {' or '.join(expected(one) for one in errors)}"
+
+
+def _keys(raw: object, error: dict[str, Any]) -> list[str]:
+    """The parts of an error's location that are keys of the settings, and not names of a union's alternatives."""
+    keys = []
+    for part in error["loc"]:
+        if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int)):
+            raw = raw[part]
+        elif error["type"] != "missing":
+            continue
+        keys.append(str(part))
+    return keys
+
+
+def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
+    """The keys that stand allowed beside the one that `keys` leads to."""
+    for key in keys[:-1]:
+        if key not in schema.model_fields:  # a name that the settings give, as a teacher's
+            continue
+        # A section itself, or a dict of them.
+        annotation = schema.model_fields[key].annotation
+        for kind in (annotation, *get_args(annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                schema = kind
+    return sorted(schema.model_fields)

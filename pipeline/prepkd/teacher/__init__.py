@@ -1,0 +1,1 @@
+"""Who answers: the forward pass, stores, several teachers as one, imported logits."""

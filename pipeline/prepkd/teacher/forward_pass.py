@@ -1,0 +1,63 @@
+"""The teacher's answers to rendered views, computed so that their bits don't depend on who asks, or in which order."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prepkd.data.samples.samples import Samples
+from prepkd.runtime.prefetch import ahead
+from prepkd.views import ViewPlan
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context."""
+    # The attribute has no type information in torch.
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """A teacher in evaluation mode and in the memory format in which it answers."""
+    return model.eval().to(memory_format=torch.channels_last)
+
+
+@torch.inference_mode()
+def raw_logits(
+    teacher: nn.Module,
+    plan: ViewPlan,
+    samples: Samples,
+    chosen: Tensor,
+    rows: Tensor,
+    *,
+    batch_size: int,
+    precision: str,
+) -> Tensor:
+    """The teacher's logits, float32 (N, K), of the chosen samples, int64 (N,), under views (N, p).
+
+    The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape,
+    so whoever computes a sample must compute it at the same place of a batch of the same shape.
+    """
+
+    def rendered() -> Iterator[Tensor]:
+        for start in range(0, len(chosen), batch_size):
+            batch = slice(start, start + batch_size)
+            pixels = samples.pixels(plan, chosen[batch], rows[batch])
+            if missing := batch_size - len(pixels):
+                pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
+            yield pixels.contiguous(memory_format=torch.channels_last)
+
+    with arithmetic(precision, samples.device):
+        found = [teacher(pixels).float() for pixels in ahead(rendered(), samples.ahead)]
+    return torch.cat(found)[: len(chosen)]

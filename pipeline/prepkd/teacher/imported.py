@@ -1,0 +1,148 @@
+"""Logits that somebody else computed, as a store: what can be checked is, and what can't is written down."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prepkd.data.images.channels import channel_statistics
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.labels import main_class
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.data.samples.samples import Samples
+from prepkd.errors import InputError
+from prepkd.runtime.files import file_sha256, fingerprint
+from prepkd.store.encodings import Encoding
+from prepkd.store.layout import FORMAT, Layout, with_fingerprints
+from prepkd.store.writer import Answer
+from prepkd.teacher.caching import TRIAL_BATCHES, Trial, plan_store
+from prepkd.teacher.settings import Cache
+from prepkd.views import Recipe, ViewPlan, describe_recipe
+
+UNVERIFIED = (
+    "that these logits answer these pixels: how images were read, resized, normalised and augmented",
+    "which model and which weights gave them",
+    "the arithmetic, batch size, device and versions",
+    "the order of samples and classes, beyond the agreement with the labels",
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often a view's largest logit is the label's, and how often it would be with the samples shuffled."""
+
+    top1: float
+    chance: float
+    samples: int
+
+    @property
+    def doubtful(self) -> bool:
+        """Not above chance by four of its standard deviations."""
+        deviation = math.sqrt(self.chance * (1 - self.chance) / self.samples)
+        return self.top1 <= self.chance + 4 * deviation
+
+
+def agreement(raw: Tensor, labels: Tensor) -> Agreement:
+    """Of one view: raw logits (N, K), labels int64 (N,)."""
+    answers, classes = raw.argmax(dim=-1), raw.shape[-1]
+    shares = [torch.bincount(values, minlength=classes).double() / len(labels) for values in (answers, labels)]
+    return Agreement((answers == labels).double().mean().item(), float(shares[0] @ shares[1]), len(labels))
+
+
+def read_dataset(
+    data: Path, raw: Tensor, recipe: Recipe, views: int | str | None, seed: int
+) -> tuple[Dataset, dict[str, Any]]:
+    """The training samples that logits (V, N, K) are said to be of, under the declared views, and their fingerprints.
+
+    `views` is a count, "all", or None for as many as there are. Raises InputError where the numbers of views, samples or
+    classes differ.
+    """
+    info = describe(data)
+    train = load_split(data, "train")
+    count, samples, classes = raw.shape
+    if samples != len(train.labels):
+        raise InputError(
+            f"the logits are of {samples} samples, {data} has {len(train.labels)} in train; one row for each"
+        )
+    if classes != len(info.class_names):
+        raise InputError(
+            f"the logits are of {classes} classes, {data} has {len(info.class_names)}; one column for each"
+        )
+    plan = ViewPlan(recipe, count if views is None else views, seed, samples)  # type: ignore[arg-type]
+    if plan.views != count:
+        raise InputError(f"the logits are of {count} views, --views {views} with this recipe makes {plan.views}")
+    if not recipe and count > 1:
+        raise InputError(f"the logits are of {count} views, --recipe [] makes one, the image itself; name the recipe")
+    dataset = Dataset(
+        Samples.of(train, torch.device("cpu"), plan.recipe),
+        {},
+        plan,
+        Preprocessing.by(channel_statistics(train.images)),
+        len(info.class_names),
+    )
+    return dataset, {
+        "dataset": info.dataset,
+        "dataset_fingerprint": info.fingerprint,
+        "split_fingerprint": train.fingerprint,
+        "device": "unknown",
+    }
+
+
+def plan_import(
+    name: str, file: Path, raw: Tensor, dataset: Dataset, inputs: dict[str, Any], settings: Cache
+) -> tuple[Layout, dict[str, Any], str]:
+    """The layout, the attributes and the fingerprint of a store of imported logits (V, N, K).
+
+    Raises InputError where the encoding cannot keep them.
+    """
+    nobody = {"name": name, "model": "imported", "weights_fingerprint": None, "preprocessing": None}
+    part = slice(0, TRIAL_BATCHES * settings.batch_size)
+    trial = Trial(raw[0, part], dataset.labels(0, part), 0.0)
+    layout, attributes, _ = plan_store(settings, dataset, inputs, nobody, trial)
+    # The same sections as a cached store's, so that readers find every key; what is not known says so.
+    sections = {key: attributes[key] for key in attributes["fingerprints"]} | {
+        "teacher": nobody | {"source": {"file": file.name, "sha256": file_sha256(file)}},
+        "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
+    }
+    attributes |= with_fingerprints(sections) | {"unverified": list(unverified(dataset.plan))}
+    answers = imported_answers(raw, dataset, layout.encoding)
+    for view in range(layout.plan.views):  # before anything is written
+        for chunk in range(layout.chunks):
+            answers(view, layout.slice(chunk))
+    return layout, attributes, fingerprint([attributes["fingerprints"], FORMAT, layout.chunk])
+
+
+def unverified(plan: ViewPlan) -> tuple[str, ...]:
+    """What nobody can tell from the logits alone."""
+    if not plan.recipe:
+        return UNVERIFIED
+    declared = f"that the views are those of recipe {describe_recipe(plan.recipe)}, seed {plan.seed}"
+    return (*UNVERIFIED, declared)
+
+
+def imported_answers(raw: Tensor, dataset: Dataset, encoding: Encoding) -> Answer:
+    """Imported logits (V, N, K) as a store's writer asks for them."""
+
+    def answers(view: int, part: slice) -> dict[str, Tensor]:
+        return encoding.encode(raw[view, part], dataset.labels(view, part))
+
+    return answers
+
+
+def findings(raw: Tensor, dataset: Dataset, data: Path) -> list[str]:
+    """What was checked, what is doubtful, and what cannot be verified of logits (V, N, K): a line each."""
+    found = {view: agreement(raw[view], main_class(dataset.labels(view, slice(None)))) for view in range(len(raw))}
+    checked = f"checked: views, samples and classes are as many as in {data}, every value is finite"
+    lines = [checked + ", labels agree above chance"]
+    if doubtful := [view for view, one in found.items() if one.doubtful]:
+        first = found[doubtful[0]]
+        lines = [
+            checked,
+            f"warning: {len(doubtful)} of {len(found)} views agree with the labels no better than chance: view "
+            f"{doubtful[0]} {first.top1:.1%}, chance {first.chance:.1%}; are samples and classes in the data's order?",
+        ]
+    return lines + [f"not verified: {text}" for text in unverified(dataset.plan)]

@@ -1,0 +1,1 @@
+"""Where runs report to besides the results: loggers."""

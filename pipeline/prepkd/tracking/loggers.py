@@ -1,0 +1,132 @@
+"""Loggers that a run reports to besides DVCLive: TensorBoard, Weights & Biases, MLflow, through lightning-fabric's interface."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prepkd.errors import InputError
+from prepkd.training.checkpoints import Row
+
+if TYPE_CHECKING:
+    from lightning_fabric.loggers.logger import Logger
+
+Write = Callable[[Row], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run: its name, and the fingerprint of what it is made from, by which an interrupted one is found again."""
+
+    name: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+
+
+# Each opens a logger in a folder and says how many epochs of the run it has already: a resumed run reports all of them again.
+
+
+@contextlib.contextmanager
+def tensorboard(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
+    """Event files in `tensorboard/NAME/FINGERPRINT`, written anew."""
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+    logger = TensorBoardLogger(folder / "tensorboard", name=run.name, version=run.fingerprint[:8])
+    shutil.rmtree(logger.log_dir, ignore_errors=True)
+    yield logger, 0
+
+
+@contextlib.contextmanager
+def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
+    """A run in `wandb/`, offline and written anew; online, where WANDB_MODE says so, the server's run goes on."""
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    mode, own = os.environ.get("WANDB_MODE", "offline"), run.fingerprint[:16]
+    folder.mkdir(parents=True, exist_ok=True)  # W&B takes a temporary folder where there is none
+    if mode == "offline":
+        for old in (folder / "wandb").glob(f"offline-run-*-{own}"):
+            shutil.rmtree(old)
+    experiment = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "prepkd"),
+        name=run.name,
+        id=own,
+        resume="allow",
+        dir=folder,
+        mode=mode,  # type: ignore[arg-type]
+        settings=wandb.Settings(console="off", silent=mode == "offline"),
+    )
+    failed = 1
+    try:
+        yield WandbLogger(experiment=experiment), experiment.step
+        failed = 0
+    finally:
+        experiment.finish(exit_code=failed)
+
+
+@contextlib.contextmanager
+def mlflow(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
+    """A run in `mlflow.db`, or where MLFLOW_TRACKING_URI says; one that was interrupted goes on."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from mlflow import MlflowClient
+    from pytorch_lightning.loggers import MLFlowLogger
+
+    folder.mkdir(parents=True, exist_ok=True)
+    place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "prepkd")
+    client = MlflowClient(place)
+    known = client.get_experiment_by_name(name)
+    experiment = known.experiment_id if known else client.create_experiment(name)
+    found = client.search_runs([experiment], f"tags.fingerprint = '{run.fingerprint}'", max_results=1)
+    own, epochs = None, 0
+    if found:
+        own = found[0].info.run_id
+        epochs = 1 + max((one.step for one in client.get_metric_history(own, "epoch")), default=-1)
+        client.update_run(own, status="RUNNING")
+    tags = {"fingerprint": run.fingerprint}
+    logger = MLFlowLogger(name, run_name=run.name, run_id=own, tracking_uri=place, tags=tags)
+    assert logger.run_id  # this opens the run: its end is noted also where no epoch is new
+    yield logger, epochs
+
+
+LOGGERS: dict[str, Callable[[Path, Run], "AbstractContextManager[tuple[Logger, int]]"]] = {
+    "tensorboard": tensorboard,
+    "wandb": wandb,
+    "mlflow": mlflow,
+}
+
+
+@contextlib.contextmanager
+def logged(kind: str | None, folder: Path, run: Run) -> Iterator[Write]:
+    """Report a run: its settings once, each epoch's row once, its end however it ends. Yields what takes a row.
+
+    Raises InputError where the logger's package is not installed.
+    """
+    if kind is None:
+        yield lambda row: None
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            logger, known = held.enter_context(LOGGERS[kind](folder, run))
+        except ModuleNotFoundError as error:
+            missing = str(error).splitlines()[0]
+            raise InputError(f"logger is {kind}: {missing}; `pip install 'prepkd[{kind}]'`, or logger: null") from None
+
+        def write(row: Row) -> None:
+            if row["epoch"] >= known:
+                logger.log_metrics(row, step=int(row["epoch"]))
+                logger.save()
+
+        status = "failed"
+        try:
+            if known == 0:
+                logger.log_hyperparams(dict(run.settings))
+            yield write
+            status = "success"
+        finally:
+            logger.finalize(status)

@@ -1,0 +1,77 @@
+"""How a model is trained, teacher or student: the settings that both have."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from prepkd.settings.section import Section
+
+# Keys of `Training` and `Teacher` that the first runs did not have.
+LATER = frozenset(
+    {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment", "compile"}
+)
+
+
+class AdamW(Section):
+    """What AdamW has of its own."""
+
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
+        default=[0.9, 0.999], description="decay of the averages of the gradient and of its square"
+    )
+    eps: float = Field(default=1e-8, gt=0, description="added to the root of the second")
+
+
+class EarlyStop(Section):
+    """When training ends before its last epoch: after `patience` epochs without a better top-1 on val."""
+
+    patience: int = Field(ge=1, description="epochs without a better top-1 on val")
+
+
+class Training(Section):
+    """How a model is trained, teacher or student."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    adamw: AdamW = AdamW()
+    weight_decay: float = Field(default=5e-4, ge=0)
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    schedule: Literal["multi-step", "cosine", "one-cycle"] = "cosine"
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    milestones: list[Annotated[int, Field(ge=1)]] = []
+    lr_decay: float = Field(default=0.1, gt=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    early_stop: EarlyStop | None = None
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    compile: Literal["auto"] | bool = "auto"
+    checkpoint_every: int = Field(default=10, ge=1)
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Training":
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov is true and momentum is 0; Nesterov needs momentum > 0, or nesterov: false")
+        if self.schedule == "multi-step" and not self.milestones:
+            raise ValueError("schedule is multi-step and milestones is empty; list the epochs at which lr drops")
+        if self.schedule != "multi-step" and self.milestones:
+            raise ValueError(f"milestones belong to schedule: multi-step; schedule is {self.schedule}")
+        warmup = f"warmup_epochs is {self.warmup_epochs:g}"
+        if self.warmup_epochs and self.schedule == "one-cycle":
+            raise ValueError(f"{warmup} and schedule is one-cycle, which has a warm-up of its own; expected 0")
+        if self.warmup_epochs and self.warmup_epochs >= min(self.milestones or [self.epochs]):
+            end = "the first of milestones" if self.milestones else "epochs"
+            raise ValueError(f"{warmup}; expected less than {end}, {min(self.milestones or [self.epochs])}")
+        return self
+
+    def identity(self, *, but: set[str]) -> dict[str, Any]:
+        """The settings as a run's fingerprint takes them, `but` some.
+
+        A key of `LATER` counts only where it is set: a run that doesn't use it is still the run that it was before.
+        """
+        fields, values = type(self).model_fields, self.model_dump(mode="json", exclude=but)
+        return {k: v for k, v in values.items() if k not in LATER or getattr(self, k) != fields[k].default}

@@ -1,0 +1,1 @@
+"""Is a store what its teacher says, and do files belong together."""

@@ -1,0 +1,159 @@
+"""Do these files belong together: every comparison of what a file was made from with what is asked for."""
+
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.samples import Samples
+from prepkd.errors import InputError, refuse_differences
+from prepkd.models import Normalised
+from prepkd.models.checkpoint import load_card
+from prepkd.runtime.files import file_sha256, fingerprint
+from prepkd.store import LogitStore
+from prepkd.store.encodings import Encoding
+from prepkd.store.fetch import views_text
+from prepkd.teacher.caching import describe_teacher, pixel_hash
+from prepkd.verification.controls import Question, live
+from prepkd.verification.verdict import agreement, gather, own_divergence
+from prepkd.views import ViewPlan
+
+
+def check_store(
+    store: LogitStore,
+    *,
+    teacher: str,
+    plan: ViewPlan,
+    dataset: str,
+    encoding: Encoding,
+    precision: str,
+    batch_size: int,
+) -> None:
+    """Refuse a store of another teacher (by name), other samples (the split's fingerprint), plan, encoding or precision.
+
+    Of an imported store the precision is unknown, and not compared. Raises InputError.
+    """
+    found = store.attributes
+    arithmetic = found["precision"]["arithmetic"]
+    computed = {
+        "precision.arithmetic": (arithmetic, precision),
+        "precision.batch_size": (found["precision"]["batch_size"], batch_size),
+    }
+    refuse_differences(
+        {
+            "teacher.name": (found["teacher"]["name"], teacher),
+            "dataset.split_fingerprint": (found["dataset"]["split_fingerprint"], dataset),
+            "dataset.classes": (found["dataset"]["classes"], encoding.classes),
+            **{f"views.{key}": (found["views"][key], value) for key, value in plan.describe().items()},
+            **{f"encoding.{key}": (found["encoding"].get(key), value) for key, value in encoding.describe().items()},
+            **(computed if arithmetic != "unknown" else {}),
+        },
+        store.url,
+        f"change the settings, or run `prepkd cache-logits {teacher}` again",
+    )
+
+
+def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
+    """Refuse a checkpoint that is not the one that the store was made with; raises InputError."""
+    made = store.attributes["teacher"]
+    keys: Sequence[str] = ("weights_fingerprint", "model", "preprocessing")
+    refuse_differences(
+        {f"teacher.{key}": (made[key], card[key]) for key in keys},
+        f"{store.url} against {where}",
+        remedy or f"run `prepkd cache-logits {made['name']}` again",
+    )
+
+
+def check_data(store: LogitStore, fingerprint: str, classes: int, where: object) -> None:
+    """Refuse samples that are not the store's, by the split's fingerprint and the class count; raises InputError."""
+    made = store.attributes["dataset"]
+    refuse_differences(
+        {
+            "dataset.split_fingerprint": (made["split_fingerprint"], fingerprint),
+            "dataset.classes": (made["classes"], classes),
+        },
+        f"{store.url} against {where}",
+        "name the file that the store was made from with --data",
+    )
+
+
+def check_num_classes(store: LogitStore, card: dict[str, Any], where: object) -> None:
+    """Refuse a checkpoint of another number of classes; raises InputError."""
+    refuse_differences(
+        {"num_classes": (card["num_classes"], store.classes)},
+        f"{where} against {store.url}",
+        "name the folder of the store's teacher with --teacher",
+    )
+
+
+def check_pixels(store: LogitStore, samples: Samples) -> None:
+    """Refuse a store whose pixels are not those that this version renders; raises InputError."""
+    pixels = store.attributes["pixels"]
+    found = pixel_hash(store.plan, samples, pixels["views"], pixels["samples"])
+    refuse_differences(
+        {"pixels.sha256": (pixels["sha256"], found)},
+        store.url,
+        "views are rendered differently; run cache-logits again",
+    )
+
+
+def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, view: int) -> None:
+    """Ask the live teacher for one batch of a view; raises InputError where the store says something else."""
+    count = min(store.attributes["precision"]["batch_size"], store.samples)
+    chosen = np.arange(count)
+    views = np.full(count, view)
+    stored = gather(store, views, chosen)
+    question = Question.of(teacher, store.plan, samples, views, chosen)
+    raw = live(store, question)
+    found = agreement(store, stored, raw, own_divergence(store.encoding, raw, question.labels(store)))
+    if not found.within:
+        raise InputError(
+            f"{store.url}: view {view}, samples 0 to {count - 1}: the live teacher's logits differ by {found.dz:.3g}, "
+            f"{found.excess:.3g} more than {store.attributes['encoding']['name']} explains, KL(tau=4) {found.kl_4:.1e}, "
+            f"common top-1 {found.top1:.1%}; `prepkd verify {store.url}` looks closer"
+        )
+
+
+def check_views(store: LogitStore, shown: Set[int]) -> None:
+    """Refuse a store that was fetched in part and lacks a view that training will show; raises InputError."""
+    if absent := sorted(shown - set(store.present)):
+        raise InputError(
+            f"{store.url}: {len(absent)} of the {len(shown)} views that training shows were not fetched, view "
+            f"{absent[0]} first; `prepkd fetch-views URL --views {views_text(absent)}` brings them"
+        )
+
+
+def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a teacher of other classes or channels, or one that was trained on another split; raises InputError."""
+    wanted = {
+        "num_classes": (card["num_classes"], dataset.classes),
+        "in_channels": (card["in_channels"], dataset.samples.channels),
+    }
+    if card.get("training", {}).get("epochs"):  # weights that were given may come from anywhere
+        wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
+    refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
+
+
+def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
+    """Refuse a teacher whose file of weights has changed since it was made; raises InputError."""
+    made_from = card.get("weights_from", {}).get("sha256")
+    if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
+        remedy = f"{weights} has changed; run `prepkd train-teacher {folder.name}`"
+        refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
+
+
+def check_training(found: Mapping[str, Any], expected: Mapping[str, Any], where: object, remedy: str) -> None:
+    """Refuse a model trained with other settings than `expected`; raises InputError that names the first that differs."""
+    refuse_differences({f"training.{key}": (found[key], value) for key, value in expected.items()}, where, remedy)
+
+
+def check_taught_by(
+    made_from: Mapping[str, Any] | None, teachers: Mapping[str, Path], where: object, remedy: str
+) -> None:
+    """Refuse students of a teacher that has been trained anew since; `teachers` are folders by name. Raises InputError."""
+    for name, folder in teachers.items():
+        now = fingerprint(describe_teacher(load_card(folder) | {"name": name}))
+        then = (made_from or {}).get(name, {}).get("teacher")
+        refuse_differences({f"inputs.teacher.{name}": (then, now)}, where, remedy)
