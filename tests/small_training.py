@@ -1,6 +1,7 @@
 """A dataset of seconds, and what tests of the training loop share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.models.new import new_model
-from prepkd.store.encodings import Decoded
-from prepkd.training.batches import Views
+from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import Row
 from prepkd.training.loop import train
 from prepkd.training.settings import Training
@@ -49,14 +49,33 @@ def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tenso
     return {"loss": F.cross_entropy(logits.float(), labels, reduction="none")}
 
 
+class FromLoss(nn.Module):
+    """An objective from a function of the student's logits, labels, and the teacher's answers in their order."""
+
+    epoch: Tensor
+    features: tuple[str, ...] = ()
+
+    def __init__(self, loss: Callable[..., dict[str, Tensor]]) -> None:
+        super().__init__()
+        self.loss = loss
+        self.register_buffer("epoch", torch.zeros(()), persistent=False)
+
+    def forward(
+        self, student: Mapping[str, Tensor], labels: Tensor, teacher: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        return self.loss(student["logits"], labels, *teacher.values())
+
+
 class Answers:
-    """A teacher from a function, asked `ahead` epochs before."""
+    """A teacher from a function to offsets and row maxima, asked `prefetch_depth` epochs before."""
 
-    def __init__(self, answer: Callable[[Views], Decoded], ahead: int = 1) -> None:
-        self.answer, self.ahead = answer, ahead
+    names = ("logits", "row_max")
 
-    def __call__(self, views: Views) -> Decoded:
-        return self.answer(views)
+    def __init__(self, answer: Callable[[Views], tuple[Tensor, Tensor]], prefetch_depth: int = 1) -> None:
+        self.answer, self.prefetch_depth = answer, prefetch_depth
+
+    def __call__(self, views: Views) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.answer(views), strict=True))
 
 
 def ignore(row: Row) -> None:
@@ -64,7 +83,7 @@ def ignore(row: Row) -> None:
 
 
 def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, **changes: Any) -> tuple[Any, list[Row]]:
-    """Train a fresh convnet4; its weights and history."""
+    """Train a fresh convnet4, on a loss or an objective; its weights and history."""
     model = model or new_model("convnet4", DATASET, 0)
     wanted = {
         "loss": cross_entropy,
@@ -75,10 +94,19 @@ def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, *
         "views_of": lambda epoch: epoch,
         "teacher": None,
         "seed": 3,
-        "checkpoint": checkpoint,
         "on_epoch": ignore,
     } | changes
-    history = train(model, chosen, **wanted)
+    parts = {name: wanted[name] for name in ("samples", "held_out", "plan", "classes")}
+    dataset = replace(DATASET, **parts)
+    history = train(
+        model,
+        wanted.get("objective") or FromLoss(wanted["loss"]),
+        dataset,
+        Epochs(dataset, wanted["views_of"], wanted["seed"], wanted["teacher"]),
+        chosen,
+        checkpoint=checkpoint,
+        on_epoch=wanted["on_epoch"],
+    )
     return model.state_dict(), history
 
 

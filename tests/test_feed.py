@@ -13,39 +13,43 @@ from small_training import CLASSES, COUNT, DATASET
 from test_samples import RECIPE, SIZES, encoded, pictures
 
 SAMPLES, PLAN = DATASET.samples, DATASET.plan
+NAMES = ("logits", "row_max")
 
 
 def epoch(plan: ViewPlan = PLAN, view: int = 3, answered: bool = True) -> Epoch:
     count = plan.samples
-    answers = (torch.arange(count * CLASSES).view(count, CLASSES).half(), torch.arange(count).float())
+    answers = {
+        "logits": torch.arange(count * CLASSES).view(count, CLASSES).half(),
+        "row_max": torch.arange(count).float(),
+    }
     order = torch.from_numpy(sample_order(0, 0, count))
-    return Epoch(order, torch.from_numpy(plan.parameters(view)), answers if answered else None)
+    return Epoch(order, torch.from_numpy(plan.parameters(view)), answers if answered else {})
 
 
 @pytest.mark.parametrize("size", [1, 16, COUNT, 100])
 def test_batches_hold_the_samples_in_order_with_their_views_and_answers(size: int) -> None:
     shown = epoch()
-    found = list(batches(SAMPLES, PLAN, shown, size, size, CLASSES))
+    found = list(batches(DATASET, shown, NAMES, size, size))
     assert [len(batch[0]) for batch in found] == [size] * (COUNT // size) + ([COUNT % size] if COUNT % size else [])
     pixels, labels, _, offsets, row_max = (
         torch.cat(parts) if parts[0].ndim else torch.stack(parts) for parts in zip(*found, strict=True)
     )
     torch.testing.assert_close(pixels, SAMPLES.pixels(PLAN, shown.order, shown.rows[shown.order]), rtol=0, atol=0)
     assert torch.equal(labels, SAMPLES.labels[shown.order])
-    assert shown.answers is not None
-    assert torch.equal(offsets, shown.answers[0][shown.order]) and torch.equal(row_max, shown.answers[1][shown.order])
+    assert torch.equal(offsets, shown.answers["logits"][shown.order])
+    assert torch.equal(row_max, shown.answers["row_max"][shown.order])
     assert all(batch[0].is_contiguous(memory_format=torch.channels_last) for batch in found)
 
 
 def test_without_a_teacher_there_are_no_answers() -> None:
-    assert {len(batch) for batch in batches(SAMPLES, PLAN, epoch(answered=False), 16, 16, CLASSES)} == {3}
+    assert {len(batch) for batch in batches(DATASET, epoch(answered=False), (), 16, 16)} == {3}
 
 
 @pytest.mark.parametrize(("size", "accumulate"), [(16, 1), (16, 2), (10, 3), (70, 1), (7, 10)])
 def test_the_shares_of_a_steps_batches_are_their_samples(size: int, accumulate: int) -> None:
     group, seen = size * accumulate, 0
     steps: dict[int, list[tuple[int, float]]] = {}
-    for pixels, _, share, *_ in batches(SAMPLES, PLAN, epoch(), size, group, CLASSES):
+    for pixels, _, share, *_ in batches(DATASET, epoch(), NAMES, size, group):
         steps.setdefault(seen // group, []).append((len(pixels), float(share)))
         seen += len(pixels)
     assert seen == COUNT
@@ -59,9 +63,9 @@ def test_many_batches_rendered_at_once_are_the_same_batches(block: int, monkeypa
     """As on a GPU, on this device."""
     monkeypatch.setattr("prepkd.training.batches.RENDERED_AT_ONCE", block)
     monkeypatch.setattr(Samples, "resident", True)
-    ours = list(batches(SAMPLES, PLAN, epoch(), 16, 16, CLASSES))
+    ours = list(batches(DATASET, epoch(), NAMES, 16, 16))
     monkeypatch.undo()
-    for mine, theirs in zip(ours, batches(SAMPLES, PLAN, epoch(), 16, 16, CLASSES), strict=True):
+    for mine, theirs in zip(ours, batches(DATASET, epoch(), NAMES, 16, 16), strict=True):
         assert all(map(torch.equal, mine, theirs))
 
 
@@ -75,6 +79,10 @@ def test_encoded_images_are_fed_as_arrays_are(last: list[Any]) -> None:
         plan.recipe,
     )
     shown = epoch(plan)
-    ours = batches(Samples.of(split, torch.device("cpu"), plan.recipe), plan, shown, 4, 4, 9)
-    for mine, theirs in zip(ours, batches(arrays, plan, shown, 4, 4, 9), strict=True):
-        assert all(map(torch.equal, mine, theirs))
+    decoded = Samples.of(split, torch.device("cpu"), plan.recipe)
+    ours, theirs = (
+        batches(replace(DATASET, samples=samples, plan=plan, classes=9), shown, NAMES, 4, 4)
+        for samples in (decoded, arrays)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        assert all(map(torch.equal, mine, other))

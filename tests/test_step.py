@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from prepkd.losses import distillation_loss
+from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.training.step import EAGER_CALLS, WORTH_COMPILING, Replayed, Values, compiles, make_gradients
 from prepkd.training.student_settings import Distill
@@ -14,6 +14,7 @@ from small_training import CLASSES, DATASET
 from torch import Tensor
 
 CPU = torch.device("cpu")
+NAMES = ("logits", "row_max")
 
 
 def settings(method: str = "ka-ps+dtd-flsw", **changes: Any) -> Distill:
@@ -43,7 +44,7 @@ def taught(
     """Values and gradients of every step, and the weights after them, of a convnet4 trained on batches."""
     model = new_model("convnet4", DATASET, 0).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    gradients = make(make_gradients(model, partial(distillation_loss, chosen), chosen, CPU, 1))
+    gradients = make(make_gradients(model, Objective(chosen.terms), NAMES, chosen, CPU, 1))
     steps = []
     for seed, count in enumerate(counts or (16,) * 7):
         values = {name: value.clone() for name, value in gradients(*batch(seed, count)).items()}
@@ -97,7 +98,8 @@ def test_a_batchs_gradient_is_its_share_of_the_mean() -> None:
     (whole, *_), _ = taught(settings())
     pixels, labels, _, *answers = batch(0)
     model = new_model("convnet4", DATASET, 0).train()
-    loss = distillation_loss(settings(), model(pixels), labels, *answers)["loss"]
+    teacher = dict(zip(NAMES, answers, strict=True))
+    loss = Objective(settings().terms)({"logits": model(pixels)}, labels, teacher)["loss"]
     (loss.mean() / 2).backward()  # type: ignore[no-untyped-call]
     torch.testing.assert_close(whole[1], [p.grad for p in model.parameters()])
     torch.testing.assert_close(whole[0]["loss"], loss.detach())
@@ -125,17 +127,14 @@ def test_compiled_steps_in_bf16_lose_what_eager_ones_do_up_to_its_rounding() -> 
 
 
 @pytest.mark.parametrize(
-    ("asked", "steps", "compiler", "found"),
+    ("asked", "device", "steps", "found"),
     [
-        ("auto", WORTH_COMPILING, True, True),
-        ("auto", WORTH_COMPILING - 1, True, False),
-        ("auto", WORTH_COMPILING, False, False),
-        (True, 1, False, True),
-        (False, 10 * WORTH_COMPILING, True, False),
+        ("auto", "cuda", WORTH_COMPILING, True),
+        ("auto", "cuda", WORTH_COMPILING - 1, False),
+        ("auto", "cpu", 10 * WORTH_COMPILING, False),
+        (True, "cpu", 1, True),
+        (False, "cuda", 10 * WORTH_COMPILING, False),
     ],
 )
-def test_auto_compiles_what_repays_it(
-    asked: Any, steps: int, compiler: bool, found: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if compiler else None)
-    assert compiles(settings(compile=asked), CPU, steps) is found
+def test_auto_compiles_on_a_gpu_for_enough_steps(asked: Any, device: str, steps: int, found: bool) -> None:
+    assert compiles(settings(compile=asked), torch.device(device), steps) is found

@@ -11,23 +11,26 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.methods.terms import SECTIONS
 from prepkd.models import Normalised
 from prepkd.project.params import load_params
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
-from prepkd.store.encodings import Decoded
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.teacher.answers import CachedTeacher, Ensemble, OnlineTeacher
+from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.settings import Ensemble as EnsembleSettings
 from prepkd.training import student as students
-from prepkd.training.batches import Answering, Views
+from prepkd.training.batches import Epochs, Views
+from prepkd.training.batches import Teacher as TeacherAnswers
 from prepkd.training.checkpoints import Row
+from prepkd.training.distillation import combined
 from prepkd.training.settings import LATER
-from prepkd.training.student import train_students
+from prepkd.training.student import TRAINING_VERSION, train_students
 from prepkd.training.student_settings import Distill
 from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
@@ -118,11 +121,11 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
 def online_teacher(teacher: Normalised, dataset: Dataset) -> OnlineTeacher:
     """The teacher as it answers beside a student: what the stores of these tests keep."""
     encoding, settings = F16(dataset.classes), {"batch_size": CACHE.batch_size, "precision": CACHE.precision}
-    return OnlineTeacher(teacher, dataset.plan, dataset.samples, encoding, **settings)  # type: ignore[arg-type]
+    return OnlineTeacher(teacher, dataset, encoding, **settings)  # type: ignore[arg-type]
 
 
 def distilled(
-    chosen: Distill, dataset: Dataset, teacher: Answering | None, folder: Path, **changes: Any
+    chosen: Distill, dataset: Dataset, teacher: TeacherAnswers | None, folder: Path, **changes: Any
 ) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
     """Weights and history of every seed."""
     wanted: dict[str, Any] = {
@@ -189,14 +192,12 @@ def test_several_cached_teachers_and_several_online_give_equal_weights(
     stored = cached(store_of(dataset), "cycle")
     live = online_teacher(teacher, dataset)
 
-    def shifted(one: Callable[[Views], Decoded]) -> Callable[[Views], Decoded]:
-        return lambda views: one((views + 1) % dataset.plan.views)  # type: ignore[operator]
+    def shifted(one: TeacherAnswers) -> Answers:
+        return Answers(lambda views: tuple(one((views + 1) % dataset.plan.views).values()))  # type: ignore
 
     found = {}
     for name, member in {"cached": stored, "online": live}.items():
-        found[name], _ = distilled(
-            chosen, dataset, Ensemble([member, Answers(shifted(member), member.ahead)], chosen), tmp_path / name
-        )[0]
+        found[name], _ = distilled(chosen, dataset, combined([member, shifted(member)], chosen), tmp_path / name)[0]
     alone, _ = distilled(chosen, dataset, stored, tmp_path / "alone")[0]
     assert same(found["cached"], found["online"])
     assert not same(found["cached"], alone), "the second member must be heard"
@@ -208,7 +209,7 @@ def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_pa
     live = online_teacher(teacher, dataset)
 
     @torch.inference_mode()
-    def exact(views: Views) -> Decoded:
+    def exact(views: Views) -> tuple[Tensor, Tensor]:
         logits = teacher(dataset.plan.render(dataset.samples.images, torch.from_numpy(dataset.plan.parameters(views))))
         return logits - logits.amax(1, keepdim=True), logits.amax(1)
 
@@ -226,9 +227,12 @@ class Spy:
         self.calls: list[dict[str, Any]] = []
         monkeypatch.setattr(students, "train", self)
 
-    def __call__(self, model: Normalised, settings: Distill, loss: object, **named: Any) -> list[Row]:
+    def __call__(
+        self, model: Normalised, objective: object, dataset: Dataset, epochs: Epochs, settings: Distill, **named: Any
+    ) -> list[Row]:
         start = {key: value.clone() for key, value in model.state_dict().items()}
-        self.calls.append(named | {"start": start})
+        run = {"seed": epochs.seed, "views_of": epochs.views_of, "teacher": epochs.teacher}
+        self.calls.append(named | run | {"start": start})
         return []
 
     def run(self, chosen: Distill, **changes: Any) -> str:
@@ -283,6 +287,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "precision": "bf16",
     "compile": True,
     "checkpoint_every": 1,
+    "evaluate_every": 2,
     "deterministic": True,
     "teacher": "small",
     "teachers": ["small"],
@@ -304,21 +309,35 @@ OTHER_SETTINGS: dict[str, Any] = {
 @pytest.mark.parametrize("key", Distill.model_fields)
 def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
-    base: dict[str, Any] = {"schedule": "multi-step", "milestones": [2]} if key == "milestones" else {}
-    if key == "warmup_epochs":
-        base = {"schedule": "cosine"}
+    base: dict[str, Any] = {
+        "milestones": {"schedule": "multi-step", "milestones": [2]},
+        "warmup_epochs": {"schedule": "cosine"},
+        "ka": {"method": "ka-lsr"},
+        "dtd": {"method": "dtd-flsw"},
+    }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
     harmless = {"seeds", "resident_gib", "checkpoint_every"}  # they change no bit of a seed's weights
     assert (ours == theirs) == (key in harmless)
 
 
+def test_settings_of_terms_that_a_method_does_not_use_are_not_part_of_its_fingerprint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spy = Spy(monkeypatch)
+    for method, others in {"kd": ["ka", "dtd"], "ka-ps+dtd-flsw": ["kd"], "ce": ["kd", "ka", "dtd"]}.items():
+        ours = spy.run(settings(method))
+        assert [spy.run(settings(method, **{key: OTHER_SETTINGS[key]})) for key in others] == [ours] * len(others)
+
+
 def test_settings_that_came_later_leave_earlier_runs_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fingerprint of the settings before there were an optimiser, a warm-up and so on."""
     chosen = settings()
-    before = chosen.model_dump(mode="json", exclude={*LATER, "seeds", "resident_gib", "checkpoint_every"})
-    expected = fingerprint({"version": 1, "settings": before, "seed": 0, "inputs": {}})
+    before = chosen.model_dump(
+        mode="json", exclude={*LATER, *SECTIONS.keys() - {"kd"}, "seeds", "resident_gib", "checkpoint_every"}
+    )
+    expected = fingerprint({"version": TRAINING_VERSION, "settings": before, "seed": 0, "inputs": {}})
     assert Spy(monkeypatch).run(chosen) == expected
-    assert len(before) == 24
+    assert len(before) == 22
     teacher = Teacher(model="convnet8", epochs=3)
     assert teacher.identity(but={"seed"}) == teacher.model_dump(mode="json", exclude={*LATER, "seed"})
 
@@ -334,37 +353,32 @@ def test_seed_and_inputs_are_part_of_the_fingerprint(monkeypatch: pytest.MonkeyP
     assert len(set(runs)) == 4
 
 
-def test_finished_seeds_are_not_trained_again(
-    store_of: Callable[[Dataset], LogitStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "prepkd.runtime.processors.processors", lambda: 1
-    )  # an epoch is reported before the next one begins
+def test_finished_seeds_are_not_trained_again(store_of: Callable[[Dataset], LogitStore], tmp_path: Path) -> None:
     dataset = dataset_of("exhaustive")
     chosen = settings("ka-ps+dtd-flsw", seeds=3)
     source = cached(store_of(dataset), "cycle")
     asked: list[Views] = []
 
-    def counted(views: Views) -> Decoded:  # asked once for an epoch that is trained
+    def counted(views: Views) -> tuple[Tensor, Tensor]:  # asked once for an epoch that is trained
         asked.append(views)
-        return source(views)
+        return tuple(source(views).values())  # type: ignore[return-value]
 
     def stop(seed: int, row: Row) -> None:
         if seed == 1:
             raise KeyboardInterrupt
 
-    whole = distilled(chosen, dataset, Answers(counted, ahead=0), tmp_path / "whole")
+    whole = distilled(chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "whole")
     assert len(asked) == 3 * 2
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        distilled(chosen, dataset, Answers(counted, ahead=0), tmp_path / "cut", on_epoch=stop)
+        distilled(chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "cut", on_epoch=stop)
     assert len(asked) == 2 + 1
     asked.clear()
     reported: list[tuple[int, float]] = []
     resumed = distilled(
         chosen,
         dataset,
-        Answers(counted, ahead=0),
+        Answers(counted, prefetch_depth=0),
         tmp_path / "cut",
         on_epoch=lambda seed, row: reported.append((seed, row["epoch"])),
     )

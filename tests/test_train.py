@@ -16,9 +16,11 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
-from prepkd.losses import distillation_loss
+from prepkd.methods.objective import Objective
 from prepkd.models import build_model
 from prepkd.models.new import new_model
+from prepkd.runtime.files import replacing
+from prepkd.training import checkpoints
 from prepkd.training import loop as train_module
 from prepkd.training.batches import Views
 from prepkd.training.checkpoints import Row, load_state
@@ -133,15 +135,18 @@ def killed_run(checkpoint: Path, moment: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return cross_entropy(logits, labels)
 
-    whole = torch.save
+    written, write_bytes = 0, checkpoints.write_bytes
 
-    def save(state: dict[str, Any], path: Path) -> None:
-        whole(state, path)
-        if moment == "save" and len(state["history"]) == 3:
-            path.write_bytes(path.read_bytes()[:1000])
-            os.kill(os.getpid(), signal.SIGKILL)
+    def write(path: Path, content: bytes) -> None:
+        nonlocal written
+        written += 1
+        if moment == "save" and written == 3:
+            with replacing(path) as temporary:
+                temporary.write_bytes(content[:1000])
+                os.kill(os.getpid(), signal.SIGKILL)
+        write_bytes(path, content)
 
-    torch.save = save
+    checkpoints.write_bytes = write
     fit(checkpoint, settings(checkpoint_every=1), loss=loss)
 
 
@@ -338,8 +343,9 @@ def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_pat
 
 
 def recording(settings: Distill, log: list[dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
-    def loss(*arguments: Any) -> dict[str, Tensor]:
-        values = distillation_loss(settings, *arguments)
+    def loss(logits: Tensor, labels: Tensor, offsets: Tensor, row_max: Tensor) -> dict[str, Tensor]:
+        teacher = {"logits": offsets, "row_max": row_max}
+        values = Objective(settings.terms)({"logits": logits}, labels, teacher)
         log.append({key: value.detach() for key, value in values.items()})
         return values
 
@@ -617,7 +623,7 @@ def test_no_step_waits_for_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         fit(
             tmp_path / "c.pt",
             taught,
-            loss=partial(distillation_loss, taught),
+            objective=Objective(taught.terms),
             teacher=teacher,
             held_out={},
             on_epoch=lambda row: summaries.append(waits.count),

@@ -1,13 +1,11 @@
-"""What the student is taught: pure functions from tensors to per-sample values."""
+"""What the student is taught, as pure functions from tensors to values per sample."""
 
-from prepkd.methods.adjustment import label_smooth, probability_shift, teacher_wrong
-from prepkd.methods.kd import kl_divergence
-from prepkd.methods.objective import distillation_loss
-from prepkd.methods.temperature import cwsm_weights, dynamic_temperature, flsw_weights
+from prepkd.methods.dynamic_temperature import cwsm_weights, dynamic_temperature, flsw_weights
+from prepkd.methods.kl import kl_divergence
+from prepkd.methods.knowledge_adjustment import label_smooth, probability_shift, teacher_wrong
 
 __all__ = [
     "cwsm_weights",
-    "distillation_loss",
     "dynamic_temperature",
     "flsw_weights",
     "kl_divergence",

@@ -4,6 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prepkd.methods.objective import Objective
+from prepkd.training.student_settings import Distill
+from torch import Tensor
+
 Row = Sequence[float]
 
 
@@ -101,3 +105,11 @@ def objective(case: Case, student: Sequence[Row], teacher: Sequence[Row], labels
         ce = smoothed_cross_entropy(v, y, case.label_smoothing)
         losses.append(case.ce_weight * ce + case.kd_weight * kd)
     return losses
+
+
+def distillation_loss(
+    settings: Distill, student_logits: Tensor, labels: Tensor, offsets: Tensor | None, row_max: Tensor | None
+) -> dict[str, Tensor]:
+    """The objective of these settings, for a teacher's offsets and row maxima."""
+    teacher = {} if offsets is None or row_max is None else {"logits": offsets, "row_max": row_max}
+    return Objective(settings.terms)({"logits": student_logits}, labels, teacher)

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from naive_losses import kl, log_softmax, softmax
+from naive_losses import distillation_loss, kl, log_softmax, softmax
 from prepkd.data.samples.labels import has_share, is_wrong, main_class, mixture
-from prepkd.losses import distillation_loss, label_smooth, probability_shift, teacher_wrong
+from prepkd.losses import label_smooth, probability_shift, teacher_wrong
 from prepkd.training.student_settings import Distill
 from torch import Tensor
 

@@ -6,8 +6,8 @@ from typing import Any
 import naive_losses as naive
 import pytest
 import torch
-from naive_losses import Case
-from prepkd.losses import distillation_loss, kl_divergence
+from naive_losses import Case, distillation_loss
+from prepkd.losses import kl_divergence
 from prepkd.training.student_settings import Distill
 from torch import Tensor
 from torch.nn import functional as F

@@ -13,6 +13,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
 from prepkd.inspection.figures import adjustment, class_errors, count_views, softness, view_errors
 from prepkd.inspection.temperature import spread, temperatures
+from prepkd.methods.dynamic_temperature import DTD
 from prepkd.models import load_checkpoint
 from prepkd.store import LogitStore
 from prepkd.training.student_settings import Distill
@@ -89,5 +90,5 @@ def of_student(
     return {
         "student": str(student),
         "batch_size": settings.batch_size,
-        "settings": settings.dtd.model_dump(mode="json"),
-    } | spread(rows, settings.dtd)
+        "settings": settings.section(DTD).model_dump(mode="json"),
+    } | spread(rows, settings.section(DTD))

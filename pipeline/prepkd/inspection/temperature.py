@@ -10,8 +10,8 @@ from torch import Tensor
 
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
-from prepkd.losses import distillation_loss
-from prepkd.methods.settings import DTD
+from prepkd.methods.dynamic_temperature import DTD
+from prepkd.methods.kl import upcast
 from prepkd.models import Normalised
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
@@ -30,24 +30,24 @@ def temperatures(
 ) -> Rows:
     """The temperature of each row of some views, float32 (views * N,), and whether the clamp bit it, by DTD method.
 
-    By `distillation_loss` itself, so the weights' mean is over batches of `distill.batch_size`, drawn as training with seed 0
+    By the methods' own terms, so the weights' mean is over batches of `distill.batch_size`, drawn as training with seed 0
     draws them; the student is in evaluation mode.
     """
     student.eval()
     device = samples.device
     found: dict[str, list[tuple[Tensor, Tensor]]] = {method: [] for method in METHODS}
+    terms = {method: settings.model_copy(update={"method": method}).terms.temperature for method in METHODS}
     for view in views:
         stored = {name: array.to(device) for name, array in as_tensors(store.stored(view)).items()}
-        offsets, row_max = store.encoding.decode(stored)
+        answers = store.encoding.decode(stored)
+        raw = upcast(answers["logits"]) + answers["row_max"].unsqueeze(-1)
         rows = torch.from_numpy(store.plan.parameters(view)).to(device)
         order = torch.from_numpy(sample_order(0, view, store.samples)).to(device)
         for batch in torch.split(order, settings.batch_size):
             shown = store.plan, batch, rows[batch]
-            pixels, labels = samples.pixels(*shown), samples.targets(*shown, store.classes)
-            logits = student(pixels.contiguous(memory_format=torch.channels_last))
-            for method in METHODS:
-                given = settings.model_copy(update={"method": method})
-                log = distillation_loss(given, logits, labels, offsets[batch], row_max[batch])
+            logits = student(samples.pixels(*shown).contiguous(memory_format=torch.channels_last))
+            for method, term in terms.items():
+                _, log = term.temperature(upcast(logits), raw[batch])
                 found[method].append((log["tau"].cpu(), log["tau_clamped"].bool().cpu()))
     return {
         method: (torch.cat([tau for tau, _ in parts]).numpy(), torch.cat([bit for _, bit in parts]).numpy())

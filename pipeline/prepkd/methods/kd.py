@@ -1,44 +1,65 @@
-"""The distillation loss."""
+"""Classic knowledge distillation: a fixed temperature and the KL divergence."""
+
+from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from prepkd.methods.kl import column, kl_divergence
+from prepkd.methods.term import Divergence, State, Target, Temperature, Values
 
-def upcast(values: Tensor) -> Tensor:
-    """Half precision to float32, in which losses are computed; float32 and float64 as they are."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def column(tau: float | Tensor) -> float | Tensor:
-    """A temperature as something that divides logits (B, K): a number, or (B,) as (B, 1)."""
-    return tau.unsqueeze(-1) if isinstance(tau, Tensor) and tau.ndim else tau
+HINTON = "Hinton et al. 2015, arXiv 1503.02531"
 
 
-def kl_divergence(
-    student_logits: Tensor,
-    *,
-    target_logits: Tensor | None = None,
-    target_probs: Tensor | None = None,
-    tau: float | Tensor,
-) -> Tensor:
-    """tau^2 KL(target || softmax(v / tau)) of each sample, shape (B,), in float32 or better.
+class FixedTemperature(Temperature):
+    """Classic distillation's temperature."""
 
-    Logits v are (B, K); the target is either logits (B, K), tempered here, or probabilities (B, K), taken as they are.
-    `tau` is a number or (B,). Raises ValueError unless exactly one target is given.
-    Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2.
+    name: ClassVar[str] = "fixed"
+    section: ClassVar[str | None] = "kd"
+    source: ClassVar[str] = HINTON
+    tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
 
-    >>> v = torch.tensor([[2.0, 0.0]])
-    >>> kl_divergence(v, target_logits=v, tau=4.0)
-    tensor([0.])
+    @property
+    def base(self) -> float:
+        """`tau`."""
+        return self.tau
+
+    def temperature(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[float | Tensor, Values]:
+        """`tau` for every sample."""
+        return self.tau, {}
+
+
+class KD(Divergence):
+    """tau^2 KL(target || student), the default divergence."""
+
+    name: ClassVar[str] = "kd"
+    source: ClassVar[str] = HINTON
+    ce_weight: ClassVar[float | None] = 0.1
+
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """tau^2 KL of each sample (B,); for targets that are probabilities the norms of its gradient are logged."""
+        if target.probs is None:
+            return kl_divergence(student_logits, target_logits=target.logits, tau=tau), {}
+        values = kl_divergence(student_logits, target_probs=target.probs, tau=tau)
+        if target.weight is None or target.adjusted is None:
+            return values, {}
+        return target.weight * values, gradient_norms(student_logits, target.probs, tau, target.weight, target.adjusted)
+
+
+def gradient_norms(
+    student_logits: Tensor, target_probs: Tensor, tau: float | Tensor, weight: Tensor, adjusted: Tensor
+) -> Values:
+    """The norm of each sample's gradient tau (softmax(v / tau) - target), NaN outside its group, adjusted or untouched.
+
+    An untempered target under tau^2 has a larger gradient than KD's; both norms are logged to show it.
     """
-    if (target_logits is None) == (target_probs is None):
-        raise ValueError("kl_divergence takes exactly one of target_logits and target_probs")
-    log_q = torch.log_softmax(upcast(student_logits) / column(tau), dim=-1)
-    if target_logits is not None:
-        log_p = torch.log_softmax(upcast(target_logits) / column(tau), dim=-1)
-        terms = log_p.exp() * (log_p - log_q)
-    else:
-        assert target_probs is not None
-        p = upcast(target_probs)
-        terms = torch.xlogy(p, p) - p * log_q
-    return tau**2 * terms.sum(dim=-1)
+    student_logits = student_logits.detach()
+    difference = torch.softmax(student_logits / column(tau), dim=-1) - target_probs
+    norms = weight * tau * difference.norm(dim=-1)
+    return {
+        "gradient_adjusted": norms.masked_fill(~adjusted, torch.nan),
+        "gradient_untouched": norms.masked_fill(adjusted, torch.nan),
+    }

@@ -1,81 +1,103 @@
-"""The student's whole loss: a method's terms put together, with what is worth logging."""
+"""The student's objective: a method's terms put together, with what is worth logging."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prepkd.methods.adjustment import label_smooth, probability_shift, teacher_wrong
-from prepkd.methods.kd import column, kl_divergence, upcast
-from prepkd.methods.settings import DTD
-from prepkd.methods.temperature import cwsm_weights, flsw_weights, unclamped_temperature
-from prepkd.training.student_settings import Distill
+from prepkd.methods.kl import upcast
+from prepkd.methods.term import Adjustment, Divergence, FeatureTerm, Shapes, State, Target, Temperature, Values
+from prepkd.models.features import Answers
+
+LOGITS = ("logits", "row_max")  # a teacher's answer on the logit side: z - max(z) (B, K) and max(z) (B,)
 
 
-def distillation_loss(
-    settings: Distill,
-    student_logits: Tensor,
-    labels: Tensor,
-    teacher_offsets: Tensor | None,
-    teacher_row_max: Tensor | None,
-) -> dict[str, Tensor]:
-    """ce_weight CE + kd_weight tau_i^2 KL(A(softmax(t_i / tau_i)) || softmax(v_i / tau_i)): `loss`, its parts, statistics.
+@dataclass(frozen=True)
+class Terms:
+    """A method's terms with their settings, and the weights of cross-entropy and divergence."""
 
-    Student logits (B, K), labels int64 (B,) or shares of the classes (B, K); the teacher comes as z - max(z) (B, K) and
-    max(z) (B,), as the store keeps it, or None for method `ce`. All values of the result are per sample, (B,).
-    Source: Wen et al., arXiv 1911.07471.
+    ce_weight: float
+    kd_weight: float
+    temperature: Temperature
+    adjustment: Adjustment | None = None
+    divergence: Divergence | None = None
+    features: Sequence[FeatureTerm] = ()
+    label_smoothing: float = 0.0
+
+
+class Objective(nn.Module):
+    """ce_weight CE + kd_weight D(A(t), v; tau_i) + the weighted feature terms, per sample.
+
+    Holds the adapters that terms train: they join the optimiser and the checkpoint, and are not part of the student.
+    `student` and `teacher` are the shapes of both models' named features; needed where `features` is not empty.
     """
-    method, (ce_weight, kd_weight) = settings.parsed, settings.weights
-    student = upcast(student_logits)
-    given = labels if labels.ndim == 1 else labels.to(student.dtype)
-    ce = F.cross_entropy(student, given, reduction="none", label_smoothing=settings.label_smoothing)
-    if not method.teacher:
-        return {"loss": ce_weight * ce, "ce": ce.detach()}
 
-    assert teacher_offsets is not None and teacher_row_max is not None
-    offsets = upcast(teacher_offsets)
-    tau: float | Tensor = settings.kd.tau
-    log: dict[str, Tensor] = {}
-    if method.temperature:
-        raw = offsets + teacher_row_max.unsqueeze(-1)
-        tau, log = _temperature(settings.dtd, method.temperature, student, raw)
+    epoch: Tensor
 
-    if method.adjustment is None:
-        kd = kl_divergence(student, target_logits=offsets, tau=tau)
-    else:
+    def __init__(self, terms: Terms, student: Shapes | None = None, teacher: Shapes | None = None) -> None:
+        super().__init__()
+        self.terms = terms
+        self.shapes: tuple[Shapes, Shapes] = student or {}, teacher or {}
+        adapters = {term.name: term.adapter(*self.shapes) for term in terms.features}
+        self.adapters = nn.ModuleDict({name: adapter for name, adapter in adapters.items() if adapter is not None})
+        # A tensor, since a replayed CUDA graph would keep a number as it was when the graph was captured.
+        self.register_buffer("epoch", torch.zeros(()), persistent=False)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The named features of student and teacher that the terms read."""
+        return tuple(dict.fromkeys(name for term in self.terms.features for name in term.features))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of the tensors that the terms ask of the teacher beside its logits."""
+        return tuple(self.asked_of_teacher({name: torch.zeros(1, *shape) for name, shape in self.shapes[1].items()}))
+
+    def asked_of_student(self, features: Answers) -> Answers:
+        """What the terms keep of the student's features."""
+        return self._asked(features, self.shapes[1])
+
+    def asked_of_teacher(self, features: Answers) -> Answers:
+        """What the terms keep of the teacher's features: what a store holds beside the logits."""
+        return self._asked(features, self.shapes[0])
+
+    def _asked(self, features: Answers, other: Shapes) -> Answers:
+        return {key: value for term in self.terms.features for key, value in term.asks(features, other).items()}
+
+    def forward(self, student: Answers, labels: Tensor, teacher: Answers) -> Values:
+        """`loss`, its parts and statistics, all per sample (B,).
+
+        The student's answers are "logits" (B, K) and its named features; labels are int64 (B,) or shares of the classes
+        (B, K); the teacher's answers are "logits" and "row_max" as stored and what the terms ask, or nothing.
+        """
+        logits = upcast(student["logits"])
+        given = labels if labels.ndim == 1 else labels.to(logits.dtype)
+        ce = F.cross_entropy(logits, given, reduction="none", label_smoothing=self.terms.label_smoothing)
+        loss, parts = self.terms.ce_weight * ce, {"ce": ce.detach()}
+        log: Values = {}
+        if self.terms.divergence:
+            kd, log = self._divergence(self.terms.divergence, logits, labels, teacher)
+            loss, parts = loss + self.terms.kd_weight * kd, parts | {"kd": kd.detach()}
+        if self.terms.features:
+            own = self.asked_of_student(student)
+            for term in self.terms.features:
+                values = term.loss(own, teacher, labels, self._state(term.name))
+                loss, parts = loss + term.weight * values, parts | {term.name: values.detach()}
+        return {"loss": loss, **parts, **log}
+
+    def _divergence(
+        self, divergence: Divergence, logits: Tensor, labels: Tensor, teacher: Answers
+    ) -> tuple[Tensor, Values]:
+        offsets = upcast(teacher["logits"])
         # Right or wrong is decided on the offsets: on the sum with the row's maximum a tiny gap would round to a tie.
-        wrong = teacher_wrong(offsets, labels)
-        log["adjusted"] = wrong.float()
-        if method.adjustment == "ps":
-            kd = kl_divergence(student, target_logits=probability_shift(offsets, labels), tau=tau)
-        else:
-            target = label_smooth(offsets, labels, tau=tau, eps=settings.ka.eps)
-            weight = torch.ones_like(ce)
-            if settings.ka.lsr_weight == "1/tau":
-                weight = torch.where(wrong, weight / tau, weight)
-            kd = weight * kl_divergence(student, target_probs=target, tau=tau)
-            log |= _gradient_norms(student, target, tau, weight, wrong)
-    return {"loss": ce_weight * ce + kd_weight * kd, "ce": ce.detach(), "kd": kd.detach(), **log}
+        tau, log = self.terms.temperature.temperature(logits, offsets + teacher["row_max"].unsqueeze(-1))
+        target = self.terms.adjustment.adjust(offsets, labels, tau) if self.terms.adjustment else Target(offsets)
+        if target.adjusted is not None:
+            log["adjusted"] = target.adjusted.float()
+        kd, logged = divergence.divergence(logits, target, labels, tau, self._state(divergence.name))
+        return kd, log | logged
 
-
-def _temperature(settings: DTD, weighting: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Each sample's temperature, and how it is spread."""
-    if weighting == "flsw":
-        weights, beta = flsw_weights(student, teacher, gamma=settings.flsw.gamma), settings.flsw.beta
-    else:
-        weights, beta = cwsm_weights(student), settings.cwsm.beta
-    wanted = unclamped_temperature(weights, tau_0=settings.tau_0, beta=beta)
-    tau = wanted.clamp(settings.tau_min, settings.tau_max)
-    return tau, {"tau": tau, "tau_clamped": (wanted != tau).float()}
-
-
-def _gradient_norms(
-    student: Tensor, target: Tensor, tau: float | Tensor, weight: Tensor, wrong: Tensor
-) -> dict[str, Tensor]:
-    """The norm of each sample's gradient tau (softmax(v / tau) - target), NaN outside its group: LSR's beside KD's."""
-    student = student.detach()
-    difference = torch.softmax(student / column(tau), dim=-1) - target
-    norms = weight * tau * difference.norm(dim=-1)
-    return {
-        "gradient_adjusted": norms.masked_fill(~wrong, torch.nan),
-        "gradient_untouched": norms.masked_fill(wrong, torch.nan),
-    }
+    def _state(self, name: str) -> State:
+        return State(self.epoch, dict(self.adapters.items()).get(name))

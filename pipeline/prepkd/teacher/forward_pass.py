@@ -1,15 +1,18 @@
 """The teacher's answers to rendered views, computed so that their bits don't depend on who asks, or in which order."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.samples import Samples
+from prepkd.models.features import Answers
 from prepkd.runtime.prefetch import ahead
 from prepkd.views import ViewPlan
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @contextlib.contextmanager
@@ -28,14 +31,14 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
             backend.fp32_precision = value
 
 
-def ready(model: nn.Module) -> nn.Module:
+def ready(model: M) -> M:
     """A teacher in evaluation mode and in the memory format in which it answers."""
     return model.eval().to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
-def raw_logits(
-    teacher: nn.Module,
+def forward(
+    teacher: Callable[[Tensor], Answers],
     plan: ViewPlan,
     samples: Samples,
     chosen: Tensor,
@@ -43,11 +46,12 @@ def raw_logits(
     *,
     batch_size: int,
     precision: str,
-) -> Tensor:
-    """The teacher's logits, float32 (N, K), of the chosen samples, int64 (N,), under views (N, p).
+    asks: Callable[[Answers], Answers] = lambda features: {},
+) -> dict[str, Tensor]:
+    """The teacher's "logits" float32 (N, K), and what `asks` keeps of its features, of the chosen samples under views (N, p).
 
-    The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape,
-    so whoever computes a sample must compute it at the same place of a batch of the same shape.
+    The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape, so
+    a sample must always be computed at the same place of a batch of the same shape. `chosen` is int64 (N,).
     """
 
     def rendered() -> Iterator[Tensor]:
@@ -58,6 +62,25 @@ def raw_logits(
                 pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
             yield pixels.contiguous(memory_format=torch.channels_last)
 
+    parts: dict[str, list[Tensor]] = {}
     with arithmetic(precision, samples.device):
-        found = [teacher(pixels).float() for pixels in ahead(rendered(), samples.ahead)]
-    return torch.cat(found)[: len(chosen)]
+        for pixels in ahead(rendered(), samples.ahead):
+            answers = teacher(pixels)
+            for name, value in {"logits": answers["logits"], **asks(answers)}.items():
+                parts.setdefault(name, []).append(value.float())
+    return {name: torch.cat(values)[: len(chosen)] for name, values in parts.items()}
+
+
+def raw_logits(
+    teacher: nn.Module,
+    plan: ViewPlan,
+    samples: Samples,
+    chosen: Tensor,
+    rows: Tensor,
+    *,
+    batch_size: int,
+    precision: str,
+) -> Tensor:
+    """The teacher's logits alone, float32 (N, K); see `forward`."""
+    settings: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
+    return forward(lambda pixels: {"logits": teacher(pixels)}, plan, samples, chosen, rows, **settings)["logits"]

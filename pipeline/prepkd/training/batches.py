@@ -1,57 +1,82 @@
-"""What training steps are fed: an epoch's samples in their order, as their views show them, with the teacher's answers."""
+"""One epoch's batches: pixels, labels, the teacher's answers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.prefetch import ahead
-from prepkd.store.encodings import Decoded
-from prepkd.views import ViewPlan
+from prepkd.views.order import Views, sample_order
 
-# Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); and where there
-# is a teacher its offsets (B, K) and row maxima (B,).
+# Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); then the
+# teacher's answers, in the order of their names.
 Batch = tuple[Tensor, ...]
-
-Views = int | NDArray[np.int64]  # one view for all samples, or one for each
-
-
-class Answering(Protocol):
-    """A teacher: its answers for every sample, in the order of samples, to the views that these are shown."""
-
-    @property
-    def ahead(self) -> int:
-        """How many epochs before they begin it should be asked."""
-
-    def __call__(self, views: Views) -> Decoded:
-        """z - max(z) (N, K) and max(z) (N,), on the training device."""
-
 
 RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batches
 
 
+class Teacher(Protocol):
+    """A teacher's answers to the views that samples are shown under."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its answers."""
+
+    @property
+    def prefetch_depth(self) -> int:
+        """How many epochs ahead it is asked."""
+
+    def __call__(self, views: Views) -> Mapping[str, Tensor]:
+        """Named tensors (N, ...) for all samples in order, on the training device: "logits" z - max(z), "row_max" max(z)."""
+
+
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's order, int64 (N,); its views' integers (N, p) and the teacher's answers, by sample; all on the device."""
+    """An epoch's sample order, int64 (N,); its view parameters (N, p) and the teacher's answers, by sample; on the device."""
 
     order: Tensor
     rows: Tensor
-    answers: Decoded | None
+    answers: Mapping[str, Tensor]
 
 
-def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: int, classes: int) -> Iterator[Batch]:
-    """An epoch's batches of `size`, the last one shorter, in steps of `group` samples; made ahead, while others are used.
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs of a run: their order, views and answers are functions of (seed, epoch); `views_of` maps epoch to views."""
 
-    Where a processor is idle, and where images are decoded, the next ones are rendered in a thread of their own; on a GPU that
-    has the images many at once, by few kernels.
-    What a batch holds does not depend on either.
+    dataset: Dataset
+    views_of: Callable[[int], Views]
+    seed: int
+    teacher: Teacher | None = None
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The names of the teacher's answers, none without a teacher."""
+        return self.teacher.names if self.teacher else ()
+
+    @property
+    def prefetch_depth(self) -> int:
+        """How many epochs are read ahead."""
+        return self.teacher.prefetch_depth if self.teacher else 1
+
+    def read(self, epoch: int) -> Epoch:
+        """One epoch; a cached teacher's answers are read, a live teacher is run."""
+        device, views = self.dataset.samples.device, self.views_of(epoch)
+        order = torch.from_numpy(sample_order(self.seed, epoch, len(self.dataset.samples)))
+        rows = torch.from_numpy(self.dataset.plan.parameters(views))
+        return Epoch(order.to(device), rows.to(device), self.teacher(views) if self.teacher else {})
+
+
+def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, group: int) -> Iterator[Batch]:
+    """An epoch's batches of `size`, the last one shorter, in steps of `group` samples.
+
+    With an idle processor, and for encoded images, the next batches are rendered in a thread of their own; a GPU that holds
+    the images renders many batches at once. A batch's content does not depend on either.
     """
-    count = len(epoch.order)
+    samples, plan, count = dataset.samples, dataset.plan, len(epoch.order)
     shares = {
         part: torch.tensor(part, dtype=torch.float64, device=samples.device) for part in _shares(count, size, group)
     }
@@ -62,12 +87,11 @@ def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: in
             chosen = epoch.order[first : first + block]
             rows = epoch.rows[chosen]
             pixels = samples.pixels(plan, chosen, rows).contiguous(memory_format=torch.channels_last)
-            labels = samples.targets(plan, chosen, rows, classes)
+            labels = samples.targets(plan, chosen, rows, dataset.classes)
             for start in range(0, len(chosen), size):
                 part = slice(start, start + size)
-                answers = tuple(one[chosen[part]] for one in epoch.answers or ())
-                share = shares[_share(first + start, count, size, group)]
-                yield pixels[part], labels[part], share, *answers
+                teacher = (epoch.answers[name][chosen[part]] for name in answers)
+                yield pixels[part], labels[part], shares[_share(first + start, count, size, group)], *teacher
 
     return ahead(made(), samples.ahead)
 

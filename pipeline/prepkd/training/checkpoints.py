@@ -1,6 +1,6 @@
-"""Checkpoints of a run under way: what it goes on from after an interruption."""
+"""Checkpoints of a run in progress: an interrupted run resumes from them."""
 
-import copy
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,26 +9,27 @@ from typing import Any
 import torch
 
 from prepkd.errors import InputError
-from prepkd.runtime.files import replacing
+from prepkd.runtime.files import write_bytes
 
-Row = dict[str, float]  # what is logged of one epoch
-
-
-def freeze(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of each part's state, which further steps leave as it is."""
-    return {name: copy.deepcopy(part.state_dict()) for name, part in state.items()}
+Row = dict[str, float]  # the logged figures of one epoch
 
 
-def save_state(path: Path, frozen: Mapping[str, Any], history: list[Row]) -> None:
-    """Write a resumable checkpoint atomically."""
-    with replacing(path) as temporary:
-        torch.save({**frozen, "history": history}, temporary)
+def pack(state: Mapping[str, Any], history: list[Row]) -> bytes:
+    """A checkpoint's content: the state of each part of a run as it is now, and the figures so far."""
+    content = io.BytesIO()
+    torch.save({name: part.state_dict() for name, part in state.items()} | {"history": history}, content)
+    return content.getvalue()
+
+
+def write_state(path: Path, packed: bytes) -> None:
+    """Write a checkpoint atomically."""
+    write_bytes(path, packed)
 
 
 def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
-    """Load a checkpoint into the parts of a run and return its history; an empty history where there is no checkpoint.
+    """Load a checkpoint into the parts of a run and return its history, an empty one without a checkpoint.
 
-    Raises InputError for a file that is damaged.
+    Raises InputError for a damaged file.
     """
     if not path.is_file():
         return []

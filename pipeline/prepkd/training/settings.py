@@ -6,14 +6,14 @@ from pydantic import Field, model_validator
 
 from prepkd.settings.section import Section
 
-# Keys of `Training` and `Teacher` that the first runs did not have.
+# Keys of `Training` and `Teacher` that earlier versions did not have.
 LATER = frozenset(
     {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment", "compile"}
-)
+) | {"evaluate_every"}
 
 
 class AdamW(Section):
-    """What AdamW has of its own."""
+    """AdamW's own settings."""
 
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
         default=[0.9, 0.999], description="decay of the averages of the gradient and of its square"
@@ -22,7 +22,7 @@ class AdamW(Section):
 
 
 class EarlyStop(Section):
-    """When training ends before its last epoch: after `patience` epochs without a better top-1 on val."""
+    """End training after `patience` epochs without a better top-1 on val."""
 
     patience: int = Field(ge=1, description="epochs without a better top-1 on val")
 
@@ -50,10 +50,15 @@ class Training(Section):
     precision: Literal["auto", "float32", "bf16"] = "auto"
     compile: Literal["auto"] | bool = "auto"
     checkpoint_every: int = Field(default=10, ge=1)
+    evaluate_every: int = Field(default=1, ge=1)
     deterministic: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":
+        if self.early_stop and self.evaluate_every > 1:
+            raise ValueError(
+                f"early_stop compares val after every epoch and evaluate_every is {self.evaluate_every}; expected 1"
+            )
         if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
             raise ValueError("nesterov is true and momentum is 0; Nesterov needs momentum > 0, or nesterov: false")
         if self.schedule == "multi-step" and not self.milestones:
@@ -69,9 +74,9 @@ class Training(Section):
         return self
 
     def identity(self, *, but: set[str]) -> dict[str, Any]:
-        """The settings as a run's fingerprint takes them, `but` some.
+        """The settings in a run's fingerprint, without the keys `but`.
 
-        A key of `LATER` counts only where it is set: a run that doesn't use it is still the run that it was before.
+        A key of `LATER` counts only if it differs from its default: a run that does not use it keeps its fingerprint.
         """
         fields, values = type(self).model_fields, self.model_dump(mode="json", exclude=but)
         return {k: v for k, v in values.items() if k not in LATER or getattr(self, k) != fields[k].default}

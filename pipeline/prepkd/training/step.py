@@ -1,44 +1,59 @@
-"""The work of one batch, from pixels to gradients: as it is, compiled, or replayed as a CUDA graph."""
+"""The work of one batch, from pixels to gradients: eager, compiled, or replayed as a CUDA graph."""
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.labels import main_class
+from prepkd.models.features import Answers, WithFeatures
 from prepkd.training.settings import Training
 
-Values = dict[str, Tensor]
-# Student logits (B, K), labels (B,) or classes' shares (B, K), the teacher's offsets (B, K) and row maxima (B,) or None ->
-# per-sample `loss` and what is logged.
-Loss = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Values]
-# Pixels (B, C, H, W), labels, the batch's share of its step's samples (), and the teacher's answers where there is one ->
-# what `Loss` returned and `top1`, detached; the gradients are added to those that are there.
+Values = dict[str, Tensor]  # per sample, (B,)
+# Pixels (B, C, H, W), labels, the batch's share of its step's samples (), and the teacher's answers -> the objective's values
+# and `top1`, detached; gradients are added to those already there.
 Gradients = Callable[..., Values]
 
-# `compile: auto` compiles from so many steps on. On a CPU that takes 15 to 40 s and saves 6 ms of resnet8's 90 ms a step: repaid
-# in 7,000 steps at most. Of larger students' steps, which are convolutions, it saves nothing, and costs 1 % of so many steps
-# (docs/benchmarks.md).
-WORTH_COMPILING = 10_000
+WORTH_COMPILING = 10_000  # steps from which `compile: auto` compiles on a GPU
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient gets its place
 
 
-def make_gradients(model: nn.Module, loss: Loss, settings: Training, device: torch.device, steps: int) -> Gradients:
-    """What computes a batch's gradients on a device, for a training of so many steps."""
-    bf16 = uses_bf16(settings.precision, device)
+class Objective(Protocol):
+    """A module from the student's answers, labels and the teacher's answers to `loss` and logged values, per sample."""
 
-    def forward(pixels: Tensor, labels: Tensor, *answers: Tensor) -> Values:
+    epoch: Tensor  # from 0, ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The student's named features that it reads."""
+
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Values:
+        """Values (B,), `loss` among them; labels are int64 (B,) or shares of the classes (B, K)."""
+
+
+def make_gradients(
+    model: nn.Module,
+    objective: Objective,
+    answers: Sequence[str],
+    settings: Training,
+    device: torch.device,
+    steps: int,
+) -> Gradients:
+    """Build the gradient function; `answers` names the teacher's tensors, `steps` decides whether to compile."""
+    bf16 = uses_bf16(settings.precision, device)
+    student = WithFeatures(model, objective.features)
+
+    def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> Values:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            logits = model(pixels)
-        values = loss(logits, labels, *(answers or (None, None)))
-        return values | {"top1": (logits.detach().argmax(dim=-1) == main_class(labels)).float()}
+            found = student(pixels)
+        values = objective(found, labels, dict(zip(answers, teacher, strict=True)))
+        return values | {"top1": (found["logits"].detach().argmax(dim=-1) == main_class(labels)).float()}
 
     run = compiled(forward) if compiles(settings, device, steps) else forward
 
-    def gradients(pixels: Tensor, labels: Tensor, share: Tensor, *answers: Tensor) -> Values:
-        values = run(pixels, labels, *answers)
+    def gradients(pixels: Tensor, labels: Tensor, share: Tensor, *teacher: Tensor) -> Values:
+        values = run(pixels, labels, *teacher)
         (values["loss"].mean() * share).backward()  # type: ignore[no-untyped-call]
         return {name: value.detach() for name, value in values.items()}
 
@@ -47,7 +62,7 @@ def make_gradients(model: nn.Module, loss: Loss, settings: Training, device: tor
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to train in bf16: `auto` where the hardware multiplies it natively."""
+    """Whether to train in bf16; `auto` does if the hardware multiplies it natively."""
     if precision != "auto":
         return precision == "bf16"
     if device.type == "cuda":
@@ -56,18 +71,18 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
 
 
 def compiles(settings: Training, device: torch.device, steps: int) -> bool:
-    """Whether to compile: as `compile` says, and with `auto` where the steps repay it and there is a compiler.
+    """Whether to compile: as `compile` says; with `auto` on a GPU, for trainings whose steps repay it.
 
-    A rule of settings alone, not of measured times: a run's last bits don't depend on how busy the machine was.
+    On a CPU a compiled step gains 0 to 10 % (docs/benchmarks.md). The rule depends on settings alone, not on measured times,
+    so a run's last bits do not depend on how busy the machine was.
     """
     if settings.compile != "auto":
         return settings.compile
-    able = device.type == "cuda" or shutil.which("g++") or shutil.which("clang++")
-    return bool(able) and steps >= WORTH_COMPILING
+    return device.type == "cuda" and steps >= WORTH_COMPILING
 
 
 def compiled(forward: Callable[..., Values]) -> Callable[..., Values]:
-    """A forward pass compiled for the shapes of its first batch; a batch of others, the epoch's last, runs as it is."""
+    """A forward pass compiled for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly."""
     fast = torch.compile(forward, dynamic=False)
     shapes: list[Any] = []
 
@@ -81,10 +96,10 @@ def compiled(forward: Callable[..., Values]) -> Callable[..., Values]:
 
 
 class Replayed:
-    """A function of tensors as a CUDA graph: its kernels are launched all at once, without Python between them.
+    """A function of tensors as a CUDA graph: its kernels are launched at once, without Python between them.
 
-    The first `EAGER_CALLS` calls run it as it is; then it is captured, for the shapes of the first call, and replayed on
-    copies of its inputs. Inputs of other shapes run it as it is. Gradients must stay in place between calls
+    The first `EAGER_CALLS` calls run eagerly; then the function is captured for the shapes of the first call and replayed on
+    copies of its inputs. Inputs of other shapes run eagerly. Gradients must stay in place between calls
     (`zero_grad(set_to_none=False)`).
     """
 
@@ -111,13 +126,13 @@ class Replayed:
 
 
 class Recorder(Protocol):
-    """What captures a function of no arguments, after it was warmed up."""
+    """Captures a function without arguments after warming it up."""
 
     def warm_up(self, function: Callable[[], Values]) -> Values:
         """Run a function that will be captured."""
 
     def capture(self, function: Callable[[], Values]) -> Callable[[], Values]:
-        """Record it, and return what runs the record again on the same memory and returns the values there."""
+        """Record the function; return a callable that replays the record on the same memory and returns the values there."""
 
 
 class CudaRecorder:
@@ -127,7 +142,7 @@ class CudaRecorder:
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def warm_up(self, function: Callable[[], Values]) -> Values:
-        """Run it beside the default stream, which can't be captured: libraries allocate by stream."""
+        """Run on a side stream: the default stream cannot be captured, and libraries allocate per stream."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
             values = function()
@@ -137,7 +152,7 @@ class CudaRecorder:
         return values
 
     def capture(self, function: Callable[[], Values]) -> Callable[[], Values]:
-        """Record its kernels, which runs none of them; a thread may move the next epoch's answers meanwhile."""
+        """Record the kernels without running them; a thread may move the next epoch's answers meanwhile."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             values = function()

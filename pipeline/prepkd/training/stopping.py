@@ -1,4 +1,4 @@
-"""When training is over, and which epoch's weights are kept. The test set is never asked."""
+"""When training ends, when it is evaluated, and which epoch's weights are kept. The test set decides nothing."""
 
 from collections.abc import Sequence
 
@@ -23,6 +23,11 @@ def is_over(settings: Training, history: Sequence[Row]) -> bool:
     return len(history) - 1 - kept_epoch(settings, history) >= settings.early_stop.patience
 
 
+def evaluates(settings: Training, epoch: int) -> bool:
+    """Whether the model is evaluated after an epoch: every `evaluate_every` epochs, and always after the last."""
+    return (epoch + 1) % settings.evaluate_every == 0 or epoch + 1 == settings.epochs
+
+
 def card_entry(settings: Training, history: Sequence[Row]) -> dict[str, int]:
-    """What a model's card says of early stopping: `kept_epoch`; nothing without it."""
+    """`kept_epoch` for a model's card, with early stopping; else nothing."""
     return {"kept_epoch": kept_epoch(settings, history)} if settings.early_stop and history else {}

@@ -1,15 +1,21 @@
 """The section `distill` of params.yaml."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
 from prepkd.methods.grammar import Method, parse_method
-from prepkd.methods.settings import DTD, KA, KD, MethodName
+from prepkd.methods.objective import Terms
+from prepkd.methods.settings import MethodName
+from prepkd.methods.term import Term
+from prepkd.methods.terms import SECTIONS
 from prepkd.models.settings import ModelName
-from prepkd.settings.section import Seed
+from prepkd.settings.section import Section, Seed
 from prepkd.teacher.settings import Ensemble
 from prepkd.training.settings import Training
+
+T = TypeVar("T", bound=Term)
+S = TypeVar("S", bound=Section)
 
 
 def _seeds(seeds: int | list[int]) -> int | list[int]:
@@ -24,7 +30,7 @@ Seeds = Annotated[
 ]
 
 
-class Distill(Training):
+class StudentSettings(Training):
     """The student, what it is taught, and from where."""
 
     teacher: str
@@ -38,22 +44,20 @@ class Distill(Training):
     resident_gib: float = Field(default=4.0, ge=0)
     ce_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     kd_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    kd: KD = KD()
-    ka: KA = KA()
-    dtd: DTD = DTD()
 
     @model_validator(mode="after")
-    def _weights_fit(self) -> "Distill":
+    def _weights_fit(self) -> "StudentSettings":
         ce_weight, kd_weight = self.weights
-        if not self.parsed.teacher and kd_weight > 0:
-            raise ValueError(f"method is ce and kd_weight is {kd_weight:g}; without a teacher kd_weight is auto or 0")
+        if self.parsed.divergence is None and kd_weight > 0:
+            why = "without a teacher" if not self.parsed.teacher else "without a divergence, such as kd,"
+            raise ValueError(f"method is {self.method} and kd_weight is {kd_weight:g}; {why} kd_weight is auto or 0")
         if kd_weight < 0:
             raise ValueError(f"ce_weight is {ce_weight:g} and kd_weight auto is 1 - ce_weight; set kd_weight as well")
-        if self.parsed.teacher and kd_weight == 0:
+        if self.parsed.divergence and kd_weight == 0:
             raise ValueError(
                 f"method is {self.method} and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce"
             )
-        if ce_weight + kd_weight == 0:
+        if ce_weight + kd_weight == 0 and not self.parsed.features:
             raise ValueError("ce_weight and kd_weight are both 0; at least one > 0")
         return self
 
@@ -66,12 +70,54 @@ class Distill(Training):
     def weights(self) -> tuple[float, float]:
         """The weights of cross-entropy and distillation, `auto` resolved."""
         ce_weight = self.parsed.ce_weight if self.ce_weight == "auto" else self.ce_weight
-        if self.kd_weight != "auto":
-            return ce_weight, self.kd_weight
-        return ce_weight, 1.0 - ce_weight if self.parsed.teacher else 0.0
+        return ce_weight, self.parsed.kd_weight(ce_weight) if self.kd_weight == "auto" else self.kd_weight
+
+    @property
+    def terms(self) -> Terms:
+        """The method's terms with their settings."""
+        method = self.parsed
+        ce_weight, kd_weight = self.weights
+        return Terms(
+            ce_weight,
+            kd_weight,
+            self._term(method.temperature),
+            self._term(method.adjustment) if method.adjustment else None,
+            self._term(method.divergence) if method.divergence else None,
+            [self._term(term) for term in method.features],
+            self.label_smoothing,
+        )
+
+    def _term(self, term: type[T]) -> T:
+        return term(**dict(getattr(self, term.section))) if term.section else term()
+
+    def section(self, kind: type[S]) -> S:
+        """The settings of one section class."""
+        found = getattr(self, next(key for key, section in SECTIONS.items() if section is kind))
+        assert isinstance(found, kind)
+        return found
+
+    def identity(self, *, but: set[str]) -> dict[str, Any]:
+        """The settings that make the run what it is: those of terms that the method does not use are left out."""
+        unused = SECTIONS.keys() - {term.section for term in self.parsed.terms}
+        return super().identity(but=but | unused)
 
     @model_validator(mode="after")
-    def _teachers_fit(self) -> "Distill":
+    def _features_fit(self) -> "StudentSettings":
+        names = [term.name for term in self.parsed.features]
+        if names and self.source == "cached":
+            raise ValueError(
+                f"method {self.method} asks the teacher for features ({', '.join(names)}), which the logit store does not "
+                "hold; set distill.source: online"
+            )
+        if names and len(self.teacher_names) > 1:
+            raise ValueError(
+                f"method {self.method} compares features ({', '.join(names)}) with those of one teacher; "
+                f"teachers names {len(self.teacher_names)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_fit(self) -> "StudentSettings":
         names, weights = self.teacher_names, self.ensemble.weights
         if len(set(names)) < len(names):
             raise ValueError(f"teachers names one twice: {', '.join(names)}; each teacher once")
@@ -92,9 +138,20 @@ class Distill(Training):
     @property
     def teacher_tau(self) -> float:
         """The temperature at which teachers' probabilities are averaged: the method's own, tau_0 with DTD."""
-        return self.dtd.tau_0 if self.parsed.temperature else self.kd.tau
+        return self.terms.temperature.base
 
     @property
     def seed_list(self) -> list[int]:
         """The seeds to train, in order."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+if TYPE_CHECKING:
+    Distill = StudentSettings
+else:  # with a section for each term that has settings
+    Distill = create_model(
+        "Distill",
+        __base__=StudentSettings,
+        __doc__=StudentSettings.__doc__,
+        **{section: (term, term()) for section, term in SECTIONS.items()},
+    )

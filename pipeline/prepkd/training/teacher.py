@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prepkd.data.samples.dataset import Dataset
@@ -12,10 +13,12 @@ from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models import Normalised, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
+from prepkd.models.features import Answers
 from prepkd.models.key_maps import PLAIN, PREPROCESSING
 from prepkd.models.new import new_model
 from prepkd.models.weights import read_state
 from prepkd.runtime.files import file_sha256
+from prepkd.training.batches import Epochs
 from prepkd.training.checkpoints import Row
 from prepkd.training.loop import train
 from prepkd.training.teacher_settings import Teacher
@@ -46,26 +49,27 @@ def train_teacher(
             )
         return model, []
 
-    def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
-        # Labels int64 (B,), or where views mix two samples a share of each class (B, K).
-        values = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=settings.label_smoothing)
-        return {"loss": values}
-
-    history = train(
-        model,
-        settings,
-        loss,
-        samples=dataset.samples,
-        held_out=dataset.held_out,
-        plan=dataset.plan,
-        classes=dataset.classes,
-        views_of=lambda epoch: epoch,
-        teacher=None,
-        seed=settings.seed,
-        checkpoint=checkpoint,
-        on_epoch=on_epoch,
-    )
+    objective = Classification(settings.label_smoothing).to(dataset.samples.device)
+    epochs = Epochs(dataset, lambda epoch: epoch, settings.seed)
+    history = train(model, objective, dataset, epochs, settings, checkpoint=checkpoint, on_epoch=on_epoch)
     return model, history
+
+
+class Classification(nn.Module):
+    """The objective of a teacher: cross-entropy with labels int64 (B,), or shares of the classes (B, K) for mixed views."""
+
+    epoch: Tensor
+    features: tuple[str, ...] = ()
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.register_buffer("epoch", torch.zeros(()), persistent=False)
+
+    def forward(self, student: Answers, labels: Tensor, teacher: Answers) -> dict[str, Tensor]:
+        """`loss` per sample (B,), of "logits" (B, K)."""
+        logits = student["logits"].float()
+        return {"loss": F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)}
 
 
 def teacher_views(settings: Teacher) -> int:

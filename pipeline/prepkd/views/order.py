@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from prepkd.runtime.streams import below, raw_words
 
+Views = int | NDArray[np.int64]  # one view for all samples, or one per sample
+
 # Streams of a run's seed, apart from those of plans (0 up to 2^31, and the last one).
 SAMPLE_ORDER_STREAM = 2**62
 RANDOM_VIEW_STREAM = 2**63

@@ -88,7 +88,7 @@ class Samples:
         labels, partners = self.labels[chosen], plan.partners(rows)
         if partners is None:
             return labels
-        return mixture(labels, self.labels[partners], plan.shares(rows, self._size()), classes)
+        return mixture(labels, self.labels[partners], plan.shares(rows, self.size), classes)
 
     def plain(self, part: slice) -> Tensor:
         """Some samples for evaluation, float32 (B, C, H, W) in [0, 1]: as they are, or the centre where a side is set."""
@@ -117,7 +117,8 @@ class Samples:
             return self.images[chosen]
         return self.images.decode(chosen.tolist())
 
-    def _size(self) -> tuple[int, int]:
+    @property
+    def size(self) -> tuple[int, int]:
         """Height and width of the pictures."""
         if self.side:
             return self.side, self.side

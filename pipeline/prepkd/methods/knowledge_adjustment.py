@@ -1,10 +1,17 @@
 """Knowledge Adjustment (KA): the teacher's wrong answers are repaired, its right ones left alone."""
 
+from typing import ClassVar, Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from prepkd.data.samples.labels import is_wrong, main_class
-from prepkd.methods.kd import column, upcast
+from prepkd.methods.kl import column, upcast
+from prepkd.methods.term import Adjustment, Target
+from prepkd.settings.section import Section
+
+WEN = "Wen et al. 2019, arXiv 1911.07471"
 
 
 def teacher_wrong(teacher_logits: Tensor, labels: Tensor) -> Tensor:
@@ -50,3 +57,38 @@ def label_smooth(teacher_logits: Tensor, labels: Tensor, *, tau: float | Tensor,
     else:
         smooth = smooth.scatter_add(-1, labels.unsqueeze(-1), torch.full_like(right[:, :1], 1 - eps))
     return torch.where(teacher_wrong(teacher_logits, labels).unsqueeze(-1), smooth, right)
+
+
+class KA(Section):
+    """Knowledge Adjustment: settings of both forms."""
+
+    section: ClassVar[str | None] = "ka"
+    eps: float = Field(default=0.1, ge=0, le=1, description="ka-lsr: 1 - eps + eps / K on the label")
+    lsr_weight: Literal[1, "1/tau"] = Field(default=1, description="1 (the paper's form) or 1/tau")
+
+
+class ProbabilityShift(KA, Adjustment):
+    """Swap the values at the label and at the maximum where the teacher is wrong."""
+
+    name: ClassVar[str] = "ka-ps"
+    source: ClassVar[str] = WEN
+
+    def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
+        """Shifted logits."""
+        return Target(probability_shift(teacher_logits, labels), adjusted=teacher_wrong(teacher_logits, labels))
+
+
+class LabelSmoothing(KA, Adjustment):
+    """Replace the teacher's answer by a smoothed label where it is wrong."""
+
+    name: ClassVar[str] = "ka-lsr"
+    source: ClassVar[str] = WEN
+
+    def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
+        """Probabilities; with `lsr_weight: 1/tau` the replaced ones weigh 1 / tau."""
+        wrong = teacher_wrong(teacher_logits, labels)
+        probs = label_smooth(teacher_logits, labels, tau=tau, eps=self.eps)
+        weight = torch.ones_like(probs[:, 0])
+        if self.lsr_weight == "1/tau":
+            weight = torch.where(wrong, weight / tau, weight)
+        return Target(probs=probs, adjusted=wrong, weight=weight)

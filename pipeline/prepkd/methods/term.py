@@ -1,0 +1,119 @@
+"""The parts of a method: a term owns its name, its settings, what it asks of a model, and its loss per sample."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from prepkd.methods.kl import column
+from prepkd.models.features import Answers
+from prepkd.settings.section import Section
+
+Values = dict[str, Tensor]  # per sample, (B,)
+Shapes = Mapping[str, torch.Size]  # of a model's named features, without the batch
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the student is taught: logits (B, K), which a divergence tempers, or probabilities (B, K), taken as they are.
+
+    `adjusted` marks the samples whose answer was repaired, bool (B,); `weight` scales each sample's divergence, (B,).
+    """
+
+    logits: Tensor | None = None
+    probs: Tensor | None = None
+    adjusted: Tensor | None = None
+    weight: Tensor | None = None
+
+    def log_probs(self, tau: float | Tensor) -> Tensor:
+        """Log-probabilities (B, K) at temperature `tau`, a number or (B,)."""
+        if self.logits is not None:
+            return torch.log_softmax(self.logits / column(tau), dim=-1)
+        assert self.probs is not None
+        return self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny).log()
+
+
+@dataclass(frozen=True)
+class State:
+    """What a term's loss reads besides answers: the epoch from 0, a tensor (), and the adapter that the term trains."""
+
+    epoch: Tensor
+    adapter: nn.Module | None = None
+
+
+class Term(Section):
+    """One part of a method. Its fields are its settings."""
+
+    name: ClassVar[str]
+    section: ClassVar[str | None] = None  # the key of its settings under `distill`; None: it has none
+    source: ClassVar[str]  # the paper
+    # The weights that `auto` means; None leaves the decision to the method's other terms.
+    ce_weight: ClassVar[float | None] = None
+    kd_weight: ClassVar[float | None] = None
+
+    @classmethod
+    def section_class(cls) -> type[Section]:
+        """The class that declares the settings, which terms of one section share; without settings the term itself."""
+        return next(base for base in reversed(cls.__mro__) if getattr(base, "section", None) == cls.section)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The named features of student and teacher that the term reads."""
+        return ()
+
+    def asks(self, features: Answers, other: Shapes) -> Answers:
+        """What the term keeps of a model's features, by name; of the teacher these tensors are what a store holds.
+
+        `other` has the shapes of the same features of the other model.
+        """
+        return {}
+
+    def adapter(self, student: Shapes, teacher: Shapes) -> nn.Module | None:
+        """A module that is trained with the student and is not part of it; None where the term trains nothing."""
+        return None
+
+
+class Adjustment(Term):
+    """Repairs the teacher's answer."""
+
+    ce_weight: ClassVar[float | None] = 0.0  # all targets are right
+
+    @abstractmethod
+    def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
+        """The target of teacher logits (B, K); labels are int64 (B,) or shares of the classes (B, K), `tau` a number or (B,)."""
+
+
+class Temperature(Term):
+    """Sets each sample's temperature."""
+
+    @property
+    @abstractmethod
+    def base(self) -> float:
+        """The temperature of a typical sample; teachers' probabilities are averaged at it."""
+
+    @abstractmethod
+    def temperature(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[float | Tensor, Values]:
+        """A number or (B,), and what is logged; logits are (B, K), the teacher's raw."""
+
+
+class Divergence(Term):
+    """Compares the student with the target."""
+
+    @abstractmethod
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """Values (B,) and what is logged; student logits (B, K), `tau` a number or (B,)."""
+
+
+class FeatureTerm(Term):
+    """A loss on features, added to the rest."""
+
+    weight: float
+
+    @abstractmethod
+    def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
+        """Values (B,), not weighted, of what `asks` returned for both models."""

@@ -1,0 +1,16 @@
+"""All terms: adding one is a file and an entry here; grammar, settings, schema and reference page are derived."""
+
+from prepkd.methods.cross_entropy import CrossEntropy
+from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
+from prepkd.methods.kd import KD, FixedTemperature
+from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
+from prepkd.methods.term import Term
+from prepkd.settings.section import Section
+
+TERMS: dict[str, type[Term]] = {
+    term.name: term for term in (CrossEntropy, KD, ProbabilityShift, LabelSmoothing, FlswTemperature, CwsmTemperature)
+}
+
+# The settings under `distill`, by key; the fixed temperature is the default of its slot and has no name in a method.
+_WITH_SETTINGS: tuple[type[Term], ...] = (FixedTemperature, *TERMS.values())
+SECTIONS: dict[str, type[Section]] = {term.section: term.section_class() for term in _WITH_SETTINGS if term.section}

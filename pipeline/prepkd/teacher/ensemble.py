@@ -1,0 +1,58 @@
+"""Several teachers as one; KA and DTD act on the combined answer."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from prepkd.methods.kl import upcast
+from prepkd.models.features import Answers
+from prepkd.views.order import Views
+
+
+class Ensemble:
+    """Several teachers as one, by `combine`."""
+
+    names = ("logits", "row_max")
+
+    def __init__(
+        self,
+        members: Sequence[Callable[[Views], Answers]],
+        mode: str,
+        weights: Sequence[float],
+        *,
+        tau: float,
+        depth: int,
+    ) -> None:
+        self.members, self.mode, self.weights, self.tau, self.prefetch_depth = members, mode, weights, tau, depth
+
+    def __call__(self, views: Views) -> Answers:
+        """The combined answers for every sample, in the order of samples."""
+        return combine([member(views) for member in self.members], self.mode, self.weights, tau=self.tau)
+
+
+def combine(answers: Sequence[Answers], mode: str, weights: Sequence[float], *, tau: float) -> dict[str, Tensor]:
+    """Teachers' "logits" z - max(z) (N, K) and "row_max" (N,) to those of their combination, float32; float64 stays.
+
+    `logits`: t = sum_m w_m t_m. `probabilities`: t = tau log sum_m w_m softmax(t_m / tau), whose softmax at `tau` is the
+    weighted mean of the teachers' (Hinton et al., arXiv 1503.02531, section 2: arithmetic and geometric mean). The weights
+    are scaled to a sum of one. Raises KeyError for another mode.
+    """
+    share = [weight / sum(weights) for weight in weights]
+    raw = [upcast(one["logits"]) + upcast(one["row_max"]).unsqueeze(-1) for one in answers]
+    total = COMBINATIONS[mode](raw, share, tau)
+    row_max = total.amax(dim=-1)
+    return {"logits": total - row_max.unsqueeze(-1), "row_max": row_max}
+
+
+def _logits(raw: Sequence[Tensor], share: Sequence[float], tau: float) -> Tensor:
+    return torch.stack([weight * logits for weight, logits in zip(share, raw, strict=True)]).sum(dim=0)
+
+
+def _probabilities(raw: Sequence[Tensor], share: Sequence[float], tau: float) -> Tensor:
+    logs = torch.stack([torch.log_softmax(logits / tau, dim=-1) for logits in raw])
+    weights = logs.new_tensor(share).log().view(-1, 1, 1)
+    return tau * (logs + weights).logsumexp(dim=0)
+
+
+COMBINATIONS = {"logits": _logits, "probabilities": _probabilities}

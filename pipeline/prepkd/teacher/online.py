@@ -1,0 +1,53 @@
+"""A live teacher's answers, equal to those of its store."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.models import Normalised
+from prepkd.models.features import Answers, WithFeatures
+from prepkd.store.encodings import Encoding
+from prepkd.teacher.forward_pass import forward, ready
+from prepkd.views.order import Views
+
+
+class OnlineTeacher:
+    """Answers by running the teacher, through the store's encoding and in the store's batches: equal bits, no store.
+
+    `features` are the model's named features that are read; `asks` reduces them to the tensors `asked`, which are answered
+    beside the logits.
+    """
+
+    prefetch_depth = 0  # the device is the student's while it trains
+
+    def __init__(
+        self,
+        model: Normalised,
+        dataset: Dataset,
+        encoding: Encoding,
+        *,
+        batch_size: int,
+        precision: str,
+        features: Sequence[str] = (),
+        asks: Callable[[Answers], Answers] = lambda features: {},
+        asked: Sequence[str] = (),
+    ) -> None:
+        self.model = WithFeatures(ready(model), features)
+        self.dataset, self.encoding, self.asks = dataset, encoding, asks
+        self.batch_size, self.precision = batch_size, precision
+        self.names = ("logits", "row_max", *asked)
+
+    def __call__(self, views: Views) -> Mapping[str, Tensor]:
+        """The teacher's answers for every sample, in the order of samples."""
+        samples, plan = self.dataset.samples, self.dataset.plan
+        shown = (
+            torch.arange(len(samples), device=samples.device),
+            torch.from_numpy(plan.parameters(views)).to(samples.device),
+        )
+        settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
+        found = forward(self.model, plan, samples, *shown, asks=self.asks, **settings)
+        labels = samples.targets(plan, *shown, self.encoding.classes)
+        return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels))}

@@ -1,0 +1,182 @@
+"""Distillation as a whole: check that data, stores and teachers belong together, then train the students."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.methods.objective import Objective
+from prepkd.models import Normalised, load_checkpoint
+from prepkd.models.checkpoint import CARD
+from prepkd.models.features import feature_shapes
+from prepkd.models.new import new_model
+from prepkd.runtime.files import fingerprint
+from prepkd.store import LogitStore
+from prepkd.teacher.cached import CachedTeacher
+from prepkd.teacher.caching import describe_teacher, encoding_of
+from prepkd.teacher.ensemble import Ensemble
+from prepkd.teacher.online import OnlineTeacher
+from prepkd.teacher.settings import Cache
+from prepkd.tracking.loggers import Run, Write
+from prepkd.training.batches import Teacher
+from prepkd.training.checkpoints import Row
+from prepkd.training.stopping import card_entry
+from prepkd.training.student import train_students
+from prepkd.training.student_settings import Distill
+from prepkd.verification.provenance import (
+    check_card,
+    check_first_batch,
+    check_given,
+    check_pixels,
+    check_store,
+    check_teacher,
+    check_views,
+)
+from prepkd.views.order import cycle, shown_views
+
+
+@dataclass(frozen=True)
+class TeacherFiles:
+    """Where a teacher is: its folder, its store's path or URL, and the file of weights that its settings name."""
+
+    folder: Path
+    store: str
+    weights: Path | None
+
+
+@contextlib.contextmanager
+def distill(
+    settings: Distill,
+    cache: Cache,
+    dataset: Dataset,
+    inputs: Mapping[str, Any],
+    teachers: Mapping[str, TeacherFiles],
+    *,
+    scratch: Callable[[str], AbstractContextManager[Path]],
+    on_epoch: Callable[[int, Row], None],
+    logged: Callable[[Run], AbstractContextManager[Write]],
+) -> Iterator[Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]]:
+    """Train the students that the settings ask for; yield an iterator of (seed, model, history, card).
+
+    `inputs` are the fingerprints of the data, `teachers` the files of each teacher by name. The work of every seed is kept
+    until the caller leaves the context, so that an interrupted run resumes. Raises InputError where files do not belong
+    together.
+    """
+    objective = partial(Objective, settings.terms)
+    members: dict[str, tuple[Teacher, object]] = {}
+    for name, files in teachers.items() if settings.parsed.teacher else ():
+        if settings.source == "cached":
+            members[name] = cached_teacher(settings, cache, name, files, dataset, inputs)
+        else:
+            model = load_teacher(name, files, dataset, inputs)
+            objective = _with_shapes(objective, settings, model[0], dataset)
+            members[name] = online_teacher(cache, name, model, dataset, objective())
+    made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
+    with contextlib.ExitStack() as held:
+        trained = train_students(
+            settings,
+            dataset,
+            combined([teacher for teacher, _ in members.values()], settings),
+            objective=objective,
+            inputs=made_from,
+            scratch=lambda run: held.enter_context(scratch(run)),
+            on_epoch=on_epoch,
+            logged=logged,
+        )
+        card = {
+            "model": settings.student,
+            "num_classes": dataset.classes,
+            "in_channels": dataset.samples.channels,
+            "training": settings.model_dump(mode="json"),
+            "inputs": made_from,
+        }
+        yield (
+            (seed, student, history, card | {"seed": seed} | card_entry(settings, history))
+            for seed, student, history in trained
+        )
+
+
+def _with_shapes(
+    objective: Callable[..., Objective], settings: Distill, teacher: Normalised, dataset: Dataset
+) -> Callable[[], Objective]:
+    """The objective for the shapes of the features that its terms read, of a student and of the teacher."""
+    names = list(dict.fromkeys(name for term in settings.terms.features for name in term.features))
+    if not names:
+        return objective
+    size = dataset.samples.size
+    student = new_model(settings.student, dataset, 0)
+    return partial(objective, feature_shapes(student, names, size), feature_shapes(teacher, names, size))
+
+
+def combined(members: list[Teacher], settings: Distill) -> Teacher | None:
+    """One teacher of several; a single one stays as it is, with the bits of its store; None without one."""
+    if len(members) < 2:
+        return members[0] if members else None
+    depth = min(member.prefetch_depth for member in members)
+    mode, weights = settings.ensemble.combine, settings.teacher_weights
+    return Ensemble(members, mode, weights, tau=settings.teacher_tau, depth=depth)
+
+
+def cached_teacher(
+    settings: Distill, cache: Cache, name: str, files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]
+) -> tuple[CachedTeacher, object]:
+    """A teacher that answers from its store, and the store's fingerprints; raises InputError if they do not fit."""
+    store = LogitStore.open(files.store)
+    check_store(
+        store,
+        teacher=name,
+        plan=dataset.plan,
+        dataset=inputs["split_fingerprint"],
+        encoding=encoding_of(cache, dataset.classes),
+        precision=cache.precision,
+        batch_size=cache.batch_size,
+    )
+    check_views(store, shown_views(settings.view_order, settings.seed_list, settings.epochs, store.views))
+    check_pixels(store, dataset.samples)
+    if (files.folder / CARD).is_file():
+        model, card = load_checkpoint(files.folder, device=dataset.samples.device)
+        check_teacher(store, card, files.folder)
+        check_given(card, files.weights, files.folder)
+        check_first_batch(store, model, dataset.samples, first_view(settings, store.views))
+    random = settings.view_order == "random"
+    teacher = CachedTeacher(store, dataset.samples.device, resident=random, resident_gib=settings.resident_gib)
+    return teacher, store.attributes["fingerprints"]
+
+
+def first_view(settings: Distill, views: int) -> int:
+    """The view of the first epoch of the first seed; 0 if samples have views of their own."""
+    return cycle(settings.seed_list[0], 0, views, 0) if settings.view_order == "cycle" else 0
+
+
+def load_teacher(
+    name: str, files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]
+) -> tuple[Normalised, dict[str, Any]]:
+    """A teacher's model and card; raises InputError if it does not fit the data."""
+    hint = f"run `prepkd train-teacher {name}`"
+    model, card = load_checkpoint(files.folder, device=dataset.samples.device, hint=hint)
+    check_card(card, dataset, inputs, files.folder)
+    check_given(card, files.weights, files.folder)
+    return model, card
+
+
+def online_teacher(
+    cache: Cache, name: str, teacher: tuple[Normalised, Mapping[str, Any]], dataset: Dataset, objective: Objective
+) -> tuple[OnlineTeacher, object]:
+    """A teacher that runs beside the student, and what its answers depend on."""
+    model, card = teacher
+    live = OnlineTeacher(
+        model,
+        dataset,
+        encoding_of(cache, dataset.classes),
+        batch_size=cache.batch_size,
+        precision=cache.precision,
+        features=objective.features,
+        asks=objective.asked_of_teacher,
+        asked=objective.asked,
+    )
+    made_from = {"teacher": fingerprint(describe_teacher(dict(card) | {"name": name}))}
+    return live, made_from | {"cache": cache.model_dump(mode="json", exclude={"root"})}
