@@ -9,7 +9,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.models.new import new_model
-from prepkd.store.encodings import Decoded
+from prepkd.store import encodings
 from prepkd.training.batches import Views
 from prepkd.training.checkpoints import Row
 from prepkd.training.loop import train
@@ -52,10 +52,10 @@ def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tenso
 class Answers:
     """A teacher from a function, asked `ahead` epochs before."""
 
-    def __init__(self, answer: Callable[[Views], Decoded], ahead: int = 1) -> None:
+    def __init__(self, answer: Callable[[Views], encodings.Answers], ahead: int = 1) -> None:
         self.answer, self.ahead = answer, ahead
 
-    def __call__(self, views: Views) -> Decoded:
+    def __call__(self, views: Views) -> encodings.Answers:
         return self.answer(views)
 
 

@@ -17,7 +17,8 @@ SAMPLES, PLAN = DATASET.samples, DATASET.plan
 
 def epoch(plan: ViewPlan = PLAN, view: int = 3, answered: bool = True) -> Epoch:
     count = plan.samples
-    answers = (torch.arange(count * CLASSES).view(count, CLASSES).half(), torch.arange(count).float())
+    logits = torch.arange(count * CLASSES).view(count, CLASSES).half()
+    answers = {"logits": logits, "row_max": torch.arange(count).float()}
     order = torch.from_numpy(sample_order(0, 0, count))
     return Epoch(order, torch.from_numpy(plan.parameters(view)), answers if answered else None)
 
@@ -33,7 +34,8 @@ def test_batches_hold_the_samples_in_order_with_their_views_and_answers(size: in
     torch.testing.assert_close(pixels, SAMPLES.pixels(PLAN, shown.order, shown.rows[shown.order]), rtol=0, atol=0)
     assert torch.equal(labels, SAMPLES.labels[shown.order])
     assert shown.answers is not None
-    assert torch.equal(offsets, shown.answers[0][shown.order]) and torch.equal(row_max, shown.answers[1][shown.order])
+    assert torch.equal(offsets, shown.answers["logits"][shown.order])
+    assert torch.equal(row_max, shown.answers["row_max"][shown.order])
     assert all(batch[0].is_contiguous(memory_format=torch.channels_last) for batch in found)
 
 

@@ -14,8 +14,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
 from prepkd.project.params import load_params
 from prepkd.runtime.files import fingerprint
-from prepkd.store import LogitStore
-from prepkd.store.encodings import Decoded
+from prepkd.store import LogitStore, encodings
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
@@ -189,7 +188,7 @@ def test_several_cached_teachers_and_several_online_give_equal_weights(
     stored = cached(store_of(dataset), "cycle")
     live = online_teacher(teacher, dataset)
 
-    def shifted(one: Callable[[Views], Decoded]) -> Callable[[Views], Decoded]:
+    def shifted(one: Callable[[Views], encodings.Answers]) -> Callable[[Views], encodings.Answers]:
         return lambda views: one((views + 1) % dataset.plan.views)  # type: ignore[operator]
 
     found = {}
@@ -208,9 +207,9 @@ def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_pa
     live = online_teacher(teacher, dataset)
 
     @torch.inference_mode()
-    def exact(views: Views) -> Decoded:
+    def exact(views: Views) -> encodings.Answers:
         logits = teacher(dataset.plan.render(dataset.samples.images, torch.from_numpy(dataset.plan.parameters(views))))
-        return logits - logits.amax(1, keepdim=True), logits.amax(1)
+        return {"logits": logits - logits.amax(1, keepdim=True), "row_max": logits.amax(1)}
 
     ours, _ = distilled(settings(), dataset, live, tmp_path / "rounded")[0]
     theirs, _ = distilled(settings(), dataset, Answers(exact), tmp_path / "exact")[0]
@@ -345,7 +344,7 @@ def test_finished_seeds_are_not_trained_again(
     source = cached(store_of(dataset), "cycle")
     asked: list[Views] = []
 
-    def counted(views: Views) -> Decoded:  # asked once for an epoch that is trained
+    def counted(views: Views) -> encodings.Answers:  # asked once for an epoch that is trained
         asked.append(views)
         return source(views)
 

@@ -38,7 +38,8 @@ def temperatures(
     found: dict[str, list[tuple[Tensor, Tensor]]] = {method: [] for method in METHODS}
     for view in views:
         stored = {name: array.to(device) for name, array in as_tensors(store.stored(view)).items()}
-        offsets, row_max = store.encoding.decode(stored)
+        answers = store.encoding.decode(stored)
+        offsets, row_max = answers["logits"], answers["row_max"]
         rows = torch.from_numpy(store.plan.parameters(view)).to(device)
         order = torch.from_numpy(sample_order(0, view, store.samples)).to(device)
         for batch in torch.split(order, settings.batch_size):

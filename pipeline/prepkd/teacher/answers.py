@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.encodings import Decoded, Encoding, as_tensors
+from prepkd.store.encodings import Answers, Encoding, as_tensors
 from prepkd.teacher.combine import combine
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.training.batches import Answering, Views
@@ -42,7 +42,7 @@ class CachedTeacher:
                         self.resident[name] = torch.empty(shape, dtype=array.dtype, device=device)
                     self.resident[name][view] = array
 
-    def __call__(self, views: Views) -> Decoded:
+    def __call__(self, views: Views) -> Answers:
         """The stored answers for every sample, in the order of samples."""
         if isinstance(views, int):
             stored = as_tensors(self.store.stored(views))
@@ -70,7 +70,7 @@ class OnlineTeacher:
         self.model, self.plan, self.samples, self.encoding = ready(model), plan, samples, encoding
         self.settings: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
 
-    def __call__(self, views: Views) -> Decoded:
+    def __call__(self, views: Views) -> Answers:
         """The teacher's answers for every sample, in the order of samples."""
         device = self.samples.device
         rows = torch.from_numpy(self.plan.parameters(views)).to(device)
@@ -87,9 +87,13 @@ class Ensemble:
         self.members, self.settings = members, settings
         self.ahead = min(member.ahead for member in members)
 
-    def __call__(self, views: Views) -> Decoded:
+    def __call__(self, views: Views) -> Answers:
         """The combined answers for every sample, in the order of samples."""
         answers = [member(views) for member in self.members]
-        return combine(
-            answers, self.settings.ensemble.combine, self.settings.teacher_weights, tau=self.settings.teacher_tau
+        offsets, row_max = combine(
+            [(one["logits"], one["row_max"]) for one in answers],
+            self.settings.ensemble.combine,
+            self.settings.teacher_weights,
+            tau=self.settings.teacher_tau,
         )
+        return {"logits": offsets, "row_max": row_max}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.prefetch import ahead
-from prepkd.store.encodings import Decoded
+from prepkd.store.encodings import Answers
 from prepkd.views import ViewPlan
 
 # Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); and where there
@@ -28,8 +28,8 @@ class Answering(Protocol):
     def ahead(self) -> int:
         """How many epochs before they begin it should be asked."""
 
-    def __call__(self, views: Views) -> Decoded:
-        """z - max(z) (N, K) and max(z) (N,), on the training device."""
+    def __call__(self, views: Views) -> Answers:
+        """`logits`, z - max(z) (N, K), and `row_max`, max(z) (N,), on the training device."""
 
 
 RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batches
@@ -41,7 +41,7 @@ class Epoch:
 
     order: Tensor
     rows: Tensor
-    answers: Decoded | None
+    answers: Answers | None
 
 
 def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: int, classes: int) -> Iterator[Batch]:
@@ -56,6 +56,8 @@ def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: in
         part: torch.tensor(part, dtype=torch.float64, device=samples.device) for part in _shares(count, size, group)
     }
 
+    taught = () if epoch.answers is None else (epoch.answers["logits"], epoch.answers["row_max"])
+
     def made() -> Iterator[Batch]:
         block = _block(samples, size)
         for first in range(0, count, block):
@@ -65,7 +67,7 @@ def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: in
             labels = samples.targets(plan, chosen, rows, classes)
             for start in range(0, len(chosen), size):
                 part = slice(start, start + size)
-                answers = tuple(one[chosen[part]] for one in epoch.answers or ())
+                answers = tuple(one[chosen[part]] for one in taught)
                 share = shares[_share(first + start, count, size, group)]
                 yield pixels[part], labels[part], share, *answers
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from prepkd.errors import InputError
 
-# z - max(z) (N, K) and max(z) float32 (N,): what every encoding decodes to, and what the losses take.
-Decoded = tuple[Tensor, Tensor]
+# A teacher's answers for N samples: `logits`, z - max(z) (N, K), `row_max`, max(z) (N,), and any other tensor by its name.
+Answers = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Encoding(ABC):
         """Raw logits (N, K) of samples with labels int64 (N,), or shares (N, K), to arrays (N, *width); raises InputError."""
 
     @abstractmethod
-    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
-        """What `encode` returned to z - max(z) (N, K), float16 or float32, and max(z) float32 (N,)."""
+    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
+        """Decode the arrays of `encode`: `logits`, z - max(z) (N, K) in float16 or float32; `row_max`, max(z) float32 (N,)."""
 
     @abstractmethod
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
