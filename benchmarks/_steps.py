@@ -9,7 +9,7 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.losses import distillation_loss
 from prepkd.models.new import new_model
-from prepkd.store.encodings import Decoded, make_encoding
+from prepkd.store.encodings import Answers, make_encoding
 from prepkd.teacher.answers import OnlineTeacher
 from prepkd.teacher.forward_pass import ready
 from prepkd.training.batches import Batch, Epoch, batches
@@ -52,7 +52,7 @@ class Pair:
         )
 
     @cached_property
-    def answers(self) -> Decoded:
+    def answers(self) -> Answers:
         """The teacher's answers to all images: valid ones, of a teacher that knows nothing."""
         return self.online(0)
 
@@ -121,7 +121,7 @@ def ceiling(pair: Pair) -> Callable[[int], object]:
     return student(pair, "ce", lambda: repeat(batch, pair.steps))
 
 
-def epoch_of(pair: Pair, answers: Decoded | None) -> Iterator[Batch]:
+def epoch_of(pair: Pair, answers: Answers | None) -> Iterator[Batch]:
     """The batches that training is fed in its first epoch."""
     samples, plan = pair.dataset.samples, pair.dataset.plan
     order = torch.from_numpy(sample_order(SEED, 0, len(samples))).to(pair.device)

@@ -14,7 +14,7 @@ import torch
 from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.runtime.prefetch import ahead
 from prepkd.store import LogitStore
-from prepkd.store.encodings import Decoded
+from prepkd.store.encodings import Answers
 from prepkd.teacher.answers import CachedTeacher
 
 from benchmarks._bounded import MB, private
@@ -39,7 +39,7 @@ def main(small: str, large: str, limit: int) -> None:
     print(json.dumps(found | {"rss": peak_memory()["own"] / MB}))
 
 
-def slabs(url: str) -> Iterator[Decoded]:
+def slabs(url: str) -> Iterator[Answers]:
     """A store's views as training takes them, epoch after epoch."""
     store = LogitStore.open(url)
     teacher = CachedTeacher(store, torch.device("cpu"), resident=False, resident_gib=0)

@@ -100,7 +100,7 @@ def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, A
         writer.write(view, chunk, lambda view, part: encoding.encode(raw[view][part], labels[part]))
     writer.finish(labels.numpy())
     store, rows = LogitStore.open(path), sum(map(len, raw))
-    decoded = [encoding.decode(as_tensors(store.stored(view)))[0] for view in range(layout.plan.views)]
+    decoded = [encoding.decode(as_tensors(store.stored(view)))["logits"] for view in range(layout.plan.views)]
     files = {
         file.relative_to(path).as_posix(): file.stat().st_size for file in sorted(path.rglob("*")) if file.is_file()
     }

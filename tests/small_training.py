@@ -67,15 +67,15 @@ class FromLoss(nn.Module):
 
 
 class Answers:
-    """A teacher from a function to offsets and row maxima, asked `prefetch_depth` epochs before."""
+    """A teacher from a function, asked `prefetch_depth` epochs before."""
 
     names = ("logits", "row_max")
 
-    def __init__(self, answer: Callable[[Views], tuple[Tensor, Tensor]], prefetch_depth: int = 1) -> None:
+    def __init__(self, answer: Callable[[Views], Mapping[str, Tensor]], prefetch_depth: int = 1) -> None:
         self.answer, self.prefetch_depth = answer, prefetch_depth
 
-    def __call__(self, views: Views) -> dict[str, Tensor]:
-        return dict(zip(self.names, self.answer(views), strict=True))
+    def __call__(self, views: Views) -> Mapping[str, Tensor]:
+        return self.answer(views)
 
 
 def ignore(row: Row) -> None:

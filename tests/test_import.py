@@ -74,7 +74,7 @@ def kept(raw: Tensor, store: LogitStore) -> np.ndarray:
     """What is left of logits (V, N, K) after the store's encoding."""
     labels = files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels
     decoded = [store.encoding.decode(store.encoding.encode(view.float(), labels)) for view in raw]
-    return torch.stack([offsets.float() + row_max[:, None] for offsets, row_max in decoded]).numpy()
+    return torch.stack([one["logits"].float() + one["row_max"][:, None] for one in decoded]).numpy()
 
 
 WRITERS: dict[str, Callable[[Tensor], object]] = {

@@ -1,21 +1,28 @@
 """The grammar of methods: what parses, to what, and what is refused in which words."""
 
+import contextlib
 from itertools import permutations
 
 import pytest
-from prepkd.methods.grammar import TERMS, Method, parse_method
+from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
+from prepkd.methods.grammar import Method, methods, parse_method
+from prepkd.methods.kd import KD, FixedTemperature
+from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
+from prepkd.methods.term import FeatureTerm
+from prepkd.methods.terms import SECTIONS, TERMS
 
+PAPER = ("ce", "kd", "ka-ps", "ka-lsr", "dtd-flsw", "dtd-cwsm")
 VALID = {
-    "ce": Method(teacher=False),
-    "kd": Method(teacher=True),
-    "ka-ps": Method(teacher=True, adjustment="ps"),
-    "ka-lsr": Method(teacher=True, adjustment="lsr"),
-    "dtd-flsw": Method(teacher=True, temperature="flsw"),
-    "dtd-cwsm": Method(teacher=True, temperature="cwsm"),
-    "ka-ps+dtd-flsw": Method(teacher=True, adjustment="ps", temperature="flsw"),
-    "ka-ps+dtd-cwsm": Method(teacher=True, adjustment="ps", temperature="cwsm"),
-    "ka-lsr+dtd-flsw": Method(teacher=True, adjustment="lsr", temperature="flsw"),
-    "ka-lsr+dtd-cwsm": Method(teacher=True, adjustment="lsr", temperature="cwsm"),
+    "ce": Method(),
+    "kd": Method(divergence=KD),
+    "ka-ps": Method(ProbabilityShift, divergence=KD),
+    "ka-lsr": Method(LabelSmoothing, divergence=KD),
+    "dtd-flsw": Method(temperature=FlswTemperature, divergence=KD),
+    "dtd-cwsm": Method(temperature=CwsmTemperature, divergence=KD),
+    "ka-ps+dtd-flsw": Method(ProbabilityShift, FlswTemperature, KD),
+    "ka-ps+dtd-cwsm": Method(ProbabilityShift, CwsmTemperature, KD),
+    "ka-lsr+dtd-flsw": Method(LabelSmoothing, FlswTemperature, KD),
+    "ka-lsr+dtd-cwsm": Method(LabelSmoothing, CwsmTemperature, KD),
 }
 
 
@@ -26,10 +33,10 @@ def test_a_method_parses_in_any_order(text: str) -> None:
 
 
 def test_nothing_else_parses() -> None:
-    """Every choice of one to three terms: exactly those of VALID are methods."""
+    """Every choice of one to three of the paper's terms: exactly those of VALID are methods."""
     accepted = set()
     for count in (1, 2, 3):
-        for terms in permutations(TERMS, count):
+        for terms in permutations(PAPER, count):
             try:
                 parse_method("+".join(terms))
             except ValueError:
@@ -48,7 +55,34 @@ def test_auto_ce_weight(text: str, weight: float) -> None:
     assert parse_method(text).ce_weight == weight
 
 
-KNOWN = "terms joined by '+' out of: ce, kd, ka-ps, ka-lsr, dtd-flsw, dtd-cwsm"
+def test_the_weights_of_auto_sum_to_one_for_the_papers_methods() -> None:
+    for text in VALID:
+        method = parse_method(text)
+        assert method.kd_weight(0.3) == (0.7 if method.teacher else 0.0)
+
+
+def test_every_method_is_listed_once_and_parses() -> None:
+    """In any order of its terms it is one method; the list holds each method of the logit side."""
+    listed = [parse_method(text) for text in methods()]
+    assert len(set(listed)) == len(listed) == len(methods())
+    found = set()
+    for count in (1, 2, 3):
+        for terms in permutations(TERMS, count):
+            with contextlib.suppress(ValueError):
+                found.add(parse_method("+".join(terms)))
+    assert {method for method in found if not method.features} == {method for method in listed if not method.features}
+
+
+def test_a_term_owns_its_name_source_and_settings() -> None:
+    for name, term in TERMS.items():
+        assert term.name == name and term.source
+        assert term.section is None or SECTIONS[term.section] is term.section_class()
+        assert term.section is not None or not term.model_fields
+    assert set(SECTIONS) == {term.section for term in (*TERMS.values(), FixedTemperature) if term.section}
+    assert all(term.section for term in TERMS.values() if issubclass(term, FeatureTerm))
+
+
+KNOWN = f"terms joined by '+' out of: {', '.join(TERMS)}"
 
 
 @pytest.mark.parametrize(

@@ -225,9 +225,9 @@ def shown(folder: Path, seed: int, views_of: Callable[[int], Views]) -> tuple[Te
         answered.append(row_max)
         return cross_entropy(logits, labels)
 
-    def teacher(views: Views) -> tuple[Tensor, Tensor]:
+    def teacher(views: Views) -> dict[str, Tensor]:
         rows = torch.arange(COUNT).float()
-        return rows.unsqueeze(1).repeat(1, COUNT), rows
+        return {"logits": rows.unsqueeze(1).repeat(1, COUNT), "row_max": rows}
 
     fit(
         folder / f"{len(list(folder.iterdir()))}.pt",
@@ -360,7 +360,7 @@ def test_a_row_holds_the_figures_of_the_epoch(tmp_path: Path) -> None:
     )
     generator = torch.Generator().manual_seed(7)
     logits = torch.randn(COUNT, CLASSES, generator=generator) + 2 * F.one_hot(DATASET.samples.labels, CLASSES)
-    answers = (logits - logits.amax(1, keepdim=True)).half(), logits.amax(1)
+    answers = {"logits": (logits - logits.amax(1, keepdim=True)).half(), "row_max": logits.amax(1)}
     log: list[dict[str, Tensor]] = []
     model = new_model("convnet4", DATASET, 0)
     _, history = fit(
@@ -618,7 +618,8 @@ def test_no_step_waits_for_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         | changes
     )
     offsets = torch.randn(COUNT, CLASSES, generator=torch.Generator().manual_seed(0))
-    teacher = Answers(lambda views: (offsets - offsets.amax(dim=-1, keepdim=True), torch.ones(COUNT)))
+    answers = {"logits": offsets - offsets.amax(dim=-1, keepdim=True), "row_max": torch.ones(COUNT)}
+    teacher = Answers(lambda views: answers)
     with waits:
         fit(
             tmp_path / "c.pt",

@@ -428,7 +428,7 @@ def test_kl_divergence_takes_exactly_one_target(targets: dict[str, Tensor]) -> N
         kl_divergence(torch.zeros(1, 2), **targets, tau=1.0)
 
 
-@pytest.mark.parametrize("name", ["kd", "adjustment", "temperature"])
+@pytest.mark.parametrize("name", ["kl", "knowledge_adjustment", "dynamic_temperature"])
 def test_examples_in_docstrings_run(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(f"prepkd.methods.{name}"))
     assert tried > 0 and failed == 0

@@ -25,8 +25,8 @@ def encode(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decode(offsets: Tensor, row_max: Tensor) -> Tensor:
-    found, largest = F16(offsets.shape[1]).decode({"logits": offsets, "row_max": row_max})
-    return found.float() + largest.unsqueeze(-1)
+    found = F16(offsets.shape[1]).decode({"logits": offsets, "row_max": row_max})
+    return found["logits"].float() + found["row_max"].unsqueeze(-1)
 
 
 @st.composite

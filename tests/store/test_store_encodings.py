@@ -40,7 +40,8 @@ def rows(draw: st.DrawFn) -> Tensor:
 
 def round_trip(encoding: Encoding, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     stored = encoding.encode(logits, labels)
-    return *encoding.decode(stored), stored
+    answers = encoding.decode(stored)
+    return answers["logits"], answers["row_max"], stored
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -74,19 +75,19 @@ def test_u8_number_by_number() -> None:
     stored = U8(5).encode(row, torch.tensor([0]))
     assert stored["logits"].tolist() == [[1, 255, 3, 2, 1]]
     assert stored["step"].item() == pytest.approx(0.01)
-    offsets, _ = U8(5).decode(stored)
+    offsets = U8(5).decode(stored)["logits"]
     assert offsets[0].tolist() == pytest.approx([0, -2.535, -0.015, -0.005, 0])
     # A row of ties, and one whose range underflows: no division by zero.
     ties = torch.tensor([[2.0, 2.0, 2.0], [0.0, -(2.0**-149), 0.0]])
     stored = U8(3).encode(ties, torch.tensor([0, 0]))
     assert stored["logits"].tolist() == [[1, 1, 1], [1, 2, 1]]
-    assert U8(3).decode(stored)[0][0].tolist() == [0, 0, 0]
+    assert U8(3).decode(stored)["logits"][0].tolist() == [0, 0, 0]
 
 
 def test_i16_number_by_number() -> None:
     stored = I16(4, step=0.5).encode(torch.tensor([[1.0, 0.5, 0.4, -9.0]]), torch.tensor([0]))
     assert stored["logits"].tolist() == [[0, 1, 2, 20]]
-    assert I16(4, step=0.5).decode(stored)[0].tolist() == [[0, -0.25, -0.75, -9.75]]
+    assert I16(4, step=0.5).decode(stored)["logits"].tolist() == [[0, -0.25, -0.75, -9.75]]
     largest = (2**15 - 1) * 0.5
     assert I16(2, step=0.5).encode(torch.tensor([[0, -largest]]), torch.tensor([0]))["logits"][0, 1] == 2**15 - 1
     text = refused(InputError, I16(2, step=0.5).encode, torch.tensor([[0, -largest - 1]]), torch.tensor([0]))
@@ -111,7 +112,7 @@ def test_topk_number_by_number() -> None:
     tails = [math.log(sum(math.exp(z - 4) for z in left) / 3) for left in ((1, 2, 0), (1, 2, 3))]
     assert stored["lse"].tolist() == pytest.approx([lse, lse])
     assert stored["tail"].tolist() == pytest.approx(tails)
-    offsets, _ = TopK(5, k=2).decode(stored)
+    offsets = TopK(5, k=2).decode(stored)["logits"]
     assert offsets.flatten().tolist() == pytest.approx(
         [tails[0], 0, tails[0], -1, tails[0], *[tails[1], 0], *[tails[1]] * 2, -4]
     )
@@ -165,7 +166,8 @@ def test_a_store_in_each_encoding(name: str, tmp_path: Path) -> None:
         logits = raw(view, slice(0, 22))
         expected = ALL[name].decode(ALL[name].encode(logits, torch.from_numpy(LABELS)))
         offsets, row_max = store.slab(view)
-        assert np.array_equal(offsets, expected[0].numpy()) and np.array_equal(row_max, expected[1].numpy())
+        assert np.array_equal(offsets, expected["logits"].numpy())
+        assert np.array_equal(row_max, expected["row_max"].numpy())
         wrong = (logits.argmax(1).numpy() != LABELS).mean()
         assert summary["teacher_error_per_view"][view] == pytest.approx(wrong)
     if name != "i16":
@@ -233,9 +235,9 @@ def test_topk_keeps_both_labels_of_a_mixed_view() -> None:
         own = [k for k in range(9) if share[k] > 0]
         others = sorted((k for k in range(9) if k not in own), key=lambda k: -row[k])
         assert ids == sorted(own + others[: 4 - len(own)], key=lambda k: -row[k])
-    offsets, row_max = encoding.decode(stored)
-    assert torch.equal(is_wrong(offsets, labels), is_wrong(raw, labels))
-    assert torch.equal(row_max, raw.amax(dim=-1))
+    answers = encoding.decode(stored)
+    assert torch.equal(is_wrong(answers["logits"], labels), is_wrong(raw, labels))
+    assert torch.equal(answers["row_max"], raw.amax(dim=-1))
     # One class with all of the share is that class as a label.
     single = torch.randint(9, (200,), generator=generator)
     as_share = encoding.encode(raw, torch.nn.functional.one_hot(single, 9).float())

@@ -67,7 +67,7 @@ def count_views(
     """
     total: Counts = {}
     for view in views:
-        offsets, _ = store.encoding.decode(as_tensors(store.stored(view)))
+        offsets = store.encoding.decode(as_tensors(store.stored(view)))["logits"]
         counts = view_counts(offsets, labels_of and labels_of(view), taus)
         if labels_of:
             found, stated = counts["wrong"].mean(), store.summary["teacher_error_per_view"][view]

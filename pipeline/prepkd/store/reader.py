@@ -213,8 +213,8 @@ class LogitStore:
         return self.views * self.samples * sum(field.bytes_per_row for field in self.encoding.fields.values())
 
     def _decoded(self, rows: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
-        offsets, row_max = self.encoding.decode(as_tensors(rows))
-        return offsets.numpy(), row_max.numpy()
+        answers = self.encoding.decode(as_tensors(rows))
+        return answers["logits"].numpy(), answers["row_max"].numpy()
 
     def _present(self, files: set[str]) -> list[int]:
         """The views that are here; all of them unless the store was fetched in part. Raises InputError for a missing file."""

@@ -97,7 +97,7 @@ class StoreWriter:
         stored = self._finished(view, chunk)
         if stored is None:
             raise InputError(f"{self.where}: view {view}, chunk {chunk} is not finished; run again to resume")
-        offsets, _ = self.layout.encoding.decode(as_tensors(stored))
+        offsets = self.layout.encoding.decode(as_tensors(stored))["logits"]
         return int(is_wrong(offsets, labels_of(view, self.layout.slice(chunk)).cpu()).sum())  # what KA will correct
 
     def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:

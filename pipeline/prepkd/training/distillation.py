@@ -66,7 +66,7 @@ def distill(
     until the caller leaves the context, so that an interrupted run resumes. Raises InputError where files do not belong
     together.
     """
-    objective = partial(Objective, settings.terms)
+    objective: Callable[..., Objective] = partial(Objective, settings.terms)
     members: dict[str, tuple[Teacher, object]] = {}
     for name, files in teachers.items() if settings.parsed.teacher else ():
         if settings.source == "cached":

@@ -42,7 +42,7 @@ def make_gradients(
 ) -> Gradients:
     """Build the gradient function; `answers` names the teacher's tensors, `steps` decides whether to compile."""
     bf16 = uses_bf16(settings.precision, device)
-    student = WithFeatures(model, objective.features)
+    student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
 
     def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> Values:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

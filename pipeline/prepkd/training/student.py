@@ -76,7 +76,8 @@ def seeded(make: Callable[[], Objective], seed: int) -> Objective:
 
 
 def _views(order: str, seed: int, plan: ViewPlan, epoch: int) -> Views:
-    return VIEW_ORDERS[order](seed, epoch, plan.views, plan.samples)
+    views: Views = VIEW_ORDERS[order](seed, epoch, plan.views, plan.samples)
+    return views
 
 
 def _report(write: Write, on_epoch: Callable[[Row], None], row: Row) -> None:

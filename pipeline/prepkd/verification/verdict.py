@@ -162,12 +162,13 @@ def gather(store: LogitStore, views: NDArray[np.int64], chosen: NDArray[np.int64
 
 def own_divergence(encoding: Encoding, raw: Tensor, labels: Tensor) -> Tensor:
     """The KL at tau 4 that the encoding adds to raw logits (N, K) of samples with these labels, (N,) or (N, K); float64 (N,)."""
-    return added_divergence(raw, encoding.decode(encoding.encode(raw, labels))[0], 4)
+    return added_divergence(raw, encoding.decode(encoding.encode(raw, labels))["logits"], 4)
 
 
 def agreement(store: LogitStore, stored: dict[str, Tensor], raw: Tensor, own: Tensor) -> Agreement:
     """How well stored rows agree with live raw logits (N, K), where the encoding itself adds a KL of `own` (N,)."""
-    offsets, row_max = (part.double() for part in store.encoding.decode(stored))
+    answers = store.encoding.decode(stored)
+    offsets, row_max = answers["logits"].double(), answers["row_max"].double()
     given, decoded = raw.double(), offsets + row_max.unsqueeze(-1)
     bound = store.encoding.largest_error(stored)
     kept = bound < torch.inf

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.models.features import Answers
 
-# z - max(z) (N, K) and max(z) float32 (N,): what every encoding decodes to, and what the losses take.
-Decoded = tuple[Tensor, Tensor]
+__all__ = ["Answers", "Encoding", "Field", "as_tensors", "gaps"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Encoding(ABC):
         """Raw logits (N, K) of samples with labels int64 (N,), or shares (N, K), to arrays (N, *width); raises InputError."""
 
     @abstractmethod
-    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
-        """What `encode` returned to z - max(z) (N, K), float16 or float32, and max(z) float32 (N,)."""
+    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
+        """Decode the arrays of `encode`: `logits`, z - max(z) (N, K) in float16 or float32; `row_max`, max(z) float32 (N,)."""
 
     @abstractmethod
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
 
 SMALLEST_GAP = 2.0**-24  # float16's smallest subnormal
 LARGEST_GAP = 65504.0  # float16's largest finite value
@@ -44,9 +44,9 @@ class F16(Encoding):
         gap, row_max = gaps(raw, LARGEST_GAP)
         return {"logits": half_offsets(gap), "row_max": row_max}
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
         """The offsets as they are, float16."""
-        return stored["logits"], stored["row_max"]
+        return {"logits": stored["logits"], "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
         """Half a unit in float16's last place, and no less than its smallest subnormal."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,11 @@ class I16(Encoding):
         level = torch.ceil(gap / self.step)
         return {"logits": level.masked_fill((level == 0) & (gap > 0), 1).short(), "row_max": row_max}
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
         """Offsets in float32: zero at the maxima, minus (level - 1/2) step elsewhere."""
         level = stored["logits"].float()
-        return (-(level - 0.5) * self.step).masked_fill(level == 0, 0), stored["row_max"]
+        offsets = (-(level - 0.5) * self.step).masked_fill(level == 0, 0)
+        return {"logits": offsets, "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
         """Half a step; nothing at the maxima."""

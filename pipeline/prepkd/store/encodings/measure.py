@@ -28,7 +28,7 @@ def argmax_flips(raw: Tensor, offsets: Tensor) -> int:
 def measure(encoding: Encoding, raw: Tensor, labels: Tensor, *, other_bytes: int = 0) -> dict[str, Any]:
     """Bytes a row (`other_bytes` of other arrays included), KL at tau 1, 2, 4, 8 and argmax flips on raw logits (N, K)."""
     stored = encoding.encode(raw, labels)
-    offsets, _ = encoding.decode(stored)
+    offsets = encoding.decode(stored)["logits"]
     size = 0.0
     for name, field in encoding.fields.items():
         if field.compressed:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets
 
 
@@ -70,10 +70,11 @@ class TopK(Encoding):
             "row_max": row_max,
         }
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
         """Offsets in float32: the kept ones, and the tail's for every other class."""
         tail = stored["tail"].unsqueeze(-1).expand(-1, self.classes)
-        return tail.scatter(1, stored["ids"].long(), stored["logits"].float()), stored["row_max"]
+        offsets = tail.scatter(1, stored["ids"].long(), stored["logits"].float())
+        return {"logits": offsets, "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
         """float16's error for the classes that were kept."""

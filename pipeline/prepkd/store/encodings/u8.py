@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Decoded, Encoding, Field, gaps
+from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
 
 STEPS = 254  # the bytes 2 to 255; 1 is the maximum, 0 means "missing"
 
@@ -37,11 +37,11 @@ class U8(Encoding):
         level = level.masked_fill((level == 0) & (gap > 0), 1)
         return {"logits": (level + 1).to(torch.uint8), "step": step, "row_max": row_max}
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Decoded:
+    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
         """Offsets in float32: zero at the maxima, minus (level - 1/2) step elsewhere."""
         level = stored["logits"].float() - 1
         offsets = -(level - 0.5) * stored["step"].unsqueeze(-1)
-        return offsets.masked_fill(level == 0, 0), stored["row_max"]
+        return {"logits": offsets.masked_fill(level == 0, 0), "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
         """Half a step, and its rounding; nothing at the maxima."""
