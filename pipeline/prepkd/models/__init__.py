@@ -3,6 +3,7 @@
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models.build import MODELS, build_model, check_model
 from prepkd.models.checkpoint import load_card, load_checkpoint, save_checkpoint
+from prepkd.models.features import WithFeatures, feature_names, feature_shapes
 from prepkd.models.library import pretrained
 from prepkd.models.normalised import Normalised
 from prepkd.models.weights import load_weights
@@ -11,8 +12,11 @@ __all__ = [
     "MODELS",
     "Normalised",
     "Preprocessing",
+    "WithFeatures",
     "build_model",
     "check_model",
+    "feature_names",
+    "feature_shapes",
     "load_card",
     "load_checkpoint",
     "load_weights",

@@ -5,6 +5,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from prepkd.models.resnet import initialise
+from prepkd.models.staged import Staged
 
 # Expansion, channels at full width, blocks, stride of the first.
 STAGES = (
@@ -39,12 +40,14 @@ class InvertedResidual(nn.Module):
         return x + out if self.residual else out
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(Staged):
     """MobileNetV2 of a width: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
     The first convolution halves the image, which ImageNet's version does twice; also a block of expansion 1 has its
     first 1x1 convolution. Source: Sandler et al., arXiv 1801.04381; this form as in Tian et al., arXiv 1910.10699.
     """
+
+    FEATURES = ("stem", "stage1", "stage2", "stage3", "stage4", "pooled")
 
     def __init__(self, width: float, *, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -64,12 +67,16 @@ class MobileNetV2(nn.Module):
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        x = self.conv1(x)
-        for stage in self.blocks:
-            x = stage(x)
-        return cast(Tensor, self.classifier(self.conv2(x).mean(dim=(2, 3))))
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        stem = self.conv1(x)
+        # The field's stages: groups of blocks between which the width changes most, without a ReLU at their end.
+        stage1 = self.blocks[1](self.blocks[0](stem))
+        stage2 = self.blocks[2](stage1)
+        stage3 = self.blocks[4](self.blocks[3](stage2))
+        stage4 = self.blocks[6](self.blocks[5](stage3))
+        pooled = self.conv2(stage4).mean(dim=(2, 3))
+        return self.named(stem, stage1, stage2, stage3, stage4, pooled, logits=self.classifier(pooled))
 
 
 def _convolution(in_width: int, width: int, size: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:

@@ -29,6 +29,10 @@ class Normalised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The body's output, logits (B, K), for pixels (B, C, H, W)."""
+        return cast(Tensor, self.body(self.prepare(x)))
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """The body's input: resized and normalised pixels."""
         # Without this, broadcasting turns a grey image into three channels and goes on.
         if x.shape[1] != self.mean.shape[1]:
             raise InputError(f"images have {x.shape[1]} channels; the model takes {self.mean.shape[1]}")
@@ -38,7 +42,7 @@ class Normalised(nn.Module):
             x = functional.interpolate(x, (size, size), mode=self.preprocessing.interpolation, antialias=True).clamp(
                 0, 1
             )
-        return cast(Tensor, self.body((x - self.mean) / self.std))
+        return (x - self.mean) / self.std
 
 
 def _per_channel(values: tuple[float, ...]) -> Tensor:

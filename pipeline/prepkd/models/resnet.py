@@ -1,9 +1,9 @@
 """The CIFAR ResNets that distillation papers compare: resnet8 ... resnet110, and the four times wider resnet8x4, resnet32x4."""
 
-from typing import cast
-
 from torch import Tensor, nn
 from torch.nn import functional
+
+from prepkd.models.staged import Staged
 
 NARROW = (16, 16, 32, 64)  # the stem's width, then the three stages'
 WIDE_X4 = (32, 64, 128, 256)
@@ -42,13 +42,15 @@ class BasicBlock(nn.Module):
         return functional.relu(out + self.downsample(x))
 
 
-class ResNet(nn.Module):
+class ResNet(Staged):
     """A CIFAR ResNet of depth 6n + 2: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
     Raises ValueError for another depth. Source: He et al., "Deep Residual Learning for Image Recognition",
     arXiv 1512.03385, section 4.2, with projection shortcuts (option B) as in Tian et al., "Contrastive Representation
     Distillation", arXiv 1910.10699, whose published weights it loads: parameters bear the same names.
     """
+
+    FEATURES = ("stem", "stage1", "stage2", "stage3", "pooled")
 
     def __init__(
         self, depth: int, widths: tuple[int, int, int, int], *, num_classes: int, in_channels: int = 3
@@ -65,11 +67,14 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(widths[3], num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return cast(Tensor, self.fc(x.mean(dim=(2, 3))))
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        stem = functional.relu(self.bn1(self.conv1(x)))
+        stage1 = self.layer1(stem)
+        stage2 = self.layer2(stage1)
+        stage3 = self.layer3(stage2)
+        pooled = stage3.mean(dim=(2, 3))
+        return self.named(stem, stage1, stage2, stage3, pooled, logits=self.fc(pooled))
 
 
 def _stage(in_width: int, width: int, blocks: int, stride: int) -> nn.Sequential:

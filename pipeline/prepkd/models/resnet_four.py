@@ -1,12 +1,12 @@
 """ImageNet's ResNets with CIFAR's stem: resnet18, resnet34, resnet50, of four stages."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.resnet import initialise
+from prepkd.models.staged import Staged
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -54,12 +54,14 @@ class Bottleneck(nn.Module):
         return functional.relu(out + self.shortcut(x))
 
 
-class FourStageResNet(nn.Module):
+class FourStageResNet(Staged):
     """A ResNet of four stages with a 3x3 stem that keeps the size: images, any size, to logits (B, num_classes).
 
     Source: He et al., arXiv 1512.03385, table 1; the stem as in Tian et al., arXiv 1910.10699, whose published weights of
     `ResNet50` it loads.
     """
+
+    FEATURES = ("stem", "stage1", "stage2", "stage3", "stage4", "pooled")
 
     def __init__(
         self, block: type[Basic | Bottleneck], blocks: Sequence[int], *, num_classes: int, in_channels: int = 3
@@ -77,11 +79,15 @@ class FourStageResNet(nn.Module):
         self.linear = nn.Linear(before, num_classes)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        stem = functional.relu(self.bn1(self.conv1(x)))
+        stage1 = self.layer1(stem)
+        stage2 = self.layer2(stage1)
+        stage3 = self.layer3(stage2)
+        stage4 = self.layer4(stage3)
+        pooled = stage4.mean(dim=(2, 3))
+        return self.named(stem, stage1, stage2, stage3, stage4, pooled, logits=self.linear(pooled))
 
 
 def _shortcut(in_width: int, width: int, stride: int) -> nn.Sequential:

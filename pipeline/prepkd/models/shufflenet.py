@@ -1,10 +1,10 @@
 """ShuffleNetV1 and ShuffleNetV2 for CIFAR: the field's `ShuffleV1` and `ShuffleV2`."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from prepkd.models.staged import Staged
 
 STEM = 24
 GROUPS = 3  # of ShuffleNetV1
@@ -43,11 +43,13 @@ class UnitV1(nn.Module):
         return functional.relu(torch.cat([out, functional.avg_pool2d(x, 3, stride=2, padding=1)], dim=1))
 
 
-class ShuffleNetV1(nn.Module):
+class ShuffleNetV1(Staged):
     """ShuffleNet with 3 groups: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
     Source: Zhang et al., arXiv 1707.01083, with a stem of one 1x1 convolution, as in Tian et al., arXiv 1910.10699.
     """
+
+    FEATURES = ("stem", "stage1", "stage2", "stage3", "pooled")
 
     def __init__(self, *, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -62,11 +64,14 @@ class ShuffleNetV1(nn.Module):
         self.layer1, self.layer2, self.layer3 = stages
         self.linear = nn.Linear(before, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        stem = functional.relu(self.bn1(self.conv1(x)))
+        stage1 = self.layer1(stem)
+        stage2 = self.layer2(stage1)
+        stage3 = self.layer3(stage2)
+        pooled = stage3.mean(dim=(2, 3))
+        return self.named(stem, stage1, stage2, stage3, pooled, logits=self.linear(pooled))
 
 
 class UnitV2(nn.Module):
@@ -116,11 +121,13 @@ class DownV2(nn.Module):
         return shuffle(torch.cat([left, right], dim=1), 2)
 
 
-class ShuffleNetV2(nn.Module):
+class ShuffleNetV2(Staged):
     """ShuffleNetV2 at full width: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
     Source: Ma et al., arXiv 1807.11164, with a stem of one 1x1 convolution, as in Tian et al., arXiv 1910.10699.
     """
+
+    FEATURES = ("stem", "stage1", "stage2", "stage3", "pooled")
 
     def __init__(self, *, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -135,9 +142,11 @@ class ShuffleNetV2(nn.Module):
         self.bn2 = nn.BatchNorm2d(LAST_V2)
         self.linear = nn.Linear(LAST_V2, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        x = functional.relu(self.bn2(self.conv2(x)))
-        return cast(Tensor, self.linear(x.mean(dim=(2, 3))))
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        stem = functional.relu(self.bn1(self.conv1(x)))
+        stage1 = self.layer1(stem)
+        stage2 = self.layer2(stage1)
+        stage3 = self.layer3(stage2)
+        pooled = functional.relu(self.bn2(self.conv2(stage3))).mean(dim=(2, 3))
+        return self.named(stem, stage1, stage2, stage3, pooled, logits=self.linear(pooled))

@@ -1,12 +1,12 @@
 """VGG for CIFAR: vgg8, vgg11, vgg13, vgg16, vgg19, with batch norm and one linear layer."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.resnet import initialise
+from prepkd.models.staged import Staged
 
 # How many 3x3 convolutions each of the five blocks has.
 VGG8, VGG11, VGG13 = (1, 1, 1, 1, 1), (1, 1, 2, 2, 2), (2, 2, 2, 2, 2)
@@ -14,13 +14,15 @@ VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG(nn.Module):
+class VGG(Staged):
     """Five blocks of 3x3 convolutions: images (B, in_channels, H, W), 8 pixels and more, to logits (B, num_classes).
 
     Halved after each of the first three blocks; images of 64 pixels once more, after the fourth. Source: Simonyan and
     Zisserman, arXiv 1409.1556, with batch norm and without the two hidden linear layers, as in Tian et al.,
     "Contrastive Representation Distillation", arXiv 1910.10699, whose published weights it loads.
     """
+
+    FEATURES = ("stem", "stage1", "stage2", "stage3", "stage4", "pooled")
 
     def __init__(self, depths: Sequence[int], *, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -35,16 +37,17 @@ class VGG(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        height = x.shape[2]
-        for block in (self.block0, self.block1, self.block2):
-            x = functional.max_pool2d(functional.relu(block(x)), 2)
-        x = functional.relu(self.block3(x))
-        if height == 64:
-            x = functional.max_pool2d(x, 2)
-        x = functional.relu(self.block4(x))
-        return cast(Tensor, self.classifier(x.mean(dim=(2, 3))))
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        # Maps before they are halved, as in the field's lists.
+        stem = functional.relu(self.block0(x))
+        stage1 = functional.relu(self.block1(functional.max_pool2d(stem, 2)))
+        stage2 = functional.relu(self.block2(functional.max_pool2d(stage1, 2)))
+        stage3 = functional.relu(self.block3(functional.max_pool2d(stage2, 2)))
+        last = functional.max_pool2d(stage3, 2) if x.shape[2] == 64 else stage3
+        stage4 = functional.relu(self.block4(last))
+        pooled = stage4.mean(dim=(2, 3))
+        return self.named(stem, stage1, stage2, stage3, stage4, pooled, logits=self.classifier(pooled))
 
 
 def _block(in_width: int, width: int, depth: int) -> nn.Sequential:

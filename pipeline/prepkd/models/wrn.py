@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.resnet import initialise
+from prepkd.models.staged import Staged
 
 
 class PreactBlock(nn.Module):
@@ -28,12 +29,14 @@ class PreactBlock(nn.Module):
         return cast(Tensor, shortcut + self.conv2(out))
 
 
-class WideResNet(nn.Module):
+class WideResNet(Staged):
     """A wide ResNet of depth 6n + 4, no dropout: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
     Raises ValueError for another depth. Source: Zagoruyko, Komodakis, "Wide Residual Networks", arXiv 1605.07146,
     table 1. Parameters bear the names of Tian et al.'s published weights (arXiv 1910.10699).
     """
+
+    FEATURES = ("stem", "stage1", "stage2", "stage3", "pooled")
 
     def __init__(self, depth: int, factor: int, *, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -50,11 +53,15 @@ class WideResNet(nn.Module):
         initialise(self)
         nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, num_classes) of images (B, in_channels, H, W)."""
-        x = self.block3(self.block2(self.block1(self.conv1(x))))
-        x = functional.relu(self.bn1(x))
-        return cast(Tensor, self.fc(x.mean(dim=(2, 3))))
+    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        stem = self.conv1(x)
+        # A stage ends with a sum: the norm and ReLU that follow it belong to the next stage, as in the field's lists.
+        stage1 = self.block1(stem)
+        stage2 = self.block2(stage1)
+        stage3 = self.block3(stage2)
+        pooled = functional.relu(self.bn1(stage3)).mean(dim=(2, 3))
+        return self.named(stem, stage1, stage2, stage3, pooled, logits=self.fc(pooled))
 
 
 class _Stage(nn.Module):

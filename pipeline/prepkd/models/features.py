@@ -1,0 +1,133 @@
+"""Named features of any model: maps and vectors from the forward pass that gives the logits."""
+
+import contextlib
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from prepkd.errors import InputError
+from prepkd.models.normalised import Normalised
+from prepkd.models.staged import Staged
+
+
+class WithFeatures(nn.Module):
+    """A model that returns its features beside its logits, from one forward pass.
+
+    A name is one of `feature_names(model)`, or the path of any module as in `model.body.named_modules()`. The model itself,
+    its state dict and its logits stay as they are; it may be used on its own, copied, or given to another `WithFeatures`.
+    Raises InputError for an unknown name.
+    """
+
+    def __init__(self, model: Normalised, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = tuple(dict.fromkeys(names))
+        for name in self.names:
+            _check_name(name, model)
+        own = feature_names(model)
+        self.paths = tuple(name for name in self.names if name not in own)
+        self.training = model.training
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """`logits` (B, K), then each named feature, (B, C, H, W) or (B, C) for most modules, in the model's own dtype.
+
+        Raises InputError where a module's output is not a tensor, or a module runs twice or not at all.
+        """
+        if not self.names:
+            return {"logits": self.model(pixels)}
+        return self._with_hooks(pixels) if self.paths else self._chosen(self._outputs(pixels))
+
+    def _outputs(self, pixels: Tensor) -> dict[str, Tensor]:
+        if body := _staged(self.model):
+            return body.outputs(self.model.prepare(pixels))
+        return {"logits": self.model(pixels)}
+
+    # The compiler reuses code without looking at a module's hooks, so a model with hooks that come and go must run eagerly.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _with_hooks(self, pixels: Tensor) -> dict[str, Tensor]:
+        body = self.model.body
+        outputs: dict[str, list[object]] = {path: [] for path in self.paths}
+        with contextlib.ExitStack() as hooks:
+            for path in self.paths:
+                hooks.enter_context(body.get_submodule(path).register_forward_hook(_recorder(outputs[path])))
+            found = self._outputs(pixels)
+        return self._chosen({path: self._only(path, outputs[path]) for path in self.paths} | found)
+
+    def _chosen(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: found[name] for name in ("logits", *self.names)}
+
+    def _only(self, path: str, outputs: list[object]) -> Tensor:
+        where = f"feature {path!r} of {type(self.model.body).__name__}"
+        if len(outputs) != 1:
+            raise InputError(f"{where}: the module ran {len(outputs)} times in a forward pass; expected once")
+        if not isinstance(outputs[0], Tensor):
+            raise InputError(f"{where}: the module returned a {type(outputs[0]).__name__}; expected a tensor")
+        return outputs[0]
+
+
+def feature_names(model: Normalised) -> tuple[str, ...]:
+    """The features that a model gives by name, first to last; empty for models outside the zoo, which have modules' paths.
+
+    >>> from prepkd.data.samples.preprocessing import Preprocessing
+    >>> from prepkd.models import build_model
+    >>> feature_names(Normalised(build_model("resnet8", 10), Preprocessing((0.5,) * 3, (0.25,) * 3)))
+    ('stem', 'stage1', 'stage2', 'stage3', 'pooled')
+    """
+    body = _staged(model)
+    return body.FEATURES if body else ()
+
+
+def feature_shapes(model: Normalised, names: Sequence[str], size: tuple[int, int]) -> dict[str, torch.Size]:
+    """Each named feature's shape for one image of `size` (height, width): (C, H, W) for a map, (C,) for a vector.
+
+    Runs the model on two black images, in evaluation mode; its mode, its statistics and the random state stay as they were.
+    Raises InputError as `WithFeatures` does.
+    """
+    device = model.mean.device
+    pixels = torch.zeros(2, model.mean.shape[1], *size, device=device)
+    cuda = [device] if device.type == "cuda" else []
+    with _evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=cuda):
+        found = WithFeatures(model, names)(pixels)
+    return {name: found[name].shape[1:] for name in names}
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each module has its own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _staged(model: Normalised) -> Staged | None:
+    """The model's body if it gives its features itself; a subclass with its own `forward` may compute something else."""
+    body = model.body
+    return body if isinstance(body, Staged) and type(body).forward is Staged.forward else None
+
+
+def _recorder(outputs: list[object]) -> Callable[..., None]:
+    def record(module: nn.Module, inputs: object, output: object) -> None:
+        # Copied, because the ReLUs of torchvision and timm overwrite the batch norm's output before them.
+        outputs.append(output.clone() if isinstance(output, Tensor) else output)
+
+    return record
+
+
+def _check_name(name: str, model: Normalised) -> None:
+    named, paths = feature_names(model), [path for path, _ in model.body.named_modules() if path]
+    if name in named or name in paths:
+        return
+    close = difflib.get_close_matches(name, [*named, *paths], n=1)
+    guess = f"did you mean {close[0]}? " if close else ""
+    known = f"known: {', '.join(named)}, or the path" if named else "expected the path"
+    children = ", ".join(child for child, _ in model.body.named_children())
+    raise InputError(
+        f"model {type(model.body).__name__} has no feature {name!r}; {guess}{known} of a module or of one within it: "
+        f"{children}"
+    )
