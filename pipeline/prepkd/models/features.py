@@ -11,6 +11,9 @@ from prepkd.errors import InputError
 from prepkd.models.normalised import Normalised
 from prepkd.models.staged import Staged
 
+# Named tensors of a model for a batch: "logits" (B, K), named features, and what terms make of them.
+Answers = Mapping[str, Tensor]
+
 
 class WithFeatures(nn.Module):
     """A model that returns its features beside its logits, from one forward pass.
@@ -26,7 +29,7 @@ class WithFeatures(nn.Module):
         self.names = tuple(dict.fromkeys(names))
         for name in self.names:
             _check_name(name, model)
-        own = feature_names(model)
+        own = feature_names(model) if self.names else ()
         self.paths = tuple(name for name in self.names if name not in own)
         self.training = model.training
 
