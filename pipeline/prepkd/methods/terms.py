@@ -8,7 +8,12 @@ from prepkd.methods.term import Term
 from prepkd.settings.section import Section
 
 TERMS: dict[str, type[Term]] = {
-    term.name: term for term in (CrossEntropy, KD, ProbabilityShift, LabelSmoothing, FlswTemperature, CwsmTemperature)
+    "ce": CrossEntropy,
+    "kd": KD,
+    "ka-ps": ProbabilityShift,
+    "ka-lsr": LabelSmoothing,
+    "dtd-flsw": FlswTemperature,
+    "dtd-cwsm": CwsmTemperature,
 }
 
 # The settings under `distill`, by key; the fixed temperature is the default of its slot and has no name in a method.
