@@ -1,6 +1,7 @@
 """All terms: adding one is a file and an entry here; grammar, settings, schema and reference page are derived."""
 
 from prepkd.methods.cross_entropy import CrossEntropy
+from prepkd.methods.dkd import DKD
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
 from prepkd.methods.kd import KD, FixedTemperature
 from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
@@ -10,6 +11,7 @@ from prepkd.settings.section import Section
 TERMS: dict[str, type[Term]] = {
     "ce": CrossEntropy,
     "kd": KD,
+    "dkd": DKD,
     "ka-ps": ProbabilityShift,
     "ka-lsr": LabelSmoothing,
     "dtd-flsw": FlswTemperature,

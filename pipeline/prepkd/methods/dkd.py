@@ -1,0 +1,52 @@
+"""Decoupled Knowledge Distillation: the target class and the other classes apart."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.data.samples.labels import main_class
+from prepkd.methods.term import Divergence, State, Target, Values
+
+
+def decoupled_divergence(
+    student: Tensor, teacher: Tensor, labels: Tensor, *, tau: float | Tensor
+) -> tuple[Tensor, Tensor]:
+    """tau^2 KL of (p[y], 1 - p[y]), and of the other classes' distribution q; (B,) each, for log-probabilities (B, K).
+
+    tau^2 KL(p^t || p^s) is the first plus (1 - p^t[y]) times the second.
+    Source: Zhao et al. 2022, arXiv 2203.08679, equations 5 to 7.
+    """
+    label = main_class(labels).unsqueeze(1)
+    (target_s, rest_s, other_s), (target_t, rest_t, other_t) = (_parts(log_p, label) for log_p in (student, teacher))
+    target = target_t.exp() * (target_t - target_s) + rest_t.exp() * (rest_t - rest_s)
+    return tau**2 * target, tau**2 * (other_t.exp() * (other_t - other_s)).sum(dim=-1)
+
+
+def _parts(log_p: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """ln p[y] and ln(1 - p[y]), (B,), and ln q (B, K), 0 at the label: no probability is formed that could round to 0."""
+    log_rest = log_p.scatter(1, label, -torch.inf).logsumexp(dim=-1)
+    return log_p.gather(1, label).squeeze(1), log_rest, (log_p - log_rest.unsqueeze(-1)).scatter(1, label, 0)
+
+
+class DKD(Divergence):
+    """Decoupled Knowledge Distillation."""
+
+    name: ClassVar[str] = "dkd"
+    section: ClassVar[str | None] = "dkd"
+    source: ClassVar[str] = "Zhao et al. 2022, arXiv 2203.08679"
+    ce_weight: ClassVar[float | None] = 1.0
+    kd_weight: ClassVar[float | None] = 1.0
+    alpha: float = Field(default=1.0, ge=0, description="weight of the target class's part")
+    beta: float = Field(default=8.0, ge=0, description="weight of the other classes' part")
+    warmup_epochs: int = Field(default=20, ge=0, description="epochs over which the weight of both parts rises to 1")
+
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """alpha times the target's part plus beta times the others' (B,), in its warm-up times (epoch + 1) / warmup_epochs."""
+        student = Target(student_logits).log_probs(tau)
+        own, others = decoupled_divergence(student, target.log_probs(tau), labels, tau=tau)
+        share = ((state.epoch + 1) / max(self.warmup_epochs, 1)).clamp(max=1)
+        return share * (self.alpha * own + self.beta * others), {"target_class": own, "other_classes": others}
