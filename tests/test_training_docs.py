@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/training.md, run as they stand there, on a few digits."""
+"""The commands of docs/how-to/training.md run as printed, on a few digits."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""CIFAR-100's official files, made up; as a script, `prepkd` that takes them for the real ones."""
+"""Synthetic files in CIFAR-100's official format; as a script, a `prepkd` that accepts them as the real ones."""
 
 import hashlib
 import pickle
@@ -13,7 +13,7 @@ from prepkd.data.sources.raw import RawData
 
 
 def write(folder: Path, images_a_class: int = 5) -> Path:
-    """Noise in the form of the official files, classes told apart by brightness."""
+    """Write noise in the official format; classes differ in brightness."""
     folder.mkdir(parents=True)
     labels = np.arange(100).repeat(images_a_class)
     for seed, name in enumerate(("train", "test")):
@@ -25,7 +25,7 @@ def write(folder: Path, images_a_class: int = 5) -> Path:
 
 
 def read(raw: Path) -> RawData:
-    """As the real files are read, but for their checksums."""
+    """Read the files like the real ones, without their checksums."""
 
     def md5(name: str) -> tuple[str, str]:
         content = (CIFAR100.locate(raw) / name).read_bytes()

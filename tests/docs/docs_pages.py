@@ -1,19 +1,19 @@
-"""The pages of docs/ as tests see them: what a reader would type, in order, and where.
+"""The commands of docs/ as tests run them: what a reader would type, in order, and in which folder.
 
-A page with `bash` or `python` blocks says near its top where they run:
+A page with `bash` or `python` blocks states near its top where they run:
 
-    <!-- commands: clone -->                    what `git clone` gives, with settings that take seconds, committed
-    <!-- commands: clone, after dvc repro -->   the same, once everything was made
-    <!-- commands: init ARGUMENTS -->           what `prepkd init ARGUMENTS` makes in an empty folder, likewise shrunk
+    <!-- commands: clone -->                    a fresh clone, with settings that take seconds, committed
+    <!-- commands: clone, after dvc repro -->   the same, after `dvc repro`
+    <!-- commands: init ARGUMENTS -->           the project that `prepkd init ARGUMENTS` makes, with such settings
     <!-- commands: empty -->                    an empty folder
-    <!-- commands: none, because REASON -->     nowhere; a test file that the reason names must name the page
+    <!-- commands: none, because REASON -->     not run here; a test file named in the reason must name the page
 
-All blocks of a page run in one shell, so that `cd` lasts. Further comments, which no reader sees:
+All blocks of a page run in one shell, so that `cd` persists. Further comments, invisible to readers:
 
-    <!-- run: COMMANDS -->      run there too: what makes the next block possible, or checks the last one
+    <!-- run: COMMANDS -->      run as well: prepares the next block, or checks the last one
     <!-- not run: REASON -->    the next block is not run
     <!-- settings -->           the next block, of YAML, is merged into params.yaml
-    <!-- output -->             the next block is what the last one prints: each line occurs, but for numbers and spaces
+    <!-- output -->             the next block is the last one's output: each line occurs, except for numbers and spaces
 """
 
 import re
@@ -30,7 +30,7 @@ PART = re.compile(
 
 @dataclass
 class Step:
-    """A block of a page, or a hidden one."""
+    """A visible or hidden block of a page."""
 
     language: str
     text: str
@@ -44,14 +44,14 @@ def name(page: Path) -> str:
 
 
 def place(page: Path) -> str | None:
-    """Where the page says that its commands run."""
+    """Return the folder in which the page's commands run, or None."""
     said = re.findall(r"^<!-- commands: (.+?) -->$", page.read_text(), re.M)
-    assert len(said) <= 1, f"{name(page)} says it {len(said)} times"
+    assert len(said) <= 1, f"{name(page)} has {len(said)} comments `commands:`; expected one"
     return said[0] if said else None
 
 
 def steps(page: Path) -> list[Step]:
-    """What runs, in order."""
+    """Return the blocks that run, in order."""
     text, mark, found = page.read_text(), None, []
     for part in PART.finditer(text):
         line = text.count("\n", 0, part.start()) + 1

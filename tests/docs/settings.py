@@ -1,4 +1,4 @@
-"""Change params.yaml of the folder: python settings.py KEY=VALUE..., or YAML on standard input."""
+"""Change params.yaml in the working directory: python settings.py KEY=VALUE..., or YAML on standard input."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 
 def merge(settings: dict, changes: dict) -> None:
-    """Take over the keys that are given, section by section."""
+    """Replace the given keys, section by section."""
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(settings.get(key), dict):
             merge(settings[key], value)

@@ -1,4 +1,4 @@
-"""The commands and loops that the pages of docs/ print, run page by page as they stand there; docs_pages.py has the rules."""
+"""The commands and loops of docs/ run as printed, page by page; docs_pages.py has the rules."""
 
 import doctest
 import os
@@ -27,7 +27,7 @@ wait_for_queue() {
 
 
 def shell(script: str, folder: Path, **environment: str) -> str:
-    """Run a script with this interpreter's commands first on the path; its whole output."""
+    """Run a script with this interpreter's commands first on the path; return its output."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
     identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = {
@@ -48,7 +48,7 @@ def shell(script: str, folder: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `git clone` would give of the working tree, with fewer settings."""
+    """Clone the working tree and reduce its settings."""
     folder = tmp_path_factory.mktemp("clone") / "prepkd"
     for file in shell("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
         if (ROOT / file).exists():
@@ -64,12 +64,12 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cifar100(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Where CIFAR-100's official files are, as $CIFAR100: the real ones if PREPKD_CIFAR100 names their folder, else made up."""
+    """$CIFAR100 as the folder of the official files: the real ones if PREPKD_CIFAR100 is set, else synthetic ones."""
     if real := os.environ.get("PREPKD_CIFAR100"):
         return {"CIFAR100": str(Path(real) / "cifar-100-python")}
     folder = tmp_path_factory.mktemp("crafted")
     made_up = crafted_cifar100.write(folder / "cifar-100-python")
-    shim = folder / "bin" / "prepkd"  # the real command looks at checksums
+    shim = folder / "bin" / "prepkd"  # the real command checks md5 sums
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec {sys.executable} {crafted_cifar100.__file__} "$@"\n')
     shim.chmod(0o755)
@@ -78,14 +78,14 @@ def cifar100(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def finished(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, after `dvc repro`."""
+    """The clone after `dvc repro`."""
     folder = shutil.copytree(clone, tmp_path_factory.mktemp("finished") / "prepkd", symlinks=True)
     shell("dvc repro -q; git add -A; git commit -qm 'first run'", folder)
     return folder
 
 
 def prepared(place: str, folder: Path, request: pytest.FixtureRequest) -> Path:
-    """A fresh folder in which a page's commands run."""
+    """Make a fresh folder in which a page's commands run."""
     if fixture := {"clone": "clone", "clone, after dvc repro": "finished"}.get(place):
         return shutil.copytree(request.getfixturevalue(fixture), folder / "prepkd", symlinks=True)
     if place.startswith("init"):
@@ -104,7 +104,7 @@ def prepared(place: str, folder: Path, request: pytest.FixtureRequest) -> Path:
 
 
 def as_shell(number: int, step: Step, page: str) -> str:
-    """A step as a part of the page's script, announced by its place."""
+    """Turn a step into a part of the page's script, after a line that announces it."""
     announced, text = f"echo; echo '=== {number} {page}:{step.line}'\n", step.text
     if step.language == "python":
         file = f"block-{number}.py"
@@ -113,26 +113,26 @@ def as_shell(number: int, step: Step, page: str) -> str:
 
 
 def plain(line: str) -> str:
-    """A line without what differs from run to run: numbers, hashes, spaces, the length of rules."""
+    """Remove the parts of a line that differ between runs: numbers, hashes, spaces, the length of rules."""
     return " ".join(
         re.sub(r"\b[0-9a-f]{7,}\b|[0-9][0-9.,:]*(e[+-][0-9]+)?", "#", re.sub(r"[-─━=]{2,}", "--", line)).split()
     )
 
 
 def check_output(step: Step, printed: str, page: str) -> None:
-    """Every line that the page promises is printed, in that order."""
+    """Check that every line of the page's output block is printed, in that order."""
     lines = iter([plain(line) for line in printed.splitlines()])
     for promised in step.output.splitlines():
         wanted = plain(promised)
         if wanted and wanted != "...":
-            assert any(wanted in line for line in lines), f"{page}:{step.line} doesn't print {promised!r}\n{printed}"
+            assert any(wanted in line for line in lines), f"{page}:{step.line} does not print {promised!r}\n{printed}"
 
 
 def test_promised_output_is_compared_but_for_numbers() -> None:
     step = Step("bash", "", 1, "a   1.5e+01 done\n...\n--- b 12%\n")
     check_output(step, "a 0.1 done\nx\n------- b 7%\n", "page")
     for printed in ("a 1 done\n", "-- b 12%\na 1 done\n", "a 1 failed\n-- b 1%\n"):
-        with pytest.raises(AssertionError, match="page:1 doesn't print"):
+        with pytest.raises(AssertionError, match="page:1 does not print"):
             check_output(step, printed, "page")
 
 
@@ -160,18 +160,18 @@ def test_the_pages_commands_run(
 def test_no_block_is_skipped_unsaid(page: Path) -> None:
     typed = [step for step in docs_pages.steps(page) if step.language in ("bash", "python")]
     where = docs_pages.place(page)
-    assert where or not typed, f"line {typed[0].line}: where do these commands run? See docs_pages.py"
+    assert where or not typed, f"line {typed[0].line}: expected a comment `commands:`; see docs_pages.py"
     if where and where.startswith("none"):
         assert where.startswith("none, because ")
         for test in re.findall(r"tests/\S+\.py", where):
-            assert docs_pages.name(page) in (ROOT / test).read_text(), f"{test} doesn't name the page"
+            assert docs_pages.name(page) in (ROOT / test).read_text(), f"{test} does not name the page"
     for block in [step.text for step in typed if step.language == "bash"]:
         subprocess.run(["bash", "-n", "-c", block], check=True)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=docs_pages.name)
 def test_worked_numbers(page: Path) -> None:
-    """Python sessions on a page share their names; each answer is as printed."""
+    """Python sessions of a page share their names; each result is as printed."""
     text = "\n".join(step.text for step in docs_pages.steps(page) if step.language == "pycon")
     test = doctest.DocTestParser().get_doctest(text, {"torch": torch}, docs_pages.name(page), str(page), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)

@@ -1,4 +1,4 @@
-"""Every link from page to page leads somewhere, anchors included."""
+"""Every link between pages resolves, anchors included."""
 
 import re
 from pathlib import Path
@@ -11,12 +11,12 @@ ALL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 
 
 def prose(page: Path) -> str:
-    """A page without its blocks of code."""
+    """Return a page without its code."""
     return re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S)
 
 
 def anchors(page: Path) -> set[str]:
-    """What GitHub calls the headings of a page."""
+    """Return GitHub's anchors of a page's headings."""
     found: dict[str, int] = {}
     anchors = set()
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
@@ -29,7 +29,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path) -> list[str]:
-    """The links of a page that lead nowhere."""
+    """Return the broken links of a page."""
     wrong = []
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         target, _, anchor = link.partition("#")

@@ -1,4 +1,4 @@
-"""docs/reference/params.md and cli.md are what docs/generate.py makes of the code, and every setting says what it is."""
+"""docs/reference/params.md and cli.md are up to date with docs/generate.py, and every setting has a description."""
 
 import importlib.util
 from typing import Any
@@ -15,12 +15,12 @@ spec.loader.exec_module(generate)
 
 @pytest.mark.parametrize("page", generate.PAGES)
 def test_generated_pages_are_up_to_date(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")  # a terminal's width is no part of them
+    monkeypatch.setenv("COLUMNS", "60")  # the pages must not depend on the terminal's width
     committed = (ROOT / "docs/reference" / page).read_text()
     assert committed == generate.PAGES[page](), f"docs/reference/{page} is out of date: run `make docs`"
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_description() -> None:
     def silent(section: dict[str, Any], path: str) -> list[str]:
         found = []
         for key, entry in section["properties"].items():
@@ -30,7 +30,7 @@ def test_every_setting_says_what_it_is() -> None:
         return found
 
     schema = json_schema()
-    assert not silent(schema, ""), "a comment behind the key in params.yaml, or Field(description=)"
+    assert not silent(schema, ""), "expected a comment behind the key in params.yaml, or Field(description=)"
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_types_in_words(entry: dict[str, Any], words: str) -> None:
     assert generate.allowed(entry) == words
 
 
-def test_what_github_would_take_for_a_tag_is_shown() -> None:
+def test_a_cell_escapes_tags() -> None:
     assert generate.cell("data/<name>.h5 or `<k>` | x") == "data/&lt;name>.h5 or `<k>` \\| x"
