@@ -1,5 +1,5 @@
 # make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
-# make lint: ruff and mypy --strict.   make docs: the generated pages of docs/reference.   make bench: the speed of a training step.
+# make lint: ruff, mypy --strict and the order of the imports.   make docs: the generated pages of docs/reference.   make bench: the speed of a training step.
 # PYTHON=python3.12 make demo: with another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,6 +22,7 @@ lint: $(VENV)/.installed-test
 	ruff check
 	ruff format --check
 	mypy
+	lint-imports --no-cache --no-logo
 
 docs: $(VENV)/.installed
 	python docs/generate.py
