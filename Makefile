@@ -1,5 +1,5 @@
 # make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
-# make lint: ruff, mypy --strict and the order of the imports.   make docs: the generated pages of docs/reference.   make bench: the speed of a training step.
+# make lint: ruff, mypy --strict and the order of the imports.   make docs: what is generated: docs/reference, the comparison's settings.   make bench: the speed of a training step.
 # PYTHON=python3.12 make demo: with another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed
 	python docs/generate.py
+	python docs/comparison_params.py
 	python -m benchmarks.page
 
 bench: $(VENV)/.installed
