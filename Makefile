@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	@echo "pictures: results/compare/top1.png; 'dvc plots show' makes the page of learning curves and the confusion matrix"
 
 test: $(VENV)/.installed-test
-	pytest -n 2 --dist loadfile  # much of the time is spent waiting for processes and disks
+	pytest -n 2 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py
 
 lint: $(VENV)/.installed-test
 	ruff check
