@@ -1,5 +1,5 @@
 # make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
-# make lint: ruff and mypy --strict.   make docs: the generated pages of docs/reference.   make bench: the speed of a training step.
+# make lint: ruff, mypy --strict and the order of the imports.   make docs: what is generated: docs/reference, the comparison's settings.   make bench: the speed of a training step.
 # PYTHON=python3.12 make demo: with another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
@@ -16,15 +16,17 @@ demo: $(VENV)/.installed
 	@echo "pictures: results/compare/top1.png; 'dvc plots show' makes the page of learning curves and the confusion matrix"
 
 test: $(VENV)/.installed-test
-	pytest -n 2 --dist loadfile  # much of the time is spent waiting for processes and disks
+	pytest -n 2 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py
 
 lint: $(VENV)/.installed-test
 	ruff check
 	ruff format --check
 	mypy
+	lint-imports --no-cache --no-logo
 
 docs: $(VENV)/.installed
 	python docs/generate.py
+	python docs/comparison_params.py
 	python -m benchmarks.page
 
 bench: $(VENV)/.installed

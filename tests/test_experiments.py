@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import edit_params, run, stop_workers, wait_for_queue
 from ruamel.yaml import YAML
-from test_pipeline import edit_params, run, stop_workers, wait_for_queue
 
 HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repository
 PAGE = (Path(__file__).parents[1] / "docs/how-to/sweeps.md").read_text()
@@ -39,7 +39,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sweep") / "project"
     folder.mkdir()
     run("git init -q --bare -b main ../hub.git && git init -q -b main", folder)
-    run("git config user.email a@b.c && git config user.name a && git remote add origin ../hub.git", folder)
+    run("git remote add origin ../hub.git", folder)
     init, *first = BLOCKS[START].splitlines()
     run(init, folder)
     edit_params(folder, shrink)
@@ -143,7 +143,7 @@ def test_a_sweep_on_cifar100_gets_its_raw_data_from_dvc(tmp_path: Path) -> None:
     root = os.environ.get("PREPKD_CIFAR100")
     if root is None:
         pytest.skip("set PREPKD_CIFAR100 to the folder that holds cifar-100-python")
-    run("git init -q && git config user.email a@b.c && git config user.name a", tmp_path)
+    run("git init -q", tmp_path)
     run("prepkd init --dataset cifar100 --teacher convnet4 --student convnet4", tmp_path)
     shutil.copytree(Path(root) / "cifar-100-python", tmp_path / "data/raw/cifar-100-python")
 

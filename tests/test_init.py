@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import preloaded
 import pytest
 from prepkd.project.params import load_params
 from prepkd.project.scaffold import DATASETS, project_files, without_our_code
@@ -28,7 +29,7 @@ FEWER = [
 
 def run(command: str, folder: Path, *, code: int = 0, **environment: str) -> str:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{preloaded.commands()}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", command],
         cwd=folder,

@@ -1,51 +1,16 @@
 """The pipeline as a user meets it: DVC in a fresh clone, and every command that README.md prints."""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
-from ruamel.yaml import YAML
+from commands import ROOT, copy_working_tree, edit_params, run, stop_workers, wait_for_queue
 
-ROOT = Path(__file__).parents[1]
 SMALL = {"epochs": 2, "seeds": 2}
-
-
-def run(command: str, folder: Path, *, code: int = 0) -> str:
-    """Run a shell command with this interpreter's scripts first on the path; its whole output."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
-    # To a file: `dvc queue start` leaves workers that hold its output open, and the end of a pipe would be theirs.
-    with tempfile.TemporaryFile("w+") as output:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=clean | {"PATH": path, "COLUMNS": "200"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            timeout=500,
-        )
-        output.seek(0)
-        said = output.read()
-    assert done.returncode == code, f"{command}: exit code {done.returncode}\n{said}"
-    return said
-
-
-def edit_params(folder: Path, change: object) -> None:
-    yaml = YAML()
-    params = yaml.load(folder / "params.yaml")
-    change(params)  # type: ignore[operator]
-    yaml.dump(params, folder / "params.yaml")
 
 
 def shrink(params: dict) -> None:
@@ -61,13 +26,10 @@ def shrink(params: dict) -> None:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `git clone` would give of the working tree, with settings that take seconds, after one `dvc repro`."""
     folder = tmp_path_factory.mktemp("clone") / "prepkd"
-    for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    copy_working_tree(folder)
     edit_params(folder, shrink)
-    run("git init -q -b main && git config user.email a@b.c && git config user.name a", folder)
-    run("git add -A && git commit -qm clone && dvc repro -q", folder)
+    run("git init -q -b main && git add -A && git commit -qm clone", folder)
+    run("dvc repro -q", folder, installed=True)
     run("git add -A && git commit -qm 'first run'", folder)
     return folder
 
@@ -107,8 +69,13 @@ def test_second_repro_does_nothing(clone: Path) -> None:
         ("echo '# x' >> pipeline/prepkd/methods/kd.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
         (
             "echo '# x' >> pipeline/prepkd/store/reader.py",
-            ["distill"],
-            ["train-teacher", "cache-logits", "prepare"],
+            ["distill", "cache-logits"],
+            ["train-teacher", "prepare"],
+        ),
+        (
+            "echo '# x' >> pipeline/prepkd/tracking/loggers.py",
+            [],
+            ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate"],
         ),
         ("echo '# x' >> pipeline/prepkd/store/encodings/f16.py", ["cache-logits@large"], ["train-teacher", "prepare"]),
         ("echo '# x' >> stages/distill.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
@@ -187,25 +154,6 @@ def test_a_grid_of_teachers_and_students(clone: Path, tmp_path: Path) -> None:
     assert "up to date" in run("dvc repro compare/dvc.yaml", clone)
 
 
-def test_comparison_depends_on_every_setting_but_the_method() -> None:
-    from prepkd.training.student_settings import Distill
-
-    yaml = YAML(typ="safe")
-    stage = yaml.load(ROOT / "compare/dvc.yaml")["stages"]["run"]
-    watched = {name.removeprefix("distill.") for name in stage["params"] if name.startswith("distill.")}
-    assert watched == set(Distill.model_fields) - {
-        "method",
-        "ce_weight",
-        "kd_weight",
-        "checkpoint_every",
-        "student",
-        "teacher",
-        "teachers",
-    }
-    for settings in (ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")):
-        assert watched <= set(yaml.load(settings)["distill"]), f"{settings}: DVC fails on a parameter that is not there"
-
-
 def readme_commands() -> list[str]:
     """The lines of README.md's `bash` blocks, but for those that need another data set or a machine of their own."""
     blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
@@ -239,37 +187,6 @@ def test_readme_commands_run_in_order(clone: Path) -> None:
     page = (clone / "dvc_plots/index.html").read_text()
     assert "vegaEmbed" in page and "learning_curves" in page and "confusion" in page
     assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
-
-
-def wait_for_queue(folder: Path, failed: int = 0) -> None:
-    """Until every task of the queue has ended, that many of them in failure."""
-    ends = time.monotonic() + 1200
-    while time.monotonic() < ends:
-        status = run("dvc queue status", folder)
-        if not re.search(r"\b(Queued|Running)\b", status):
-            assert status.count("Failed") == failed, status
-            return
-        time.sleep(2)
-    raise AssertionError(status)
-
-
-def stop_workers(folder: Path) -> None:
-    """Until no worker of the queue is left, each with what it started; they would go by themselves, a while later."""
-    run("dvc queue stop --kill", folder)
-    workers = [one for one in psutil.process_iter() if {"queue-worker", "queue"} & set(words(one, folder))]
-    children = [child for worker in workers for child in worker.children(recursive=True)]
-    _, left = psutil.wait_procs([*workers, *children], timeout=30)
-    for process in left:
-        process.kill()
-    psutil.wait_procs(left, timeout=10)
-
-
-def words(process: psutil.Process, folder: Path) -> list[str]:
-    """The command line of a process of this folder; nothing where it is another's, or has ended."""
-    try:
-        return process.cmdline() if Path(process.cwd()) == folder.resolve() else []
-    except (psutil.Error, OSError):
-        return []
 
 
 def test_commands_quote_as_a_shell_reads_them() -> None:

@@ -3,11 +3,11 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
+import preloaded
 import pytest
-from test_pipeline import ROOT, edit_params, run
+from commands import ROOT, copy_working_tree, edit_params, run
 
 HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repository
 SHARE, COLLEAGUE, SMALLER, GET = range(4)  # the section's blocks of commands
@@ -34,9 +34,8 @@ class Desk:
         self.folder, self.log = folder, folder / "log"
         (folder / "bin").mkdir()
         shim = folder / "bin" / "prepkd"
-        shim.write_text(f'#!/bin/sh\necho "$1" >> {self.log}\nexec {sys.executable} -m prepkd_shim "$@"\n')
+        shim.write_text(f'#!/bin/sh\necho "$1" >> {self.log}\nexec {preloaded.commands()}/prepkd "$@"\n')
         shim.chmod(0o755)
-        (folder / "prepkd_shim.py").write_text("from prepkd.cli import main\n\nmain()\n")
 
     def ran(self) -> list[str]:
         """The stages that ran since the last time."""
@@ -49,8 +48,8 @@ class Desk:
         commands = commands.replace(HUB, str(self.folder / "digits.git")).replace(
             "/mnt/shared/dvc", f"{self.folder}/remote"
         )
-        paths = f"export PATH={self.folder}/bin:$PATH PYTHONPATH={self.folder}:$PYTHONPATH PREPKD_SCRATCH={self.folder}/scratch"
-        return run(f"set -e\n{paths}\n{commands}", folder)
+        paths = f"export PATH={self.folder}/bin:$PATH"
+        return run(f"set -e\n{paths}\n{commands}", folder, PREPKD_SCRATCH=f"{self.folder}/scratch")
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +57,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     """The project ran once; what came out was pushed as the docs say, and the place where it ran is gone."""
     desk = Desk(tmp_path_factory.mktemp("desk"))
     project = desk.folder / "first"
-    for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
-        if (ROOT / name).exists():
-            (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, project / name, follow_symlinks=False)
+    copy_working_tree(project)
     edit_params(project, shrink)
     run("git init -q --bare -b main digits.git", desk.folder)
-    run("git init -q -b main && git config user.email a@b.c && git config user.name a", project)
-    run("git add -A && git commit -qm settings", project)
+    run("git init -q -b main && git add -A && git commit -qm settings", project)
     run(f"git remote add origin {desk.folder / 'digits.git'}", project)
     desk.run("dvc repro -q && git add -A && git commit -qm first && git push -q -u origin main", project)
     assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import crafted_cifar100
 import docs_pages
+import preloaded
 import pytest
 import torch
 from docs_pages import PAGES, ROOT, Step
@@ -31,7 +32,7 @@ def shell(script: str, folder: Path, **environment: str) -> str:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
     identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     path = {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{preloaded.commands()}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "TESTS": str(Path(__file__).parent),
     }
     done = subprocess.run(

@@ -1,0 +1,107 @@
+"""Commands as a user types them, in folders like a user's: for tests of DVC, of the documentation, of new projects."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import preloaded
+import psutil
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def environment(*, installed: bool = False, **changes: str) -> dict[str, str]:
+    """Variables for a command: this interpreter's scripts come first; nothing is left of an outer git or DVC.
+
+    `prepkd` is the preloaded one, which starts in a tenth of the time; with `installed` the console script itself.
+    """
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
+    first = [] if installed else [str(preloaded.commands())]
+    path = os.pathsep.join([*first, str(Path(sys.executable).parent), os.environ["PATH"]])
+    return clean | IDENTITY | {"PATH": path, "COLUMNS": "200"} | changes
+
+
+def run(command: str, folder: Path, *, code: int = 0, installed: bool = False, **changes: str) -> str:
+    """Run a shell command; its whole output."""
+    # To a file: `dvc queue start` leaves workers that hold its output open, and the end of a pipe would be theirs.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment(installed=installed, **changes),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=500,
+        )
+        output.seek(0)
+        said = output.read()
+    assert done.returncode == code, f"{command}: exit code {done.returncode}\n{said}"
+    return said
+
+
+def copy_working_tree(folder: Path) -> None:
+    """What `git clone` would give of the working tree."""
+    for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+
+
+def edit_params(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change params.yaml, and keep its comments."""
+    yaml = YAML()
+    params = yaml.load(folder / "params.yaml")
+    change(params)
+    yaml.dump(params, folder / "params.yaml")
+
+
+def wait_for_queue(folder: Path, failed: int = 0) -> None:
+    """Until every task of the queue has ended, that many of them in failure."""
+    ends, status = time.monotonic() + 1200, ""
+    workspaces = folder.resolve() / ".dvc/tmp/exps"
+    while time.monotonic() < ends:
+        # `dvc queue status` costs a second of a processor that the tasks need: it is asked once nothing is seen to run.
+        if not any(within(one, workspaces) for one in psutil.process_iter()):
+            status = run("dvc queue status", folder)
+            if not re.search(r"\b(Queued|Running)\b", status):
+                assert status.count("Failed") == failed, status
+                return
+        time.sleep(0.3)
+    raise AssertionError(status)
+
+
+def within(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process works in a folder or below; not, where it is another's or has ended."""
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except (psutil.Error, OSError):
+        return False
+
+
+def stop_workers(folder: Path) -> None:
+    """Until no worker of the queue is left, each with what it started; they would go by themselves, a while later."""
+    run("dvc queue stop --kill", folder)
+    workers = [one for one in psutil.process_iter() if {"queue-worker", "queue"} & set(words(one, folder))]
+    children = [child for worker in workers for child in worker.children(recursive=True)]
+    _, left = psutil.wait_procs([*workers, *children], timeout=30)
+    for process in left:
+        process.kill()
+    psutil.wait_procs(left, timeout=10)
+
+
+def words(process: psutil.Process, folder: Path) -> list[str]:
+    """The command line of a process of this folder; nothing where it is another's, or has ended."""
+    try:
+        return process.cmdline() if Path(process.cwd()) == folder.resolve() else []
+    except (psutil.Error, OSError):
+        return []

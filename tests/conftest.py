@@ -1,0 +1,26 @@
+"""Two workers share two processors: each computes on one, and the files that take longest come first."""
+
+import os
+
+import pytest
+
+# Before anything imports torch. A test that is about threads sets their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In the order of their time; `--dist loadfile` hands out files in this order.
+SLOWEST = (
+    "test_experiments.py",
+    "test_docs_commands.py",
+    "test_pipeline.py",
+    "test_sharing_dvc.py",
+    "test_init.py",
+    "test_benchmarks.py",
+    "test_given_weights.py",
+    "test_store_faults.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slowest first, so that no worker begins a long file when the other is done."""
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))

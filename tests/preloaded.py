@@ -1,0 +1,130 @@
+"""`prepkd` in processes that have imported its libraries already: for a stage that takes a second, torch would take two more.
+
+`python preloaded.py SOCKET` imports them once, then forks a process per command; nothing of prepkd itself is imported before.
+`command(folder)` writes the `prepkd` that asks for one: it hands over arguments, folder, environment and standard streams, and
+ends with the same exit code. A command that is killed takes its process along.
+"""
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "zarr",
+    "numcodecs",
+    "h5py",
+    "pandas",
+    "pydantic",
+    "ruamel.yaml",
+    "rich.progress",
+    "typer",
+)
+CLIENT = """#!{python} -IS
+import json, os, socket, sys
+asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({path!r})
+    socket.send_fds(server, [len(asked).to_bytes(8)], [0, 1, 2])
+    server.sendall(asked)
+    sys.exit(int(server.recv(16) or 1))
+"""
+
+
+@functools.cache
+def commands() -> Path:
+    """A folder with such a `prepkd`, to come first on a path; its server ends with this process."""
+    folder = Path(tempfile.mkdtemp(prefix="prepkd-"))
+    path = folder / "socket"
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen(64)  # before it is served: who asks early waits
+    server = subprocess.Popen(
+        [sys.executable, __file__, str(listening.fileno())],
+        pass_fds=[listening.fileno()],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+    listening.close()
+    atexit.register(server.wait)
+    assert server.stdin is not None
+    atexit.register(server.stdin.close)
+    script = folder / "prepkd"
+    script.write_text(CLIENT.format(python=sys.executable, path=str(path)))
+    script.chmod(0o755)
+    return folder
+
+
+def serve(listening: socket.socket) -> None:
+    """Fork for each connection, and return in the fork; the server itself ends once its standard input is closed."""
+    waiting = selectors.DefaultSelector()
+    waiting.register(listening, selectors.EVENT_READ)
+    waiting.register(sys.stdin, selectors.EVENT_READ)
+    while True:
+        for key, _ in waiting.select():
+            if key.fileobj is sys.stdin:
+                sys.exit()
+            if key.fileobj is listening:
+                client, _ = listening.accept()
+                asked, streams = received(client)
+                child = os.fork()
+                if child == 0:
+                    become(asked, streams)
+                    return
+                for stream in streams:
+                    os.close(stream)
+                waiting.register(client, selectors.EVENT_READ, (child, client))
+                waiting.register(os.pidfd_open(child), selectors.EVENT_READ, (child, client))
+                continue
+            child, client = key.data
+            waiting.unregister(key.fileobj)
+            if key.fileobj is client:  # nothing is sent after the request: the command was killed
+                os.kill(child, signal.SIGKILL)
+                continue
+            os.close(key.fd)
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            with contextlib.suppress(KeyError):
+                waiting.unregister(client)
+            with contextlib.suppress(BrokenPipeError), client:
+                client.sendall(str(code if code >= 0 else 128 - code).encode())
+
+
+def received(client: socket.socket) -> tuple[tuple[list[str], str, dict[str, str]], list[int]]:
+    """A request, (arguments, folder, environment), and the standard streams that came with it."""
+    size, streams, _, _ = socket.recv_fds(client, 8, 3)
+    with client.makefile("rb") as request:
+        return json.loads(request.read(int.from_bytes(size))), streams
+
+
+def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int]) -> None:
+    """Be the process that was asked for."""
+    arguments, folder, environment = asked
+    for stream, number in enumerate(streams):
+        os.dup2(number, stream)
+    os.closerange(3, 256)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[:] = ["prepkd", *arguments]
+    sys.path[:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
+
+
+if __name__ == "__main__":
+    for library in LIBRARIES:
+        import_module(library)
+    serve(socket.socket(fileno=int(sys.argv[1])))
+    from prepkd.cli import main
+
+    main()

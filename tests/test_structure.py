@@ -1,0 +1,150 @@
+"""dvc.yaml against the code: a stage depends on the folders that it imports from, and on no others."""
+
+import runpy
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+FILES = ("dvc.yaml", "compare/dvc.yaml")
+OURS = ("pipeline", "stages")
+
+# No dependency of any stage, nor is anything that they import: they cannot change a result.
+OUTSIDE = {
+    "prepkd.errors": "exceptions and how they are worded",
+    "prepkd.settings": "checks values and words errors; DVC follows the values themselves through `params:`",
+    "prepkd.project.params": "composes every folder's settings; DVC follows the values through `params:`",
+    "prepkd.tracking": "reports epochs beside the results",
+}
+# No dependency itself; what it imports counts.
+THROUGH = {
+    "prepkd.losses": "names methods' functions for users, and defines nothing",
+    "prepkd.stages._shared": "options, paths, the console and the progress bar",
+}
+# Imported by a stage's file, or by a module that it shares with others, and not used by this stage.
+SHARED = "imported by stages/_shared.py for stages that train or ask a model"
+FILES_AS_THEY_ARE = "reads two files of a store as they are"
+UNUSED = {
+    "dvc.yaml:prepare": {"prepkd.data.samples": SHARED, "prepkd.views": SHARED},
+    "dvc.yaml:train-teacher": {"prepkd.store": "names the type of a teacher's answers; a teacher has none"},
+    "dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
+    "compare/dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
+    "compare/dvc.yaml:run": {"prepkd.report": "`prepkd compare --run` makes no table"},
+}
+
+
+def stages() -> Iterator[tuple[str, str, list[str]]]:
+    """(file:stage, module, our files and folders among its dependencies) of every stage."""
+    for file in FILES:
+        for name, entry in YAML(typ="safe").load(ROOT / file)["stages"].items():
+            stage = entry.get("do", entry)
+            command = stage["cmd"].split()[1]
+            ours = [dep for dep in stage["deps"] if dep.split("/")[0] in OURS]
+            yield f"{file}:{name}", f"prepkd.stages.{command.replace('-', '_')}", ours
+
+
+STAGES = {name: (module, ours) for name, module, ours in stages()}
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    """Every import between our modules, those within functions too; those for type checking alone change no result."""
+    return grimp.build_graph("prepkd", cache_dir=None, exclude_type_checking_imports=True)
+
+
+def within(name: str, parents: Iterable[str], separator: str = ".") -> bool:
+    """Whether a name is one of `parents`, or lies in one."""
+    return any(f"{name}{separator}".startswith(f"{parent}{separator}") for parent in parents)
+
+
+def reached(imports: grimp.ImportGraph, stage: str, outside: Iterable[str]) -> dict[str, str]:
+    """Module -> its importer, of every module that a stage imports, itself or through others; none through `outside`."""
+    first = STAGES[stage][0]
+    found, waiting = {first: "DVC"}, [first]
+    while waiting:
+        importer = waiting.pop()
+        for module in sorted(imports.find_modules_directly_imported_by(importer)):
+            if module not in found and not within(module, outside):
+                found[module] = importer
+                waiting.append(module)
+    return {module: importer for module, importer in found.items() if module not in THROUGH}
+
+
+def path_of(module: str) -> str:
+    """The path of a module, as dvc.yaml would write it; of a package, its folder."""
+    path = module.replace("prepkd.stages", "stages") if module.startswith("prepkd.stages") else f"pipeline.{module}"
+    path = path.replace(".", "/")
+    return path if (ROOT / path).is_dir() else f"{path}.py"
+
+
+def test_a_stage_depends_on_what_it_imports(imports: grimp.ImportGraph) -> None:
+    """Every difference at once: `missing` are modules in no dependency, `idle` dependencies from which nothing is imported."""
+    problems = []
+    for stage, (_, ours) in STAGES.items():
+        modules = reached(imports, stage, {*OUTSIDE, *UNUSED.get(stage, {})})
+        missing = [
+            f"{stage}: missing {path_of(module)}, imported by {importer}"
+            for module, importer in sorted(modules.items())
+            if not within(path_of(module), ours, "/")
+        ]
+        paths = [path_of(module) for module in modules]
+        idle = [f"{stage}: idle {dep}" for dep in ours if not any(within(path, [dep], "/") for path in paths)]
+        problems += missing + idle
+    assert not problems, "\n" + "\n".join(problems)
+
+
+def test_dependencies_are_folders_and_there() -> None:
+    for stage, (_, ours) in STAGES.items():
+        assert ours == sorted(set(ours)), stage
+        for dep in ours:
+            assert (ROOT / dep).is_dir() if dep.startswith("pipeline/") else (ROOT / dep).is_file(), (stage, dep)
+
+
+def test_every_exception_is_needed(imports: grimp.ImportGraph) -> None:
+    everything = {module for stage in STAGES for module in reached(imports, stage, ())} | THROUGH.keys()
+    needless = [module for module in [*OUTSIDE, *THROUGH] if not any(within(one, [module]) for one in everything)]
+    for stage, modules in UNUSED.items():
+        for module in modules:
+            others = {*OUTSIDE, *modules} - {module}
+            if not any(within(one, [module]) for one in reached(imports, stage, others)):
+                needless.append(f"{stage}: {module}")
+    assert not needless
+
+
+def stale(path: Path) -> set[str]:
+    """The stages that a change of a file makes out of date."""
+    name = path.relative_to(ROOT).as_posix()
+    return {stage for stage, (_, ours) in STAGES.items() if within(name, ours, "/")}
+
+
+def files(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files("pipeline/prepkd/methods"), ids=lambda path: path.name)
+def test_a_change_of_a_method_runs_no_teacher(path: Path) -> None:
+    assert not stale(path) & {"dvc.yaml:prepare", "dvc.yaml:train-teacher", "dvc.yaml:cache-logits", "dvc.yaml:gather"}
+    assert {"dvc.yaml:distill", "compare/dvc.yaml:run"} <= stale(path)
+
+
+@pytest.mark.parametrize(
+    "path", [*files("pipeline/prepkd/tracking"), ROOT / "stages/_shared.py"], ids=lambda path: path.name
+)
+def test_a_change_of_a_logger_or_of_the_progress_bar_runs_nothing(path: Path) -> None:
+    assert path.is_file() and not stale(path)
+
+
+def test_comparison_depends_on_every_setting_but_those_that_a_run_sets() -> None:
+    """Where a new setting is not followed, DVC would keep runs that were made without it."""
+    docs = runpy.run_path(str(ROOT / "docs/comparison_params.py"))
+    committed = (ROOT / "compare/dvc.yaml").read_text()
+    assert committed == docs["rewritten"](committed), "compare/dvc.yaml is out of date: run `make docs`"
+    yaml = YAML(typ="safe")
+    run = yaml.load(committed)["stages"]["run"]["params"]
+    watched = {name.removeprefix("distill.") for name in run if name.startswith("distill.")}
+    assert watched == {*docs["followed"]()}
+    for settings in (ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")):
+        assert watched <= set(yaml.load(settings)["distill"]), f"{settings}: DVC fails on a parameter that is not there"
