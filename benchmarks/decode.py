@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from prepkd.data.prepared.prepare import prepare
-from prepkd.data.sources.registry import SOURCES
+from prepkd.data.sources import SOURCES
 from prepkd.runtime.allocator import keep_freed_memory
 
 from benchmarks._measure import environment, interleaved, interval, median, peak_memory, ratio, report
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         raw = options.images or make_images(Path(name) / "images", options)
         prepared = Path(name) / "images.h5"
-        prepare(SOURCES["folder"](raw), val_fraction=0, subset=None, seed=0, path=prepared)
+        prepare(SOURCES["folder"].read(raw), val_fraction=0, subset=None, seed=0, path=prepared)
         result |= measure(raw, prepared, options)
         result["bounded"] = bounded(many(raw, Path(name), options.bounded_megabytes), Path(name), options)
     result["peak_memory"] = peak_memory()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.data.prepared.prepare import prepare as write
 from prepkd.stages._shared import Overrides, ParamsFile, console, data_file, read_params
 
 
@@ -18,14 +19,11 @@ def prepare(
     (official folders), and your own: folder (images in train/<class>/ and test/<class>/), h5 (arrays in an HDF5 file).
     """
     params = read_params(params_file, overrides)
-    from prepkd.data.prepared.prepare import prepare as write
-    from prepkd.data.sources.registry import download, read_raw
-
     settings, path = params.prepare, data_file(params)
     if fetch:
-        download(settings.dataset, settings.raw)
+        settings.source.download(settings.raw)
     summary = write(
-        read_raw(settings.dataset, settings.raw, mixed_formats=settings.mixed_formats),
+        settings.source.read(settings.raw),
         val_fraction=settings.val_fraction,
         subset=settings.subset,
         seed=settings.seed,

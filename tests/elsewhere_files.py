@@ -10,8 +10,8 @@ from prepkd.data.prepared.prepare import prepare
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.data.sources import SOURCES
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.registry import SOURCES
 from prepkd.models import Normalised, build_model
 from prepkd.store import LogitStore
 from prepkd.store.place import open_place
@@ -29,7 +29,7 @@ def write_data(path: Path, raw: RawData, *, val_fraction: float = 0.0, subset: i
 
 def digits(path: Path) -> Path:
     """The real digits, 12 a class."""
-    return write_data(path, SOURCES["digits"](Path()), subset=12)
+    return write_data(path, SOURCES["digits"].read(Path()), subset=12)
 
 
 def dataset_of(data: Path, recipe: list[Any], views: int | str, seed: int = 7) -> Dataset:

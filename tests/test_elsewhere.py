@@ -12,7 +12,7 @@ import pytest
 import torch
 from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
-from prepkd.data.sources.registry import SOURCES
+from prepkd.data.sources import SOURCES
 from torch.nn.functional import kl_div, log_softmax, one_hot
 from typer.testing import CliRunner
 
@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    data = files.write_data(tmp_path / "data/digits.h5", SOURCES["digits"](Path()))
+    data = files.write_data(tmp_path / "data/digits.h5", SOURCES["digits"].read(Path()))
     labels = torch.from_numpy(load_split(data, "train").labels)
     noise = torch.randn(9, len(labels), 10, generator=torch.Generator().manual_seed(0))
     np.save("made-up.npy", (6 * one_hot(labels, 10) + noise / 2).numpy())

@@ -19,8 +19,8 @@ from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.holes import FileWithHoles
 from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources import SOURCES
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.registry import SOURCES
 from prepkd.errors import InputError
 from prepkd.runtime.files import array_fingerprint, fingerprint
 
@@ -29,7 +29,7 @@ SETTINGS = {"val_fraction": 0.25, "subset": None, "seed": 0}
 
 
 def prepared(raw: Path, path: Path, **changes: object) -> Path:
-    prepare(SOURCES["folder"](raw), **SETTINGS | changes, path=path)  # type: ignore[arg-type]
+    prepare(SOURCES["folder"].read(raw), **SETTINGS | changes, path=path)  # type: ignore[arg-type]
     return path
 
 
@@ -88,7 +88,7 @@ def test_fingerprints_and_statistics_are_those_of_a_naive_reading(raw: Path, tmp
 
 def test_files_become_the_arrays_that_memory_would_make(tmp_path: Path) -> None:
     """One file from image files, one from their pixels: equal content, fingerprints and statistics."""
-    data = SOURCES["folder"](folder(tmp_path / "raw", {"train": 8, "test": 4}))
+    data = SOURCES["folder"].read(folder(tmp_path / "raw", {"train": 8, "test": 4}))
     arrays = {name: np.stack(list(images.pixels())) for name, (images, _) in data.splits.items()}  # type: ignore[union-attr]
     memory = RawData(
         "folder", arrays["train"], data.train_labels, arrays["test"], data.test_labels, data.class_names, data.source
@@ -109,8 +109,8 @@ def test_equal_files_give_equal_bytes(raw: Path, tmp_path: Path) -> None:
         write(tmp_path / "copy", {str(path.relative_to(raw)): path.read_bytes()})
     code = (
         "import sys; from pathlib import Path\n"
-        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources.registry import SOURCES\n"
-        "prepare(SOURCES['folder'](Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
+        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources import SOURCES\n"
+        "prepare(SOURCES['folder'].read(Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "copy", tmp_path / "b.h5"], check=True)
     assert (tmp_path / "b.h5").read_bytes() == first
@@ -212,13 +212,13 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.registry import SOURCES, download, read_raw
+from prepkd.data.sources import SOURCES
 
 def peak():  # of this program: getrusage's is inherited from the one that started it
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])
 
 raw, path = map(Path, sys.argv[1:])
-data = SOURCES["folder"](raw)
+data = SOURCES["folder"].read(raw)
 next(data.test_images.contents())  # what Pillow and the threads take
 before = peak()
 prepare(data, val_fraction=0, subset=None, seed=0, path=path)
@@ -244,8 +244,8 @@ def test_a_full_disk_leaves_what_was_there_and_does_not_crash(raw: Path, tmp_pat
     whole = path.read_bytes()
     code = (
         "import sys; from pathlib import Path\n"
-        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources.registry import SOURCES\n"
-        "prepare(SOURCES['folder'](Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
+        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources import SOURCES\n"
+        "prepare(SOURCES['folder'].read(Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
     )
     for limit in (1000, len(whole) // 2, len(whole) - 1):
         done = subprocess.run(

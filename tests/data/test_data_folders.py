@@ -13,9 +13,10 @@ from PIL import Image
 from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
+from prepkd.data.settings import Prepare
+from prepkd.data.sources import SOURCES
 from prepkd.data.sources import folder as folder_module
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.registry import SOURCES, read_raw
 from prepkd.errors import InputError
 from torchvision.datasets import ImageFolder
 
@@ -24,7 +25,8 @@ Edit = Callable[[Path], object]
 
 def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
     settings: dict[str, object] = {"val_fraction": 0, "subset": None, "seed": 0} | changes
-    data = read_raw(dataset, raw, mixed_formats=bool(settings.pop("mixed_formats", False)))
+    source = Prepare(dataset=dataset, mixed_formats=bool(settings.pop("mixed_formats", False))).source
+    data = source.read(raw)
     prepare(data, **settings, path=path)  # type: ignore[arg-type]
     return path
 
@@ -143,7 +145,7 @@ def test_any_one_format_will_do(endings: tuple[str, str], kind: str, tmp_path: P
 def test_names_may_be_alike_in_folders_of_their_own(tmp_path: Path) -> None:
     raw = folder(tmp_path / "raw")
     write(raw / "train/ant", {f"{name}.png": image(60) for name in ("deep/0", "deep/er/0", "0.1", "0.2", "10")})
-    assert len(SOURCES["folder"](raw).train_labels) == 8 + 5
+    assert len(SOURCES["folder"].read(raw).train_labels) == 8 + 5
 
 
 def test_cinic10_has_its_authors_three_splits(tmp_path: Path) -> None:
@@ -580,7 +582,7 @@ def test_what_may_not_be_read_is_named(method: str, verb: str, tmp_path: Path, m
 
 
 def test_a_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
-    data = SOURCES["folder"](folder(tmp_path / "raw", sizes=((6, 8), (9, 5))))
+    data = SOURCES["folder"].read(folder(tmp_path / "raw", sizes=((6, 8), (9, 5))))
     (tmp_path / "raw/test/ant/1.png").write_bytes(image(7, 50, 50))
     with pytest.raises(InputError, match=r"raw/test/ant/1.png: has \d+ bytes, had \d+ before; it was changed"):
         prepare(data, val_fraction=0, subset=None, seed=0, path=tmp_path / "out" / "x.h5")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
-from prepkd.data.sources.registry import SOURCES
+from prepkd.data.sources import SOURCES
 from prepkd.errors import InputError
 
 Arrays = dict[str, object]
@@ -32,7 +32,7 @@ def write(path: Path, content: Arrays) -> Path:
 
 def refusal(raw: Path) -> str:
     with pytest.raises(InputError) as caught:
-        SOURCES["h5"](raw)
+        SOURCES["h5"].read(raw)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -45,7 +45,7 @@ def test_arrays_are_taken_as_they_are(shape: tuple[int, ...], dtype: str, tmp_pa
         content[f"{split}/labels"] = np.asarray(content[f"{split}/labels"]).astype(dtype)
     content |= {"val/images": content["test/images"], "val/labels": content["test/labels"]}
     prepare(
-        SOURCES["h5"](write(tmp_path / "x.h5", content)),
+        SOURCES["h5"].read(write(tmp_path / "x.h5", content)),
         val_fraction=0,
         subset=None,
         seed=0,
@@ -64,7 +64,7 @@ def test_arrays_are_taken_as_they_are(shape: tuple[int, ...], dtype: str, tmp_pa
     "names", [["ant", "bée", "cat"], np.array([b"ant", "bée".encode(), b"cat"])], ids=["text", "S"]
 )
 def test_names_of_classes_are_kept(names: object, tmp_path: Path) -> None:
-    data = SOURCES["h5"](write(tmp_path / "x.h5", arrays() | {"class_names": names}))
+    data = SOURCES["h5"].read(write(tmp_path / "x.h5", arrays() | {"class_names": names}))
     assert data.class_names == ("ant", "bée", "cat") and data.val is None
 
 
@@ -174,7 +174,7 @@ def test_images_that_are_those_of_another_split_are_refused(name: str, kind: str
     with h5py.File(raw, "r+") as file:
         del file["test/labels"]
         file["test/labels"] = file["train/labels"]
-    assert len(SOURCES["h5"](raw).test_labels) == 9
+    assert len(SOURCES["h5"].read(raw).test_labels) == 9
     with h5py.File(raw, "r+") as file:
         del file[name]
         links = {"soft": h5py.SoftLink(f"/{source}"), "external": h5py.ExternalLink(str(raw), source)}

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
+from prepkd.data.sources import SOURCES
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.registry import SOURCES
 from prepkd.errors import InputError
 from prepkd.runtime.files import array_fingerprint, fingerprint
 
@@ -188,8 +188,8 @@ def test_settings_that_the_data_cannot_meet_are_refused(
 def test_equal_arguments_give_equal_bytes(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources.registry import SOURCES\n"
-        "prepare(SOURCES['digits'](Path()), val_fraction=0.1, subset=40, seed=3, path=Path(sys.argv[1]))"
+        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources import SOURCES\n"
+        "prepare(SOURCES['digits'].read(Path()), val_fraction=0.1, subset=40, seed=3, path=Path(sys.argv[1]))"
     )
     for run in "ab":
         written(tmp_path / f"here_{run}.h5")
@@ -224,7 +224,7 @@ def test_a_failure_while_writing_leaves_what_was_there(
 
 def test_digits_can_be_prepared(tmp_path: Path) -> None:
     path = tmp_path / "digits.h5"
-    prepare(SOURCES["digits"](tmp_path), val_fraction=0.1, subset=None, seed=0, path=path)
+    prepare(SOURCES["digits"].read(tmp_path), val_fraction=0.1, subset=None, seed=0, path=path)
     info = describe(path)
     assert sum(info.splits.values()) == 1797
     assert info.image_shape == (8, 8, 1)

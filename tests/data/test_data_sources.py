@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crafted_images import cinic10, tiny_imagenet
-from prepkd.data.sources import registry as sources
-from prepkd.data.sources.cifar import CIFAR10, CIFAR100, CifarLayout, read_cifar
-from prepkd.data.sources.registry import SOURCES, download
+from prepkd.data.settings import Prepare
+from prepkd.data.sources import SOURCES
+from prepkd.data.sources.archive import Archive
+from prepkd.data.sources.archived_folder import ArchivedFolder
+from prepkd.data.sources.cifar import CIFAR10, CIFAR100, Cifar
 from prepkd.data.sources.unpickle import unpickle
 from prepkd.errors import InputError
+from prepkd.settings.validation import validated
 
 CLASSES = 3
 OFFICIAL_KEYS = {"labels": "fine_labels", "names": "fine_label_names"}
@@ -37,23 +40,23 @@ def batch(seed: int, rows: int = 4, **changes: object) -> dict[str, object]:
     return {"data": data, "fine_labels": [i % CLASSES for i in range(rows)], **changes}
 
 
-def write(raw: Path, files: dict[str, bytes], **changes: object) -> CifarLayout:
-    """Craft a small data set of the official form, and the layout that holds its checksums."""
+def write(raw: Path, files: dict[str, bytes], **changes: object) -> Cifar:
+    """Craft a small data set of the official form, and the source that holds its checksums."""
     folder = raw / "mini-python"
     folder.mkdir(parents=True, exist_ok=True)
     for name, body in files.items():
         (folder / name).write_bytes(body)
     md5 = {name: hashlib.md5(body).hexdigest() for name, body in files.items()}
-    layout = replace(
+    source = replace(
         CIFAR100,
-        dataset="mini",
-        folder="mini-python",
+        name="mini",
+        place="mini-python",
         train=tuple((name, md5[name]) for name in ("train_1", "train_2")),
         test=(("test", md5["test"]),),
         meta=("meta", md5["meta"]),
         classes=CLASSES,
     )
-    return replace(layout, **changes)  # type: ignore[arg-type]
+    return replace(source, **changes)  # type: ignore[arg-type]
 
 
 def mini() -> dict[str, bytes]:
@@ -65,9 +68,9 @@ def mini() -> dict[str, bytes]:
     }
 
 
-def refusal(raw: Path, layout: CifarLayout) -> str:
+def refusal(raw: Path, source: Cifar) -> str:
     with pytest.raises(InputError) as caught:
-        read_cifar(raw, layout)
+        source.read(raw)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -76,7 +79,7 @@ def refusal(raw: Path, layout: CifarLayout) -> str:
 def test_digits_are_the_whole_file_split_evenly_by_class() -> None:
     from sklearn.datasets import load_digits
 
-    data, bunch = SOURCES["digits"](Path("not-there")), load_digits()
+    data, bunch = SOURCES["digits"].read(Path("not-there")), load_digits()
     assert data.dataset == "digits"
     assert data.class_names == tuple("0123456789")
     assert data.train_images.shape == (901, 8, 8, 1)
@@ -101,8 +104,8 @@ def test_digits_are_the_whole_file_split_evenly_by_class() -> None:
 
 
 def test_cifar_files_become_pixels_in_order(tmp_path: Path) -> None:
-    layout = write(tmp_path, mini())
-    data = read_cifar(tmp_path, layout)
+    source = write(tmp_path, mini())
+    data = source.read(tmp_path)
     rows = np.concatenate([batch(1)["data"], batch(2, rows=3)["data"]])  # type: ignore[list-item]
     assert data.train_images.shape == (7, 32, 32, 3)
     assert data.train_images.flags.c_contiguous
@@ -115,11 +118,11 @@ def test_cifar_files_become_pixels_in_order(tmp_path: Path) -> None:
 
 
 def test_raw_may_be_the_official_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = write(tmp_path, mini())
-    outer, inner = read_cifar(tmp_path, layout), read_cifar(tmp_path / "mini-python", layout)
+    source = write(tmp_path, mini())
+    outer, inner = source.read(tmp_path), source.read(tmp_path / "mini-python")
     assert np.array_equal(outer.train_images, inner.train_images)
     monkeypatch.chdir(tmp_path / "mini-python")
-    assert len(read_cifar(Path(), layout).train_labels) == 7
+    assert len(source.read(Path()).train_labels) == 7
 
 
 def test_bytes_of_python_2_are_read(tmp_path: Path) -> None:
@@ -157,8 +160,8 @@ class Malice:
 def test_a_pickle_that_would_run_a_command_is_refused(tmp_path: Path, protocol: int) -> None:
     marker = tmp_path / "ran"
     evil = pickle.dumps({"data": Malice(marker)}, protocol=protocol)
-    layout = write(tmp_path, mini() | {"train_2": evil})  # with the right md5: the checksum is not what stops it
-    text = refusal(tmp_path, layout)
+    source = write(tmp_path, mini() | {"train_2": evil})  # with the right md5: the checksum is not what stops it
+    text = refusal(tmp_path, source)
     assert f"{tmp_path}/mini-python/train_2: the pickle asks for {os.system.__module__}.system" in text
     assert not marker.exists()
     pickle.loads(evil)  # noqa: S301 - the control: the same bytes do run where nothing stops them
@@ -222,18 +225,18 @@ def test_garbage_is_refused(tmp_path: Path) -> None:
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     files = mini()
-    layout = write(tmp_path, files | {"train_1": files["train_1"][:5000]})
-    assert f"{tmp_path}/mini-python/train_1: not a whole pickle of CIFAR data: " in refusal(tmp_path, layout)
+    source = write(tmp_path, files | {"train_1": files["train_1"][:5000]})
+    assert f"{tmp_path}/mini-python/train_1: not a whole pickle of CIFAR data: " in refusal(tmp_path, source)
 
 
 @pytest.mark.parametrize("name", ["train_1", "train_2", "test", "meta"])
 def test_a_wrong_md5_is_refused_before_reading(name: str, tmp_path: Path) -> None:
-    layout = write(tmp_path, mini())
+    source = write(tmp_path, mini())
     path = tmp_path / "mini-python" / name
     wanted = hashlib.md5(path.read_bytes()).hexdigest()
     path.write_bytes(pickle.dumps(Malice(tmp_path / "ran")))
     found = hashlib.md5(path.read_bytes()).hexdigest()
-    text = refusal(tmp_path, layout)
+    text = refusal(tmp_path, source)
     assert text.startswith(f"{path}: expected md5 {wanted}, found {found}; ")
     assert "`prepkd prepare --download`" in text
     assert not (tmp_path / "ran").exists()
@@ -241,9 +244,9 @@ def test_a_wrong_md5_is_refused_before_reading(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["train_1", "train_2", "test", "meta"])
 def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
-    layout = write(tmp_path, mini())
+    source = write(tmp_path, mini())
     (tmp_path / "mini-python" / name).unlink()
-    text = refusal(tmp_path, layout)
+    text = refusal(tmp_path, source)
     assert text.startswith(f"{tmp_path}/mini-python/{name}: no such file; expected the official one (md5 ")
     assert text.endswith("run `prepkd prepare --download` or put it there")
 
@@ -251,7 +254,7 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("dataset", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_a_missing_folder_is_named(dataset: str, folder: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        SOURCES[dataset](tmp_path)
+        SOURCES[dataset].read(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}/{folder}: no such folder; expected the official {dataset} files in it; "
         "run `prepkd prepare --download` or put them there"
@@ -281,24 +284,26 @@ def test_a_missing_folder_is_named(dataset: str, folder: str, tmp_path: Path) ->
 def test_contents_that_do_not_fit_are_refused(
     name: str, entry: dict[str, object], message: str, tmp_path: Path
 ) -> None:
-    layout = write(tmp_path, mini() | {name: content(**entry)})
-    assert refusal(tmp_path, layout) == f"{tmp_path}/mini-python/{name}: {message}"
+    source = write(tmp_path, mini() | {name: content(**entry)})
+    assert refusal(tmp_path, source) == f"{tmp_path}/mini-python/{name}: {message}"
 
 
 def test_pixels_that_are_not_bytes_are_refused(tmp_path: Path) -> None:
-    layout = write(tmp_path, mini() | {"test": content(**batch(1, data=np.zeros((4, 3072), np.float32)))})
-    assert "mini-python/test: not a whole pickle of CIFAR data: an array of" in refusal(tmp_path, layout)
+    source = write(tmp_path, mini() | {"test": content(**batch(1, data=np.zeros((4, 3072), np.float32)))})
+    assert "mini-python/test: not a whole pickle of CIFAR data: an array of" in refusal(tmp_path, source)
 
 
-@pytest.mark.parametrize("layout", [CIFAR10, CIFAR100])
-def test_layouts_agree_with_torchvision(layout: CifarLayout) -> None:
+@pytest.mark.parametrize("source", [CIFAR10, CIFAR100], ids=lambda source: source.name)
+def test_cifar_facts_agree_with_torchvision(source: Cifar) -> None:
     from torchvision import datasets
 
-    theirs = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[layout.dataset]
-    assert (layout.folder, layout.url, layout.archive_md5) == (theirs.base_folder, theirs.url, theirs.tgz_md5)
-    assert [list(file) for file in layout.train] == theirs.train_list
-    assert [list(file) for file in layout.test] == theirs.test_list
-    assert theirs.meta == {"filename": layout.meta[0], "key": layout.names_key, "md5": layout.meta[1]}
+    theirs = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[source.name]
+    archive = source.archive
+    assert (source.place, archive.url, archive.md5) == (theirs.base_folder, theirs.url, theirs.tgz_md5)
+    assert archive.file == theirs.filename
+    assert [list(file) for file in source.train] == theirs.train_list
+    assert [list(file) for file in source.test] == theirs.test_list
+    assert theirs.meta == {"filename": source.meta[0], "key": source.names_key, "md5": source.meta[1]}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -321,82 +326,80 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 @pytest.mark.parametrize("inside", ["", "mini-python"])
 def test_download_puts_the_files_where_the_source_reads_them(
-    served: tuple[str, Path], inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: tuple[str, Path], inside: str, tmp_path: Path
 ) -> None:
     url, folder = served
     write(tmp_path / "made", mini())
     with tarfile.open(folder / "mini.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "made" / "mini-python", "mini-python")
     md5 = hashlib.md5((folder / "mini.tar.gz").read_bytes()).hexdigest()
-    layout = write(tmp_path / "made", mini(), url=f"{url}/mini.tar.gz", archive_md5=md5)
-    monkeypatch.setitem(sources.DOWNLOADS, "cifar100", layout)
+    source = write(tmp_path / "made", mini(), archive=Archive(f"{url}/mini.tar.gz", "mini.tar.gz", md5))
     raw = tmp_path / "raw" / inside
-    download("cifar100", raw)
-    assert len(read_cifar(raw, layout).train_labels) == 7
+    source.download(raw)
+    assert len(source.read(raw).train_labels) == 7
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["mini-python"]  # the archive is gone
     (folder / "mini.tar.gz").unlink()
-    download("cifar100", raw)  # all there: nothing is fetched
+    source.download(raw)  # all there: nothing is fetched
 
     (tmp_path / "raw" / "mini-python" / "test").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"mini.tar.gz: download failed: HTTP Error 404"):
-        download("cifar100", raw)
+        source.download(raw)
 
 
 @pytest.mark.parametrize("dataset", ["cinic10", "tiny-imagenet"])
 @pytest.mark.parametrize("itself", [False, True])
 def test_an_archive_of_images_is_unpacked_where_its_source_reads(
-    served: tuple[str, Path], dataset: str, itself: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: tuple[str, Path], dataset: str, itself: bool, tmp_path: Path
 ) -> None:
     url, folder = served
-    archive = sources.ARCHIVES[dataset]
+    source = SOURCES[dataset]
+    assert isinstance(source, ArchivedFolder)
     # CINIC-10's archive holds its splits, Tiny ImageNet's a folder.
-    made = {"cinic10": cinic10, "tiny-imagenet": tiny_imagenet}[dataset](tmp_path / "made" / archive.inside, 1)
-    kind = "zip" if archive.file.endswith(".zip") else "gztar"
+    made = {"cinic10": cinic10, "tiny-imagenet": tiny_imagenet}[dataset](tmp_path / "made" / source.inside, 1)
+    kind = "zip" if source.archive.file.endswith(".zip") else "gztar"
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "made"))
     packed.rename(folder / "content")
     md5 = hashlib.md5((folder / "content").read_bytes()).hexdigest()
-    monkeypatch.setitem(sources.ARCHIVES, dataset, replace(archive, url=f"{url}/content", md5=md5))
-    raw = tmp_path / "raw" / (archive.folder if itself else "")
-    left = tmp_path / "raw" / f".{archive.folder}.partial" / "what a killed one left"
+    source = replace(source, archive=replace(source.archive, url=f"{url}/content", md5=md5))
+    raw = tmp_path / "raw" / (source.place if itself else "")
+    left = tmp_path / "raw" / f".{source.place}.partial" / "what a killed one left"
     left.mkdir(parents=True)
-    download(dataset, raw)
-    assert [path.name for path in (tmp_path / "raw").iterdir()] == [archive.folder]
-    unpacked = tmp_path / "raw" / archive.folder
+    source.download(raw)
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == [source.place]
+    unpacked = tmp_path / "raw" / source.place
     assert {p.relative_to(unpacked) for p in unpacked.rglob("*")} == {p.relative_to(made) for p in made.rglob("*")}
-    assert len(SOURCES[dataset](raw).train_labels) == len(SOURCES[dataset](made).train_labels)
+    assert len(source.read(raw).train_labels) == len(source.read(made).train_labels)
     (folder / "content").unlink()
-    download(dataset, raw)  # all there: nothing is fetched
+    source.download(raw)  # all there: nothing is fetched
     shutil.rmtree(unpacked / "train")
     with pytest.raises(InputError, match=rf"{unpacked}: expected train, .* in it, or nothing; move it away"):
-        download(dataset, raw)
+        source.download(raw)
     shutil.rmtree(unpacked)
     with pytest.raises(InputError, match=rf"content: download failed: HTTP Error 404.*so that {unpacked} exists"):
-        download(dataset, raw)
+        source.download(raw)
 
 
 @pytest.mark.parametrize(("dataset", "what"), [("folder", "a folder of images"), ("h5", "an HDF5 file")])
 def test_data_of_ones_own_is_not_downloaded(dataset: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"data of your own, which can't be downloaded; put {what} there"):
-        download(dataset, tmp_path)
+        SOURCES[dataset].download(tmp_path)
 
 
-def test_an_archive_that_is_not_the_official_one_is_refused(
-    served: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_that_is_not_the_official_one_is_refused(served: tuple[str, Path], tmp_path: Path) -> None:
     url, folder = served
     (folder / "mini.tar.gz").write_bytes(b"a captive portal's login page")
-    monkeypatch.setitem(sources.DOWNLOADS, "cifar100", replace(CIFAR100, url=f"{url}/mini.tar.gz"))
+    source = replace(CIFAR100, archive=replace(CIFAR100.archive, url=f"{url}/mini.tar.gz"))
     with pytest.raises(InputError, match=r"download failed: File not found or corrupted"):
-        download("cifar100", tmp_path / "raw")
+        source.download(tmp_path / "raw")
     assert not (tmp_path / "raw" / "cifar-100-python").exists()
 
 
-def test_a_network_that_refuses_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tar.gz"  # nobody listens once it is closed
-    monkeypatch.setitem(sources.DOWNLOADS, "cifar10", replace(CIFAR10, url=url))
+    source = replace(CIFAR10, archive=replace(CIFAR10.archive, url=url))
     with pytest.raises(InputError) as caught:
-        download("cifar10", tmp_path)
+        source.download(tmp_path)
     text = str(caught.value)
     assert text.startswith(f"{url}: download failed: <urlopen error ")
     assert text.endswith(
@@ -407,10 +410,26 @@ def test_a_network_that_refuses_is_told_in_one_line(tmp_path: Path, monkeypatch:
 
 
 def test_digits_need_no_download_and_unknown_names_are_refused(tmp_path: Path) -> None:
-    download("digits", tmp_path / "raw")
+    SOURCES["digits"].download(tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
-    with pytest.raises(InputError, match="dataset is 'mnist'; expected one of digits, cifar10, cifar100"):
-        download("mnist", tmp_path)
+    with pytest.raises(InputError, match=r"dataset is 'mnist'; expected .*digits.*cifar10.*cifar100"):
+        validated(Prepare, {"dataset": "mnist"}, "params.yaml")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_source_is_a_choice_with_settings_of_its_own(name: str) -> None:
+    source = SOURCES[name]
+    assert source.name == name
+    assert set(source.settings) <= set(Prepare.model_fields)
+    assert Prepare(dataset=name).source == source, "the defaults of `prepare` are the source's"
+    assert str(source.default_raw).startswith("data/raw")
+    assert source.archive is None or source.own is None
+
+
+def test_the_help_of_prepare_names_every_source() -> None:
+    from prepkd.stages.prepare import prepare
+
+    assert all(re.search(rf"\b{name}\b", str(prepare.__doc__)) for name in SOURCES)
 
 
 def test_importing_the_package_is_cheap() -> None:
@@ -427,7 +446,7 @@ def test_real_cifar100_is_what_torchvision_reads() -> None:
         pytest.skip("set PREPKD_CIFAR100 to the folder that holds cifar-100-python")
     from torchvision.datasets import CIFAR100 as Theirs
 
-    data = SOURCES["cifar100"](Path(root))
+    data = SOURCES["cifar100"].read(Path(root))
     for train, images, labels in (
         (True, data.train_images, data.train_labels),
         (False, data.test_images, data.test_labels),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from prepkd.data.prepared.file import Split, describe, load_split
 from prepkd.data.prepared.prepare import prepare
-from prepkd.data.sources.registry import SOURCES
+from prepkd.data.sources import SOURCES
 from torchvision.datasets import ImageFolder
 
 pytestmark = pytest.mark.real
@@ -28,7 +28,7 @@ def root() -> Path:
 @pytest.fixture(scope="module")
 def whole(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     path = tmp_path_factory.mktemp("tiny") / "tiny-imagenet.h5"
-    prepare(SOURCES["tiny-imagenet"](root.parent), val_fraction=0, subset=None, seed=0, path=path)
+    prepare(SOURCES["tiny-imagenet"].read(root.parent), val_fraction=0, subset=None, seed=0, path=path)
     yield path
     path.unlink()  # half a gigabyte
 
@@ -71,7 +71,7 @@ def test_test_is_what_the_annotations_say(root: Path, whole: Path) -> None:
 
 def test_a_subset_is_a_part_of_the_whole(root: Path, whole: Path, tmp_path: Path) -> None:
     part = tmp_path / "part.h5"
-    data = SOURCES["tiny-imagenet"](root)
+    data = SOURCES["tiny-imagenet"].read(root)
     for path in (part, tmp_path / "again.h5"):
         prepare(data, val_fraction=0.5, subset=4, seed=0, path=path)
     assert part.read_bytes() == (tmp_path / "again.h5").read_bytes()

@@ -1,19 +1,19 @@
-"""Synthetic files in CIFAR-100's official format; as a script, a `prepkd` that accepts them as the real ones."""
+"""CIFAR-100's official files, made up; as a script, `prepkd` that takes them for the real ones."""
 
 import hashlib
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from prepkd.cli import main
-from prepkd.data.sources import registry as sources
-from prepkd.data.sources.cifar import CIFAR100, read_cifar
+from prepkd.data.sources import SOURCES
+from prepkd.data.sources.cifar import CIFAR100, Cifar
 from prepkd.data.sources.raw import RawData
 
 
 def write(folder: Path, images_a_class: int = 5) -> Path:
-    """Write noise in the official format; classes differ in brightness."""
+    """Noise in the form of the official files, classes told apart by brightness."""
     folder.mkdir(parents=True)
     labels = np.arange(100).repeat(images_a_class)
     for seed, name in enumerate(("train", "test")):
@@ -24,16 +24,20 @@ def write(folder: Path, images_a_class: int = 5) -> Path:
     return folder
 
 
-def read(raw: Path) -> RawData:
-    """Read the files like the real ones, without their checksums."""
+@dataclass(frozen=True, kw_only=True)
+class Unchecked(Cifar):
+    """CIFAR-100 without the official checksums."""
 
-    def md5(name: str) -> tuple[str, str]:
-        content = (CIFAR100.locate(raw) / name).read_bytes()
-        return name, hashlib.md5(content, usedforsecurity=False).hexdigest()
+    def read(self, raw: Path) -> RawData:
+        """Read the files like the real ones, with their own checksums."""
 
-    return read_cifar(raw, replace(CIFAR100, train=(md5("train"),), test=(md5("test"),), meta=md5("meta")))
+        def md5(name: str) -> tuple[str, str]:
+            content = (self.locate(raw) / name).read_bytes()
+            return name, hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+        return replace(CIFAR100, train=(md5("train"),), test=(md5("test"),), meta=md5("meta")).read(raw)
 
 
 if __name__ == "__main__":
-    sources.SOURCES["cifar100"] = read
+    SOURCES["cifar100"] = Unchecked(**{field.name: getattr(CIFAR100, field.name) for field in fields(CIFAR100)})
     main()

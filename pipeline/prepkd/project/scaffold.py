@@ -11,6 +11,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
+from prepkd.data.sources import SOURCES
 from prepkd.models.names import split_name
 from prepkd.project.schema import json_schema, template
 
@@ -28,33 +29,30 @@ LITERATURE: dict[str, Any] = {
 TEMPERATURES = {"kd": {"tau": 4.0}, "dtd": {"tau_0": 4.0}}
 LARGE_VIEWS = {"views": 32, "encoding": "u8"}
 
-# By data set: where its raw files are, its recipe, its teacher and its student, what `cache` and training need otherwise.
-DATASETS: dict[str, dict[str, Any]] = {
-    "digits": {"raw": "data/raw", "teacher": "resnet8", "student": "convnet8"},
-    "cifar10": {"raw": "data/raw/cifar-10-batches-py", "augment": CROP_AND_FLIP, "training": LITERATURE},
-    "cifar100": {"raw": "data/raw/cifar-100-python", "augment": CROP_AND_FLIP, "training": LITERATURE},
-    "cinic10": {"raw": "data/raw/cinic10", "augment": CROP_AND_FLIP, "training": LITERATURE, "cache": {"views": 32}},
+# Starting values by data set: recipe, teacher, student, `cache` and training; a source without an entry gets those of CIFAR.
+CIFAR: dict[str, Any] = {"augment": CROP_AND_FLIP, "training": LITERATURE}
+PRESETS: dict[str, dict[str, Any]] = {
+    "digits": {"teacher": "resnet8", "student": "convnet8"},
+    "cinic10": CIFAR | {"cache": {"views": 32}},
     "tiny-imagenet": {
-        "raw": "data/raw/tiny-imagenet-200",
         "augment": [{"crop": {"padding": 8}}, "flip"],
         "training": LITERATURE,
         "cache": LARGE_VIEWS,
     },
     "folder": {
-        "raw": "data/raw/images",
         "augment": [{"resized-crop": {"size": 224}}, "flip"],
         "teacher": "torchvision:resnet50:IMAGENET1K_V2",
         "student": "torchvision:resnet18",
         "training": LITERATURE | {"epochs": 90, "milestones": [30, 60, 80]},
         "cache": LARGE_VIEWS,
     },
-    "h5": {"raw": "data/raw/images.h5", "augment": CROP_AND_FLIP, "training": LITERATURE, "cache": {"views": 32}},
+    "h5": CIFAR | {"cache": {"views": 32}},
 }
+DATASETS = {name: {"raw": source.default_raw} | PRESETS.get(name, CIFAR) for name, source in SOURCES.items()}
 # What is worth knowing before the first run.
 NOTES = {
     "folder": "images of several formats, or misnamed ones (ImageNet has a PNG named .JPEG), need prepare.mixed_formats"
 }
-DOWNLOADS = ("cifar10", "cifar100", "cinic10", "tiny-imagenet")
 
 GITIGNORE = """# What the pipeline makes: DVC keeps it.
 /data/*.h5
@@ -158,7 +156,7 @@ def data_commands(dataset: str, raw: str) -> list[str]:
     """What brings the raw data under DVC; nothing for digits, nor for data outside the project, which is read where it is."""
     if dataset == "digits" or Path(raw).is_absolute():
         return []
-    fetch = ["prepkd prepare --download"] if dataset in DOWNLOADS else []
+    fetch = ["prepkd prepare --download"] if SOURCES[dataset].archive else []
     return [*fetch, f"dvc add {shlex.quote(raw)}"]
 
 

@@ -7,48 +7,83 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from prepkd.data.sources.archive import Archive
 from prepkd.data.sources.raw import RawData
+from prepkd.data.sources.source import Source
 from prepkd.data.sources.unpickle import unpickle
 from prepkd.errors import InputError
 
 SIDE, CHANNELS = 32, 3
 
 
-@dataclass(frozen=True)
-class CifarLayout:
-    """Where the official files lie and what they hold; each file as (name, md5)."""
+@dataclass(frozen=True, kw_only=True)
+class Cifar(Source):
+    """The official files in the folder `place`, each as (name, md5), and their contents."""
 
-    dataset: str
-    folder: str
-    url: str
-    archive_md5: str
+    archive: Archive
     train: tuple[tuple[str, str], ...]
     test: tuple[tuple[str, str], ...]
     meta: tuple[str, str]
     labels_key: str
     names_key: str
     classes: int
-    source: str
+    citation: str
 
     def locate(self, raw: Path) -> Path:
         """The folder of the files: `raw` itself if it bears the official name, else the folder of that name in it."""
-        inner = raw / self.folder
-        return raw if raw.absolute().name == self.folder and not inner.exists() else inner
+        inner = raw / self.place
+        return raw if raw.absolute().name == self.place and not inner.exists() else inner
 
-    @property
-    def files(self) -> tuple[tuple[str, str], ...]:
-        """Every file that is read."""
-        return *self.train, *self.test, self.meta
+    def is_complete(self, raw: Path) -> bool:
+        """Whether every official file is there with its md5."""
+        folder = self.locate(raw)
+        files = (*self.train, *self.test, self.meta)
+        return all((folder / name).is_file() and _md5((folder / name).read_bytes()) == md5 for name, md5 in files)
+
+    def download(self, raw: Path) -> None:
+        """Unpack the official archive as the folder that `locate` names, unless it is complete; raises InputError."""
+        if not self.is_complete(raw):
+            folder = self.locate(raw)
+            self.archive.unpack(folder.parent, folder)
+
+    def read(self, raw: Path) -> RawData:
+        """Read the official files as uint8 (N, 32, 32, 3) and int64 (N,), after checking each file's md5.
+
+        `raw` is the official folder or the one that holds it. Raises InputError, naming the file, if one is missing, differs
+        from its md5, or has unexpected content.
+        """
+        folder = self.locate(raw)
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: no such folder; expected the official {self.name} files in it; "
+                "run `prepkd prepare --download` or put them there"
+            )
+        # The names first: they are small, and a missing one should not cost the reading of the images.
+        class_names = _class_names(folder, self)
+        train_images, train_labels = _samples(folder, self.train, self)
+        test_images, test_labels = _samples(folder, self.test, self)
+        return RawData(
+            dataset=self.name,
+            train_images=train_images,
+            train_labels=train_labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            class_names=class_names,
+            source=self.citation,
+        )
 
 
 _CITATION = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; no licence stated"
 
 # Checksums: torchvision.datasets.CIFAR10 and CIFAR100.
-CIFAR10 = CifarLayout(
-    dataset="cifar10",
-    folder="cifar-10-batches-py",
-    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    archive_md5="c58f30108f718f92721af3b95e74349a",
+CIFAR10 = Cifar(
+    name="cifar10",
+    place="cifar-10-batches-py",
+    archive=Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        "cifar-10-python.tar.gz",
+        "c58f30108f718f92721af3b95e74349a",
+    ),
     train=(
         ("data_batch_1", "c99cafc152244af753f735de768cd75f"),
         ("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
@@ -61,54 +96,24 @@ CIFAR10 = CifarLayout(
     labels_key="labels",
     names_key="label_names",
     classes=10,
-    source=f"CIFAR-10, https://www.cs.toronto.edu/~kriz/cifar.html: {_CITATION}",
+    citation=f"CIFAR-10, https://www.cs.toronto.edu/~kriz/cifar.html: {_CITATION}",
 )
-CIFAR100 = CifarLayout(
-    dataset="cifar100",
-    folder="cifar-100-python",
-    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
-    archive_md5="eb9058c3a382ffc7106e4002c42a8d85",
+CIFAR100 = Cifar(
+    name="cifar100",
+    place="cifar-100-python",
+    archive=Archive(
+        "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        "cifar-100-python.tar.gz",
+        "eb9058c3a382ffc7106e4002c42a8d85",
+    ),
     train=(("train", "16019d7e3df5f24257cddd939b257f8d"),),
     test=(("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
     meta=("meta", "7973b15100ade9c7d40fb424638fde48"),
     labels_key="fine_labels",
     names_key="fine_label_names",
     classes=100,
-    source=f"CIFAR-100, https://www.cs.toronto.edu/~kriz/cifar.html: {_CITATION}",
+    citation=f"CIFAR-100, https://www.cs.toronto.edu/~kriz/cifar.html: {_CITATION}",
 )
-
-
-def read_cifar(raw: Path, layout: CifarLayout) -> RawData:
-    """Read the official files as uint8 (N, 32, 32, 3) and int64 (N,), each one's md5 checked first.
-
-    `raw` is the official folder or the one that holds it. Raises InputError, naming the file, if one is missing, differs from its
-    md5, or doesn't hold what it should.
-    """
-    folder = layout.locate(raw)
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: no such folder; expected the official {layout.dataset} files in it; "
-            "run `prepkd prepare --download` or put them there"
-        )
-    # The names first: they are small, and a missing one should not cost the reading of the images.
-    class_names = _class_names(folder, layout)
-    train_images, train_labels = _samples(folder, layout.train, layout)
-    test_images, test_labels = _samples(folder, layout.test, layout)
-    return RawData(
-        dataset=layout.dataset,
-        train_images=train_images,
-        train_labels=train_labels,
-        test_images=test_images,
-        test_labels=test_labels,
-        class_names=class_names,
-        source=layout.source,
-    )
-
-
-def is_complete(raw: Path, layout: CifarLayout) -> bool:
-    """Whether every official file is there with its md5."""
-    folder = layout.locate(raw)
-    return all((folder / name).is_file() and _md5((folder / name).read_bytes()) == md5 for name, md5 in layout.files)
 
 
 def _md5(content: bytes) -> str:
@@ -131,43 +136,43 @@ def _entry(path: Path, md5: str) -> dict[str, object]:
     return unpickle(content, path)
 
 
-def _class_names(folder: Path, layout: CifarLayout) -> tuple[str, ...]:
-    name, md5 = layout.meta
-    names = _entry(folder / name, md5).get(layout.names_key)
+def _class_names(folder: Path, source: Cifar) -> tuple[str, ...]:
+    name, md5 = source.meta
+    names = _entry(folder / name, md5).get(source.names_key)
     if not isinstance(names, list) or not all(isinstance(item, bytes | str) for item in names):
-        raise InputError(f"{folder / name}: expected {layout.names_key}, a list of class names, found none")
+        raise InputError(f"{folder / name}: expected {source.names_key}, a list of class names, found none")
     decoded = tuple(item.decode("latin1") if isinstance(item, bytes) else item for item in names)
-    if len(set(decoded)) != layout.classes or len(decoded) != layout.classes:
+    if len(set(decoded)) != source.classes or len(decoded) != source.classes:
         raise InputError(
-            f"{folder / name}: expected {layout.classes} different class names, "
+            f"{folder / name}: expected {source.classes} different class names, "
             f"found {len(decoded)} ({len(set(decoded))} different)"
         )
     return decoded
 
 
 def _samples(
-    folder: Path, files: tuple[tuple[str, str], ...], layout: CifarLayout
+    folder: Path, files: tuple[tuple[str, str], ...], source: Cifar
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    parts = [_part(folder / name, md5, layout) for name, md5 in files]
+    parts = [_part(folder / name, md5, source) for name, md5 in files]
     rows = np.concatenate([rows for rows, _ in parts])
     # The files hold planes (red, green, blue); everybody else here holds pixels.
     images = rows.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.concatenate([labels for _, labels in parts])
 
 
-def _part(path: Path, md5: str, layout: CifarLayout) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _part(path: Path, md5: str, source: Cifar) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     entry = _entry(path, md5)
-    rows, labels = entry.get("data"), entry.get(layout.labels_key)
+    rows, labels = entry.get("data"), entry.get(source.labels_key)
     width = CHANNELS * SIDE * SIDE
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != width:
         found = rows.shape if isinstance(rows, np.ndarray) else type(rows).__name__
         raise InputError(f"{path}: expected data of shape (N, {width}), found {found}")
     if not isinstance(labels, list) or len(labels) != len(rows):
         found = f"{len(labels)} labels" if isinstance(labels, list) else type(labels).__name__
-        raise InputError(f"{path}: expected {layout.labels_key}, a list of {len(rows)} labels, found {found}")
+        raise InputError(f"{path}: expected {source.labels_key}, a list of {len(rows)} labels, found {found}")
     for position, label in enumerate(labels):
-        if type(label) is not int or not 0 <= label < layout.classes:
+        if type(label) is not int or not 0 <= label < source.classes:
             raise InputError(
-                f"{path}: expected {layout.labels_key} from 0 to {layout.classes - 1}, found {label!r} at {position}"
+                f"{path}: expected {source.labels_key} from 0 to {source.classes - 1}, found {label!r} at {position}"
             )
     return rows, np.array(labels, dtype=np.int64)

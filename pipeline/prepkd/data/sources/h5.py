@@ -1,5 +1,6 @@
-"""Somebody's own arrays in an HDF5 file."""
+"""Users' own arrays in an HDF5 file."""
 
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prepkd.data.sources.raw import RawData
+from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
 
 SPLITS = ("train", "test", "val")
@@ -16,24 +18,32 @@ _EXPECTED = "train/images, train/labels, test/images, test/labels; optional val/
 Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
-def read_h5(raw: Path) -> RawData:
-    """The arrays train/images uint8 (N, H, W, C) or (N, H, W) and train/labels, integers (N,); test; optional val, class_names.
+@dataclass(frozen=True, kw_only=True)
+class H5(Source):
+    """Arrays in an HDF5 file."""
 
-    C is 1 or 3. Labels count from 0; each class has training images. Raises InputError naming the array, and the place in it,
-    that is missing or not as it should be: nothing is cast, scaled or left out.
-    """
-    if not raw.is_file():
-        found = "a folder" if raw.is_dir() else "no such file"
-        raise InputError(f"{raw}: {found}; expected an HDF5 file with {_EXPECTED}; set prepare.raw to it")
-    try:
-        with h5py.File(raw, "r") as file:
-            return _read(raw, file)
-    except InputError:
-        raise
-    # What h5py raises on damaged files.
-    except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{raw}: not a whole HDF5 file: {reason}; write it again") from None
+    name: str = "h5"
+    place: str = "images.h5"
+    own: str = "an HDF5 file"
+
+    def read(self, raw: Path) -> RawData:
+        """Read train/images, uint8 (N, H, W, C) or (N, H, W), and train/labels, integers (N,); test; optional val, class_names.
+
+        C is 1 or 3. Labels count from 0; each class has training images. Raises InputError naming the array, and the place in it,
+        that is missing or not as it should be: nothing is cast, scaled or left out.
+        """
+        if not raw.is_file():
+            found = "a folder" if raw.is_dir() else "no such file"
+            raise InputError(f"{raw}: {found}; expected an HDF5 file with {_EXPECTED}; set prepare.raw to it")
+        try:
+            with h5py.File(raw, "r") as file:
+                return _read(raw, file)
+        except InputError:
+            raise
+        # What h5py raises on damaged files.
+        except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{raw}: not a whole HDF5 file: {reason}; write it again") from None
 
 
 def _read(raw: Path, file: h5py.File) -> RawData:

@@ -1,43 +1,62 @@
 """Tiny ImageNet in its official layout."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from prepkd.data.sources.archive import Archive
+from prepkd.data.sources.archived_folder import ArchivedFolder
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.tree import Found, Seen, class_folders, images_below, labelled, located
 from prepkd.errors import InputError
 
 SHAPE = (64, 64, 3)
-SOURCE = (
+CITATION = (
     "Tiny ImageNet (Stanford CS231n), http://cs231n.stanford.edu/tiny-imagenet-200.zip: images of ImageNet "
     "(Russakovsky et al., 2015), for research"
 )
-_MEND = "put the official file there"
+_PUT_BACK = "put the official file there"
+ARCHIVE = Archive(
+    url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    file="tiny-imagenet-200.zip",
+    # Public loaders check the archive with this md5; several were compared.
+    md5="90528d7ca1a48142e341f4ef8d21d0de",
+)
 
 
-def read_tiny_imagenet(raw: Path) -> RawData:
-    """Tiny ImageNet's 64 x 64 JPEGs: train/, and val/ as the test, since the official test has no labels.
+@dataclass(frozen=True, kw_only=True)
+class TinyImageNet(ArchivedFolder):
+    """Tiny ImageNet's 64 x 64 JPEGs."""
 
-    `raw` is the official folder or the one that holds it. Labels are in the order of the classes' WordNet ids; a class is
-    named by its id and first word. Raises InputError naming the file, and the line, that is missing or not as it should be.
-    """
-    root = located(raw, "tiny-imagenet-200")
-    for name in ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt"):
-        if not (root / name).exists():
-            raise InputError(
-                f"{root / name}: no such file or folder; expected the official layout; "
-                "run `prepkd prepare --download`, or unpack tiny-imagenet-200.zip there"
-            )
-    wnids = sorted(_table(root / "wnids.txt", 1))
-    words = _table(root / "words.txt", 2)
-    for wnid in wnids:
-        if wnid not in words:
-            raise InputError(f"{root / 'words.txt'}: no line for {wnid}, which wnids.txt has; {_MEND}")
-    seen: Seen = {}
-    # Arrays, 1.4 GB: no epoch decodes them, and any recipe fits.
-    train = labelled(root, _train(root, wnids, seen), SHAPE, "JPEG")
-    test = labelled(root, _val(root, wnids, seen), SHAPE, "JPEG")
-    names = tuple(f"{wnid} {words[wnid][0].split(',')[0]}" for wnid in wnids)
-    return RawData("tiny-imagenet", *train, *test, names, SOURCE)
+    name: str = "tiny-imagenet"
+    place: str = "tiny-imagenet-200"
+    archive: Archive = ARCHIVE
+    inside: str = "tiny-imagenet-200"
+    holds: tuple[str, ...] = ("train", "val", "wnids.txt", "words.txt")
+
+    def read(self, raw: Path) -> RawData:
+        """Read train/, and val/ as the test, since the official test has no labels.
+
+        `raw` is the official folder or the one that holds it. Labels are in the order of the classes' WordNet ids; a class is
+        named by its id and first word. Raises InputError naming the file, and the line, that is missing or malformed.
+        """
+        root = located(raw, self.place)
+        for name in ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt"):
+            if not (root / name).exists():
+                raise InputError(
+                    f"{root / name}: no such file or folder; expected the official layout; "
+                    "run `prepkd prepare --download`, or unpack tiny-imagenet-200.zip there"
+                )
+        wnids = sorted(_table(root / "wnids.txt", 1))
+        words = _table(root / "words.txt", 2)
+        for wnid in wnids:
+            if wnid not in words:
+                raise InputError(f"{root / 'words.txt'}: no line for {wnid}, which wnids.txt has; {_PUT_BACK}")
+        seen: Seen = {}
+        # Arrays, 1.4 GB: no epoch decodes them, and any recipe fits.
+        train = labelled(root, _train(root, wnids, seen), SHAPE, "JPEG")
+        test = labelled(root, _val(root, wnids, seen), SHAPE, "JPEG")
+        names = tuple(f"{wnid} {words[wnid][0].split(',')[0]}" for wnid in wnids)
+        return RawData(self.name, *train, *test, names, CITATION)
 
 
 def _train(root: Path, wnids: list[str], seen: Seen) -> list[list[Found]]:
@@ -48,7 +67,7 @@ def _train(root: Path, wnids: list[str], seen: Seen) -> list[list[Found]]:
         raise InputError(
             f"{where}: not in wnids.txt; take it out"
             if differing[0] in folders
-            else f"{where}: no such folder, but wnids.txt has it; {_MEND}"
+            else f"{where}: no such folder, but wnids.txt has it; {_PUT_BACK}"
         )
     classes = [images_below(root, f"train/{wnid}/images", seen) for wnid in wnids]
     for wnid, files in zip(wnids, classes, strict=True):
@@ -68,17 +87,17 @@ def _val(root: Path, wnids: list[str], seen: Seen) -> list[list[Found]]:
     images = dict(images_below(root, "val/images", seen))
     for name, (wnid, *_) in labels.items():
         if wnid not in classes:
-            raise InputError(f"{annotations}: {name} is of class {wnid}, which wnids.txt has not; {_MEND}")
+            raise InputError(f"{annotations}: {name} is of class {wnid}, which wnids.txt has not; {_PUT_BACK}")
         if f"val/images/{name}" not in images:
-            raise InputError(f"{root / 'val/images' / name}: no such file, but val_annotations.txt has it; {_MEND}")
+            raise InputError(f"{root / 'val/images' / name}: no such file, but val_annotations.txt has it; {_PUT_BACK}")
     for path, size in images.items():
         name = Path(path).name
         if name not in labels:
-            raise InputError(f"{root / path}: no line in val_annotations.txt; take the image out, or {_MEND}")
+            raise InputError(f"{root / path}: no line in val_annotations.txt; take the image out, or {_PUT_BACK}")
         classes[labels[name][0]].append((path, size))
     for wnid, files in classes.items():
         if not files:
-            raise InputError(f"{annotations}: no image of class {wnid}, which wnids.txt has; {_MEND}")
+            raise InputError(f"{annotations}: no image of class {wnid}, which wnids.txt has; {_PUT_BACK}")
     return list(classes.values())
 
 
@@ -88,17 +107,17 @@ def _table(path: Path, columns: int) -> dict[str, list[str]]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"{path}: can't be read: {reason}; {_MEND}") from None
+        raise InputError(f"{path}: can't be read: {reason}; {_PUT_BACK}") from None
     rows: dict[str, list[str]] = {}
     for number, line in enumerate(lines, 1):
         first, *others = line.split("\t")
         if len(others) != columns - 1 or not first.strip():
             raise InputError(
-                f"{path}: line {number} is {line[:60]!r}; expected {columns} fields parted by tabs; {_MEND}"
+                f"{path}: line {number} is {line[:60]!r}; expected {columns} fields parted by tabs; {_PUT_BACK}"
             )
         if first in rows:
-            raise InputError(f"{path}: line {number}: {first} stands there for the second time; {_MEND}")
+            raise InputError(f"{path}: line {number}: {first} stands there for the second time; {_PUT_BACK}")
         rows[first] = others
     if not rows:
-        raise InputError(f"{path}: the file is empty; {_MEND}")
+        raise InputError(f"{path}: the file is empty; {_PUT_BACK}")
     return rows

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,28 @@ def labelled(
     sizes = np.array([size for _, size in found], dtype=np.int64)
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes]).astype(np.int64)
     return ImageFiles(root, names, sizes, shape, format=kind), labels
+
+
+def split_files(
+    root: Path,
+    name: str,
+    classes: Sequence[str],
+    seen: Seen,
+    shape: tuple[int, int, int] | None = None,
+    kind: str | None = None,
+) -> LabelledFiles:
+    """One split's files; raises InputError unless its class folders are exactly `classes`."""
+    found = class_folders(root / name, seen)
+    if missing := sorted(set(classes) - set(found)):
+        raise InputError(
+            f"{root / name / missing[0]}: no such folder; expected every split to have the same classes; add it"
+        )
+    if other := sorted(set(found) - set(classes)):
+        raise InputError(
+            f"{root / name / other[0]}: not one of the {len(classes)} classes; expected every split to have the same; "
+            "rename it, or take it out"
+        )
+    return labelled(root, [images_below(root, f"{name}/{label}", seen) for label in classes], shape, kind)
 
 
 def _walk(root: Path, folder: str, seen: Seen) -> list[Found]:

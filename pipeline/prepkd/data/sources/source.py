@@ -1,0 +1,48 @@
+"""The interface of a data source."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from prepkd.data.sources.archive import Archive
+from prepkd.data.sources.raw import RawData
+from prepkd.errors import InputError
+
+RAW = "data/raw"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """One data set's raw files: where they lie, how they are downloaded, and how they are read.
+
+    `place` is their folder, or their file, below data/raw in a new project. `archive` is the official one, None if nothing can
+    be downloaded; `own` describes what users provide themselves, None for a public data set.
+    """
+
+    name: str
+    place: str = ""
+    archive: Archive | None = None
+    own: str | None = None
+    # The keys of `prepare` that only this source has; each is a field of the same name.
+    settings: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def default_raw(self) -> str:
+        """The value of `prepare.raw` in a new project."""
+        return f"{RAW}/{self.place}" if self.place else RAW
+
+    @abstractmethod
+    def read(self, raw: Path) -> RawData:
+        """Read the raw files at `raw`; raises InputError naming the file that is missing or not as it should be."""
+
+    def download(self, raw: Path) -> None:
+        """Fetch the official files into `raw`, unless they are there; bundled data need no download.
+
+        Raises InputError if the network or the disk refuses, if the download is not the official archive, or if users provide
+        the data themselves.
+        """
+        if self.own is not None:
+            raise InputError(
+                f"{raw}: {self.name!r} is data of your own, which can't be downloaded; put {self.own} there"
+            )
