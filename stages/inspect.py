@@ -1,5 +1,6 @@
 """inspect: a logit store -> what it is, where it came from, what it is like; results/inspect/NAME.png."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,7 @@ from prepkd.stages._shared import Overrides, ParamsFile, console, device, read_p
 
 if TYPE_CHECKING:
     from prepkd.data.prepared.file import DataInfo, Split
+    from prepkd.inspection.store_inspection import StoreInspection
     from prepkd.store import LogitStore
 
 
@@ -38,25 +40,27 @@ def inspect(
     """
     if not 0 < tau < float("inf"):
         raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
-    from prepkd.inspection.facts import look
-    from prepkd.inspection.sections import choose, of_logits, of_student
+    from prepkd.inspection.logit_statistics import choose_views, logit_statistics
+    from prepkd.inspection.store_facts import read_facts
+    from prepkd.inspection.store_inspection import StoreInspection
+    from prepkd.inspection.temperatures import dtd_temperatures
 
-    facts, store = look(found(store_url))
-    report: dict[str, Any] = {"facts": facts | given(facts["attributes"]["teacher"]), "left_out": []}
-    if store is None:
-        report["left_out"].append("everything about its logits: the store is unfinished, and nobody should read it yet")
-    else:
+    facts, store = read_facts(found(store_url))
+    inspection = StoreInspection(replace(facts, weights_from=given(facts.attributes["teacher"])))
+    if store is not None:
         path = data or Path("data") / f"{store.attributes['dataset']['name']}.h5"
         missing = f"{path} is not there; name the data with --data"
         read = prepared(store, path) if data or path.is_file() else None
         if student and read is None:
             raise InputError(f"--student looks at the images: {missing}")
         params = read_params(params_file, overrides) if student else None
-        report |= of_logits(store, choose(views, store), read, tau, missing)
-        if student and params and read and report["views_read"]:
-            report["dtd"] = of_student(store, report["views_read"], student, read[0], params.distill, device(params))
-        report["picture"] = draw(report, out)
-    show(report, as_json)
+        logits = logit_statistics(store, choose_views(views, store), read, tau, missing)
+        inspection = replace(inspection, logits=logits)
+        if student and params and read and logits.views_read:
+            dtd = dtd_temperatures(store, logits.views_read, student, read[0], params.distill, device(params))
+            inspection = replace(inspection, dtd=dtd)
+        inspection = replace(inspection, picture=draw(inspection, out))
+    show(inspection, as_json)
 
 
 def found(url: str) -> str:
@@ -84,16 +88,16 @@ def grows_for(description: Path) -> str | None:
         return None
 
 
-def given(teacher: dict[str, Any]) -> dict[str, Any]:
+def given(teacher: dict[str, Any]) -> dict[str, Any] | None:
     """Where the teacher's weights came from, if they were given and the teacher is here: a store doesn't say."""
     from prepkd.models.checkpoint import load_card
 
     try:
         card = load_card(teacher_folder(teacher["name"]))
     except InputError:
-        return {}
+        return None
     same = card["weights_fingerprint"] == teacher["weights_fingerprint"]
-    return {"weights_from": card["weights_from"]} if same and "weights_from" in card else {}
+    return card.get("weights_from") if same else None
 
 
 def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":
@@ -107,21 +111,20 @@ def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":
     return split, describe(path)
 
 
-def draw(report: dict[str, Any], out: Path) -> str:
+def draw(inspection: "StoreInspection", out: Path) -> str:
     """Write the picture; its path."""
-    from prepkd.inspection.plots import picture
-    from prepkd.inspection.tables import views_text
+    from prepkd.inspection.picture import draw_picture
 
-    facts = report["facts"]
-    name = facts["store"].rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
-    made = facts["attributes"]
+    facts = inspection.facts
+    name = facts.store.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
+    made = facts.attributes
     path = out / f"{name}.png"
     title = f"{name}: {made['teacher']['model']} on {made['dataset']['name']}, {made['encoding']['name']}"
-    picture(report, f"{title}, {views_text(report)}", path)
+    draw_picture(inspection, f"{title}, {inspection.views_caption}", path)
     return str(path)
 
 
-def show(report: dict[str, Any], as_json: bool) -> None:
+def show(inspection: "StoreInspection", as_json: bool) -> None:
     """Tables, or one JSON object with sorted keys, on standard output."""
     import json
 
@@ -129,8 +132,8 @@ def show(report: dict[str, Any], as_json: bool) -> None:
     from rich.console import Console
 
     if as_json:
-        typer.echo(json.dumps(report, sort_keys=True, indent=2, allow_nan=False))
+        typer.echo(json.dumps(inspection.as_json(), sort_keys=True, indent=2, allow_nan=False))
         return
-    Console(highlight=False).print(tables(report))
-    if "picture" in report:
-        console.print(f"picture: {report['picture']}", markup=False)
+    Console(highlight=False).print(tables(inspection))
+    if inspection.picture:
+        console.print(f"picture: {inspection.picture}", markup=False)

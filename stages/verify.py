@@ -13,6 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     import torch
+    from prepkd.verification.live_teacher import Verification
 
 
 def verify(
@@ -36,7 +37,7 @@ def verify(
 
     Controls that ask wrongly must be found out, else the verdict is WITHHELD. Reads no params.yaml, writes nothing.
     """
-    from prepkd.verification.tables import agreement_table, damage_table, notes
+    from prepkd.verification.tables import damage_table, discrepancy_table, notes
 
     out = Console(highlight=False, markup=False)
     if integrity:
@@ -44,9 +45,10 @@ def verify(
         passed, last = report["intact"], report["why"]
         table, lines = damage_table(report["damages"]), []
     else:
-        report = ask_again(store, samples, teacher, data, secrets.randbits(31) if seed is None else seed)
-        passed, last = report["verdict"] == "PASS", f"{report['verdict']}: {report['why']}"
-        table, lines = agreement_table(report), list(notes(report))
+        found = ask_again(store, samples, teacher, data, secrets.randbits(31) if seed is None else seed)
+        report, verdict = found.as_json(), found.verdict
+        passed, last = verdict.name == "PASS", f"{verdict.name}: {verdict.why}"
+        table, lines = discrepancy_table(found), list(notes(found))
     if as_json:
         typer.echo(json.dumps(report, sort_keys=True, indent=2, allow_nan=False))
     else:
@@ -58,14 +60,14 @@ def verify(
     raise typer.Exit(0 if passed else 1)
 
 
-def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed: int) -> dict[str, Any]:
+def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed: int) -> "Verification":
     """The verdict on a store, once its data and its teacher are known to be its own; raises InputError."""
     from prepkd.data.prepared.file import describe, load_split
     from prepkd.data.samples.samples import Samples
     from prepkd.models import load_checkpoint
     from prepkd.store import LogitStore
+    from prepkd.verification.live_teacher import verify_store
     from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
-    from prepkd.verification.verdict import verdict
 
     store = LogitStore.open(url)
     made, written_on = store.attributes["teacher"], store.attributes["precision"]["device"]
@@ -86,8 +88,7 @@ def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed
     check_num_classes(store, card, folder)
     if not imported:
         check_teacher(store, card, folder, "name the folder of the store's own teacher with --teacher")
-    report = verdict(store, teacher, Samples.of(split, where, store.plan.recipe), count=count, seed=seed)
-    return report | {"device": device_name(where), "written_on": written_on, "imported": imported}
+    return verify_store(store, teacher, Samples.of(split, where, store.plan.recipe), count=count, seed=seed)
 
 
 def check_files(url: str) -> dict[str, Any]:
@@ -123,10 +124,3 @@ def same_device(written_on: str) -> "torch.device":
     if threads := re.search(r"(\d+) threads", written_on):
         torch.set_num_threads(int(threads[1]))
     return torch.device("cpu")
-
-
-def device_name(where: "torch.device") -> str:
-    """As stores write it."""
-    import torch
-
-    return where.type if where.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"

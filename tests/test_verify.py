@@ -25,8 +25,11 @@ from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import with_fingerprints
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.verification.controls import CONTROLS, Question, changed
-from prepkd.verification.verdict import TOLERANCES, agreement, draw, own_divergence, verdict
+from prepkd.verification.controls import CONTROLS, changed_rows
+from prepkd.verification.discrepancy import TOLERANCES, encoding_divergence, measure_discrepancy
+from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.query import Query
+from prepkd.verification.sampling import draw_pairs
 from prepkd.views.render import RENDERERS
 from torch import Tensor
 from typer.testing import CliRunner
@@ -100,6 +103,11 @@ def opened(folder: Path, encoding: str = "f16") -> tuple[LogitStore, Normalised,
     return store, teacher, Samples.of(load_split(folder / "data/digits.h5", "train"), CPU)
 
 
+def verified(store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int) -> dict[str, Any]:
+    """The verification as JSON."""
+    return verify_store(store, teacher, samples, count=count, seed=seed).as_json()
+
+
 Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -141,7 +149,7 @@ def ignorant(folder: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_a_true_store_passes_and_every_control_is_found_out(finished: Path, encoding: str) -> None:
-    report = verdict(*opened(finished, encoding), count=200, seed=3)
+    report = verified(*opened(finished, encoding), count=200, seed=3)
     assert report["verdict"] == "PASS", report["why"]
     assert list(report["controls"]) == list(CONTROLS) and report["not_applicable"] == {}
     assert report["teacher"]["within"] and report["teacher"]["top1"] == 1
@@ -157,9 +165,9 @@ def test_a_true_store_passes_and_every_control_is_found_out(finished: Path, enco
 @pytest.mark.parametrize("encoding", ["f16", "u8", "i16"])
 def test_figures_are_those_of_a_plain_computation(finished: Path, encoding: str) -> None:
     store, teacher, samples = opened(finished, encoding)
-    found = verdict(store, teacher, samples, count=60, seed=9)["teacher"]
+    found = verified(store, teacher, samples, count=60, seed=9)["teacher"]
     differences, divergences, agreed = [], {1: [], 4: []}, []
-    for view, sample in zip(*draw(store, 60, 9), strict=True):
+    for view, sample in zip(*draw_pairs(store, 60, 9), strict=True):
         row = torch.from_numpy(store.plan.parameters(int(view), np.array([sample])))
         with torch.no_grad():
             z = teacher(store.plan.render(samples.images[sample : sample + 1], row))[0].double().numpy()
@@ -178,14 +186,14 @@ def test_figures_are_those_of_a_plain_computation(finished: Path, encoding: str)
 
 def test_pairs_are_drawn_once_from_the_views_that_are_here(finished: Path) -> None:
     store, _, _ = opened(finished)
-    pairs = list(zip(*(part.tolist() for part in draw(store, 300, 5)), strict=True))
+    pairs = list(zip(*(part.tolist() for part in draw_pairs(store, 300, 5)), strict=True))
     assert len(pairs) == len(set(pairs)) == 300
-    assert pairs == list(zip(*(part.tolist() for part in draw(store, 300, 5)), strict=True))
-    assert pairs[:9] != list(zip(*(part.tolist() for part in draw(store, 9, 6)), strict=True))
-    views, chosen = draw(store, 10**6, 5)
+    assert pairs == list(zip(*(part.tolist() for part in draw_pairs(store, 300, 5)), strict=True))
+    assert pairs[:9] != list(zip(*(part.tolist() for part in draw_pairs(store, 9, 6)), strict=True))
+    views, chosen = draw_pairs(store, 10**6, 5)
     assert set(zip(views, chosen, strict=True)) == {(v, i) for v in range(4) for i in range(store.samples)}
     store.present = [1, 3]
-    assert set(draw(store, 300, 5)[0]) == {1, 3}
+    assert set(draw_pairs(store, 300, 5)[0]) == {1, 3}
 
 
 def test_a_store_that_was_fetched_in_part_is_verified_on_what_is_there(project: Path) -> None:
@@ -201,12 +209,12 @@ def test_a_store_that_was_fetched_in_part_is_verified_on_what_is_there(project: 
 # Controls.
 
 
-def question(store: LogitStore, views: list[int], chosen: list[int]) -> Question:
+def query(store: LogitStore, views: list[int], chosen: list[int]) -> Query:
     """Pictures whose pixels are all their sample's number."""
     plain = Normalised(torch.nn.Identity(), Preprocessing((0.0,), (1.0,)))
     numbers = torch.arange(store.samples, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
     samples = Samples(numbers, torch.zeros(store.samples, dtype=torch.int64))
-    return Question.of(plain, store.plan, samples, np.array(views), np.array(chosen))
+    return Query.of(plain, store.plan, samples, np.array(views), np.array(chosen))
 
 
 def test_no_shuffled_sample_stays_in_its_place_however_often_it_was_drawn(finished: Path) -> None:
@@ -214,44 +222,46 @@ def test_no_shuffled_sample_stays_in_its_place_however_often_it_was_drawn(finish
     generator = np.random.Generator(np.random.Philox(0))
     for _ in range(50):
         chosen = generator.integers(0, 5, size=generator.integers(2, 12)).tolist()
-        other = CONTROLS["shuffled index"](store, question(store, [0] * len(chosen), chosen))
+        other = CONTROLS["shuffled index"](store, query(store, [0] * len(chosen), chosen))
         if 2 * max(map(chosen.count, chosen)) > len(chosen):
             assert other == "one sample is half of the draw"
             continue
-        assert isinstance(other, Question)
+        assert isinstance(other, Query)
         shown = other.shown.tolist()
         assert sorted(shown) == sorted(chosen) and all(a != b for a, b in zip(shown, chosen, strict=True))
 
 
 def test_controls_change_what_they_say_and_nothing_else(finished: Path) -> None:
     store, _, _ = opened(finished)
-    asked = question(store, [0, 3, 2], [7, 8, 9])
+    asked = query(store, [0, 3, 2], [7, 8, 9])
     flipped = CONTROLS["inverted flip"](store, asked)
-    assert isinstance(flipped, Question)
-    assert np.array_equal(flipped.rows[:, :2], asked.rows[:, :2])
-    assert np.array_equal(flipped.rows[:, 2] + asked.rows[:, 2], [1, 1, 1])
+    assert isinstance(flipped, Query)
+    assert np.array_equal(flipped.parameters[:, :2], asked.parameters[:, :2])
+    assert np.array_equal(flipped.parameters[:, 2] + asked.parameters[:, 2], [1, 1, 1])
     following = CONTROLS["neighbouring view"](store, asked)
-    assert isinstance(following, Question)
+    assert isinstance(following, Query)
     expected = [store.plan.parameters(view)[sample] for view, sample in ((1, 7), (0, 8), (3, 9))]
-    assert np.array_equal(following.rows, expected)
+    assert np.array_equal(following.parameters, expected)
     assert following.shown is asked.shown and flipped.shown is asked.shown
     assert CONTROLS["wrong normalisation"](store, asked) == "the teacher takes pixels as they are"
     other = CONTROLS["wrong normalisation"](
         store, replace(asked, model=Normalised(torch.nn.Identity(), Preprocessing((0.2,), (0.5,))))
     )
-    assert isinstance(other, Question)
+    assert isinstance(other, Query)
     assert torch.equal(other.model(torch.full((1, 1, 2, 2), 0.7)), torch.full((1, 1, 2, 2), 0.7))
 
 
 def test_only_rows_whose_pixels_change_count(finished: Path) -> None:
     store, _, _ = opened(finished)
-    asked = question(store, [0, 0, 0], [0, 1, 0])
+    asked = query(store, [0, 0, 0], [0, 1, 0])
     asked.samples.images[2, 0, :, 0] = 9  # the one picture that is not its own mirror, wherever it is cropped
     asked.samples.images[2, 0, :, 1] = 8
     asked = replace(asked, shown=np.array([2, 1, 0]))
-    flipped = CONTROLS["inverted flip"](store, replace(asked, rows=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])))
-    assert isinstance(flipped, Question)
-    assert changed(store, replace(asked, rows=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])), flipped).tolist() == [
+    flipped = CONTROLS["inverted flip"](store, replace(asked, parameters=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])))
+    assert isinstance(flipped, Query)
+    assert changed_rows(
+        store, replace(asked, parameters=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])), flipped
+    ).tolist() == [
         True,
         False,
         False,
@@ -267,9 +277,9 @@ def test_no_control_means_no_verdict(finished: Path, tmp_path: Path) -> None:
     encoded = store.encoding.encode(answer, samples.labels)
     made_of_black = rewritten(store, tmp_path / "black.zarr", lambda view, stored: encoded)
     made_of_black.attributes["pixels"] |= {
-        "sha256": verdict(store, teacher, black, count=9, seed=0)["pixels"]["replayed"]
+        "sha256": verified(store, teacher, black, count=9, seed=0)["pixels"]["replayed"]
     }
-    report = verdict(made_of_black, teacher, black, count=50, seed=0)
+    report = verified(made_of_black, teacher, black, count=50, seed=0)
     assert report["controls"] == {} and set(report["not_applicable"]) == set(CONTROLS)
     assert report["verdict"] == "WITHHELD" and "no control applies" in report["why"]
 
@@ -305,10 +315,10 @@ def test_changed_answers_fail_whatever_the_encoding(
     finished: Path, tmp_path: Path, encoding: str, change: Change
 ) -> None:
     store, teacher, samples = opened(finished, encoding)
-    report = verdict(rewritten(store, tmp_path / "t.zarr", change), teacher, samples, count=200, seed=3)
+    report = verified(rewritten(store, tmp_path / "t.zarr", change), teacher, samples, count=200, seed=3)
     assert report["verdict"] == "FAIL" and "logits are not the stored ones" in report["why"]
     assert not any(control["within"] for control in report["controls"].values())
-    true = verdict(rewritten(store, tmp_path / "s.zarr", same), teacher, samples, count=200, seed=3)
+    true = verified(rewritten(store, tmp_path / "s.zarr", same), teacher, samples, count=200, seed=3)
     assert true["verdict"] == "PASS"
 
 
@@ -320,10 +330,10 @@ def test_a_label_without_its_logit_fails(finished: Path, tmp_path: Path) -> None
         for view in range(store.views)
     }
     other = rewritten(store, tmp_path / "t.zarr", lambda view, stored: views[view])
-    report = verdict(other, teacher, samples, count=200, seed=3)
+    report = verified(other, teacher, samples, count=200, seed=3)
     expected = sum(
         samples.labels[sample] not in views[int(view)]["ids"][sample]
-        for view, sample in zip(*draw(store, 200, 3), strict=True)
+        for view, sample in zip(*draw_pairs(store, 200, 3), strict=True)
     )
     assert report["labels_left_out"] == expected > 0
     assert report["verdict"] == "FAIL" and f"{expected} rows lack their label's logit" in report["why"]
@@ -338,10 +348,10 @@ def test_logits_that_are_not_finite_are_outside(finished: Path) -> None:
     store, _, samples = opened(finished)
     stored = {name: array[:5] for name, array in as_tensors(store.stored(0)).items()}
     raw = torch.from_numpy(store.logits(0)[:5])
-    own = own_divergence(store.encoding, raw, samples.labels[:5])
-    assert agreement(store, stored, raw, own).within
+    own = encoding_divergence(store.encoding, raw, samples.labels[:5])
+    assert measure_discrepancy(store, stored, raw, own).within
     raw[2, 1] = torch.nan
-    assert not agreement(store, stored, raw, own).within
+    assert not measure_discrepancy(store, stored, raw, own).within
 
 
 def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
@@ -349,16 +359,16 @@ def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
     store, teacher, samples = opened(finished)
     precision = store.attributes["precision"]
     store.attributes["precision"] = precision | {"arithmetic": "bf16"}
-    assert verdict(store, teacher, samples, count=200, seed=1)["verdict"] == "PASS"
+    assert verified(store, teacher, samples, count=200, seed=1)["verdict"] == "PASS"
     assert TOLERANCES["ieee"].dz < TOLERANCES["tf32"].dz < TOLERANCES["bf16"].dz
-    views, chosen = draw(store, 200, 1)
+    views, chosen = draw_pairs(store, 200, 1)
     raw = torch.from_numpy(store.lookup(views, chosen))
     labels = samples.labels[torch.from_numpy(chosen)]
     rounded = raw * (1 + 2.0**-7)
     stored = store.encoding.encode(raw, labels)
-    assert agreement(store, stored, rounded, own_divergence(store.encoding, rounded, labels)).within
+    assert measure_discrepancy(store, stored, rounded, encoding_divergence(store.encoding, rounded, labels)).within
     store.attributes["precision"] = precision
-    assert not agreement(store, stored, rounded, own_divergence(store.encoding, rounded, labels)).within
+    assert not measure_discrepancy(store, stored, rounded, encoding_divergence(store.encoding, rounded, labels)).within
 
 
 # The command.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from prepkd.errors import InputError
-from prepkd.inspection.facts import look
+from prepkd.inspection.store_facts import read_facts
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.integrity import damages
@@ -62,14 +62,14 @@ EDITS = {
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in EDITS.items() for value in values])
 def test_edited_attributes_are_named_by_reader_check_and_inspection(folder: Path, key: str, value: object) -> None:
     edited(folder, "zarr.json", put(key, value))
-    for read in (LogitStore.open, look):
+    for read in (LogitStore.open, read_facts):
         text = refused(InputError, read, folder)
         assert text.startswith(f"{folder}: attributes")
         if "." in key:
             assert key in text or "describe no views" in text or key.split(".")[-1] in text
     assert [(one.array, one.chunk) for one in damages(folder)][:1] == [("", "zarr.json")]
     (folder / "manifest.json").unlink()
-    assert refused(InputError, look, folder).startswith(f"{folder}: attributes")
+    assert refused(InputError, read_facts, folder).startswith(f"{folder}: attributes")
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""What is in a store: facts, figures, tables, pictures."""
+"""Inspection of a logit store: its description, statistics of its logits, tables and a picture."""

@@ -1,1 +1,1 @@
-"""Is a store what its teacher says, and do files belong together."""
+"""Verification of a store against its teacher, and of files against their provenance."""

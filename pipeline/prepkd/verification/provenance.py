@@ -16,8 +16,9 @@ from prepkd.store import LogitStore
 from prepkd.store.encodings import Encoding
 from prepkd.store.fetch import views_text
 from prepkd.teacher.caching import describe_teacher, pixel_hash
-from prepkd.verification.controls import Question, live
-from prepkd.verification.verdict import agreement, gather, own_divergence
+from prepkd.verification.discrepancy import encoding_divergence, measure_discrepancy
+from prepkd.verification.query import Query, live_logits
+from prepkd.verification.sampling import stored_rows
 from prepkd.views import ViewPlan
 
 
@@ -104,10 +105,11 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
     count = min(store.attributes["precision"]["batch_size"], store.samples)
     chosen = np.arange(count)
     views = np.full(count, view)
-    stored = gather(store, views, chosen)
-    question = Question.of(teacher, store.plan, samples, views, chosen)
-    raw = live(store, question)
-    found = agreement(store, stored, raw, own_divergence(store.encoding, raw, question.labels(store)))
+    stored = stored_rows(store, views, chosen)
+    query = Query.of(teacher, store.plan, samples, views, chosen)
+    raw = live_logits(store, query)
+    encoding_kl = encoding_divergence(store.encoding, raw, query.labels(store))
+    found = measure_discrepancy(store, stored, raw, encoding_kl)
     if not found.within:
         raise InputError(
             f"{store.url}: view {view}, samples 0 to {count - 1}: the live teacher's logits differ by {found.dz:.3g}, "

@@ -1,5 +1,6 @@
-"""What a store says of itself, and what of it is there; none of its logits are read."""
+"""A store's description and completeness; its logits are not read."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,48 @@ from prepkd.store.layout import FORMAT, MANIFEST, Layout, open_array
 from prepkd.store.place import exists, is_remote, keys, open_place
 
 
-def look(url: str | Path) -> tuple[dict[str, Any], LogitStore | None]:
-    """A store's facts, and the store for reading, None where it is unfinished.
+@dataclass(frozen=True)
+class ChunkCount:
+    """How many chunks of logits a store holds, of how many."""
 
-    Raises InputError where there is no store, or one that is damaged or of another format.
+    there: int
+    total: int
+
+
+@dataclass(frozen=True)
+class BytesPerRow:
+    """Bytes per (view, sample): as stated in the attributes, and as found on disk; None if unknown."""
+
+    stated: float | None
+    on_disk: float | None
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """A store's place, size, completeness and attributes.
+
+    `views_there` are the complete views; `weights_from` is the origin of the teacher's weights if they were given.
+    """
+
+    store: str
+    finished: bool
+    views: int
+    samples: int
+    classes: int
+    chunk_samples: int
+    chunks: ChunkCount
+    views_there: list[int]
+    bytes: int
+    files: int
+    bytes_per_row: BytesPerRow
+    attributes: dict[str, Any]
+    weights_from: dict[str, Any] | None = None
+
+
+def read_facts(url: str | Path) -> tuple[StoreFacts, LogitStore | None]:
+    """Read a store's facts and open it for reading; the store is None if it is unfinished.
+
+    Raises InputError if there is no store, or one that is damaged or of another format.
     """
     place = open_place(url)
     if not is_remote(url) and not Path(url).is_dir():
@@ -51,30 +90,30 @@ def _description(where: str, place: Store) -> tuple[dict[str, Any], Layout]:
         raise InputError(f"{where}: not a logit store ({type(error).__name__}: {error})") from None
 
 
-def _facts(where: str, place: Store, attributes: dict[str, Any], layout: Layout, *, finished: bool) -> dict[str, Any]:
+def _facts(where: str, place: Store, attributes: dict[str, Any], layout: Layout, *, finished: bool) -> StoreFacts:
     files = keys(place)
     there = committed(layout, files)
     lengths = np.array([layout.length(chunk) for chunk in range(layout.chunks)])
     rows, size = int((there * lengths).sum()), int(sync(place.getsize_prefix("")))
-    stated = attributes.get("measured", {}).get("bytes_per_row")  # an imported store need not have measured anything
-    return {
-        "store": where,
-        "finished": finished,
-        "views": layout.plan.views,
-        "samples": layout.plan.samples,
-        "classes": layout.encoding.classes,
-        "chunk_samples": layout.chunk,
-        "chunks": {"there": int(there.sum()), "total": there.size},
-        "views_there": np.flatnonzero(there.all(axis=1)).tolist(),
-        "bytes": size,
-        "files": len(files),
-        "bytes_per_row": {"stated": stated, "on_disk": size / rows if rows else None},
-        "attributes": attributes,
-    }
+    stated = attributes.get("measured", {}).get("bytes_per_row")  # an imported store may lack measurements
+    return StoreFacts(
+        store=where,
+        finished=finished,
+        views=layout.plan.views,
+        samples=layout.plan.samples,
+        classes=layout.encoding.classes,
+        chunk_samples=layout.chunk,
+        chunks=ChunkCount(int(there.sum()), there.size),
+        views_there=np.flatnonzero(there.all(axis=1)).tolist(),
+        bytes=size,
+        files=len(files),
+        bytes_per_row=BytesPerRow(stated, size / rows if rows else None),
+        attributes=attributes,
+    )
 
 
 def committed(layout: Layout, files: set[str]) -> NDArray[np.bool_]:
-    """Which chunks have their commit record, the logits file, bool (views, chunks); the files are not read."""
+    """Whether each chunk has its commit record, the logits file, bool (views, chunks); the files are not read."""
     pairs = [
         [layout.keys(view, chunk)["logits"] in files for chunk in range(layout.chunks)]
         for view in range(layout.plan.views)

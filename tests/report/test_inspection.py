@@ -1,8 +1,9 @@
-"""What `prepkd inspect` counts: against loops in float64, for every encoding."""
+"""The numbers of `prepkd inspect` against loops in float64, for every encoding; its tables and its picture."""
 
 import io
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from PIL import Image
 from prepkd.data.prepared.file import DataInfo, Split
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.inspection.facts import look
-from prepkd.inspection.figures import BINS, confidence_and_entropy, count_views, view_counts
-from prepkd.inspection.plots import picture
-from prepkd.inspection.sections import choose, of_logits, of_student
+from prepkd.inspection.counts import Counts, count_view, count_views
+from prepkd.inspection.logit_statistics import choose_views, logit_statistics
+from prepkd.inspection.picture import draw_picture
+from prepkd.inspection.softness import BINS, confidence_and_entropy
+from prepkd.inspection.store_facts import ChunkCount, read_facts
+from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.tables import tables
+from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models import Normalised, build_model, save_checkpoint
 from prepkd.training.student_settings import Distill
 from prepkd.views.order import sample_order
@@ -44,6 +48,13 @@ def read(made: MadeUp) -> tuple[Split, DataInfo]:
     return Split(images, made.labels.numpy(), "5" * 64), info
 
 
+def statistics(
+    made: MadeUp, views: list[int], data: tuple[Split, DataInfo] | None, missing: str = ""
+) -> dict[str, Any]:
+    """The statistics of a store's logits as JSON, at tau 4."""
+    return logit_statistics(made.store, views, data, 4.0, missing).as_json()
+
+
 def naive_softmax(row: Any, tau: float) -> list[float]:
     top = max(float(z) for z in row)
     weights = [math.exp((float(z) - top) / tau) for z in row]
@@ -61,7 +72,7 @@ def test_what_ka_would_change(made: MadeUp, views: list[int]) -> None:
     wrong = naive_wrong(made, views)
     times = [sum(wrong[v][i] for v in range(len(views))) for i in range(SAMPLES)]
     assert 0 < sum(times) < len(views) * SAMPLES and max(times) == len(views)
-    report = of_logits(made.store, views, read(made), 4.0, "")
+    report = statistics(made, views, read(made))
     assert report["ka"] == {
         "rows": len(views) * SAMPLES,
         "rows_wrong": sum(times),
@@ -74,7 +85,7 @@ def test_what_ka_would_change(made: MadeUp, views: list[int]) -> None:
 
 def test_errors_per_view_and_class(made: MadeUp) -> None:
     wrong, raw, labels = naive_wrong(made, [0, 1, 2]), made.raw.tolist(), made.labels.tolist()
-    report = of_logits(made.store, [0, 1, 2], read(made), 4.0, "")
+    report = statistics(made, [0, 1, 2], read(made))
     per_view = [sum(row) / SAMPLES for row in wrong]
     errors = report["teacher_error"]
     assert errors.pop("per_view") == pytest.approx(per_view)
@@ -100,7 +111,7 @@ def test_errors_per_view_and_class(made: MadeUp) -> None:
 @pytest.mark.parametrize("tau", [1.0, 0.5, 4.0])
 def test_confidence_and_entropy(made: MadeUp, tau: float) -> None:
     views = [0, 2]
-    report = of_logits(made.store, views, None, tau, "no labels")
+    report = logit_statistics(made.store, views, None, tau, "no labels").as_json()
     for name, top in (("confidence", 1.0), ("entropy", math.log(CLASSES))):
         found = report[name]
         assert set(found) == {"1", f"{tau:g}", "edges"}
@@ -128,16 +139,28 @@ def test_fixed_points_of_confidence_and_entropy() -> None:
         shifted = confidence_and_entropy(torch.cat([flat, sharp]) + 30, tau)
         assert torch.allclose(shifted[0], confidence) and torch.allclose(shifted[1], entropy)
     # On the very edge of the last bin, and not outside of it.
-    assert view_counts(flat, None, [1.0])["entropy@1"].tolist() == [0] * (BINS - 1) + [1]
+    assert count_view(flat, None, [1.0]).entropy[1.0].histogram.tolist() == [0] * (BINS - 1) + [1]
+
+
+def numbers(counts: Counts) -> dict[str, Any]:
+    """Every number of the counts, by name."""
+    assert counts.errors is not None
+    binned = {"confidence": counts.confidence, "entropy": counts.entropy}
+    return {
+        "rows": counts.rows,
+        **{f"{name}@{tau}": one.histogram for name, by_tau in binned.items() for tau, one in by_tau.items()},
+        **{f"{name}@{tau} sum": one.total for name, by_tau in binned.items() for tau, one in by_tau.items()},
+        **vars(counts.errors),
+    }
 
 
 def test_counts_do_not_depend_on_how_rows_are_split(f16: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = count_views(f16.store, [0, 1], lambda _: f16.labels, [1.0])
-    monkeypatch.setattr("prepkd.inspection.figures.ROWS", 5)
+    monkeypatch.setattr("prepkd.inspection.softness.ROWS", 5)
     parts = count_views(f16.store, [0, 1], lambda _: f16.labels, [1.0])
-    assert whole.keys() == parts.keys()
-    for name, value in whole.items():
-        np.testing.assert_allclose(parts[name], value, rtol=1e-12)
+    assert numbers(whole).keys() == numbers(parts).keys()
+    for name, value in numbers(whole).items():
+        np.testing.assert_allclose(numbers(parts)[name], value, rtol=1e-12)
 
 
 def test_one_view_is_in_memory_at_a_time(f16: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +189,7 @@ def test_labels_that_contradict_the_summary_are_refused(f16: MadeUp) -> None:
 
 
 def test_without_labels_what_is_missing_is_said(f16: MadeUp) -> None:
-    report = of_logits(f16.store, [0], None, 4.0, "data/made-up.h5 is not there")
+    report = statistics(f16, [0], None, "data/made-up.h5 is not there")
     assert "ka" not in report and "class_error" not in report and "confidence" in report
     assert report["left_out"] == [
         "2 of the views; `--views 0:3` reads all",
@@ -176,16 +199,16 @@ def test_without_labels_what_is_missing_is_said(f16: MadeUp) -> None:
 
 def test_views_are_chosen_evenly(f16: MadeUp) -> None:
     store = f16.store
-    assert choose(None, store) == [0, 1, 2] and choose("1:3", store) == [1, 2]
+    assert choose_views(None, store) == [0, 1, 2] and choose_views("1:3", store) == [1, 2]
     store.present = list(range(10, 172))
-    assert choose(None, store) == [10, 33, 56, 79, 102, 125, 148, 171]
+    assert choose_views(None, store) == [10, 33, 56, 79, 102, 125, 148, 171]
     store.present = [5]
-    assert choose(None, store) == [5]
+    assert choose_views(None, store) == [5]
     store.present = []
-    assert choose(None, store) == []
+    assert choose_views(None, store) == []
     for bad in ("3", "2:2", "0:4", "-1:2", "a:b", "0:2:1"):
         with pytest.raises(InputError) as caught:
-            choose(bad, store)
+            choose_views(bad, store)
         assert str(caught.value) == f"--views is {bad!r}; expected A:B with 0 <= A < B <= 3, e.g. 0:3"
 
 
@@ -237,7 +260,9 @@ def naive_temperatures(made: MadeUp, model: Normalised, views: list[int]) -> dic
 def test_temperatures(made: MadeUp, tmp_path: Path) -> None:
     model = student(tmp_path / "student")
     split, _ = read(made)
-    report = of_student(made.store, [0, 2], tmp_path / "student", split, settings(), torch.device("cpu"))
+    report = dtd_temperatures(
+        made.store, [0, 2], tmp_path / "student", split, settings(), torch.device("cpu")
+    ).as_json()
     assert report["batch_size"] == 7 and report["rows"] == 2 * SAMPLES
     every = naive_temperatures(made, model, [0, 2])
     low, high = (pick(tau for rows in every.values() for _, tau in rows) for pick in (min, max))
@@ -257,37 +282,37 @@ def test_temperatures(made: MadeUp, tmp_path: Path) -> None:
 def test_a_student_of_other_classes_is_refused(f16: MadeUp, tmp_path: Path) -> None:
     student(tmp_path / "student", CLASSES + 1)
     with pytest.raises(InputError, match="num_classes is 7, expected 6; name a student of this data set"):
-        of_student(f16.store, [0], tmp_path / "student", read(f16)[0], settings(), torch.device("cpu"))
+        dtd_temperatures(f16.store, [0], tmp_path / "student", read(f16)[0], settings(), torch.device("cpu"))
 
 
 def test_facts_of_a_finished_store(made: MadeUp) -> None:
-    facts, store = look(made.folder)
+    facts, store = read_facts(made.folder)
     size = sum(path.stat().st_size for path in made.folder.rglob("*") if path.is_file())
-    assert store is not None and facts["finished"]
-    assert (facts["views"], facts["samples"], facts["classes"]) == (VIEWS, SAMPLES, CLASSES)
-    assert facts["chunks"] == {"there": 9, "total": 9} and facts["views_there"] == [0, 1, 2]
-    assert facts["bytes"] == size
-    assert facts["bytes_per_row"]["on_disk"] == size / (VIEWS * SAMPLES)
-    assert facts["bytes_per_row"]["stated"] == store.attributes["measured"]["bytes_per_row"]
-    assert facts["attributes"] == store.attributes
+    assert store is not None and facts.finished
+    assert (facts.views, facts.samples, facts.classes) == (VIEWS, SAMPLES, CLASSES)
+    assert facts.chunks == ChunkCount(9, 9) and facts.views_there == [0, 1, 2]
+    assert facts.bytes == size
+    assert facts.bytes_per_row.on_disk == size / (VIEWS * SAMPLES)
+    assert facts.bytes_per_row.stated == store.attributes["measured"]["bytes_per_row"]
+    assert facts.attributes == store.attributes
 
 
 @pytest.mark.parametrize("chunks", [0, 4, 9])
 def test_facts_of_an_unfinished_store(chunks: int, tmp_path: Path) -> None:
     made = write(tmp_path / "made-up.zarr", "i16", finish=False, chunks=chunks)
-    facts, store = look(made.folder)
-    assert store is None and not facts["finished"]
-    assert facts["chunks"] == {"there": chunks, "total": 9} and facts["views_there"] == list(range(chunks // 3))
+    facts, store = read_facts(made.folder)
+    assert store is None and not facts.finished
+    assert facts.chunks == ChunkCount(chunks, 9) and facts.views_there == list(range(chunks // 3))
     rows = {0: 0, 4: 22 + 8, 9: 66}[chunks]
     size = sum(path.stat().st_size for path in made.folder.rglob("*") if path.is_file())
-    assert facts["bytes_per_row"]["on_disk"] == (size / rows if rows else None)
-    assert "UNFINISHED" in printed({"facts": facts, "left_out": []}, 60)
+    assert facts.bytes_per_row.on_disk == (size / rows if rows else None)
+    assert "UNFINISHED" in printed(StoreInspection(facts), 60)
 
 
 def test_a_chunk_without_its_commit_record_is_not_there(tmp_path: Path) -> None:
     made = write(tmp_path / "made-up.zarr", "f16", finish=False)
     (made.folder / "logits/c/1/2/0").unlink()
-    assert look(made.folder)[0]["chunks"] == {"there": 8, "total": 9}
+    assert read_facts(made.folder)[0].chunks == ChunkCount(8, 9)
 
 
 def test_a_store_that_was_fetched_in_part(tmp_path: Path) -> None:
@@ -295,10 +320,10 @@ def test_a_store_that_was_fetched_in_part(tmp_path: Path) -> None:
     (made.folder / "partial.json").write_text("{}")
     for path in made.folder.glob("*/c/1/*/*"):
         path.unlink()
-    facts, store = look(made.folder)
-    assert store is not None and choose(None, store) == [0, 2]
-    assert facts["chunks"]["there"] < 9 and facts["views_there"] == [0, 2]
-    text = printed({"facts": facts, "left_out": []} | of_logits(store, [0, 2], read(made), 4.0, ""), 60)
+    facts, store = read_facts(made.folder)
+    assert store is not None and choose_views(None, store) == [0, 2]
+    assert facts.chunks.there < 9 and facts.views_there == [0, 2]
+    text = printed(StoreInspection(facts, logit_statistics(store, [0, 2], read(made), 4.0, "")), 60)
     assert "fetched in part: views 0, 2 of 3" in " ".join(text.split())
 
 
@@ -317,30 +342,31 @@ def test_what_is_no_store(content: str | None, message: str, tmp_path: Path) -> 
     if content:
         (tmp_path / "zarr.json").write_text(content)
     with pytest.raises(InputError) as caught:
-        look(tmp_path)
+        read_facts(tmp_path)
     assert str(caught.value) == f"{tmp_path}: {message}"
 
 
-def whole_report(made: MadeUp, folder: Path) -> dict[str, Any]:
-    facts, store = look(made.folder)
+def whole_inspection(made: MadeUp, folder: Path) -> StoreInspection:
+    facts, store = read_facts(made.folder)
     assert store is not None
     student(folder / "student")
     split, info = read(made)
-    dtd = of_student(store, [0, 1, 2], folder / "student", split, settings(), torch.device("cpu"))
-    return {"facts": facts} | of_logits(store, [0, 1, 2], (split, info), 4.0, "") | {"dtd": dtd}
+    logits = logit_statistics(store, [0, 1, 2], (split, info), 4.0, "")
+    dtd = dtd_temperatures(store, [0, 1, 2], folder / "student", split, settings(), torch.device("cpu"))
+    return StoreInspection(facts, logits, dtd)
 
 
-def printed(report: dict[str, Any], columns: int) -> str:
+def printed(inspection: StoreInspection, columns: int) -> str:
     file = io.StringIO()
-    Console(file=file, width=columns, highlight=False).print(tables(report))
+    Console(file=file, width=columns, highlight=False).print(tables(inspection))
     return file.getvalue()
 
 
 @pytest.mark.parametrize("columns", [60, 100])
 def test_tables_fit_the_terminal_and_hold_the_figures(made: MadeUp, columns: int, tmp_path: Path) -> None:
-    report = whole_report(made, tmp_path)
-    report["facts"]["attributes"]["unverified"] = ["that the logits are a teacher's", "their arithmetic"]
-    text = printed(report, columns)
+    inspection = whole_inspection(made, tmp_path)
+    inspection.facts.attributes["unverified"] = ["that the logits are a teacher's", "their arithmetic"]
+    text, report = printed(inspection, columns), inspection.as_json()
     assert max(map(len, text.splitlines())) <= columns
     assert "…" not in text, "nothing is cut off"
     words = " ".join(text.split())
@@ -369,9 +395,9 @@ def dark(path: Path) -> np.ndarray:
 
 
 def test_the_picture_has_a_panel_a_subject(f16: MadeUp, tmp_path: Path) -> None:
-    report = whole_report(f16, tmp_path)
+    inspection = whole_inspection(f16, tmp_path)
     for name in ("a", "b"):
-        picture(report, "made-up", tmp_path / "new" / f"{name}.png")
+        draw_picture(inspection, "made-up", tmp_path / "new" / f"{name}.png")
     assert (tmp_path / "new/a.png").read_bytes() == (tmp_path / "new/b.png").read_bytes()
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["a.png", "b.png"]
     shown = dark(tmp_path / "new/a.png")
@@ -379,8 +405,9 @@ def test_the_picture_has_a_panel_a_subject(f16: MadeUp, tmp_path: Path) -> None:
     thirds = [shown[round(height * i / 3) : round(height * (i + 1) / 3)] for i in range(3)]
     assert all(half.mean() > 0.01 for row in thirds for half in (row[:, : width // 2], row[:, width // 2 :]))
     # Without labels and student three panels are left: the last place stays empty.
-    few = {key: value for key, value in report.items() if key not in ("class_error", "ka", "dtd")}
-    picture(few, "made-up", tmp_path / "few.png")
+    assert inspection.logits is not None
+    few = replace(inspection, logits=replace(inspection.logits, class_error=None, ka=None), dtd=None)
+    draw_picture(few, "made-up", tmp_path / "few.png")
     shown = dark(tmp_path / "few.png")
     corner = shown[round(0.55 * len(shown)) :, round(0.55 * width) :]
     assert not corner.any() and shown.any()
@@ -390,7 +417,7 @@ def test_rows_are_checked_as_they_are_read(tmp_path: Path) -> None:
     made = write(tmp_path / "made-up.zarr", "f16")
     path = made.folder / "logits/c/1/2/0"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    _, store = look(made.folder)
+    _, store = read_facts(made.folder)
     assert store is not None
     count_views(store, [0, 2], None, [1.0])
     with pytest.raises(InputError, match=r"logits/c/1/2/0: sha256"):
@@ -398,16 +425,18 @@ def test_rows_are_checked_as_they_are_read(tmp_path: Path) -> None:
 
 
 def test_an_imported_store_says_what_is_not_known(f16: MadeUp) -> None:
-    facts, _ = look(f16.folder)
+    facts, _ = read_facts(f16.folder)
     source = {"file": "logits.npy", "sha256": "a" * 64}
     nobody = {"name": "theirs", "model": "imported", "weights_fingerprint": None, "preprocessing": None}
-    facts["attributes"] |= {
-        "teacher": nobody | {"source": source},
-        "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
-        "unverified": ["which teacher gave them"],
-    }
-    del facts["attributes"]["measured"]
-    words = " ".join(printed({"facts": facts, "left_out": []}, 60).split())
+    facts.attributes.update(
+        {
+            "teacher": nobody | {"source": source},
+            "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
+            "unverified": ["which teacher gave them"],
+        }
+    )
+    del facts.attributes["measured"]
+    words = " ".join(printed(StoreInspection(facts), 60).split())
     for part in (
         "weights not stated",
         "precision unknown format",
@@ -423,8 +452,10 @@ def test_a_store_at_a_url(made: MadeUp) -> None:
 
     url = f"memory://{made.store.encoding.name}/made-up.zarr"
     fsspec.filesystem("memory").put(f"{made.folder}/", url, recursive=True)
-    there, store = look(url)
-    here, _ = look(made.folder)
+    there, store = read_facts(url)
+    here, _ = read_facts(made.folder)
     assert store is not None
-    assert there == here | {"store": url}
-    assert of_logits(store, [0, 1], read(made), 4.0, "") == of_logits(made.store, [0, 1], read(made), 4.0, "")
+    assert there == replace(here, store=url)
+    assert logit_statistics(store, [0, 1], read(made), 4.0, "") == logit_statistics(
+        made.store, [0, 1], read(made), 4.0, ""
+    )

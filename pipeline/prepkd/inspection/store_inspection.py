@@ -1,0 +1,58 @@
+"""The result of `prepkd inspect`: a store's facts, statistics of its logits, and a student's temperatures."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prepkd.inspection.logit_statistics import LogitStatistics
+from prepkd.inspection.store_facts import StoreFacts
+from prepkd.inspection.temperatures import Temperatures
+
+UNFINISHED = "everything about its logits: the store is unfinished, and nobody should read it yet"
+
+
+@dataclass(frozen=True)
+class StoreInspection:
+    """A store's inspection; `logits` is None for an unfinished store, `dtd` without a student, `picture` is its path."""
+
+    facts: StoreFacts
+    logits: LogitStatistics | None = None
+    dtd: Temperatures | None = None
+    picture: str | None = None
+
+    @property
+    def left_out(self) -> list[str]:
+        """What is missing, and the reasons."""
+        return self.logits.left_out if self.logits else [UNFINISHED]
+
+    @property
+    def views_caption(self) -> str:
+        """The views that were read, as `all 9 views` or `3 of 9 views (0-1, 6)`."""
+        read = self.logits.views_read if self.logits else []
+        if len(read) == self.facts.views:
+            return f"all {self.facts.views} views"
+        return f"{len(read)} of {self.facts.views} views ({ranges(read)})"
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `prepkd inspect --json` prints: the sections that are there."""
+        facts = asdict(self.facts)
+        if self.facts.weights_from is None:
+            del facts["weights_from"]
+        sections: dict[str, Any] = {"facts": facts, "left_out": self.left_out}
+        if self.logits:
+            sections |= self.logits.as_json()
+        if self.dtd:
+            sections["dtd"] = self.dtd.as_json()
+        if self.picture:
+            sections["picture"] = self.picture
+        return sections
+
+
+def ranges(numbers: list[int]) -> str:
+    """Numbers in ascending order, with consecutive ones joined: `0-3, 6`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -1,0 +1,25 @@
+"""A student's DTD temperatures as a table."""
+
+from prepkd.inspection.table_layout import Section, plain_table, titled
+from prepkd.inspection.temperatures import Temperatures
+
+
+def temperature_table(dtd: Temperatures, caption: str) -> Section:
+    """One column per method, under its settings; `caption` says which views were read."""
+    settings = dtd.settings
+    table = plain_table()
+    table.add_column("")
+    for method in dtd.methods:
+        own = settings[method.removeprefix("dtd-")]
+        table.add_column(f"{method}\n" + "\n".join(f"{k} {v:g}" for k, v in own.items()), justify="right")
+    methods = dtd.methods.values()
+    table.add_row("min", *(f"{one.min:.3f}" for one in methods))
+    table.add_row("mean", *(f"{one.mean:.3f}" for one in methods))
+    table.add_row("max", *(f"{one.max:.3f}" for one in methods))
+    table.add_row("held by the floor", *(f"{one.at_floor:.2%}" for one in methods))
+    table.add_row("held by the ceiling", *(f"{one.at_ceiling:.2%}" for one in methods))
+    title = (
+        f"Temperatures under DTD for {dtd.student}, {caption}; tau_0 {settings['tau_0']:g}, clamped to "
+        f"{settings['tau_min']:g} - {settings['tau_max']:g}; the weights' mean is over batches of {dtd.batch_size}"
+    )
+    return titled(title, table)

@@ -1,0 +1,148 @@
+"""Verify a logit store: compare random stored rows with the live teacher, and with negative controls."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prepkd.data.samples.labels import has_share
+from prepkd.data.samples.samples import Samples
+from prepkd.models import Normalised
+from prepkd.store import LogitStore
+from prepkd.teacher.caching import pixel_hash
+from prepkd.verification.controls import CONTROLS, changed_rows
+from prepkd.verification.discrepancy import Discrepancy, encoding_divergence, measure_discrepancy
+from prepkd.verification.query import Query, live_logits
+from prepkd.verification.sampling import draw_pairs, stored_rows
+from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result of `verify_store`: the store, the draw, what was measured, and the verdict.
+
+    `not_applicable` gives the reason for each control that does not apply; `device` is where the teacher was queried,
+    `written_on` where the store was written.
+    """
+
+    store: str
+    encoding: str
+    precision: str
+    imported: bool
+    seed: int
+    device: str
+    written_on: str
+    measured: Measured
+    not_applicable: Mapping[str, str]
+    verdict: Verdict
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `prepkd verify --json` prints; a number that is not finite is null."""
+        measured = self.measured
+        return {
+            "store": self.store,
+            "encoding": self.encoding,
+            "precision": self.precision,
+            "imported": self.imported,
+            "seed": self.seed,
+            "device": self.device,
+            "written_on": self.written_on,
+            "samples": measured.samples,
+            "views": measured.views,
+            "teacher": _as_json(measured.teacher),
+            "controls": {name: _as_json(control) for name, control in measured.controls.items()},
+            "labels_left_out": measured.labels_left_out,
+            "pixels": asdict(measured.pixels),
+            "not_applicable": dict(self.not_applicable),
+            "verdict": self.verdict.name,
+            "why": self.verdict.why,
+        }
+
+
+def verify_store(store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int) -> Verification:
+    """Compare `count` random (view, sample) pairs of a store with the live teacher, and with controls that must differ.
+
+    Raises InputError if no view is present.
+    """
+    views, chosen = draw_pairs(store, count, seed)
+    stored = stored_rows(store, views, chosen)
+    query = Query.of(teacher, store.plan, samples, views, chosen)
+    labels = query.labels(store)
+    raw = live_logits(store, query)
+    encoding_kl = encoding_divergence(store.encoding, raw, labels)
+    found = measure_discrepancy(store, stored, raw, encoding_kl)
+    controls, not_applicable = _measure_controls(store, query, stored, encoding_kl)
+    measured = Measured(
+        samples=len(chosen),
+        views=sorted({int(view) for view in views}),
+        teacher=found,
+        controls=controls,
+        labels_left_out=labels_left_out(store, stored, labels),
+        pixels=replay_pixels(store, samples, views),
+    )
+    return Verification(
+        store=store.url,
+        encoding=store.attributes["encoding"]["name"],
+        precision=store.attributes["precision"]["arithmetic"],
+        imported=store.attributes["teacher"]["model"] == "imported",
+        seed=seed,
+        device=device_name(samples.device),
+        written_on=store.attributes["precision"]["device"],
+        measured=measured,
+        not_applicable=not_applicable,
+        verdict=reach_verdict(measured),
+    )
+
+
+def _measure_controls(
+    store: LogitStore, query: Query, stored: dict[str, Tensor], encoding_kl: Tensor
+) -> tuple[dict[str, Discrepancy], dict[str, str]]:
+    """Each control's discrepancy over the rows that it changes, and why the other controls do not apply."""
+    controls, not_applicable = {}, {}
+    for name, make in CONTROLS.items():
+        other = make(store, query)
+        if isinstance(other, str):
+            not_applicable[name] = other
+        elif not (rows := changed_rows(store, query, other)).any():
+            not_applicable[name] = "no drawn picture changes"
+        else:
+            few = {key: array[rows] for key, array in stored.items()}
+            controls[name] = measure_discrepancy(store, few, live_logits(store, other)[rows], encoding_kl[rows])
+    return controls, not_applicable
+
+
+def labels_left_out(store: LogitStore, stored: dict[str, Tensor], labels: Tensor) -> int:
+    """How many stored rows lack the logit of a label; labels (N,) or shares (N, K)."""
+    left_out = store.encoding.largest_error(stored) == torch.inf
+    return int((left_out & has_share(labels, store.classes)).any(dim=-1).sum())
+
+
+def replay_pixels(store: LogitStore, samples: Samples, views: NDArray[np.int64]) -> PixelHashes:
+    """The store's recorded pixel hash, the hash of the same pixels rendered now, and a hash per drawn view."""
+    recorded = store.attributes["pixels"]
+    count = recorded["samples"]
+    return PixelHashes(
+        views=recorded["views"],
+        samples=count,
+        sha256=recorded["sha256"],
+        replayed=pixel_hash(store.plan, samples, recorded["views"], count),
+        by_view={str(view): pixel_hash(store.plan, samples, [int(view)], count) for view in np.unique(views)},
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """The device as stores record it."""
+    return device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _as_json(found: Discrepancy) -> dict[str, Any]:
+    """A discrepancy as JSON, which has neither NaN nor infinities."""
+    values = asdict(found)
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
+    }

@@ -1,0 +1,68 @@
+"""Query a live teacher for drawn (view, sample) pairs of a store."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from prepkd.data.samples.samples import Samples
+from prepkd.models import Normalised
+from prepkd.store import LogitStore
+from prepkd.teacher.forward_pass import raw_logits, ready
+from prepkd.views import ViewPlan
+
+DEFAULT_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Query:
+    """One row per (view, sample) pair: the pair, the image that the teacher sees, and the view's parameters.
+
+    `views`, `chosen` (sample indices) and `shown` (image indices) are int64 (N,), `parameters` integers (N, p). In the
+    correct query `shown` equals `chosen`; a negative control changes `shown`, `parameters` or `model`.
+    """
+
+    model: Normalised
+    samples: Samples
+    views: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    parameters: NDArray[Any]
+
+    @classmethod
+    def of(
+        cls, model: Normalised, plan: ViewPlan, samples: Samples, views: NDArray[np.int64], chosen: NDArray[np.int64]
+    ) -> "Query":
+        """Build the correct query: every sample shows its own image, under the plan's parameters."""
+        return cls(model, samples, views, chosen, chosen, plan.parameters(views, chosen))
+
+    def inputs(self, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Image indices int64 (n,) and view parameters (n, p) of some rows, on the samples' device."""
+        device = self.samples.device
+        return torch.from_numpy(self.shown[part]).to(device), torch.from_numpy(self.parameters[part]).to(device)
+
+    def labels(self, store: LogitStore) -> Tensor:
+        """Labels int64 (N,), or class shares (N, K) for mixed views, on the CPU."""
+        return self.samples.targets(store.plan, *self.inputs(), store.classes).cpu()
+
+
+def batch_size(store: LogitStore) -> int:
+    """The teacher's batch size when the store was written; 256 if it was not recorded."""
+    return int(store.attributes["precision"]["batch_size"] or DEFAULT_BATCH)
+
+
+def live_logits(store: LogitStore, query: Query) -> Tensor:
+    """The teacher's raw logits (N, K) on the CPU, in the store's batch shape and precision (float32 if unknown)."""
+    known = store.attributes["precision"]["arithmetic"]
+    raw = raw_logits(
+        ready(query.model),
+        store.plan,
+        query.samples,
+        *query.inputs(),
+        batch_size=batch_size(store),
+        precision="ieee" if known == "unknown" else known,
+    )
+    return raw.cpu()
