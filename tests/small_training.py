@@ -50,10 +50,10 @@ def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tenso
 
 
 class Answers:
-    """A teacher from a function, asked `ahead` epochs before."""
+    """A teacher from a function, asked `prefetch_depth` epochs before."""
 
-    def __init__(self, answer: Callable[[Views], Decoded], ahead: int = 1) -> None:
-        self.answer, self.ahead = answer, ahead
+    def __init__(self, answer: Callable[[Views], Decoded], prefetch_depth: int = 1) -> None:
+        self.answer, self.prefetch_depth = answer, prefetch_depth
 
     def __call__(self, views: Views) -> Decoded:
         return self.answer(views)

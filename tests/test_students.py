@@ -195,7 +195,10 @@ def test_several_cached_teachers_and_several_online_give_equal_weights(
     found = {}
     for name, member in {"cached": stored, "online": live}.items():
         found[name], _ = distilled(
-            chosen, dataset, Ensemble([member, Answers(shifted(member), member.ahead)], chosen), tmp_path / name
+            chosen,
+            dataset,
+            Ensemble([member, Answers(shifted(member), member.prefetch_depth)], chosen),
+            tmp_path / name,
         )[0]
     alone, _ = distilled(chosen, dataset, stored, tmp_path / "alone")[0]
     assert same(found["cached"], found["online"])
@@ -353,18 +356,18 @@ def test_finished_seeds_are_not_trained_again(
         if seed == 1:
             raise KeyboardInterrupt
 
-    whole = distilled(chosen, dataset, Answers(counted, ahead=0), tmp_path / "whole")
+    whole = distilled(chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "whole")
     assert len(asked) == 3 * 2
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        distilled(chosen, dataset, Answers(counted, ahead=0), tmp_path / "cut", on_epoch=stop)
+        distilled(chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "cut", on_epoch=stop)
     assert len(asked) == 2 + 1
     asked.clear()
     reported: list[tuple[int, float]] = []
     resumed = distilled(
         chosen,
         dataset,
-        Answers(counted, ahead=0),
+        Answers(counted, prefetch_depth=0),
         tmp_path / "cut",
         on_epoch=lambda seed, row: reported.append((seed, row["epoch"])),
     )

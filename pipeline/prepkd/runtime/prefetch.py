@@ -12,7 +12,7 @@ R = TypeVar("R")
 _END = object()
 
 
-def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
     """The items in order, up to `depth` of them made in one thread before they are asked for; 0: each when it is asked for.
 
     What making one raises is raised where it would have come. Whoever stops early waits for the items under way.
@@ -28,7 +28,7 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
             yield cast(T, item)
 
 
-def behind(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def overlap(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """What `work` returns for each item, in order, done in one thread while the next item is made.
 
     Whoever stops early, or whose items fail, waits for the work under way.

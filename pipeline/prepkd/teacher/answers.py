@@ -23,7 +23,7 @@ class CachedTeacher:
     Raises InputError where views differ between samples and the store is larger than `resident_gib`.
     """
 
-    ahead = 1  # the next epoch's slab is read while this one's is used
+    prefetch_depth = 1  # the next epoch's slab is read while this one's is used
 
     def __init__(self, store: LogitStore, device: torch.device, *, resident: bool, resident_gib: float) -> None:
         self.store, self.device = store, device
@@ -55,7 +55,7 @@ class CachedTeacher:
 class OnlineTeacher:
     """Answers by running the teacher, through the store's encoding and in the store's batches: equal bits, no store."""
 
-    ahead = 0  # the device is the student's, until it asks
+    prefetch_depth = 0  # the device is the student's, until it asks
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Ensemble:
 
     def __init__(self, members: Sequence[Answering], settings: Distill) -> None:
         self.members, self.settings = members, settings
-        self.ahead = min(member.ahead for member in members)
+        self.prefetch_depth = min(member.prefetch_depth for member in members)
 
     def __call__(self, views: Views) -> Decoded:
         """The combined answers for every sample, in the order of samples."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.samples import Samples
-from prepkd.runtime.prefetch import ahead
+from prepkd.runtime.prefetch import prefetch
 from prepkd.views import ViewPlan
 
 
@@ -59,5 +59,5 @@ def raw_logits(
             yield pixels.contiguous(memory_format=torch.channels_last)
 
     with arithmetic(precision, samples.device):
-        found = [teacher(pixels).float() for pixels in ahead(rendered(), samples.ahead)]
+        found = [teacher(pixels).float() for pixels in prefetch(rendered(), samples.prefetch_depth)]
     return torch.cat(found)[: len(chosen)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.samples import Samples
-from prepkd.runtime.prefetch import ahead
+from prepkd.runtime.prefetch import prefetch
 from prepkd.store.encodings import Decoded
 from prepkd.views import ViewPlan
 
@@ -25,7 +25,7 @@ class Answering(Protocol):
     """A teacher: its answers for every sample, in the order of samples, to the views that these are shown."""
 
     @property
-    def ahead(self) -> int:
+    def prefetch_depth(self) -> int:
         """How many epochs before they begin it should be asked."""
 
     def __call__(self, views: Views) -> Decoded:
@@ -69,7 +69,7 @@ def batches(samples: Samples, plan: ViewPlan, epoch: Epoch, size: int, group: in
                 share = shares[_share(first + start, count, size, group)]
                 yield pixels[part], labels[part], share, *answers
 
-    return ahead(made(), samples.ahead)
+    return prefetch(made(), samples.prefetch_depth)
 
 
 def _share(start: int, count: int, size: int, group: int) -> float:

@@ -15,7 +15,7 @@ from torch import nn
 
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
-from prepkd.runtime.prefetch import ahead
+from prepkd.runtime.prefetch import prefetch
 from prepkd.training.batches import Answering, Epoch, Views, batches
 from prepkd.training.checkpoints import Row, freeze, load_state, save_state
 from prepkd.training.evaluation import Evaluation
@@ -86,7 +86,7 @@ def train(
         rows = torch.from_numpy(plan.parameters(views))
         return Epoch(order.to(device), rows.to(device), teacher(views) if teacher else None)
 
-    fed = ahead(map(feed, range(len(history), settings.epochs)), teacher.ahead if teacher else 1)
+    fed = prefetch(map(feed, range(len(history), settings.epochs)), teacher.prefetch_depth if teacher else 1)
 
     last = freeze(state), list(history)
     asked: Future[Row] | None = None  # the last epoch's figures, which the next one does not wait for
