@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 from ruamel.yaml import YAML
@@ -12,9 +12,10 @@ from ruamel.yaml.error import YAMLError
 from prepkd.data.settings import Prepare
 from prepkd.errors import InputError
 from prepkd.models.settings import ModelName
-from prepkd.settings.section import Name, Section
+from prepkd.settings.section import Name, Section, one_of
 from prepkd.settings.validation import override, validated, yaml_problem
 from prepkd.teacher.settings import Cache
+from prepkd.tracking.loggers import LOGGERS
 from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
@@ -44,7 +45,7 @@ class Params(Section):
     """All of params.yaml."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
-    logger: Literal["tensorboard", "wandb", "mlflow"] | None = None
+    logger: Annotated[str, one_of(LOGGERS)] | None = None
     prepare: Prepare
     augment: RecipeSteps = []
     teachers: Annotated[dict[Name, Teacher], Field(min_length=1)]

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prepkd.errors import InputError
-from prepkd.training.checkpoints import Row
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
-Write = Callable[[Row], None]
+Write = Callable[[dict[str, float]], None]  # takes the figures of one epoch
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def logged(kind: str | None, folder: Path, run: Run) -> Iterator[Write]:
             missing = str(error).splitlines()[0]
             raise InputError(f"logger is {kind}: {missing}; `pip install 'prepkd[{kind}]'`, or logger: null") from None
 
-        def write(row: Row) -> None:
+        def write(row: dict[str, float]) -> None:
             if row["epoch"] >= known:
                 logger.log_metrics(row, step=int(row["epoch"]))
                 logger.save()
