@@ -3,13 +3,23 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prepkd.errors import refuse_differences
+from prepkd.data.samples.dataset import Dataset
+from prepkd.models import Normalised, load_checkpoint
+from prepkd.models.checkpoint import CARD
 from prepkd.project.params import Params
-from prepkd.settings.validation import validated
-from prepkd.stages._shared import data_file, logs_folder, read_dataset, scratch, store_url, teacher_folder
+from prepkd.runtime.files import fingerprint
+from prepkd.stages._dataset import read_dataset
+from prepkd.stages._project import data_file, logs_folder, scratch, store_url, teacher_folder
+from prepkd.store import LogitStore
+from prepkd.teacher.answers import CachedTeacher, Ensemble, OnlineTeacher
+from prepkd.teacher.caching import describe_teacher, encoding_of
+from prepkd.tracking.loggers import logged
+from prepkd.training.batches import Answering
+from prepkd.training.checkpoints import Row
+from prepkd.training.stopping import card_entry
+from prepkd.training.student import train_students
 from prepkd.training.student_settings import Distill
 from prepkd.verification.provenance import (
     check_card,
@@ -18,17 +28,9 @@ from prepkd.verification.provenance import (
     check_pixels,
     check_store,
     check_teacher,
-    check_training,
     check_views,
 )
 from prepkd.views.order import cycle, shown_views
-
-if TYPE_CHECKING:
-    from prepkd.data.samples.dataset import Dataset
-    from prepkd.models import Normalised
-    from prepkd.training.batches import Answering
-    from prepkd.training.checkpoints import Row
-    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -39,11 +41,7 @@ def students(
 
     The work of every seed is kept until the caller is through with all of them, so that an interrupted run goes on.
     """
-    # First: it reads while torch is imported.
     dataset, inputs = read_dataset(params, params.cache.views, params.cache.seed)
-    from prepkd.tracking.loggers import logged
-    from prepkd.training.stopping import card_entry
-    from prepkd.training.student import train_students
 
     teacher = None
     inputs["teacher"] = None
@@ -79,8 +77,6 @@ def students(
 
 def combined(members: "list[Answering]", settings: Distill) -> "Answering":
     """One teacher of several; a single one is left as it is, with the bits of its store."""
-    from prepkd.teacher.answers import Ensemble
-
     return members[0] if len(members) == 1 else Ensemble(members, settings)
 
 
@@ -88,12 +84,6 @@ def cached_teacher(
     params: Params, settings: Distill, name: str, dataset: "Dataset", inputs: dict[str, Any]
 ) -> "tuple[Answering, object]":
     """A teacher that answers from its store, and the store's fingerprints; raises InputError where they don't fit."""
-    from prepkd.models import load_checkpoint
-    from prepkd.models.checkpoint import CARD
-    from prepkd.store import LogitStore
-    from prepkd.teacher.answers import CachedTeacher
-    from prepkd.teacher.caching import encoding_of
-
     store = LogitStore.open(store_url(params, name))
     encoding = encoding_of(params.cache, dataset.classes)
     check_store(
@@ -125,11 +115,6 @@ def online_teacher(
     params: Params, settings: Distill, name: str, dataset: "Dataset", inputs: dict[str, Any]
 ) -> "tuple[Answering, object]":
     """A teacher that runs along, and what its answers depend on; raises InputError where it doesn't fit the data."""
-    from prepkd.models import load_checkpoint
-    from prepkd.runtime.files import fingerprint
-    from prepkd.teacher.answers import OnlineTeacher
-    from prepkd.teacher.caching import describe_teacher, encoding_of
-
     hint = f"run `prepkd train-teacher {name}`"
     model, card = load_checkpoint(teacher_folder(name), device=dataset.samples.device, hint=hint)
     check_card(card, dataset, inputs, teacher_folder(name))
@@ -150,42 +135,6 @@ def online_teacher(
 def first_view(settings: Distill, views: int) -> int:
     """The view of the first epoch of the first seed; 0 where samples have views of their own."""
     return cycle(settings.seed_list[0], 0, views, 0) if settings.view_order == "cycle" else 0
-
-
-def check_trained_by(made_from: dict[str, Any], wanted: Distill, where: object, remedy: str, *, but: set[str]) -> None:
-    """Refuse what was trained with other settings; what was trained before a setting came has its default."""
-    expected = wanted.model_dump(mode="json", exclude={"checkpoint_every", "resident_gib", "source", *but})
-    had = validated(Distill, made_from, f"{where}: training").model_dump(mode="json")
-    check_training(had, expected, where, remedy)
-
-
-def teachers_of(settings: Distill) -> dict[str, Path]:
-    """The folder of each teacher that the method asks."""
-    return {name: teacher_folder(name) for name in settings.teacher_names if settings.parsed.teacher}
-
-
-def teacher_test_logits(settings: Distill, test: str) -> "Tensor":
-    """The teachers' combined logits (N, K) on the test set of fingerprint `test`; raises InputError."""
-    from prepkd.models.checkpoint import load_card
-    from prepkd.teacher.combine import combine
-    from prepkd.training.predictions import read_results
-
-    answers = []
-    for name in settings.teacher_names:
-        folder, remedy = teacher_folder(name), f"run `prepkd train-teacher {name}`"
-        results = read_results(folder / "test_logits.safetensors", remedy)
-        wanted = {"weights_fingerprint": load_card(folder)["weights_fingerprint"], "test_fingerprint": test}
-        refuse_differences(
-            {key: (results.made_from.get(key), value) for key, value in wanted.items()},
-            folder / "test_logits.safetensors",
-            remedy,
-        )
-        row_max = results.logits[0].amax(dim=-1)
-        answers.append((results.logits[0] - row_max.unsqueeze(-1), row_max))
-    if len(answers) == 1:
-        return results.logits[0]
-    offsets, row_max = combine(answers, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau)
-    return offsets + row_max.unsqueeze(-1)
 
 
 SOURCES = {"cached": cached_teacher, "online": online_teacher}

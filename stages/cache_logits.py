@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from prepkd.errors import InputError
 from prepkd.runtime.scratch import is_awaited
-from prepkd.stages._shared import (
-    Overrides,
-    ParamsFile,
-    advance,
-    console,
-    known_teacher,
-    progress,
-    read_dataset,
-    read_params,
-    scratch,
-    store_url,
-    teacher_folder,
-)
+from prepkd.stages._console import advance, console, progress
+from prepkd.stages._dataset import read_dataset
+from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, scratch, store_url, teacher_folder
 from prepkd.verification.provenance import check_card, check_given
 
 if TYPE_CHECKING:

@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.stages._shared import Overrides, ParamsFile, console, data_file, read_params
+from prepkd.data.prepared.prepare import prepare as write_prepared
+from prepkd.data.sources.registry import download, read_raw
+from prepkd.stages._console import console
+from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params
 
 
 def prepare(
@@ -18,13 +21,10 @@ def prepare(
     (official folders), and your own: folder (images in train/<class>/ and test/<class>/), h5 (arrays in an HDF5 file).
     """
     params = read_params(params_file, overrides)
-    from prepkd.data.prepared.prepare import prepare as write
-    from prepkd.data.sources.registry import download, read_raw
-
     settings, path = params.prepare, data_file(params)
     if fetch:
         download(settings.dataset, settings.raw)
-    summary = write(
+    summary = write_prepared(
         read_raw(settings.dataset, settings.raw, mixed_formats=settings.mixed_formats),
         val_fraction=settings.val_fraction,
         subset=settings.subset,

@@ -45,7 +45,7 @@ COMMANDS = {
     ),
     "distill": Entry(
         "distill",
-        "Train students from the teacher's cached logits, one for each seed; writes `models/student/seed<k>/`.",
+        "Train students from the teacher's cached logits, one per seed; writes `models/student/seed<k>/`.",
         PIPELINE,
     ),
     "evaluate": Entry(
@@ -80,7 +80,7 @@ COMMANDS = {
         "init", "Make a new project for a data set, a teacher and a student; `dvc repro` runs there.", PROJECT
     ),
     "schema": Entry(
-        "schema", "Print the JSON schema of params.yaml, which editors use to complete and to check it.", PROJECT
+        "schema", "Print the JSON schema of params.yaml, with which editors complete and check it.", PROJECT
     ),
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
@@ -12,6 +13,7 @@ from prepkd.errors import InputError, refuse_differences
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
 from prepkd.runtime.files import file_sha256, fingerprint
+from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Encoding
 from prepkd.store.fetch import views_text
@@ -144,9 +146,16 @@ def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> 
         refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
 
 
-def check_training(found: Mapping[str, Any], expected: Mapping[str, Any], where: object, remedy: str) -> None:
-    """Refuse a model trained with other settings than `expected`; raises InputError that names the first that differs."""
-    refuse_differences({f"training.{key}": (found[key], value) for key, value in expected.items()}, where, remedy)
+def check_trained_by(
+    made_from: dict[str, Any], wanted: BaseModel, where: object, remedy: str, *, but: Set[str]
+) -> None:
+    """Refuse a model trained with other settings than `wanted`, `but` some keys; raises InputError.
+
+    Settings that did not exist when the model was trained count as their defaults.
+    """
+    had = validated(type(wanted), made_from, f"{where}: training").model_dump(mode="json")
+    expected = wanted.model_dump(mode="json", exclude=set(but))
+    refuse_differences({f"training.{key}": (had[key], value) for key, value in expected.items()}, where, remedy)
 
 
 def check_taught_by(
