@@ -1,24 +1,20 @@
 """compare: one run of the comparison, or the tables of all of them -> results/compare/."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import load_split
-from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.project.params import Params
 from prepkd.report.comparison import fitting
-from prepkd.report.grid import Pair, tabulate
-from prepkd.report.test_logits import RunFile
+from prepkd.report.grid import tabulate
+from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress
-from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params, teacher_folders
+from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params
 from prepkd.stages._teaching import students
-from prepkd.training.evaluation import predict
-from prepkd.training.predictions import write_results
+from prepkd.training.run_results import write_run
 from prepkd.views import parse_recipe
-
-FOLDER = Path("results/compare")
 
 
 def compare(
@@ -44,14 +40,14 @@ def compare(
         return
     if teacher or student:
         raise InputError("--teacher and --student say which run to train; add --run")
-    text = tabulate([pair_of(params, *names) for names in params.pairs], load_split(data_file(params), "test"), FOLDER)
+    text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON)
     console.print(fitting(text, console.width), soft_wrap=False, markup=False)
-    console.print(f"{FOLDER}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
+    console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
 
 
 def train(params: Params, run: str, teacher: str, student: str) -> None:
     """Train one run over all seeds; writes the students' test logits."""
-    settings = params.variant(run, teacher, student)
+    settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
     with progress() as bar:
         task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
 
@@ -59,32 +55,6 @@ def train(params: Params, run: str, teacher: str, student: str) -> None:
             advance(bar, task, f"seed {seed}: {epoch_note(row)}")
 
         with students(params, settings, on_epoch) as trained:
-            test, logits = load_split(data_file(params), "test"), {}
-            made_from: dict[str, Any] = {"run": run, "student": student, "test_fingerprint": test.fingerprint}
-            for seed, model, _, card in trained:
-                device = next(model.parameters()).device
-                logits[seed] = predict(model, Samples.of(test, device, parse_recipe(params.augment)))
-                made_from |= {"training": card["training"], "teacher": card["inputs"]["teacher"]}
-            write_results(run_file(run, teacher, student), logits, made_from)
-    console.print(
-        f"{run_file(run, teacher, student)}: {len(logits)} seeds; `prepkd compare` makes the table", markup=False
-    )
-
-
-def run_file(run: str, teacher: str, student: str) -> Path:
-    """Return the file of a run's test logits."""
-    return FOLDER / "runs" / teacher / student / f"{run}.safetensors"
-
-
-def pair_of(params: Params, teacher: str, student: str) -> Pair:
-    """Return one pair of the grid with its runs."""
-    options = "" if len(params.pairs) == 1 else f" --teacher {teacher} --student {student}"
-    runs = {
-        run: RunFile(
-            params.variant(run, teacher, student),
-            run_file(run, teacher, student),
-            f"prepkd compare --run '{run}'{options}",
-        )
-        for run in params.compare.runs
-    }
-    return Pair(teacher, student, teacher_folders(teacher.split("+")), runs)
+            test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
+            seeds = write_run(path, run, student, trained, test, recipe)
+    console.print(f"{path}: {seeds} seeds; `prepkd compare` makes the table", markup=False)

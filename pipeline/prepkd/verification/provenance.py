@@ -1,4 +1,4 @@
-"""Do these files belong together: every comparison of what a file was made from with what is asked for."""
+"""Checks that files belong together: what a file was made from, compared with what is asked for."""
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
@@ -35,7 +35,7 @@ def check_store(
 ) -> None:
     """Refuse a store of another teacher (by name), other samples (the split's fingerprint), plan, encoding or precision.
 
-    Of an imported store the precision is unknown, and not compared. Raises InputError.
+    The precision of an imported store is unknown and not compared. Raises InputError.
     """
     found = store.attributes
     arithmetic = found["precision"]["arithmetic"]
@@ -58,7 +58,7 @@ def check_store(
 
 
 def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
-    """Refuse a checkpoint that is not the one that the store was made with; raises InputError."""
+    """Refuse a checkpoint other than the one that the store was made with; raises InputError."""
     made = store.attributes["teacher"]
     keys: Sequence[str] = ("weights_fingerprint", "model", "preprocessing")
     refuse_differences(
@@ -91,7 +91,7 @@ def check_num_classes(store: LogitStore, card: dict[str, Any], where: object) ->
 
 
 def check_pixels(store: LogitStore, samples: Samples) -> None:
-    """Refuse a store whose pixels are not those that this version renders; raises InputError."""
+    """Refuse a store whose views this version renders to other pixels; raises InputError."""
     pixels = store.attributes["pixels"]
     found = pixel_hash(store.plan, samples, pixels["views"], pixels["samples"])
     refuse_differences(
@@ -102,7 +102,7 @@ def check_pixels(store: LogitStore, samples: Samples) -> None:
 
 
 def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, view: int) -> None:
-    """Ask the live teacher for one batch of a view; raises InputError where the store says something else."""
+    """Compare one batch of a view with the live teacher; raises InputError if the store differs."""
     count = min(store.attributes["precision"]["batch_size"], store.samples)
     chosen = np.arange(count)
     views = np.full(count, view)
@@ -133,13 +133,13 @@ def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, A
         "num_classes": (card["num_classes"], dataset.classes),
         "in_channels": (card["in_channels"], dataset.samples.channels),
     }
-    if card.get("training", {}).get("epochs"):  # weights that were given may come from anywhere
+    if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
     refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
 
 
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
-    """Refuse a teacher whose file of weights has changed since it was made; raises InputError."""
+    """Refuse a teacher whose given file of weights has changed since; raises InputError."""
     made_from = card.get("weights_from", {}).get("sha256")
     if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
         remedy = f"{weights} has changed; run `prepkd train-teacher {folder.name}`"
@@ -161,7 +161,7 @@ def check_trained_by(
 def check_taught_by(
     made_from: Mapping[str, Any] | None, teachers: Mapping[str, Path], where: object, remedy: str
 ) -> None:
-    """Refuse students of a teacher that has been trained anew since; `teachers` are folders by name. Raises InputError."""
+    """Refuse students of a teacher that has been retrained since; `teachers` are folders by name. Raises InputError."""
     for name, folder in teachers.items():
         now = fingerprint(describe_teacher(load_card(folder) | {"name": name}))
         then = (made_from or {}).get(name, {}).get("teacher")
