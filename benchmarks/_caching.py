@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
-from prepkd.runtime.prefetch import behind
+from prepkd.runtime.prefetch import overlap
 from prepkd.stages.cache_logits import unfinished
 from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import arithmetic, ready
@@ -69,7 +69,7 @@ def measure(
         with unfinished(str(target), fingerprint, layout, attributes) as writer:
             answers = teacher_answers(teacher, dataset, layout.encoding, settings)
             made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
-            for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
+            for _ in overlap(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
                 pass
             writer.finish(labels)
 

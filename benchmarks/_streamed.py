@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import torch
 from prepkd.runtime.allocator import keep_freed_memory
-from prepkd.runtime.prefetch import ahead
+from prepkd.runtime.prefetch import prefetch
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Answers
 from prepkd.teacher.answers import CachedTeacher
@@ -43,7 +43,7 @@ def slabs(url: str) -> Iterator[Answers]:
     """A store's views as training takes them, epoch after epoch."""
     store = LogitStore.open(url)
     teacher = CachedTeacher(store, torch.device("cpu"), resident=False, resident_gib=0)
-    return ahead(map(teacher, range(store.views)), teacher.ahead)
+    return prefetch(map(teacher, range(store.views)), teacher.prefetch_depth)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from prepkd.runtime.allocator import keep_freed_memory
-from prepkd.runtime.prefetch import behind
+from prepkd.runtime.prefetch import overlap
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
@@ -73,7 +73,7 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
         writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
         answers = teacher_answers(model, dataset, layout.encoding, settings)
         made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
-        for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
+        for _ in overlap(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
             pass
         writer.finish(dataset.labels)
 

@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from prepkd.errors import InputError
 from prepkd.runtime.scratch import is_awaited
-from prepkd.stages._shared import (
-    Overrides,
-    ParamsFile,
-    advance,
-    console,
-    known_teacher,
-    progress,
-    read_dataset,
-    read_params,
-    scratch,
-    store_url,
-    teacher_folder,
-)
+from prepkd.stages._console import advance, console, progress
+from prepkd.stages._dataset import read_dataset
+from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, scratch, store_url, teacher_folder
 from prepkd.verification.provenance import check_card, check_given
 
 if TYPE_CHECKING:
@@ -44,7 +34,7 @@ def cache_logits(
     settings, url = params.cache, store_url(params, name)
     dataset, inputs = read_dataset(params, settings.views, settings.seed)  # first: it reads while torch is imported
     from prepkd.models import load_checkpoint
-    from prepkd.runtime.prefetch import behind
+    from prepkd.runtime.prefetch import overlap
     from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
 
     hint = f"run `prepkd train-teacher {name}`"
@@ -72,7 +62,7 @@ def cache_logits(
         started = time.perf_counter()
         made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in pending)
         # A chunk reaches the disk while the teacher answers the next one.
-        for _ in behind(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
+        for _ in overlap(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
             advance(bar, task)
         seconds = time.perf_counter() - started
         summary = writer.finish(dataset.labels)

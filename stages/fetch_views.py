@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 from prepkd.errors import InputError
-from prepkd.stages._shared import advance, console, progress, scratch
+from prepkd.stages._console import advance, console, progress
+from prepkd.stages._project import scratch
 
 
 def fetch_views(

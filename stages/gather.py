@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from prepkd.stages._shared import Overrides, ParamsFile, console, known_teacher, read_params, store_url
+from prepkd.stages._console import console
+from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, store_url
 
 LESSON = Path("data/lesson.json")
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from prepkd.errors import InputError
-from prepkd.stages._shared import Overrides, ParamsFile, console, data_file, read_params, store_url
+from prepkd.stages._console import console
+from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params, store_url
 from prepkd.stages.cache_logits import already_written, unfinished
 
 if TYPE_CHECKING:

@@ -1,17 +1,18 @@
-"""inspect: a logit store -> what it is, where it came from, what it is like; results/inspect/NAME.png."""
+"""inspect: a logit store -> its facts, its origin, its figures; results/inspect/NAME.png."""
 
-from dataclasses import replace
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
+import torch
 import typer
-from prepkd.errors import InputError, refuse_differences
-from prepkd.stages._shared import Overrides, ParamsFile, console, device, read_params, scratch_root, teacher_folder
-
-if TYPE_CHECKING:
-    from prepkd.data.prepared.file import DataInfo, Split
-    from prepkd.inspection.store_inspection import StoreInspection
-    from prepkd.store import LogitStore
+from prepkd.inspection.inspect import find_store, inspect_store
+from prepkd.inspection.tables import tables
+from prepkd.runtime.devices import choose_device
+from prepkd.stages._console import console
+from prepkd.stages._project import DATA, TEACHERS, Overrides, ParamsFile, read_params, scratch_root
+from prepkd.training.student_settings import Distill
+from rich.console import Console
 
 
 def inspect(
@@ -38,99 +39,22 @@ def inspect(
     Errors per class and KA's share need the labels: the prepared data. Temperatures need `--student` and params.yaml. An
     unfinished store is shown as that.
     """
-    if not 0 < tau < float("inf"):
-        raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
-    from prepkd.inspection.logit_statistics import choose_views, logit_statistics
-    from prepkd.inspection.store_facts import read_facts
-    from prepkd.inspection.store_inspection import StoreInspection
-    from prepkd.inspection.temperatures import dtd_temperatures
 
-    facts, store = read_facts(found(store_url))
-    inspection = StoreInspection(replace(facts, weights_from=given(facts.attributes["teacher"])))
-    if store is not None:
-        path = data or Path("data") / f"{store.attributes['dataset']['name']}.h5"
-        missing = f"{path} is not there; name the data with --data"
-        read = prepared(store, path) if data or path.is_file() else None
-        if student and read is None:
-            raise InputError(f"--student looks at the images: {missing}")
-        params = read_params(params_file, overrides) if student else None
-        logits = logit_statistics(store, choose_views(views, store), read, tau, missing)
-        inspection = replace(inspection, logits=logits)
-        if student and params and read and logits.views_read:
-            dtd = dtd_temperatures(store, logits.views_read, student, read[0], params.distill, device(params))
-            inspection = replace(inspection, dtd=dtd)
-        inspection = replace(inspection, picture=draw(inspection, out))
-    show(inspection, as_json)
+    def distill() -> tuple[Distill, torch.device]:
+        params = read_params(params_file, overrides)
+        return params.distill, choose_device(params.threads)
 
-
-def found(url: str) -> str:
-    """The store's place, or that of the one unfinished store in scratch that will go there; raises InputError for several."""
-    from prepkd.store.place import is_remote
-
-    if is_remote(url) or Path(url).exists():
-        return url
-    described = sorted(scratch_root().glob("*/store.zarr/zarr.json"))
-    growing = [path.parent for path in described if grows_for(path) == Path(url).stem]
-    if len(growing) > 1:
-        raise InputError(
-            f"{url}: no such store; unfinished ones are {', '.join(map(str, growing))}; inspect one of them"
-        )
-    return str(growing[0]) if growing else url
-
-
-def grows_for(description: Path) -> str | None:
-    """The teacher's name in an unfinished store's `zarr.json`; None where that is torn or something else."""
-    import json
-
-    try:
-        return str(json.loads(description.read_bytes())["attributes"]["prepkd"]["teacher"]["name"])
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def given(teacher: dict[str, Any]) -> dict[str, Any] | None:
-    """Where the teacher's weights came from, if they were given and the teacher is here: a store doesn't say."""
-    from prepkd.models.checkpoint import load_card
-
-    try:
-        card = load_card(teacher_folder(teacher["name"]))
-    except InputError:
-        return None
-    same = card["weights_fingerprint"] == teacher["weights_fingerprint"]
-    return card.get("weights_from") if same else None
-
-
-def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":
-    """The split that a store was made from; raises InputError where the file holds another one."""
-    from prepkd.data.prepared.file import describe, load_split
-
-    split = load_split(path, store.attributes["split"])
-    made = store.attributes["dataset"]["split_fingerprint"]
-    remedy = f"name the data that {store.url} was made from with --data"
-    refuse_differences({"split_fingerprint": (split.fingerprint, made)}, path, remedy)
-    return split, describe(path)
-
-
-def draw(inspection: "StoreInspection", out: Path) -> str:
-    """Write the picture; its path."""
-    from prepkd.inspection.picture import draw_picture
-
-    facts = inspection.facts
-    name = facts.store.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
-    made = facts.attributes
-    path = out / f"{name}.png"
-    title = f"{name}: {made['teacher']['model']} on {made['dataset']['name']}, {made['encoding']['name']}"
-    draw_picture(inspection, f"{title}, {inspection.views_caption}", path)
-    return str(path)
-
-
-def show(inspection: "StoreInspection", as_json: bool) -> None:
-    """Tables, or one JSON object with sorted keys, on standard output."""
-    import json
-
-    from prepkd.inspection.tables import tables
-    from rich.console import Console
-
+    inspection = inspect_store(
+        find_store(store_url, scratch_root()),
+        data=data,
+        views=views,
+        tau=tau,
+        student=student,
+        distill=distill,
+        teachers=TEACHERS,
+        datasets=DATA,
+        out=out,
+    )
     if as_json:
         typer.echo(json.dumps(inspection.as_json(), sort_keys=True, indent=2, allow_nan=False))
         return

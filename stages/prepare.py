@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.data.prepared.prepare import prepare as write
-from prepkd.stages._shared import Overrides, ParamsFile, console, data_file, read_params
+from prepkd.data.prepared.prepare import prepare as write_prepared
+from prepkd.stages._console import console
+from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params
 
 
 def prepare(
@@ -22,7 +23,7 @@ def prepare(
     settings, path = params.prepare, data_file(params)
     if fetch:
         settings.source.download(settings.raw)
-    summary = write(
+    summary = write_prepared(
         settings.source.read(settings.raw),
         val_fraction=settings.val_fraction,
         subset=settings.subset,

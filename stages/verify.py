@@ -1,24 +1,20 @@
 """verify: a logit store against the live teacher, or (--integrity) against its own manifest; exit code 0 or 1."""
 
 import json
-import re
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from prepkd.errors import InputError
-from prepkd.stages._shared import teacher_folder
+from prepkd.stages._project import DATA, TEACHERS
+from prepkd.verification.tables import damage_table, discrepancy_table, notes
+from prepkd.verification.verify import check_files, verify_store
 from rich.console import Console
-
-if TYPE_CHECKING:
-    import torch
-    from prepkd.verification.live_teacher import Verification
 
 
 def verify(
     store: Annotated[str, typer.Argument(metavar="STORE", help="A path, or a URL as s3://bucket/large.zarr.")],
-    samples: Annotated[int, typer.Option(min=1, help="How many (view, sample) are asked again.")] = 512,
+    samples: Annotated[int, typer.Option(min=1, help="How many (view, sample) the teacher is asked again.")] = 512,
     teacher: Annotated[
         Path | None, typer.Option(help="The teacher's folder; models/teachers/NAME if not given.", show_default=False)
     ] = None,
@@ -35,92 +31,25 @@ def verify(
 ) -> None:
     """Ask the live teacher a random sample of a store again: PASS (exit code 0), FAIL or WITHHELD (1).
 
-    Controls that ask wrongly must be found out, else the verdict is WITHHELD. Reads no params.yaml, writes nothing.
+    Controls that ask wrongly must fail, else the verdict is WITHHELD. Reads no params.yaml, writes nothing.
     """
-    from prepkd.verification.tables import damage_table, discrepancy_table, notes
-
-    out = Console(highlight=False, markup=False)
     if integrity:
         report = check_files(store)
         passed, last = report["intact"], report["why"]
         table, lines = damage_table(report["damages"]), []
     else:
-        found = ask_again(store, samples, teacher, data, secrets.randbits(31) if seed is None else seed)
+        seed = secrets.randbits(31) if seed is None else seed
+        found = verify_store(
+            store, count=samples, seed=seed, teacher=teacher, data=data, teachers=TEACHERS, datasets=DATA
+        )
         report, verdict = found.as_json(), found.verdict
         passed, last = verdict.name == "PASS", f"{verdict.name}: {verdict.why}"
         table, lines = discrepancy_table(found), list(notes(found))
     if as_json:
         typer.echo(json.dumps(report, sort_keys=True, indent=2, allow_nan=False))
     else:
-        if table.row_count:
-            out.print(table)
-        for line in lines:
-            out.print(line)
+        out = Console(highlight=False, markup=False)
+        for part in [*([table] if table.row_count else []), *lines]:
+            out.print(part)
         out.print(last, soft_wrap=True)
     raise typer.Exit(0 if passed else 1)
-
-
-def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed: int) -> "Verification":
-    """The verdict on a store, once its data and its teacher are known to be its own; raises InputError."""
-    from prepkd.data.prepared.file import describe, load_split
-    from prepkd.data.samples.samples import Samples
-    from prepkd.models import load_checkpoint
-    from prepkd.store import LogitStore
-    from prepkd.verification.live_teacher import verify_store
-    from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
-
-    store = LogitStore.open(url)
-    made, written_on = store.attributes["teacher"], store.attributes["precision"]["device"]
-    imported = made["model"] == "imported"
-    if imported and folder is None:
-        raise InputError(
-            f"{url}: imported, and what made its logits was not recorded: weights, preprocessing, arithmetic can't be "
-            "verified; name a teacher to compare with by --teacher, or check the files with --integrity"
-        )
-    path = data or Path("data") / f"{store.attributes['dataset']['name']}.h5"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; name the data that the store was made from with --data")
-    info, split = describe(path), load_split(path, store.attributes["split"])
-    check_data(store, split.fingerprint, len(info.class_names), path)
-    where = same_device(written_on)
-    folder = folder or teacher_folder(made["name"])
-    teacher, card = load_checkpoint(folder, device=where, hint="name the folder of the store's teacher with --teacher")
-    check_num_classes(store, card, folder)
-    if not imported:
-        check_teacher(store, card, folder, "name the folder of the store's own teacher with --teacher")
-    return verify_store(store, teacher, Samples.of(split, where, store.plan.recipe), count=count, seed=seed)
-
-
-def check_files(url: str) -> dict[str, Any]:
-    """What is wrong with the files of a store; raises InputError where there is none."""
-    from dataclasses import asdict
-
-    from prepkd.store.integrity import damages
-    from prepkd.store.place import keys, open_place
-    from zarr.core.sync import sync
-
-    found = damages(url)
-    place = open_place(url)
-    files, size = len(keys(place)), sync(place.getsize_prefix(""))
-    count = f"{len(found):,} file{'s' * (len(found) != 1)}"
-    return {
-        "store": url,
-        "intact": not found,
-        "files": files,
-        "bytes": size,
-        "damages": [asdict(damage) for damage in found],
-        "why": f"damaged: {count}" if found else f"intact: {files:,} files, {size:,} bytes",
-    }
-
-
-def same_device(written_on: str) -> "torch.device":
-    """The GPU where there is one; else the CPU, with as many threads as the store's writer: then bits can be equal."""
-    import torch
-    from prepkd.runtime.allocator import keep_freed_memory
-
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    keep_freed_memory()
-    if threads := re.search(r"(\d+) threads", written_on):
-        torch.set_num_threads(int(threads[1]))
-    return torch.device("cpu")

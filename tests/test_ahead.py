@@ -4,13 +4,13 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from prepkd.runtime.prefetch import ahead, behind
+from prepkd.runtime.prefetch import overlap, prefetch
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 7])
 def test_items_come_in_order_and_once(depth: int) -> None:
-    assert list(ahead(iter(range(5)), depth)) == [0, 1, 2, 3, 4]
-    assert list(ahead([], depth)) == []
+    assert list(prefetch(iter(range(5)), depth)) == [0, 1, 2, 3, 4]
+    assert list(prefetch([], depth)) == []
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
@@ -24,7 +24,7 @@ def test_at_most_depth_items_wait(depth: int) -> None:
             reached[n].set()
             yield n
 
-    source = ahead(items(), depth)
+    source = prefetch(items(), depth)
     for n in range(10):
         assert next(source) == n
         assert reached[n + depth].wait(10), "the thread works while nobody asks"
@@ -39,7 +39,7 @@ def test_a_fault_is_raised_where_it_would_have_come(depth: int) -> None:
         yield 1
         raise ValueError("broken")
 
-    source = ahead(items(), depth)
+    source = prefetch(items(), depth)
     assert next(source) == 1
     with pytest.raises(ValueError, match="broken"):
         next(source)
@@ -47,7 +47,7 @@ def test_a_fault_is_raised_where_it_would_have_come(depth: int) -> None:
 
 def test_a_thread_makes_them_and_is_gone_at_the_end() -> None:
     before = threading.active_count()
-    makers = set(ahead((threading.get_ident() for _ in range(3)), 2))
+    makers = set(prefetch((threading.get_ident() for _ in range(3)), 2))
     assert makers != {threading.get_ident()} and len(makers) == 1
     assert threading.active_count() == before
 
@@ -68,9 +68,9 @@ def test_work_is_done_in_order_while_the_next_item_is_made() -> None:
         done.append(n)
         return n * n
 
-    assert list(behind(work, items())) == [0, 1, 4, 9, 16]
+    assert list(overlap(work, items())) == [0, 1, 4, 9, 16]
     assert done == list(range(5))
-    assert list(behind(work, [])) == []
+    assert list(overlap(work, [])) == []
 
 
 def test_a_fault_of_the_work_or_of_the_items_is_raised_and_what_was_handed_over_is_done() -> None:
@@ -82,7 +82,7 @@ def test_a_fault_of_the_work_or_of_the_items_is_raised_and_what_was_handed_over_
         done.append(n)
 
     with pytest.raises(ValueError, match="full"):
-        list(behind(work, range(5)))
+        list(overlap(work, range(5)))
     assert done == [0, 1]
 
     def items() -> Iterator[int]:
@@ -90,5 +90,5 @@ def test_a_fault_of_the_work_or_of_the_items_is_raised_and_what_was_handed_over_
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(behind(work, items()))
+        list(overlap(work, items()))
     assert done == [0, 1, 7]

@@ -74,18 +74,15 @@ def test_threads_share_an_arena() -> None:
 
 def test_stages_that_compute_on_a_cpu_keep_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
-    from prepkd.project.params import Params
-    from prepkd.runtime import allocator
-    from prepkd.stages import _shared, verify
+    from prepkd.runtime import devices
 
     kept: list[str] = []
-    monkeypatch.setattr(allocator, "keep_freed_memory", lambda: kept.append("once"))
+    monkeypatch.setattr(devices, "keep_freed_memory", lambda: kept.append("once"))
     before = torch.get_num_threads()
-    params = Params.model_construct(threads=before)
     for available in (True, False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
-        _shared.device(params)
-        verify.same_device(f"cpu, {before} threads")
+        devices.choose_device(before)
+        devices.device_like(f"cpu, {before} threads")
         assert len(kept) == (0 if available else 2)
 
 

@@ -148,14 +148,6 @@ def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
     assert output.splitlines()[-1] == "next: cd 'a b' && dvc add 'my images; 1' && dvc repro"
 
 
-def test_the_zoos_names_need_no_torch(tmp_path: Path) -> None:
-    code = "import sys; from prepkd.cli import app; app(['init', '--no-git'], standalone_mode=False)"
-    output = run(
-        f"python -c \"{code}; print([m for m in ('torch', 'torchvision', 'timm') if m in sys.modules])\"", tmp_path
-    )
-    assert output.splitlines()[-1] == "[]"
-
-
 def test_without_a_name_for_git_the_commit_is_left_to_you(tmp_path: Path) -> None:
     nobody = dict.fromkeys(IDENTITY, "")
     output = run("prepkd init p", tmp_path, **nobody, GIT_CONFIG_NOSYSTEM="1", EMAIL="")

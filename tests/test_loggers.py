@@ -141,18 +141,17 @@ def test_a_missing_package_is_named_with_its_extra(kind: str, tmp_path: Path, mo
 
 def test_every_logger_is_a_choice_and_an_extra() -> None:
     import tomllib
-    from typing import get_args
 
-    from prepkd.project.params import Params
+    from prepkd.project.schema import json_schema
 
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(LOGGERS) <= set(extras)
-    choices = {one for part in get_args(Params.model_fields["logger"].annotation) for one in get_args(part)}
-    assert choices == set(LOGGERS)
+    text, null = json_schema()["properties"]["logger"]["anyOf"]
+    assert text["enum"] == list(LOGGERS) and null == {"type": "null"}
 
 
 def test_a_queued_experiments_logs_go_to_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prepkd.stages._shared import logs_folder
+    from prepkd.stages._project import logs_folder
 
     monkeypatch.chdir(tmp_path)
     assert logs_folder() == Path("results/logs")

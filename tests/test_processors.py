@@ -8,7 +8,7 @@ import pytest
 import torch
 from prepkd.data.samples.samples import Samples
 from prepkd.models.new import new_model
-from prepkd.runtime.prefetch import ahead, behind
+from prepkd.runtime.prefetch import overlap, prefetch
 from prepkd.runtime.processors import compute_on, idle_processors, processors
 from prepkd.training.evaluation import Evaluation
 from prepkd.views import ViewPlan
@@ -34,7 +34,7 @@ def have(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_torch_does_not_compute_on_is_idle(there: int, idle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     have(there, monkeypatch)
     assert idle_processors() == idle
-    assert DATASET.samples.ahead == (2 if idle else 0)
+    assert DATASET.samples.prefetch_depth == (2 if idle else 0)
 
 
 def test_processors_are_those_that_this_process_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,8 +50,8 @@ def threads(_: object = None) -> int:
 
 
 def test_threads_beside_the_main_one_compute_on_one_processor_and_leave_it_its_own() -> None:
-    assert list(ahead(map(threads, range(3)), 2)) == [1, 1, 1]
-    assert list(behind(threads, range(3))) == [1, 1, 1]
+    assert list(prefetch(map(threads, range(3)), 2)) == [1, 1, 1]
+    assert list(overlap(threads, range(3))) == [1, 1, 1]
     assert torch.get_num_threads() == 2
     compute_on(2)
     assert threads() == 2

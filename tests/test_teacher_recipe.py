@@ -11,7 +11,7 @@ import torch
 from prepkd.cli import app
 from prepkd.models.new import new_model
 from prepkd.project.params import load_params
-from prepkd.stages._shared import read_dataset
+from prepkd.stages._dataset import read_dataset
 from prepkd.store import LogitStore
 from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher

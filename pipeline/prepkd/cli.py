@@ -1,42 +1,90 @@
-"""The `prepkd` command: one sub-command a stage, and those for a logit store."""
+"""The `prepkd` command line: a table of commands, whose modules are imported when they are called."""
 
 import errno
 import gc
-from collections.abc import Callable
-from functools import wraps
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
 import prepkd
 from prepkd.errors import InputError
-from prepkd.stages import (
-    cache_logits,
-    compare,
-    distill,
-    evaluate,
-    fetch_views,
-    gather,
-    import_logits,
-    init,
-    inspect,
-    prepare,
-    schema,
-    train_teacher,
-    verify,
-)
 
-app = typer.Typer(
-    name="prepkd",
-    help="Knowledge distillation with better supervision, from a teacher that is paid for once.\n\n"
-    "All settings live in params.yaml; `dvc repro` runs what is out of date.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
+PIPELINE, STORE, PROJECT = "The pipeline, in order", "A logit store", "A project"
 
-# What the person at the machine can mend; any other OSError is a fault of the program, and keeps its traceback.
+
+class Entry(NamedTuple):
+    """A command: the module in `prepkd.stages` that holds a function of the module's name, its line of help, its panel."""
+
+    module: str
+    help: str
+    panel: str
+
+
+# The help is the first line of the function's docstring: `prepkd --help` shows it without importing the module.
+COMMANDS = {
+    "prepare": Entry(
+        "prepare", "Read the raw images and write `data/<dataset>.h5`, which everything else reads.", PIPELINE
+    ),
+    "train-teacher": Entry(
+        "train_teacher",
+        "Train a teacher; writes its weights, its card and its test logits to `models/teachers/NAME/`.",
+        PIPELINE,
+    ),
+    "cache-logits": Entry(
+        "cache_logits",
+        "Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.",
+        PIPELINE,
+    ),
+    "gather": Entry(
+        "gather",
+        "Check that the teachers' stores have one plan; writes which stores they are to `data/lesson.json`.",
+        PIPELINE,
+    ),
+    "distill": Entry(
+        "distill",
+        "Train students from the teacher's cached logits, one per seed; writes `models/student/seed<k>/`.",
+        PIPELINE,
+    ),
+    "evaluate": Entry(
+        "evaluate",
+        "Measure the students on the test set; writes `results/metrics.json` and `results/plots/`.",
+        PIPELINE,
+    ),
+    "compare": Entry(
+        "compare",
+        "Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.",
+        PIPELINE,
+    ),
+    "verify": Entry(
+        "verify",
+        "Ask the live teacher a random sample of a store again: PASS (exit code 0), FAIL or WITHHELD (1).",
+        STORE,
+    ),
+    "inspect": Entry(
+        "inspect",
+        "Show what a logit store is, where it came from and what it is like: tables, and `results/inspect/NAME.png`.",
+        STORE,
+    ),
+    "fetch-views": Entry(
+        "fetch_views",
+        "Copy a store, or some of its views, to `data/logits/`: enough to distill from, as far as its views go.",
+        STORE,
+    ),
+    "import": Entry(
+        "import_logits", "Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.", STORE
+    ),
+    "init": Entry(
+        "init", "Make a new project for a data set, a teacher and a student; `dvc repro` runs there.", PROJECT
+    ),
+    "schema": Entry(
+        "schema", "Print the JSON schema of params.yaml, with which editors complete and check it.", PROJECT
+    ),
+}
+
+# OSErrors that the user can fix. Any other one is a fault of the program and keeps its traceback.
 REMEDIES = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
@@ -50,29 +98,36 @@ REMEDIES = {
 }
 
 
-def _version(value: bool) -> None:
-    if value:
-        typer.echo(f"prepkd {prepkd.__version__}")
-        raise typer.Exit
+class LazyCommand(TyperCommand):
+    """A command whose module is imported at the first use of its function, its options or its long help."""
+
+    def __init__(self, name: str, entry: Entry) -> None:
+        super().__init__(name, short_help=entry.help, rich_help_panel=entry.panel, rich_markup_mode="markdown")
+        self.module = entry.module
+        del self.callback, self.params, self.help  # left to __getattr__
+
+    def __getattr__(self, name: str) -> Any:
+        """Import the module and take over the command that Typer makes of its function."""
+        if name not in ("callback", "params", "help"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        alone = typer.Typer(add_completion=False)
+        alone.command(self.name)(getattr(import_module(f"prepkd.stages.{self.module}"), self.module))
+        loaded = typer.main.get_command(alone)
+        self.callback, self.params, self.help = loaded.callback, loaded.params, loaded.help
+        return getattr(self, name)
 
 
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
-    pass
+class Commands(TyperGroup):
+    """All commands; reports errors that the user can fix in one line."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": {name: LazyCommand(name, one) for name, one in COMMANDS.items()}})
 
-def _stage(function: Callable[..., None]) -> Callable[..., None]:
-    """Bad input, a full or read-only disk: one line, exit code 2. An interruption says how to go on and exits with 130."""
-
-    @wraps(function)
-    def guarded(**options: object) -> None:
+    def invoke(self, ctx: Any) -> Any:  # Typer's copy of click.Context is private
+        """Run a command. Bad input or an unusable disk: one line, exit code 2. An interruption: how to go on, 130."""
         errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         try:
-            function(**options)
+            return super().invoke(ctx)
         except InputError as error:
             errors.print(f"error: {error}")
             raise typer.Exit(2) from None
@@ -90,33 +145,36 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
             )
             raise typer.Exit(130) from None
 
-    return guarded
+
+app = typer.Typer(
+    name="prepkd",
+    cls=Commands,
+    help="Knowledge distillation with better supervision, from a teacher that is paid for once.\n\n"
+    "All settings live in params.yaml; `dvc repro` runs what is out of date.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
 
 
-STAGES: dict[str, Callable[..., None]] = {
-    "prepare": prepare.prepare,
-    "train-teacher": train_teacher.train_teacher,
-    "cache-logits": cache_logits.cache_logits,
-    "gather": gather.gather,
-    "distill": distill.distill,
-    "evaluate": evaluate.evaluate,
-    "compare": compare.compare,
-}
-TOOLS: dict[str, Callable[..., None]] = {
-    "verify": verify.verify,
-    "inspect": inspect.inspect,
-    "fetch-views": fetch_views.fetch_views,
-    "import": import_logits.import_logits,
-}
-PROJECT: dict[str, Callable[..., None]] = {"init": init.init, "schema": schema.schema}
-for panel, commands in {"The pipeline, in order": STAGES, "A logit store": TOOLS, "A project": PROJECT}.items():
-    for name, function in commands.items():
-        app.command(name, rich_help_panel=panel)(_stage(function))
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"prepkd {prepkd.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Run the command line."""
-    # Python looks for garbage whenever 700 objects are new. Imports make hundreds of thousands that stay, and looking at all of
-    # these again and again is a good part of a stage's start. Garbage of a training loop is still found every few steps.
+    # Python collects garbage after every 700 new objects. Imports make hundreds of thousands that stay, and scanning them
+    # again and again takes a good part of a stage's start. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)
     app()

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from prepkd.stages._shared import awaited, scratch, scratch_root
+from prepkd.runtime.scratch import is_awaited
+from prepkd.stages._project import scratch, scratch_root
 
 HOLDER = """
 import sys
-from prepkd.stages._shared import scratch
+from prepkd.stages._project import scratch
 with scratch("f00d") as folder:
     (folder / "half").write_text("work")
     print("locked", flush=True)
@@ -51,21 +52,21 @@ WAITER = HOLDER.replace('(folder / "half").write_text("work")', 'print((folder /
 
 
 def test_others_wait_for_a_writer_and_take_what_it_made(root: Path) -> None:
-    said = f"{root / 'f00d'}: another process is doing this very work; waiting for it to end"
+    said = f"{root / 'f00d'}: another process is doing the same work; waiting for it to end"
     with holder() as first, process(WAITER) as second:
         assert line(second.stderr) == said
         with process(WAITER) as third:
             assert line(third.stderr) == said
-            assert awaited(root / "f00d")
+            assert is_awaited(root / "f00d")
             with scratch("cafe") as other:
-                assert other == root / "cafe" and not awaited(other)
+                assert other == root / "cafe" and not is_awaited(other)
             first.communicate("\n", timeout=60)
             assert [line(second.stdout) for _ in range(2)] == ["work", "locked"], "it was not done twice"
-            while not awaited(root / "f00d"):  # the third moves up
+            while not is_awaited(root / "f00d"):  # the third moves up
                 assert third.poll() is None
             second.communicate("\n", timeout=60)
             assert [line(third.stdout) for _ in range(2)] == ["work", "locked"]
-            assert not awaited(root / "f00d")
+            assert not is_awaited(root / "f00d")
             third.communicate("\n", timeout=60)
     assert [ended.returncode for ended in (first, second, third)] == [0, 0, 0]
     assert not list(root.iterdir()), "work, locks and the line are gone"
@@ -85,7 +86,7 @@ def test_one_that_waited_and_was_killed_is_waited_for_no_more(root: Path) -> Non
         with process(WAITER) as second:
             assert "waiting" in line(second.stderr)
             second.kill()
-        assert not awaited(root / "f00d")
+        assert not is_awaited(root / "f00d")
         first.communicate("\n", timeout=60)
     assert first.returncode == 0 and not list(root.iterdir())
 

@@ -1,9 +1,9 @@
-"""The schema of params.yaml: one frozen section per stage, each declared where it is used; unknown keys are refused."""
+"""The schema of params.yaml: one frozen section per stage, declared beside its code; unknown keys are refused."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 from ruamel.yaml import YAML
@@ -12,9 +12,10 @@ from ruamel.yaml.error import YAMLError
 from prepkd.data.settings import Prepare
 from prepkd.errors import InputError
 from prepkd.models.settings import ModelName
-from prepkd.settings.section import Name, Section
+from prepkd.settings.section import Name, Section, one_of
 from prepkd.settings.validation import override, validated, yaml_problem
 from prepkd.teacher.settings import Cache
+from prepkd.tracking.loggers import LOGGERS
 from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
@@ -28,14 +29,14 @@ def _once(entries: list[str]) -> list[str]:
 
 
 class Compare(Section):
-    """The grid that the comparison's table holds: every run for every student and every teacher, over the seeds.
+    """The comparison's grid: every run for every student and every teacher, over the seeds.
 
     A run is a method, then settings of `distill` that differ, joined by commas; a teacher is a key of `teachers`, or several
-    joined by '+'. Students and teachers are those of `distill` where none are listed.
+    joined by '+'. Without a list, the students and teachers are those of `distill`.
     """
 
     runs: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
-    # Not null: DVC makes a stage of each entry, and no command of it works where there is no list.
+    # Not null: DVC makes one stage per entry, and none of its commands works without a list.
     students: Annotated[list[ModelName], AfterValidator(_once)] = []
     teachers: Annotated[list[str], AfterValidator(_once)] = []
 
@@ -44,7 +45,7 @@ class Params(Section):
     """All of params.yaml."""
 
     threads: Annotated[int, Field(ge=1)] | None = None
-    logger: Literal["tensorboard", "wandb", "mlflow"] | None = None
+    logger: Annotated[str, one_of(LOGGERS)] | None = None
     prepare: Prepare
     augment: RecipeSteps = []
     teachers: Annotated[dict[Name, Teacher], Field(min_length=1)]
@@ -81,21 +82,21 @@ class Params(Section):
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The teachers, several joined by '+', and students that the comparison pairs."""
+        """The pairs of teacher (several joined by '+') and student in the comparison."""
         teachers = self.compare.teachers or ["+".join(self.distill.teacher_names)]
         return [
             (teacher, student) for teacher in teachers for student in self.compare.students or [self.distill.student]
         ]
 
     def variant(self, run: str, teacher: str | None = None, student: str | None = None) -> Distill:
-        """The settings of one run of the comparison: `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
+        """Return the settings of one run of the comparison, `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
 
         `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
         """
         method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
         if not all("=" in change for change in changes):
             raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
-        # Weights belong to a method: those of `distill` must neither contradict another one nor turn `kd` into its variant.
+        # Weights belong to a method: those of `distill` must neither contradict another method nor change `kd` to a variant.
         own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
         raw = self.distill.model_dump(mode="json", exclude_unset=True) | own
         if teacher:
@@ -111,7 +112,7 @@ class Params(Section):
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
-    """Read and validate a YAML file of settings, `KEY=VALUE` overrides applied; raises InputError with one clear line."""
+    """Read a YAML file of settings, apply `KEY=VALUE` overrides, and validate; raises InputError with one line."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; run in the project's root or name one with --params")
     try:

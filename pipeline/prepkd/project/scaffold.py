@@ -1,4 +1,4 @@
-"""A new project's files, made from the settings and pipelines that this package is developed with."""
+"""A new project's files, derived from this package's own settings and pipelines."""
 
 import io
 import json
@@ -49,12 +49,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "h5": CIFAR | {"cache": {"views": 32}},
 }
 DATASETS = {name: {"raw": source.default_raw} | PRESETS.get(name, CIFAR) for name, source in SOURCES.items()}
-# What is worth knowing before the first run.
+# Shown before the first run.
 NOTES = {
     "folder": "images of several formats, or misnamed ones (ImageNet has a PNG named .JPEG), need prepare.mixed_formats"
 }
 
-GITIGNORE = """# What the pipeline makes: DVC keeps it.
+GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /data/*.h5
 /data/lesson.json
 /data/lessons/
@@ -69,7 +69,7 @@ GITIGNORE = """# What the pipeline makes: DVC keeps it.
 
 
 def project_files(dataset: str, teacher: str | None, student: str | None, raw: str | None) -> dict[str, str]:
-    """The files of a new project by path; raises KeyError for a data set that is not in `DATASETS`."""
+    """Return the files of a new project by path; raises KeyError for a data set that is not in `DATASETS`."""
     chosen = {"teacher": "resnet32x4", "student": "resnet8x4"} | DATASETS[dataset]
     chosen |= {key: value for key, value in {"teacher": teacher, "student": student, "raw": raw}.items() if value}
     files = {
@@ -86,13 +86,12 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
 
 
 def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
-    """params.yaml: the one that is shipped, comments and all, with this data set's values."""
+    """Return params.yaml: the shipped one with its comments, and this data set's values."""
     yaml = YAML()
     yaml.width = 200
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.representer.ignore_aliases = lambda _: (
-        True
-    )  # teacher and student share no list: who edits one must not edit both
+    # Teacher and student share no list: an edit of one must not change both.
+    yaml.representer.ignore_aliases = lambda _: True
     yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
     params = yaml.load(template("params.yaml"))
     params["prepare"] |= {"dataset": dataset, "raw": chosen["raw"]}
@@ -107,7 +106,9 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
     params["teachers"]["teacher"] = trained
     training = chosen.get("training", {})
     _update(trained, {"model": chosen["teacher"]} | training)
-    if split_name(chosen["teacher"])[2]:  # with weights of its own classes; where the data has others it is trained
+    if split_name(chosen["teacher"])[
+        2
+    ]:  # brings weights, for its own classes; data with other classes needs a short training
         _update(trained, {"epochs": 5, "milestones": [2, 4], "lr": 0.01} if training else {})
     _update(params["distill"], {"teacher": "teacher", "student": chosen["student"]} | training)
     params["compare"] |= {"teachers": ["teacher"], "students": [chosen["student"]]}
@@ -123,7 +124,7 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
 
 
 def _update(section: CommentedMap, changes: Mapping[str, Any]) -> None:
-    """Set keys, also within sections, and keep the comments."""
+    """Set keys, nested ones too, and keep the comments."""
     for key, value in changes.items():
         if isinstance(value, Mapping):
             _update(section[key], value)
@@ -132,9 +133,9 @@ def _update(section: CommentedMap, changes: Mapping[str, Any]) -> None:
 
 
 def _inline(value: Any) -> Any:
-    """A list or a mapping on one line, of its own: shared, YAML would write an anchor; in lines, one that replaces it breaks.
+    """Copy a list or mapping in flow style, on one line; a shared object would become a YAML anchor.
 
-    DVC's `-S` edits the file by the same library: a list in lines with a comment behind its key becomes a broken file.
+    DVC's `-S` edits the file with the same library, which breaks a block-style list with a comment behind its key.
     """
     if isinstance(value, list | dict):
         value = CommentedSeq(value) if isinstance(value, list) else CommentedMap(value)
@@ -143,17 +144,17 @@ def _inline(value: Any) -> Any:
 
 
 def without_our_code(pipeline: str) -> str:
-    """A dvc.yaml without the dependencies on this package's own files, which a project doesn't have."""
+    """Remove from a dvc.yaml the dependencies on this package's own files, which a project lacks."""
     return re.sub(r"^ +- (pipeline|stages)/.*\n", "", pipeline, flags=re.MULTILINE)
 
 
 def without_our_pages(text: str) -> str:
-    """A file without the pages of documentation that its comments name in brackets, which a project doesn't have."""
+    """Remove from a file's comments the references to this package's documentation, which a project lacks."""
     return re.sub(r" \(docs/[^)]*\)", "", text)
 
 
 def data_commands(dataset: str, raw: str) -> list[str]:
-    """What brings the raw data under DVC; nothing for digits, nor for data outside the project, which is read where it is."""
+    """Return the commands that put the raw data under DVC; none for digits, nor for data outside the project."""
     if dataset == "digits" or Path(raw).is_absolute():
         return []
     fetch = ["prepkd prepare --download"] if SOURCES[dataset].archive else []
@@ -161,7 +162,7 @@ def data_commands(dataset: str, raw: str) -> list[str]:
 
 
 def readme(dataset: str, chosen: Mapping[str, Any]) -> str:
-    """The project's README: what it is, and the next commands."""
+    """Return the project's README: its subject, and the next commands."""
     commands = data_commands(dataset, chosen["raw"])
     bring = "\n".join(f"    {command}" for command in commands)
     first = f"The raw data, in `{chosen['raw']}`, comes first:\n\n{bring}\n\n" if commands else ""

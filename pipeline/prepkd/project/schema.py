@@ -1,4 +1,4 @@
-"""The JSON schema of params.yaml, for editors: pydantic's, each key described by its comment in the settings that are shipped."""
+"""The JSON schema of params.yaml for editors: pydantic's, each key described by its comment in the shipped settings."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -15,7 +15,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema as JSON: draft 2020-12, unknown keys refused, every section's keys with type, default and description."""
+    """Return the schema (draft 2020-12): unknown keys refused, every key with its type, default and description."""
     schema = Params.model_json_schema()
     schema = {"$schema": DIALECT, "$id": "params.schema.json", **schema, "title": "params.yaml of prepkd"}
     steps = {"items": _steps(schema)}
@@ -24,7 +24,7 @@ def json_schema() -> dict[str, Any]:
     settings = YAML().load(template("params.yaml"))
     _describe(schema, schema, settings)
     teacher, student = (schema["$defs"][name]["properties"] for name in ("Teacher", "Distill"))
-    for key in Training.model_fields:  # said once, of either
+    for key in Training.model_fields:  # a comment beside either describes both
         for one, other in ((teacher[key], student[key]), (student[key], teacher[key])):
             if "description" in other:
                 one.setdefault("description", other["description"])
@@ -32,12 +32,12 @@ def json_schema() -> dict[str, Any]:
 
 
 def template(name: str) -> str:
-    """A file that the package brings along for new projects."""
+    """Read a file that the package ships for new projects."""
     return (files("prepkd") / "project" / "templates" / name).read_text(encoding="utf-8")
 
 
 def comments(settings: CommentedMap) -> Iterator[tuple[str, str]]:
-    """The keys of one section and what the comment behind each says."""
+    """Yield the keys of one section that have a comment behind them, with its text."""
     for key in settings:
         behind = settings.ca.items.get(key, [None] * 3)[2]
         first = behind.value.splitlines()[0].strip().removeprefix("#").strip() if behind else ""
@@ -46,24 +46,22 @@ def comments(settings: CommentedMap) -> Iterator[tuple[str, str]]:
 
 
 def _describe(schema: dict[str, Any], section: dict[str, Any], settings: CommentedMap, of_all: str = "") -> None:
-    """Put the comments of one section, and of those within it, into its schema; `of_all` is what stands behind all its keys."""
+    """Put the comments of one section, and of nested ones, into its schema; `of_all` is the comment that its keys share."""
     said = dict(comments(settings))
     for key, entry in section.get("properties", {}).items():
-        entry.pop("title", None)  # the key once more
+        entry.pop("title", None)  # repeats the key
         if text := said.get(key, entry.get("description", of_all)):
             entry["description"] = text
         if found := _section(schema, entry):
             inner = settings.get(key) or CommentedMap()
-            if (
-                "patternProperties" in entry
-            ):  # under `teachers` stand names; the first one's settings are those that are commented
+            if "patternProperties" in entry:  # names, as under `teachers`: the first one's settings have the comments
                 inner = next(iter(inner.values()))
-            # A section in one line, or one that is not shown, has its keys' comment behind it.
+            # A section on one line, or one that is not shown, shares its comment with its keys.
             _describe(schema, found, inner, "" if inner and not inner.fa.flow_style() else text)
 
 
 def _section(schema: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any] | None:
-    """The schema of the section that a key holds: itself, or in a dict of names."""
+    """Return the schema of the section that a key holds, itself or under names; None for other keys."""
     for candidate in (entry, *entry.get("patternProperties", {}).values(), *entry.get("anyOf", [])):
         if "$ref" in candidate:
             section: dict[str, Any] = schema["$defs"][candidate["$ref"].removeprefix("#/$defs/")]
@@ -72,7 +70,7 @@ def _section(schema: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any] | 
 
 
 def _steps(schema: dict[str, Any]) -> dict[str, Any]:
-    """One step of a recipe: a name, or one name with its settings."""
+    """Return the schema of one step of a recipe: a name, or a name with its settings."""
     for name, step in AUGMENTATIONS.items():
         own = step.model_json_schema()
         schema["$defs"].update(own.pop("$defs", {}))

@@ -1,1 +1,1 @@
-"""Files, threads, memory, random streams: what knows nothing of distillation."""
+"""Files, threads, devices, memory, random streams: nothing here knows of distillation."""

@@ -21,7 +21,7 @@ DAY = 24 * 60 * 60
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an OSError that names no file this one's path: a write or a flush that fails knows only a number."""
+    """Give an OSError without a file name this path: a write or a flush that fails knows only a file descriptor."""
     try:
         yield
     except OSError as error:
@@ -44,7 +44,7 @@ def fsync(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it to `path`, on failure remove it.
 
-    What killed processes left beside `path` is removed first.
+    Temporary files that killed processes left beside `path` are removed first.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
@@ -59,16 +59,16 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """This process's name beside `path`; what processes that are gone left of it is removed: a full disk must not stay full.
+    """Return this process's temporary name beside `path`; remove those of dead processes, so that a full disk gets space back.
 
-    Elsewhere, on a disk that is shared, a process can't be asked whether it lives: its file goes if nobody touched it for a day.
+    A process of another machine that shares the disk can't be checked: its file is removed once it is a day old.
     """
     here, start = _here(), f".{path.name}."
     for left in path.parent.glob(".*.partial"):
         named = re.fullmatch(r"([0-9a-f]{8})-([1-9]\d{0,8})\.partial", left.name.removeprefix(start))
         if named is None or not left.name.startswith(start):
             continue
-        with contextlib.suppress(OSError):  # somebody else was faster, or it is not ours to remove
+        with contextlib.suppress(OSError):  # another process was faster, or it is not ours to remove
             if _lives(int(named[2])) if named[1] == here else time.time() - left.stat().st_mtime < DAY:
                 continue
             if left.is_dir():
@@ -79,9 +79,9 @@ def _temporary(path: Path) -> Path:
 
 
 def _here() -> str:
-    """Where a process's number means something, this machine and in it this container, as 8 hex digits."""
+    """Identify the machine and container in which a process id is valid, as 8 hex digits."""
     space = 0
-    with contextlib.suppress(OSError):  # Linux has it
+    with contextlib.suppress(OSError):  # only Linux has it
         space = Path("/proc/self/ns/pid").stat().st_ino
     return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
 
@@ -91,7 +91,7 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # another user's
         return True
     return True
 
@@ -103,12 +103,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
+    """Format JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def json_bytes(value: object) -> bytes:
-    """Indented JSON with sorted keys and a last newline, as files hold it."""
+    """Format indented JSON with sorted keys and a last newline, as files hold it."""
     return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -118,14 +118,14 @@ def write_json(path: Path, value: object) -> None:
 
 
 def fingerprint(value: object) -> str:
-    """SHA-256 (64 hex digits) of a JSON-able value's canonical form."""
+    """Return the SHA-256 (64 hex digits) of a JSON-able value's canonical form."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """SHA-256 of named arrays: each one's name, dtype and shape as JSON, then its bytes, in the order of names.
+    """Return the SHA-256 of named arrays: per array its name, dtype and shape as JSON, then its bytes, sorted by name.
 
-    Little-endian C order whatever the machine; an array of objects is taken as byte strings, each with its length.
+    Bytes are little-endian in C order on any machine; an array of objects is hashed as byte strings, each with its length.
     """
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -140,15 +140,15 @@ def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hex digits."""
+    """Return the SHA-256 of a file's bytes, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(source: Path, target: Path, *, keep: bool = False) -> None:
-    """Move a finished folder to its declared path, replacing what is there; across devices copy, flush, then rename.
+    """Move a finished folder to its declared path and replace the one there; across devices copy, flush, then rename.
 
-    `keep`: copy it, for somebody else needs the source.
+    With `keep` the source is copied and stays: another process needs it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     stale = target.with_name(f".{target.name}.{os.getpid()}.stale")
@@ -162,13 +162,13 @@ def publish(source: Path, target: Path, *, keep: bool = False) -> None:
         if not keep:
             shutil.rmtree(source)
     fsync(target.parent)
-    # Also what a process left that was killed between its two renames.
+    # Also the folder left by a process that was killed between its two renames.
     for left in target.parent.glob(f".{target.name}.*.stale"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _moved(source: Path, target: Path, stale: Path) -> bool:
-    """Whether a folder could be moved by a rename, which it can't across devices."""
+    """Move a folder by a rename; returns False across devices, where that is impossible."""
     try:
         _swap(source, target, stale)
     except OSError as error:
@@ -179,7 +179,7 @@ def _moved(source: Path, target: Path, stale: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder and flush it; the first error ends it, where shutil.copytree would try every file and raise a list."""
+    """Copy a folder and flush it; stops at the first error, unlike shutil.copytree, which tries every file and raises a list."""
     target.mkdir()
     for path in sorted(source.rglob("*")):
         copy = target / path.relative_to(source)
@@ -192,7 +192,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _swap(source: Path, target: Path, stale: Path) -> None:
-    """Rename `source` to `target`; a folder that stood there goes to `stale`, and back if the rename fails."""
+    """Rename `source` to `target`; a folder already there goes to `stale`, and back if the rename fails."""
     if not target.exists():
         source.rename(target)
         return

@@ -1,4 +1,4 @@
-"""Work in a thread beside the main one: what is needed next made ahead, what was made put away behind."""
+"""Work in a thread beside the main one: prefetch the next items, or process the last one."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +12,11 @@ R = TypeVar("R")
 _END = object()
 
 
-def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
-    """The items in order, up to `depth` of them made in one thread before they are asked for; 0: each when it is asked for.
+def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
+    """Yield the items in order, up to `depth` of them made in one thread before they are asked for; 0: without a thread.
 
-    What making one raises is raised where it would have come. Whoever stops early waits for the items under way.
+    An exception raised while an item is made is raised in the item's place. A consumer that stops early waits for the items
+    under way.
     """
     if depth == 0:
         yield from items
@@ -28,10 +29,10 @@ def ahead(items: Iterable[T], depth: int) -> Iterator[T]:
             yield cast(T, item)
 
 
-def behind(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What `work` returns for each item, in order, done in one thread while the next item is made.
+def overlap(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Yield `work(item)` for each item in order, computed in one thread while the next item is made.
 
-    Whoever stops early, or whose items fail, waits for the work under way.
+    A consumer that stops early, or whose items fail, waits for the work under way.
     """
     with ThreadPoolExecutor(1, initializer=compute_on) as pool:
         under_way: Future[R] | None = None

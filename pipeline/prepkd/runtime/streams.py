@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 
 def raw_words(seed: int, stream: int, start: int, count: int) -> NDArray[np.uint64]:
-    """Words `start` to `start + count` of NumPy's Philox4x64-10 raw stream keyed by (seed, stream), uint64.
+    """Return words `start` to `start + count` of NumPy's Philox4x64-10 raw stream keyed by (seed, stream), uint64.
 
     Raw streams are stable across NumPy versions; the methods of `Generator` are not. Any slice costs only its own length.
     Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.

@@ -1,9 +1,9 @@
-"""Pydantic's errors in a person's words: what was found, and what was expected."""
+"""Pydantic's errors in plain words: the value found, and what was expected."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-# By the error's type; the argument is its context. What isn't here keeps pydantic's own words.
+# By the error's type; the argument is its context. Other types keep pydantic's own words.
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "bool_type": lambda _: "true or false",
     "dict_type": lambda _: "keys with settings",
@@ -27,7 +27,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def expected(error: Mapping[str, Any]) -> str:
-    """What one of `ValidationError.errors()` allows, such as `> 0` or `a whole number`."""
+    """Say what one of `ValidationError.errors()` allows, such as `> 0` or `a whole number`."""
     words = _WORDS.get(error["type"])
     if words:
         return words(error.get("ctx", {}))
@@ -35,7 +35,7 @@ def expected(error: Mapping[str, Any]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as its YAML reads, cut to one short line."""
+    """Format a value as in YAML, cut to one short line."""
     spelled = {None: "null", True: "true", False: "false"}
     text = spelled[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,4 @@
-"""A part of params.yaml, and the types that several parts use."""
+"""The base of every section of params.yaml, and the types that several sections use."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pydantic_core import core_schema
 
 
 class Section(BaseModel):
-    """A part of params.yaml."""
+    """A section of params.yaml: frozen, strict, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -22,7 +22,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def one_of(names: Iterable[str]) -> Any:
-    """An annotation for text that must be one of `names`: the keys of the dict that dispatches on it.
+    """Annotate text that must be one of `names`: the keys of the dict that dispatches on it.
 
     >>> Annotated[str, one_of({"sgd": 1, "adamw": 2})].__metadata__[0].names
     ('sgd', 'adamw')

@@ -1,4 +1,4 @@
-"""Settings from outside: overrides, validation, and one line that says what is wrong."""
+"""Settings from outside: overrides, validation, and a message of one line for the first error."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_args
@@ -33,7 +33,7 @@ def override(raw: dict[str, Any], change: str, *, where: str) -> None:
 
 
 def yaml_problem(error: YAMLError) -> str:
-    """What is wrong with a YAML text and where, in one line."""
+    """Describe a YAML error and its place in one line."""
     if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
         mark = error.problem_mark
         problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
@@ -43,7 +43,7 @@ def yaml_problem(error: YAMLError) -> str:
 
 
 def validated(schema: type[M], raw: dict[str, Any], where: str) -> M:
-    """The settings as their schema reads them; raises InputError with one line for the first key that is wrong."""
+    """Validate settings against their schema; raises InputError with one line for the first wrong key."""
     try:
         return schema.model_validate(raw)
     except ValidationError as error:
@@ -52,13 +52,13 @@ def validated(schema: type[M], raw: dict[str, Any], where: str) -> M:
 
 
 def _explain(schema: type[BaseModel], raw: dict[str, Any], errors: list[dict[str, Any]]) -> str:
-    """One line for pydantic's errors: of the first one the key, the value, what is allowed; and how many more keys err."""
+    """Sum up pydantic's errors in one line: the first one's key, value and allowed values, and the number of other wrong keys."""
     by_key: dict[str, list[dict[str, Any]]] = {}
     for error in errors:
         by_key.setdefault(".".join(_keys(raw, error)), []).append(error)
     key = ".".join(_keys(raw, errors[0]))
     others = len(by_key) - 1
-    # A list whose entry is wrong has failed the union's other alternatives as well: the entry is what to mend.
+    # A list with a wrong entry also fails the union's other alternatives: report the entry.
     inner = [other for other in by_key if other.startswith(f"{key}.") and len(errors[0]["loc"]) > key.count(".") + 1]
     if inner and errors[0]["loc"][-1] != "[key]":
         key, others = inner[0], others - 1
@@ -78,12 +78,12 @@ def _explain_key(schema: type[BaseModel], key: str, errors: list[dict[str, Any]]
         if isinstance(error["input"], dict | list | BaseModel):
             return f"{key}: {expected(error)}" if key else expected(error)
         return f"{key} is {shown(error['input'])}: {expected(error)}"
-    # Each of a union's alternatives says what it expects.
+    # A union has one error per alternative.
     return f"{key} is {shown(error['input'])}; expected {' or '.join(expected(one) for one in errors)}"
 
 
 def _keys(raw: object, error: dict[str, Any]) -> list[str]:
-    """The parts of an error's location that are keys of the settings, and not names of a union's alternatives."""
+    """Return the parts of an error's location that are keys of the settings, without names of a union's alternatives."""
     keys = []
     for part in error["loc"]:
         if (isinstance(raw, dict) and part in raw) or (isinstance(raw, list) and isinstance(part, int)):
@@ -95,9 +95,9 @@ def _keys(raw: object, error: dict[str, Any]) -> list[str]:
 
 
 def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
-    """The keys that stand allowed beside the one that `keys` leads to."""
+    """Return the keys that are allowed beside the one that `keys` leads to."""
     for key in keys[:-1]:
-        if key not in schema.model_fields:  # a name that the settings give, as a teacher's
+        if key not in schema.model_fields:  # a name from the settings, such as a teacher's
             continue
         # A section itself, or a dict of them.
         annotation = schema.model_fields[key].annotation

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prepkd.data.samples.samples import Samples
 from prepkd.models.features import Answers
-from prepkd.runtime.prefetch import ahead
+from prepkd.runtime.prefetch import prefetch
 from prepkd.views import ViewPlan
 
 M = TypeVar("M", bound=nn.Module)
@@ -64,7 +64,7 @@ def forward(
 
     parts: dict[str, list[Tensor]] = {}
     with arithmetic(precision, samples.device):
-        for pixels in ahead(rendered(), samples.ahead):
+        for pixels in prefetch(rendered(), samples.prefetch_depth):
             answers = teacher(pixels)
             for name, value in {"logits": answers["logits"], **asks(answers)}.items():
                 parts.setdefault(name, []).append(value.float())

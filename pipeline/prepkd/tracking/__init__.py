@@ -1,1 +1,1 @@
-"""Where runs report to besides the results: loggers."""
+"""Loggers: experiment trackers that a run reports to besides its results."""

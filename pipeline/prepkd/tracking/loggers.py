@@ -1,4 +1,7 @@
-"""Loggers that a run reports to besides DVCLive: TensorBoard, Weights & Biases, MLflow, through lightning-fabric's interface."""
+"""Loggers that a run reports to besides DVCLive: TensorBoard, Weights & Biases, MLflow, by lightning-fabric's interface.
+
+Their packages are optional, so each logger imports its own.
+"""
 
 import contextlib
 import os
@@ -10,29 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prepkd.errors import InputError
-from prepkd.training.checkpoints import Row
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
-Write = Callable[[Row], None]
+Write = Callable[[dict[str, float]], None]  # takes the figures of one epoch
 
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its name, and the fingerprint of what it is made from, by which an interrupted one is found again."""
+    """A training run: its name, its settings, and its inputs' fingerprint, which identifies it after an interruption."""
 
     name: str
     fingerprint: str
     settings: Mapping[str, Any]
 
 
-# Each opens a logger in a folder and says how many epochs of the run it has already: a resumed run reports all of them again.
+# Each yields an open logger and the number of epochs it already has: a resumed run reports all its epochs again.
 
 
 @contextlib.contextmanager
 def tensorboard(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
-    """Event files in `tensorboard/NAME/FINGERPRINT`, written anew."""
+    """Write event files to `tensorboard/NAME/FINGERPRINT`, from the first epoch on."""
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     logger = TensorBoardLogger(folder / "tensorboard", name=run.name, version=run.fingerprint[:8])
@@ -42,12 +44,12 @@ def tensorboard(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
 
 @contextlib.contextmanager
 def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
-    """A run in `wandb/`, offline and written anew; online, where WANDB_MODE says so, the server's run goes on."""
+    """Write an offline run to `wandb/` from the first epoch on; with WANDB_MODE online, continue the server's run."""
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
     mode, own = os.environ.get("WANDB_MODE", "offline"), run.fingerprint[:16]
-    folder.mkdir(parents=True, exist_ok=True)  # W&B takes a temporary folder where there is none
+    folder.mkdir(parents=True, exist_ok=True)  # without it W&B uses a temporary folder
     if mode == "offline":
         for old in (folder / "wandb").glob(f"offline-run-*-{own}"):
             shutil.rmtree(old)
@@ -70,7 +72,7 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
 
 @contextlib.contextmanager
 def mlflow(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
-    """A run in `mlflow.db`, or where MLFLOW_TRACKING_URI says; one that was interrupted goes on."""
+    """Write a run to `mlflow.db`, or to MLFLOW_TRACKING_URI; continue one that was interrupted."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from mlflow import MlflowClient
@@ -90,7 +92,7 @@ def mlflow(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
         client.update_run(own, status="RUNNING")
     tags = {"fingerprint": run.fingerprint}
     logger = MLFlowLogger(name, run_name=run.name, run_id=own, tracking_uri=place, tags=tags)
-    assert logger.run_id  # this opens the run: its end is noted also where no epoch is new
+    assert logger.run_id  # opens the run, so that its end is recorded even without a new epoch
     yield logger, epochs
 
 
@@ -103,9 +105,9 @@ LOGGERS: dict[str, Callable[[Path, Run], "AbstractContextManager[tuple[Logger, i
 
 @contextlib.contextmanager
 def logged(kind: str | None, folder: Path, run: Run) -> Iterator[Write]:
-    """Report a run: its settings once, each epoch's row once, its end however it ends. Yields what takes a row.
+    """Report a run: its settings once, each epoch's row once, and its end, also on failure. Yields a function of a row.
 
-    Raises InputError where the logger's package is not installed.
+    Raises InputError if the logger's package is not installed.
     """
     if kind is None:
         yield lambda row: None
@@ -117,7 +119,7 @@ def logged(kind: str | None, folder: Path, run: Run) -> Iterator[Write]:
             missing = str(error).splitlines()[0]
             raise InputError(f"logger is {kind}: {missing}; `pip install 'prepkd[{kind}]'`, or logger: null") from None
 
-        def write(row: Row) -> None:
+        def write(row: dict[str, float]) -> None:
             if row["epoch"] >= known:
                 logger.log_metrics(row, step=int(row["epoch"]))
                 logger.save()

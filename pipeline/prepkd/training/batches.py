@@ -9,7 +9,7 @@ from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
-from prepkd.runtime.prefetch import ahead
+from prepkd.runtime.prefetch import prefetch
 from prepkd.views.order import Views, sample_order
 
 # Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); then the
@@ -93,7 +93,7 @@ def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, g
                 teacher = (epoch.answers[name][chosen[part]] for name in answers)
                 yield pixels[part], labels[part], shares[_share(first + start, count, size, group)], *teacher
 
-    return ahead(made(), samples.ahead)
+    return prefetch(made(), samples.prefetch_depth)
 
 
 def _share(start: int, count: int, size: int, group: int) -> float:

@@ -14,7 +14,7 @@ from torch import nn
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
-from prepkd.runtime.prefetch import ahead
+from prepkd.runtime.prefetch import prefetch
 from prepkd.training.batches import Epochs, batches
 from prepkd.training.checkpoints import Row, load_state, pack, write_state
 from prepkd.training.evaluation import evaluate
@@ -68,7 +68,7 @@ def train(
     for row in history:
         on_epoch(row)
     packed = pack(state, history)
-    fed = ahead(map(epochs.read, range(len(history), settings.epochs)), epochs.prefetch_depth)
+    fed = prefetch(map(epochs.read, range(len(history), settings.epochs)), epochs.prefetch_depth)
     try:
         while not is_over(settings, history):
             number, started = len(history), time.perf_counter()

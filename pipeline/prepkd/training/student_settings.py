@@ -98,8 +98,12 @@ class StudentSettings(Training):
 
     def identity(self, *, but: set[str]) -> dict[str, Any]:
         """The settings that make the run what it is: those of terms that the method does not use are left out."""
-        unused = SECTIONS.keys() - {term.section for term in self.parsed.terms}
-        return super().identity(but=but | unused)
+        return super().identity(but=but | self.unused)
+
+    @property
+    def unused(self) -> set[str]:
+        """The sections of terms that the method does not use."""
+        return SECTIONS.keys() - {term.section for term in self.parsed.terms}
 
     @model_validator(mode="after")
     def _features_fit(self) -> "StudentSettings":

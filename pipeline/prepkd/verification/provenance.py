@@ -1,10 +1,11 @@
-"""Do these files belong together: every comparison of what a file was made from with what is asked for."""
+"""Checks that files belong together: what a file was made from, compared with what is asked for."""
 
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
@@ -12,6 +13,7 @@ from prepkd.errors import InputError, refuse_differences
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
 from prepkd.runtime.files import file_sha256, fingerprint
+from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Encoding
 from prepkd.store.fetch import views_text
@@ -34,7 +36,7 @@ def check_store(
 ) -> None:
     """Refuse a store of another teacher (by name), other samples (the split's fingerprint), plan, encoding or precision.
 
-    Of an imported store the precision is unknown, and not compared. Raises InputError.
+    The precision of an imported store is unknown and not compared. Raises InputError.
     """
     found = store.attributes
     arithmetic = found["precision"]["arithmetic"]
@@ -57,7 +59,7 @@ def check_store(
 
 
 def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
-    """Refuse a checkpoint that is not the one that the store was made with; raises InputError."""
+    """Refuse a checkpoint other than the one that the store was made with; raises InputError."""
     made = store.attributes["teacher"]
     keys: Sequence[str] = ("weights_fingerprint", "model", "preprocessing")
     refuse_differences(
@@ -90,7 +92,7 @@ def check_num_classes(store: LogitStore, card: dict[str, Any], where: object) ->
 
 
 def check_pixels(store: LogitStore, samples: Samples) -> None:
-    """Refuse a store whose pixels are not those that this version renders; raises InputError."""
+    """Refuse a store whose views this version renders to other pixels; raises InputError."""
     pixels = store.attributes["pixels"]
     found = pixel_hash(store.plan, samples, pixels["views"], pixels["samples"])
     refuse_differences(
@@ -101,7 +103,7 @@ def check_pixels(store: LogitStore, samples: Samples) -> None:
 
 
 def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, view: int) -> None:
-    """Ask the live teacher for one batch of a view; raises InputError where the store says something else."""
+    """Compare one batch of a view with the live teacher; raises InputError if the store differs."""
     count = min(store.attributes["precision"]["batch_size"], store.samples)
     chosen = np.arange(count)
     views = np.full(count, view)
@@ -133,28 +135,35 @@ def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, A
         "num_classes": (card["num_classes"], dataset.classes),
         "in_channels": (card["in_channels"], dataset.samples.channels),
     }
-    if card.get("training", {}).get("epochs"):  # weights that were given may come from anywhere
+    if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
     refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
 
 
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
-    """Refuse a teacher whose file of weights has changed since it was made; raises InputError."""
+    """Refuse a teacher whose given file of weights has changed since; raises InputError."""
     made_from = card.get("weights_from", {}).get("sha256")
     if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
         remedy = f"{weights} has changed; run `prepkd train-teacher {folder.name}`"
         refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
 
 
-def check_training(found: Mapping[str, Any], expected: Mapping[str, Any], where: object, remedy: str) -> None:
-    """Refuse a model trained with other settings than `expected`; raises InputError that names the first that differs."""
-    refuse_differences({f"training.{key}": (found[key], value) for key, value in expected.items()}, where, remedy)
+def check_trained_by(
+    made_from: dict[str, Any], wanted: BaseModel, where: object, remedy: str, *, but: Set[str]
+) -> None:
+    """Refuse a model trained with other settings than `wanted`, `but` some keys; raises InputError.
+
+    Settings that did not exist when the model was trained count as their defaults.
+    """
+    had = validated(type(wanted), made_from, f"{where}: training").model_dump(mode="json")
+    expected = wanted.model_dump(mode="json", exclude=set(but))
+    refuse_differences({f"training.{key}": (had[key], value) for key, value in expected.items()}, where, remedy)
 
 
 def check_taught_by(
     made_from: Mapping[str, Any] | None, teachers: Mapping[str, Path], where: object, remedy: str
 ) -> None:
-    """Refuse students of a teacher that has been trained anew since; `teachers` are folders by name. Raises InputError."""
+    """Refuse students of a teacher that has been retrained since; `teachers` are folders by name. Raises InputError."""
     for name, folder in teachers.items():
         now = fingerprint(describe_teacher(load_card(folder) | {"name": name}))
         then = (made_from or {}).get(name, {}).get("teacher")

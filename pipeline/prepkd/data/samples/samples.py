@@ -53,7 +53,7 @@ class Samples:
         return self.device.type == "cuda" and isinstance(self.images, Tensor)
 
     @property
-    def ahead(self) -> int:
+    def prefetch_depth(self) -> int:
         """How many batches are worth rendering in a thread before they are used.
 
         Encoded images are read from disk meanwhile; others wait for an idle processor.

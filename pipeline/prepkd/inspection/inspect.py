@@ -1,0 +1,113 @@
+"""Inspect one store: its facts, its figures, its picture."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from prepkd.data.prepared.file import DataInfo, Split, describe, load_split
+from prepkd.errors import InputError, refuse_differences
+from prepkd.inspection.logit_statistics import choose_views, logit_statistics
+from prepkd.inspection.picture import draw_picture
+from prepkd.inspection.store_facts import read_facts
+from prepkd.inspection.store_inspection import StoreInspection
+from prepkd.inspection.temperatures import dtd_temperatures
+from prepkd.models.checkpoint import load_card
+from prepkd.store import LogitStore
+from prepkd.store.place import is_remote
+from prepkd.training.student_settings import Distill
+
+
+def inspect_store(
+    url: str,
+    *,
+    data: Path | None,
+    views: str | None,
+    tau: float,
+    student: Path | None,
+    distill: Callable[[], tuple[Distill, torch.device]],
+    teachers: Path,
+    datasets: Path,
+    out: Path,
+) -> StoreInspection:
+    """Describe a store and draw its picture in `out`; an unfinished store has facts only.
+
+    The prepared data are `data`, else those of the store's data set in `datasets`, if there; without them there are no
+    labels. With a `student` (a checkpoint's folder), `distill` gives the settings and the device for its temperatures.
+    `teachers` holds the teachers' folders. Raises InputError for bad options and files that do not belong together.
+    """
+    if not 0 < tau < float("inf"):
+        raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
+    facts, store = read_facts(url)
+    teacher = facts.attributes["teacher"]
+    inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, teachers / teacher["name"])))
+    if store is None:
+        return inspection
+    path = data or datasets / f"{store.attributes['dataset']['name']}.h5"
+    missing = f"{path} is not there; name the data with --data"
+    read = read_data(store, path) if data or path.is_file() else None
+    if student and read is None:
+        raise InputError(f"--student looks at the images: {missing}")
+    settings = distill() if student else None
+    logits = logit_statistics(store, choose_views(views, store), read, tau, missing)
+    inspection = replace(inspection, logits=logits)
+    if student and settings and read and logits.views_read:
+        dtd = dtd_temperatures(store, logits.views_read, student, read[0], *settings)
+        inspection = replace(inspection, dtd=dtd)
+    return replace(inspection, picture=draw(inspection, out))
+
+
+def find_store(url: str, scratch: Path) -> str:
+    """Return the store's place, or that of the one unfinished store in `scratch` that will go there.
+
+    Raises InputError if several unfinished ones will.
+    """
+    if is_remote(url) or Path(url).exists():
+        return url
+    descriptions = sorted(scratch.glob("*/store.zarr/zarr.json"))
+    growing = [path.parent for path in descriptions if teacher_of(path) == Path(url).stem]
+    if len(growing) > 1:
+        raise InputError(
+            f"{url}: no such store; unfinished ones are {', '.join(map(str, growing))}; inspect one of them"
+        )
+    return str(growing[0]) if growing else url
+
+
+def teacher_of(description: Path) -> str | None:
+    """Return the teacher's name in an unfinished store's `zarr.json`; None if that is torn or something else."""
+    try:
+        return str(json.loads(description.read_bytes())["attributes"]["prepkd"]["teacher"]["name"])
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def weights_from(teacher: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """Return the source of the teacher's weights if they were given and the teacher is in `folder`: a store lacks it."""
+    try:
+        card = load_card(folder)
+    except InputError:
+        return None
+    return card.get("weights_from") if card["weights_fingerprint"] == teacher["weights_fingerprint"] else None
+
+
+def read_data(store: LogitStore, path: Path) -> tuple[Split, DataInfo]:
+    """Read the split that a store was made from; raises InputError if the file holds another one."""
+    split = load_split(path, store.attributes["split"])
+    made = store.attributes["dataset"]["split_fingerprint"]
+    remedy = f"name the data that {store.url} was made from with --data"
+    refuse_differences({"split_fingerprint": (split.fingerprint, made)}, path, remedy)
+    return split, describe(path)
+
+
+def draw(inspection: StoreInspection, out: Path) -> str:
+    """Write the picture to the folder `out`; returns its path."""
+    facts = inspection.facts
+    name = facts.store.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
+    made = facts.attributes
+    path = out / f"{name}.png"
+    title = f"{name}: {made['teacher']['model']} on {made['dataset']['name']}, {made['encoding']['name']}"
+    draw_picture(inspection, f"{title}, {inspection.views_caption}", path)
+    return str(path)

@@ -1,0 +1,31 @@
+"""The device to compute on."""
+
+import re
+
+import torch
+
+from prepkd.runtime.allocator import keep_freed_memory
+
+
+def choose_device(threads: int | None = None) -> torch.device:
+    """Return the GPU if the machine has one, else the CPU; there keep freed memory.
+
+    On the CPU torch computes on `threads` processors; None leaves torch's own choice.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    keep_freed_memory()
+    return torch.device("cpu")
+
+
+def device_like(written_on: str) -> torch.device:
+    """Return the GPU if the machine has one, else the CPU with the thread count of a `device_name`: bits can then be equal."""
+    threads = re.search(r"(\d+) threads", written_on)
+    return choose_device(int(threads[1]) if threads and not torch.cuda.is_available() else None)
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device as stores record it; on a CPU with the thread count, which changes the last bits of results."""
+    return device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"

@@ -1,0 +1,64 @@
+"""Verify a store: against its live teacher, or its files against its own manifest."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from zarr.core.sync import sync
+
+from prepkd.data.prepared.file import describe, load_split
+from prepkd.data.samples.samples import Samples
+from prepkd.errors import InputError
+from prepkd.models import load_checkpoint
+from prepkd.runtime.devices import device_like
+from prepkd.store import LogitStore
+from prepkd.store.integrity import damages
+from prepkd.store.place import keys, open_place
+from prepkd.verification.live_teacher import Verification
+from prepkd.verification.live_teacher import verify_store as verify_rows
+from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
+
+
+def verify_store(
+    url: str, *, count: int, seed: int, teacher: Path | None, data: Path | None, teachers: Path, datasets: Path
+) -> Verification:
+    """Compare `count` random (view, sample) of a store with the live teacher.
+
+    The teacher's folder is `teacher`, else that of the store's teacher in `teachers`; the prepared data are `data`, else
+    those of the store's data set in `datasets`. Raises InputError for a teacher or data that are not the store's own.
+    """
+    store = LogitStore.open(url)
+    made, written_on = store.attributes["teacher"], store.attributes["precision"]["device"]
+    imported = made["model"] == "imported"
+    if imported and teacher is None:
+        raise InputError(
+            f"{url}: imported, and what made its logits was not recorded: weights, preprocessing, arithmetic can't be "
+            "verified; name a teacher to compare with by --teacher, or check the files with --integrity"
+        )
+    path = data or datasets / f"{store.attributes['dataset']['name']}.h5"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name the data that the store was made from with --data")
+    info, split = describe(path), load_split(path, store.attributes["split"])
+    check_data(store, split.fingerprint, len(info.class_names), path)
+    device, folder = device_like(written_on), teacher or teachers / made["name"]
+    model, card = load_checkpoint(folder, device=device, hint="name the folder of the store's teacher with --teacher")
+    check_num_classes(store, card, folder)
+    if not imported:
+        check_teacher(store, card, folder, "name the folder of the store's own teacher with --teacher")
+    return verify_rows(store, model, Samples.of(split, device, store.plan.recipe), count=count, seed=seed)
+
+
+def check_files(url: str) -> dict[str, Any]:
+    """Compare every file of a store with the manifest; the damages, as JSON. Raises InputError if there is no store."""
+    found = damages(url)
+    place = open_place(url)
+    files, size = len(keys(place)), sync(place.getsize_prefix(""))
+    count = f"{len(found):,} file{'s' * (len(found) != 1)}"
+    return {
+        "store": url,
+        "intact": not found,
+        "files": files,
+        "bytes": size,
+        "damages": [asdict(damage) for damage in found],
+        "why": f"damaged: {count}" if found else f"intact: {files:,} files, {size:,} bytes",
+    }

@@ -1,0 +1,43 @@
+"""Progress on standard error."""
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+console = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def progress() -> Progress:
+    """Make a progress bar; on a narrow terminal it shows only the count and the note."""
+    wide = [BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()] if console.width >= 100 else []
+    return Progress(
+        TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        *wide,
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def advance(bar: Progress, task: TaskID, note: str = "") -> None:
+    """Advance a task by one step; without a terminal (logs, CI) print one line per fifth of the total instead."""
+    bar.update(task, advance=1, note=note)
+    state = bar.tasks[task]
+    total = state.total or 1
+    if not console.is_terminal and 5 * state.completed // total > 5 * (state.completed - 1) // total:
+        console.print(f"{state.description}: {state.completed:.0f}/{total:.0f} {note}".rstrip(), markup=False)
+
+
+def epoch_note(row: dict[str, float]) -> str:
+    """Sum up an epoch in one line."""
+    parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}"]
+    parts += [f"{name} {row[f'{name}/top1']:.1%}" for name in ("val", "test") if f"{name}/top1" in row]
+    return ", ".join(parts)

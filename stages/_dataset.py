@@ -1,0 +1,26 @@
+"""The project's prepared data on the training device."""
+
+from typing import Any, Literal
+
+from prepkd.data.prepared.file import describe
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.read import read_dataset as read_prepared
+from prepkd.project.params import Params
+from prepkd.runtime.devices import choose_device
+from prepkd.stages._project import data_file
+from prepkd.views import parse_recipe
+from prepkd.views.settings import RecipeSteps
+
+
+def read_dataset(
+    params: Params, views: int | Literal["all"], seed: int, augment: RecipeSteps | None = None
+) -> tuple[Dataset, dict[str, Any]]:
+    """Read the project's prepared data onto the device; also return the fingerprints of what was read.
+
+    Training shows views of the recipe `augment`, by default the project's; held-out data always follow the project's recipe.
+    """
+    path = data_file(params)
+    describe(path)  # a missing file is reported before the device is set up
+    held_out = parse_recipe(params.augment)
+    recipe = held_out if augment is None else parse_recipe(augment)
+    return read_prepared(path, recipe, views, seed, choose_device(params.threads), held_out_recipe=held_out)
