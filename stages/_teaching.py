@@ -118,7 +118,7 @@ def cached_teacher(
         resident=settings.view_order == "random",
         resident_gib=settings.resident_gib,
     )
-    return teacher, store.attributes["fingerprints"]
+    return teacher, store.attributes.fingerprints
 
 
 def online_teacher(

@@ -46,7 +46,7 @@ def inspect(
     if store is None:
         report["left_out"].append("everything about its logits: the store is unfinished, and nobody should read it yet")
     else:
-        path = data or Path("data") / f"{store.attributes['dataset']['name']}.h5"
+        path = data or Path("data") / f"{store.attributes.dataset.name}.h5"
         missing = f"{path} is not there; name the data with --data"
         read = prepared(store, path) if data or path.is_file() else None
         if student and read is None:
@@ -100,8 +100,8 @@ def prepared(store: "LogitStore", path: Path) -> "tuple[Split, DataInfo]":
     """The split that a store was made from; raises InputError where the file holds another one."""
     from prepkd.data.prepared.file import describe, load_split
 
-    split = load_split(path, store.attributes["split"])
-    made = store.attributes["dataset"]["split_fingerprint"]
+    split = load_split(path, store.attributes.split)
+    made = store.attributes.dataset.split_fingerprint
     remedy = f"name the data that {store.url} was made from with --data"
     refuse_differences({"split_fingerprint": (split.fingerprint, made)}, path, remedy)
     return split, describe(path)

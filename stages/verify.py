@@ -68,20 +68,20 @@ def ask_again(url: str, count: int, folder: Path | None, data: Path | None, seed
     from prepkd.verification.verdict import verdict
 
     store = LogitStore.open(url)
-    made, written_on = store.attributes["teacher"], store.attributes["precision"]["device"]
-    imported = made["model"] == "imported"
+    made, written_on = store.attributes.teacher, store.attributes.precision.device
+    imported = made.model == "imported"
     if imported and folder is None:
         raise InputError(
             f"{url}: imported, and what made its logits was not recorded: weights, preprocessing, arithmetic can't be "
             "verified; name a teacher to compare with by --teacher, or check the files with --integrity"
         )
-    path = data or Path("data") / f"{store.attributes['dataset']['name']}.h5"
+    path = data or Path("data") / f"{store.attributes.dataset.name}.h5"
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the data that the store was made from with --data")
-    info, split = describe(path), load_split(path, store.attributes["split"])
+    info, split = describe(path), load_split(path, store.attributes.split)
     check_data(store, split.fingerprint, len(info.class_names), path)
     where = same_device(written_on)
-    folder = folder or teacher_folder(made["name"])
+    folder = folder or teacher_folder(made.name)
     teacher, card = load_checkpoint(folder, device=where, hint="name the folder of the store's teacher with --teacher")
     check_num_classes(store, card, folder)
     if not imported:

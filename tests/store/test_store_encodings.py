@@ -161,7 +161,7 @@ def test_a_store_in_each_encoding(name: str, tmp_path: Path) -> None:
     write(tmp_path / "two", layout=layout, order=lambda pending: reversed(pending))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     store = LogitStore.open(tmp_path / "one")
-    assert store.encoding == ALL[name] and store.encoding.describe() == store.attributes["encoding"]
+    assert store.encoding == ALL[name] and store.encoding.describe() == store.attributes.encoding.model_dump()
     for view in range(3):
         logits = raw(view, slice(0, 22))
         expected = ALL[name].decode(ALL[name].encode(logits, torch.from_numpy(LABELS)))
@@ -182,7 +182,7 @@ def test_ties_with_the_label_count_as_right(tmp_path: Path) -> None:
     writer = store_writing.open_writer(tmp_path / "store")
     for view, chunk in writer.pending():
         rows = writer.layout.length(chunk)
-        writer.write(view, chunk, lambda _, __, n=rows: {"logits": torch.zeros(n, 5).half(), "row_max": torch.zeros(n)})
+        writer.write(view, chunk, {"logits": torch.zeros(rows, 5).half(), "row_max": torch.zeros(rows)})
     assert writer.finish(LABELS)["teacher_error"] == 0
 
 

@@ -46,12 +46,12 @@ class Question:
 
 def batch_size(store: LogitStore) -> int:
     """The batch in which the store's teacher was asked; 256 where nobody wrote it down."""
-    return int(store.attributes["precision"]["batch_size"] or 256)
+    return store.attributes.precision.batch_size or 256
 
 
 def live(store: LogitStore, question: Question) -> Tensor:
     """The teacher's raw logits (N, K), in the store's precision (float32 if unknown) and batch shape, on the CPU."""
-    known = store.attributes["precision"]["arithmetic"]
+    known = store.attributes.precision.arithmetic
     raw = raw_logits(
         ready(question.model),
         store.plan,

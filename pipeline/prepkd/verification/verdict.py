@@ -15,6 +15,7 @@ from prepkd.errors import InputError
 from prepkd.models import Normalised
 from prepkd.runtime.streams import raw_words
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Pixels
 from prepkd.store.encodings import Encoding, as_tensors
 from prepkd.store.encodings.measure import added_divergence
 from prepkd.teacher.caching import pixel_hash
@@ -95,8 +96,8 @@ def verdict(store: LogitStore, teacher: Normalised, samples: Samples, *, count: 
         "seed": seed,
         "samples": len(chosen),
         "views": sorted({int(view) for view in views}),
-        "encoding": store.attributes["encoding"]["name"],
-        "precision": store.attributes["precision"]["arithmetic"],
+        "encoding": store.attributes.encoding.name,
+        "precision": store.attributes.precision.arithmetic,
         "teacher": _json(real),
         "controls": {name: _json(control) for name, control in controls.items()},
         "not_applicable": absent,
@@ -182,7 +183,7 @@ def agreement(store: LogitStore, stored: dict[str, Tensor], raw: Tensor, own: Te
         excess = torch.maximum(excess, (stored["lse"] - true).abs().max())
     kl_1, kl_4 = (added_divergence(raw, offsets, tau).mean().clamp(min=0).item() for tau in (1, 4))
     common = int(((offsets == 0) & (given == given.amax(dim=-1, keepdim=True))).any(dim=-1).sum())
-    tolerance, count = TOLERANCES[store.attributes["precision"]["arithmetic"]], len(raw)
+    tolerance, count = TOLERANCES[store.attributes.precision.arithmetic], len(raw)
     allowed = {
         "excess": tolerance.dz * decoded.abs().amax(dim=-1).mean().item(),
         # Divergences are squares: what two causes do together is at most twice the sum of what each does.
@@ -203,12 +204,19 @@ def _json(found: Agreement) -> dict[str, Any]:
     }
 
 
+def recorded_pixels(store: LogitStore) -> Pixels:
+    """The hash of rendered pixels that a store records; raises InputError where it records none."""
+    if store.attributes.pixels is None:
+        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
+    return store.attributes.pixels
+
+
 def replayed(store: LogitStore, samples: Samples, views: NDArray[np.int64]) -> dict[str, Any]:
     """What the store says of its pixels, beside the hash of the same pixels rendered now, and one for each of some views."""
-    pixels = store.attributes["pixels"]
-    count = pixels["samples"]
+    pixels = recorded_pixels(store)
+    count = pixels.samples
     return {
-        **pixels,
-        "replayed": pixel_hash(store.plan, samples, pixels["views"], count),
+        **pixels.model_dump(),
+        "replayed": pixel_hash(store.plan, samples, pixels.views, count),
         "by_view": {str(view): pixel_hash(store.plan, samples, [int(view)], count) for view in np.unique(views)},
     }
