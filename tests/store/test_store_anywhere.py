@@ -18,6 +18,7 @@ from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.place import clear, delete, exists, get, keys, open_place, put
 from prepkd.store.writer import StoreWriter
 from store_checks import Cut, Watched, fail, files, refused
@@ -35,7 +36,7 @@ ORDER = [
 
 
 def write(store: Store, where: str, **changes: Any) -> None:
-    writer = StoreWriter(store, LAYOUT, ATTRIBUTES | changes, where)
+    writer = StoreWriter(store, LAYOUT, Attributes.model_validate(ATTRIBUTES.model_dump() | changes), where)
     for view, chunk in list(writer.pending()):
         writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     writer.finish(LABELS)

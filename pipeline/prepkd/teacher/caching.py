@@ -13,7 +13,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.files import fingerprint
 from prepkd.store.attributes import Attributes
-from prepkd.store.encodings import Encoding, make_encoding
+from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.teacher.forward_pass import raw_logits, ready
@@ -50,8 +50,8 @@ def make_trial(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Trial:
 
 
 def encoding_of(settings: Cache, classes: int) -> Encoding:
-    """The encoding that the settings ask for."""
-    own = settings.topk.model_dump() if settings.encoding == "topk" else {}
+    """Build the encoding that `settings.encoding` names, with its own section of the settings if it has one."""
+    own = getattr(settings, settings.encoding).model_dump() if ENCODINGS[settings.encoding].settings else {}
     return make_encoding({"name": settings.encoding} | own, classes)
 
 
