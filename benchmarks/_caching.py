@@ -5,6 +5,7 @@ import io
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,9 @@ def measure(
 
     def cache(turn: int) -> None:
         with unfinished(str(target), fingerprint, layout, attributes) as writer:
-            answers = teacher_answers(teacher, dataset, layout.encoding, settings)
+            answers = partial(teacher_answers, teacher, dataset, layout.encoding, settings)
             made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
-            for _ in overlap(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
+            for _ in overlap(lambda part: writer.write(*part), made):
                 pass
             writer.finish(labels)
 

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import make_encoding
-from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
+from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.answers import CachedTeacher
@@ -66,16 +67,16 @@ class Made:
         described = attributes(self.plan, self.encoding.describe(), self.encoding.classes)
         writer = StoreWriter(open_place(path, write=True), layout, described, path)
         for view, chunk in writer.pending():
-            writer.write(view, chunk, self.answers)
+            writer.write(view, chunk, self.answers(layout.slice(chunk)))
         writer.finish(self.labels.numpy())
 
-    def answers(self, view: int, part: slice) -> dict[str, Tensor]:
+    def answers(self, part: slice) -> dict[str, Tensor]:
         """A chunk's encoded answers."""
         return self.encoding.encode(self.raw[: part.stop - part.start], self.labels[part])
 
 
-def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> dict[str, object]:
-    """What a store says of itself; nobody made this one."""
+def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> Attributes:
+    """Attributes of a store that no teacher made."""
     from prepkd.data.samples.samples import Samples
     from prepkd.teacher.caching import describe_pixels
 
@@ -89,8 +90,8 @@ def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> dic
         "encoding": encoding,
         "precision": {"arithmetic": "ieee", "batch_size": 256, "device": "cpu"},
     }
-    measured = {"bytes_per_row": 0, "kl_mean": {}, "kl_max": {}, "argmax_flips": 0}
-    return with_fingerprints(sections) | {"format": FORMAT, "measured": measured}
+    measured = {"bytes_per_row": 0.0, "kl_mean": {}, "kl_max": {}, "argmax_flips": 0}
+    return Attributes.made_from(sections, measured=measured)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from prepkd.runtime.streams import below, raw_words
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.reader import YOUNG
@@ -34,7 +35,7 @@ class View:
     """A view of made-up logits, `layout` and `attributes` of the store that holds it, the samples' labels."""
 
     layout: Layout
-    attributes: dict[str, Any]
+    attributes: Attributes
     arrays: Arrays
     labels: NDArray[np.int64]
 
@@ -45,10 +46,10 @@ class View:
 
     def write_store(self, path: Path) -> None:
         """A finished store, every view of which has these logits: all that cache-logits does but ask a teacher."""
-        tensors = {name: torch.from_numpy(self.arrays[name]) for name in self.layout.encoding.fields}
         writer = StoreWriter(open_place(path, write=True), self.layout, self.attributes, path)
         for view, chunk in writer.pending():
-            writer.write(view, chunk, lambda _, part: {name: tensor[part] for name, tensor in tensors.items()})
+            part = self.layout.slice(chunk)
+            writer.write(view, chunk, {name: self.arrays[name][part] for name in self.layout.encoding.fields})
         writer.finish(self.labels)
 
 

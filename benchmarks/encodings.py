@@ -97,7 +97,8 @@ def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, A
     layout, attributes, _ = plan_store(settings, dataset, inputs, card, trial)
     writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, lambda view, part: encoding.encode(raw[view][part], labels[part]))
+        part = layout.slice(chunk)
+        writer.write(view, chunk, encoding.encode(raw[view][part], labels[part]))
     writer.finish(labels.numpy())
     store, rows = LogitStore.open(path), sum(map(len, raw))
     decoded = [encoding.decode(as_tensors(store.stored(view)))["logits"] for view in range(layout.plan.views)]

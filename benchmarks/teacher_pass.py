@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,9 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
     def written(turn: int) -> None:
         path = folder / f"{turn}.zarr"
         writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
-        answers = teacher_answers(model, dataset, layout.encoding, settings)
+        answers = partial(teacher_answers, model, dataset, layout.encoding, settings)
         made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
-        for _ in overlap(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
+        for _ in overlap(lambda part: writer.write(*part), made):
             pass
         writer.finish(dataset.labels)
 

@@ -3,8 +3,9 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from prepkd.errors import InputError
@@ -15,6 +16,7 @@ from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_pa
 from prepkd.verification.provenance import check_card, check_given
 
 if TYPE_CHECKING:
+    from prepkd.store.attributes import Attributes
     from prepkd.store.layout import Layout
     from prepkd.store.writer import StoreWriter
 
@@ -48,21 +50,22 @@ def cache_logits(
         return
     with unfinished(url, fingerprint, layout, attributes) as writer, progress() as bar:
         pending = list(writer.pending())
-        measured = attributes["measured"]
+        measured = attributes.measured
+        assert measured is not None
         console.print(
             f"{layout.plan.views} views x {layout.plan.samples:,} samples x {layout.encoding.classes} classes: "
-            f"{layout.plan.views * layout.plan.samples * measured['bytes_per_row'] / 1e6:,.1f} MB, "
-            f"{measured['bytes_per_row']:g} bytes a (view, sample), {settings.encoding}, "
-            f"KL at tau 4 {measured['kl_mean']['4']:.1e}; "
+            f"{layout.plan.views * layout.plan.samples * measured.bytes_per_row / 1e6:,.1f} MB, "
+            f"{measured.bytes_per_row:g} bytes a (view, sample), {settings.encoding}, "
+            f"KL at tau 4 {measured.kl_mean['4']:.1e}; "
             f"about {trial.estimate(layout, pending, settings.batch_size):,.0f} s to go"
         )
         total = layout.plan.views * layout.chunks
         task = bar.add_task(f"logits of {name}", total=total, completed=total - len(pending), note="")
-        answers = teacher_answers(teacher, dataset, layout.encoding, settings)
+        answers = partial(teacher_answers, teacher, dataset, layout.encoding, settings)
         started = time.perf_counter()
         made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in pending)
         # A chunk reaches the disk while the teacher answers the next one.
-        for _ in overlap(lambda part: writer.write(part[0], part[1], lambda *_: part[2]), made):
+        for _ in overlap(lambda part: writer.write(*part), made):
             advance(bar, task)
         seconds = time.perf_counter() - started
         summary = writer.finish(dataset.labels)
@@ -71,7 +74,7 @@ def cache_logits(
 
 
 @contextlib.contextmanager
-def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "dict[str, Any]") -> "Iterator[StoreWriter]":
+def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "Attributes") -> "Iterator[StoreWriter]":
     """A writer that goes on where another left; on success the store is in its place.
 
     A local store grows in scratch, under a lock, and moves to its path last. A bucket has no rename: there it grows in its
@@ -98,13 +101,13 @@ def unfinished(url: str, fingerprint: str, layout: "Layout", attributes: "dict[s
             publish(work / "store.zarr", Path(url), keep=is_awaited(work))
 
 
-def already_written(url: str, attributes: "dict[str, Any]") -> str | None:
+def already_written(url: str, attributes: "Attributes") -> str | None:
     """What a finished store of the same fingerprints holds; None where there is none."""
     from prepkd.store import LogitStore
 
     try:
         store = LogitStore.open(url)
-        if any(store.attributes[key] != attributes[key] for key in ("format", "fingerprints")):
+        if not store.attributes.same_store(attributes):
             return None
         for view in range(store.views):
             store.stored(view)  # every byte is checked as it is read

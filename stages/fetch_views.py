@@ -32,7 +32,7 @@ def fetch_views(
     source = LogitStore.open(url)
     chosen = parse_views(views, source.views) if views is not None else list(range(source.views))
     with scratch(fingerprint(["fetch-views", where])), progress() as bar:
-        task = bar.add_task(f"{source.attributes['teacher']['name']}", total=len(wanted(source, chosen)), note="files")
+        task = bar.add_task(f"{source.attributes.teacher.name}", total=len(wanted(source, chosen)), note="files")
         place = open_place(target, write=True)
         fetched = fetch(source, place, chosen, target, lambda: advance(bar, task, "files"))
     console.print(

@@ -53,7 +53,7 @@ def import_logits(
     if said is None:
         with unfinished(url, fingerprint, layout, attributes) as writer:
             for view, chunk in list(writer.pending()):
-                writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding))
+                writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk)))
             summary = writer.finish(dataset.labels)
         said = f"the teacher is wrong on {summary['teacher_error']:.2%} of the training views: KA's share"
     else:

@@ -71,8 +71,8 @@ def write_store(
     }
     layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
-    answers = teacher_answers(teacher, dataset, layout.encoding, settings)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, answers)
+        part = layout.slice(chunk)
+        writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, settings, view, part))
     writer.finish(dataset.samples.labels.numpy())
     return LogitStore.open(folder)

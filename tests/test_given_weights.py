@@ -68,7 +68,7 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
     assert card()["weights_from"] == {"file": WEIGHTS, "sha256": digest, "format": "repdistiller"}
     assert card()["inputs"]["given_weights"] == digest
     prepkd("cache-logits", "large")
-    teacher = LogitStore.open("data/logits/large.zarr").attributes["teacher"]
+    teacher = LogitStore.open("data/logits/large.zarr").attributes.teacher.model_dump()
     assert sorted(teacher) == ["model", "name", "preprocessing", "weights_fingerprint"]
     report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
     assert json.loads(report.stdout)["facts"]["weights_from"] == card()["weights_from"]

@@ -165,17 +165,17 @@ def test_what_it_says_and_what_the_attributes_say(project: Path) -> None:
         '-S \'augment=[{"crop": {"padding": 1}}]\' -S cache.views=2 -S cache.seed=3'
     )
     store = LogitStore.open("data/logits/large.zarr")
-    assert store.attributes["unverified"] == [*UNVERIFIED, declared]
-    source = store.attributes["teacher"].pop("source")
+    assert store.attributes.unverified == [*UNVERIFIED, declared]
+    source = store.attributes.teacher.source
     assert source["file"] == "z.npy" and len(source["sha256"]) == 64
-    assert store.attributes["teacher"] == {
+    assert store.attributes.teacher.model_dump(exclude={"source"}) == {
         "name": "large",
         "model": "imported",
         "weights_fingerprint": None,
         "preprocessing": None,
     }
     unknown = {"arithmetic": "unknown", "batch_size": None, "device": "unknown"}
-    assert store.attributes["precision"] == unknown
+    assert store.attributes.precision.model_dump() == unknown
     assert lines[7] == (
         f"data/logits/large.zarr: the teacher is wrong on {store.summary['teacher_error']:.2%} of the training views: "
         "KA's share"
@@ -379,7 +379,7 @@ def test_a_store_that_was_there_survives_a_refusal_and_is_replaced_by_a_success(
     np.save("y.npy", changed(made_up(1)[0], -7e4).numpy())
     refused("import", "y.npy", "large")  # a range that f16 cannot keep
     prepkd("import", "y.npy", "large", "--encoding", "u8")
-    assert LogitStore.open("data/logits/large.zarr").attributes["teacher"]["source"]["file"] == "y.npy"
+    assert LogitStore.open("data/logits/large.zarr").attributes.teacher.source["file"] == "y.npy"
 
 
 def test_help_fits_a_narrow_terminal_and_says_where_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:

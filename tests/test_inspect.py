@@ -124,7 +124,7 @@ def test_json_is_one_object_with_the_figures_of_the_store(project: Path) -> None
     for values in report["dtd"]["methods"].values():
         assert 1.0 <= values["min"] <= values["mean"] <= values["max"] <= 2.1 + 1e-6
         assert sum(values["histogram"]) == 9 * 120
-    assert report["facts"]["attributes"] == store.attributes
+    assert report["facts"]["attributes"] == store.attributes.model_dump()
 
 
 def test_some_views_only(project: Path) -> None:

@@ -235,10 +235,11 @@ def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path)
 def test_the_store_says_what_it_was_made_from(finished: Path) -> None:
     store = LogitStore.open(finished / "data/logits/large.zarr")
     sections = ("dataset", "encoding", "pixels", "precision", "split", "teacher", "views")
-    assert tuple(sorted(store.attributes["fingerprints"])) == sections
-    other = json.loads(json.dumps(store.attributes))
+    assert tuple(sorted(store.attributes.fingerprints)) == sections
+    other = store.attributes.model_dump()
+    assert json.loads(json.dumps(other)) == other
     other["fingerprints"]["teacher"] = "0" * 64
-    assert other != store.attributes
+    assert other != store.attributes.model_dump()
 
 
 def test_a_chunk_of_another_shape_is_refused(tmp_path: Path) -> None:
@@ -252,5 +253,5 @@ def test_a_chunk_of_another_shape_is_refused(tmp_path: Path) -> None:
     for rows, classes in ((8, 7), (8, 4), (7, 5), (1, 5)):
         wrong = {"logits": torch.zeros(rows, classes).half(), "row_max": torch.zeros(rows)}
         with pytest.raises(InputError, match=r"has shape \(.*\); expected \(8"):
-            writer.write(0, 0, lambda _, __, wrong=wrong: wrong)
+            writer.write(0, 0, wrong)
     assert not writer.done(0, 0)

@@ -110,7 +110,8 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
             folder = tmp_path_factory.mktemp("stores") / "t.zarr"
             writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
             for view, chunk in writer.pending():
-                writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, CACHE))
+                part = layout.slice(chunk)
+                writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, CACHE, view, part))
             writer.finish(dataset.labels)
             stores[key] = LogitStore.open(folder)
         return stores[key]

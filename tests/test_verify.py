@@ -21,8 +21,8 @@ from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import save_checkpoint
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import as_tensors
-from prepkd.store.layout import with_fingerprints
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.verification.controls import CONTROLS, changed_rows
@@ -113,19 +113,20 @@ Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]
 
 def rewritten(store: LogitStore, target: Path, change: Change, **sections: Any) -> LogitStore:
     """A finished store, manifest and all, of answers that were changed view by view; `sections` replace attributes."""
-    attributes = store.attributes | sections
-    made = {key: attributes[key] for key in store.attributes["fingerprints"]}
-    attributes |= with_fingerprints(made)
+    attributes = Attributes.made_from(store.attributes.sections | sections)
     writer = StoreWriter(open_place(target, write=True), store.layout, attributes, target)
 
-    def answer(view: int, part: slice) -> dict[str, Tensor]:
-        stored = change(view, as_tensors(store.stored(view)))
-        return {name: array[part] for name, array in stored.items()}
-
     for view, chunk in list(writer.pending()):
-        writer.write(view, chunk, answer)
+        stored, part = change(view, as_tensors(store.stored(view))), store.layout.slice(chunk)
+        writer.write(view, chunk, {name: array[part] for name, array in stored.items()})
     writer.finish(np.zeros(store.samples, np.int64))
     return LogitStore.open(target)
+
+
+def changed_section(store: LogitStore, section: str, **values: object) -> Attributes:
+    """The store's attributes with other values in one section; its fingerprint stays."""
+    described = store.attributes.model_dump()
+    return Attributes.model_validate(described | {section: described[section] | values})
 
 
 def same(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -276,9 +277,8 @@ def test_no_control_means_no_verdict(finished: Path, tmp_path: Path) -> None:
         answer = teacher(torch.zeros(1, 1, 8, 8)).expand(store.samples, -1)
     encoded = store.encoding.encode(answer, samples.labels)
     made_of_black = rewritten(store, tmp_path / "black.zarr", lambda view, stored: encoded)
-    made_of_black.attributes["pixels"] |= {
-        "sha256": verified(store, teacher, black, count=9, seed=0)["pixels"]["replayed"]
-    }
+    replayed = verified(store, teacher, black, count=9, seed=0)["pixels"]["replayed"]
+    made_of_black.attributes = changed_section(made_of_black, "pixels", sha256=replayed)
     report = verified(made_of_black, teacher, black, count=50, seed=0)
     assert report["controls"] == {} and set(report["not_applicable"]) == set(CONTROLS)
     assert report["verdict"] == "WITHHELD" and "no control applies" in report["why"]
@@ -357,8 +357,8 @@ def test_logits_that_are_not_finite_are_outside(finished: Path) -> None:
 def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
     """A store of each arithmetic against the other one: bf16 tolerates float32, float32 does not tolerate bf16."""
     store, teacher, samples = opened(finished)
-    precision = store.attributes["precision"]
-    store.attributes["precision"] = precision | {"arithmetic": "bf16"}
+    written = store.attributes
+    store.attributes = changed_section(store, "precision", arithmetic="bf16")
     assert verified(store, teacher, samples, count=200, seed=1)["verdict"] == "PASS"
     assert TOLERANCES["ieee"].dz < TOLERANCES["tf32"].dz < TOLERANCES["bf16"].dz
     views, chosen = draw_pairs(store, 200, 1)
@@ -367,7 +367,7 @@ def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
     rounded = raw * (1 + 2.0**-7)
     stored = store.encoding.encode(raw, labels)
     assert measure_discrepancy(store, stored, rounded, encoding_divergence(store.encoding, rounded, labels)).within
-    store.attributes["precision"] = precision
+    store.attributes = written
     assert not measure_discrepancy(store, stored, rounded, encoding_divergence(store.encoding, rounded, labels)).within
 
 
@@ -427,7 +427,7 @@ def test_pixels_that_are_rendered_otherwise_fail_though_no_logit_differs(
     ignorant(project)
     shutil.copy(ROOT / "params.yaml", project)
     assert prepkd("cache-logits", "large", cache__root="blind").exit_code == 0
-    recorded = LogitStore.open("blind/large.zarr").attributes["pixels"]["sha256"]
+    recorded = LogitStore.open("blind/large.zarr").attributes.pixels.sha256
     crop = RENDERERS["crop"]
     monkeypatch.setitem(RENDERERS, "crop", lambda *arguments: crop(*arguments).roll(1, dims=-1))
     report = json.loads(verify("blind/large.zarr", "--json", code=1).stdout)

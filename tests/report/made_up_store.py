@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
-from prepkd.store.layout import FORMAT, Layout, with_fingerprints
+from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
@@ -58,10 +59,11 @@ def write(folder: Path, encoding: str, *, finish: bool = True, chunks: int | Non
         "encoding": kept.describe(),
         "precision": {"arithmetic": "ieee", "batch_size": 4, "device": "cpu, 1 threads"},
     }
-    attributes = with_fingerprints(sections) | {"format": FORMAT, "measured": measure(kept, raw[0], labels)}
+    attributes = Attributes.made_from(sections, measured=measure(kept, raw[0], labels))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in list(writer.pending())[:chunks]:
-        writer.write(view, chunk, lambda view, part: kept.encode(raw[view, part], labels[part]))
+        part = layout.slice(chunk)
+        writer.write(view, chunk, kept.encode(raw[view, part], labels[part]))
     if finish:
         writer.finish(labels.numpy().astype(np.int64))
     return MadeUp(folder, raw, labels)

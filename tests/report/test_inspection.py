@@ -293,8 +293,8 @@ def test_facts_of_a_finished_store(made: MadeUp) -> None:
     assert facts.chunks == ChunkCount(9, 9) and facts.views_there == [0, 1, 2]
     assert facts.bytes == size
     assert facts.bytes_per_row.on_disk == size / (VIEWS * SAMPLES)
-    assert facts.bytes_per_row.stated == store.attributes["measured"]["bytes_per_row"]
-    assert facts.attributes == store.attributes
+    assert facts.bytes_per_row.stated == store.attributes.measured.bytes_per_row
+    assert facts.attributes == store.attributes.model_dump()
 
 
 @pytest.mark.parametrize("chunks", [0, 4, 9])

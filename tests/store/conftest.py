@@ -68,9 +68,9 @@ def example(
     inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
     layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
-    answers = teacher_answers(teacher, dataset, layout.encoding, settings)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, answers)
+        part = layout.slice(chunk)
+        writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, settings, view, part))
     writer.finish(dataset.samples.labels.numpy())
     return Example(teacher, dataset, settings, LogitStore.open(folder))
 

@@ -15,17 +15,18 @@ import torch
 import zarr
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.integrity import damages
-from prepkd.store.layout import FORMAT, Layout, with_fingerprints
+from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
-from store_writing import LABELS, RECIPE, attributes, contents, raw
+from store_writing import LABELS, RECIPE, contents, raw, sections
 
 ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2)]
 HERE, THERE = (1, 0), (0, 0)  # (view, chunk): what is damaged, and what it is swapped with
@@ -49,9 +50,9 @@ class Outcome:
 def write_store(folder: Path, encoding: Encoding, teacher: str = "large", seed: int = 7) -> Path:
     """A finished store of made-up logits: 2 views of 12 samples, a chunk each."""
     layout = Layout(ViewPlan(RECIPE, 2, seed, 12), encoding, 12)
-    sections = {key: value for key, value in attributes(layout).items() if key not in ("format", "fingerprints")}
-    sections["teacher"] |= {"name": teacher}
-    described = with_fingerprints(sections) | {"format": FORMAT}
+    made = sections(layout)
+    made["teacher"] |= {"name": teacher}
+    described = Attributes.made_from(made)
     writer = StoreWriter(open_place(folder, write=True), layout, described, folder)
 
     def answer(view: int, part: slice) -> dict[str, torch.Tensor]:
@@ -59,7 +60,7 @@ def write_store(folder: Path, encoding: Encoding, teacher: str = "large", seed: 
         return encoding.encode(logits, torch.from_numpy(LABELS[part]))
 
     for view, chunk in writer.pending():
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     writer.finish(LABELS[:12])
     return folder
 

@@ -24,15 +24,16 @@ import torch
 from prepkd.errors import InputError
 from prepkd.runtime.files import publish
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
-from prepkd.store.layout import FORMAT, Layout, with_fingerprints
+from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from store_writing import LABELS, PLAN, attributes, contents, fork, raw
+from store_writing import LABELS, PLAN, contents, fork, raw, sections
 
 ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2)]
 CHUNKS = 9
@@ -44,10 +45,10 @@ def logits(teacher: str, view: int, part: slice) -> torch.Tensor:
     return raw(view, part) if teacher == NEW else 2 * raw(view, part).roll(1, dims=1)
 
 
-def described(teacher: str, layout: Layout) -> dict[str, Any]:
+def described(teacher: str, layout: Layout) -> Attributes:
     """The attributes of its store."""
-    sections = {key: value for key, value in attributes(layout).items() if key not in ("format", "fingerprints")}
-    return with_fingerprints(sections | {"teacher": {**sections["teacher"], "name": teacher}}) | {"format": FORMAT}
+    made = sections(layout)
+    return Attributes.made_from(made | {"teacher": {**made["teacher"], "name": teacher}})
 
 
 def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = NEW) -> None:
@@ -60,7 +61,7 @@ def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = N
         return layout.encoding.encode(logits(teacher, view, part), torch.from_numpy(LABELS[part]))
 
     for view, chunk in list(writer.pending()):
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     writer.finish(LABELS)
     publish(work, target)
 
@@ -69,7 +70,7 @@ def read(folder: Path, layout: Layout) -> str:
     """Whose numbers a reader gets, if it gets any: they must be exactly that teacher's."""
     try:
         store = LogitStore.open(folder)
-        teacher = store.attributes["teacher"]["name"]
+        teacher = store.attributes.teacher.name
         for view in range(store.views):
             stored = store.stored(view)
             expected = layout.encoding.encode(logits(teacher, view, slice(0, 22)), torch.from_numpy(LABELS))

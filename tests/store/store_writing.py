@@ -9,15 +9,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from prepkd.runtime.files import write_bytes
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings.f16 import F16
-from prepkd.store.layout import FORMAT, Layout, with_fingerprints
+from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
@@ -30,9 +30,9 @@ SMALL = Layout(ViewPlan(RECIPE, 1, 7, 12), F16(5), 8)
 LABELS = np.arange(22) % 5
 
 
-def attributes(layout: Layout) -> dict[str, Any]:
-    """What a store of made-up logits says of itself."""
-    sections = {
+def sections(layout: Layout) -> dict[str, Any]:
+    """The fingerprinted sections of the attributes of a store of made-up logits."""
+    return {
         "dataset": {"name": "made-up", "fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "classes": 5},
         "split": "train",
         "teacher": {"name": "large", "model": "none", "weights_fingerprint": "e" * 64},
@@ -40,7 +40,11 @@ def attributes(layout: Layout) -> dict[str, Any]:
         "encoding": layout.encoding.describe(),
         "precision": {"arithmetic": "ieee", "batch_size": 4, "device": "cpu, 1 threads"},
     }
-    return with_fingerprints(sections) | {"format": FORMAT}
+
+
+def attributes(layout: Layout) -> Attributes:
+    """The attributes of a store of made-up logits."""
+    return Attributes.made_from(sections(layout))
 
 
 ATTRIBUTES = attributes(LAYOUT)
@@ -58,8 +62,9 @@ def answer(view: int, part: slice, layout: Layout = LAYOUT) -> dict[str, torch.T
 
 
 def open_writer(folder: Path, layout: Layout = LAYOUT, **changes: Any) -> StoreWriter:
-    """A writer of made-up logits; `changes` replace sections of its attributes."""
-    return StoreWriter(open_place(folder, write=True), layout, attributes(layout) | changes, folder)
+    """A writer of made-up logits; `changes` replace keys of its attributes."""
+    described = Attributes.model_validate(attributes(layout).model_dump() | changes)
+    return StoreWriter(open_place(folder, write=True), layout, described, folder)
 
 
 def write(
@@ -68,7 +73,7 @@ def write(
     """Write what is pending in some order, then finish; returns the summary."""
     writer = open_writer(folder, layout)
     for view, chunk in order(list(writer.pending())):
-        writer.write(view, chunk, partial(answer, layout=layout))
+        writer.write(view, chunk, answer(view, layout.slice(chunk), layout))
     return writer.finish(LABELS[: layout.plan.samples])
 
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from prepkd.cli import app
 from prepkd.errors import InputError
+from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
-from prepkd.store.layout import with_fingerprints
+from prepkd.store.attributes import Attributes
 from prepkd.store.place import clear, delete, exists, get, keys, open_place, put
 from prepkd.store.writer import StoreWriter
 from store_checks import Cut, Watched, fail, files, refused
@@ -35,9 +36,9 @@ ORDER = [
 
 
 def write(store: Store, where: str, **changes: Any) -> None:
-    writer = StoreWriter(store, LAYOUT, ATTRIBUTES | changes, where)
+    writer = StoreWriter(store, LAYOUT, Attributes.model_validate(ATTRIBUTES.model_dump() | changes), where)
     for view, chunk in list(writer.pending()):
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     writer.finish(LABELS)
 
 
@@ -181,12 +182,12 @@ def test_a_deleted_chunk_and_swapped_chunks_are_found(finished: str) -> None:
     assert f"{finished}: row_max/c/2/1 is missing" in refused(InputError, LogitStore.open, finished)
 
 
-OTHER = with_fingerprints({"teacher": {"name": "large", "weights_fingerprint": "0" * 64}})["fingerprints"]
+OTHER = {"teacher": fingerprint({"name": "large", "weights_fingerprint": "0" * 64})}
 
 
 def test_a_place_of_another_store_is_not_written_into(finished: str, made_up: Path) -> None:
     place = open_place(finished, write=True)
-    text = refused(InputError, write, place, finished, fingerprints=ATTRIBUTES["fingerprints"] | OTHER)
+    text = refused(InputError, write, place, finished, fingerprints=ATTRIBUTES.fingerprints | OTHER)
     assert text == f"{finished}: holds another store's chunks; remove it and run again"
     assert files(finished) == contents(made_up)
 
@@ -217,14 +218,14 @@ def test_a_finished_store_of_other_settings_is_replaced(
     from prepkd.stages.cache_logits import unfinished
 
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
-    fingerprints = ATTRIBUTES["fingerprints"] | OTHER
+    fingerprints = ATTRIBUTES.fingerprints | OTHER
     write(open_place(remote, write=True), remote, fingerprints=fingerprints)
-    assert LogitStore.open(remote).attributes["fingerprints"] == fingerprints
+    assert LogitStore.open(remote).attributes.fingerprints == fingerprints
 
     if stopped_after is not None:
         with pytest.raises(Cut), unfinished(remote, "f00d", LAYOUT, ATTRIBUTES) as writer:
             for view, chunk in list(writer.pending())[:stopped_after]:
-                writer.write(view, chunk, answer)
+                writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
             raise Cut
         assert "no manifest.json" in refused(InputError, LogitStore.open, remote)
     with unfinished(remote, "f00d", LAYOUT, ATTRIBUTES) as writer:
@@ -232,7 +233,7 @@ def test_a_finished_store_of_other_settings_is_replaced(
         pending = list(writer.pending())
         assert len(pending) == 9 - (stopped_after or 0)
         for view, chunk in pending:
-            writer.write(view, chunk, answer)
+            writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
         writer.finish(LABELS)
     assert files(remote) == contents(made_up)
 

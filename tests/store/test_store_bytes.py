@@ -34,7 +34,7 @@ def test_writing_a_chunk_again_and_finishing_again_change_nothing(folder: Path) 
     expected = contents(folder)
     writer = open_writer(folder)
     assert list(writer.pending()) == []
-    writer.write(1, 2, answer)
+    writer.write(1, 2, answer(1, LAYOUT.slice(2)))
     assert writer.finish(LABELS) == writer.finish(LABELS)
     assert contents(folder) == expected
 
@@ -66,7 +66,7 @@ def test_announced_bytes_are_those_on_disk(
     for view, number in writer.pending():
         shape = (layout.length(number), classes)
         zeros = {"logits": torch.zeros(shape).half(), "row_max": torch.zeros(shape[0])}
-        writer.write(view, number, lambda _, __, zeros=zeros: zeros)
+        writer.write(view, number, zeros)
     chunks = [path for path in (tmp_path / "store").rglob("*") if path.is_file() and path.name != "zarr.json"]
     assert sum(path.stat().st_size for path in chunks) == layout.bytes
     # Without padding and checksums: what a (view, sample) takes.
@@ -92,7 +92,7 @@ def test_a_chunk_of_nothing_but_fill_values_is_written(tmp_path: Path) -> None:
     """Zarr leaves such a chunk out unless told at every open; then a commit record would be missing."""
     writer = open_writer(tmp_path / "store")
     nothing = {"logits": torch.full((6, 5), torch.nan).half(), "row_max": torch.full((6,), torch.nan)}
-    writer.write(0, 2, lambda _, part: nothing)
+    writer.write(0, 2, nothing)
     assert all(path.is_file() for path in chunk_files(tmp_path / "store", 0, 2).values())
     assert not writer.done(0, 2), "NaN means missing"
     minimum = np.iinfo(LAYOUT.plan.dtype).min
@@ -180,7 +180,7 @@ def test_a_write_that_fails_leaves_the_old_chunk_and_no_other_file(
     writer = open_writer(folder)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        writer.write(0, 0, lambda _, part: {"logits": torch.zeros(8, 5).half(), "row_max": torch.zeros(8)})
+        writer.write(0, 0, {"logits": torch.zeros(8, 5).half(), "row_max": torch.zeros(8)})
     assert contents(folder) == expected
 
 
@@ -199,7 +199,7 @@ def test_manifest_lists_every_file_but_itself_and_partial_ones(folder: Path) -> 
 
 def test_a_folder_of_another_store_is_refused(folder: Path) -> None:
     expected = contents(folder)
-    text = refused(InputError, open_writer, folder, fingerprints=ATTRIBUTES["fingerprints"] | {"split": "0"})
+    text = refused(InputError, open_writer, folder, fingerprints=ATTRIBUTES.fingerprints | {"split": "0"})
     assert text == f"{folder}: holds another store's chunks; remove it and run again"
     assert contents(folder) == expected
 
@@ -207,7 +207,7 @@ def test_a_folder_of_another_store_is_refused(folder: Path) -> None:
 def test_finishing_too_early_is_refused(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "store")
     for view, chunk in list(writer.pending())[:-1]:
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     text = refused(InputError, writer.finish, LABELS)
     assert text == f"{tmp_path / 'store'}: view 2, chunk 2 is not finished; run again to resume"
     assert not (tmp_path / "store" / "manifest.json").exists()

@@ -152,7 +152,7 @@ def test_pixels_of_another_plan_are_refused_even_with_a_right_manifest(folder: P
     other = ViewPlan(LAYOUT.plan.recipe, 3, 8, 22).describe()
     writer = open_writer(tmp_path / "store", views=other)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     writer.finish(LABELS)
     store = LogitStore.open(tmp_path / "store")
     text = refused(InputError, store.slab, 1)
@@ -162,7 +162,7 @@ def test_pixels_of_another_plan_are_refused_even_with_a_right_manifest(folder: P
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "store", format=3)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     writer.finish(LABELS)
     assert refused(InputError, LogitStore.open, tmp_path / "store") == (
         f"{tmp_path / 'store'}: format is 3, this version of prepkd reads 2; update prepkd"

@@ -159,7 +159,7 @@ def write_at(store: Store) -> None:
     """Write what is pending, then finish."""
     writer = StoreWriter(store, SMALL, attributes(SMALL), "there")
     for view, chunk in list(writer.pending()):
-        writer.write(view, chunk, lambda *place: answer(*place, layout=SMALL))
+        writer.write(view, chunk, answer(view, SMALL.slice(chunk), layout=SMALL))
     writer.finish(LABELS[:12])
 
 

@@ -21,6 +21,9 @@ from prepkd.store.encodings.measure import measure
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
+from prepkd.teacher.caching import encoding_of
+from prepkd.teacher.settings import Cache
+from pydantic import ValidationError
 from store_checks import refused
 from store_writing import LABELS, PLAN, contents, raw, write
 from torch import Tensor
@@ -161,7 +164,7 @@ def test_a_store_in_each_encoding(name: str, tmp_path: Path) -> None:
     write(tmp_path / "two", layout=layout, order=lambda pending: reversed(pending))
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     store = LogitStore.open(tmp_path / "one")
-    assert store.encoding == ALL[name] and store.encoding.describe() == store.attributes["encoding"]
+    assert store.encoding == ALL[name] and store.encoding.describe() == store.attributes.encoding.model_dump()
     for view in range(3):
         logits = raw(view, slice(0, 22))
         expected = ALL[name].decode(ALL[name].encode(logits, torch.from_numpy(LABELS)))
@@ -182,7 +185,7 @@ def test_ties_with_the_label_count_as_right(tmp_path: Path) -> None:
     writer = store_writing.open_writer(tmp_path / "store")
     for view, chunk in writer.pending():
         rows = writer.layout.length(chunk)
-        writer.write(view, chunk, lambda _, __, n=rows: {"logits": torch.zeros(n, 5).half(), "row_max": torch.zeros(n)})
+        writer.write(view, chunk, {"logits": torch.zeros(rows, 5).half(), "row_max": torch.zeros(rows)})
     assert writer.finish(LABELS)["teacher_error"] == 0
 
 
@@ -243,3 +246,15 @@ def test_topk_keeps_both_labels_of_a_mixed_view() -> None:
     as_share = encoding.encode(raw, torch.nn.functional.one_hot(single, 9).float())
     assert all(torch.equal(as_share[name], array) for name, array in encoding.encode(raw, single).items())
     assert "expected at least 3: views mix 2 labels" in refused(InputError, TopK(9, k=2).encode, raw, labels)
+
+
+def test_an_encoding_declares_its_section_of_the_settings() -> None:
+    """Its fields, limits and defaults; a field that `settings` doesn't list, such as the step of `i16`, is none."""
+    sections = {name: encoding.section() for name, encoding in ENCODINGS.items() if encoding.settings}
+    assert {name: list(section.model_fields) for name, section in sections.items()} == {"topk": ["k"]}
+    cache = Cache(views=1, encoding="topk", topk={"k": 3})
+    assert encoding_of(cache, 5) == TopK(5, k=3) and encoding_of(Cache(views=1, encoding="topk"), 100) == TopK(100)
+    assert encoding_of(Cache(views=1, encoding="i16"), 5) == I16(5)
+    for wrong in ({"encoding": "f8"}, {"topk": {"k": 1}}, {"topk": {"n": 2}}, {"i16": {"step": 1.0}}):
+        with pytest.raises(ValidationError):
+            Cache.model_validate({"views": 1} | wrong)

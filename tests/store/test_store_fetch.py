@@ -165,15 +165,15 @@ def test_a_damaged_source_is_refused_before_the_file_has_its_name(folder: Path, 
 def test_places_of_something_else_are_refused(made_up: Path, tmp_path: Path) -> None:
     remedy = "choose another place with --to"
     other = tmp_path / "other"
-    fingerprints = ATTRIBUTES["fingerprints"] | {"teacher": "0" * 64}
+    fingerprints = ATTRIBUTES.fingerprints | {"teacher": "0" * 64}
     writer = store_writing.open_writer(other, fingerprints=fingerprints)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     for finish in (lambda: None, lambda: writer.finish(LABELS)):  # begun, and finished
         finish()
         before = contents(other)
         text = refused(InputError, bring, made_up, open_place(other, write=True), 0)
-        expected = ATTRIBUTES["fingerprints"]["teacher"][:12]
+        expected = ATTRIBUTES.fingerprints["teacher"][:12]
         assert text == f"target: another store: fingerprints.teacher is 000000000000, expected {expected}; {remedy}"
         assert contents(other) == before
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prepkd.store import LogitStore
+from prepkd.store.attributes import FORMAT
 from prepkd.store.encodings import ENCODINGS, Encoding
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
-from prepkd.store.layout import FORMAT, Layout
+from prepkd.store.layout import Layout
 from store_writing import PLAN, chunk_files, write
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/store-format.md").read_text()

@@ -92,7 +92,7 @@ def test_the_manifest_has_the_hash_of_what_is_there(tmp_path: Path) -> None:
     """The writer knows the hashes of its own files; a file that another one put there is read."""
     writer = store_writing.open_writer(tmp_path)
     for view, chunk in writer.pending():
-        writer.write(view, chunk, store_writing.answer)
+        writer.write(view, chunk, store_writing.answer(view, writer.layout.slice(chunk)))
     writer.finish(store_writing.LABELS)
     store = writer.store
     assert isinstance(store, DurableStore)

@@ -10,9 +10,9 @@ import pytest
 from corruption_table import Outcome, table, write_store
 from prepkd.errors import InputError
 from prepkd.runtime.files import write_json
+from prepkd.store.attributes import FORMAT
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.integrity import Damage, damages
-from prepkd.store.layout import FORMAT
 from prepkd.store.place import keys, open_place, put
 from store_checks import refused
 from store_writing import answer, contents, open_writer
@@ -137,7 +137,7 @@ def test_edited_attributes_are_found_even_with_a_manifest_made_anew(folder: Path
 def test_an_unfinished_store_lacks_its_manifest_and_what_was_not_written(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "work")
     for view, chunk in list(writer.pending())[:-1]:
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     assert damages(tmp_path / "work") == [
         Damage("", "manifest.json", "missing: the store is unfinished, or lost it"),
         Damage("logits", "logits/c/2/2/0", "missing"),

@@ -25,7 +25,7 @@ def write_half(folder: Path, half: int, *, last: int | None = None) -> None:
     for done, (view, chunk) in enumerate(CHUNKS[half::2]):
         if done == last:
             time.sleep(600)
-        writer.write(view, chunk, answer)
+        writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
 
 
 def take_over(folder: Path, report: Path) -> None:

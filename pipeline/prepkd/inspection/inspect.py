@@ -46,7 +46,7 @@ def inspect_store(
     inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, teachers / teacher["name"])))
     if store is None:
         return inspection
-    path = data or datasets / f"{store.attributes['dataset']['name']}.h5"
+    path = data or datasets / f"{store.attributes.dataset.name}.h5"
     missing = f"{path} is not there; name the data with --data"
     read = read_data(store, path) if data or path.is_file() else None
     if student and read is None:
@@ -95,8 +95,8 @@ def weights_from(teacher: dict[str, Any], folder: Path) -> dict[str, Any] | None
 
 def read_data(store: LogitStore, path: Path) -> tuple[Split, DataInfo]:
     """Read the split that a store was made from; raises InputError if the file holds another one."""
-    split = load_split(path, store.attributes["split"])
-    made = store.attributes["dataset"]["split_fingerprint"]
+    split = load_split(path, store.attributes.split)
+    made = store.attributes.dataset.split_fingerprint
     remedy = f"name the data that {store.url} was made from with --data"
     refuse_differences({"split_fingerprint": (split.fingerprint, made)}, path, remedy)
     return split, describe(path)

@@ -12,8 +12,8 @@ from zarr.core.sync import sync
 
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.attributes import MALFORMED, understand
-from prepkd.store.layout import FORMAT, MANIFEST, Layout, open_array
+from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, plan_and_encoding, read_attributes
+from prepkd.store.layout import MANIFEST, Layout, open_array
 from prepkd.store.place import exists, is_remote, keys, open_place
 
 
@@ -73,16 +73,17 @@ def read_facts(url: str | Path) -> tuple[StoreFacts, LogitStore | None]:
         raise InputError(f"{url}: cannot be read: {error}") from None
 
 
-def _description(where: str, place: Store) -> tuple[dict[str, Any], Layout]:
+def _description(where: str, place: Store) -> tuple[Attributes, Layout]:
     """The attributes and the layout of a store without manifest; raises InputError."""
     if not exists(place, "zarr.json"):
         raise InputError(f"{where}: neither {MANIFEST} nor zarr.json, so there is no logit store; expected one")
     try:
         group = zarr.open_group(place, mode="r", zarr_format=3)
-        attributes: Any = group.attrs.asdict()["prepkd"]
-        if attributes["format"] != FORMAT:
-            raise InputError(f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}")
-        plan, encoding = understand(attributes, where)
+        stored: Any = group.attrs.asdict()["prepkd"]
+        if stored["format"] != FORMAT:
+            raise InputError(f"{where}: format is {stored['format']}, this version of prepkd reads {FORMAT}")
+        attributes = read_attributes(stored, where)
+        plan, encoding = plan_and_encoding(attributes, where)
         return attributes, Layout(plan, encoding, int(open_array(group, "logits").chunks[1]))
     except InputError:
         raise
@@ -90,12 +91,12 @@ def _description(where: str, place: Store) -> tuple[dict[str, Any], Layout]:
         raise InputError(f"{where}: not a logit store ({type(error).__name__}: {error})") from None
 
 
-def _facts(where: str, place: Store, attributes: dict[str, Any], layout: Layout, *, finished: bool) -> StoreFacts:
+def _facts(where: str, place: Store, attributes: Attributes, layout: Layout, *, finished: bool) -> StoreFacts:
     files = keys(place)
     there = committed(layout, files)
     lengths = np.array([layout.length(chunk) for chunk in range(layout.chunks)])
     rows, size = int((there * lengths).sum()), int(sync(place.getsize_prefix("")))
-    stated = attributes.get("measured", {}).get("bytes_per_row")  # an imported store may lack measurements
+    stated = attributes.measured.bytes_per_row if attributes.measured else None
     return StoreFacts(
         store=where,
         finished=finished,
@@ -108,7 +109,7 @@ def _facts(where: str, place: Store, attributes: dict[str, Any], layout: Layout,
         bytes=size,
         files=len(files),
         bytes_per_row=BytesPerRow(stated, size / rows if rows else None),
-        attributes=attributes,
+        attributes=attributes.model_dump(),
     )
 
 

@@ -66,7 +66,9 @@ def run_logits(run: RunFile, teachers: Mapping[str, Path], test_fingerprint: str
     refuse_differences(
         {"test_fingerprint": (results.made_from["test_fingerprint"], test_fingerprint)}, run.path, remedy
     )
-    check_trained_by(results.made_from["training"], run.settings, run.path, remedy, but=NO_RESULTS | run.settings.unused)
+    check_trained_by(
+        results.made_from["training"], run.settings, run.path, remedy, but=NO_RESULTS | run.settings.unused
+    )
     check_taught_by(results.made_from["teacher"], taught_by(run.settings, teachers), run.path, remedy)
     return results.logits
 

@@ -77,7 +77,7 @@ def check_target(source: LogitStore, target: Store, where: object) -> None:
         return
     if sha256(found) != source.store.manifest["zarr.json"]:
         theirs = _fingerprints(found)
-        ours = source.attributes["fingerprints"]
+        ours = source.attributes.fingerprints
         differences = {f"fingerprints.{key}": (theirs.get(key), ours.get(key)) for key in sorted({*ours, *theirs})}
         refuse_differences(differences, f"{where}: another store", remedy)
         raise InputError(f"{where}: zarr.json differs from that of {source.url}; {remedy}")

@@ -17,8 +17,8 @@ from zarr.storage import MemoryStore
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
-from prepkd.store.attributes import MALFORMED, understand
-from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout, create, open_array
+from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, plan_and_encoding, read_attributes
+from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout, create, open_array
 from prepkd.store.place import get, keys, open_place
 from prepkd.store.reader import difference
 
@@ -84,7 +84,7 @@ def refuse_newer(description: bytes, where: object) -> None:
 class _Expected:
     """What the description of a store promises: its files, and what each must hold."""
 
-    def __init__(self, attributes: dict[str, Any], layout: Layout) -> None:
+    def __init__(self, attributes: Attributes, layout: Layout) -> None:
         self.layout = layout
         # An empty store of that layout, in which one chunk at a time is decoded, whatever became of the true metadata.
         self.memory: dict[str, Buffer] = {}
@@ -106,7 +106,8 @@ class _Expected:
             chunk = json.loads(logits or b"")["chunk_grid"]["configuration"]["chunk_shape"][1]
             if attributes["format"] != FORMAT:
                 return None
-            return cls(attributes, Layout(*understand(attributes, "zarr.json"), int(chunk)))
+            described = read_attributes(attributes, "zarr.json")
+            return cls(described, Layout(*plan_and_encoding(described, "zarr.json"), int(chunk)))
         except BROKEN:
             return None
 
@@ -215,7 +216,7 @@ def _attributes(content: bytes) -> Iterator[str]:
         if attributes["format"] != FORMAT:
             yield f"format is {attributes['format']}, this version of prepkd reads {FORMAT}"
             return
-        understand(attributes, "zarr.json")
+        plan_and_encoding(read_attributes(attributes, "zarr.json"), "zarr.json")
         for name, value in attributes["fingerprints"].items():
             if fingerprint(attributes[name]) != value:
                 yield f"fingerprints.{name} is {value[:12]}, but the section's is {fingerprint(attributes[name])[:12]}"

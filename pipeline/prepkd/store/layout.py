@@ -12,13 +12,13 @@ import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-from prepkd.runtime.files import canonical_json, fingerprint
+from prepkd.runtime.files import canonical_json
+from prepkd.store.attributes import Attributes
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Encoding, Field
 from prepkd.store.place import get
 from prepkd.views import ViewPlan
 
-FORMAT = 2
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 WORKERS = 4  # threads that read back; each holds a chunk in memory
@@ -93,9 +93,9 @@ def chunk_length(samples: int, chunk: int, batch_size: int) -> int:
     return min(batches * batch_size, samples)
 
 
-def create(store: Store, layout: Layout, attributes: dict[str, Any]) -> zarr.Group:
+def create(store: Store, layout: Layout, attributes: Attributes) -> zarr.Group:
     """Create an empty store: a group with sorted attributes and its arrays; crc32c, no sharding."""
-    group = zarr.create_group(store, attributes={"prepkd": json.loads(canonical_json(attributes))})
+    group = zarr.create_group(store, attributes={"prepkd": json.loads(canonical_json(attributes.model_dump()))})
     shape = layout.plan.views, layout.plan.samples
     for name, field in sorted(layout.fields.items()):
         size = field.dtype.itemsize
@@ -118,11 +118,6 @@ def open_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
     array = group[name]
     assert isinstance(array, zarr.Array)
     return array.with_config({"write_empty_chunks": True})
-
-
-def with_fingerprints(sections: dict[str, Any]) -> dict[str, Any]:
-    """The sections with the fingerprint of each, so that a mismatch can be named."""
-    return sections | {"fingerprints": {key: fingerprint(value) for key, value in sorted(sections.items())}}
 
 
 def manifest_of(store: Store, layout: Layout) -> dict[str, str]:

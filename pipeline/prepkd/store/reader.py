@@ -17,9 +17,9 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, WrapperStore
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.store.attributes import MALFORMED, understand
+from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, plan_and_encoding, read_attributes
 from prepkd.store.encodings import as_tensors
-from prepkd.store.layout import FORMAT, MANIFEST, PARTIAL, SUMMARY, Layout
+from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get, is_remote, keys, open_place
 
 YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
@@ -94,10 +94,10 @@ class LogitStore:
     """
 
     def __init__(
-        self, url: str, store: CheckedStore, group: zarr.Group, attributes: dict[str, Any], present: set[str]
+        self, url: str, store: CheckedStore, group: zarr.Group, attributes: Attributes, present: set[str]
     ) -> None:
         self.url, self.attributes, self.store, self._group = url, attributes, store, group
-        self.plan, self.encoding = understand(attributes, url)
+        self.plan, self.encoding = plan_and_encoding(attributes, url)
         self.views, self.samples, self.classes = self.plan.views, self.plan.samples, self.encoding.classes
         self.layout = Layout(self.plan, self.encoding, int(self._array("logits").chunks[1]))
         # Described, each of them, in a file that the manifest knows.
@@ -136,7 +136,7 @@ class LogitStore:
                 raise InputError(
                     f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}; {remedy}"
                 )
-            return cls(where, checked, group, attributes, keys(store))
+            return cls(where, checked, group, read_attributes(attributes, where), keys(store))
         except InputError:
             raise
         except (*MALFORMED, FileNotFoundError) as error:

@@ -17,13 +17,12 @@ from zarr.abc.store import Store
 from prepkd.data.samples.labels import is_wrong
 from prepkd.errors import InputError
 from prepkd.runtime.files import json_bytes
+from prepkd.store.attributes import Attributes
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, as_tensors
 from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, manifest_of, open_array
 from prepkd.store.place import clear, exists, get, put
 
-# (view, samples) -> the encoding's arrays, each (n, *width)
-Answer = Callable[[int, slice], Mapping[str, Tensor]]
 # (view, samples) -> labels int64 (n,), or shares of the classes (n, K)
 Labels = Callable[[int, slice], Tensor]
 
@@ -34,7 +33,7 @@ class StoreWriter:
     `where` names the place in messages. Raises InputError where the place holds a store of other attributes.
     """
 
-    def __init__(self, store: Store, layout: Layout, attributes: dict[str, Any], where: object) -> None:
+    def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
         self.store, self.layout, self.where = store, layout, where
         if not _described(store, layout):
             clear(store)
@@ -42,7 +41,8 @@ class StoreWriter:
                 create(store, layout, attributes)
         self.group = zarr.open_group(store, mode="r+", zarr_format=3)
         found: Any = self.group.attrs.asdict().get("prepkd")
-        same = isinstance(found, dict) and all(found.get(key) == attributes[key] for key in ("format", "fingerprints"))
+        identity = {"format": attributes.format, "fingerprints": attributes.fingerprints}
+        same = isinstance(found, dict) and all(found.get(key) == value for key, value in identity.items())
         if not same or open_array(self.group, "logits").chunks[1] != layout.chunk:
             raise InputError(f"{where}: holds another store's chunks; remove it and run again")
         self.arrays = {name: open_array(self.group, name) for name in layout.fields}
@@ -58,14 +58,17 @@ class StoreWriter:
                 if not self.done(view, chunk):
                     yield view, chunk
 
-    def write(self, view: int, chunk: int, answer: Answer) -> None:
-        """Compute and write one chunk: the logits last, as the commit record."""
+    def write(self, view: int, chunk: int, arrays: Mapping[str, Tensor | NDArray[Any]]) -> None:
+        """Write one chunk, the encoding's arrays (n, *width), with the logits last as the commit record.
+
+        Raises InputError for an array of another shape.
+        """
         samples = self.layout.slice(chunk)
-        stored = dict(answer(view, samples))
-        stored["params"] = torch.from_numpy(self.layout.plan.parameters(view, samples))
+        rows = self.layout.plan.parameters(view, samples)
         with zarr.config.set({"codec_pipeline.path": PIPELINE}):
             for name, field in self.layout.fields.items():
-                array = stored[name].cpu().numpy().astype(field.dtype, copy=False)
+                given = rows if name == "params" else arrays[name]
+                array = (given.cpu().numpy() if isinstance(given, Tensor) else given).astype(field.dtype, copy=False)
                 expected = (self.layout.length(chunk), *field.width)
                 if array.shape != expected:  # Zarr would cut it, or repeat it
                     raise InputError(

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.files import fingerprint
-from prepkd.store.encodings import Encoding, make_encoding
+from prepkd.store.attributes import Attributes
+from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
-from prepkd.store.layout import FORMAT, Layout, chunk_length, with_fingerprints
-from prepkd.store.writer import Answer
+from prepkd.store.layout import Layout, chunk_length
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
@@ -50,14 +50,14 @@ def make_trial(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Trial:
 
 
 def encoding_of(settings: Cache, classes: int) -> Encoding:
-    """The encoding that the settings ask for."""
-    own = settings.topk.model_dump() if settings.encoding == "topk" else {}
+    """Build the encoding that `settings.encoding` names, with its own section of the settings if it has one."""
+    own = getattr(settings, settings.encoding).model_dump() if ENCODINGS[settings.encoding].settings else {}
     return make_encoding({"name": settings.encoding} | own, classes)
 
 
 def plan_store(
     settings: Cache, dataset: Dataset, inputs: dict[str, Any], card: dict[str, Any], trial: Trial
-) -> tuple[Layout, dict[str, Any], str]:
+) -> tuple[Layout, Attributes, str]:
     """The layout, the attributes and the fingerprint of the store that these settings ask for."""
     plan, encoding = dataset.plan, encoding_of(settings, dataset.classes)
     layout = Layout(plan, encoding, chunk_length(plan.samples, settings.chunk, settings.batch_size))
@@ -80,12 +80,15 @@ def plan_store(
         },
     }
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
-    attributes = with_fingerprints(sections) | {
-        "format": FORMAT,
-        # Not part of the fingerprints: its last digits may differ between machines.
-        "measured": measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes),
-    }
-    return layout, attributes, fingerprint([attributes["fingerprints"], FORMAT, layout.chunk])
+    # Without a fingerprint: its last digits may differ between machines.
+    measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
+    attributes = Attributes.made_from(sections, measured=measured)
+    return layout, attributes, store_fingerprint(attributes, layout)
+
+
+def store_fingerprint(attributes: Attributes, layout: Layout) -> str:
+    """Identify a store and its files: the scratch folder of the work on it has this name."""
+    return fingerprint([attributes.fingerprints, attributes.format, layout.chunk])
 
 
 def describe_teacher(card: dict[str, Any]) -> dict[str, Any]:
@@ -109,14 +112,11 @@ def pixel_hash(plan: ViewPlan, samples: Samples, views: Sequence[int], count: in
     return digest.hexdigest()
 
 
-def teacher_answers(teacher: nn.Module, dataset: Dataset, encoding: Encoding, settings: Cache) -> Answer:
-    """The teacher's answers as a store's writer asks for them."""
-    ask = partial(_raw, ready(teacher), dataset, settings)
-
-    def answers(view: int, part: slice) -> dict[str, Tensor]:
-        return encoding.encode(ask(view, part), dataset.labels(view, part))
-
-    return answers
+def teacher_answers(
+    teacher: nn.Module, dataset: Dataset, encoding: Encoding, settings: Cache, view: int, part: slice
+) -> dict[str, Tensor]:
+    """The teacher's encoded answers for some samples under a view: the arrays of one chunk."""
+    return encoding.encode(_raw(ready(teacher), dataset, settings, view, part), dataset.labels(view, part))
 
 
 def _raw(teacher: nn.Module, dataset: Dataset, settings: Cache, view: int, part: slice) -> Tensor:

@@ -13,18 +13,21 @@ from prepkd.runtime.prefetch import prefetch
 from prepkd.views import ViewPlan
 
 M = TypeVar("M", bound=nn.Module)
+# Name -> the float32 precision of CUDA's backends, and whether to autocast to bfloat16.
+PRECISIONS = {"ieee": ("ieee", False), "tf32": ("tf32", False), "bf16": ("ieee", True)}
 
 
 @contextlib.contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context."""
+    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context; raises KeyError for others."""
+    float32, autocast = PRECISIONS[precision]
     # The attribute has no type information in torch.
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
-        backend.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        backend.fp32_precision = float32
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
             yield
     finally:
         for backend, value in zip(backends, before, strict=True):

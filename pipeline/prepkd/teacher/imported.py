@@ -15,11 +15,11 @@ from prepkd.data.samples.labels import main_class
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
-from prepkd.runtime.files import file_sha256, fingerprint
+from prepkd.runtime.files import file_sha256
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
-from prepkd.store.layout import FORMAT, Layout, with_fingerprints
-from prepkd.store.writer import Answer
-from prepkd.teacher.caching import TRIAL_BATCHES, Trial, plan_store
+from prepkd.store.layout import Layout
+from prepkd.teacher.caching import TRIAL_BATCHES, Trial, plan_store, store_fingerprint
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
 
@@ -94,7 +94,7 @@ def read_dataset(
 
 def plan_import(
     name: str, file: Path, raw: Tensor, dataset: Dataset, inputs: dict[str, Any], settings: Cache
-) -> tuple[Layout, dict[str, Any], str]:
+) -> tuple[Layout, Attributes, str]:
     """The layout, the attributes and the fingerprint of a store of imported logits (V, N, K).
 
     Raises InputError where the encoding cannot keep them.
@@ -102,18 +102,18 @@ def plan_import(
     nobody = {"name": name, "model": "imported", "weights_fingerprint": None, "preprocessing": None}
     part = slice(0, TRIAL_BATCHES * settings.batch_size)
     trial = Trial(raw[0, part], dataset.labels(0, part), 0.0)
-    layout, attributes, _ = plan_store(settings, dataset, inputs, nobody, trial)
+    layout, cached, _ = plan_store(settings, dataset, inputs, nobody, trial)
     # The same sections as a cached store's, so that readers find every key; what is not known says so.
-    sections = {key: attributes[key] for key in attributes["fingerprints"]} | {
+    sections = cached.sections | {
         "teacher": nobody | {"source": {"file": file.name, "sha256": file_sha256(file)}},
         "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
     }
-    attributes |= with_fingerprints(sections) | {"unverified": list(unverified(dataset.plan))}
-    answers = imported_answers(raw, dataset, layout.encoding)
+    others = {"measured": cached.model_dump()["measured"], "unverified": list(unverified(dataset.plan))}
+    attributes = Attributes.made_from(sections, **others)
     for view in range(layout.plan.views):  # before anything is written
         for chunk in range(layout.chunks):
-            answers(view, layout.slice(chunk))
-    return layout, attributes, fingerprint([attributes["fingerprints"], FORMAT, layout.chunk])
+            imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk))
+    return layout, attributes, store_fingerprint(attributes, layout)
 
 
 def unverified(plan: ViewPlan) -> tuple[str, ...]:
@@ -124,13 +124,9 @@ def unverified(plan: ViewPlan) -> tuple[str, ...]:
     return (*UNVERIFIED, declared)
 
 
-def imported_answers(raw: Tensor, dataset: Dataset, encoding: Encoding) -> Answer:
-    """Imported logits (V, N, K) as a store's writer asks for them."""
-
-    def answers(view: int, part: slice) -> dict[str, Tensor]:
-        return encoding.encode(raw[view, part], dataset.labels(view, part))
-
-    return answers
+def imported_answers(raw: Tensor, dataset: Dataset, encoding: Encoding, view: int, part: slice) -> dict[str, Tensor]:
+    """Encode some samples of a view of imported logits (V, N, K): the arrays of one chunk."""
+    return encoding.encode(raw[view, part], dataset.labels(view, part))
 
 
 def findings(raw: Tensor, dataset: Dataset, data: Path) -> list[str]:

@@ -1,34 +1,41 @@
-"""What is cached, and how several teachers become one, in params.yaml."""
+"""Settings of caching and of combining teachers, in params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from prepkd.settings.section import Section, Seed
+from prepkd.settings.section import Section, Seed, one_of
+from prepkd.store.encodings import ENCODINGS
+from prepkd.teacher.forward_pass import PRECISIONS
 
-
-class TopK(Section):
-    """How many logits the encoding `topk` keeps of each row."""
-
-    k: int = Field(default=16, ge=2)
+S = TypeVar("S", bound=Section)
 
 
+def _with_encodings(section: type[S]) -> type[S]:
+    """Add a section per encoding that has settings of its own, under its name."""
+    own = {name: encoding.section() for name, encoding in ENCODINGS.items() if encoding.settings}
+    fields: Any = {name: (kind, kind()) for name, kind in own.items()}
+    return create_model(
+        section.__name__, __base__=section, __doc__=section.__doc__, __module__=section.__module__, **fields
+    )
+
+
+@_with_encodings
 class Cache(Section):
-    """Which views are cached, how the teacher computes them, and how and where its logits are kept."""
+    """The cached views, how the teacher computes its logits, and how and where they are stored."""
 
     root: str = "data/logits"
 
     views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: Seed = 0
-    precision: Literal["ieee", "tf32", "bf16"] = "ieee"
+    precision: Annotated[str, one_of(PRECISIONS)] = "ieee"
     batch_size: int = Field(default=256, ge=1)
     chunk: int = Field(default=65536, ge=1)
-    encoding: Literal["f16", "u8", "i16", "topk"] = "f16"
-    topk: TopK = TopK()
+    encoding: Annotated[str, one_of(ENCODINGS)] = "f16"
 
 
 class Ensemble(Section):
-    """How several teachers become one."""
+    """How the logits of several teachers are combined."""
 
     combine: Literal["probabilities", "logits"] = "probabilities"
     weights: list[Annotated[float, Field(gt=0, le=1e6)]] | None = None

@@ -144,7 +144,7 @@ def cached_teacher(
         check_first_batch(store, model, dataset.samples, first_view(settings, store.views))
     random = settings.view_order == "random"
     teacher = CachedTeacher(store, dataset.samples.device, resident=random, resident_gib=settings.resident_gib)
-    return teacher, store.attributes["fingerprints"]
+    return teacher, store.attributes.fingerprints
 
 
 def first_view(settings: Distill, views: int) -> int:

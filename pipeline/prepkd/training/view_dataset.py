@@ -47,7 +47,7 @@ class ViewDataset(Dataset[Item]):
         self._fingerprints: dict[str, str] | None = None
         self._forget()
         opened = self._opened()
-        self._fingerprints = opened.attributes["fingerprints"]
+        self._fingerprints = opened.attributes.fingerprints
         self.plan, self.encoding = opened.plan, opened.encoding
         if not 0 <= view < self.plan.views:
             raise InputError(f"{self.store}: view is {view}, expected 0 to {self.plan.views - 1}")
@@ -126,12 +126,12 @@ class ViewDataset(Dataset[Item]):
         """The store, opened by this very process: the event loop behind another one's handles did not survive the fork."""
         if self._process is None or self._process[0] != os.getpid():
             store = LogitStore.open(self.store, **self.options)
-            made_from = store.attributes["dataset"]
-            self._check("dataset.split_fingerprint", made_from["split_fingerprint"], self._split_fingerprint)
-            self._check("dataset.classes", made_from["classes"], self.classes)
+            made_from = store.attributes.dataset
+            self._check("dataset.split_fingerprint", made_from.split_fingerprint, self._split_fingerprint)
+            self._check("dataset.classes", made_from.classes, self.classes)
             # Replaced since the data set was made, or between two workers: one epoch would mix two teachers.
             for field, expected in (self._fingerprints or {}).items():
-                self._check(f"fingerprints.{field}", store.attributes["fingerprints"].get(field), expected)
+                self._check(f"fingerprints.{field}", store.attributes.fingerprints.get(field), expected)
             self._process = os.getpid(), store
         return self._process[1]
 

@@ -84,7 +84,7 @@ def measure_discrepancy(store: LogitStore, stored: dict[str, Tensor], raw: Tenso
         excess = torch.maximum(excess, (stored["lse"] - true).abs().max())
     kl_1, kl_4 = (added_divergence(raw, offsets, tau).mean().clamp(min=0).item() for tau in (1, 4))
     common = int(((offsets == 0) & (live == live.amax(dim=-1, keepdim=True))).any(dim=-1).sum())
-    tolerance, count = TOLERANCES[store.attributes["precision"]["arithmetic"]], len(raw)
+    tolerance, count = TOLERANCES[store.attributes.precision.arithmetic], len(raw)
     allowed = Allowed(
         excess=tolerance.dz * decoded.abs().amax(dim=-1).mean().item(),
         # Divergences are squares: two causes together give at most twice the sum of each alone.

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from prepkd.data.samples.labels import has_share
 from prepkd.data.samples.samples import Samples
+from prepkd.errors import InputError
 from prepkd.models import Normalised
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Pixels
 from prepkd.teacher.caching import pixel_hash
 from prepkd.verification.controls import CONTROLS, changed_rows
 from prepkd.verification.discrepancy import Discrepancy, encoding_divergence, measure_discrepancy
@@ -87,12 +89,12 @@ def verify_store(store: LogitStore, teacher: Normalised, samples: Samples, *, co
     )
     return Verification(
         store=store.url,
-        encoding=store.attributes["encoding"]["name"],
-        precision=store.attributes["precision"]["arithmetic"],
-        imported=store.attributes["teacher"]["model"] == "imported",
+        encoding=store.attributes.encoding.name,
+        precision=store.attributes.precision.arithmetic,
+        imported=store.attributes.teacher.model == "imported",
         seed=seed,
         device=device_name(samples.device),
-        written_on=store.attributes["precision"]["device"],
+        written_on=store.attributes.precision.device,
         measured=measured,
         not_applicable=not_applicable,
         verdict=reach_verdict(measured),
@@ -122,15 +124,22 @@ def labels_left_out(store: LogitStore, stored: dict[str, Tensor], labels: Tensor
     return int((left_out & has_share(labels, store.classes)).any(dim=-1).sum())
 
 
+def recorded_pixels(store: LogitStore) -> Pixels:
+    """The hash of rendered pixels that a store records; raises InputError where it records none."""
+    if store.attributes.pixels is None:
+        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
+    return store.attributes.pixels
+
+
 def replay_pixels(store: LogitStore, samples: Samples, views: NDArray[np.int64]) -> PixelHashes:
     """The store's recorded pixel hash, the hash of the same pixels rendered now, and a hash per drawn view."""
-    recorded = store.attributes["pixels"]
-    count = recorded["samples"]
+    recorded = recorded_pixels(store)
+    count = recorded.samples
     return PixelHashes(
-        views=recorded["views"],
+        views=recorded.views,
         samples=count,
-        sha256=recorded["sha256"],
-        replayed=pixel_hash(store.plan, samples, recorded["views"], count),
+        sha256=recorded.sha256,
+        replayed=pixel_hash(store.plan, samples, recorded.views, count),
         by_view={str(view): pixel_hash(store.plan, samples, [int(view)], count) for view in np.unique(views)},
     )
 

@@ -1,6 +1,6 @@
 """Checks that files belong together: what a file was made from, compared with what is asked for."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from prepkd.store.encodings import Encoding
 from prepkd.store.fetch import views_text
 from prepkd.teacher.caching import describe_teacher, pixel_hash
 from prepkd.verification.discrepancy import encoding_divergence, measure_discrepancy
-from prepkd.verification.query import Query, live_logits
+from prepkd.verification.live_teacher import recorded_pixels
+from prepkd.verification.query import Query, batch_size, live_logits
 from prepkd.verification.sampling import stored_rows
 from prepkd.views import ViewPlan
 
@@ -39,19 +40,19 @@ def check_store(
     The precision of an imported store is unknown and not compared. Raises InputError.
     """
     found = store.attributes
-    arithmetic = found["precision"]["arithmetic"]
+    views, kept = found.views.model_dump(), found.encoding.model_dump()
     computed = {
-        "precision.arithmetic": (arithmetic, precision),
-        "precision.batch_size": (found["precision"]["batch_size"], batch_size),
+        "precision.arithmetic": (found.precision.arithmetic, precision),
+        "precision.batch_size": (found.precision.batch_size, batch_size),
     }
     refuse_differences(
         {
-            "teacher.name": (found["teacher"]["name"], teacher),
-            "dataset.split_fingerprint": (found["dataset"]["split_fingerprint"], dataset),
-            "dataset.classes": (found["dataset"]["classes"], encoding.classes),
-            **{f"views.{key}": (found["views"][key], value) for key, value in plan.describe().items()},
-            **{f"encoding.{key}": (found["encoding"].get(key), value) for key, value in encoding.describe().items()},
-            **(computed if arithmetic != "unknown" else {}),
+            "teacher.name": (found.teacher.name, teacher),
+            "dataset.split_fingerprint": (found.dataset.split_fingerprint, dataset),
+            "dataset.classes": (found.dataset.classes, encoding.classes),
+            **{f"views.{key}": (views[key], value) for key, value in plan.describe().items()},
+            **{f"encoding.{key}": (kept.get(key), value) for key, value in encoding.describe().items()},
+            **(computed if found.precision.arithmetic != "unknown" else {}),
         },
         store.url,
         f"change the settings, or run `prepkd cache-logits {teacher}` again",
@@ -60,22 +61,25 @@ def check_store(
 
 def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
     """Refuse a checkpoint other than the one that the store was made with; raises InputError."""
-    made = store.attributes["teacher"]
-    keys: Sequence[str] = ("weights_fingerprint", "model", "preprocessing")
+    made = store.attributes.teacher
     refuse_differences(
-        {f"teacher.{key}": (made[key], card[key]) for key in keys},
+        {
+            "teacher.weights_fingerprint": (made.weights_fingerprint, card["weights_fingerprint"]),
+            "teacher.model": (made.model, card["model"]),
+            "teacher.preprocessing": (made.preprocessing, card["preprocessing"]),
+        },
         f"{store.url} against {where}",
-        remedy or f"run `prepkd cache-logits {made['name']}` again",
+        remedy or f"run `prepkd cache-logits {made.name}` again",
     )
 
 
 def check_data(store: LogitStore, fingerprint: str, classes: int, where: object) -> None:
     """Refuse samples that are not the store's, by the split's fingerprint and the class count; raises InputError."""
-    made = store.attributes["dataset"]
+    made = store.attributes.dataset
     refuse_differences(
         {
-            "dataset.split_fingerprint": (made["split_fingerprint"], fingerprint),
-            "dataset.classes": (made["classes"], classes),
+            "dataset.split_fingerprint": (made.split_fingerprint, fingerprint),
+            "dataset.classes": (made.classes, classes),
         },
         f"{store.url} against {where}",
         "name the file that the store was made from with --data",
@@ -93,10 +97,10 @@ def check_num_classes(store: LogitStore, card: dict[str, Any], where: object) ->
 
 def check_pixels(store: LogitStore, samples: Samples) -> None:
     """Refuse a store whose views this version renders to other pixels; raises InputError."""
-    pixels = store.attributes["pixels"]
-    found = pixel_hash(store.plan, samples, pixels["views"], pixels["samples"])
+    pixels = recorded_pixels(store)
+    found = pixel_hash(store.plan, samples, pixels.views, pixels.samples)
     refuse_differences(
-        {"pixels.sha256": (pixels["sha256"], found)},
+        {"pixels.sha256": (pixels.sha256, found)},
         store.url,
         "views are rendered differently; run cache-logits again",
     )
@@ -104,7 +108,7 @@ def check_pixels(store: LogitStore, samples: Samples) -> None:
 
 def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, view: int) -> None:
     """Compare one batch of a view with the live teacher; raises InputError if the store differs."""
-    count = min(store.attributes["precision"]["batch_size"], store.samples)
+    count = min(batch_size(store), store.samples)
     chosen = np.arange(count)
     views = np.full(count, view)
     stored = stored_rows(store, views, chosen)
@@ -115,7 +119,7 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
     if not found.within:
         raise InputError(
             f"{store.url}: view {view}, samples 0 to {count - 1}: the live teacher's logits differ by {found.dz:.3g}, "
-            f"{found.excess:.3g} more than {store.attributes['encoding']['name']} explains, KL(tau=4) {found.kl_4:.1e}, "
+            f"{found.excess:.3g} more than {store.attributes.encoding.name} explains, KL(tau=4) {found.kl_4:.1e}, "
             f"common top-1 {found.top1:.1%}; `prepkd verify {store.url}` looks closer"
         )
 

@@ -51,12 +51,12 @@ class Query:
 
 def batch_size(store: LogitStore) -> int:
     """The teacher's batch size when the store was written; 256 if it was not recorded."""
-    return int(store.attributes["precision"]["batch_size"] or DEFAULT_BATCH)
+    return int(store.attributes.precision.batch_size or DEFAULT_BATCH)
 
 
 def live_logits(store: LogitStore, query: Query) -> Tensor:
     """The teacher's raw logits (N, K) on the CPU, in the store's batch shape and precision (float32 if unknown)."""
-    known = store.attributes["precision"]["arithmetic"]
+    known = store.attributes.precision.arithmetic
     raw = raw_logits(
         ready(query.model),
         store.plan,

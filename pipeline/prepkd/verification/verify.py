@@ -28,19 +28,19 @@ def verify_store(
     those of the store's data set in `datasets`. Raises InputError for a teacher or data that are not the store's own.
     """
     store = LogitStore.open(url)
-    made, written_on = store.attributes["teacher"], store.attributes["precision"]["device"]
-    imported = made["model"] == "imported"
+    made, written_on = store.attributes.teacher, store.attributes.precision.device
+    imported = made.model == "imported"
     if imported and teacher is None:
         raise InputError(
             f"{url}: imported, and what made its logits was not recorded: weights, preprocessing, arithmetic can't be "
             "verified; name a teacher to compare with by --teacher, or check the files with --integrity"
         )
-    path = data or datasets / f"{store.attributes['dataset']['name']}.h5"
+    path = data or datasets / f"{store.attributes.dataset.name}.h5"
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the data that the store was made from with --data")
-    info, split = describe(path), load_split(path, store.attributes["split"])
+    info, split = describe(path), load_split(path, store.attributes.split)
     check_data(store, split.fingerprint, len(info.class_names), path)
-    device, folder = device_like(written_on), teacher or teachers / made["name"]
+    device, folder = device_like(written_on), teacher or teachers / made.name
     model, card = load_checkpoint(folder, device=device, hint="name the folder of the store's teacher with --teacher")
     check_num_classes(store, card, folder)
     if not imported:

@@ -2,16 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import create_model
 from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.models.features import Answers
+from prepkd.settings.section import Section
 
 __all__ = ["Answers", "Encoding", "Field", "as_tensors", "gaps"]
 
@@ -40,6 +42,7 @@ class Encoding(ABC):
     """
 
     name: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]] = ()  # the fields that params.yaml sets, in its section `cache.NAME`
     classes: int
 
     @property
@@ -58,6 +61,15 @@ class Encoding(ABC):
     @abstractmethod
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
         """The bound on |decoded - raw| of each logit, float32 (N, K); infinite where a class was left out."""
+
+    @classmethod
+    def section(cls) -> type[Section]:
+        """Build the section of params.yaml that holds `settings`, with the fields' types, limits and defaults."""
+        kinds = get_type_hints(cls, include_extras=True)
+        chosen: Any = {
+            field.name: (kinds[field.name], field.default) for field in fields(cls) if field.name in cls.settings
+        }
+        return create_model(cls.__name__, __base__=Section, __doc__=f"Settings of the encoding `{cls.name}`.", **chosen)
 
     def describe(self) -> dict[str, Any]:
         """The encoding as JSON: its name and its settings, the class count left out."""

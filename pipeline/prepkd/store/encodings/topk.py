@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+import pydantic
 import torch
 from torch import Tensor
 
@@ -25,7 +26,8 @@ class TopK(Encoding):
     """
 
     name: ClassVar[str] = "topk"
-    k: int = 16
+    settings: ClassVar[tuple[str, ...]] = ("k",)
+    k: Annotated[int, pydantic.Field(ge=2)] = 16
 
     def __post_init__(self) -> None:
         if not 1 < self.k < self.classes:
