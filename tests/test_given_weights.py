@@ -114,7 +114,7 @@ def test_a_file_that_has_changed_is_refused_by_whatever_comes_after_the_teacher(
 def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prepkd.models.key_maps import PREPROCESSING
+    from prepkd.models.weight_layouts import PREPROCESSING
 
     assert "note:" not in prepkd("train-teacher", "large")
     monkeypatch.setitem(PREPROCESSING, "digits", {"mean": [0.5], "std": [0.25]})
@@ -139,7 +139,7 @@ def test_a_teacher_whose_logits_are_not_finite_is_none(project: Path) -> None:
         ({"teachers__large__model": "timm:resnet81", "teachers__large__weights": "null"}, "did you mean"),
         ({"distill__student": "timm:resnet81"}, "timm has no model 'resnet81'; did you mean"),
         ({"distill__student": "torchvision:resnet18"}, "takes 3 channels, the images have 1"),
-        ({"compare__students": "[convnet4, 'timm:resnet18:V1']"}, "expected timm:NAME, or timm:NAME:pretrained"),
+        ({"compare__students": "[convnet4, 'timm:resnet18:V1']"}, "expected timm:NAME or timm:NAME:pretrained"),
         ({"compare__students": "['nobodys_models:small']"}, "can't import nobodys_models"),
     ],
 )

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from prepkd.cli import app
 from prepkd.methods.grammar import METHODS, TERMS, parse_method
-from prepkd.models.names import ZOO
+from prepkd.models import MODELS
 from prepkd.project.params import load_params
 from prepkd.project.schema import json_schema
 from ruamel.yaml import YAML
@@ -82,7 +82,7 @@ def test_methods_are_those_that_the_parser_takes(count: int, validator: Any) -> 
     assert found == {parse_method(method) for method in METHODS if method.count("+") == count - 1}
 
 
-@pytest.mark.parametrize("name", [*ZOO, "torchvision:resnet18:DEFAULT", "timm:resnet18", "mine.models:small"])
+@pytest.mark.parametrize("name", [*MODELS, "torchvision:resnet18:DEFAULT", "timm:resnet18", "mine.models:small"])
 def test_every_kind_of_model_may_stand_there(name: str, validator: Any) -> None:
     params = read(ROOT / "params.yaml")
     params["teachers"]["large"]["model"] = params["distill"]["student"] = name

@@ -1,6 +1,7 @@
 """Named features: which maps they are, and that a model gives the same logits, gradients and state with and without them."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,6 +39,7 @@ PUBLISHED: dict[str, Shapes] = {
     "resnet50": [(64, 32, 32), (256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4), (2048,)],
     **{f"convnet{w}": [(w, 32, 32), (2 * w, 16, 16), (2 * w,)] for w in (4, 8, 16, 32, 64)},
 }
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
 SMALL = ["resnet8", "wrn_16_1", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2", "resnet18", "convnet4"]
 
 
@@ -63,6 +65,16 @@ def test_shapes_are_those_of_the_literature(name: str) -> None:
     assert names == ("stem", *(f"stage{i}" for i in range(1, len(names) - 1)), "pooled")
     shapes = feature_shapes(model, names, (32, 32))
     assert list(map(tuple, shapes.values())) == PUBLISHED[name] and tuple(shapes) == names
+
+
+def test_the_page_has_every_models_shapes() -> None:
+    found: dict[str, Shapes] = {}
+    for line in PAGE.read_text().partition("## Features")[2].splitlines():
+        if line.startswith("| `"):
+            models, *shapes = (cell.strip() for cell in line.strip("|").split("|"))
+            for name in models.replace("`", "").split(", "):
+                found[name] = [tuple(map(int, shape.split("x"))) for shape in ", ".join(shapes).split(", ")]
+    assert found == PUBLISHED
 
 
 @pytest.mark.parametrize("name", SMALL)

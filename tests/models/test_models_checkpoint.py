@@ -299,7 +299,7 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     [
         ([1, 2], "holds list; expected a state dict, alone or under state_dict or model"),
         ({}, "holds dict; expected a state dict, alone or under state_dict or model"),
-        ({"lr": 0.1, "step": 3}, "expected a state dict of tensors; found something else under lr, step"),
+        ({"lr": 0.1, "step": 3}, "expected a state dict of tensors; found other values under lr, step"),
     ],
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any, expected: str) -> None:

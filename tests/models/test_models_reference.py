@@ -7,7 +7,7 @@ import pytest
 import third_party as theirs
 import torch
 from prepkd.models import MODELS, build_model
-from prepkd.models.key_maps import LAYOUTS, PREPROCESSING
+from prepkd.models.weight_layouts import LAYOUTS, PREPROCESSING
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -27,10 +27,10 @@ CARD = "model.json"
 
 
 def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -> None:
-    """Write a model's weights and its card; the card comes last and makes the checkpoint valid.
+    """Write a model's weights, then its card, which makes the checkpoint valid.
 
-    The card holds at least `model` (a name for `build_model`), `num_classes` and `in_channels`; `format`,
-    `preprocessing` and `weights_fingerprint` are added. Raises InputError for a card that could not be loaded again.
+    The card has at least `model` (a name for `build_model`), `num_classes` and `in_channels`; `format`, `preprocessing`
+    and `weights_fingerprint` are added. Raises InputError for a card that `load_card` would refuse.
     """
     state = _state(model)
     full = {
@@ -39,15 +39,15 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
         "preprocessing": model.preprocessing.describe(),
         "weights_fingerprint": _fingerprint(state),
     }
-    _check(full, "card")
-    canonical_json(full)  # what isn't JSON must fail here, before anything is overwritten
+    _check_card(full, "card")
+    canonical_json(full)  # a value that isn't JSON must fail here, before anything is overwritten
     # One metadata key only: safetensors writes several in the order of a hash table that differs by process.
     write_bytes(folder / WEIGHTS, save(state, metadata={"prepkd": canonical_json({"format": FORMAT})}))
     write_json(folder / CARD, full)
 
 
 def weights_fingerprint(model: Normalised) -> str:
-    """SHA-256 of a model's weights, as its card will say."""
+    """The SHA-256 of a model's weights, as its card records it."""
     return _fingerprint(_state(model))
 
 
@@ -56,7 +56,7 @@ def _state(model: Normalised) -> dict[str, Tensor]:
     for key, value in model.body.state_dict().items():
         if not isinstance(value, Tensor):
             raise InputError(f"the model's state {key!r} is of type {type(value).__name__}; expected a tensor")
-        # A copy in plain order: safetensors refuses channels-last tensors and tensors that share memory.
+        # A contiguous copy: safetensors refuses channels-last tensors and tensors that share memory.
         state[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
     return state
 
@@ -64,10 +64,10 @@ def _state(model: Normalised) -> dict[str, Tensor]:
 def load_checkpoint(
     folder: Path, device: torch.device | str = "cpu", *, hint: str = "run `prepkd train-teacher`"
 ) -> tuple[Normalised, dict[str, Any]]:
-    """A saved model, in eval mode on `device`, and its card; torch's random state on the CPU is left as it was.
+    """Load a model, in eval mode on `device`, and its card; keeps torch's random state on the CPU.
 
-    `hint` ends the message where a file is missing or spoilt: the command that makes it. Raises InputError for a missing
-    or damaged file, for weights that are not those the card was written for, and for an architecture that has changed.
+    `hint` ends the error message for a missing or damaged file: the command that makes it. Raises InputError for such a
+    file, for weights that differ from the card's fingerprint, and for an architecture that has changed.
     """
     card = load_card(folder, hint)
     path = folder / WEIGHTS
@@ -80,7 +80,7 @@ def load_checkpoint(
             f"{folder}: weights_fingerprint is {card['weights_fingerprint']} in {CARD}, "
             f"but {WEIGHTS} has {found}; {hint}"
         )
-    # Building draws initial weights. Loading a teacher must not change what a student, built next, starts from.
+    # Building draws initial weights: loading a teacher must not change the weights of a student that is built next.
     with torch.random.fork_rng(devices=[]):
         body = build_model(architecture(card["model"]), card["num_classes"], in_channels=card["in_channels"])
     load_strictly(body, state, where=f"{path} for model {card['model']!r}")
@@ -88,7 +88,7 @@ def load_checkpoint(
 
 
 def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[str, Any]:
-    """A checkpoint's card, without its weights; raises InputError where it is missing (with `hint`) or damaged."""
+    """Load a checkpoint's card, without its weights; raises InputError if it is missing or damaged, with `hint`."""
     path = folder / CARD
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint}")
@@ -100,11 +100,11 @@ def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[st
         raise InputError(f"{path}: holds a {type(card).__name__}; expected a checkpoint's card; {hint}")
     if card.get("format") != FORMAT:
         raise InputError(f"{path}: format is {card.get('format')!r}; expected {FORMAT!r}; {hint}")
-    _check(card, str(path))
+    _check_card(card, str(path))
     return card
 
 
-def _check(card: Mapping[str, Any], where: str) -> None:
+def _check_card(card: Mapping[str, Any], where: str) -> None:
     kinds = {"model": str, "num_classes": int, "in_channels": int, "preprocessing": dict, "weights_fingerprint": str}
     for key, kind in kinds.items():
         if not isinstance(card.get(key), kind):

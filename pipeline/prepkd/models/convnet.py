@@ -1,4 +1,4 @@
-"""Small plain networks for 8x8 digits: convnet4 ... convnet64, named for their first layer's width."""
+"""Small plain networks for 8x8 digits, convnet4 to convnet64, named after the width of their first layer."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,8 +10,8 @@ from prepkd.models.staged import Staged
 class ConvNet(Staged):
     """Two 3x3 convolutions of `width` and 2 `width` channels: images (B, in_channels, H, W) to logits (B, num_classes).
 
-    H and W are at least 2. Source: none; it is prepkd's own, made so that teacher and student of the digits demo train
-    in seconds on a CPU. Its accuracies compare with nobody's.
+    H and W are at least 2. prepkd's own, so that teacher and student of the digits demo train in seconds on a CPU; no
+    published accuracy compares with its own.
     """
 
     FEATURES = ("stem", "stage1", "pooled")
@@ -26,7 +26,7 @@ class ConvNet(Staged):
         initialise(self)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
         stage1 = functional.relu(self.bn2(self.conv2(functional.max_pool2d(stem, 2))))
         pooled = stage1.mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""Named features of any model: maps and vectors from the forward pass that gives the logits."""
+"""Named features of any model, computed in the same forward pass as its logits."""
 
 import contextlib
 import difflib
@@ -16,11 +16,11 @@ Answers = Mapping[str, Tensor]
 
 
 class WithFeatures(nn.Module):
-    """A model that returns its features beside its logits, from one forward pass.
+    """A model that returns named features with its logits, from one forward pass.
 
-    A name is one of `feature_names(model)`, or the path of any module as in `model.body.named_modules()`. The model itself,
-    its state dict and its logits stay as they are; it may be used on its own, copied, or given to another `WithFeatures`.
-    Raises InputError for an unknown name.
+    A name is one of `feature_names(model)`, or a module's path as in `model.body.named_modules()`. Paths need forward hooks,
+    set for the duration of a forward pass, with which `torch.compile` runs the model eagerly. Logits and state dict of the
+    model don't change. Raises InputError for an unknown name.
     """
 
     def __init__(self, model: Normalised, names: Sequence[str]) -> None:
@@ -34,9 +34,9 @@ class WithFeatures(nn.Module):
         self.training = model.training
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """`logits` (B, K), then each named feature, (B, C, H, W) or (B, C) for most modules, in the model's own dtype.
+        """Return `logits` (B, K) and the named features, usually (B, C, H, W) or (B, C), in the dtype the model computes in.
 
-        Raises InputError where a module's output is not a tensor, or a module runs twice or not at all.
+        Raises InputError if the output of a named module is not a tensor, or the module runs twice or not at all.
         """
         if not self.names:
             return {"logits": self.model(pixels)}
@@ -47,7 +47,7 @@ class WithFeatures(nn.Module):
             return body.outputs(self.model.prepare(pixels))
         return {"logits": self.model(pixels)}
 
-    # The compiler reuses code without looking at a module's hooks, so a model with hooks that come and go must run eagerly.
+    # Dynamo does not guard on hooks: compiled code would keep writing to the first call's outputs.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _with_hooks(self, pixels: Tensor) -> dict[str, Tensor]:
         body = self.model.body
@@ -71,7 +71,7 @@ class WithFeatures(nn.Module):
 
 
 def feature_names(model: Normalised) -> tuple[str, ...]:
-    """The features that a model gives by name, first to last; empty for models outside the zoo, which have modules' paths.
+    """The names of a zoo model's features, first to last; empty for other models, which have only module paths.
 
     >>> from prepkd.data.samples.preprocessing import Preprocessing
     >>> from prepkd.models import build_model
@@ -83,10 +83,10 @@ def feature_names(model: Normalised) -> tuple[str, ...]:
 
 
 def feature_shapes(model: Normalised, names: Sequence[str], size: tuple[int, int]) -> dict[str, torch.Size]:
-    """Each named feature's shape for one image of `size` (height, width): (C, H, W) for a map, (C,) for a vector.
+    """Return each named feature's shape for one image of `size` (height, width): (C, H, W) for a map, (C,) for a vector.
 
-    Runs the model on two black images, in evaluation mode; its mode, its statistics and the random state stay as they were.
-    Raises InputError as `WithFeatures` does.
+    Runs the model on two black images, in evaluation mode and without gradients; afterwards its mode, its batch-norm
+    statistics and torch's random state are as before. Raises InputError as `WithFeatures` does.
     """
     device = model.mean.device
     pixels = torch.zeros(2, model.mean.shape[1], *size, device=device)
@@ -98,7 +98,7 @@ def feature_shapes(model: Normalised, names: Sequence[str], size: tuple[int, int
 
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; afterwards each module has its own mode again."""
+    """Switch to evaluation mode; on exit, restore each module's own mode."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -109,14 +109,14 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _staged(model: Normalised) -> Staged | None:
-    """The model's body if it gives its features itself; a subclass with its own `forward` may compute something else."""
+    """The body if it names its features; a subclass with its own `forward` may compute something else."""
     body = model.body
     return body if isinstance(body, Staged) and type(body).forward is Staged.forward else None
 
 
 def _recorder(outputs: list[object]) -> Callable[..., None]:
     def record(module: nn.Module, inputs: object, output: object) -> None:
-        # Copied, because the ReLUs of torchvision and timm overwrite the batch norm's output before them.
+        # Cloned, because a later module may overwrite it, as in-place ReLUs in torchvision and timm do.
         outputs.append(output.clone() if isinstance(output, Tensor) else output)
 
     return record

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from prepkd.models.resnet import initialise
 from prepkd.models.staged import Staged
 
-# Expansion, channels at full width, blocks, stride of the first.
+# Per stage: expansion, channels at full width, number of blocks, stride of the first block.
 STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 1),
@@ -17,11 +17,11 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-LAST = 1280  # channels of the last convolution, whatever the width
+LAST = 1280  # channels of the last convolution, at every width
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve each channel, narrow without ReLU: (B, in_width, H, W) to (B, width, H / stride, W / stride)."""
+    """Expand, convolve depthwise, project without a ReLU: (B, in_width, H, W) to (B, width, H / stride, W / stride)."""
 
     def __init__(self, in_width: int, width: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -35,16 +35,16 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output, with the input added where shapes allow it."""
+        """The block's output, plus its input if the shapes are equal."""
         out = cast(Tensor, self.conv(x))
         return x + out if self.residual else out
 
 
 class MobileNetV2(Staged):
-    """MobileNetV2 of a width: images (B, in_channels, H, W), any size, to logits (B, num_classes).
+    """MobileNetV2 of a given width: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
-    The first convolution halves the image, which ImageNet's version does twice; also a block of expansion 1 has its
-    first 1x1 convolution. Source: Sandler et al., arXiv 1801.04381; this form as in Tian et al., arXiv 1910.10699.
+    Differs from ImageNet's version in two ways: the 24-channel stage has stride 1 instead of 2, and the block of expansion 1
+    has a first 1x1 convolution too. Source: Sandler et al., arXiv 1801.04381; this form as in Tian et al., arXiv 1910.10699.
     """
 
     FEATURES = ("stem", "stage1", "stage2", "stage3", "stage4", "pooled")
@@ -68,9 +68,9 @@ class MobileNetV2(Staged):
         nn.init.zeros_(head.bias)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = self.conv1(x)
-        # The field's stages: groups of blocks between which the width changes most, without a ReLU at their end.
+        # Stages as in Tian et al.'s code; they end without a ReLU.
         stage1 = self.blocks[1](self.blocks[0](stem))
         stage2 = self.blocks[2](stage1)
         stage3 = self.blocks[4](self.blocks[3](stage2))

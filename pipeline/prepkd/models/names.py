@@ -1,21 +1,17 @@
-"""What a model's name says: `resnet8`, `package.module:factory`, `torchvision:NAME[:WEIGHTS]`, `timm:NAME[:pretrained]`."""
+"""Names of models: `resnet8`, `torchvision:NAME[:WEIGHTS]`, `timm:NAME[:pretrained]`, `package.module:factory`."""
 
 import difflib
 
-# The keys of `MODELS` in models/build.py, here once more because settings are validated without torch; a test compares them.
-ZOO = (
-    *("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet8x4", "resnet32x4"),
-    *("wrn_16_1", "wrn_16_2", "wrn_40_1", "wrn_40_2", "wrn_28_10"),
-    *("vgg8", "vgg11", "vgg13", "vgg16", "vgg19"),
-    *("mobilenetv2", "shufflenetv1", "shufflenetv2"),
-    *("resnet18", "resnet34", "resnet50"),
-    *("convnet4", "convnet8", "convnet16", "convnet32", "convnet64"),
-)
-LIBRARIES = ("torchvision", "timm")
+from prepkd.models.library import LibraryModel
+from prepkd.models.timm_model import TimmModel
+from prepkd.models.torchvision_model import TorchvisionModel
+from prepkd.models.zoo import MODELS
+
+LIBRARIES: dict[str, type[LibraryModel]] = {"torchvision": TorchvisionModel, "timm": TimmModel}
 
 
 def split_name(name: str) -> tuple[str, str, str]:
-    """The library, the model's name there, and the weights that are asked for; empty where there are none.
+    """The library, the model's name there, and its pretrained weights; empty strings for the parts that a name lacks.
 
     >>> split_name("torchvision:resnet18:DEFAULT"), split_name("resnet8")
     (('torchvision', 'resnet18', 'DEFAULT'), ('', 'resnet8', ''))
@@ -27,33 +23,42 @@ def split_name(name: str) -> tuple[str, str, str]:
     return library, model, weights
 
 
+def library_model(name: str) -> LibraryModel | None:
+    """The library's model that a name stands for; None for other names. The library may not have it."""
+    library, model, weights = split_name(name)
+    return LIBRARIES[library](name, model, weights) if library else None
+
+
 def architecture(name: str) -> str:
-    """The name without its weights: what a checkpoint, which has its own, is built as."""
+    """The name without its pretrained weights: how a checkpoint, which has weights of its own, is built.
+
+    >>> architecture("torchvision:resnet18:DEFAULT")
+    'torchvision:resnet18'
+    """
     library, model, _ = split_name(name)
     return f"{library}:{model}" if library else name
 
 
 def is_factory(name: str) -> bool:
-    """Whether a name is meant for somebody's own `package.module:factory`."""
+    """Whether a name has the form of a user's own `package.module:factory`."""
     return ":" in name and not split_name(name)[0]
 
 
 def problem(name: str) -> str | None:
-    """Why no model can have this name, as far as the name alone tells; None where one may.
+    """Why no model can have this name, judged by the name alone; None if one may.
 
-    Whether a factory can be imported, and whether a library has a model, is found when the model is built.
+    Building the model finds out later whether a factory can be imported and whether a library has the model.
 
     >>> problem("wrn-40-2")[:31], problem("torchvision:no_such"), problem("my/model.py:net")
     ('unknown; did you mean wrn_40_2?', None, 'expected package.module:factory')
     """
-    module, colon, attribute = name.partition(":")
     if is_factory(name):
+        module, _, attribute = name.partition(":")
         spelled = all(part.isidentifier() for part in [*module.split("."), attribute])
         return None if spelled else "expected package.module:factory"
-    if colon:
+    if name in MODELS or split_name(name)[0]:
         return None
-    if name in ZOO:
-        return None
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), ZOO, n=1)
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), MODELS, n=1)
     guess = f"did you mean {close[0]}? " if close else ""
-    return f"unknown; {guess}known: {', '.join(ZOO)}, torchvision:NAME, timm:NAME, or package.module:factory"
+    forms = [*MODELS, *(f"{library}:NAME" for library in LIBRARIES)]
+    return f"unknown; {guess}known: {', '.join(forms)}, or package.module:factory"

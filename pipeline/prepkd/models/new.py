@@ -1,4 +1,4 @@
-"""A fresh model for a data set."""
+"""A new model for a dataset."""
 
 import torch
 from torch import Tensor
@@ -6,16 +6,16 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.models.build import build_model
-from prepkd.models.library import pretrained
+from prepkd.models.build import build_model, pretrained
 from prepkd.models.names import is_factory
 from prepkd.models.normalised import Normalised
 
 
 def new_model(name: str, dataset: Dataset, seed: int, preprocessing: Preprocessing | None = None) -> Normalised:
-    """A model on the dataset's device, freshly initialised (the same for the same name and seed) or as its name asks.
+    """Build a model on the dataset's device: freshly initialised from `seed`, or with the pretrained weights in its name.
 
-    It preprocesses as it is told to, else as its pretrained weights expect, else by the statistics of the training images.
+    Preprocessing, by precedence: argument, pretrained weights, training statistics. torch's random state stays as it was.
+    Raises InputError as `build_model` does, and for a user's own model that returns no logits.
     """
     given = preprocessing or ((known := pretrained(name)) and known.preprocessing) or dataset.preprocessing
     with torch.random.fork_rng():
@@ -28,9 +28,9 @@ def new_model(name: str, dataset: Dataset, seed: int, preprocessing: Preprocessi
 
 
 def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
-    """Ask somebody's own model for two images' logits before any work is done; raises InputError where they are none.
+    """Run a user's own model on two images before any other work; raises InputError if the result is not logits.
 
-    A teacher is a function of one image: in evaluation mode its logits may not depend on what else is in the batch.
+    A teacher is a function of one image: in evaluation mode its logits may not depend on the rest of the batch.
     """
     pixels = dataset.samples.pixels(dataset.plan, *dataset.samples.under(dataset.plan, 0, slice(0, 2)))
     with torch.no_grad():
@@ -42,6 +42,6 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
         raise InputError(f"model {name!r}: forward returned {found}; expected logits, a float tensor of shape {wanted}")
     if not torch.allclose(both[:1], first, rtol=1e-2, atol=1e-2 * float(both.std()), equal_nan=True):
         raise InputError(
-            f"model {name!r}: an image's logits change with what else is in the batch, in evaluation mode too; "
+            f"model {name!r}: an image's logits depend on the rest of the batch, even in evaluation mode; "
             "expected a function of one image"
         )

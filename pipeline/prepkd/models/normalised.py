@@ -1,4 +1,4 @@
-"""A model that normalises, and resizes, its pixels itself."""
+"""A model with its own preprocessing: it resizes and normalises pixels."""
 
 from typing import cast
 
@@ -11,7 +11,7 @@ from prepkd.errors import InputError
 
 
 class Normalised(nn.Module):
-    """A model that takes float pixels (B, C, H, W) in [0, 1]: resized where it asks for it, (x - mean) / std, then `body`.
+    """A model of float pixels (B, C, H, W) in [0, 1]: resize if its preprocessing has a size, (x - mean) / std, then `body`.
 
     Raises InputError for images with another number of channels.
     """
@@ -23,7 +23,7 @@ class Normalised(nn.Module):
         super().__init__()
         self.body = body
         self.preprocessing = preprocessing
-        # Not persistent: they stand in the checkpoint's card, where a person can read them.
+        # Not persistent: the checkpoint's card has them, in readable form.
         self.register_buffer("mean", _per_channel(preprocessing.mean), persistent=False)
         self.register_buffer("std", _per_channel(preprocessing.std), persistent=False)
 
@@ -33,12 +33,12 @@ class Normalised(nn.Module):
 
     def prepare(self, x: Tensor) -> Tensor:
         """The body's input: resized and normalised pixels."""
-        # Without this, broadcasting turns a grey image into three channels and goes on.
+        # Without this check, broadcasting would silently turn a grey image into three channels.
         if x.shape[1] != self.mean.shape[1]:
             raise InputError(f"images have {x.shape[1]} channels; the model takes {self.mean.shape[1]}")
         size = self.preprocessing.size
         if size and x.shape[-2:] != (size, size):
-            # Bicubic overshoots; pixels stay within [0, 1], as resized images do.
+            # Bicubic interpolation overshoots; pixels stay within [0, 1], as in a resized image file.
             x = functional.interpolate(x, (size, size), mode=self.preprocessing.interpolation, antialias=True).clamp(
                 0, 1
             )

@@ -1,16 +1,16 @@
-"""The CIFAR ResNets that distillation papers compare: resnet8 ... resnet110, and the four times wider resnet8x4, resnet32x4."""
+"""CIFAR ResNets of the distillation literature: resnet8 to resnet110, and the wider resnet8x4 and resnet32x4."""
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.staged import Staged
 
-NARROW = (16, 16, 32, 64)  # the stem's width, then the three stages'
+NARROW = (16, 16, 32, 64)  # widths of the stem and of the three stages
 WIDE_X4 = (32, 64, 128, 256)
 
 
 def initialise(model: nn.Module) -> None:
-    """He's initialisation in place: convolutions normal with variance 2 / fan-out, batch norms 1 and 0."""
+    """Apply He's initialisation in place: convolutions normal with variance 2 / fan-out, batch norms 1 and 0."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -47,7 +47,7 @@ class ResNet(Staged):
 
     Raises ValueError for another depth. Source: He et al., "Deep Residual Learning for Image Recognition",
     arXiv 1512.03385, section 4.2, with projection shortcuts (option B) as in Tian et al., "Contrastive Representation
-    Distillation", arXiv 1910.10699, whose published weights it loads: parameters bear the same names.
+    Distillation", arXiv 1910.10699; it loads their published weights, whose parameter names it has.
     """
 
     FEATURES = ("stem", "stage1", "stage2", "stage3", "pooled")
@@ -68,7 +68,7 @@ class ResNet(Staged):
         initialise(self)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
         stage1 = self.layer1(stem)
         stage2 = self.layer2(stage1)

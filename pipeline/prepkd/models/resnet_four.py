@@ -1,4 +1,4 @@
-"""ImageNet's ResNets with CIFAR's stem: resnet18, resnet34, resnet50, of four stages."""
+"""ImageNet's four-stage ResNets with a CIFAR stem: resnet18, resnet34, resnet50."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 to four times the width, and a shortcut; the 3x3 convolution has the stride."""
+    """1x1, 3x3 with the stride, 1x1 to four times the width, and a shortcut: to (B, 4 width, H / stride, W / stride)."""
 
     expansion = 4
 
@@ -55,10 +55,10 @@ class Bottleneck(nn.Module):
 
 
 class FourStageResNet(Staged):
-    """A ResNet of four stages with a 3x3 stem that keeps the size: images, any size, to logits (B, num_classes).
+    """A ResNet of four stages: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
-    Source: He et al., arXiv 1512.03385, table 1; the stem as in Tian et al., arXiv 1910.10699, whose published weights of
-    `ResNet50` it loads.
+    The 3x3 stem keeps the image's size. Source: He et al., arXiv 1512.03385, table 1; the stem as in Tian et al., arXiv
+    1910.10699, whose published weights of `ResNet50` it loads.
     """
 
     FEATURES = ("stem", "stage1", "stage2", "stage3", "stage4", "pooled")
@@ -80,7 +80,7 @@ class FourStageResNet(Staged):
         initialise(self)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
         stage1 = self.layer1(stem)
         stage2 = self.layer2(stage1)

@@ -1,11 +1,13 @@
-"""Models in params.yaml: names, and the preprocessing of given weights."""
+"""Models in params.yaml: their names, and the preprocessing of given weights."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from prepkd.models.names import ZOO, problem
-from prepkd.settings.section import Section
+from prepkd.data.samples.preprocessing import INTERPOLATIONS
+from prepkd.models.names import problem
+from prepkd.models.zoo import MODELS
+from prepkd.settings.section import Section, one_of
 
 
 def _model(name: str) -> str:
@@ -14,26 +16,26 @@ def _model(name: str) -> str:
     return name
 
 
-# Editors complete what is listed, and take for right what has the pattern.
+# Editors complete the zoo's names and accept every name that matches the pattern.
 ModelName = Annotated[
     str,
     AfterValidator(_model),
-    WithJsonSchema({"anyOf": [{"enum": list(ZOO)}, {"type": "string", "pattern": ":"}]}),
+    WithJsonSchema({"anyOf": [{"enum": list(MODELS)}, {"type": "string", "pattern": ":"}]}),
 ]
 
 
 class OwnPreprocessing(Section):
-    """What a model does to pixels first, where that is not the training images' statistics: those of published weights."""
+    """The preprocessing of published weights, used in place of the training images' statistics."""
 
     mean: Annotated[list[float], Field(min_length=1)]
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     size: int | None = Field(default=None, ge=1)
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    interpolation: Annotated[str, one_of(INTERPOLATIONS)] = "bilinear"
 
     @model_validator(mode="after")
     def _same_channels(self) -> "OwnPreprocessing":
         if len(self.mean) != len(self.std):
             raise ValueError(
-                f"mean has {len(self.mean)} numbers and std {len(self.std)}; expected one a channel in each"
+                f"mean has {len(self.mean)} numbers and std {len(self.std)}; expected one per channel in each"
             )
         return self

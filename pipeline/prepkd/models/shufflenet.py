@@ -13,19 +13,19 @@ WIDTHS_V2, BLOCKS_V2, LAST_V2 = (116, 232, 464), (4, 8, 4), 1024
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:
-    """Deal the channels of (B, C, H, W) out to `groups`: the j-th channel of each group comes before the next one."""
+    """Interleave the channels of (B, C, H, W): the first channel of each of the `groups`, then the second, and so on."""
     batch, channels, height, width = x.shape
     return x.view(batch, groups, channels // groups, height, width).transpose(1, 2).reshape(x.shape)
 
 
 class UnitV1(nn.Module):
-    """Grouped 1x1, shuffle, 3x3 of each channel, grouped 1x1; with stride 2 beside a mean of the input."""
+    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; with stride 2, concatenated with the average-pooled input."""
 
     def __init__(self, in_width: int, width: int, stride: int) -> None:
         super().__init__()
         narrow = width // 4
         self.stride = stride
-        self.groups = 1 if in_width == STEM else GROUPS  # the stem's few channels are not grouped
+        self.groups = 1 if in_width == STEM else GROUPS  # no groups for the few channels of the stem
         self.conv1 = nn.Conv2d(in_width, narrow, 1, groups=self.groups, bias=False)
         self.bn1 = nn.BatchNorm2d(narrow)
         self.conv2 = nn.Conv2d(narrow, narrow, 3, stride, padding=1, groups=narrow, bias=False)
@@ -57,7 +57,7 @@ class ShuffleNetV1(Staged):
         self.bn1 = nn.BatchNorm2d(STEM)
         stages, before = [], STEM
         for width, blocks in zip(WIDTHS_V1, BLOCKS_V1, strict=True):
-            # The first unit's channels and those of its input make up the width.
+            # The first unit concatenates its channels with those of its input.
             first = UnitV1(before, width - before, 2)
             stages.append(nn.Sequential(first, *(UnitV1(width, width, 1) for _ in range(blocks - 1))))
             before = width
@@ -65,7 +65,7 @@ class ShuffleNetV1(Staged):
         self.linear = nn.Linear(before, num_classes)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
         stage1 = self.layer1(stem)
         stage2 = self.layer2(stage1)
@@ -75,7 +75,7 @@ class ShuffleNetV1(Staged):
 
 
 class UnitV2(nn.Module):
-    """Half of the channels pass by, the others go through 1x1, 3x3 of each channel, 1x1; then both are shuffled."""
+    """Half of the channels pass unchanged, the others through 1x1, depthwise 3x3, 1x1; then both are shuffled."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class UnitV2(nn.Module):
 
 
 class DownV2(nn.Module):
-    """Two branches of stride 2 side by side, shuffled: (B, in_width, H, W) to (B, width, H / 2, W / 2)."""
+    """Two branches of stride 2, concatenated and shuffled: (B, in_width, H, W) to (B, width, H / 2, W / 2)."""
 
     def __init__(self, in_width: int, width: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class DownV2(nn.Module):
         self.bn5 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Both branches' channels, shuffled."""
+        """The channels of both branches, shuffled."""
         left = functional.relu(self.bn2(self.conv2(self.bn1(self.conv1(x)))))
         right = functional.relu(self.bn3(self.conv3(x)))
         right = functional.relu(self.bn5(self.conv5(self.bn4(self.conv4(right)))))
@@ -143,7 +143,7 @@ class ShuffleNetV2(Staged):
         self.linear = nn.Linear(LAST_V2, num_classes)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
         stage1 = self.layer1(stem)
         stage2 = self.layer2(stage1)

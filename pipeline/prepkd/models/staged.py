@@ -1,4 +1,4 @@
-"""The base of the zoo's models: a forward pass whose stages have names."""
+"""The base class of the zoo's models: a forward pass with named features."""
 
 from typing import ClassVar
 
@@ -6,16 +6,16 @@ from torch import Tensor, nn
 
 
 class Staged(nn.Module):
-    """A classifier that gives its features by name, under the same names as every other model of the zoo.
+    """A classifier with named features; the names are the same for every model of the zoo.
 
-    Names follow the lists of features in Tian et al.'s code (arXiv 1910.10699): `stem` is the map after the first
-    convolution, `stage1`, `stage2`, ... are each stage's last map, `pooled` is the vector before the classifier.
+    `stem` is the map after the first convolution, `stage1`, `stage2`, ... are the last maps of the stages, `pooled` is the
+    vector before the classifier. They are the features of Tian et al.'s code (arXiv 1910.10699), in its order.
     """
 
     FEATURES: ClassVar[tuple[str, ...]]
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """The features (B, C, H, W) or (B, C), named and ordered as in `FEATURES`, then `logits` (B, num_classes)."""
+        """Features (B, C, H, W) or (B, C) under the names in `FEATURES`, in their order, then `logits` (B, num_classes)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -23,5 +23,5 @@ class Staged(nn.Module):
         return self.outputs(x)["logits"]
 
     def named(self, *features: Tensor, logits: Tensor) -> dict[str, Tensor]:
-        """Return `outputs`' dict; one feature per name in `FEATURES`, in their order."""
+        """Name features given in the order of `FEATURES`; raises ValueError for another number of them."""
         return dict(zip(self.FEATURES, features, strict=True)) | {"logits": logits}

@@ -8,18 +8,18 @@ from torch.nn import functional
 from prepkd.models.resnet import initialise
 from prepkd.models.staged import Staged
 
-# How many 3x3 convolutions each of the five blocks has.
+# The number of 3x3 convolutions in each of the five blocks.
 VGG8, VGG11, VGG13 = (1, 1, 1, 1, 1), (1, 1, 2, 2, 2), (2, 2, 2, 2, 2)
 VGG16, VGG19 = (2, 2, 3, 3, 3), (2, 2, 4, 4, 4)
 WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG(Staged):
-    """Five blocks of 3x3 convolutions: images (B, in_channels, H, W), 8 pixels and more, to logits (B, num_classes).
+    """Five blocks of 3x3 convolutions: images (B, in_channels, H, W) of 8 pixels or more to logits (B, num_classes).
 
-    Halved after each of the first three blocks; images of 64 pixels once more, after the fourth. Source: Simonyan and
-    Zisserman, arXiv 1409.1556, with batch norm and without the two hidden linear layers, as in Tian et al.,
-    "Contrastive Representation Distillation", arXiv 1910.10699, whose published weights it loads.
+    Max pooling halves the maps after each of the first three blocks, and after the fourth too for images of 64 pixels.
+    Source: Simonyan and Zisserman, arXiv 1409.1556, with batch norm and without the two hidden linear layers, as in Tian
+    et al., "Contrastive Representation Distillation", arXiv 1910.10699, whose published weights it loads.
     """
 
     FEATURES = ("stem", "stage1", "stage2", "stage3", "stage4", "pooled")
@@ -38,8 +38,8 @@ class VGG(Staged):
         nn.init.zeros_(self.classifier.bias)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
-        # Maps before they are halved, as in the field's lists.
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
+        # Features are the maps before max pooling, as in Tian et al.'s code.
         stem = functional.relu(self.block0(x))
         stage1 = functional.relu(self.block1(functional.max_pool2d(stem, 2)))
         stage2 = functional.relu(self.block2(functional.max_pool2d(stage1, 2)))
@@ -51,7 +51,7 @@ class VGG(Staged):
 
 
 def _block(in_width: int, width: int, depth: int) -> nn.Sequential:
-    """Convolution, norm and ReLU, the last ReLU left to `forward`: positions in it are names in the published weights."""
+    """Convolutions, norms and ReLUs, without the last ReLU; positions in it are names in the published weights."""
     layers: list[nn.Module] = []
     for i in range(depth):
         layers += [nn.Conv2d(in_width if i == 0 else width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]

@@ -1,4 +1,4 @@
-"""Weights from a file: somebody's state dict, loaded whole or not at all."""
+"""Weights from a file: a state dict, loaded completely or not at all."""
 
 import argparse
 import pickle
@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prepkd.errors import InputError
-from prepkd.models.key_maps import PLAIN, listed, to_model, unpack
-from prepkd.models.nearest import nearest_model
+from prepkd.models.nearest_model import nearest_model
+from prepkd.models.weight_layouts import PLAIN, listed, to_model, unpack
 
 
 class _Ignored:
-    """Stands for a number of NumPy in a pickle, so that no code of NumPy runs: weights don't need it."""
+    """A stand-in for a NumPy number in a pickle, so that no NumPy code runs: weights don't need the number."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -27,28 +27,28 @@ class _Ignored:
         pass
 
 
-# What RepDistiller and mdistiller keep beside the weights: the command line, a Namespace, which only takes attributes, and the
-# optimizer's learning rate, which their schedules make a number of NumPy.
+# RepDistiller and mdistiller save these beside the weights: the command line as a Namespace, which only takes attributes, and
+# the optimizer's learning rate, which their schedules turn into a NumPy number.
 HARMLESS: list[Any] = [
     argparse.Namespace,
     *((_Ignored, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
 ]
 
-# What torch.save writes begins so: a zip archive, or before PyTorch 1.6 a pickle.
+# The first bytes of torch.save's files: a zip archive, or a pickle before PyTorch 1.6.
 STARTS = (b"PK", b"\x80")
 
 
 def load_weights(model: nn.Module, path: Path) -> str:
-    """Load a state dict from a file into a model, in place; whose form the file has, as `key_maps.unpack` says it.
+    """Load a state dict from a file into a model, in place; returns the file's form, as `weight_layouts.unpack` does.
 
-    `.safetensors`, or whatever else of torch.save: mdistiller's files have no ending. Half precision becomes the model's
-    float32, exactly. Code in a pickle is never run. Raises InputError, and leaves the model as it was, for a missing or
-    damaged file, a pickle that holds more than tensors and plain values, for names, shapes or kinds of numbers that are not
-    the model's, and for a value that is not finite.
+    Reads `.safetensors`, and with any other suffix, or none as in mdistiller, a file of torch.save. Half precision becomes
+    the model's float32, exactly. Code in a pickle is never run. Raises InputError, and leaves the model as it was, for a
+    missing or damaged file, a pickle with more than tensors and plain values, names, shapes or kinds of numbers that differ
+    from the model's, and a value that is not finite.
     """
     found, form = read_state(path)
     state = to_model(model, found)
-    # As the float32 that they become: float64's 1e300 is infinite there.
+    # Checked as float32, which they become: a float64 of 1e300 is infinite there.
     strange = [key for key, v in state.items() if v.is_floating_point() and not v.float().isfinite().all()]
     if strange:
         first = listed(strange[:1])
@@ -62,7 +62,7 @@ def load_weights(model: nn.Module, path: Path) -> str:
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], str]:
-    """The state dict in a file, by the file's names, and whose form the file has; raises InputError."""
+    """Read a state dict, under the names in the file, and the file's form; raises InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model's weights")
     if path.suffix == ".safetensors":
@@ -72,7 +72,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def read_safetensors(path: Path, hint: str = "is the copy complete?") -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU; raises InputError for a damaged file."""
+    """Read the tensors of a safetensors file onto the CPU; raises InputError for a damaged file."""
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -80,7 +80,7 @@ def read_safetensors(path: Path, hint: str = "is the copy complete?") -> dict[st
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Load a state dict whose keys and shapes are exactly the model's; else raises InputError and changes nothing."""
+    """Load a state dict with exactly the model's keys and shapes; otherwise raises InputError and changes nothing."""
     own = model.state_dict()
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
@@ -89,14 +89,14 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
         for key in own
         if key in state and state[key].shape != own[key].shape
     ]
-    # load_state_dict would round them without a word: quantised weights are nothing without their scales.
+    # load_state_dict would convert these silently: quantised weights mean nothing without their scales.
     kinds = [(f"{key} {state[key].dtype}", state[key], own[key]) for key in own if key in state]
     problems = {
         "missing": missing,
         "unexpected": unexpected,
         "of another shape": mismatched,
-        "of whole numbers": [said for said, theirs, ours in kinds if _is_whole(theirs) > _is_whole(ours)],
-        "of complex numbers": [said for said, theirs, ours in kinds if theirs.is_complex() > ours.is_complex()],
+        "of whole numbers": [text for text, theirs, ours in kinds if _is_whole(theirs) > _is_whole(ours)],
+        "of complex numbers": [text for text, theirs, ours in kinds if theirs.is_complex() > ours.is_complex()],
     }
     faults = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in problems.items() if keys]
     if faults:
@@ -105,7 +105,10 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
 
 
 def read_pickle(path: Path, *, kind: str, advice: str) -> object:
-    """What torch.save wrote, on the CPU: tensors and plain values; code in the pickle is never run. Raises InputError."""
+    """Read a file of torch.save onto the CPU: tensors and plain values; code in the pickle is never run.
+
+    Raises InputError for a damaged file, and for a pickle that would run code.
+    """
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, weights_only=True, map_location="cpu")
@@ -114,7 +117,7 @@ def read_pickle(path: Path, *, kind: str, advice: str) -> object:
         if blocked is None:
             raise InputError(f"{path}: not {kind} of torch.save, or damaged") from None
         raise InputError(f"{path}: loading would run {blocked[1]}, refused; {advice}") from None
-    except Exception as error:  # noqa: BLE001 - a damaged file leads the unpickler into any of them, struct.error to KeyError
+    except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise almost anything, from struct.error to KeyError
         with path.open("rb") as file:
             start = file.read(2)
         if start and not start.startswith(STARTS):

@@ -1,4 +1,4 @@
-"""Wide ResNets for CIFAR: wrn_16_1, wrn_16_2, wrn_40_1, wrn_40_2 (depth, widening factor)."""
+"""Wide ResNets for CIFAR: wrn_16_1, wrn_16_2, wrn_40_1, wrn_40_2, wrn_28_10 (depth, widening factor)."""
 
 from typing import cast
 
@@ -22,7 +22,7 @@ class PreactBlock(nn.Module):
         self.convShortcut = nn.Conv2d(in_width, width, 1, stride, bias=False) if in_width != width else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output; where the width changes, the shortcut too starts from the activated input."""
+        """The block's output; if the width changes, the shortcut also starts from the activated input."""
         active = functional.relu(self.bn1(x))
         shortcut = x if self.convShortcut is None else self.convShortcut(active)
         out = functional.relu(self.bn2(self.conv1(active)))
@@ -33,7 +33,7 @@ class WideResNet(Staged):
     """A wide ResNet of depth 6n + 4, no dropout: images (B, in_channels, H, W), any size, to logits (B, num_classes).
 
     Raises ValueError for another depth. Source: Zagoruyko, Komodakis, "Wide Residual Networks", arXiv 1605.07146,
-    table 1. Parameters bear the names of Tian et al.'s published weights (arXiv 1910.10699).
+    table 1. Parameters have the names of Tian et al.'s published weights (arXiv 1910.10699).
     """
 
     FEATURES = ("stem", "stage1", "stage2", "stage3", "pooled")
@@ -54,9 +54,9 @@ class WideResNet(Staged):
         nn.init.zeros_(self.fc.bias)
 
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
-        """Named features, then `logits` (B, num_classes), of images (B, in_channels, H, W)."""
+        """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = self.conv1(x)
-        # A stage ends with a sum: the norm and ReLU that follow it belong to the next stage, as in the field's lists.
+        # A stage ends with the residual sum, before the next norm and ReLU, as in Tian et al.'s code.
         stage1 = self.block1(stem)
         stage2 = self.block2(stage1)
         stage3 = self.block3(stage2)
@@ -65,7 +65,7 @@ class WideResNet(Staged):
 
 
 class _Stage(nn.Module):
-    """Blocks of one width; a module of its own because the published weights have its `layer` in their names."""
+    """Blocks of one width; a separate module because the published weights have its `layer` in their names."""
 
     def __init__(self, in_width: int, width: int, blocks: int, stride: int) -> None:
         super().__init__()

@@ -14,8 +14,8 @@ from prepkd.errors import InputError
 from prepkd.models import Normalised, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.models.features import Answers
-from prepkd.models.key_maps import PLAIN, PREPROCESSING
 from prepkd.models.new import new_model
+from prepkd.models.weight_layouts import PLAIN, PREPROCESSING
 from prepkd.models.weights import read_state
 from prepkd.runtime.files import file_sha256
 from prepkd.training.batches import Epochs

@@ -1,8 +1,8 @@
-"""Where RepDistiller's and mdistiller's files keep a model's weights, and what stands before the layers' names there.
+"""Layouts of RepDistiller's and mdistiller's weight files: the key of the state dict, and the prefix of its names.
 
-Layers themselves need no renaming: the zoo's bear RepDistiller's names, which mdistiller took over, and mdistiller's ResNets
-for ImageNet bear torchvision's. Sources: github.com/HobbitLong/RepDistiller (train_teacher.py, train_student.py, models/)
-and github.com/megvii-research/mdistiller (mdistiller/engine/trainer.py, mdistiller/models/).
+Layers need no renaming: the zoo uses RepDistiller's names, as mdistiller does; mdistiller's ResNets for ImageNet use
+torchvision's. Sources: github.com/HobbitLong/RepDistiller (train_teacher.py, train_student.py, models/) and
+github.com/megvii-research/mdistiller (mdistiller/engine/trainer.py, mdistiller/models/).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ PLAIN = "plain"
 
 @dataclass(frozen=True)
 class Layout:
-    """One form of file: the keys that stand beside `model`, and the prefix of the names that are taken from `model`."""
+    """One form of file: the keys beside `model`, and the prefix of the names to take from `model`."""
 
     project: str
     beside: tuple[str, ...]
     prefix: str = ""
 
 
-# `optimizer` may stand beside each of them. The first that fits is taken.
+# Each may also have the key `optimizer`. The first that fits applies.
 LAYOUTS = (
     Layout("mdistiller", ("epoch", "best_acc"), prefix="module.student."),  # latest, best, epoch_N
     Layout("mdistiller", ()),  # student_latest, student_best, student_N, and teachers of Tiny ImageNet
@@ -34,7 +34,7 @@ LAYOUTS = (
     Layout("repdistiller", ("opt",)),  # NAME_last.pth
 )
 
-# What both do to pixels, by data set; mdistiller alone has Tiny ImageNet.
+# Both projects' preprocessing, by dataset; only mdistiller has Tiny ImageNet.
 PREPROCESSING = {
     "cifar100": {"mean": [0.5071, 0.4867, 0.4408], "std": [0.2675, 0.2565, 0.2761]},
     "tiny-imagenet": {"mean": [0.4802, 0.4481, 0.3975], "std": [0.2302, 0.2265, 0.2262]},
@@ -42,9 +42,9 @@ PREPROCESSING = {
 
 
 def unpack(content: object, where: object) -> tuple[dict[str, Tensor], str]:
-    """The state dict in what a file holds, and whose form the file has: `repdistiller`, `mdistiller` or `plain`.
+    """Return the state dict in a file's content, and the file's form: `repdistiller`, `mdistiller` or `plain`.
 
-    Plain is a state dict alone, under "state_dict", or under "model" beside anything else. Raises InputError.
+    Plain is a state dict alone, under "state_dict", or under "model" beside other keys. Raises InputError.
     """
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         names = list(map(str, content["model"]))
@@ -64,9 +64,9 @@ def unpack(content: object, where: object) -> tuple[dict[str, Tensor], str]:
 
 
 def to_model(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict by the model's names: without DataParallel's "module.", with the counters that PyTorch 0.4.0 didn't keep.
+    """Convert a state dict to the model's names: drop DataParallel's "module.", add the counters missing before PyTorch 0.4.1.
 
-    These count a batch norm's batches; they matter to a norm with `momentum=None` alone, so the model keeps its own.
+    These counters are batch norm's `num_batches_tracked`; only a norm with `momentum=None` uses them, so the model's own do.
     """
     own, prefix = model.state_dict(), "module."
     if all(key.startswith(prefix) for key in state) and not all(key.startswith(prefix) for key in own):
@@ -77,8 +77,8 @@ def to_model(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first three of some names, in one line."""
-    # A damaged name may hold line breaks.
+    """Join the first three names in one line."""
+    # A name from a damaged file may contain line breaks.
     return " ".join(", ".join(names[:3]).split()) + (", ..." if len(names) > 3 else "")
 
 
@@ -86,15 +86,15 @@ def _tensors(content: Mapping[Any, Any], where: object) -> dict[str, Tensor]:
     strange = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if not strange:
         return dict(content)
-    message = f"{where}: expected a state dict of tensors; found something else under {listed(strange)}"
-    nearest = max(LAYOUTS, key=lambda layout: _likeness(layout, content))
-    if "model" not in content and _likeness(nearest, content):
+    message = f"{where}: expected a state dict of tensors; found other values under {listed(strange)}"
+    nearest = max(LAYOUTS, key=lambda layout: _agreement(layout, content))
+    if "model" not in content and _agreement(nearest, content):
         keys = ", ".join((*nearest.beside, "model"))
-        message += f"; nearest to {nearest.project}'s files of {keys}: model is missing"
+        message += f"; closest to {nearest.project}'s files with {keys}: model is missing"
     raise InputError(message)
 
 
-def _likeness(layout: Layout, content: Mapping[Any, Any]) -> float:
+def _agreement(layout: Layout, content: Mapping[Any, Any]) -> float:
     """The share of top-level keys that a file and a layout have in common."""
     keys = set(map(str, content)) - {"optimizer"}
     return len(keys & set(layout.beside)) / len(keys | {*layout.beside, "model"})
