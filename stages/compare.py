@@ -88,17 +88,10 @@ def tabulate(params: "Params") -> None:
     import pandas as pd
     import torch
     from prepkd.data.prepared.file import load_split
-    from prepkd.report.comparison import (
-        compare_runs,
-        fitting,
-        long_form,
-        measure_runs,
-        to_markdown,
-        wide_form,
-        wide_markdown,
-    )
+    from prepkd.report.bars import bars
+    from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
+    from prepkd.report.markdown import fitting, to_markdown, wide_markdown
     from prepkd.report.metrics import measure
-    from prepkd.report.plots import bars
     from prepkd.runtime.files import write_bytes
     from prepkd.stages._teaching import teacher_test_logits
 

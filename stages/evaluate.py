@@ -30,7 +30,8 @@ def evaluate(
     from prepkd.errors import refuse_differences
     from prepkd.models import load_checkpoint
     from prepkd.report.metrics import against_teacher, measure, over_seeds
-    from prepkd.report.plots import confusion, learning_curves, offline_page
+    from prepkd.report.page import offline_page
+    from prepkd.report.plot_data import confusion, learning_curves
     from prepkd.runtime.files import write_bytes, write_json
     from prepkd.stages._teaching import check_trained_by, teacher_test_logits, teachers_of
     from prepkd.store import LogitStore
