@@ -7,8 +7,8 @@ import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.errors import InputError
 from prepkd.project.params import Params
-from prepkd.report.comparison import fitting
 from prepkd.report.grid import tabulate
+from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params

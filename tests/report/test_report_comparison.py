@@ -5,15 +5,8 @@ import math
 import pandas as pd
 import pytest
 import torch
-from prepkd.report.comparison import (
-    compare_runs,
-    fitting,
-    long_form,
-    measure_runs,
-    to_markdown,
-    wide_form,
-    wide_markdown,
-)
+from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
+from prepkd.report.markdown import fitting, to_markdown, wide_markdown
 from torch import Tensor
 
 LABELS = torch.arange(200) % 4

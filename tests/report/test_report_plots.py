@@ -1,4 +1,4 @@
-"""Pictures, the plots' data, and the page that needs no net."""
+"""The comparison's picture, the data of DVC's plots, and the offline page."""
 
 import csv
 import io
@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from prepkd.errors import InputError
-from prepkd.report.plots import bars, confusion, learning_curves, offline_page
+from prepkd.report.bars import bars
+from prepkd.report.page import offline_page
+from prepkd.report.plot_data import confusion, learning_curves
 
 
 def table(seeds: int) -> pd.DataFrame:

@@ -8,9 +8,10 @@ import pandas as pd
 import torch
 
 from prepkd.data.prepared.file import Split
-from prepkd.report.comparison import compare_runs, long_form, measure_runs, to_markdown, wide_form, wide_markdown
+from prepkd.report.bars import bars
+from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
+from prepkd.report.markdown import to_markdown, wide_markdown
 from prepkd.report.metrics import measure
-from prepkd.report.plots import bars
 from prepkd.report.test_logits import RunFile, run_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 

@@ -1,4 +1,4 @@
-"""What is reported of a model's test logits."""
+"""Metrics of test logits, and their summary over seeds."""
 
 from collections.abc import Sequence
 from statistics import fmean, stdev
@@ -6,17 +6,16 @@ from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
 
 def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Top-1, top-5, NLL (nats) and ECE (15 bins) of logits (N, K) for labels (N,).
+    """Top-1, top-5, NLL (nats) and ECE (15 bins) of logits (N, K) for labels int64 (N,).
 
     Source of ECE: Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599.
     """
-    from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
-
     classes = logits.shape[-1]
-    # torchmetrics would give a confidence of exactly 1 a bin of its own, the sixteenth.
+    # torchmetrics would put a confidence of exactly 1 into a sixteenth bin.
     probabilities = logits.softmax(dim=-1).clamp(max=1 - 2**-24)
 
     def accuracy(k: int) -> float:
@@ -32,9 +31,9 @@ def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def against_teacher(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[str, float]:
-    """How often student and teacher, logits (N, K), agree, and how often they make the very same mistake.
+    """The student's agreement with the teacher and its genetic errors, from logits (N, K) and labels (N,).
 
-    `genetic_errors` is the share of samples on which both are wrong with the same wrong class (Wen et al., 1911.07471).
+    `genetic_errors` is the share of samples on which both give the same wrong class (Wen et al., arXiv 1911.07471).
     """
     ours, theirs = student.argmax(dim=-1), teacher.argmax(dim=-1)
     same = ours == theirs
@@ -44,17 +43,17 @@ def against_teacher(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[st
     }
 
 
-def over_seeds(figures: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Mean and sample standard deviation of each figure over the seeds, and n; std is None where n is 1."""
-    report: dict[str, Any] = {"n": len(figures)}
-    for name in figures[0]:
-        values = [row[name] for row in figures]
-        report[name] = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
-    return report
+def over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Mean and sample standard deviation of each metric over the seeds, and their number n; std is None for n = 1."""
+    summary: dict[str, Any] = {"n": len(metrics)}
+    for name in metrics[0]:
+        values = [row[name] for row in metrics]
+        summary[name] = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
+    return summary
 
 
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of the differences seed by seed, and its standard error; None where there is one seed only."""
+    """Mean difference over paired seeds and its standard error; the error is None for a single seed."""
     differences = [a - b for a, b in zip(values, baseline, strict=True)]
     if len(differences) < 2:
         return differences[0], None

@@ -9,7 +9,8 @@ import torch
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
 from prepkd.report.metrics import against_teacher, measure, over_seeds
-from prepkd.report.plots import confusion, learning_curves, offline_page
+from prepkd.report.page import offline_page
+from prepkd.report.plot_data import confusion, learning_curves
 from prepkd.report.test_logits import student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore

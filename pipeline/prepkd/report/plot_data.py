@@ -1,0 +1,34 @@
+"""The CSV files behind `dvc plots`: the confusion matrix and the learning curves."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+
+from prepkd.errors import InputError
+
+
+def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
+    """Actual and predicted class of every test sample as CSV, for DVC's confusion template."""
+    predicted = [names[i] for i in logits.argmax(dim=-1).tolist()]
+    frame = pd.DataFrame({"actual": [names[i] for i in labels.tolist()], "predicted": predicted})
+    return frame.to_csv(index=False).encode()
+
+
+def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
+    """Top-1 per epoch as CSV (epoch, then one column per split), the mean over the seeds, from DVCLive's logs.
+
+    A seed that was stopped early counts in the epochs that it was trained for. Raises InputError if a seed has no log.
+    """
+    rows = []
+    for seed in seeds:
+        metrics = folder / f"seed{seed}" / "plots" / "metrics"
+        files = sorted(metrics.glob("*/top1.tsv"))
+        if not files:
+            raise InputError(f"{metrics}: no top1.tsv; run `prepkd distill`")
+        for file in files:
+            table = pd.read_csv(file, sep="\t")
+            rows.append(pd.DataFrame({"epoch": table["step"], "split": file.parent.name, "top1": table["top1"]}))
+    means = pd.concat(rows).pivot_table(index="epoch", columns="split", values="top1")
+    return means.to_csv().encode()
