@@ -43,7 +43,7 @@ def inspect_store(
     teacher = facts["attributes"]["teacher"]
     report: dict[str, Any] = {"facts": facts | weights_from(teacher, teachers / teacher["name"]), "left_out": []}
     if store is None:
-        report["left_out"].append("everything about its logits: the store is unfinished, and nobody should read it yet")
+        report["left_out"].append("everything about its logits: the store is unfinished and must not be read yet")
         return report
     path = data or datasets / f"{store.attributes['dataset']['name']}.h5"
     missing = f"{path} is not there; name the data with --data"
