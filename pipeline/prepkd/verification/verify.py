@@ -48,7 +48,7 @@ def verify_store(
     return report | {"device": device_name(device), "written_on": written_on, "imported": imported}
 
 
-def check_files(url: str) -> dict[str, Any]:
+def verify_files(url: str) -> dict[str, Any]:
     """Compare every file of a store with the manifest; the damages, as JSON. Raises InputError if there is no store."""
     found = damages(url)
     place = open_place(url)
