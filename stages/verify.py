@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from prepkd.stages._project import DATA, TEACHERS
 from prepkd.verification.tables import damage_table, discrepancy_table, notes
-from prepkd.verification.verify import check_files, verify_store
+from prepkd.verification.verify import verify_files, verify_store
 from rich.console import Console
 
 
@@ -34,7 +34,7 @@ def verify(
     Controls that ask wrongly must fail, else the verdict is WITHHELD. Reads no params.yaml, writes nothing.
     """
     if integrity:
-        report = check_files(store)
+        report = verify_files(store)
         passed, last = report["intact"], report["why"]
         table, lines = damage_table(report["damages"]), []
     else:

@@ -1,4 +1,4 @@
-"""Items made ahead in a thread: the same ones, in order, at most so many, and their faults in their place."""
+"""Items prefetched in a thread: the same ones, in order, at most `depth` of them, and exceptions in their place."""
 
 import threading
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ def test_at_most_depth_items_wait(depth: int) -> None:
     source = prefetch(items(), depth)
     for n in range(10):
         assert next(source) == n
-        assert reached[n + depth].wait(10), "the thread works while nobody asks"
+        assert reached[n + depth].wait(10), "the thread works without being asked"
         assert len(made) <= n + 1 + depth
     source.close()  # type: ignore[attr-defined]
-    assert len(made) <= 10 + depth, "nothing is made once the consumer has gone"
+    assert len(made) <= 10 + depth, "nothing is made after the consumer has stopped"
 
 
 @pytest.mark.parametrize("depth", [0, 1, 4])
-def test_a_fault_is_raised_where_it_would_have_come(depth: int) -> None:
+def test_an_exception_is_raised_in_its_items_place(depth: int) -> None:
     def items() -> Iterator[int]:
         yield 1
         raise ValueError("broken")
@@ -59,7 +59,7 @@ def test_work_is_done_in_order_while_the_next_item_is_made() -> None:
     def items() -> Iterator[int]:
         for n in range(5):
             if n:
-                both.wait()  # the work on the last one is under way
+                both.wait()  # the last item's work is under way
             yield n
 
     def work(n: int) -> int:
@@ -73,7 +73,7 @@ def test_work_is_done_in_order_while_the_next_item_is_made() -> None:
     assert list(overlap(work, [])) == []
 
 
-def test_a_fault_of_the_work_or_of_the_items_is_raised_and_what_was_handed_over_is_done() -> None:
+def test_an_exception_of_work_or_items_is_raised_and_submitted_work_is_done() -> None:
     done: list[int] = []
 
     def work(n: int) -> None:

@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next step, unless somebody asks for something else."""
+"""Freed memory is kept for the next step, unless the environment says otherwise."""
 
 import os
 import platform
@@ -19,11 +19,11 @@ for _ in range(4):
     np.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
-PAGES = 4 * 2**24 * 8 // 4096  # of all four arrays; huge pages are asked for by nobody here
+PAGES = 4 * 2**24 * 8 // 4096  # of all four arrays; huge pages are off
 
 
 def faults(freed: str, **environment: str) -> int:
-    """How many pages the kernel made for four arrays of 128 MiB, one after the other."""
+    """Count the pages that the kernel maps for four arrays of 128 MiB, one after the other."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
     clean |= {"NUMPY_MADVISE_HUGEPAGE": "0"} | environment
     done = subprocess.run([sys.executable, "-c", FAULTS, freed], env=clean, capture_output=True, text=True, check=True)
@@ -38,7 +38,7 @@ def test_freed_memory_is_used_again() -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="prepkd changes glibc's malloc only")
 @pytest.mark.parametrize("name, value", [("MALLOC_ARENA_MAX", "8"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=8")])
-def test_what_the_environment_asks_for_stands(name: str, value: str) -> None:
+def test_the_environments_settings_take_precedence(name: str, value: str) -> None:
     assert faults("kept", **{name: value}) > PAGES / 20
 
 

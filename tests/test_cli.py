@@ -81,6 +81,15 @@ def test_a_module_of_python_too(tmp_path: Path) -> None:
     assert done.stdout == prepkd("--version", cwd=tmp_path)
 
 
+def test_an_interruption_of_a_commands_import_is_reported_as_one_of_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prepkd.cli.import_module", interrupted)
+    done = CliRunner().invoke(app, ["prepare"])
+    assert done.exit_code == 130 and done.output.startswith("interrupted: ")
+
+
 def test_garbage_is_collected_less_often() -> None:
     code = (
         "import gc, sys; sys.argv = ['prepkd', '--version']\n"

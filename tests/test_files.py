@@ -1,4 +1,4 @@
-"""Files are whole or not there, and fingerprints see content and nothing else."""
+"""Files are complete or absent; fingerprints depend on content alone."""
 
 import errno
 import hashlib
@@ -109,9 +109,7 @@ def test_a_writer_that_lives_keeps_its_file_however_old(tmp_path: Path) -> None:
     assert writer.returncode == 0 and tree(tmp_path) == {"file": b"half"}
 
 
-def test_another_machines_file_goes_when_nobody_touched_it_for_a_day(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_machines_file_is_removed_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     left = left_by_a_killed(path)
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
@@ -197,7 +195,7 @@ def test_publish_moves_and_replaces_the_whole(tmp_path: Path, exists: bool) -> N
 
 @pytest.fixture
 def other_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a rename out of `work` fail as one between two file systems does."""
+    """Make a rename out of `work` fail like one between two file systems."""
     rename = os.rename
 
     def across(source: Path, target: Path) -> None:
@@ -220,7 +218,7 @@ def test_publish_across_devices_copies_flushes_renames(
     assert tree(target) == NEW
     assert not source.exists()
     assert list(target.parent.iterdir()) == [target]
-    # All that was copied, folders too, is on the disk before it gets its name; the name is flushed last.
+    # All copies, folders too, are on the disk before the rename; the name is flushed last.
     named = max(k for k, event in enumerate(events) if event == ("rename", target.stat().st_ino))
     for path in (target, *target.rglob("*")):
         assert ("fsync", path.stat().st_ino) in events[:named], path
@@ -313,7 +311,7 @@ def test_byte_strings_keep_their_bounds() -> None:
     assert array_fingerprint(objects(b"ab", b"c")) == array_fingerprint(objects(b"ab", b"c"))
     assert array_fingerprint(objects(b"ab", b"c")) != array_fingerprint(objects(b"a", b"bc"))
     assert array_fingerprint(objects(b"ab", b"")) != array_fingerprint(objects(b"", b"ab"))
-    # What HDF5 hands back for variable-length bytes.
+    # HDF5 returns this for variable-length bytes.
     mixed = np.empty(2, object)
     mixed[0], mixed[1] = np.frombuffer(b"ab", np.uint8), np.frombuffer(b"c", np.uint8)
     assert array_fingerprint({"a": mixed}) == array_fingerprint(objects(b"ab", b"c"))

@@ -1,4 +1,4 @@
-"""What a new user has after `prepkd init`: a project that runs at once."""
+"""A new project made by `prepkd init` runs at once."""
 
 import io
 import json
@@ -101,7 +101,7 @@ def test_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
-def test_what_can_not_be_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+def test_bad_options_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     assert "expected one of digits, cifar10" in run("prepkd init --dataset mnist", tmp_path, code=2)
     output = run("prepkd init --teacher torchvision:resnet18:", tmp_path)
     assert "next: dvc repro" in output
@@ -119,13 +119,13 @@ def test_what_can_not_be_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         ("--teacher torchvision:resnet18:V3", "no weights 'V3'; offered: IMAGENET1K_V1"),
     ],
 )
-def test_what_is_refused_leaves_no_folder_either(options: str, message: str, tmp_path: Path) -> None:
+def test_a_refusal_leaves_no_folder_either(options: str, message: str, tmp_path: Path) -> None:
     output = run(f"prepkd init {options}; code=$?; prepkd init {options} p && code=0; exit $code", tmp_path, code=2)
     assert len(output.splitlines()) == 2 and message in output.splitlines()[0]
     assert not list(tmp_path.iterdir())
 
 
-def test_where_git_fails_folders_go_that_were_made_and_no_others(tmp_path: Path) -> None:
+def test_if_git_fails_only_new_folders_are_removed(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "git").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bin" / "git").chmod(0o755)
@@ -179,7 +179,7 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
     assert ": \n" not in made["params.yaml"]
     assert "&id" not in made["params.yaml"]
     assert not [name for name, text in made.items() if "docs/" in text], "pages that a project doesn't have"
-    # DVC's -S edits it by the same library, and what replaces a list in several lines broke the file.
+    # DVC's -S edits it with the same library; replacing a block-style list broke the file.
     yaml, edited = YAML(), io.StringIO()
     written = yaml.load(made["params.yaml"])
     for section in (written["teachers"]["teacher"], written["distill"]):
@@ -231,7 +231,7 @@ def test_data_outside_the_project_is_read_where_it_is(raw: str, tmp_path: Path) 
     assert run("dvc status prepare", tmp_path / "p").startswith("prepare:")
 
 
-def test_what_a_folder_of_images_needs_to_know_is_told(tmp_path: Path) -> None:
+def test_a_note_on_formats_comes_with_a_folder_of_images(tmp_path: Path) -> None:
     output = run("prepkd init --dataset folder --no-git", tmp_path)
     note = "images of several formats, or misnamed ones (ImageNet has a PNG named .JPEG), need prepare.mixed_formats"
     assert f"note: {note}" in output.splitlines()
@@ -239,7 +239,7 @@ def test_what_a_folder_of_images_needs_to_know_is_told(tmp_path: Path) -> None:
     assert load_params(tmp_path / "params.yaml").prepare.mixed_formats is False
 
 
-def test_missing_data_is_said_by_dvc_and_the_way_to_it_by_the_readme(tmp_path: Path) -> None:
+def test_dvc_names_missing_data_and_the_readme_has_the_commands(tmp_path: Path) -> None:
     output = run("prepkd init --dataset cifar100", tmp_path)
     commands = "prepkd prepare --download && dvc add data/raw/cifar-100-python && dvc repro"
     assert output.splitlines()[-1] == f"next: {commands}"

@@ -1,4 +1,4 @@
-"""Loggers read back: settings once, every epoch once, also where a run was interrupted; nothing is sent anywhere."""
+"""Loggers read back: settings once, every epoch once, also after an interruption; nothing is sent anywhere."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ ROWS = [{"train/loss": 1 / (e + 1), "test/top1": e / 8, "epoch": float(e)} for e
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No settings of a user's own, and a connection to anywhere but this machine is an error."""
+    """Without the user's own settings; a connection to another machine is an error."""
     for key in os.environ:
         if key.startswith(("WANDB", "MLFLOW")):
             monkeypatch.delenv(key)
@@ -35,7 +35,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", local)
 
 
-# What a run has: (its rows' figures by epoch in order, a setting, whether it ended well)
+# A run as read back: (its rows' figures by epoch in order, a setting, whether it ended well)
 Found = tuple[list[tuple[int, float, float]], str, bool | None]
 
 
@@ -106,7 +106,7 @@ def test_an_interrupted_run_is_one_run_with_every_epoch_once(kind: str, tmp_path
     found, setting, ended_well = READERS[kind](folder, RUN)
     assert found == [(e, pytest.approx(1 / (e + 1)), pytest.approx(e / 8)) for e in range(2)]
     assert (setting, ended_well) in [("2.0", False), ("2.0", None)]
-    report(kind, folder, RUN, ROWS)  # a resumed run reports what it has from its checkpoint as well
+    report(kind, folder, RUN, ROWS)  # a resumed run reports the epochs of its checkpoint as well
     other = replace(RUN, name="kd-seed1", fingerprint="f" * 64)
     report(kind, folder, other, ROWS[:3])
     report(kind, folder, RUN, ROWS)  # a finished seed of a run that was interrupted later

@@ -1,4 +1,4 @@
-"""params.yaml: the project's own files hold, overrides are typed, and each error is one line that a person can act on."""
+"""params.yaml: the project's own files are valid, overrides are typed, and each error is one line with its fix."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def error(path: Path, *overrides: str) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-# What holds
+# Valid settings
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_section_that_is_off_can_be_set_by_its_keys(file: Path) -> None:
 
 
 def test_adamw_needs_no_momentum(file: Path) -> None:
-    """`momentum` and `nesterov` are of sgd: they stand in params.yaml whatever the optimiser is."""
+    """`momentum` and `nesterov` belong to sgd, and may stand in params.yaml with any optimiser."""
     changes = ["distill.momentum=0", "distill.optimizer=adamw"]
     assert load_params(file, changes).distill.nesterov
     assert "Nesterov needs momentum" in error(file, changes[0])
@@ -448,7 +448,7 @@ def test_a_variant_changes_what_it_names_and_nothing_else(file: Path) -> None:
 
 
 def test_a_variants_weights_are_its_own(file: Path) -> None:
-    """`-S distill.ce_weight=0` is for distill: it neither refuses the comparison's `ce` nor makes its `kd` another method."""
+    """`-S distill.ce_weight=0` is for distill: the comparison's `ce` stays valid and its `kd` the same method."""
     params = load_params(file, ["distill.ce_weight=0", "distill.kd_weight=3"])
     assert [params.variant(run).weights for run in params.compare.runs] == [(1.0, 0.0), (0.1, 0.9), (0.0, 1.0)]
 

@@ -1,4 +1,4 @@
-"""Work beside the main thread: on a processor that is idle, and on no more of them than there are."""
+"""Work beside the main thread uses idle processors, and no more of them than there are."""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    """Torch computes on two processors, whatever the machine has."""
+    """Torch computes on two processors on any machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -31,7 +31,7 @@ def have(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("there", "idle"), [(1, 0), (2, 0), (3, 1), (8, 6)])
-def test_what_torch_does_not_compute_on_is_idle(there: int, idle: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processors_that_torch_does_not_use_are_idle(there: int, idle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     have(there, monkeypatch)
     assert idle_processors() == idle
     assert DATASET.samples.prefetch_depth == (2 if idle else 0)

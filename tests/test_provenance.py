@@ -1,4 +1,4 @@
-"""Files that don't belong together are refused by every stage, naming the field and both values; nothing is written."""
+"""Every stage refuses files that do not belong together, naming the field and both values, and writes nothing."""
 
 import json
 import shutil
@@ -131,7 +131,7 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         {"distill__teachers": "[large,small]"},
         "data/logits/small.zarr: teacher.name is large, expected small",
     ),
-    "distill: the teacher trained anew": (
+    "distill: the teacher retrained": (
         retrained,
         ["distill"],
         {},
@@ -143,7 +143,7 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         {},
         "models/teachers/large: inputs.split_fingerprint is ",
     ),
-    "evaluate: the teacher trained anew": (retrained, ["evaluate"], {}, "student/seed0: inputs.teacher.large is "),
+    "evaluate: the teacher retrained": (retrained, ["evaluate"], {}, "student/seed0: inputs.teacher.large is "),
     "evaluate: other settings": (
         lambda: None,
         ["evaluate"],
@@ -164,7 +164,7 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         "results/compare/runs/large/convnet4/kd.safetensors: training.epochs is 1, expected 7; run `prepkd compare --run 'kd'`",
     ),
     "compare: other seeds": (lambda: None, ["compare"], {"distill__seeds": 9}, "training.seeds is 2, expected 9"),
-    "compare: the teacher trained anew": (retrained, ["compare"], {}, "kd.safetensors: inputs.teacher.large is "),
+    "compare: the teacher retrained": (retrained, ["compare"], {}, "kd.safetensors: inputs.teacher.large is "),
     "compare: another test set": (
         lambda: prepared(prepare__subset=11),
         ["compare"],
@@ -187,7 +187,7 @@ def test_files_that_do_not_belong_together_are_refused(project: Path, case: str)
 
 
 def test_what_belongs_together_is_accepted_again(project: Path) -> None:
-    """The refusals above are not refusals of everything."""
+    """The checks above do not refuse everything."""
     retrained()
     for command in (CACHE, ["distill"], ["evaluate"], ["compare", "--run", "kd"], ["compare"]):
         prepkd(*command, teachers__large__seed=5)

@@ -1,4 +1,4 @@
-"""The schema that `prepkd schema` prints: what it accepts, what it refuses, and what it says of every key."""
+"""The schema that `prepkd schema` prints: accepted and refused settings, and the description of every key."""
 
 import json
 from itertools import product
@@ -60,7 +60,7 @@ def test_our_own_settings_are_valid(path: Path, validator: Any) -> None:
         (lambda p: p.pop("compare"), []),
     ],
 )
-def test_what_is_wrong_is_found_where_it_is(change: Any, where: list[Any], validator: Any) -> None:
+def test_an_error_is_found_at_its_key(change: Any, where: list[Any], validator: Any) -> None:
     params = read(ROOT / "params.yaml")
     change(params)
     assert [list(error.absolute_path) for error in validator.iter_errors(params)] == [where]
@@ -103,7 +103,7 @@ def test_every_step_of_a_recipe_may_stand_there(validator: Any) -> None:
     validator.validate(params)
 
 
-def test_keys_say_what_their_comments_in_params_yaml_say() -> None:
+def test_keys_have_their_comments_in_params_yaml_as_descriptions() -> None:
     schema = json_schema()
     assert schema["$defs"]["Cache"]["properties"]["views"]["description"].startswith("a count (drawn), or all")
     assert schema["$defs"]["Teacher"]["properties"]["schedule"]["description"].startswith("multi-step (with milestones")

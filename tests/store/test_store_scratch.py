@@ -47,7 +47,7 @@ def holder() -> "subprocess.Popen[str]":
     return started
 
 
-# What it finds, and how long it stays.
+# The same, but it reads the work instead of writing it.
 WAITER = HOLDER.replace('(folder / "half").write_text("work")', 'print((folder / "half").read_text(), flush=True)')
 
 

@@ -7,7 +7,7 @@ from prepkd.inspection.logit_statistics import LogitStatistics
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.temperatures import Temperatures
 
-UNFINISHED = "everything about its logits: the store is unfinished, and nobody should read it yet"
+UNFINISHED = "everything about its logits: the store is unfinished and must not be read yet"
 
 
 @dataclass(frozen=True)

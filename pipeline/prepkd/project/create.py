@@ -37,7 +37,7 @@ def create_project(
         raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
     settings = YAML(typ="safe", pure=True).load(made["params.yaml"])
     params = validated(Params, settings, str(folder / "params.yaml"))
-    check_libraries(params)
+    refuse_unknown_models(params)
     paths = [folder / name for name in made]
     missing = {parent for path in paths for parent in path.parents if not parent.exists()}
     try:
@@ -61,7 +61,7 @@ def in_the_way(path: Path) -> Path | None:
     return next((parent for parent in path.parents if os.path.lexists(parent) and not parent.is_dir()), None)
 
 
-def check_libraries(params: Params) -> None:
+def refuse_unknown_models(params: Params) -> None:
     """Raise InputError if torchvision or timm lacks the teacher or the student; a user's own factories may come later."""
     for name in (params.teachers["teacher"].model, params.distill.student):
         if split_name(name)[0]:

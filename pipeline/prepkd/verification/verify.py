@@ -48,7 +48,7 @@ def verify_store(
     return verify_rows(store, model, Samples.of(split, device, store.plan.recipe), count=count, seed=seed)
 
 
-def check_files(url: str) -> dict[str, Any]:
+def verify_files(url: str) -> dict[str, Any]:
     """Compare every file of a store with the manifest; the damages, as JSON. Raises InputError if there is no store."""
     found = damages(url)
     place = open_place(url)
