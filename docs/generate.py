@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 from prepkd.cli import app
+from prepkd.methods.catalogue import rows
 from prepkd.project.schema import json_schema
 from prepkd.views import AUGMENTATIONS
 
@@ -38,18 +39,22 @@ def params_page() -> str:
                 steps(),
             ]
         for section in sections(entry, schema):
-            parts += [f"## {heading}\n", f"{wrapped(sentence(section['description']))}\n", table(rows(section, schema))]
+            parts += [
+                f"## {heading}\n",
+                f"{wrapped(sentence(section['description']))}\n",
+                table(key_rows(section, schema)),
+            ]
     return "\n".join(parts)
 
 
-def rows(section: Schema, schema: Schema, prefix: str = "", above: str = "") -> Iterator[str]:
+def key_rows(section: Schema, schema: Schema, prefix: str = "", above: str = "") -> Iterator[str]:
     """Yield one row per key, then the rows of its subsections; a description equal to the one above is left out."""
     for key, entry in section["properties"].items():
         inner, optional = sections(entry, schema), "anyOf" in entry
         if not inner or optional:
             yield row(f"{prefix}{key}", entry, key in section.get("required", []), above)
         for one in inner:
-            yield from rows(one, schema, f"{prefix}{key}.", entry["description"] if optional else "")
+            yield from key_rows(one, schema, f"{prefix}{key}.", entry["description"] if optional else "")
 
 
 def row(key: str, entry: Schema, required: bool, above: str = "") -> str:
@@ -155,7 +160,19 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"params.md": params_page, "cli.md": cli_page}
+def methods_page() -> str:
+    """Build methods.md: the table of terms in the page that is there."""
+    page = (FOLDER / "methods.md").read_text()
+    lines = ["| term | slot | meaning | settings and defaults | source |", "| --- | --- | --- | --- | --- |"]
+    for row in rows():
+        settings = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in row.settings.items())
+        lines.append(f"| `{row.name}` | {row.slot or '-'} | {cell(row.summary)} | {settings} | {row.source} |")
+    start, end = "<!-- terms: made by make docs -->\n", "<!-- end -->"
+    before, after = page.split(start)[0], page.split(end, 1)[1]
+    return f"{before}{start}{chr(10).join(lines)}\n{end}{after}"
+
+
+PAGES = {"params.md": params_page, "cli.md": cli_page, "methods.md": methods_page}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

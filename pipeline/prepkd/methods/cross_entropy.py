@@ -6,7 +6,7 @@ from prepkd.methods.term import Term
 
 
 class CrossEntropy(Term):
-    """Cross-entropy with the labels alone; every other method adds it with `ce_weight`."""
+    """Cross-entropy with the labels, without a teacher; other methods add it with `ce_weight`."""
 
     name: ClassVar[str] = "ce"
     source: ClassVar[str] = "the baseline without a teacher"

@@ -31,7 +31,7 @@ def _parts(log_p: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class DKD(Divergence):
-    """Decoupled Knowledge Distillation."""
+    """Decoupled KD: the target class against the rest, and the other classes among themselves, weighted apart."""
 
     name: ClassVar[str] = "dkd"
     section: ClassVar[str | None] = "dkd"

@@ -105,9 +105,10 @@ class DynamicTemperature(DTD, Temperature):
 
 
 class FlswTemperature(DynamicTemperature):
-    """Temperatures by the disagreement of student and teacher."""
+    """Temperature by the disagreement of student and teacher: w = max(0, 1 - cos(v, t))^gamma."""
 
     name: ClassVar[str] = "dtd-flsw"
+    ignores: ClassVar[frozenset[str]] = frozenset({"cwsm"})
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Focal-loss-style weights of raw logits (B, K)."""
@@ -115,9 +116,10 @@ class FlswTemperature(DynamicTemperature):
 
 
 class CwsmTemperature(DynamicTemperature):
-    """Temperatures by the student's confidence."""
+    """Temperature by the student's confidence: w = 1 / max softmax(v)."""
 
     name: ClassVar[str] = "dtd-cwsm"
+    ignores: ClassVar[frozenset[str]] = frozenset({"flsw"})
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Weights by the student's largest probability."""

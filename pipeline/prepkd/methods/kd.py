@@ -31,7 +31,7 @@ class FixedTemperature(Temperature):
 
 
 class KD(Divergence):
-    """tau^2 KL(target || student), the default divergence."""
+    """tau^2 KL(target || student), the default divergence, at the fixed temperature `kd.tau`."""
 
     name: ClassVar[str] = "kd"
     source: ClassVar[str] = HINTON

@@ -71,6 +71,7 @@ class ProbabilityShift(KA, Adjustment):
     """Swap the values at the label and at the maximum where the teacher is wrong."""
 
     name: ClassVar[str] = "ka-ps"
+    ignores: ClassVar[frozenset[str]] = frozenset({"eps", "lsr_weight"})
     source: ClassVar[str] = WEN
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
@@ -79,7 +80,7 @@ class ProbabilityShift(KA, Adjustment):
 
 
 class LabelSmoothing(KA, Adjustment):
-    """Replace the teacher's answer by a smoothed label where it is wrong."""
+    """Replace the teacher's answer by (1 - eps) onehot(y) + eps / K where it is wrong."""
 
     name: ClassVar[str] = "ka-lsr"
     source: ClassVar[str] = WEN

@@ -49,6 +49,7 @@ class Term(Section):
 
     name: ClassVar[str]
     section: ClassVar[str | None] = None  # the key of its settings under `distill`; None: it has none
+    ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the section that only its other terms read
     source: ClassVar[str]  # the paper
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
