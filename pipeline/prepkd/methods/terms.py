@@ -1,5 +1,6 @@
 """All terms: adding one is a file and an entry here; grammar, settings, schema and reference page are derived."""
 
+from prepkd.methods.attention_transfer import AttentionTransfer
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.dkd import DKD
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
@@ -16,6 +17,7 @@ TERMS: dict[str, type[Term]] = {
     "ka-lsr": LabelSmoothing,
     "dtd-flsw": FlswTemperature,
     "dtd-cwsm": CwsmTemperature,
+    "at": AttentionTransfer,
 }
 
 # The settings under `distill`, by key; the fixed temperature is the default of its slot and has no name in a method.

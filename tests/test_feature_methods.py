@@ -1,0 +1,155 @@
+"""Methods that read features, through a whole run with a live teacher: adapters are trained, resumed and left out."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from prepkd.data.samples.dataset import Dataset
+from prepkd.methods import terms
+from prepkd.methods.objective import Objective
+from prepkd.methods.term import FeatureTerm, Shapes, State
+from prepkd.models import Normalised, save_checkpoint
+from prepkd.models.checkpoint import load_checkpoint
+from prepkd.models.features import Answers
+from prepkd.models.new import new_model
+from prepkd.teacher.settings import Cache
+from prepkd.training.checkpoints import Row
+from prepkd.training.distillation import TeacherFiles, distill
+from prepkd.training.student import seeded
+from prepkd.training.student_settings import Distill, StudentSettings
+from small_training import CLASSES, DATASET, same, timeless
+from torch import Tensor, nn
+
+INPUTS = {"split_fingerprint": "5" * 64}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Hint(FeatureTerm):
+    """A test's own term: a linear map of the student's pooled features is drawn to the teacher's."""
+
+    name: ClassVar[str] = "hint"
+    source: ClassVar[str] = "this test"
+    weight: float = 2.0
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return ("pooled",)
+
+    def asks(self, features: Answers, other: Shapes) -> Answers:
+        return {"hint": features["pooled"].float()}
+
+    def adapter(self, student: Shapes, teacher: Shapes) -> nn.Module:
+        return nn.Linear(student["pooled"][0], teacher["pooled"][0])
+
+    def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
+        assert state.adapter is not None
+        return (state.adapter(student["hint"]) - teacher["hint"]).square().mean(dim=1)
+
+
+@pytest.fixture
+def hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One entry in the dict of terms, and the method is known."""
+    monkeypatch.setitem(terms.TERMS, "hint", Hint)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    model = new_model("resnet14", DATASET, 9)
+    save_checkpoint(folder, model, {"model": "resnet14", "num_classes": CLASSES, "in_channels": 1})
+    return folder
+
+
+def settings(method: str, **changes: Any) -> Distill:
+    small = {"teacher": "t", "student": "resnet8", "epochs": 3, "method": method, "source": "online", "batch_size": 16}
+    wanted = small | {"precision": "float32", "lr": 0.05, "seeds": 1, "checkpoint_every": 1} | changes
+    return Distill.model_validate(wanted)
+
+
+def run(
+    chosen: StudentSettings, teacher: Path, folder: Path, *, dataset: Dataset = DATASET, stop: int | None = None
+) -> tuple[Normalised, list[Row], dict[str, Any], dict[str, Tensor]]:
+    """The student, its history and card, and the adapters' state in the last checkpoint."""
+    places: list[Path] = []
+
+    def scratch(fingerprint: str) -> Any:
+        places.append(folder / fingerprint)
+        return nullcontext(places[-1])
+
+    def on_epoch(seed: int, row: Row) -> None:
+        if row["epoch"] == stop:
+            raise KeyboardInterrupt
+
+    files: Mapping[str, TeacherFiles] = {"t": TeacherFiles(teacher, "no store", None)}
+    with distill(
+        chosen,
+        Cache(views=1, batch_size=16),
+        dataset,
+        INPUTS,
+        files,
+        scratch=scratch,
+        on_epoch=on_epoch,
+        logged=lambda described: nullcontext(lambda row: None),
+    ) as trained:
+        [(_, model, history, card)] = trained
+    state = torch.load(places[0] / "checkpoint.pt", weights_only=True)["objective"]
+    return model, history, card, state
+
+
+@pytest.mark.parametrize("method", ["at", "kd+at", "ka-ps+dkd+at", "hint", "dtd-flsw+at+hint"])
+def test_a_run_learns_is_repeatable_and_resumes_to_the_same_bits(
+    method: str, hint: None, teacher: Path, tmp_path: Path
+) -> None:
+    chosen = settings(method)
+    model, history, _, adapters = run(chosen, teacher, tmp_path / "whole")
+    for name in chosen.parsed.features:
+        values = [row[f"train/{name.name}"] for row in history]
+        assert all(value > 0 for value in values) and values[-1] < values[0]
+    with pytest.raises(KeyboardInterrupt):
+        run(chosen, teacher, tmp_path / "cut", stop=1)
+    resumed, rows, _, same_adapters = run(chosen, teacher, tmp_path / "cut")
+    assert same(resumed.state_dict(), model.state_dict()) and same(same_adapters, adapters)
+    assert timeless(rows) == timeless(history)
+
+
+def test_adapters_are_trained_and_are_not_part_of_the_student(hint: None, teacher: Path, tmp_path: Path) -> None:
+    chosen = settings("hint")
+    model, _, card, adapters = run(chosen, teacher, tmp_path / "run")
+    assert set(adapters) == {"adapters.hint.weight", "adapters.hint.bias"}
+    fresh = seeded(
+        lambda: Objective(chosen.terms, {"pooled": torch.Size((64,))}, {"pooled": torch.Size((64,))}), seed=0
+    ).state_dict()
+    assert all(not torch.equal(adapters[key], fresh[key]) for key in adapters), "the optimiser steps them"
+    save_checkpoint(tmp_path / "student", model, card)
+    saved, _ = load_checkpoint(tmp_path / "student")
+    assert saved.state_dict().keys() == new_model("resnet8", DATASET, 0).state_dict().keys()
+
+
+def test_adapters_leave_the_students_start_and_the_random_state_as_they_were(hint: None) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first, again = (
+        seeded(lambda: Objective(settings("hint").terms, {"pooled": (8,)}, {"pooled": (4,)}), seed=2)  # type: ignore[dict-item]
+        for _ in range(2)
+    )
+    assert same(first.state_dict(), again.state_dict())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_live_teachers_logits_are_the_same_with_and_without_features(teacher: Path, tmp_path: Path) -> None:
+    """A term of weight near zero leaves kd's weights where they were, up to rounding."""
+    plain, _, _, _ = run(settings("kd"), teacher, tmp_path / "kd")
+    beside, _, _, _ = run(settings("kd+at", at={"weight": 1e-30}), teacher, tmp_path / "at")
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(beside.state_dict()[key], value, rtol=1e-4, atol=1e-5)
