@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from prepkd.views import ViewPlan
-from prepkd.views.erase import erased_boxes
-from prepkd.views.steps import Erase
+from prepkd.views.erase import Erase
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -31,7 +30,7 @@ def rendered(settings: dict[str, Any], images: Tensor, seed: int = 1) -> tuple[T
 def test_pixels_are_torchvisions(size: tuple[int, int, int], settings: dict[str, Any]) -> None:
     images, step = pictures(60, size), Erase(**settings)
     pixels, rows = rendered(settings, images)
-    boxes = erased_boxes(rows.numpy().astype(np.int64), *size[1:], step).tolist()
+    boxes = step.boxes(rows.numpy().astype(np.int64), *size[1:]).tolist()
     for image, got, box in zip(images, pixels, boxes, strict=True):
         assert torch.equal(
             got, torch.as_tensor(F.erase(image, *box, torch.tensor([[[step.value]]], dtype=torch.uint8)))

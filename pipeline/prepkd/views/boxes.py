@@ -4,17 +4,35 @@ Only +, -, *, / and square roots of float64, which IEEE 754 rounds correctly, an
 differs between machines. So boxes are drawn on the host, whatever device holds the images.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
-from prepkd.views.steps import FRACTIONS
-
+# Fractions are fixed-point numbers of 15 bits: a store keeps them as int16, whose minimum stays free to mean "missing".
+FRACTIONS = 2**15
 BITS = FRACTIONS.bit_length() - 1
 TRIES = 10
 # A box that does not fit is tried again with other fractions: a full-period linear congruential step from the last ones.
 MULTIPLIER, INCREMENT = 20_077, 12_345
+
+
+def _interval(least: float, most: float) -> Callable[[object], tuple[float, float]]:
+    def parse(value: object) -> tuple[float, float]:
+        if isinstance(value, list | tuple) and len(value) == 2 and all(type(x) in (int, float) for x in value):
+            low, high = map(float, value)
+            if least <= low <= high <= most:
+                return low, high
+        raise ValueError(f"[low, high] with {least:g} <= low <= high <= {most:g}")
+
+    return parse
+
+
+Scale = Annotated[tuple[float, float], BeforeValidator(_interval(0, 1))]
+Ratio = Annotated[tuple[float, float], BeforeValidator(_interval(0.001, 1000))]
 
 
 def draw_boxes(

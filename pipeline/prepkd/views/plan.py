@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import below, raw_words
 from prepkd.views.mix import Mix
+from prepkd.views.picture import Image
 from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
-
-if TYPE_CHECKING:
-    import torch
-
-    from prepkd.views.resized_crop import Image
+from prepkd.views.render import render
 
 # Philox keys are two 64-bit words, (seed, stream). Sampled views use streams 0, 1, ...; everything else counts down.
 OFFSET_STREAM = 2**64 - 1
@@ -96,18 +94,16 @@ class ViewPlan:
 
     def render(
         self,
-        images: "torch.Tensor | Sequence[Image]",
-        parameters: "torch.Tensor",
-        partners: "torch.Tensor | Sequence[Image] | None" = None,
-    ) -> "torch.Tensor":
+        images: Tensor | Sequence[Image],
+        parameters: Tensor,
+        partners: Tensor | Sequence[Image] | None = None,
+    ) -> Tensor:
         """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1].
 
         Images of differing sizes come as a list of (C, h, w), or decoded, where the recipe starts with a resized crop.
         `partners` are the images of the samples that `partners()` names, where the recipe mixes; raises ValueError where they
         are missing.
         """
-        from prepkd.views.render import render
-
         pixels = render(self.steps, images, parameters[:, : self._own])
         if self.mix is None:
             return pixels
@@ -116,17 +112,17 @@ class ViewPlan:
         theirs = parameters[:, self._own + 1 : 2 * self._own + 1]
         return self.mix.blend(pixels, render(self.steps, partners, theirs), self._mixing(parameters))
 
-    def partners(self, parameters: "torch.Tensor") -> "torch.Tensor | None":
+    def partners(self, parameters: Tensor) -> Tensor | None:
         """The samples that the rows (B, p) mix in, int64 (B,); None where the recipe doesn't mix."""
         return parameters[:, self._own].long() if self.mix else None
 
-    def shares(self, parameters: "torch.Tensor", size: tuple[int, int]) -> "torch.Tensor":
+    def shares(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
         """The share of its own label that a mixed picture of (height, width) keeps, float32 (B,); 1 without mixing."""
         if self.mix is None:
             return parameters.new_ones(len(parameters)).float()
         return self.mix.shares(self._mixing(parameters), size)
 
-    def _mixing(self, parameters: "torch.Tensor") -> "torch.Tensor":
+    def _mixing(self, parameters: Tensor) -> Tensor:
         return parameters[:, 2 * self._own + 1 :]
 
     def describe(self) -> dict[str, Any]:

@@ -6,10 +6,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from prepkd.settings.messages import expected, shown
-from prepkd.views.mix import CutMix, Mix, Mixup
-from prepkd.views.steps import Augmentation, Crop, Erase, Flip, RandAugment, ResizedCrop, TrivialAugment
+from prepkd.views.augmentation import Step
+from prepkd.views.crop import Crop
+from prepkd.views.cutmix import CutMix
+from prepkd.views.erase import Erase
+from prepkd.views.flip import Flip
+from prepkd.views.mix import Mix
+from prepkd.views.mixup import Mixup
+from prepkd.views.randaugment import RandAugment
+from prepkd.views.resized_crop import ResizedCrop
+from prepkd.views.trivial_augment import TrivialAugment
 
-AUGMENTATIONS: dict[str, type[Augmentation]] = {
+AUGMENTATIONS: dict[str, type[Step]] = {
     "crop": Crop,
     "flip": Flip,
     "resized-crop": ResizedCrop,
@@ -20,12 +28,12 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "cutmix": CutMix,
 }
 
-Recipe = tuple[tuple[str, Augmentation], ...]
+Recipe = tuple[tuple[str, Step], ...]
 
 
 def parse_recipe(steps: Sequence[object]) -> Recipe:
     """Parse `["flip", {"crop": {"padding": 4}}]`; raises ValueError that says which step is wrong and what is allowed."""
-    recipe: list[tuple[str, Augmentation]] = []
+    recipe: list[tuple[str, Step]] = []
     for step in steps:
         name, settings = (step, {}) if isinstance(step, str) else _single_entry(step)
         if name not in AUGMENTATIONS:

@@ -99,9 +99,10 @@ class Samples:
 
     def _centred(self, images: Tensor | list[Picture]) -> Tensor:
         if self.side:
-            from prepkd.views.resized_crop import centre  # late: it imports torchvision
+            # Imported here: it imports torchvision's transforms, which take more than a second.
+            from prepkd.views.centre_crop import centre_crop
 
-            images = centre(images, self.side)
+            images = centre_crop(images, self.side)
         assert isinstance(images, Tensor)
         return images.to(self.device).float() / 255
 
