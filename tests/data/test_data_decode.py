@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from crafted_images import image, pixels
 from PIL import Image
-from prepkd.data.images.decode import decoded, image_size, threaded
+from prepkd.data.images.decode import decoded, image_size
+from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
 
 

@@ -245,7 +245,7 @@ def moving() -> bytes:
 
 
 def deep(colour: int) -> bytes:
-    """A PNG of 16 bits a channel, written out: Pillow writes none but grey ones."""
+    """A PNG of 16 bits per channel, written out: Pillow writes none but grey ones."""
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
     rows = (b"\0" + np.full((8, channels), 40_000, ">u2").tobytes()) * 6
     chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 6, 16, colour, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
@@ -281,9 +281,13 @@ FOLDER: list[tuple[str, Edit, str]] = [
         replace_by(image(1, kind="GIF")),
         "raw/train/ant/1.png: not a JPEG, PNG, WebP or BMP image",
     ),
-    ("moving pictures", replace_by(moving()), "raw/train/ant/1.png: a moving picture; expected one image"),
+    ("moving pictures", replace_by(moving()), "raw/train/ant/1.png: an animated image; expected a single one"),
     *(
-        (f"16 bits, {kind}", replace_by(deep(colour)), "raw/train/ant/1.png: 16 bits a channel; expected 8; convert it")
+        (
+            f"16 bits, {kind}",
+            replace_by(deep(colour)),
+            "raw/train/ant/1.png: 16 bits per channel; expected 8; convert it",
+        )
         for kind, colour in {"grey": 0, "RGB": 2, "LA": 4, "RGBA": 6}.items()
     ),
     ("in test", replace_by(image(1)[:-60], "test/bée/0.png"), "raw/test/bée/0.png: damaged or cut off: "),
@@ -475,12 +479,12 @@ TINY: list[tuple[str, Edit, str]] = [
     (
         "an image twice",
         lines(ANNOTATIONS, lambda rows: rows.append(rows[0])),
-        f"raw/{ANNOTATIONS}: line 10: val_0.JPEG stands there for the second time",
+        f"raw/{ANNOTATIONS}: line 10: val_0.JPEG appears a second time",
     ),
     (
         "an unknown class",
         lines(ANNOTATIONS, lambda rows: rows.__setitem__(0, rows[0].replace(FIRST, "n9"))),
-        f"raw/{ANNOTATIONS}: val_0.JPEG is of class n9, which wnids.txt has not",
+        f"raw/{ANNOTATIONS}: val_0.JPEG is of class n9, which wnids.txt lacks",
     ),
     (
         "an image is missing",
@@ -528,7 +532,7 @@ TINY: list[tuple[str, Edit, str]] = [
     (
         "a wnid twice",
         lines("wnids.txt", lambda rows: rows.append(FIRST)),
-        f"raw/wnids.txt: line 4: {FIRST} stands there for the second time",
+        f"raw/wnids.txt: line 4: {FIRST} appears a second time",
     ),
     (
         "an empty line of wnids",

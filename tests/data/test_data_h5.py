@@ -108,7 +108,7 @@ FAULTS: list[tuple[Callable[[Arrays], object], str]] = [
     ),
     (
         put("train/labels", np.zeros(5, int)),
-        "train/labels: int64 of shape (5,); expected integers of shape (6,), one an image",
+        "train/labels: int64 of shape (5,); expected integers of shape (6,), one per image",
     ),
     (
         put("train/labels", np.zeros((6, 1), int)),
@@ -140,8 +140,8 @@ FAULTS: list[tuple[Callable[[Arrays], object], str]] = [
     (put("class_names", ["a", "b", "b"]), "class_names: 3 names, 2 different; expected 3 different ones"),
     (put("class_names", ["a", "", "b"]), "class_names: 3 names, 3 different; expected 3 different ones, none empty"),
     (put("class_names", ["a", "b", "c", "d"]), "train/labels: no image of class 3; expected at least one of each"),
-    (put("class_names", [0, 1, 2]), "class_names: expected an array of strings, one a class"),
-    (put("class_names", "abc"), "class_names: expected an array of strings, one a class"),
+    (put("class_names", [0, 1, 2]), "class_names: expected an array of strings, one per class"),
+    (put("class_names", "abc"), "class_names: expected an array of strings, one per class"),
     (
         put("class_names", np.array([b"ant", "bée".encode("latin-1"), b"cat"])),
         r"class_names: b'b\xe9e' is not UTF-8; write them as UTF-8",
