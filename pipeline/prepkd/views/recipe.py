@@ -1,4 +1,4 @@
-"""Recipes: named steps in the order in which they are applied, read from settings and written down."""
+"""Recipes: named steps in the order of application, read from settings and written as JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ Recipe = tuple[tuple[str, Step], ...]
 
 
 def parse_recipe(steps: Sequence[object]) -> Recipe:
-    """Parse `["flip", {"crop": {"padding": 4}}]`; raises ValueError that says which step is wrong and what is allowed."""
+    """Parse `["flip", {"crop": {"padding": 4}}]`; raises ValueError that names the wrong step and the allowed values."""
     recipe: list[tuple[str, Step]] = []
     for step in steps:
         name, settings = (step, {}) if isinstance(step, str) else _single_entry(step)
@@ -67,12 +67,12 @@ def describe_recipe(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def view_side(recipe: Recipe) -> int | None:
-    """The side of the pictures that a recipe makes, where a resized crop sets it; None: the images' own size."""
+    """The side of a recipe's pictures, if a resized crop sets it; None: the images' own size."""
     sides = [step.size for _, step in recipe if isinstance(step, ResizedCrop) and step.size]
     return sides[-1] if sides else None
 
 
 def takes_any_size(recipe: Recipe) -> int | None:
-    """The side that images of any size come out with, where the recipe starts with a resized crop to a size; else None."""
+    """The side of the pictures of images of any size, if the recipe starts with a resized crop to a size; else None."""
     first = recipe[0][1] if recipe else None
     return first.size if isinstance(first, ResizedCrop) else None

@@ -18,7 +18,7 @@ def render(recipe: Recipe, images: Tensor | Sequence[Image], parameters: Tensor)
     """
     if not isinstance(images, Tensor) and takes_any_size(recipe) is None:
         raise ValueError("images of differing sizes need a recipe that starts with resized-crop with a size")
-    pixels = cast(Tensor, images)  # the first step makes a batch of a list
+    pixels = cast(Tensor, images)  # the first step turns a list into a batch
     start = 0
     for _, step in recipe:
         assert isinstance(step, Augmentation)

@@ -38,7 +38,7 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
     statistics = None
     with replacing(path) as temporary, temporary.open("wb") as file:
         if files:
-            # Laid out twice: files are read only once, straight to their places; fingerprints and statistics are known afterwards.
+            # Laid out twice: files are read only once, straight to their places; fingerprints and statistics are known later.
             if files["train"][0].encoded:
                 statistics = Statistics.of_counts(np.ones((3, 256), dtype=np.int64))
             _, places = _layout(data, splits, dict.fromkeys(splits, "0" * 64), statistics)
