@@ -125,7 +125,7 @@ def test_pixels_that_are_not_bytes_are_refused(tmp_path: Path) -> None:
     assert "mini-python/test: not a whole pickle of CIFAR data: an array of" in refusal(tmp_path, source)
 
 
-@pytest.mark.parametrize("source", [CIFAR10, CIFAR100], ids=lambda source: source.name)
+@pytest.mark.parametrize("source", [CIFAR10, CIFAR100], ids=["cifar10", "cifar100"])
 def test_cifar_facts_agree_with_torchvision(source: Cifar) -> None:
     from torchvision import datasets
 

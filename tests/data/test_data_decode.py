@@ -1,4 +1,4 @@
-"""Decoding: damaged files are refused or decoded, and never anything else."""
+"""Decoding: damaged files are either refused or decoded."""
 
 import io
 from collections import Counter
@@ -49,7 +49,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
-    """As torchvision shows it."""
+    """As torchvision decodes it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels(1, 6, 8)).save(tmp_path / "x.jpg", exif=exif)

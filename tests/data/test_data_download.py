@@ -22,12 +22,12 @@ from prepkd.errors import InputError
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
-        """Not into the test's output."""
+        """Keep the test's output free of requests."""
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A folder, and the URL under which this machine serves it."""
+    """A folder, and the URL at which this machine serves it."""
     folder = tmp_path / "served"
     folder.mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
@@ -76,7 +76,7 @@ def test_an_archive_of_images_is_unpacked_where_its_source_reads(
     md5 = hashlib.md5((folder / "content").read_bytes()).hexdigest()
     source = replace(source, archive=replace(source.archive, url=f"{url}/content", md5=md5))
     raw = tmp_path / "raw" / (source.place if itself else "")
-    left = tmp_path / "raw" / f".{source.place}.partial" / "what a killed one left"
+    left = tmp_path / "raw" / f".{source.place}.partial" / "leftover of a killed download"
     left.mkdir(parents=True)
     source.download(raw)
     assert [path.name for path in (tmp_path / "raw").iterdir()] == [source.place]
@@ -94,7 +94,7 @@ def test_an_archive_of_images_is_unpacked_where_its_source_reads(
 
 
 @pytest.mark.parametrize(("dataset", "what"), [("folder", "a folder of images"), ("h5", "an HDF5 file")])
-def test_data_of_ones_own_is_not_downloaded(dataset: str, what: str, tmp_path: Path) -> None:
+def test_users_own_data_is_not_downloaded(dataset: str, what: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"data of your own, which can't be downloaded; put {what} there"):
         SOURCES[dataset].download(tmp_path)
 
@@ -108,7 +108,7 @@ def test_an_archive_that_is_not_the_official_one_is_refused(served: tuple[str, P
     assert not (tmp_path / "raw" / "cifar-100-python").exists()
 
 
-def test_a_network_that_refuses_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_network_failure_is_one_line(tmp_path: Path) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
         url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tar.gz"  # nobody listens once it is closed
     source = replace(CIFAR10, archive=replace(CIFAR10.archive, url=url))

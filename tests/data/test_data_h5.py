@@ -1,4 +1,4 @@
-"""Somebody's own arrays: what is taken, and that nothing is cast, scaled or left out silently."""
+"""Users' own arrays: accepted layouts; nothing is cast, scaled or left out silently."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -167,7 +167,7 @@ def test_a_fault_is_named(edit: Callable[[Arrays], object], message: str, tmp_pa
 @pytest.mark.parametrize("name", ["test", "test/images", "val/images"])
 @pytest.mark.parametrize("kind", ["soft", "hard", "external"])
 def test_images_that_are_those_of_another_split_are_refused(name: str, kind: str, tmp_path: Path) -> None:
-    """Links between labels are none of our business: two splits may well have equal ones."""
+    """Links between labels are allowed: two splits may have equal ones."""
     content = arrays(9) | {"val/labels": np.arange(9) % 3, "val/images": np.ones((9, 5, 4, 3), np.uint8)}
     content["test/labels"], content["test/images"] = np.arange(9) % 3, np.zeros((9, 5, 4, 3), np.uint8)
     raw, source = write(tmp_path / "x.h5", content), name.replace("test", "train").replace("val", "test")

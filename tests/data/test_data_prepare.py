@@ -1,4 +1,4 @@
-"""The prepared file: what is in it, that it is the same every time, and what is refused."""
+"""The prepared file: contents, determinism, errors."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: torchvision's classes, made to draw a view's integers, give the same pixels."""
+"""RandAugment and TrivialAugment: equal to torchvision's classes when these draw a view's integers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -37,7 +37,7 @@ def theirs(transform: v2.Transform, image: Tensor, drawn: Iterable[int], monkeyp
 
 
 def draws(operation: int, bins: list[int], negative: int) -> list[int]:
-    """What torchvision draws for an operation: a bin only where there is a magnitude, a sign only where there are two."""
+    """The draws of torchvision for an operation: a bin only where there is a magnitude, a sign only where there are two."""
     name = NAMES[operation]
     takes = name in SIGNED or name in ("posterize", "solarize")
     return [operation, *(bins if takes else []), *([negative] if name in SIGNED else [])]
@@ -79,7 +79,7 @@ def test_trivial_augment_is_torchvisions(size: tuple[int, int, int], monkeypatch
 
 
 def space(transform: Any, bins: int, levels: Iterable[int], height: int, width: int) -> set[tuple[int, float]]:
-    """What a class of torchvision can do: its operations' places, and their signed magnitudes."""
+    """The augmentation space of a torchvision class: operations' places with their signed magnitudes."""
     found: set[tuple[int, float]] = set()
     for place, (magnitudes, signed) in enumerate(transform._AUGMENTATION_SPACE.values()):
         values = magnitudes(bins, height, width)

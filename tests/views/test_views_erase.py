@@ -1,4 +1,4 @@
-"""Erased boxes: pixels equal to torchvision's, and how often."""
+"""Erased boxes: pixels equal to torchvision's, and their frequency."""
 
 import math
 from typing import Any
@@ -37,7 +37,7 @@ def test_pixels_are_torchvisions(size: tuple[int, int, int], settings: dict[str,
         )
 
 
-def test_it_is_applied_as_often_as_it_should() -> None:
+def test_boxes_are_erased_with_the_given_probability() -> None:
     white = torch.full((4000, 1, 16, 16), 255, dtype=torch.uint8)
     for probability in (0.0, 0.25, 1.0):
         erased = (rendered({"probability": probability}, white)[0] == 0).flatten(1).any(dim=1).double().mean()
