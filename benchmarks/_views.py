@@ -115,7 +115,8 @@ def read_cases(folder: Path, view: View, rounds: int) -> dict[str, Case]:
     view.write_store(folder / "store.zarr")
     time.sleep(YOUNG / 1e9)  # the store hashes younger files at each reading
     store = LogitStore.open(folder / "store.zarr")
-    opened = [LogitStore.open(folder / "store.zarr") for _ in range(rounds + 1)]  # one per round, none of which has read a view
+    # One per round, none of which has read a view.
+    opened = [LogitStore.open(folder / "store.zarr") for _ in range(rounds + 1)]
     for one in range(views):
         store.slab(one)
     for name, form in FORMATS.items():
