@@ -1,4 +1,4 @@
-"""What a benchmark looks at: a prepared file and its teacher, or made-up images of the same size."""
+"""Datasets of benchmarks: a prepared file and its teacher, or random images of the same size."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ SEED = 0
 
 
 def real(data: Path, teacher: Path, views: int, samples: int | None) -> tuple[Normalised, Dataset, dict[str, Any]]:
-    """The first `samples` training images (null: all) under `views` drawn views, the teacher, and what they are."""
+    """Read the first `samples` training images (None: all) under `views` drawn views, and the teacher; also describe both."""
     split, info = load_split(data, "train"), describe(data)
     images, labels = split.images[:samples], split.labels[:samples]
     count = len(labels)
@@ -45,7 +45,7 @@ def made_up(
     samples: int,
     device: torch.device | str = "cpu",
 ) -> tuple[Normalised, Dataset, dict[str, Any]]:
-    """Random images (samples, *shape) and a teacher with random weights: as fast as real ones, and worth nothing else."""
+    """Make random images (samples, *shape) and a teacher with random weights, for measuring speed."""
     generator = torch.Generator().manual_seed(SEED)
     images = torch.randint(0, 256, (samples, *shape), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, classes, (samples,), generator=generator)

@@ -1,4 +1,4 @@
-"""An epoch over encoded images, two ways: torchvision's and ours."""
+"""An epoch over encoded images, with torchvision and with prepkd."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-VIEWS = 2**16  # every call shows another one
+VIEWS = 2**16  # each call shows another view
 
 
 def loaded(raw: Path, size: int, count: int, workers: int) -> Callable[[int], object]:
-    """A DataLoader over the files, its workers kept alive."""
+    """An epoch of a DataLoader over the files, with persistent workers."""
     side = 64
     transforms = v2.Compose(
         [
@@ -40,7 +40,7 @@ def loaded(raw: Path, size: int, count: int, workers: int) -> Callable[[int], ob
 
 
 def ours(prepared: Path, recipe: Sequence[object], size: int, count: int) -> Callable[[int], object]:
-    """The batches that training steps are fed."""
+    """An epoch of the batches of training steps."""
     split = load_split(prepared, "train")
     plan = ViewPlan(recipe, VIEWS, 0, len(split.labels))
     samples = Samples.of(split, torch.device("cpu"), plan.recipe)

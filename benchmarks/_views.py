@@ -1,4 +1,4 @@
-"""Whole views, written, read and looked up: the store beside raw bytes and beside other formats."""
+"""Writing, reading and lookup of whole views: the store against raw bytes and other formats."""
 
 import os
 import time
@@ -27,12 +27,12 @@ from benchmarks._measure import Case, against, interleaved
 
 CLASSES = 100
 ROWS = 128
-WRITTEN = 8  # views written together: making a store and its manifest is paid once for all of them
+WRITTEN = 8  # views written together, so that creating a store and its manifest is paid once for all of them
 
 
 @dataclass(frozen=True)
 class View:
-    """A view of made-up logits, `layout` and `attributes` of the store that holds it, the samples' labels."""
+    """A view of random logits, the `layout` and `attributes` of its store, and the samples' labels."""
 
     layout: Layout
     attributes: Attributes
@@ -41,11 +41,11 @@ class View:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its arrays."""
+        """The bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
     def write_store(self, path: Path) -> None:
-        """A finished store, every view of which has these logits: all that cache-logits does but ask a teacher."""
+        """Write a finished store with these logits in every view: everything in cache-logits except the teacher."""
         writer = StoreWriter(open_place(path, write=True), self.layout, self.attributes, path)
         for view, chunk in writer.pending():
             part = self.layout.slice(chunk)
@@ -54,7 +54,7 @@ class View:
 
 
 def made_up_view(samples: int, views: int) -> View:
-    """Made-up logits for a store of `views` views of CIFAR's recipe: normal, standard deviation 3."""
+    """Random logits for a store of `views` views of CIFAR's recipe: normal, standard deviation 3."""
     _, dataset, _ = made_up("convnet4", (1, 32, 32), CLASSES, views, samples)
     raw = torch.randn(samples, CLASSES, generator=torch.Generator().manual_seed(SEED)) * 3
     labels = dataset.samples.labels
@@ -67,10 +67,10 @@ def made_up_view(samples: int, views: int) -> View:
 
 
 def measure(folder: Path, *, samples: int, views: int, rounds: int, file_rounds: int) -> dict[str, Any]:
-    """Seconds of one view, by format, and shares of the bare disk's speed and of a warm memory map's."""
+    """Measure seconds per view and format, as shares of the bare disk's speed and of a warm memory map's."""
     fewer, view = {SLOW: file_rounds}, made_up_view(samples, views)
     writing, reading = write_cases(folder, samples), read_cases(folder, view, rounds)
-    # Synced, so that nobody's fsync waits for what another case left to be written.
+    # Synced, so that no case's fsync waits for another case's writes.
     written = interleaved(writing, rounds, fewer=fewer, before=os.sync)
     read = interleaved(reading, rounds, fewer=fewer)
     found = interleaved(lookup_cases(folder, view), rounds)
@@ -86,7 +86,7 @@ def measure(folder: Path, *, samples: int, views: int, rounds: int, file_rounds:
 
 
 def write_cases(folder: Path, samples: int) -> dict[str, Case]:
-    """A few views, and one, written to new names each round; the store is made, written, read back and committed."""
+    """Write a few views, or one, to new names each round; the store is created, written, read back and committed."""
     few, one = made_up_view(samples, WRITTEN), made_up_view(samples, 1)
 
     def written(name: str, write: Callable[[Path, Arrays], None], views: int = WRITTEN) -> Case:
@@ -105,18 +105,19 @@ def write_cases(folder: Path, samples: int) -> dict[str, Case]:
 
 
 def per_view(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Seconds of one view of the cases of `write_cases`."""
+    """Seconds per view of the cases of `write_cases`."""
     alone = {SLOW, "store of one view"}
     return {name: [t / (1 if name in alone else WRITTEN) for t in times] for name, times in seconds.items()}
 
 
 def read_cases(folder: Path, view: View, rounds: int) -> dict[str, Case]:
-    """Another view each round, copied out whole. Writes what is read."""
+    """Read another whole view each round; writes the files first."""
     views = view.layout.plan.views
     view.write_store(folder / "store.zarr")
-    time.sleep(YOUNG / 1e9)  # the store hashes a younger file again and again
+    time.sleep(YOUNG / 1e9)  # the store hashes younger files at each reading
     store = LogitStore.open(folder / "store.zarr")
-    opened = [LogitStore.open(folder / "store.zarr") for _ in range(rounds + 1)]  # one a round: none has read a view
+    # One per round, none of which has read a view.
+    opened = [LogitStore.open(folder / "store.zarr") for _ in range(rounds + 1)]
     for one in range(views):
         store.slab(one)
     for name, form in FORMATS.items():
@@ -136,15 +137,15 @@ def read_cases(folder: Path, view: View, rounds: int) -> dict[str, Case]:
 
 
 def memory_map(path: Path, view: View) -> NDArray[np.uint8]:
-    """A warm memory map (views, bytes) of a file of the arrays' bytes, each view's together."""
+    """A warm memory map (views, bytes) of a file with the arrays' bytes, view by view."""
     path.write_bytes(b"".join(array.tobytes() for array in view.arrays.values()) * view.layout.plan.views)
     mapped = np.memmap(path, np.uint8, "r").reshape(view.layout.plan.views, view.nbytes)
-    assert mapped.max() > 0  # every page has been read
+    assert mapped.max() > 0  # reads every page
     return mapped
 
 
 def lookup_cases(folder: Path, view: View) -> dict[str, Case]:
-    """Logits and maxima of 128 random (view, sample) pairs, others each round. Reads what `read_cases` wrote."""
+    """Look up logits and maxima of 128 random (view, sample) pairs, new ones each round, in the files of `read_cases`."""
     views, samples = view.layout.plan.views, view.layout.plan.samples
     store = LogitStore.open(folder / "store.zarr")
     teacher = CachedTeacher(store, torch.device("cpu"), resident=True, resident_gib=store.nbytes / 2**30)

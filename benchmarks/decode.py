@@ -1,4 +1,4 @@
-"""Encoded images of differing sizes: what training is fed, against a plain torchvision DataLoader over the same files."""
+"""Encoded images of differing sizes: prepkd's training batches against a plain torchvision DataLoader over the same files."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Make or take a folder of images, feed them both ways, bound the memory; print a table, write JSON."""
+    """Make or take a folder of images, measure both and the bounded memory; print a table, write JSON."""
     options = parser().parse_args(arguments)
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder", "images")}
     result = environment() | {"command": "python -m benchmarks.decode", "settings": settings, "bar": BAR}
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; `--count` and `--rounds` make a run short."""
+    """The options; small `--count` and `--rounds` shorten a run."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.decode", description=__doc__)
     found.add_argument(
         "--images", type=Path, help="a folder with train/CLASS/* and val/CLASS/*; else images are made up"
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def make_images(folder: Path, options: argparse.Namespace) -> Path:
-    """JPEG files of smooth noise, of differing sizes, in CLASSES folders; as large as photographs of their size."""
+    """Write JPEG files of smooth noise, of differing sizes, in CLASSES folders; their bytes are those of photographs."""
     generator = np.random.Generator(np.random.Philox(0))
     for split, count in (("train", options.count), ("val", 2 * CLASSES)):
         for number in range(count):
@@ -77,7 +77,7 @@ def make_images(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def measure(raw: Path, prepared: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Images a second of both, over the same number of images."""
+    """Measure images per second of both, over the same number of images."""
     from benchmarks._decoding import loaded, ours
 
     cases: dict[str, Callable[[int], object]] = {
@@ -89,13 +89,13 @@ def measure(raw: Path, prepared: Path, options: argparse.Namespace) -> dict[str,
     seconds = interleaved(cases, options.rounds)
     return {
         "images_per_second": {name: options.count / median(times) for name, times in seconds.items()},
-        # A ratio of speeds: of times the other way round.
+        # The ratio of speeds is the inverse ratio of times.
         "ratio": ratio(seconds["torchvision DataLoader"], seconds["prepkd"]),
     }
 
 
 def many(raw: Path, folder: Path, megabytes: int) -> Path:
-    """At least so many megabytes of images: copies of the training images under other names."""
+    """Copy the training images under other names until they have at least `megabytes`."""
     files = sorted((raw / "train").rglob("*.*"))
     times = -(-megabytes * MB // sum(file.stat().st_size for file in files))
     for file in files:
@@ -108,11 +108,11 @@ def many(raw: Path, folder: Path, megabytes: int) -> Path:
 
 
 def bounded(raw: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """`prepkd distill`, an epoch, on data many times larger than the memory that its process may take."""
+    """Run one epoch of `prepkd distill` on data many times larger than its process's memory limit."""
     settings = {
         "threads": 1,
         "augment": "[{resized-crop: {size: 64}}, flip]",
-        "cache.batch_size": options.batch_size,  # memory is some batches of pixels, whatever the data
+        "cache.batch_size": options.batch_size,  # memory is a few batches of pixels, for any data
         "distill.student": "convnet4",
         "distill.method": "ka-ps+dtd-flsw",
         "distill.epochs": 1,

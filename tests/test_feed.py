@@ -1,4 +1,4 @@
-"""What steps are fed: every sample once, in order, with its own view and answer, however it is cut and made ahead."""
+"""Batches of training steps: every sample once, in order, with its own view and teacher logits, at any batch size."""
 
 from dataclasses import replace
 from typing import Any
@@ -60,7 +60,7 @@ def test_the_shares_of_a_steps_batches_are_their_samples(size: int, accumulate: 
 
 @pytest.mark.parametrize("block", [1, 10**4, 10**9])
 def test_many_batches_rendered_at_once_are_the_same_batches(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU, on this device."""
+    """The GPU's rendering in blocks, on this device."""
     monkeypatch.setattr("prepkd.training.batches.RENDERED_AT_ONCE", block)
     monkeypatch.setattr(Samples, "resident", True)
     ours = list(batches(DATASET, epoch(), NAMES, 16, 16))
@@ -70,7 +70,7 @@ def test_many_batches_rendered_at_once_are_the_same_batches(block: int, monkeypa
 
 
 @pytest.mark.parametrize("last", [[], [{"mixup": {}}]], ids=str)
-def test_encoded_images_are_fed_as_arrays_are(last: list[Any]) -> None:
+def test_encoded_images_give_the_batches_of_arrays(last: list[Any]) -> None:
     files = pictures([SIZES[1]] * 9)
     split, plan = encoded(files), ViewPlan([*RECIPE, *last], 4, 0, 9)
     arrays = Samples.of(

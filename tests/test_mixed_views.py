@@ -1,4 +1,4 @@
-"""A recipe that mixes samples, through the commands: the teacher answers mixed pictures, and every reader knows their labels."""
+"""A recipe that mixes samples, through all commands: the teacher's logits of mixed pictures, with their mixed labels."""
 
 import json
 import shutil

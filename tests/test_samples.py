@@ -1,4 +1,4 @@
-"""Samples of arrays and of encoded files: the same pixels, whatever the sizes, and held out as ImageNet is evaluated."""
+"""Samples of arrays and of encoded files: equal pixels at any size, and ImageNet's centre crops for evaluation."""
 
 import io
 from typing import Any
@@ -75,7 +75,7 @@ def test_files_need_a_recipe_that_makes_them_one_size(recipe: list[Any]) -> None
 
 
 def test_arrays_are_held_out_at_the_side_of_the_views() -> None:
-    """Who trains on pictures of 24 pixels is evaluated on such; who trains on the images' own size sees them as they are."""
+    """Training on pictures of 24 pixels is evaluated at 24; training at the images' own size is evaluated on them unchanged."""
     images = np.stack(pictures([(32, 32)] * 3))
     split = Split(images, np.arange(3), "f" * 64)
     tensors = torch.from_numpy(images).permute(0, 3, 1, 2)

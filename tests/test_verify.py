@@ -30,7 +30,7 @@ from prepkd.verification.discrepancy import TOLERANCES, encoding_divergence, mea
 from prepkd.verification.live_teacher import verify_store
 from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs
-from prepkd.views.render import RENDERERS
+from prepkd.views.crop import Crop
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -428,8 +428,8 @@ def test_pixels_that_are_rendered_otherwise_fail_though_no_logit_differs(
     shutil.copy(ROOT / "params.yaml", project)
     assert prepkd("cache-logits", "large", cache__root="blind").exit_code == 0
     recorded = LogitStore.open("blind/large.zarr").attributes.pixels.sha256
-    crop = RENDERERS["crop"]
-    monkeypatch.setitem(RENDERERS, "crop", lambda *arguments: crop(*arguments).roll(1, dims=-1))
+    render = Crop.render
+    monkeypatch.setattr(Crop, "render", lambda *arguments: render(*arguments).roll(1, dims=-1))
     report = json.loads(verify("blind/large.zarr", "--json", code=1).stdout)
     assert report["teacher"]["within"] and report["verdict"] == "FAIL"
     assert report["pixels"]["replayed"] != recorded

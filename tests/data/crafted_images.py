@@ -1,10 +1,14 @@
-"""Small folders of images in the layouts that sources read."""
+"""Small folders of images in the layouts that sources read, prepared or refused."""
 
 import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+from prepkd.data.prepared.prepare import prepare
+from prepkd.data.settings import Prepare
+from prepkd.errors import InputError
 
 CINIC = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 WNIDS = ("n02124075", "n01443537", "n04067472")  # not sorted, as the official file
@@ -28,7 +32,7 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def folder(root: Path, splits: dict[str, int] | None = None, sizes: tuple[tuple[int, int], ...] = ((6, 8),)) -> Path:
-    """Classes `ant` and `bée`, so many images in each split, whose sizes alternate."""
+    """Classes `ant` and `bée`, with images of alternating sizes in each split."""
     files, seed = {}, 0
     for split, count in (splits or {"train": 4, "test": 2}).items():
         for label in ("ant", "bée"):
@@ -39,7 +43,7 @@ def folder(root: Path, splits: dict[str, int] | None = None, sizes: tuple[tuple[
 
 
 def cinic10(root: Path, count: int = 2) -> Path:
-    """Every class and split, so many images each, the first of each class grey."""
+    """Every class and split with `count` images each, the first of each class grey."""
     files = {}
     for s, split in enumerate(("train", "valid", "test")):
         for c, label in enumerate(CINIC):
@@ -64,3 +68,21 @@ def tiny_imagenet(root: Path, count: int = 3) -> Path:
     files["words.txt"] = b"n00001740\tentity\n" + b"".join(f"{wnid}\tword {wnid}, another\n".encode() for wnid in WNIDS)
     files["val/val_annotations.txt"] = "".join(lines).encode()
     return write(root, files)
+
+
+def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
+    """Read and prepare a source's raw data with changed settings of `prepare`; the prepared file."""
+    settings: dict[str, object] = {"val_fraction": 0, "subset": None, "seed": 0} | changes
+    source = Prepare(dataset=dataset, mixed_formats=bool(settings.pop("mixed_formats", False))).source
+    data = source.read(raw)
+    prepare(data, **settings, path=path)  # type: ignore[arg-type]
+    return path
+
+
+def refusal(dataset: str, raw: Path, path: Path, **changes: object) -> str:
+    """The one line with which reading or preparing fails; nothing is written."""
+    with pytest.raises(InputError) as caught:
+        prepared(dataset, raw, path, **changes)
+    assert not path.parent.exists() or list(path.parent.iterdir()) == [], "something was left"
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

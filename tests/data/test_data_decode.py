@@ -1,4 +1,4 @@
-"""Decoding: damaged files are refused or decoded, and never anything else."""
+"""Decoding: damaged files are either refused or decoded."""
 
 import io
 from collections import Counter
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from crafted_images import image, pixels
 from PIL import Image
-from prepkd.data.images.decode import decoded, image_size, threaded
+from prepkd.data.images.decode import decoded, image_size
+from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
 
 
@@ -48,7 +49,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
-    """As torchvision shows it."""
+    """As torchvision decodes it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels(1, 6, 8)).save(tmp_path / "x.jpg", exif=exif)

@@ -1,4 +1,4 @@
-"""Prepared files of image files: what is in them, that they are the same every time, and how little memory they take."""
+"""Prepared files of encoded images: contents, determinism, and bounded memory."""
 
 import json
 import resource
@@ -194,7 +194,7 @@ def test_a_file_that_was_cut_off_is_refused(raw: Path, tmp_path: Path) -> None:
 
 
 def test_more_names_than_an_attribute_holds(tmp_path: Path) -> None:
-    """HDF5's attributes end at 64 KiB."""
+    """HDF5 limits attributes to 64 KiB."""
     names = tuple(f"{i:04} {'a long name ' * 6}" for i in range(1000))
     labels = np.arange(1000)
     images = np.zeros((1000, 2, 2, 1), np.uint8)

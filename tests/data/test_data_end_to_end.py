@@ -38,7 +38,7 @@ def weights() -> str:
 
 
 def measured(dataset: str, *changes: str) -> float:
-    """Run every stage; the student's top-1. Trained from the store it has the weights that it has beside the teacher."""
+    """Run every stage; return the student's top-1. Training from the store and beside the teacher gives equal weights."""
     options = [part for one in (*SHRUNK, *changes) for part in ("-S", one)]
     for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"], ["gather"]):
         run(*stage, *options)

@@ -1,4 +1,4 @@
-"""Somebody's own arrays: what is taken, and that nothing is cast, scaled or left out silently."""
+"""Users' own arrays: accepted layouts; nothing is cast, scaled or left out silently."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +108,7 @@ FAULTS: list[tuple[Callable[[Arrays], object], str]] = [
     ),
     (
         put("train/labels", np.zeros(5, int)),
-        "train/labels: int64 of shape (5,); expected integers of shape (6,), one an image",
+        "train/labels: int64 of shape (5,); expected integers of shape (6,), one per image",
     ),
     (
         put("train/labels", np.zeros((6, 1), int)),
@@ -140,8 +140,8 @@ FAULTS: list[tuple[Callable[[Arrays], object], str]] = [
     (put("class_names", ["a", "b", "b"]), "class_names: 3 names, 2 different; expected 3 different ones"),
     (put("class_names", ["a", "", "b"]), "class_names: 3 names, 3 different; expected 3 different ones, none empty"),
     (put("class_names", ["a", "b", "c", "d"]), "train/labels: no image of class 3; expected at least one of each"),
-    (put("class_names", [0, 1, 2]), "class_names: expected an array of strings, one a class"),
-    (put("class_names", "abc"), "class_names: expected an array of strings, one a class"),
+    (put("class_names", [0, 1, 2]), "class_names: expected an array of strings, one per class"),
+    (put("class_names", "abc"), "class_names: expected an array of strings, one per class"),
     (
         put("class_names", np.array([b"ant", "bée".encode("latin-1"), b"cat"])),
         r"class_names: b'b\xe9e' is not UTF-8; write them as UTF-8",
@@ -167,7 +167,7 @@ def test_a_fault_is_named(edit: Callable[[Arrays], object], message: str, tmp_pa
 @pytest.mark.parametrize("name", ["test", "test/images", "val/images"])
 @pytest.mark.parametrize("kind", ["soft", "hard", "external"])
 def test_images_that_are_those_of_another_split_are_refused(name: str, kind: str, tmp_path: Path) -> None:
-    """Links between labels are none of our business: two splits may well have equal ones."""
+    """Links between labels are allowed: two splits may have equal ones."""
     content = arrays(9) | {"val/labels": np.arange(9) % 3, "val/images": np.ones((9, 5, 4, 3), np.uint8)}
     content["test/labels"], content["test/images"] = np.arange(9) % 3, np.zeros((9, 5, 4, 3), np.uint8)
     raw, source = write(tmp_path / "x.h5", content), name.replace("test", "train").replace("val", "test")

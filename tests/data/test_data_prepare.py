@@ -1,4 +1,4 @@
-"""The prepared file: what is in it, that it is the same every time, and what is refused."""
+"""The prepared file: contents, determinism, errors."""
 
 import shutil
 import subprocess
@@ -162,7 +162,7 @@ def test_val_is_a_part_of_the_subset(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"subset": 12}, "prepare.subset is 12: class 'bée' has 11 training images; expected subset <= 11"),
-        ({"subset": 0}, "prepare.subset is 0; expected at least 1 image a class, or null for all"),
+        ({"subset": 0}, "prepare.subset is 0; expected at least 1 image per class, or null for all"),
         (
             {"val_fraction": 0.04},
             "prepare.val_fraction is 0.04: class 'bée' would have 11 images in train and 0 in val; expected at least 1 in each",

@@ -1,4 +1,4 @@
-"""The real Tiny ImageNet: the whole folder is prepared, and is what Pillow and torchvision read."""
+"""The real Tiny ImageNet: the prepared folder equals what Pillow and torchvision read."""
 
 import os
 from collections.abc import Iterator

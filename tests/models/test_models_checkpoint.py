@@ -113,7 +113,7 @@ def test_normalisation_is_the_first_step() -> None:
 
 @pytest.mark.parametrize(("mean", "std"), [((), ()), ((0.5,), (0.1, 0.1)), ((0.5,), (0.0,)), ((float("nan"),), (1.0,))])
 def test_preprocessing_that_makes_no_sense_is_refused(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    assert "expected one finite number a channel in each, std > 0" in refusal(Preprocessing, mean, std)
+    assert "expected one finite number per channel in each, std > 0" in refusal(Preprocessing, mean, std)
 
 
 def test_loading_leaves_the_random_state_alone(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
-"""RandAugment and TrivialAugment: torchvision's classes, made to draw a view's integers, give the same pixels."""
+"""RandAugment and TrivialAugment: equal to torchvision's classes when these draw a view's integers."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 import torch
-from prepkd.views import ViewPlan
-from prepkd.views.autoaugment import NAMES, SIGNED, magnitude, rand_strength, wide_strength
-from prepkd.views.steps import OPERATIONS, TRIVIAL_BINS
+from prepkd.views import ViewPlan, randaugment, trivial_augment
+from prepkd.views.magnitudes import NAMES, SIGNED, magnitude_of
+from prepkd.views.operations import OPERATIONS
+from prepkd.views.trivial_augment import BINS
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -36,7 +37,7 @@ def theirs(transform: v2.Transform, image: Tensor, drawn: Iterable[int], monkeyp
 
 
 def draws(operation: int, bins: list[int], negative: int) -> list[int]:
-    """What torchvision draws for an operation: a bin only where there is a magnitude, a sign only where there are two."""
+    """The draws of torchvision for an operation: a bin only where there is a magnitude, a sign only where there are two."""
     name = NAMES[operation]
     takes = name in SIGNED or name in ("posterize", "solarize")
     return [operation, *(bins if takes else []), *([negative] if name in SIGNED else [])]
@@ -49,7 +50,7 @@ def test_randaugment_is_torchvisions(
 ) -> None:
     level, bins = setting
     transform = v2.RandAugment(1, magnitude=level, num_magnitude_bins=bins)
-    rows = torch.tensor([[o, negative] for o in range(OPERATIONS) for negative in (0, 1)])
+    rows = torch.tensor([[o, negative] for o in range(len(NAMES)) for negative in (0, 1)])
     images = pictures(len(rows), size)
     pixels = rendered([{"randaugment": {"ops": 1, "magnitude": level, "bins": bins}}], images, rows)
     for image, got, (o, negative) in zip(images, pixels, rows.tolist(), strict=True):
@@ -70,7 +71,7 @@ def test_operations_follow_each_other(ops: int, monkeypatch: pytest.MonkeyPatch)
 def test_trivial_augment_is_torchvisions(size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """All 868 views."""
     transform = v2.TrivialAugmentWide()
-    rows = torch.tensor([[o, b, s] for o in range(OPERATIONS) for b in range(TRIVIAL_BINS) for s in (0, 1)])
+    rows = torch.tensor([[o, b, s] for o in range(len(NAMES)) for b in range(BINS) for s in (0, 1)])
     images = pictures(len(rows), size)
     pixels = rendered(["trivial-augment"], images, rows)
     for image, got, (o, b, negative) in zip(images, pixels, rows.tolist(), strict=True):
@@ -78,7 +79,7 @@ def test_trivial_augment_is_torchvisions(size: tuple[int, int, int], monkeypatch
 
 
 def space(transform: Any, bins: int, levels: Iterable[int], height: int, width: int) -> set[tuple[int, float]]:
-    """What a class of torchvision can do: its operations' places, and their signed magnitudes."""
+    """The augmentation space of a torchvision class: operations' places with their signed magnitudes."""
     found: set[tuple[int, float]] = set()
     for place, (magnitudes, signed) in enumerate(transform._AUGMENTATION_SPACE.values()):
         values = magnitudes(bins, height, width)
@@ -92,22 +93,22 @@ def test_the_integers_reach_what_torchvision_reaches_and_nothing_else(size: tupl
     for bins in (2, 10, 31):
         for level in (0, bins // 2, bins - 1):
             ours = {
-                (o, magnitude(name, rand_strength(name, *size), level, bins, negative))
+                (o, magnitude_of(name, randaugment.strongest(name, *size), level, bins, negative))
                 for o, name in enumerate(NAMES)
                 for negative in (0, 1)
             }
             assert ours == space(v2.RandAugment, bins, [level], *size)
     ours = {
-        (o, magnitude(name, wide_strength(name, *size), level, TRIVIAL_BINS, negative))
+        (o, magnitude_of(name, trivial_augment.strongest(name), level, BINS, negative))
         for o, name in enumerate(NAMES)
-        for level in range(TRIVIAL_BINS)
+        for level in range(BINS)
         for negative in (0, 1)
     }
-    assert ours == space(v2.TrivialAugmentWide, TRIVIAL_BINS, range(TRIVIAL_BINS), *size)
+    assert ours == space(v2.TrivialAugmentWide, BINS, range(BINS), *size)
 
 
 def test_the_space_is_the_plans() -> None:
-    assert len(NAMES) == OPERATIONS == len(v2.RandAugment._AUGMENTATION_SPACE)
+    assert tuple(OPERATIONS) == NAMES and len(NAMES) == len(v2.RandAugment._AUGMENTATION_SPACE)
     assert ViewPlan(["trivial-augment"], "all", 0, 1).views == 868
     assert ViewPlan([{"randaugment": {"ops": 1}}], "all", 0, 1).views == 28
     assert ViewPlan(["randaugment"], "all", 0, 1).views == 784

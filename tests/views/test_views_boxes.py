@@ -10,10 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepkd.views import ViewPlan
-from prepkd.views.boxes import INCREMENT, MULTIPLIER, draw_boxes, log_spaced
-from prepkd.views.erase import erased_boxes
-from prepkd.views.resized_crop import crop_boxes
-from prepkd.views.steps import FRACTIONS, Erase, ResizedCrop
+from prepkd.views.boxes import FRACTIONS, INCREMENT, MULTIPLIER, draw_boxes, log_spaced
+from prepkd.views.erase import Erase
+from prepkd.views.resized_crop import ResizedCrop
 from torchvision.transforms import v2
 
 quick = settings(deadline=None, max_examples=200, derandomize=True)
@@ -22,7 +21,7 @@ fractions = st.lists(st.integers(0, FRACTIONS - 1), min_size=4, max_size=4)
 
 
 def one_crop(row: list[int], height: int, width: int, step: ResizedCrop) -> list[int]:
-    boxes = crop_boxes(np.array([row]), np.array([height]), np.array([width]), step)
+    boxes = step.boxes(np.array([row]), np.array([height]), np.array([width]))
     return [int(side) for side in boxes[0]]
 
 
@@ -85,13 +84,13 @@ def test_golden_crops(size: tuple[int, int]) -> None:
 
 
 def test_golden_erased_boxes() -> None:
-    assert erased_boxes(np.array(GOLDEN_ROWS["erase"]), 32, 32, Erase()).tolist() == GOLDEN_ERASED
+    assert Erase().boxes(np.array(GOLDEN_ROWS["erase"]), 32, 32).tolist() == GOLDEN_ERASED
 
 
 def test_boxes_are_the_same_on_every_machine() -> None:
     """One side in 50,000 boxes that rounds another way changes the hash."""
     rows = ViewPlan(["resized-crop"], 1, 0, 50_000).parameters(0).astype(np.int64)
-    boxes = crop_boxes(rows, np.full(50_000, 375), np.full(50_000, 500), ResizedCrop())
+    boxes = ResizedCrop().boxes(rows, np.full(50_000, 375), np.full(50_000, 500))
     digest = hashlib.sha256(boxes.astype("<i4").tobytes()).hexdigest()
     assert digest == "24e850426ca485c9713738456addaad2e078b61aee5d03f692b39bb8d5ee93e9"
 
@@ -178,7 +177,7 @@ def test_a_retry_visits_every_fraction() -> None:
 def test_a_box_does_not_depend_on_its_batch(images: list[Any]) -> None:
     rows, heights, widths = map(np.array, zip(*images, strict=True))
     step = ResizedCrop()
-    together = crop_boxes(rows, heights, widths, step)
+    together = step.boxes(rows, heights, widths)
     assert together.tolist() == [one_crop(row, height, width, step) for row, height, width in images]
 
 
@@ -200,7 +199,7 @@ def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
     drawn = [transform.make_params(image) for _ in range(4000)]
     theirs = np.array([[box[key] for key in ("top", "left", "height", "width")] for box in drawn])
     rows = ViewPlan(["resized-crop"], 1, 2, 40_000).parameters(0).astype(np.int64)
-    ours = crop_boxes(rows, np.full(40_000, height), np.full(40_000, width), ResizedCrop())
+    ours = ResizedCrop().boxes(rows, np.full(40_000, height), np.full(40_000, width))
     for column in range(4):
         assert distance(ours[:, column], theirs[:, column]) < 2.3
     assert distance(ours[:, 2] * ours[:, 3], theirs[:, 2] * theirs[:, 3]) < 2.3
@@ -214,7 +213,7 @@ def test_erased_boxes_are_distributed_as_torchvisions(height: int, width: int) -
     drawn = [transform.make_params(image) for _ in range(4000)]
     theirs = np.array([[box[key] for key in "ijhw"] for box in drawn if box["v"] is not None])
     rows = ViewPlan([{"erase": {"probability": 1.0}}], 1, 2, 40_000).parameters(0).astype(np.int64)
-    ours = erased_boxes(rows, height, width, Erase(probability=1.0))
+    ours = Erase(probability=1.0).boxes(rows, height, width)
     fits = ours[:, 2] > 0
     assert abs(fits.mean() - len(theirs) / 4000) < 5 * math.sqrt(0.25 / 4000)
     for column in range(4):
@@ -224,7 +223,7 @@ def test_erased_boxes_are_distributed_as_torchvisions(height: int, width: int) -
 def test_what_never_fits_is_an_empty_box() -> None:
     rows = ViewPlan([{"erase": {"probability": 1.0}}], 1, 0, 200).parameters(0).astype(np.int64)
     step = Erase(probability=1.0, scale=(1.0, 1.0))
-    assert (erased_boxes(rows, 9, 9, step)[:, 2:] == 0).all()
+    assert (step.boxes(rows, 9, 9)[:, 2:] == 0).all()
     limits = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
     nine = np.full(200, 9)
     assert (draw_boxes(rows[:, 1:], nine, nine, smallest=1, margin=0, **limits)[:, 2:] == 9).all()

@@ -1,4 +1,4 @@
-"""Erased boxes: pixels equal to torchvision's, and how often."""
+"""Erased boxes: pixels equal to torchvision's, and their frequency."""
 
 import math
 from typing import Any
@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from prepkd.views import ViewPlan
-from prepkd.views.erase import erased_boxes
-from prepkd.views.steps import Erase
+from prepkd.views.erase import Erase
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -31,14 +30,14 @@ def rendered(settings: dict[str, Any], images: Tensor, seed: int = 1) -> tuple[T
 def test_pixels_are_torchvisions(size: tuple[int, int, int], settings: dict[str, Any]) -> None:
     images, step = pictures(60, size), Erase(**settings)
     pixels, rows = rendered(settings, images)
-    boxes = erased_boxes(rows.numpy().astype(np.int64), *size[1:], step).tolist()
+    boxes = step.boxes(rows.numpy().astype(np.int64), *size[1:]).tolist()
     for image, got, box in zip(images, pixels, boxes, strict=True):
         assert torch.equal(
             got, torch.as_tensor(F.erase(image, *box, torch.tensor([[[step.value]]], dtype=torch.uint8)))
         )
 
 
-def test_it_is_applied_as_often_as_it_should() -> None:
+def test_boxes_are_erased_with_the_given_probability() -> None:
     white = torch.full((4000, 1, 16, 16), 255, dtype=torch.uint8)
     for probability in (0.0, 0.25, 1.0):
         erased = (rendered({"probability": probability}, white)[0] == 0).flatten(1).any(dim=1).double().mean()

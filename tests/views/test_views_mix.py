@@ -8,7 +8,9 @@ import pytest
 import torch
 from prepkd.data.samples.samples import Samples
 from prepkd.views import ViewPlan, parse_recipe
-from prepkd.views.mix import FRACTION, QUANTILES, CutMix, Mixup, beta_quantiles
+from prepkd.views.cutmix import PLACES, CutMix
+from prepkd.views.mix import QUANTILES, WEIGHT_STEPS, beta_quantiles
+from prepkd.views.mixup import Mixup
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -37,7 +39,7 @@ def torchvisions(name: str, pair: Tensor, labels: Tensor, row: list[int]) -> tup
     parameters: dict[str, Any] = {"lam": lam}
     if name == "cutmix":
         # The lines of torchvision's make_params, without its random numbers.
-        y, x = row[1] * height // FRACTION, row[2] * width // FRACTION
+        y, x = row[1] * height // PLACES, row[2] * width // PLACES
         half = 0.5 * math.sqrt(1 - lam)
         up, left = max(0, y - int(half * height)), max(0, x - int(half * width))
         down, right = min(height, y + int(half * height)), min(width, x + int(half * width))
@@ -94,7 +96,7 @@ def test_the_row_names_the_partner_and_its_own_view() -> None:
 def test_weights_have_the_beta_distribution(alpha: float, probability: float) -> None:
     """Mean 1/2 and variance 1 / (4 (2 alpha + 1)) of those that are mixed; the others keep their own picture."""
     weights = beta_quantiles(alpha, probability).astype(np.float64)
-    assert np.array_equal(weights * FRACTION, np.rint(weights * FRACTION))
+    assert np.array_equal(weights * WEIGHT_STEPS, np.rint(weights * WEIGHT_STEPS))
     mixed = weights[: round(probability * QUANTILES)]
     assert (weights[len(mixed) :] == 1).all() and len(weights) == QUANTILES
     assert mixed.mean() == pytest.approx(0.5, abs=1e-4)
@@ -104,7 +106,7 @@ def test_weights_have_the_beta_distribution(alpha: float, probability: float) ->
 
 def test_golden_values() -> None:
     """As docs/reference/views.md has them."""
-    assert (beta_quantiles(0.2, 1.0)[[0, 300, 700, 1023]] * FRACTION).tolist() == [0.0, 3411.0, 60680.0, 65536.0]
+    assert (beta_quantiles(0.2, 1.0)[[0, 300, 700, 1023]] * WEIGHT_STEPS).tolist() == [0.0, 3411.0, 60680.0, 65536.0]
     rows = ViewPlan(["flip", {"cutmix": {}}], 8, 0, 1000).parameters(1, np.array([0, 1, 999]))
     assert rows.tolist() == [
         [1, 751, 1, 494, 46215, 17896],

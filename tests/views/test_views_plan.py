@@ -56,7 +56,7 @@ def test_golden_orders() -> None:
 
 
 def philox4x64(key: tuple[int, int], block: int) -> list[int]:
-    """Philox4x64-10 of Salmon et al. 2011: four words; NumPy steps the counter before it draws, so blocks start at 1."""
+    """Four words of Philox4x64-10 (Salmon et al. 2011); NumPy advances the counter before drawing, so blocks start at 1."""
     mask = 2**64 - 1
     k0, k1 = key
     counter = block + 1
@@ -80,7 +80,7 @@ def test_raw_words_are_philox(seed: int, stream: int, start: int, count: int) ->
 
 
 def test_a_plan_is_its_definition() -> None:
-    """DESIGN.md in Python's integers: word -> high half times range, high half of that."""
+    """The rule of docs/reference/views.md in Python's integers: word -> high half times range, high half of that."""
 
     def below(word: int, limit: int) -> int:
         return (word >> 32) * limit >> 32
@@ -178,7 +178,7 @@ def test_how_many_views_a_recipe_has() -> None:
 
 
 def pearson(cells: np.ndarray, count: int) -> float:
-    """How many standard deviations Pearson's statistic is off its mean, were the cells drawn uniformly.
+    """The deviation of Pearson's statistic from its mean under uniform cells, in standard deviations.
 
     For n draws into k equal cells: mean k - 1, variance 2 (k - 1) (n - 1) / n.
     """
@@ -190,7 +190,7 @@ def pearson(cells: np.ndarray, count: int) -> float:
 
 
 def test_sampled_views_are_uniform_and_independent() -> None:
-    """Too uneven fails, and too even as well: 5 standard deviations either way."""
+    """At most 5 standard deviations, in either direction: too even fails as well."""
     plan = ViewPlan(CIFAR, 4, 9, 20_000)
     cells = np.stack(
         [np.ravel_multi_index(plan.parameters(view).astype(np.int64).T, plan.ranges) for view in range(plan.views)]
@@ -240,7 +240,7 @@ def test_cycle_starts_anywhere() -> None:
 def test_random_is_a_function_of_seed_epoch_and_sample_alone(
     seed: int, epoch: int, views: int, few: int, more: int
 ) -> None:
-    """However many samples are asked for at once, and whatever was asked before: a sample's view is its own."""
+    """A sample's view does not depend on the other samples of a call, or on earlier calls."""
     whole = random(seed, epoch, views, few + more)
     random(seed, epoch + 1, views, 3)
     assert np.array_equal(random(seed, epoch, views, few), whole[:few])

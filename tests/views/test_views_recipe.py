@@ -1,4 +1,4 @@
-"""Recipes of the steps with boxes and operations: what is refused, in one line, and that a description is JSON."""
+"""Recipes of steps with boxes and operations: errors of one line, descriptions as JSON."""
 
 import json
 from typing import Any

@@ -1,20 +1,38 @@
-"""Boxes of a random area and aspect ratio, from a view's fractions, by arithmetic that is the same on every machine.
+"""Boxes of a random area and aspect ratio, from a view's fractions, by arithmetic with equal results on every machine.
 
 Only +, -, *, / and square roots of float64, which IEEE 754 rounds correctly, and integers: no exponential, whose last bit
 differs between machines. So boxes are drawn on the host, whatever device holds the images.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
-from prepkd.views.steps import FRACTIONS
-
+# Fractions are fixed-point numbers of 15 bits: a store keeps them as int16, whose minimum stays free to mean "missing".
+FRACTIONS = 2**15
 BITS = FRACTIONS.bit_length() - 1
 TRIES = 10
-# A box that does not fit is tried again with other fractions: a full-period linear congruential step from the last ones.
+# A box that does not fit is tried again with other fractions: a full-period linear congruential step from the last one.
 MULTIPLIER, INCREMENT = 20_077, 12_345
+
+
+def _interval(least: float, most: float) -> Callable[[object], tuple[float, float]]:
+    def parse(value: object) -> tuple[float, float]:
+        if isinstance(value, list | tuple) and len(value) == 2 and all(type(x) in (int, float) for x in value):
+            low, high = map(float, value)
+            if least <= low <= high <= most:
+                return low, high
+        raise ValueError(f"[low, high] with {least:g} <= low <= high <= {most:g}")
+
+    return parse
+
+
+Scale = Annotated[tuple[float, float], BeforeValidator(_interval(0, 1))]
+Ratio = Annotated[tuple[float, float], BeforeValidator(_interval(0.001, 1000))]
 
 
 def draw_boxes(
@@ -30,8 +48,8 @@ def draw_boxes(
     """Boxes (B, 4): top, left, height, width, of a share `scale` of the area and of width / height in `ratio`.
 
     `fractions` are (B, 4): area, logarithm of the ratio, top, left, each in [0, 2^15); `heights` and `widths` (B,) are the
-    images'. A box fits if no side is below `smallest` or above the image's less `margin`; what fits none of ten times is
-    an empty box. The distribution is that of torchvision's `RandomResizedCrop` and `RandomErasing`, which draw up to ten
+    images'. A box fits if no side is below `smallest` or above the image's minus `margin`; if none of ten tries fits, the
+    box is empty. The distribution is that of torchvision's `RandomResizedCrop` and `RandomErasing`, which draw up to ten
     times (Szegedy et al., "Going deeper with convolutions", 2014; Zhong et al., arXiv 1708.04896).
     """
     area, shape, top, left = fractions.T

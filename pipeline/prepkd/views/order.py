@@ -1,7 +1,6 @@
-"""Which view an epoch shows, and in which order samples come: functions of the run's seed and the epoch alone."""
+"""The views of an epoch and the order of its samples: functions of the run's seed and the epoch alone."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,14 +9,14 @@ from prepkd.runtime.streams import below, raw_words
 
 Views = int | NDArray[np.int64]  # one view for all samples, or one per sample
 
-# Streams of a run's seed, apart from those of plans (0 up to 2^31, and the last one).
+# Streams of a run's seed, distinct from those of plans (0 up to 2^31, and the last one).
 SAMPLE_ORDER_STREAM = 2**62
 RANDOM_VIEW_STREAM = 2**63
 ROTATION_STREAM = 2**64 - 2
 
 
 def sample_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
-    """The order in which an epoch shows its samples: a permutation, int64 (samples,)."""
+    """The order of an epoch's samples: a permutation, int64 (samples,)."""
     return np.argsort(raw_words(seed, SAMPLE_ORDER_STREAM + epoch, 0, samples), kind="stable")
 
 
@@ -27,15 +26,16 @@ def cycle(seed: int, epoch: int, views: int, samples: int) -> int:
 
 
 def random(seed: int, epoch: int, views: int, samples: int) -> NDArray[np.int64]:
-    """A view for each sample, int64 (samples,), drawn independently for each sample and epoch."""
+    """One view per sample, int64 (samples,), drawn independently for each sample and epoch."""
     return below(raw_words(seed, RANDOM_VIEW_STREAM + epoch, 0, samples), views)
 
 
-VIEW_ORDERS: dict[str, Any] = {"cycle": cycle, "random": random}
+# Of (seed, epoch, views, samples).
+VIEW_ORDERS: dict[str, Callable[[int, int, int, int], int | NDArray[np.int64]]] = {"cycle": cycle, "random": random}
 
 
 def shown_views(order: str, seeds: Iterable[int], epochs: int, views: int) -> set[int]:
-    """Every view that runs of these seeds show under a view order, a key of `VIEW_ORDERS`."""
+    """All views in the epochs of these seeds' runs under a view order, a key of `VIEW_ORDERS`."""
     if order == "random":
         return set(range(views))
     return {cycle(seed, epoch, views, 0) for seed in seeds for epoch in range(epochs)}

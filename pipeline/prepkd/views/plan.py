@@ -1,33 +1,31 @@
-"""View plans: which integers make view v of sample i."""
+"""View plans: the integers of view v of sample i."""
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import below, raw_words
 from prepkd.views.mix import Mix
+from prepkd.views.picture import Image
 from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
+from prepkd.views.render import render
 
-if TYPE_CHECKING:
-    import torch
-
-    from prepkd.views.resized_crop import Image
-
-# Philox keys are two 64-bit words, (seed, stream). Sampled views use streams 0, 1, ...; everything else counts down.
+# Philox keys are two 64-bit words, (seed, stream). Sampled views use streams 0, 1, ...; all others count down.
 OFFSET_STREAM = 2**64 - 1
 
 
 class ViewPlan:
-    """The views of a data set: a pure function of (recipe, seed, view, sample) to a row of integers.
+    """The views of a dataset: a pure function of (recipe, seed, view, sample) to a row of integers.
 
-    `views` is a count (each view drawn independently) or "all" (the recipe's whole table, every sample meeting each of
-    its V rows exactly once in views 0 to V - 1). A row holds the steps' integers in order; where the last step mixes two
-    samples, the other sample's index and its own integers come before that step's. Raises ValueError for a count below 1,
-    an unknown augmentation, or too many views to number.
+    `views` is a count (each view is drawn independently) or "all" (the recipe's whole table: each sample has each of its V
+    rows exactly once in views 0 to V - 1). A row holds the steps' integers in order; if the last step mixes two samples, the
+    partner's index and its own integers come before that step's. Raises ValueError for a count below 1, an unknown
+    augmentation, or too many views to number.
     """
 
     def __init__(self, recipe: Sequence[object] | Recipe, views: int | Literal["all"], seed: int, samples: int) -> None:
@@ -64,7 +62,7 @@ class ViewPlan:
     ) -> NDArray[Any]:
         """The integers of some samples, shape (len(samples), p), in the plan's dtype; raises IndexError.
 
-        `view` is one view for all of them, or one for each, (len(samples),).
+        `view` is one view for all samples, or one per sample, (len(samples),).
         """
         chosen = np.arange(self.samples)[samples] if isinstance(samples, slice) else np.asarray(samples)
         if len(chosen) == 0:
@@ -89,25 +87,23 @@ class ViewPlan:
         return rows
 
     def _drawn(self, view: int, low: int, high: int) -> NDArray[Any]:
-        """Samples `low` to `high` of a sampled plan: a fixed number of words a row, row = sample."""
+        """Draw the rows of samples `low` to `high`: a fixed number of words per row, row = sample."""
         width = len(self.ranges)
         words = raw_words(self.seed, view, low * width, (high - low) * width).reshape(high - low, width)
         return below(words, np.array(self.ranges, dtype=np.uint64)).astype(self.dtype)
 
     def render(
         self,
-        images: "torch.Tensor | Sequence[Image]",
-        parameters: "torch.Tensor",
-        partners: "torch.Tensor | Sequence[Image] | None" = None,
-    ) -> "torch.Tensor":
+        images: Tensor | Sequence[Image],
+        parameters: Tensor,
+        partners: Tensor | Sequence[Image] | None = None,
+    ) -> Tensor:
         """Render uint8 images (B, C, H, W) by their rows (B, p) to unnormalised float32 pixels in [0, 1].
 
-        Images of differing sizes come as a list of (C, h, w), or decoded, where the recipe starts with a resized crop.
-        `partners` are the images of the samples that `partners()` names, where the recipe mixes; raises ValueError where they
+        Images of differing sizes are a list of (C, h, w) or decoded images; the recipe must then start with a resized crop to a
+        size. `partners` are the images of the samples that `partners()` names, if the recipe mixes. Raises ValueError if they
         are missing.
         """
-        from prepkd.views.render import render
-
         pixels = render(self.steps, images, parameters[:, : self._own])
         if self.mix is None:
             return pixels
@@ -116,17 +112,17 @@ class ViewPlan:
         theirs = parameters[:, self._own + 1 : 2 * self._own + 1]
         return self.mix.blend(pixels, render(self.steps, partners, theirs), self._mixing(parameters))
 
-    def partners(self, parameters: "torch.Tensor") -> "torch.Tensor | None":
-        """The samples that the rows (B, p) mix in, int64 (B,); None where the recipe doesn't mix."""
+    def partners(self, parameters: Tensor) -> Tensor | None:
+        """The partners of the rows (B, p), int64 (B,); None if the recipe doesn't mix."""
         return parameters[:, self._own].long() if self.mix else None
 
-    def shares(self, parameters: "torch.Tensor", size: tuple[int, int]) -> "torch.Tensor":
+    def shares(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
         """The share of its own label that a mixed picture of (height, width) keeps, float32 (B,); 1 without mixing."""
         if self.mix is None:
             return parameters.new_ones(len(parameters)).float()
         return self.mix.shares(self._mixing(parameters), size)
 
-    def _mixing(self, parameters: "torch.Tensor") -> "torch.Tensor":
+    def _mixing(self, parameters: Tensor) -> Tensor:
         return parameters[:, 2 * self._own + 1 :]
 
     def describe(self) -> dict[str, Any]:
@@ -140,7 +136,7 @@ class ViewPlan:
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "ViewPlan":
-        """The plan that `describe` wrote down."""
+        """Read the result of `describe` back."""
         return cls(description["recipe"], description["views"], description["seed"], description["samples"])
 
     @property

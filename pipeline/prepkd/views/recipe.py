@@ -1,4 +1,4 @@
-"""Recipes: named steps in the order in which they are applied, read from settings and written down."""
+"""Recipes: named steps in the order of application, read from settings and written as JSON."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,10 +6,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from prepkd.settings.messages import expected, shown
-from prepkd.views.mix import CutMix, Mix, Mixup
-from prepkd.views.steps import Augmentation, Crop, Erase, Flip, RandAugment, ResizedCrop, TrivialAugment
+from prepkd.views.augmentation import Step
+from prepkd.views.crop import Crop
+from prepkd.views.cutmix import CutMix
+from prepkd.views.erase import Erase
+from prepkd.views.flip import Flip
+from prepkd.views.mix import Mix
+from prepkd.views.mixup import Mixup
+from prepkd.views.randaugment import RandAugment
+from prepkd.views.resized_crop import ResizedCrop
+from prepkd.views.trivial_augment import TrivialAugment
 
-AUGMENTATIONS: dict[str, type[Augmentation]] = {
+AUGMENTATIONS: dict[str, type[Step]] = {
     "crop": Crop,
     "flip": Flip,
     "resized-crop": ResizedCrop,
@@ -20,12 +28,12 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "cutmix": CutMix,
 }
 
-Recipe = tuple[tuple[str, Augmentation], ...]
+Recipe = tuple[tuple[str, Step], ...]
 
 
 def parse_recipe(steps: Sequence[object]) -> Recipe:
-    """Parse `["flip", {"crop": {"padding": 4}}]`; raises ValueError that says which step is wrong and what is allowed."""
-    recipe: list[tuple[str, Augmentation]] = []
+    """Parse `["flip", {"crop": {"padding": 4}}]`; raises ValueError that names the wrong step and the allowed values."""
+    recipe: list[tuple[str, Step]] = []
     for step in steps:
         name, settings = (step, {}) if isinstance(step, str) else _single_entry(step)
         if name not in AUGMENTATIONS:
@@ -59,12 +67,12 @@ def describe_recipe(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def view_side(recipe: Recipe) -> int | None:
-    """The side of the pictures that a recipe makes, where a resized crop sets it; None: the images' own size."""
+    """The side of a recipe's pictures, if a resized crop sets it; None: the images' own size."""
     sides = [step.size for _, step in recipe if isinstance(step, ResizedCrop) and step.size]
     return sides[-1] if sides else None
 
 
 def takes_any_size(recipe: Recipe) -> int | None:
-    """The side that images of any size come out with, where the recipe starts with a resized crop to a size; else None."""
+    """The side of the pictures of images of any size, if the recipe starts with a resized crop to a size; else None."""
     first = recipe[0][1] if recipe else None
     return first.size if isinstance(first, ResizedCrop) else None

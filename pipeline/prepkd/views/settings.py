@@ -1,4 +1,4 @@
-"""Recipes in params.yaml."""
+"""The recipe in params.yaml."""
 
 from typing import Annotated, Any
 

@@ -1,1 +1,1 @@
-"""Images as files hold them: decoding, encoded bytes, statistics."""
+"""Images in files: decoding, encoded bytes, statistics."""

@@ -1,4 +1,4 @@
-"""Image files that are not read yet: `prepare` decodes each of them once, and keeps its pixels or its bytes."""
+"""Image files on disk; `prepare` decodes each of them once, and keeps its pixels or its bytes."""
 
 import contextlib
 from collections import Counter
@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
-from prepkd.data.images.decode import decoded, image_format, image_size, threaded
+from prepkd.data.images.decode import decoded, image_format, image_size
+from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 FORMAT_OF = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 # Files whose bytes are in memory at once: a folder may hold photographs of many megabytes.
@@ -26,9 +24,8 @@ AHEAD = 64
 class ImageFiles:
     """N image files below `root`: names (N,), UTF-8 bytes, and sizes int64 (N,) in bytes.
 
-    `shape` is the (H, W, 3) that all of them must have, None where sizes may differ; `format` the one of `decode.FORMATS`, None
-    where these may differ, and `mend_format` what to do about another. `encoded`: what is kept of each is its bytes, not its
-    pixels.
+    All images must have the `shape` (H, W, 3), or any if it is None, and the `format`, one of `decode.FORMATS`, or any if it is
+    None; `format_advice` ends the message about another format. `encoded`: the prepared file keeps their bytes, not their pixels.
     """
 
     root: Path
@@ -37,7 +34,7 @@ class ImageFiles:
     shape: tuple[int, int, int] | None
     encoded: bool = False
     format: str | None = None
-    mend_format: str = "put the original file there, or take it out"
+    format_advice: str = "put the original file there, or take it out"
 
     def __len__(self) -> int:
         return len(self.names)
@@ -47,15 +44,15 @@ class ImageFiles:
         return replace(self, names=self.names[chosen], sizes=self.sizes[chosen])
 
     def path(self, index: int) -> Path:
-        """Where a file is."""
+        """A file's path."""
         return self.root / bytes(self.names[index]).decode()
 
     def pixels(self) -> Iterator[NDArray[np.uint8]]:
-        """Each image in turn as RGB pixels, uint8 (H, W, 3); raises InputError naming the first that is none."""
+        """Decode each image in turn to RGB, uint8 (H, W, 3); raises InputError naming the first that is no image."""
         return threaded(lambda index: np.asarray(_decoded(self, index)[1]), range(len(self)), AHEAD)
 
     def contents(self) -> Iterator[tuple[bytes, NDArray[np.int64]]]:
-        """Each file's bytes in turn, and how often each channel has each value, int64 (3, 256).
+        """Read each file's bytes in turn, with the counts of each channel's values, int64 (3, 256).
 
         Raises InputError naming the first that is no image.
         """
@@ -67,23 +64,23 @@ class ImageFiles:
         return threaded(checked, range(len(self)), AHEAD)
 
 
-def with_one_format(splits: list[ImageFiles], mend: str) -> list[ImageFiles]:
-    """The files, each of which must have the format that most are named by; raises InputError naming one with another ending.
+def with_one_format(splits: list[ImageFiles], advice: str) -> list[ImageFiles]:
+    """Require the most frequent format of all files; raises InputError naming a file with the ending of another format.
 
-    What is in the others is seen when they are decoded; `mend` says what to do about it.
+    Decoding a file compares its content as well; `advice` ends the message about another format.
     """
-    said = Counter(_ending(files.path(i)) for files in splits for i in range(len(files)))
-    usual = said.most_common(1)[0][0]
-    splits = [replace(files, format=usual, mend_format=mend) for files in splits]
+    endings = Counter(_ending(files.path(i)) for files in splits for i in range(len(files)))
+    usual = endings.most_common(1)[0][0]
+    splits = [replace(files, format=usual, format_advice=advice) for files in splits]
     for files in splits:
         for i in range(len(files)):
             if _ending(files.path(i)) != usual:
-                _decoded(files, i)  # refuses it, saying what it is
+                _decoded(files, i)  # raises InputError that names both formats
     return splits
 
 
-def common_shape(splits: "list[ImageFiles]") -> tuple[int, int, int] | None:
-    """The (H, W, 3) of all images, or None as soon as two differ; raises InputError naming a file that is no image."""
+def common_shape(splits: list[ImageFiles]) -> tuple[int, int, int] | None:
+    """The (H, W, 3) of all images, None if two differ; raises InputError naming a file that is no image."""
     paths = chain.from_iterable(map(files.path, range(len(files))) for files in splits)
     sizes = threaded(_size, paths, AHEAD)
     first = next(sizes)
@@ -91,7 +88,7 @@ def common_shape(splits: "list[ImageFiles]") -> tuple[int, int, int] | None:
 
 
 def _ending(path: Path) -> str:
-    """The format that a file's name says."""
+    """The format of a file by its name."""
     return FORMAT_OF[path.suffix.lower()]
 
 
@@ -100,20 +97,20 @@ def _size(path: Path) -> tuple[int, int]:
         return image_size(path)
 
 
-def _decoded(files: ImageFiles, index: int) -> "tuple[bytes, Image]":
+def _decoded(files: ImageFiles, index: int) -> tuple[bytes, Image]:
     path = files.path(index)
     with _readable(path):
         content = path.read_bytes()
-    if len(content) != files.sizes[index]:  # its place in the prepared file is measured
+    if len(content) != files.sizes[index]:  # its place in the prepared file was reserved by size
         raise InputError(
-            f"{path}: has {len(content)} bytes, had {files.sizes[index]} before; it was changed while it was read; run again"
+            f"{path}: has {len(content)} bytes, had {files.sizes[index]} before; it changed during reading; run again"
         )
     image = decoded(content, path)
     found = image_format(content)
     if files.format is not None and (found, _ending(path)) != (files.format, files.format):
         raise InputError(
             f"{path}: is {found}, named {path.suffix}; expected {files.format}, and named so, as the other images here; "
-            f"{files.mend_format}"
+            f"{files.format_advice}"
         )
     if files.shape is not None and (image.height, image.width) != files.shape[:2]:
         height, width, _ = files.shape
@@ -129,4 +126,4 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}; mend it, or take it out") from None
+        raise InputError(f"{path}: can't be read: {error.strerror}; fix it, or take it out") from None

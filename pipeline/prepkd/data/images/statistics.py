@@ -17,8 +17,8 @@ class Statistics:
 
     @classmethod
     def of_sums(cls, count: int, sums: Iterable[int], squares: Iterable[int]) -> "Statistics":
-        """From the sums of each channel's `count` values, 0 to 255, and of their squares."""
-        # Integers: the statistics don't depend on the order of summation.
+        """Compute from the sums of each channel's `count` values, 0 to 255, and of their squares."""
+        # Integers, so that the order of summation does not matter.
         moments = [(int(one), int(square)) for one, square in zip(sums, squares, strict=True)]
         means = [one / (255 * count) for one, _ in moments]
         stds = [sqrt((count * square - one**2) / (255 * count) ** 2) for one, square in moments]
@@ -26,6 +26,6 @@ class Statistics:
 
     @classmethod
     def of_counts(cls, counts: NDArray[np.int64]) -> "Statistics":
-        """From how often each channel has each value: counts (C, 256)."""
+        """Compute from the counts of each channel's values, (C, 256)."""
         values = np.arange(256)
         return cls.of_sums(int(counts[0].sum()), (counts @ values).tolist(), (counts @ values**2).tolist())

@@ -1,12 +1,12 @@
 """Reading the prepared HDF5 file.
 
-Images are either arrays, `<split>/images` uint8 (N, H, W, C), or the bytes of image files, one after the other:
-`<split>/content` uint8 (total,), `<split>/offsets` int64 (N + 1,), `<split>/names` (N,). Not HDF5's variable-length type: its
-global heap can hang on a damaged byte, and makes an object of every image.
+Images are either arrays, `<split>/images` uint8 (N, H, W, C), or the bytes of image files in sequence: `<split>/content` uint8
+(total,), `<split>/offsets` int64 (N + 1,), `<split>/names` (N,). HDF5's variable-length type is not used: its global heap can
+hang on a damaged byte, and makes an object of every image.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,14 +15,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.data.images.encoded import EncodedImages, encoded_fingerprint
+from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
+from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
 from prepkd.errors import InputError
-from prepkd.runtime.files import array_fingerprint, fingerprint
 
 FORMAT = "prepkd-data-1"
 SPLITS = ("train", "val", "test")
-_MEND = "run `prepkd prepare`"
+_PREPARE = "run `prepkd prepare`"
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Split:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a prepared file holds: image_shape (H, W, C), None where sizes differ; each split's size and fingerprint.
+    """Summary of a prepared file: image_shape (H, W, C), None if sizes differ; each split's size and fingerprint.
 
-    `encoded`: images are kept as the bytes of their files, with the training images' `statistics`.
+    `encoded`: images are kept as the bytes of their files; only then are the training images' `statistics` given.
     """
 
     dataset: str
@@ -51,56 +51,37 @@ class DataInfo:
     statistics: Statistics | None = None
 
 
-def split_fingerprint(images: NDArray[np.uint8] | EncodedImages, labels: NDArray[np.int64]) -> str:
-    """The fingerprint of a split: of its images and labels."""
-    if isinstance(images, EncodedImages):
-        return encoded_fingerprint(map(images.file, range(len(images))), labels)
-    return array_fingerprint({"images": images, "labels": labels})
-
-
-def data_fingerprint(
-    dataset: str, class_names: Sequence[str], splits: Mapping[str, str], statistics: Statistics | None = None
-) -> str:
-    """The fingerprint of a prepared file: of its data set, class names, splits' fingerprints and, encoded, statistics."""
-    content = {"dataset": dataset, "class_names": list(class_names), "splits": dict(splits)}
-    if statistics is not None:  # arrays have theirs from their pixels
-        content["statistics"] = {"mean": list(statistics.mean), "std": list(statistics.std)}
-    return fingerprint(content)
-
-
 def describe(path: Path) -> DataInfo:
-    """What the file at `path` says of itself, the images unread; raises InputError if it is no prepared file."""
+    """Read the summary of the file at `path`, but no images; raises InputError if it is no prepared file."""
     with _opened(path) as file:
         return _info(path, file)
 
 
 def load_split(path: Path, split: str) -> Split:
-    """Read one split whole and check it: images uint8 (N, H, W, C), or encoded and mapped from the file; labels int64 (N,).
+    """Read and check one whole split: images uint8 (N, H, W, C), or encoded and mapped from the file; labels int64 (N,).
 
-    In memory the channels come before height and width, as torch wants them.
-
-    Raises InputError if the file is missing or no prepared file, has no such split, or what was read differs from its
-    fingerprint.
+    In memory, channels come before height and width, as torch expects. Raises InputError if the file is missing or no prepared
+    file, has no such split, or differs from the recorded fingerprint.
     """
     with _opened(path) as file:
         info = _info(path, file)
         if split not in info.splits:
-            advice = f"set prepare.val_fraction and {_MEND}" if split == "val" else "name one of those"
+            advice = f"set prepare.val_fraction and {_PREPARE}" if split == "val" else "name one of those"
             raise InputError(f"{path}: no split {split!r}, only {', '.join(info.splits)}; {advice}")
         images = _encoded(path, file[split], info, split) if info.encoded else np.asarray(file[split]["images"])
         labels = np.asarray(file[split]["labels"])
     _compare(path, f"{split}.fingerprint", info.split_fingerprints[split], split_fingerprint(images, labels))
     if not isinstance(images, EncodedImages):
-        images = np.ascontiguousarray(np.moveaxis(images, 3, 1))  # where they are read, not where torch waits for it
+        images = np.ascontiguousarray(np.moveaxis(images, 3, 1))  # in the thread that reads
         images = np.moveaxis(images, 1, 3)
     return Split(images, labels, info.split_fingerprints[split])
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open for reading; whatever HDF5 stumbles over becomes an InputError."""
+    """Open for reading; HDF5's errors become an InputError."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; {_MEND}")
+        raise InputError(f"{path}: no such file; {_PREPARE}")
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -108,13 +89,13 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise
     except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a whole HDF5 file of prepared data: {reason}; {_MEND} again") from None
+        raise InputError(f"{path}: not a whole HDF5 file of prepared data: {reason}; {_PREPARE} again") from None
 
 
 def _info(path: Path, file: h5py.File) -> DataInfo:
     found = _text(file.attrs["format"]) if "format" in file.attrs else "none"
     if found != FORMAT:
-        raise InputError(f"{path}: expected format {FORMAT}, found {found}; {_MEND} again, or use a newer prepkd")
+        raise InputError(f"{path}: expected format {FORMAT}, found {found}; {_PREPARE} again, or use a newer prepkd")
     names = [name for name in SPLITS if name in file]
     encoded = "content" in file["train"]
     shape = tuple(map(int, file.attrs.get("image_shape", ()) if encoded else file["train"]["images"].shape[1:]))
@@ -136,8 +117,8 @@ def _info(path: Path, file: h5py.File) -> DataInfo:
 
 def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> EncodedImages:
     offsets, names = np.asarray(group["offsets"]), np.asarray(group["names"])
-    # Mapped, not read: what is larger than memory can be opened, and the system drops pages that it needs for something else.
-    # HDF5 stays out of it: contiguous bytes lie at a place in the file that it tells.
+    # Mapped, not read: data may be larger than memory, and the system may drop pages. Without HDF5: contiguous bytes have one
+    # offset in the file.
     place, size = group["content"].id.get_offset(), group["content"].size
     if place is None or group["content"].dtype != np.uint8:
         raise ValueError(f"{group.name}/content is not one block of bytes")
@@ -148,7 +129,7 @@ def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> Encod
 
 
 def _class_names(file: h5py.File) -> Sequence[bytes]:
-    """An attribute, or, where there are too many for one, a dataset."""
+    """The names' attribute, or their dataset if they are too many for an attribute."""
     names = file["class_names"][()] if "class_names" in file else file.attrs["class_names"]
     return cast(Sequence[bytes], names)
 
@@ -161,5 +142,5 @@ def _compare(path: Path, field: str, expected: str, found: str) -> None:
     if expected != found:
         raise InputError(
             f"{path}: {field}: recorded {expected[:12]}, but the content has {found[:12]}; the file was changed or is damaged; "
-            f"{_MEND} again"
+            f"{_PREPARE} again"
         )

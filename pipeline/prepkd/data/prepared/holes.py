@@ -1,4 +1,4 @@
-"""A file in memory that keeps what is written to it, and no holes between."""
+"""A file in memory that keeps its written parts only, not the holes between them."""
 
 import io
 import os
@@ -9,23 +9,23 @@ if TYPE_CHECKING:
 
 
 class FileWithHoles(io.RawIOBase):
-    """What HDF5 asks of a file object, so that others write what it makes: where a disk is full, HDF5 crashes the process."""
+    """The file object that HDF5 writes to, so that Python writes to disk: on a full disk, HDF5 crashes the process."""
 
     def __init__(self) -> None:
         self._writes: list[tuple[int, bytes]] = []
         self._position = self._end = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to an offset, or to the end: no more is asked for."""
+        """Move to an offset, or to the end; HDF5 uses no more."""
         self._position = offset + (self._end if whence == os.SEEK_END else 0)
         return self._position
 
     def tell(self) -> int:
-        """Where the next byte goes."""
+        """The offset of the next byte."""
         return self._position
 
     def write(self, buffer: "ReadableBuffer", /) -> int:
-        """Keep some bytes at this position."""
+        """Keep these bytes at the current position."""
         content = bytes(buffer)
         self._writes.append((self._position, content))
         self._position += len(content)
@@ -33,7 +33,7 @@ class FileWithHoles(io.RawIOBase):
         return len(content)
 
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
-        """What was written last at each place, zeros where nothing was."""
+        """Read the bytes written last at each offset, zeros in holes."""
         view, here = memoryview(buffer).cast("B"), self._position
         view[:] = bytes(len(view))
         for start, content in self._writes:
@@ -44,12 +44,12 @@ class FileWithHoles(io.RawIOBase):
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:
-        """Set where the file ends."""
+        """Set the end of the file."""
         self._end = self._position if size is None else size
         return self._end
 
     def copy_to(self, file: IO[bytes]) -> None:
-        """Write what was written, in the same order; the bytes of `file` in the holes stay."""
+        """Write the kept parts in their order; the bytes of `file` in the holes stay."""
         for start, content in self._writes:
             file.seek(start)
             file.write(content)

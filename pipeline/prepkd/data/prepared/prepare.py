@@ -1,4 +1,4 @@
-"""From raw data to the prepared HDF5 file: which images are in which split."""
+"""Preparing raw data: choosing each split's images, and writing the HDF5 file."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
 from prepkd.runtime.streams import raw_words
 
-# Philox streams: one of these plus the class. They lie far from the views' own, which count up from 0 and down from 2^64.
+# Philox streams: one of these plus the class. They are far from those of views, which count up from 0 and down from 2^64.
 VAL_STREAM = 1 << 62
 SUBSET_STREAMS = {"train": 2 << 62, "val": 5 << 61, "test": 3 << 62}
 
@@ -18,16 +18,16 @@ SUBSET_STREAMS = {"train": 2 << 62, "val": 5 << 61, "test": 3 << 62}
 def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int, path: Path) -> dict[str, object]:
     """Write the prepared file and return its summary (JSON-able): dataset, classes, image_shape, splits, fingerprint.
 
-    `subset` images of each class are kept (outside train, as many as there are), then round(n * val_fraction) of each class's
-    n training images move to `val`. Which ones depends on (seed, class, n) only, and they keep their order; smaller subsets lie
-    within larger ones. Equal arguments give equal bytes. Raises InputError if a class has fewer than `subset` training images
-    or would be left without training or validation images, if there is a val already, or naming an image file that is
-    damaged; then `path` is as before.
+    `subset` images of each class are kept (outside train, at most that many), then round(n * val_fraction) of each class's n
+    training images move to `val`. The choice depends on (seed, class, n) only, images keep their order, and smaller subsets are
+    part of larger ones. Equal arguments give equal bytes. Raises InputError if a class has fewer than `subset` training images
+    or would be left without training or validation images, if the source has a val already, or naming an image file that is
+    damaged; then `path` stays as it was.
     """
     if not 0 <= val_fraction < 1:
         raise InputError(f"prepare.val_fraction is {val_fraction:g}; expected 0 <= val_fraction < 1")
     if subset is not None and subset < 1:
-        raise InputError(f"prepare.subset is {subset}; expected at least 1 image a class, or null for all")
+        raise InputError(f"prepare.subset is {subset}; expected at least 1 image per class, or null for all")
     if val_fraction > 0 and data.val is not None:
         raise InputError(f"prepare.val_fraction is {val_fraction:g}: {data.dataset} has its own val; expected 0")
     kept = {name: np.arange(len(labels)) for name, (_, labels) in data.splits.items()}

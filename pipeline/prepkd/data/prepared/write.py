@@ -8,21 +8,26 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.data.images.encoded import encoded_fingerprint, streamed_fingerprint
 from prepkd.data.images.files import ImageFiles
 from prepkd.data.images.statistics import Statistics
-from prepkd.data.prepared.file import FORMAT, data_fingerprint, split_fingerprint
+from prepkd.data.prepared.file import FORMAT
+from prepkd.data.prepared.fingerprints import (
+    data_fingerprint,
+    encoded_fingerprint,
+    split_fingerprint,
+    streamed_fingerprint,
+)
 from prepkd.data.prepared.holes import FileWithHoles
 from prepkd.data.sources.raw import Labelled, RawData
 from prepkd.runtime.files import replacing
 
-LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5 takes 64 KiB with what it says of it
+LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
 
 
 def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
-    """Write these splits of `data` and return the file's fingerprint; raises InputError naming an image file that is none.
+    """Write these splits of `data` and return the file's fingerprint; raises InputError naming a file that is no image.
 
-    However many image files there are, only some are in memory at once.
+    Only a few image files are in memory at once.
     """
     files = {name: (images, labels) for name, (images, labels) in splits.items() if isinstance(images, ImageFiles)}
     fingerprints = {
@@ -33,7 +38,7 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
     statistics = None
     with replacing(path) as temporary, temporary.open("wb") as file:
         if files:
-            # Laid out twice: files are read once, right to their places, and only then are fingerprints and statistics known.
+            # Laid out twice: files are read only once, straight to their places; fingerprints and statistics are known later.
             if files["train"][0].encoded:
                 statistics = Statistics.of_counts(np.ones((3, 256), dtype=np.int64))
             _, places = _layout(data, splits, dict.fromkeys(splits, "0" * 64), statistics)
@@ -48,7 +53,7 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
 
 
 def _copy(images: ImageFiles, labels: NDArray[np.int64], file: IO[bytes]) -> tuple[str, NDArray[np.int64]]:
-    """Write every file's bytes or pixels; the split's fingerprint, and of encoded images how often each value is there."""
+    """Write every file's bytes or pixels; return the split's fingerprint and, for encoded images, the counts of each value."""
     counts = np.zeros((3, 256), dtype=np.int64)
 
     def contents() -> Iterator[bytes]:
@@ -70,7 +75,7 @@ def _copy(images: ImageFiles, labels: NDArray[np.int64], file: IO[bytes]) -> tup
 def _layout(
     data: RawData, splits: Mapping[str, Labelled], fingerprints: Mapping[str, str], statistics: Statistics | None
 ) -> tuple[FileWithHoles, dict[str, int]]:
-    """The HDF5 file without what comes from image files, and where in it that of each split belongs."""
+    """Build the HDF5 file without the contents of image files; also return the offset of each split's contents."""
     layout = FileWithHoles()
     places: dict[str, int] = {}
     whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
@@ -93,7 +98,7 @@ def _layout(
             images, labels = splits[name]
             group = file.create_group(name)
             group.attrs["fingerprint"] = np.bytes_(fingerprints[name].encode())
-            # No times: the bytes depend on the data alone.
+            # No times, so that the bytes depend on the data alone.
             if not isinstance(images, ImageFiles):
                 group.create_dataset("images", data=images, dtype="u1", track_times=False)
             elif images.shape is not None and not images.encoded:
@@ -108,7 +113,7 @@ def _layout(
 
 
 def _reserve(group: h5py.Group, name: str, shape: tuple[int, ...]) -> int:
-    """Make a dataset of bytes with a place in the file, to which nothing is written; where that is."""
+    """Create an unwritten dataset of bytes and return its offset in the file."""
     early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     dataset = group.create_dataset(name, shape, "u1", track_times=False, fill_time="never", dcpl=early)

@@ -1,4 +1,4 @@
-"""Prepared data under a view plan, on the training device: what all runs on it share."""
+"""Prepared data under a view plan, on the training device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from prepkd.views import ViewPlan
 
 @dataclass(frozen=True)
 class Dataset:
-    """What all seeds and methods share: data, views, preprocessing, class count."""
+    """Data, view plan, preprocessing and class count, shared by all seeds and methods."""
 
     samples: Samples
     held_out: Mapping[str, Samples]
@@ -21,5 +21,5 @@ class Dataset:
     classes: int
 
     def labels(self, view: int, part: slice) -> Tensor:
-        """The labels of some samples under one view: int64 (B,), or a share of each class (B, K) where views mix samples."""
+        """The labels of a range of samples under one view: int64 (B,), or the share of each class (B, K) if views mix samples."""
         return self.samples.targets(self.plan, *self.samples.under(self.plan, view, part), self.classes)

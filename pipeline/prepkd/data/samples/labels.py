@@ -1,11 +1,11 @@
-"""Labels: one class a sample, int64 (B,), or, where a view mixes two samples, a share of each class, float (B, K)."""
+"""Labels: one class per sample, int64 (B,), or, if a view mixes two samples, the share of each class, float (B, K)."""
 
 import torch
 from torch import Tensor
 
 
 def mixture(first: Tensor, second: Tensor, share: Tensor, classes: int) -> Tensor:
-    """`share` of the first label and the rest of the second, float32 (B, K); labels int64 (B,), shares float32 (B,).
+    """Mix `share` of the first label with the rest of the second, float32 (B, K); labels int64 (B,), shares float32 (B,).
 
     >>> mixture(torch.tensor([0]), torch.tensor([2]), torch.tensor([0.75]), 3)
     tensor([[0.7500, 0.0000, 0.2500]])
@@ -21,7 +21,7 @@ def main_class(labels: Tensor) -> Tensor:
 
 
 def has_share(labels: Tensor, classes: int) -> Tensor:
-    """Which classes have a share in the label, bool (B, K)."""
+    """The classes with a share in the label, bool (B, K)."""
     if labels.ndim == 2:
         return labels > 0
     none = torch.zeros(len(labels), classes, dtype=torch.bool, device=labels.device)
@@ -29,7 +29,7 @@ def has_share(labels: Tensor, classes: int) -> Tensor:
 
 
 def is_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """Where none of the label's classes is at the row's maximum of logits (B, K), bool (B,); a tie at the top is right."""
+    """Whether none of the label's classes has the row's largest logit (B, K), bool (B,); a tie at the top is right."""
     if labels.ndim == 1:
         own = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     else:

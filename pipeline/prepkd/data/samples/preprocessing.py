@@ -1,4 +1,4 @@
-"""What a model does to pixels first, kept with its weights."""
+"""Preprocessing of pixels, kept with a model's weights."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Mean and standard deviation of each channel, for float pixels in [0, 1]; the side to which pictures are resized first.
+    """Mean and standard deviation of each channel, for float pixels in [0, 1]; the side to which pictures are resized before.
 
     Raises InputError unless mean and std name the same channels, finite, std > 0, and the interpolation is known.
     """
@@ -28,7 +28,7 @@ class Preprocessing:
         if not self.mean or len(self.mean) != len(self.std) or not sound:
             raise InputError(
                 f"preprocessing has mean {self.mean} and std {self.std}; "
-                "expected one finite number a channel in each, std > 0"
+                "expected one finite number per channel in each, std > 0"
             )
         if self.interpolation not in INTERPOLATIONS or (self.size is not None and self.size < 1):
             raise InputError(
@@ -38,16 +38,16 @@ class Preprocessing:
 
     @classmethod
     def by(cls, statistics: Statistics) -> "Preprocessing":
-        """What gives the channels of some images mean 0 and deviation 1; raises InputError where one is the same everywhere."""
+        """Normalise channels to mean 0 and deviation 1; raises InputError if a channel is constant."""
         return cls(statistics.mean, statistics.std)
 
     def describe(self) -> dict[str, Any]:
-        """The preprocessing as JSON; what is not asked for is left out. `from_description` reads it back."""
+        """The preprocessing as JSON, without resizing if there is none; `from_description` reads it back."""
         resizing = {"size": self.size, "interpolation": self.interpolation} if self.size else {}
         return {"mean": list(map(float, self.mean)), "std": list(map(float, self.std)), **resizing}
 
     @classmethod
     def from_description(cls, description: Mapping[str, Any]) -> "Preprocessing":
-        """The preprocessing that `describe` wrote down."""
+        """Read the result of `describe` back."""
         mean, std = (tuple(map(float, description[key])) for key in ("mean", "std"))
         return cls(mean, std, description.get("size"), description.get("interpolation", "bilinear"))

@@ -19,10 +19,10 @@ from prepkd.views import Recipe, ViewPlan
 def read_dataset(
     path: Path, recipe: Recipe, views: int | Literal["all"], seed: int, device: torch.device, *, held_out_recipe: Recipe
 ) -> tuple[Dataset, dict[str, Any]]:
-    """Read prepared data onto `device` under a view plan; also return the fingerprints of what was read.
+    """Read prepared data onto `device` under a view plan; also return the fingerprints of data and plan.
 
-    Training samples are shown by `recipe`. Held-out samples have the size that `held_out_recipe` gives. Raises InputError
-    for a missing or damaged file, and where the recipe does not fit images of several sizes.
+    Training samples are rendered by `recipe`; held-out samples have the size that `held_out_recipe` gives. Raises InputError
+    for a missing or damaged file, and if the recipe does not fit images of several sizes.
     """
     info = describe(path)
     others = [name for name in info.splits if name != "train"]

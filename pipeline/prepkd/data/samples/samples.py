@@ -1,4 +1,4 @@
-"""A split's images and labels on the training device, and what a view makes of them."""
+"""A split's images and labels on the training device, and their views."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,22 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prepkd.data.images.decode import threaded
-from prepkd.data.images.encoded import EncodedImages, Picture
+from prepkd.data.images.encoded import DecodedImage, EncodedImages
+from prepkd.data.images.threads import threaded
 from prepkd.data.prepared.file import Split
 from prepkd.data.samples.labels import mixture
 from prepkd.errors import InputError
 from prepkd.runtime.processors import compute_on, idle_processors
 from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
 
-A_THREAD = 8  # encoded images that a thread decodes and renders before it takes others
+IMAGES_PER_TASK = 8  # encoded images that a thread decodes and renders at a time
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Labels int64 (N,) on the training device, and images: uint8 (N, C, H, W) there, or encoded, which are decoded as needed.
+    """Labels int64 (N,) on the training device, and images: uint8 (N, C, H, W) there, or encoded and decoded as needed.
 
-    `side` is that of the pictures that are shown, where it is not the images' own size.
+    `side` is that of the rendered pictures, None for the images' own size.
     """
 
     images: Tensor | EncodedImages
@@ -30,7 +30,7 @@ class Samples:
 
     @classmethod
     def of(cls, split: Split, device: torch.device, recipe: Recipe = ()) -> "Samples":
-        """A split as a recipe will show it, arrays channels first; raises InputError where sizes differ and it can't."""
+        """Move a split to the device; raises InputError if sizes may differ and the recipe does not make them equal."""
         labels = torch.from_numpy(split.labels).to(device)
         if isinstance(split.images, EncodedImages):
             if takes_any_size(recipe) is None:
@@ -44,12 +44,12 @@ class Samples:
 
     @property
     def device(self) -> torch.device:
-        """Where pixels are rendered and labels are."""
+        """The device of the labels and the rendered pixels."""
         return self.labels.device
 
     @property
     def resident(self) -> bool:
-        """Whether the images lie on a GPU, which renders them by few kernels."""
+        """Whether the images are on a GPU, which renders large batches with few kernels."""
         return self.device.type == "cuda" and isinstance(self.images, Tensor)
 
     @property
@@ -64,62 +64,63 @@ class Samples:
 
     @property
     def channels(self) -> int:
-        """How many channels every image has."""
+        """The number of channels of every image."""
         return self.images.channels if isinstance(self.images, EncodedImages) else int(self.images.shape[1])
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def under(self, plan: ViewPlan, view: int, part: slice) -> tuple[Tensor, Tensor]:
-        """A range of samples, int64 (B,), and their rows of integers (B, p) under one view."""
+        """The samples of a range, int64 (B,), and their rows of integers (B, p) under one view."""
         chosen = torch.arange(len(self))[part].to(self.device)
         return chosen, torch.from_numpy(plan.parameters(view, part)).to(self.device)
 
     def pixels(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
-        """Some samples, int64 (B,), as their rows of integers (B, p) show them: float32 (B, C, H, W) in [0, 1]."""
-        return self._in_parts(lambda part: self._shown(plan, chosen[part], rows[part]), len(chosen))
+        """Render samples, int64 (B,), by their rows of integers (B, p): float32 (B, C, H, W) in [0, 1]."""
+        return self._in_parts(lambda part: self._render(plan, chosen[part], rows[part]), len(chosen))
 
-    def _shown(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
+    def _render(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         partners = plan.partners(rows)
         return plan.render(self._take(chosen), rows, None if partners is None else self._take(partners))
 
     def targets(self, plan: ViewPlan, chosen: Tensor, rows: Tensor, classes: int) -> Tensor:
-        """The labels of what `pixels` shows: int64 (B,), or where two samples are mixed a share of each class, (B, K)."""
+        """The labels of the rendered pictures: int64 (B,), or if two samples are mixed the share of each class, (B, K)."""
         labels, partners = self.labels[chosen], plan.partners(rows)
         if partners is None:
             return labels
         return mixture(labels, self.labels[partners], plan.shares(rows, self.size), classes)
 
     def plain(self, part: slice) -> Tensor:
-        """Some samples for evaluation, float32 (B, C, H, W) in [0, 1]: as they are, or the centre where a side is set."""
+        """Samples for evaluation, float32 (B, C, H, W) in [0, 1]: unchanged, or their centre crops if a side is set."""
         if isinstance(self.images, Tensor):
             return self._centred(self.images[part])
         chosen = torch.arange(len(self))[part]
         return self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
 
-    def _centred(self, images: Tensor | list[Picture]) -> Tensor:
+    def _centred(self, images: Tensor | list[DecodedImage]) -> Tensor:
         if self.side:
-            from prepkd.views.resized_crop import centre  # late: it imports torchvision
+            # Imported here: it imports torchvision's transforms, which take more than a second.
+            from prepkd.views.centre_crop import centre_crop
 
-            images = centre(images, self.side)
+            images = centre_crop(images, self.side)
         assert isinstance(images, Tensor)
         return images.to(self.device).float() / 255
 
-    def _in_parts(self, shown: Callable[[slice], Tensor], count: int) -> Tensor:
-        """What is shown of so many samples: at once, or where they are decoded first in parts, on every processor."""
+    def _in_parts(self, render: Callable[[slice], Tensor], count: int) -> Tensor:
+        """Render `count` samples at once, or, if they must be decoded first, in parts on all processors."""
         if isinstance(self.images, Tensor):
-            return shown(slice(None))
-        parts = (slice(start, start + A_THREAD) for start in range(0, count, A_THREAD))
-        return torch.cat(list(threaded(shown, parts, initializer=compute_on)))
+            return render(slice(None))
+        parts = (slice(start, start + IMAGES_PER_TASK) for start in range(0, count, IMAGES_PER_TASK))
+        return torch.cat(list(threaded(render, parts, initializer=compute_on)))
 
-    def _take(self, chosen: Tensor) -> Tensor | list[Picture]:
+    def _take(self, chosen: Tensor) -> Tensor | list[DecodedImage]:
         if isinstance(self.images, Tensor):
             return self.images[chosen]
         return self.images.decode(chosen.tolist())
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the pictures."""
+        """Height and width of the rendered pictures."""
         if self.side:
             return self.side, self.side
         assert isinstance(self.images, Tensor)

@@ -58,7 +58,7 @@ class Cifar(Source):
                 f"{folder}: no such folder; expected the official {self.name} files in it; "
                 "run `prepkd prepare --download` or put them there"
             )
-        # The names first: they are small, and a missing one should not cost the reading of the images.
+        # The names first: they are small, and if they are missing no images need be read.
         class_names = _class_names(folder, self)
         train_images, train_labels = _samples(folder, self.train, self)
         test_images, test_labels = _samples(folder, self.test, self)
@@ -126,7 +126,7 @@ def _entry(path: Path, md5: str) -> dict[str, object]:
             f"{path}: no such file; expected the official one (md5 {md5}); "
             "run `prepkd prepare --download` or put it there"
         )
-    content = path.read_bytes()  # checked and read from the same bytes, so that nobody can swap the file in between
+    content = path.read_bytes()  # check and read the same bytes, so that the file can't be swapped in between
     found = _md5(content)
     if found != md5:
         raise InputError(
@@ -155,7 +155,7 @@ def _samples(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     parts = [_part(folder / name, md5, source) for name, md5 in files]
     rows = np.concatenate([rows for rows, _ in parts])
-    # The files hold planes (red, green, blue); everybody else here holds pixels.
+    # The files hold planes (red, green, blue), all other code pixels.
     images = rows.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.concatenate([labels for _, labels in parts])
 

@@ -30,7 +30,7 @@ class H5(Source):
         """Read train/images, uint8 (N, H, W, C) or (N, H, W), and train/labels, integers (N,); test; optional val, class_names.
 
         C is 1 or 3. Labels count from 0; each class has training images. Raises InputError naming the array, and the place in it,
-        that is missing or not as it should be: nothing is cast, scaled or left out.
+        that is missing or malformed: nothing is cast, scaled or left out.
         """
         if not raw.is_file():
             found = "a folder" if raw.is_dir() else "no such file"
@@ -40,7 +40,7 @@ class H5(Source):
                 return _read(raw, file)
         except InputError:
             raise
-        # What h5py raises on damaged files.
+        # The errors of h5py on damaged files.
         except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{raw}: not a whole HDF5 file: {reason}; write it again") from None
@@ -54,7 +54,7 @@ def _read(raw: Path, file: h5py.File) -> RawData:
         raise InputError(f"{raw}: {unknown[0]}: an unknown name; expected {_EXPECTED}; take it out or rename it")
     splits = {split: _split(raw, file, split) for split in SPLITS if split in file or split != "val"}
     for one, other in combinations(splits, 2):
-        if file[f"{one}/images"] == file[f"{other}/images"]:  # one object: h5py compares where links lead
+        if file[f"{one}/images"] == file[f"{other}/images"]:  # h5py compares the objects that links lead to
             raise InputError(
                 f"{raw}: {other}/images: is the same array as {one}/images; expected its own; take out the link"
             )
@@ -88,9 +88,10 @@ def _split(raw: Path, file: h5py.File, split: str) -> Arrays:
         )
     if labels.dtype.kind not in "iu" or labels.shape != shape[:1]:
         raise InputError(
-            f"{raw}: {split}/labels: {labels.dtype} of shape {labels.shape}; expected integers of shape {shape[:1]}, one an image"
+            f"{raw}: {split}/labels: {labels.dtype} of shape {labels.shape}; "
+            f"expected integers of shape {shape[:1]}, one per image"
         )
-    # Compared before they are cast: 2^64 - 1 would become -1.
+    # Compared before the cast: 2^64 - 1 would become -1.
     values = np.asarray(labels)
     if values.max() > np.iinfo(np.int64).max:
         raise InputError(
@@ -113,7 +114,7 @@ def _refuse_labels(where: str, labels: NDArray[np.int64], classes: int, *, every
 
 
 def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple[str, ...]:
-    """The names that the file gives, or the classes' numbers."""
+    """The class names in the file, or else the classes' numbers."""
     largest = int(labels.max())
     if not 0 < largest < len(labels):
         raise InputError(
@@ -125,7 +126,7 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
         return tuple(map(str, range(classes)))
     dataset = file["class_names"]
     if not isinstance(dataset, h5py.Dataset) or h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
-        raise InputError(f"{raw}: class_names: expected an array of strings, one a class")
+        raise InputError(f"{raw}: class_names: expected an array of strings, one per class")
     try:
         names = tuple(str(name) for name in dataset.asstr("utf-8")[()])
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""What every source returns."""
+"""Raw data, as every source returns them."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from prepkd.data.images.files import ImageFiles
 
-# Pixels uint8 (N, H, W, C), or files that are not read yet; labels int64 (N,).
+# Pixels uint8 (N, H, W, C), or files on disk; labels int64 (N,).
 Images = NDArray[np.uint8] | ImageFiles
 LabelledFiles = tuple[ImageFiles, NDArray[np.int64]]
 Labelled = tuple[Images, NDArray[np.int64]]
@@ -15,9 +15,9 @@ Labelled = tuple[Images, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class RawData:
-    """A data set as its authors split it: images uint8 (N, H, W, C) or files, labels int64 (N,) that index `class_names`.
+    """A dataset as its authors split it: images uint8 (N, H, W, C) or files, labels int64 (N,) that index `class_names`.
 
-    `source` is one line: where the data comes from, whom to cite, its licence. Few data sets have a `val` of their own.
+    `source` is one line: origin, citation, licence. Few datasets have a `val` of their own.
     """
 
     dataset: str
@@ -31,6 +31,6 @@ class RawData:
 
     @property
     def splits(self) -> dict[str, Labelled]:
-        """Images and labels of train, test and, where the data set has one, val."""
+        """Images and labels of train, test and, if the dataset has one, val."""
         splits = {"train": (self.train_images, self.train_labels), "test": (self.test_images, self.test_labels)}
         return splits if self.val is None else {**splits, "val": self.val}

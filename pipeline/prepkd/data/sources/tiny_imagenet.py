@@ -87,7 +87,7 @@ def _val(root: Path, wnids: list[str], seen: Seen) -> list[list[Found]]:
     images = dict(images_below(root, "val/images", seen))
     for name, (wnid, *_) in labels.items():
         if wnid not in classes:
-            raise InputError(f"{annotations}: {name} is of class {wnid}, which wnids.txt has not; {_PUT_BACK}")
+            raise InputError(f"{annotations}: {name} is of class {wnid}, which wnids.txt lacks; {_PUT_BACK}")
         if f"val/images/{name}" not in images:
             raise InputError(f"{root / 'val/images' / name}: no such file, but val_annotations.txt has it; {_PUT_BACK}")
     for path, size in images.items():
@@ -102,7 +102,7 @@ def _val(root: Path, wnids: list[str], seen: Seen) -> list[list[Found]]:
 
 
 def _table(path: Path, columns: int) -> dict[str, list[str]]:
-    """A file of lines with so many fields, parted by tabs: the first field -> the others."""
+    """Read lines of `columns` fields, separated by tabs: the first field -> the others."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -113,10 +113,10 @@ def _table(path: Path, columns: int) -> dict[str, list[str]]:
         first, *others = line.split("\t")
         if len(others) != columns - 1 or not first.strip():
             raise InputError(
-                f"{path}: line {number} is {line[:60]!r}; expected {columns} fields parted by tabs; {_PUT_BACK}"
+                f"{path}: line {number} is {line[:60]!r}; expected {columns} fields separated by tabs; {_PUT_BACK}"
             )
         if first in rows:
-            raise InputError(f"{path}: line {number}: {first} stands there for the second time; {_PUT_BACK}")
+            raise InputError(f"{path}: line {number}: {first} appears a second time; {_PUT_BACK}")
         rows[first] = others
     if not rows:
         raise InputError(f"{path}: the file is empty; {_PUT_BACK}")

@@ -1,4 +1,4 @@
-"""Walking folders of images: which files there are, by class, and everything in them that is no image."""
+"""Walking folders of images: each class's files, and errors for everything that is no image."""
 
 import os
 import stat
@@ -14,12 +14,12 @@ from prepkd.errors import InputError
 SUFFIXES = tuple(FORMAT_OF)
 # A file's name below a root, and its size in bytes.
 Found = tuple[str, int]
-# Folders by device and inode, so that one is walked once, wherever links lead.
+# Folders by device and inode, so that each is walked only once, wherever links lead.
 Seen = dict[tuple[int, int], Path]
 
 
 def located(raw: Path, name: str) -> Path:
-    """The folder of this name in `raw`, or where there is none `raw` itself."""
+    """The folder of this name in `raw`, or `raw` itself if there is none."""
     return raw / name if (raw / name).is_dir() else raw
 
 
@@ -35,7 +35,7 @@ def class_folders(split: Path, seen: Seen) -> list[str]:
 
 
 def images_below(root: Path, name: str, seen: Seen) -> list[Found]:
-    """All image files in and below a folder, sorted; raises InputError naming what is no image, or a folder without any."""
+    """All image files in and below a folder, sorted; raises InputError naming a file that is no image, or an empty folder."""
     found = _walk(root, name, seen)
     if not found:
         raise InputError(
@@ -86,7 +86,7 @@ def _walk(root: Path, folder: str, seen: Seen) -> list[Found]:
             found += _walk(root, inner, seen)
         else:
             _refuse_no_image(root / inner, status)
-            # An image beside its own conversion, and what is one file where case doesn't count.
+            # Refuse an image beside its own conversion, and names that are one file on case-insensitive file systems.
             other = stems.setdefault(Path(name).stem.casefold(), name)
             if other != name:
                 raise InputError(
@@ -110,12 +110,12 @@ def _refuse_no_image(path: Path, status: os.stat_result) -> None:
 
 
 def _entries(folder: Path, seen: Seen) -> list[tuple[str, os.stat_result]]:
-    """Name and status, links followed, of everything in a folder that was not walked before, sorted by name."""
+    """Name and status of everything in a folder, links followed, sorted by name; raises InputError for a folder seen before."""
     try:
         status = folder.stat()
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
-        raise InputError(f"{folder}: can't be listed: {error.strerror}; mend it, or take it out") from None
+        raise InputError(f"{folder}: can't be listed: {error.strerror}; fix it, or take it out") from None
     first = seen.setdefault((status.st_dev, status.st_ino), folder)
     if first != folder:
         raise InputError(f"{folder}: is the same folder as {first}; expected each image once; take out the link")
@@ -131,4 +131,4 @@ def _status(folder: Path, name: str) -> os.stat_result:
     except UnicodeEncodeError:
         raise InputError(f"{folder}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from None
     except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}; mend it, or take it out") from None
+        raise InputError(f"{path}: can't be read: {error.strerror}; fix it, or take it out") from None

@@ -1,4 +1,4 @@
-"""Reading the CIFAR pickles without letting them run anything."""
+"""Reading the CIFAR pickles without executing anything."""
 
 import io
 import pickle
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prepkd.errors import InputError
 
-# What a damaged pickle was seen to raise, `pickle.UnpicklingError` aside.
+# The errors observed with damaged pickles, beside `pickle.UnpicklingError`.
 _DAMAGE = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -27,10 +27,10 @@ _DAMAGE = (
 
 
 class _Array:
-    """Stands in for a pickled uint8 array until its pixels come.
+    """A stand-in for a pickled uint8 array until its pixels come.
 
     NumPy's own reconstructors trust the pickle (a forged dtype turns bytes into object pointers); this one only reads bytes.
-    It also never meets NumPy's warning about the integer `align` in these old files.
+    It also avoids NumPy's warning about the integer `align` in these old files.
     """
 
     array: NDArray[np.uint8]
@@ -43,14 +43,14 @@ class _Array:
 
 
 class _DType:
-    """Stands in for the dtype uint8."""
+    """A stand-in for the dtype uint8."""
 
     def __init__(self, name: str | bytes, *_: object) -> None:
         if name not in ("u1", b"u1"):
             raise ValueError(f"an array of {name!r}, not uint8")
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and alignment: nothing that a byte has."""
+        """Ignore byte order and alignment, which bytes do not have."""
 
 
 def _reconstruct(*_: object) -> _Array:
@@ -71,7 +71,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows arrays of bytes and nothing else that could be called."""
+    """An unpickler that knows arrays of bytes and no other callable."""
 
     def __init__(self, content: bytes, path: Path) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
@@ -88,7 +88,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def unpickle(content: bytes, path: Path) -> dict[str, object]:
-    """Read a pickled dict of plain values and uint8 arrays, running nothing; strings of Python 2 stay bytes.
+    """Read a pickled dict of plain values and uint8 arrays, executing nothing; strings of Python 2 stay bytes.
 
     `path` is for messages. Raises InputError if the pickle is damaged, holds no dict, or asks for any other class or function.
     """
