@@ -94,7 +94,7 @@ def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, A
     inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
     card = {"name": "bench", "model": "bench", "weights_fingerprint": "0" * 64, "preprocessing": {}}
     trial = Trial(raw[0][:BATCH], labels[:BATCH], 0.0)
-    layout, attributes, _ = plan_store(settings, dataset, inputs, card, trial)
+    layout, attributes = plan_store(settings, dataset, inputs, card, trial)
     writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)

@@ -2,16 +2,14 @@
 
 import argparse
 import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from prepkd.runtime.allocator import keep_freed_memory
-from prepkd.runtime.prefetch import behind
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.caching import make_trial, plan_store, write_chunks
 from prepkd.teacher.forward_pass import arithmetic, ready
 from prepkd.teacher.settings import Cache
 
@@ -57,7 +55,7 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
     settings = Cache(views=options.views, batch_size=options.batch_size, precision=options.precision)
     card = {"name": "bench", "model": options.model, "weights_fingerprint": "0" * 64, "preprocessing": {}}
     inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": str(device)}
-    layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(model, dataset, settings))
+    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(model, dataset, settings))
     pixels = torch.rand(options.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     teacher = ready(model)
 
@@ -72,9 +70,7 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
     def written(turn: int) -> None:
         path = folder / f"{turn}.zarr"
         writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
-        answers = partial(teacher_answers, model, dataset, layout.encoding, settings)
-        made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
-        for _ in behind(lambda part: writer.write(*part), made):
+        for _ in write_chunks(writer, writer.pending(), model, dataset, settings):
             pass
         writer.finish(dataset.labels)
 

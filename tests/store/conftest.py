@@ -66,7 +66,7 @@ def example(
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
     inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
-    layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
+    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)

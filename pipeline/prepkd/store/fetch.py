@@ -1,28 +1,62 @@
-"""A copy of a store, or of some of its views, at another place: every file is checked before it has its name there."""
+"""Copy a store, or some of its views, to another place; every file is checked before it is written there."""
 
 import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import json_bytes
+from prepkd.runtime.files import fingerprint, json_bytes
+from prepkd.runtime.scratch import scratch
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.place import delete, exists, get, keys, put
+from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
 from prepkd.store.reader import LogitStore, sha256
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch did: files and bytes brought, files that were there already, and the views that are there now."""
+    """The result of a fetch: files and bytes copied, files that were there already, and the views that are there now."""
 
     files: int
     bytes: int
     kept: int
     views: list[int]
+    total: int  # views of the whole store
+
+
+def fetch_views(
+    url: str,
+    target: str,
+    views: str | None,
+    scratch_root: Path,
+    *,
+    on_wait: Callable[[str], None],
+    on_start: Callable[[LogitStore, int], None],
+    on_file: Callable[[], None],
+) -> Fetched:
+    """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`.
+
+    `on_wait` gets one line when another process copies to the same place, `on_start` the store and the number of files, and
+    `on_file` is called after each file. Raises InputError.
+    """
+    where = _absolute(target)
+    if where == _absolute(url):
+        raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
+    if not is_remote(target) and Path(target).exists() and not Path(target).is_dir():
+        raise InputError(f"{target}: is a file; choose another place with --to")
+    source = LogitStore.open(url)
+    chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
+    with scratch(scratch_root, fingerprint(["fetch-views", where]), on_wait=on_wait):
+        on_start(source, len(wanted(source, chosen)))
+        return fetch(source, open_place(target, write=True), chosen, target, on_file)
+
+
+def _absolute(url: str) -> str:
+    return url if is_remote(url) else str(Path(url).absolute())
 
 
 def wanted(store: LogitStore, views: Sequence[int]) -> list[str]:
@@ -64,7 +98,7 @@ def fetch(
         delete(target, PARTIAL)
     if not exists(target, MANIFEST):
         put(target, MANIFEST, json_bytes(manifest))
-    return Fetched(files, size, kept, here)
+    return Fetched(files, size, kept, here, source.views)
 
 
 def check_target(source: LogitStore, target: Store, where: object) -> None:

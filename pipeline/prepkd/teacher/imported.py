@@ -1,6 +1,7 @@
-"""Logits that somebody else computed, as a store: what can be checked is, and what can't is written down."""
+"""Write logits from elsewhere to a store: check what can be checked, and record what cannot."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
 from prepkd.store.layout import Layout
-from prepkd.teacher.caching import TRIAL_BATCHES, Trial, plan_store, store_fingerprint
+from prepkd.store.unfinished import finished_summary, unfinished
+from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, plan_store
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
 
@@ -92,17 +94,41 @@ def read_dataset(
     }
 
 
+def import_logits(
+    name: str,
+    file: Path,
+    raw: Tensor,
+    dataset: Dataset,
+    inputs: dict[str, Any],
+    settings: Cache,
+    url: str,
+    scratch_root: Path,
+    *,
+    on_wait: Callable[[str], None],
+) -> Written:
+    """Write the store of logits (V, N, K) read from `file`; a finished one stays as it is. Raises InputError as `plan_import`.
+
+    `on_wait` gets one line when another process does the same work.
+    """
+    layout, attributes = plan_import(name, file, raw, dataset, inputs, settings)
+    if summary := finished_summary(url, attributes):
+        return Written(summary)
+    with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
+        pending = list(writer.pending())
+        for view, chunk in pending:
+            writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk)))
+        summary = writer.finish(dataset.labels)
+    return Written(summary, len(pending))
+
+
 def plan_import(
     name: str, file: Path, raw: Tensor, dataset: Dataset, inputs: dict[str, Any], settings: Cache
-) -> tuple[Layout, Attributes, str]:
-    """The layout, the attributes and the fingerprint of a store of imported logits (V, N, K).
-
-    Raises InputError where the encoding cannot keep them.
-    """
+) -> tuple[Layout, Attributes]:
+    """The layout and the attributes of a store of imported logits (V, N, K); raises InputError if they cannot be encoded."""
     nobody = {"name": name, "model": "imported", "weights_fingerprint": None, "preprocessing": None}
     part = slice(0, TRIAL_BATCHES * settings.batch_size)
     trial = Trial(raw[0, part], dataset.labels(0, part), 0.0)
-    layout, cached, _ = plan_store(settings, dataset, inputs, nobody, trial)
+    layout, cached = plan_store(settings, dataset, inputs, nobody, trial)
     # The same sections as a cached store's, so that readers find every key; what is not known says so.
     sections = cached.sections | {
         "teacher": nobody | {"source": {"file": file.name, "sha256": file_sha256(file)}},
@@ -110,10 +136,10 @@ def plan_import(
     }
     others = {"measured": cached.model_dump()["measured"], "unverified": list(unverified(dataset.plan))}
     attributes = Attributes.made_from(sections, **others)
-    for view in range(layout.plan.views):  # before anything is written
+    for view in range(layout.plan.views):  # refused before anything is written
         for chunk in range(layout.chunks):
             imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk))
-    return layout, attributes, store_fingerprint(attributes, layout)
+    return layout, attributes
 
 
 def unverified(plan: ViewPlan) -> tuple[str, ...]:
