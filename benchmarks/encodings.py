@@ -1,4 +1,4 @@
-"""What each encoding costs and changes on a teacher's own logits: bytes a (view, sample) on disk, KL, argmax flips."""
+"""Size and error of each encoding on a teacher's own logits: bytes per (view, sample) on disk, KL, argmax flips."""
 
 import argparse
 import tempfile

@@ -126,7 +126,7 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(params=["local", "memory", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where stores can be: a folder, this process's memory, a bucket."""
+    """The kinds of places: a folder, this process's memory, a bucket."""
     if request.param == "local":
         return str(tmp_path)
     if request.param == "memory":

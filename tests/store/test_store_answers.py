@@ -1,4 +1,4 @@
-"""A store's answers are the teacher's own, bit for bit, whoever asks and in whatever order."""
+"""A store's answers are the teacher's own, bit for bit, for every caller and order."""
 
 import contextlib
 import json

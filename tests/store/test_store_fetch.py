@@ -112,7 +112,7 @@ def test_cut_off_before_each_file_and_resumed(made_up: Path, tmp_path: Path, put
 
 @pytest.mark.parametrize("puts", range(9))
 def test_cut_off_while_views_are_added(made_up: Path, tmp_path: Path, puts: int) -> None:
-    """What was there stays readable; a view that is half there is not there."""
+    """Existing views stay readable; a half-copied view is absent."""
 
     def before(key: str) -> None:
         if len(target.puts) == puts:

@@ -60,7 +60,7 @@ def _absolute(url: str) -> str:
 
 
 def wanted(store: LogitStore, views: Sequence[int]) -> list[str]:
-    """The files of a copy that holds these views, but for its manifest: the descriptions first, then chunk by chunk."""
+    """The files of a copy of these views except its manifest: the descriptions first, then chunk by chunk."""
     described = ["zarr.json", *(f"{name}/zarr.json" for name in store.layout.fields), SUMMARY]
     chunks = [(view, chunk) for view in views for chunk in range(store.layout.chunks)]
     return described + [key for view, chunk in chunks for key in store.layout.keys(view, chunk).values()]
@@ -69,10 +69,10 @@ def wanted(store: LogitStore, views: Sequence[int]) -> list[str]:
 def fetch(
     source: LogitStore, target: Store, views: Sequence[int], where: object, on_file: Callable[[], None]
 ) -> Fetched:
-    """Copy views to a target, the manifest last; files that are there and right are kept, so a cut-off fetch goes on.
+    """Copy views to a target, the manifest last; correct files are kept, so an interrupted fetch resumes.
 
-    A copy that is not whole holds `partial.json`. Raises InputError where a view is not at the source, a file of it is
-    damaged, or the target holds something else.
+    A copy of some views holds `partial.json`. Raises InputError if the source lacks a view or a file of it is damaged, or if
+    the target holds something else.
     """
     if absent := sorted(set(views) - set(source.present)):
         raise InputError(f"{source.url}: view {absent[0]} is not there; it holds views {views_text(source.present)}")
@@ -84,7 +84,7 @@ def fetch(
         if found is not None and sha256(found) == manifest[key]:
             kept += 1
         else:
-            content = get(source.store, key)  # refuses what is missing or not the manifest's
+            content = get(source.store, key)  # raises for a missing or damaged file
             assert content is not None, key
             put(target, key, content)
             files, size = files + 1, size + len(content)
@@ -102,7 +102,7 @@ def fetch(
 
 
 def check_target(source: LogitStore, target: Store, where: object) -> None:
-    """Refuse a place that holds anything but a copy, begun or finished, of this very store; raises InputError."""
+    """Refuse a place that holds anything except a complete or partial copy of this store; raises InputError."""
     remedy = "choose another place with --to"
     found = get(target, "zarr.json")
     if found is None:
@@ -123,12 +123,12 @@ def check_target(source: LogitStore, target: Store, where: object) -> None:
 def _fingerprints(description: bytes) -> dict[str, str]:
     try:
         return dict(json.loads(description)["attributes"]["prepkd"]["fingerprints"])
-    except (ValueError, KeyError, TypeError):  # some other Zarr group
+    except (ValueError, KeyError, TypeError):  # another Zarr group
         return {}
 
 
 def parse_views(text: str, views: int) -> list[int]:
-    """The views that `0:8`, `3` or `0,4:6` names, sorted; raises InputError unless all are among the `views` there are."""
+    """The views named by `0:8`, `3` or `0,4:6`, sorted; raises InputError unless all are below `views`."""
     chosen: set[int] = set()
     for part in text.split(","):
         found = re.fullmatch(r"\s*([0-9]+)(?::([0-9]+))?\s*", part)
