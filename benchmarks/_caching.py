@@ -20,7 +20,7 @@ BATCH = 256
 
 @dataclass
 class Bare:
-    """The teacher's forward pass over every view of a dataset, rendered batch by batch; what it says is dropped.
+    """The teacher's forward pass over every view of a dataset, rendered batch by batch; its logits are dropped.
 
     `forward` collects the seconds of the forward passes alone, one number a call.
     """

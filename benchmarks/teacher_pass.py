@@ -43,14 +43,14 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--batch-size", type=int, default=512)
     found.add_argument("--precision", choices=("ieee", "tf32", "bf16"), default="ieee")
     found.add_argument("--rounds", type=int, default=3)
-    found.add_argument("--device", help="cpu or cuda; else a GPU where there is one")
+    found.add_argument("--device", help="cpu or cuda; else a GPU if available")
     found.add_argument("--folder", type=Path, help="where temporary files go")
     found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
     return found
 
 
 def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Images a second of the bare forward pass and of the pass that is written, and what all of CIFAR-100 would take."""
+    """Images per second of the bare forward pass and of caching, and the seconds for all of CIFAR-100."""
     model, dataset, named = made_up(options.model, (3, 32, 32), 100, options.views, options.samples, device)
     settings = Cache(views=options.views, batch_size=options.batch_size, precision=options.precision)
     card = {"name": "bench", "model": options.model, "weights_fingerprint": "0" * 64, "preprocessing": {}}
