@@ -1,20 +1,15 @@
 """cache-logits against the bare teacher, over the same views."""
 
-import contextlib
-import io
-import os
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
-from prepkd.runtime.prefetch import overlap
-from prepkd.stages.cache_logits import unfinished
-from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.store.unfinished import unfinished
+from prepkd.teacher.caching import make_trial, plan_store, write_chunks
 from prepkd.teacher.forward_pass import arithmetic, ready
 from prepkd.teacher.settings import Cache
 
@@ -25,7 +20,7 @@ BATCH = 256
 
 @dataclass
 class Bare:
-    """The teacher's forward pass over every view of a dataset, rendered batch by batch; what it says is dropped.
+    """The teacher's forward pass over every view of a dataset, rendered batch by batch; its logits are dropped.
 
     `forward` collects the seconds of the forward passes alone, one number a call.
     """
@@ -61,29 +56,18 @@ def measure(
     settings = Cache(views=dataset.plan.views, batch_size=BATCH)
     card = {"name": "bench", "model": named["teacher"], "weights_fingerprint": "0" * 64, "preprocessing": {}}
     inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
-    trial = make_trial(teacher, dataset, settings)
-    layout, attributes, fingerprint = plan_store(settings, dataset, inputs, card, trial)
+    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     startup = read_seconds + time.perf_counter() - started
     target, labels = folder / "bench.zarr", dataset.samples.labels.numpy()
 
     def cache(turn: int) -> None:
-        with unfinished(str(target), fingerprint, layout, attributes) as writer:
-            answers = partial(teacher_answers, teacher, dataset, layout.encoding, settings)
-            made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in writer.pending())
-            for _ in overlap(lambda part: writer.write(*part), made):
+        with unfinished(str(target), layout, attributes, folder / "scratch", on_wait=print) as writer:
+            for _ in write_chunks(writer, writer.pending(), teacher, dataset, settings):
                 pass
             writer.finish(labels)
 
     bare = Bare(teacher, dataset, [])
-    before = os.environ.get("PREPKD_SCRATCH")
-    os.environ["PREPKD_SCRATCH"] = str(folder / "scratch")
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            seconds = interleaved({"bare teacher": bare, "cache-logits": cache}, rounds)
-    finally:
-        os.environ.pop("PREPKD_SCRATCH")
-        if before is not None:
-            os.environ["PREPKD_SCRATCH"] = before
+    seconds = interleaved({"bare teacher": bare, "cache-logits": cache}, rounds)
     forward = bare.forward[1:]  # without the round that warms up
     return {
         **named,

@@ -1,4 +1,4 @@
-"""Other ways of keeping a view: what the store is compared with. Each writes, reads and looks up the same arrays."""
+"""Other file formats for a view, to compare the store with; each writes, reads and looks up the same arrays."""
 
 import os
 import shutil
@@ -83,7 +83,7 @@ def hdf5_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np
 
 
 def files_write(path: Path, arrays: Arrays) -> None:
-    """One torch.save file a sample; not flushed: 50,000 fsyncs would take a minute."""
+    """One torch.save file per sample; not flushed: 50,000 fsyncs would take a minute."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -61,7 +61,7 @@ def made_up_view(samples: int, views: int) -> View:
     inputs = {"dataset": "made-up", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
     card = {"name": "none", "model": "none", "weights_fingerprint": "0" * 64, "preprocessing": {}}
     trial = Trial(raw[:256], labels[:256], 0.0)
-    layout, attributes, _ = plan_store(Cache(views=views), dataset, inputs, card, trial)
+    layout, attributes = plan_store(Cache(views=views), dataset, inputs, card, trial)
     encoded = {name: tensor.numpy() for name, tensor in layout.encoding.encode(raw, labels).items()}
     return View(layout, attributes, {"params": dataset.plan.parameters(0), **encoded}, labels.numpy())
 

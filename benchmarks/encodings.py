@@ -1,4 +1,4 @@
-"""What each encoding costs and changes on a teacher's own logits: bytes a (view, sample) on disk, KL, argmax flips."""
+"""Size and error of each encoding on a teacher's own logits: bytes per (view, sample) on disk, KL, argmax flips."""
 
 import argparse
 import tempfile
@@ -27,7 +27,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "i16": {"encoding": "i16"},
     **{f"topk, k = {k}": {"encoding": "topk", "topk": {"k": k}} for k in (8, 16, 32)},
 }
-# Of CIFAR-100's teachers: what each must reach.
+# Limits that each encoding must keep on CIFAR-100's teachers.
 BARS = {
     "f16": {"argmax_flips": 0, "kl_mean_4": 5e-7},
     "u8": {"bytes_per_row": 112, "kl_mean_4": 2e-5},
@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data", type=Path, help="a prepared file; without it images and weights are made up")
     found.add_argument("--teacher", type=Path, help="its teacher's checkpoint")
     found.add_argument("--views", type=int, default=1)
-    found.add_argument("--samples", type=int, help="the first so many training images; else all")
+    found.add_argument("--samples", type=int, help="number of training images, from the first; else all")
     found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
     found.add_argument("--folder", type=Path, help="where temporary stores go")
     found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
@@ -88,13 +88,13 @@ def live(teacher: torch.nn.Module, dataset: Dataset, view: int) -> Tensor:
 
 
 def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, Any]) -> dict[str, Any]:
-    """Write a store of the raw logits, one tensor a view, and compare what comes back with them."""
+    """Write a store of the raw logits, one tensor per view, and compare them with the decoded store."""
     settings = Cache(views=dataset.plan.views, seed=SEED, batch_size=BATCH, **choice)
     encoding, labels = encoding_of(settings, dataset.classes), dataset.samples.labels
     inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
     card = {"name": "bench", "model": "bench", "weights_fingerprint": "0" * 64, "preprocessing": {}}
     trial = Trial(raw[0][:BATCH], labels[:BATCH], 0.0)
-    layout, attributes, _ = plan_store(settings, dataset, inputs, card, trial)
+    layout, attributes = plan_store(settings, dataset, inputs, card, trial)
     writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)

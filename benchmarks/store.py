@@ -1,4 +1,4 @@
-"""The store's speed: writing, reading and looking up views, and what cache-logits adds to the teacher's own time."""
+"""Speed of the store: writing, reading and looking up views, and the time that cache-logits adds to the teacher's."""
 
 import argparse
 import tempfile
@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data", type=Path, help="a prepared file of CIFAR, for cache-logits; else images are made up")
     found.add_argument("--teacher", type=Path, help="its teacher's checkpoint")
     found.add_argument("--rounds", type=int, default=9)
-    found.add_argument("--file-rounds", type=int, default=3, help="rounds of a torch.save file a sample, which is slow")
+    found.add_argument(
+        "--file-rounds", type=int, default=3, help="rounds of one torch.save file per sample, which is slow"
+    )
     found.add_argument("--size", type=int, default=50_000, help="samples of the views that are read and written")
     found.add_argument("--views", type=int, default=8, help="views of the store that is read")
     found.add_argument("--samples", type=int, default=5_120, help="CIFAR images for cache-logits")

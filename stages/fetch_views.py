@@ -1,12 +1,11 @@
 """fetch-views: a store at a URL or path -> data/logits/<its name>, whole or some views of it."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.errors import InputError
 from prepkd.stages._console import advance, console, progress
-from prepkd.stages._project import scratch
+from prepkd.stages._project import scratch_root
+from prepkd.store import LogitStore, fetch
 
 
 def fetch_views(
@@ -19,23 +18,23 @@ def fetch_views(
     Stopped? Run it again: what is there is checked and kept. Call it with other views to add them.
     """
     target = to or f"data/logits/{url.rstrip('/').rsplit('/', 1)[-1]}"
-    from prepkd.runtime.files import fingerprint
-    from prepkd.store import LogitStore
-    from prepkd.store.fetch import fetch, parse_views, views_text, wanted
-    from prepkd.store.place import is_remote, open_place
+    with progress() as bar:
+        task = bar.add_task("", start=False, total=None, visible=False, note="files")
 
-    where = target if is_remote(target) else str(Path(target).absolute())
-    if where == (url if is_remote(url) else str(Path(url).absolute())):
-        raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
-    if not is_remote(target) and Path(target).exists() and not Path(target).is_dir():
-        raise InputError(f"{target}: is a file; choose another place with --to")
-    source = LogitStore.open(url)
-    chosen = parse_views(views, source.views) if views is not None else list(range(source.views))
-    with scratch(fingerprint(["fetch-views", where])), progress() as bar:
-        task = bar.add_task(f"{source.attributes.teacher.name}", total=len(wanted(source, chosen)), note="files")
-        place = open_place(target, write=True)
-        fetched = fetch(source, place, chosen, target, lambda: advance(bar, task, "files"))
+        def start(source: LogitStore, files: int) -> None:
+            bar.update(task, description=source.attributes.teacher.name, total=files, visible=True)
+            bar.start_task(task)
+
+        fetched = fetch.fetch_views(
+            url,
+            target,
+            views,
+            scratch_root(),
+            on_wait=lambda line: console.print(line, markup=False),
+            on_start=start,
+            on_file=lambda: advance(bar, task, "files"),
+        )
     console.print(
         f"{target}: {fetched.files} files, {fetched.bytes:,} bytes fetched, {fetched.kept} files were there; "
-        f"it holds views {views_text(fetched.views)} of {source.views}"
+        f"it holds views {fetch.views_text(fetched.views)} of {fetched.total}"
     )

@@ -69,7 +69,7 @@ def write_store(
         "weights_fingerprint": "e" * 64,
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
-    layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
+    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)

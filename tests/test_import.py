@@ -71,7 +71,7 @@ def keyed(raw: Tensor, spell: Callable[[int], Any] = str) -> dict[Any, Tensor]:
 
 
 def kept(raw: Tensor, store: LogitStore) -> np.ndarray:
-    """What is left of logits (V, N, K) after the store's encoding."""
+    """Logits (V, N, K) after the round trip through the store's encoding."""
     labels = files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels
     decoded = [store.encoding.decode(store.encoding.encode(view.float(), labels)) for view in raw]
     return torch.stack([one["logits"].float() + one["row_max"][:, None] for one in decoded]).numpy()
@@ -236,7 +236,7 @@ def test_students_of_an_imported_and_of_a_cached_store_are_equal(project: Path) 
         prepkd("distill", "--method", "ka-ps+dtd-flsw", "--epochs", "2", *plan)
         weights[root] = json.loads(Path("models/student/seed0/model.json").read_text())["weights_fingerprint"]
     assert weights["imported"] == weights["cached"]
-    # Nobody knows that this is the teacher whose logits these are.
+    # The store does not record that this teacher made the logits.
     save_checkpoint(Path("models/teachers/large"), teacher, {"model": "convnet4", "num_classes": 10, "in_channels": 1})
     assert "teacher.weights_fingerprint is None, expected " in prepkd("distill", *plan, code=2)
 

@@ -1,4 +1,4 @@
-"""docs/how-to/sharing.md, section DVC: what one clone pushes, another distills from, and no teacher runs."""
+"""docs/how-to/sharing.md, section DVC: one clone pushes, another distills from it without running a teacher."""
 
 import json
 import re
@@ -54,7 +54,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """The project ran once; what came out was pushed as the docs say, and the place where it ran is gone."""
+    """A project that ran once and pushed its results as the docs say; its folder is gone."""
     desk = Desk(tmp_path_factory.mktemp("desk"))
     project = desk.folder / "first"
     copy_working_tree(project)

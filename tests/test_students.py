@@ -106,7 +106,7 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
                 "split_fingerprint": "5" * 64,
                 "device": "cpu",
             }
-            layout, attributes, _ = plan_store(CACHE, dataset, inputs, card, make_trial(teacher, dataset, CACHE))
+            layout, attributes = plan_store(CACHE, dataset, inputs, card, make_trial(teacher, dataset, CACHE))
             folder = tmp_path_factory.mktemp("stores") / "t.zarr"
             writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
             for view, chunk in writer.pending():

@@ -66,7 +66,7 @@ def example(
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
     inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
-    layout, attributes, _ = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
+    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)
@@ -126,7 +126,7 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(params=["local", "memory", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where stores can be: a folder, this process's memory, a bucket."""
+    """The kinds of places: a folder, this process's memory, a bucket."""
     if request.param == "local":
         return str(tmp_path)
     if request.param == "memory":

@@ -34,7 +34,7 @@ HERE, THERE = (1, 0), (0, 0)  # (view, chunk): what is damaged, and what it is s
 
 @dataclass(frozen=True)
 class Outcome:
-    """What found one damage: each check alone, then `damages` and the reader as they are."""
+    """The checks that found one damage: each alone, then `damages` and the reader as they are."""
 
     encoding: str
     file: str
@@ -160,7 +160,7 @@ def _refusal(folder: Path) -> str:
 
 
 def _zarr_refuses(folder: Path, arrays: set[str]) -> bool:
-    """Whether somebody who reads the arrays with Zarr alone meets an error."""
+    """Whether reading the arrays with Zarr alone raises."""
     try:
         group = zarr.open_group(folder, mode="r", zarr_format=3)
         for name in sorted(arrays):

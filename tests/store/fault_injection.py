@@ -52,7 +52,7 @@ def described(teacher: str, layout: Layout) -> Attributes:
 
 
 def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = NEW) -> None:
-    """What `prepkd cache-logits` does: go on in scratch, finish, move to the target; nothing where that is done."""
+    """Do as `prepkd cache-logits`: resume in scratch, finish, move to the target; do nothing if that is done."""
     if teacher in read(target, layout):
         return
     writer = StoreWriter(open_place(work, write=True), layout, described(teacher, layout), work)
@@ -67,7 +67,7 @@ def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = N
 
 
 def read(folder: Path, layout: Layout) -> str:
-    """Whose numbers a reader gets, if it gets any: they must be exactly that teacher's."""
+    """The teacher whose numbers a reader gets; they must be exactly that teacher's."""
     try:
         store = LogitStore.open(folder)
         teacher = store.attributes.teacher.name
@@ -111,7 +111,7 @@ def finished(folder: Path, layout: Layout) -> dict[str, tuple[int, int]]:
 
 
 def commits(folder: Path) -> int:
-    """How many chunks there are."""
+    """The number of committed chunks."""
     return sum(1 for _ in folder.glob("logits/c/*/*/0"))
 
 
@@ -149,7 +149,7 @@ class Trial:
 
     @property
     def kills(self) -> int:
-        """How many writers were killed."""
+        """The number of killed writers."""
         return sum(self.counts["kills"].values())
 
     def one_store(self) -> None:
@@ -200,7 +200,7 @@ class Trial:
         return now
 
     def report(self) -> dict[str, Any]:
-        """What happened, as JSON."""
+        """The events, as JSON."""
         finished_chunks = sorted(self.counts["finished chunks"].items(), key=lambda item: int(item[0]))
         return {
             "stores": self.stores,

@@ -1,4 +1,4 @@
-"""What the store's tests compare with."""
+"""References that the store's tests compare with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

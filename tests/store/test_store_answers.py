@@ -1,4 +1,4 @@
-"""A store's answers are the teacher's own, bit for bit, whoever asks and in whatever order."""
+"""A store's answers are the teacher's own, bit for bit, for every caller and order."""
 
 import contextlib
 import json
@@ -20,6 +20,7 @@ from prepkd.store.encodings import Answers
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
+from prepkd.store.unfinished import work_fingerprint
 from prepkd.teacher.answers import CachedTeacher, OnlineTeacher
 from prepkd.teacher.caching import Trial, make_trial, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import arithmetic, raw_logits
@@ -242,7 +243,8 @@ def test_the_fingerprint_of_the_work_covers_all_that_changes_bytes(example: Exam
         card_now = card | {key: value for key, value in changes.items() if key in card}
         inputs_now = inputs | {key: value for key, value in changes.items() if key in inputs}
         now = example.settings.model_copy(update=settings)
-        return plan_store(now, example.dataset, inputs_now, card_now, trial)[2]
+        layout, attributes = plan_store(now, example.dataset, inputs_now, card_now, trial)
+        return work_fingerprint(attributes, layout)
 
     trial = make_trial(example.teacher, example.dataset, example.settings)
     base = work({})

@@ -20,6 +20,7 @@ from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
 from prepkd.store.place import clear, delete, exists, get, keys, open_place, put
+from prepkd.store.unfinished import unfinished
 from prepkd.store.writer import StoreWriter
 from store_checks import Cut, Watched, fail, files, refused
 from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, contents, raw
@@ -213,22 +214,20 @@ def test_clear_leaves_nothing_and_neighbours_alone(remote: str) -> None:
 
 @pytest.mark.parametrize("stopped_after", [None, 5])
 def test_a_finished_store_of_other_settings_is_replaced(
-    remote: str, made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_after: int | None
+    remote: str, made_up: Path, tmp_path: Path, stopped_after: int | None
 ) -> None:
-    from prepkd.stages.cache_logits import unfinished
-
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    place: dict[str, Any] = {"scratch_root": tmp_path / "scratch", "on_wait": print}
     fingerprints = ATTRIBUTES.fingerprints | OTHER
     write(open_place(remote, write=True), remote, fingerprints=fingerprints)
     assert LogitStore.open(remote).attributes.fingerprints == fingerprints
 
     if stopped_after is not None:
-        with pytest.raises(Cut), unfinished(remote, "f00d", LAYOUT, ATTRIBUTES) as writer:
+        with pytest.raises(Cut), unfinished(remote, LAYOUT, ATTRIBUTES, **place) as writer:
             for view, chunk in list(writer.pending())[:stopped_after]:
                 writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
             raise Cut
         assert "no manifest.json" in refused(InputError, LogitStore.open, remote)
-    with unfinished(remote, "f00d", LAYOUT, ATTRIBUTES) as writer:
+    with unfinished(remote, LAYOUT, ATTRIBUTES, **place) as writer:
         assert "no manifest.json" in refused(InputError, LogitStore.open, remote)
         pending = list(writer.pending())
         assert len(pending) == 9 - (stopped_after or 0)

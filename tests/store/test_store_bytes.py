@@ -1,4 +1,4 @@
-"""What is on disk: the same bytes whoever wrote them, each on the disk before it is named, and as many as announced."""
+"""The bytes on disk: the same for every writer, flushed before they are named, and as many as announced."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever is damaged in a finished store is found when it is read, and named."""
+"""Any damage in a finished store is found at reading, and named."""
 
 import itertools
 import json

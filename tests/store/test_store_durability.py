@@ -62,7 +62,7 @@ def parse(lines: list[str], folder: Path) -> Iterator[Call]:
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
-    """What a writer of two chunks asks of the system."""
+    """The system calls of a writer of two chunks."""
     folder = tmp_path_factory.mktemp("traced")
     if shutil.which("strace") is None:
         pytest.skip("needs strace")

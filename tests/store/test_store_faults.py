@@ -27,7 +27,7 @@ CHUNKS = 9 * 4
 
 
 def script(*arguments: object) -> dict[str, object]:
-    """What a script that forks prints: a clean process, so that no thread of the tests is forked."""
+    """The output of a script that forks, run in a clean process so that no thread of the tests is forked."""
     command = [sys.executable, "-W", "error", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

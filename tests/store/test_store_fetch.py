@@ -46,7 +46,7 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
     target, whole = tmp_path / "copy" / "large.zarr", contents(made_up)
     fetched = bring(bucket, open_place(target, write=True), 0, 2)
     brought = [*DESCRIBED, *chunks_of(0, 2)]
-    assert fetched == Fetched(len(brought), sum(len(whole[key]) for key in brought), 0, [0, 2])
+    assert fetched == Fetched(len(brought), sum(len(whole[key]) for key in brought), 0, [0, 2], 3)
     found = contents(target)
     assert json.loads(found.pop("partial.json")) == {"views": [0, 2]}
     assert found == {key: whole[key] for key in sorted([*brought, "manifest.json"])}
@@ -61,7 +61,7 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
 
     before = store_writing.identities(target)
     fetched = bring(bucket, open_place(target, write=True), 0, 1)
-    assert fetched == Fetched(9, sum(len(whole[key]) for key in chunks_of(1)), len(DESCRIBED) + 9, [0, 1, 2])
+    assert fetched == Fetched(9, sum(len(whole[key]) for key in chunks_of(1)), len(DESCRIBED) + 9, [0, 1, 2], 3)
     assert contents(target) == whole, "whole, and no longer marked as partial"
     assert before.items() <= store_writing.identities(target).items()
 
@@ -112,7 +112,7 @@ def test_cut_off_before_each_file_and_resumed(made_up: Path, tmp_path: Path, put
 
 @pytest.mark.parametrize("puts", range(9))
 def test_cut_off_while_views_are_added(made_up: Path, tmp_path: Path, puts: int) -> None:
-    """What was there stays readable; a view that is half there is not there."""
+    """Existing views stay readable; a half-copied view is absent."""
 
     def before(key: str) -> None:
         if len(target.puts) == puts:

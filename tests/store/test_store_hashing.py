@@ -74,7 +74,7 @@ def test_a_file_that_changes_is_hashed_again(folder: Path, how: str, monkeypatch
 def test_a_flipped_bit_with_unchanged_times_is_found(
     folder: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a disk does to a file that was hashed before, and no time shows: crc32c tells, and the hash then says where."""
+    """Damage that changes no time of a file that was hashed before: crc32c detects it, and the hash names the file."""
     monkeypatch.setattr(reader, "YOUNG", -1)
     store = LogitStore.open(folder)
     store.logits(0)

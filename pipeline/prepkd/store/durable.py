@@ -1,4 +1,4 @@
-"""A local Zarr store whose chunks are on disk, whole, before they are visible."""
+"""A local Zarr store that flushes each file to disk before it becomes visible."""
 
 import asyncio
 import hashlib
@@ -15,37 +15,37 @@ Identity = tuple[int, int, int]
 
 
 class DurableStore(LocalStore):
-    """LocalStore with temporary name, fsync, rename, fsync of the folder."""
+    """LocalStore that writes to a temporary name, then fsync, rename, fsync of the folder."""
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
         self._written: dict[str, tuple[Identity, str]] = {}
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Write a value so that after a crash it is there whole or not at all."""
+        """Write a value so that after a crash the file is complete or absent."""
         if not self._is_open:
             await self._open()
         self._check_writable()
-        # Hashed while the disk is at work.
+        # Hash while the disk writes.
         self._written[key] = await asyncio.gather(
             asyncio.to_thread(_put, self.root / key, value), asyncio.to_thread(_sha256, value)
         )
 
     def written(self, key: str) -> str | None:
-        """The SHA-256 of what was set here, if the file is still that one: nobody has replaced or changed it since."""
+        """The SHA-256 of the value set here, or None if the file was replaced or changed since."""
         found = self._written.get(key)
         if found is None or identity((self.root / key).stat()) != found[0]:
             return None
         return found[1]
 
     def remove_partial(self) -> None:
-        """Remove temporary files that a killed writer left."""
+        """Remove the temporary files of a killed writer."""
         for left in self.root.rglob("*.partial"):
             left.unlink()
 
 
 def identity(status: os.stat_result) -> Identity:
-    """What tells a file from another that takes its name, and from itself when it is written to: inode, size, time."""
+    """Inode, size and modification time: they change if a file is replaced or written to."""
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -70,7 +70,7 @@ def _put(path: Path, value: Buffer) -> Identity:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create a folder and its parents, each one's entry flushed in turn."""
+    """Create a folder and its parents, and flush each entry in turn."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)

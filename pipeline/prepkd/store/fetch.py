@@ -1,32 +1,66 @@
-"""A copy of a store, or of some of its views, at another place: every file is checked before it has its name there."""
+"""Copy a store, or some of its views, to another place; every file is checked before it is written there."""
 
 import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import json_bytes
+from prepkd.runtime.files import fingerprint, json_bytes
+from prepkd.runtime.scratch import scratch
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.place import delete, exists, get, keys, put
+from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
 from prepkd.store.reader import LogitStore, sha256
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a fetch did: files and bytes brought, files that were there already, and the views that are there now."""
+    """The result of a fetch: files and bytes copied, files that were there already, and the views that are there now."""
 
     files: int
     bytes: int
     kept: int
     views: list[int]
+    total: int  # views of the whole store
+
+
+def fetch_views(
+    url: str,
+    target: str,
+    views: str | None,
+    scratch_root: Path,
+    *,
+    on_wait: Callable[[str], None],
+    on_start: Callable[[LogitStore, int], None],
+    on_file: Callable[[], None],
+) -> Fetched:
+    """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`.
+
+    `on_wait` gets one line when another process copies to the same place, `on_start` the store and the number of files, and
+    `on_file` is called after each file. Raises InputError.
+    """
+    where = _absolute(target)
+    if where == _absolute(url):
+        raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
+    if not is_remote(target) and Path(target).exists() and not Path(target).is_dir():
+        raise InputError(f"{target}: is a file; choose another place with --to")
+    source = LogitStore.open(url)
+    chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
+    with scratch(scratch_root, fingerprint(["fetch-views", where]), on_wait=on_wait):
+        on_start(source, len(wanted(source, chosen)))
+        return fetch(source, open_place(target, write=True), chosen, target, on_file)
+
+
+def _absolute(url: str) -> str:
+    return url if is_remote(url) else str(Path(url).absolute())
 
 
 def wanted(store: LogitStore, views: Sequence[int]) -> list[str]:
-    """The files of a copy that holds these views, but for its manifest: the descriptions first, then chunk by chunk."""
+    """The files of a copy of these views except its manifest: the descriptions first, then chunk by chunk."""
     described = ["zarr.json", *(f"{name}/zarr.json" for name in store.layout.fields), SUMMARY]
     chunks = [(view, chunk) for view in views for chunk in range(store.layout.chunks)]
     return described + [key for view, chunk in chunks for key in store.layout.keys(view, chunk).values()]
@@ -35,10 +69,10 @@ def wanted(store: LogitStore, views: Sequence[int]) -> list[str]:
 def fetch(
     source: LogitStore, target: Store, views: Sequence[int], where: object, on_file: Callable[[], None]
 ) -> Fetched:
-    """Copy views to a target, the manifest last; files that are there and right are kept, so a cut-off fetch goes on.
+    """Copy views to a target, the manifest last; correct files are kept, so an interrupted fetch resumes.
 
-    A copy that is not whole holds `partial.json`. Raises InputError where a view is not at the source, a file of it is
-    damaged, or the target holds something else.
+    A copy of some views holds `partial.json`. Raises InputError if the source lacks a view or a file of it is damaged, or if
+    the target holds something else.
     """
     if absent := sorted(set(views) - set(source.present)):
         raise InputError(f"{source.url}: view {absent[0]} is not there; it holds views {views_text(source.present)}")
@@ -50,7 +84,7 @@ def fetch(
         if found is not None and sha256(found) == manifest[key]:
             kept += 1
         else:
-            content = get(source.store, key)  # refuses what is missing or not the manifest's
+            content = get(source.store, key)  # raises for a missing or damaged file
             assert content is not None, key
             put(target, key, content)
             files, size = files + 1, size + len(content)
@@ -64,11 +98,11 @@ def fetch(
         delete(target, PARTIAL)
     if not exists(target, MANIFEST):
         put(target, MANIFEST, json_bytes(manifest))
-    return Fetched(files, size, kept, here)
+    return Fetched(files, size, kept, here, source.views)
 
 
 def check_target(source: LogitStore, target: Store, where: object) -> None:
-    """Refuse a place that holds anything but a copy, begun or finished, of this very store; raises InputError."""
+    """Refuse a place that holds anything except a complete or partial copy of this store; raises InputError."""
     remedy = "choose another place with --to"
     found = get(target, "zarr.json")
     if found is None:
@@ -89,12 +123,12 @@ def check_target(source: LogitStore, target: Store, where: object) -> None:
 def _fingerprints(description: bytes) -> dict[str, str]:
     try:
         return dict(json.loads(description)["attributes"]["prepkd"]["fingerprints"])
-    except (ValueError, KeyError, TypeError):  # some other Zarr group
+    except (ValueError, KeyError, TypeError):  # another Zarr group
         return {}
 
 
 def parse_views(text: str, views: int) -> list[int]:
-    """The views that `0:8`, `3` or `0,4:6` names, sorted; raises InputError unless all are among the `views` there are."""
+    """The views named by `0:8`, `3` or `0,4:6`, sorted; raises InputError unless all are below `views`."""
     chosen: set[int] = set()
     for part in text.split(","):
         found = re.fullmatch(r"\s*([0-9]+)(?::([0-9]+))?\s*", part)

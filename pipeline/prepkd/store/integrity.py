@@ -1,4 +1,4 @@
-"""What is wrong with a store: every file is looked at, and every one that is damaged is named."""
+"""Find the damaged files of a store: every file is checked, and each damaged one is named."""
 
 import hashlib
 import json
@@ -29,7 +29,7 @@ BROKEN = (*MALFORMED, OSError)
 
 @dataclass(frozen=True)
 class Damage:
-    """One damaged file: its array ('' for the files of the whole store), its path in the store, what is wrong with it."""
+    """One damaged file: its array ('' for files of the whole store), its path in the store, and the problem."""
 
     array: str
     chunk: str
@@ -37,16 +37,16 @@ class Damage:
 
 
 def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
-    """Every damaged file of a store, the manifest first, then by path; `options` go to fsspec.
+    """List the damaged files of a store, the manifest first, then by path; `options` go to fsspec.
 
-    Each file is compared with the manifest; where the description can be trusted, every chunk is decoded too, and its
-    parameters are compared with the plan's. Raises InputError only where there is nothing, or no way to look.
+    Each file is compared with the manifest. If the description can be trusted, every chunk is decoded too, and its parameters
+    are compared with the plan's. Raises InputError only if there is no store, or it cannot be read.
     """
     store = url if isinstance(url, Store) else open_place(url, **options)
     try:
         files = keys(store)
         listing, description, logits = (get(store, key) for key in (MANIFEST, "zarr.json", "logits/zarr.json"))
-    except FileNotFoundError:  # what fsspec says of a folder that isn't there
+    except FileNotFoundError:  # fsspec's answer for a folder that does not exist
         files = set()
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from None
@@ -56,7 +56,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     if description is not None and manifest.get("zarr.json") == _sha(description):
         refuse_newer(description, url)
     expected = None
-    # Of an edited description nothing follows; then the manifest says which files there are.
+    # An edited description proves nothing; then the manifest lists the files.
     if all(key not in manifest or manifest[key] == _sha(text) for key, text in _pairs(description, logits)):
         expected = _Expected.of(description, logits)
     needed = {"zarr.json", "logits/zarr.json", SUMMARY} | set(expected.parts if expected else ())
@@ -71,22 +71,22 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
 
 
 def refuse_newer(description: bytes, where: object) -> None:
-    """Refuse a store of a newer format, which is not damaged for being new; raises InputError."""
+    """Refuse a store of a newer format, which is not damage; raises InputError."""
     try:
         found = json.loads(description)["attributes"]["prepkd"]["format"]
         newer = found > FORMAT
     except MALFORMED:
-        return  # said below
+        return  # reported as damage later
     if newer:
         raise InputError(f"{where}: format is {found}, this version of prepkd reads {FORMAT}; update prepkd")
 
 
 class _Expected:
-    """What the description of a store promises: its files, and what each must hold."""
+    """The files that a store's description promises, and the required content of each."""
 
     def __init__(self, attributes: Attributes, layout: Layout) -> None:
         self.layout = layout
-        # An empty store of that layout, in which one chunk at a time is decoded, whatever became of the true metadata.
+        # An empty store of that layout, to decode one chunk at a time even if the real metadata is damaged.
         self.memory: dict[str, Buffer] = {}
         group = create(MemoryStore(self.memory), layout, attributes)
         self.arrays = {name: open_array(group, name) for name in layout.fields}
@@ -100,7 +100,7 @@ class _Expected:
 
     @classmethod
     def of(cls, description: bytes | None, logits: bytes | None) -> "_Expected | None":
-        """From `zarr.json` and `logits/zarr.json`; None where they describe nothing that can be read."""
+        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store."""
         try:
             attributes = json.loads(description or b"")["attributes"]["prepkd"]
             chunk = json.loads(logits or b"")["chunk_grid"]["configuration"]["chunk_shape"][1]
@@ -112,7 +112,7 @@ class _Expected:
             return None
 
     def not_fetched(self, files: set[str], partial: bytes | None) -> set[str]:
-        """The files of views that a copy of some views lacks: those of which nothing is here, and that it does not promise."""
+        """The files of views that a partial copy omits: views without any file here that `partial.json` does not list."""
         try:
             promised = set(json.loads(partial or b"{}").get("views", []))
         except BROKEN:
@@ -121,7 +121,7 @@ class _Expected:
         return {key for key, (_, view, _) in self.parts.items() if view is not None and view not in here}
 
     def problems(self, key: str, content: bytes) -> Iterator[str]:
-        """What is wrong with the content of an array's file, the manifest aside."""
+        """The problems in the content of an array's file, apart from the manifest's hash."""
         name, view, chunk = self.parts[key]
         if view is None or chunk is None:
             yield from _metadata(content, self.arrays[name].metadata.to_dict())
@@ -173,7 +173,7 @@ def _problems(store: Store, key: str, manifest: dict[str, str], expected: _Expec
 
 
 def _manifest(content: bytes | None) -> tuple[dict[str, str], str]:
-    """Path -> SHA-256, and what is wrong with it, '' if nothing is."""
+    """Path -> SHA-256, and the manifest's problem, '' if it has none."""
     if content is None:
         return {}, "missing: the store is unfinished, or lost it"
     try:
@@ -187,7 +187,7 @@ def _manifest(content: bytes | None) -> tuple[dict[str, str], str]:
 
 
 def _difference(key: str, content: bytes, manifest: dict[str, str]) -> str:
-    """How a file that is not the manifest's differs from it."""
+    """Describe how a file differs from the manifest's entry."""
     found = _sha(content)
     where = [other for other, sha in manifest.items() if sha == found]
     if where:
@@ -197,7 +197,7 @@ def _difference(key: str, content: bytes, manifest: dict[str, str]) -> str:
 
 
 def _metadata(content: bytes, wanted: Mapping[str, object]) -> Iterator[str]:
-    """What an array's `zarr.json` says that it should not; with nothing wanted, whether it describes an array at all."""
+    """The wrong fields of an array's `zarr.json`; with an empty `wanted`, only whether it describes an array."""
     single = MemoryStore({"zarr.json": CPUBuffer.from_bytes(content)})
     try:
         found = zarr.open_array(single, mode="r", zarr_format=3).metadata.to_dict()

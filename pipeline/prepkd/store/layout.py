@@ -1,4 +1,4 @@
-"""What a store looks like on disk: arrays, chunks, attributes, manifest."""
+"""The layout of a store on disk: arrays, chunks, attributes, manifest."""
 
 import hashlib
 import json
@@ -21,9 +21,9 @@ from prepkd.views import ViewPlan
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
-WORKERS = 4  # threads that read back; each holds a chunk in memory
-PARTIAL = "partial.json"  # marks a copy that holds some views only
-# The Rust pipeline writes in place; this one hands whole chunks to the store, which renames them.
+WORKERS = 4  # threads that read chunks back; each holds one in memory
+PARTIAL = "partial.json"  # marks a copy of some views only
+# The Rust pipeline writes in place; this one passes complete chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def chunks(self) -> int:
-        """How many chunks hold one view."""
+        """The number of chunks per view."""
         return -(-self.plan.samples // self.chunk)
 
     def slice(self, chunk: int) -> slice:
@@ -45,7 +45,7 @@ class Layout:
         return slice(chunk * self.chunk, min((chunk + 1) * self.chunk, self.plan.samples))
 
     def length(self, chunk: int) -> int:
-        """How many samples one chunk holds."""
+        """The number of samples in one chunk."""
         return min(self.chunk, self.plan.samples - chunk * self.chunk)
 
     @property
@@ -59,11 +59,11 @@ class Layout:
         return fields | {"logits": logits}
 
     def keys(self, view: int, chunk: int) -> dict[str, str]:
-        """The file of each array that holds one chunk, relative to the store."""
+        """The file of one chunk per array, relative to the store."""
         return {name: f"{name}/c/{view}/{chunk}" + "/0" * len(field.width) for name, field in self.fields.items()}
 
     def all_keys(self) -> Iterator[str]:
-        """Every file of a finished store but summary and manifest."""
+        """Every file of a finished store except summary and manifest."""
         yield "zarr.json"
         yield from (f"{name}/zarr.json" for name in self.fields)
         for view in range(self.plan.views):
@@ -71,24 +71,24 @@ class Layout:
                 yield from self.keys(view, chunk).values()
 
     def views_in(self, files: Set[str]) -> list[int]:
-        """The views of which every file is among these."""
+        """The views with all of their files among `files`."""
         chunks = range(self.chunks)
         return [v for v in range(self.plan.views) if all(files >= set(self.keys(v, c).values()) for c in chunks)]
 
     @property
     def bytes_per_row(self) -> int:
-        """Bytes that one (view, sample) takes before compression, all arrays counted."""
+        """Bytes per (view, sample) before compression, over all arrays."""
         return sum(field.bytes_per_row for field in self.fields.values())
 
     @property
     def bytes(self) -> int:
-        """Bytes of all chunks before compression: padded to whole chunks, 4 of checksum each."""
+        """Bytes of all chunks before compression: padded to full length, plus 4 bytes of checksum each."""
         chunks = self.plan.views * self.chunks
         return chunks * (self.chunk * self.bytes_per_row + 4 * len(self.fields))
 
 
 def chunk_length(samples: int, chunk: int, batch_size: int) -> int:
-    """The chunk's length in samples: whole teacher batches, up to `chunk`, no longer than a view needs."""
+    """The chunk's length in samples: whole teacher batches, at most `chunk` and at most one view."""
     batches = max(1, min(chunk // batch_size, -(-samples // batch_size)))
     return min(batches * batch_size, samples)
 
@@ -114,14 +114,14 @@ def create(store: Store, layout: Layout, attributes: Attributes) -> zarr.Group:
 
 
 def open_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
-    """An array that also writes chunks that equal the fill value; Zarr does not persist that setting."""
+    """Open an array so that chunks equal to the fill value are written too; Zarr does not persist that setting."""
     array = group[name]
     assert isinstance(array, zarr.Array)
     return array.with_config({"write_empty_chunks": True})
 
 
 def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file of a store but the manifest, sorted; reads those that it did not write."""
+    """Relative path -> SHA-256 of every file except the manifest, sorted; reads the files that it did not write."""
 
     def digest(key: str) -> str:
         if isinstance(store, DurableStore) and (known := store.written(key)):
@@ -131,5 +131,5 @@ def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
         return hashlib.sha256(content).hexdigest()
 
     keys = sorted([*layout.all_keys(), SUMMARY])
-    with ThreadPoolExecutor(WORKERS) as pool:  # hashing lets go of Python's lock
+    with ThreadPoolExecutor(WORKERS) as pool:  # hashing releases the GIL
         return dict(zip(keys, pool.map(digest, keys), strict=True))

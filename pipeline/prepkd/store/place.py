@@ -1,4 +1,4 @@
-"""Where a store is: a local folder, or any fsspec URL; the same code reads and writes both."""
+"""Open a store's place, a local folder or an fsspec URL, and read and write its files."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from prepkd.store.remote import RemoteStore
 
 
 def is_remote(url: str | Path) -> bool:
-    """Whether this is a URL, as `s3://bucket/large.zarr`, and not a local path."""
+    """Tell a URL such as `s3://bucket/large.zarr` from a local path."""
     return "://" in str(url)
 
 
 def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store:
-    """The files under a local path or an fsspec URL; `options` go to fsspec. Raises InputError where that isn't possible.
+    """Open the files under a local path or an fsspec URL; `options` go to fsspec. Raises InputError if that fails.
 
-    A local file that is written is on disk before it has its name; an object in a bucket appears whole or not at all.
+    A local file is flushed to disk before it gets its name; an object in a bucket appears complete or not at all.
     """
     if not is_remote(url):
         return DurableStore(Path(url)) if write else LocalStore(Path(url), read_only=True)
@@ -30,7 +30,7 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
         ("file://", "local://")
     ):  # fsspec writes these in place, where a crash leaves half a file
         raise InputError(f"{url}: name a local store by its path, without {str(url).partition('//')[0]}//")
-    # Listings change under a reader while somebody writes; fsspec would answer from an old one.
+    # Listings change while another process writes; fsspec would answer from its cache.
     options = {"use_listings_cache": False} | options
     try:
         return RemoteStore.from_url(str(url), storage_options=options, read_only=not write)
@@ -39,23 +39,23 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
 
 
 def get(store: Store, key: str) -> bytes | None:
-    """A file's content; None where there is none."""
+    """Read a file's content; None if it does not exist."""
     value = sync(store.get(key, default_buffer_prototype()))
     return None if value is None else value.to_bytes()
 
 
 def put(store: Store, key: str, content: bytes) -> None:
-    """Write a file whole."""
+    """Write a complete file."""
     sync(store.set(key, Buffer.from_bytes(content)))
 
 
 def exists(store: Store, key: str) -> bool:
-    """Whether there is such a file."""
+    """Check that a file exists."""
     return sync(store.exists(key))
 
 
 def keys(store: Store) -> set[str]:
-    """Every file's path, relative to the store."""
+    """List every file's path, relative to the store."""
 
     async def listed() -> set[str]:
         return {key async for key in store.list()}
@@ -64,13 +64,13 @@ def keys(store: Store) -> set[str]:
 
 
 def clear(store: Store) -> None:
-    """Remove every file of a place, if there are any."""
+    """Remove every file of a place, if it has any."""
     try:
         sync(store.clear())
-    except FileNotFoundError:  # a folder that isn't there yet; buckets say nothing
+    except FileNotFoundError:  # a folder that does not exist yet; buckets do not raise
         return
 
 
 def delete(store: Store, key: str) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file if it exists."""
     sync(store.delete(key))

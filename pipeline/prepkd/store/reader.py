@@ -1,4 +1,4 @@
-"""Reading a store: every file is checked against the manifest before it becomes a number."""
+"""Read a store; every file is checked against the manifest before it is decoded."""
 
 import asyncio
 import hashlib
@@ -23,39 +23,39 @@ from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get, is_remote, keys, open_place
 
 YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
-MEND = "fetch the store again, or run cache-logits"
+REMEDY = "fetch the store again, or run cache-logits"
 
 
 def difference(found: str, expected: str) -> str:
-    """Two digests beside each other, cut where they can be told apart."""
+    """Show two digests, cut after the first block in which they differ."""
     length = next((12 * k for k in range(1, 6) if found[: 12 * k] != expected[: 12 * k]), 64)
     return f"{found[:length]}, the manifest says {expected[:length]}"
 
 
 class CheckedStore(WrapperStore[Store]):
-    """A store whose files must be the manifest's, byte for byte; a file that is missing or differs raises InputError.
+    """A store that compares each file with the manifest; a missing or different file raises InputError.
 
-    A local file is hashed when it is read first; while its inode, size and times stay the same, crc32c alone is checked.
+    A local file is hashed at the first reading; while its inode, size and times stay the same, only crc32c is checked.
     """
 
     def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
         super().__init__(store)
         self.manifest, self.where = manifest, where
-        self._hashed: dict[str, tuple[int, ...]] = {}  # files that were the manifest's, and have not changed since
+        self._hashed: dict[str, tuple[int, ...]] = {}  # identity of files that matched the manifest
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The whole value of a key of the manifest; None for a key that is not in it, unless it is a chunk's."""
+        """The complete file of a key; None for a key that is not in the manifest, unless it is a chunk's."""
         if key not in self.manifest:
-            if "/c/" in key:  # Zarr would take it for a chunk of nothing but fill values
+            if "/c/" in key:  # Zarr would read a chunk of fill values
                 raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run cache-logits")
             return None
         before = self._identity(key)
         value = await super().get(key, prototype)
         if value is None:
-            raise InputError(f"{self.where}: {key} is missing; {MEND}")
+            raise InputError(f"{self.where}: {key} is missing; {REMEDY}")
         if before is None or self._hashed.get(key) != before:
             await asyncio.to_thread(self.check, key, value.as_buffer_like())
-            # A file that is changed twice within a tick of the clock keeps its times: a young one is not remembered.
+            # A file that changes twice within one clock tick keeps its times: do not remember young files.
             if before is not None and before == self._identity(key) and time.time_ns() - max(before[2:]) > YOUNG:
                 self._hashed[key] = before
         return value
@@ -65,32 +65,32 @@ class CheckedStore(WrapperStore[Store]):
         self._hashed.clear()
 
     def _identity(self, key: str) -> tuple[int, ...] | None:
-        """What changes with a local file: inode, size, times; None for other places and where there is no such file."""
+        """Inode, size and times of a local file; None for other places and for a missing file."""
         if not isinstance(self._store, LocalStore):
             return None
         try:
             status = (self._store.root / key).stat()
         except OSError:
-            return None  # the reading says why
+            return None  # reading it will raise
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
-        """Refuse a file's content that is not the manifest's."""
+        """Refuse content whose SHA-256 differs from the manifest's; raises InputError."""
         found, expected = sha256(content), str(self.manifest.get(key))
         if found != expected:
-            raise InputError(f"{self.where}: {key}: sha256 is {difference(found, expected)}; {MEND}")
+            raise InputError(f"{self.where}: {key}: sha256 is {difference(found, expected)}; {REMEDY}")
 
 
 def sha256(content: bytes | bytearray | memoryview) -> str:
-    """SHA-256 of a file's content, 64 hex digits, as the manifest has it."""
+    """SHA-256 of a file's content, 64 hex digits, as in the manifest."""
     return hashlib.sha256(content).hexdigest()
 
 
 class LogitStore:
     """A finished logit store: the teacher's logits for each (view, sample).
 
-    `views`, `samples`, `classes` are its size, `plan` makes its views, `encoding` says how rows are kept, `attributes` where
-    they came from, `summary` holds the teacher's error rate on the views. Open one with `LogitStore.open`.
+    `views`, `samples` and `classes` are its size; `plan` makes its views, `encoding` decodes its rows, `attributes` describe
+    their origin, and `summary` holds the teacher's error rate on the views. Open one with `LogitStore.open`.
     """
 
     def __init__(
@@ -100,11 +100,11 @@ class LogitStore:
         self.plan, self.encoding = plan_and_encoding(attributes, url)
         self.views, self.samples, self.classes = self.plan.views, self.plan.samples, self.encoding.classes
         self.layout = Layout(self.plan, self.encoding, int(self._array("logits").chunks[1]))
-        # Described, each of them, in a file that the manifest knows.
+        # The manifest lists the description of each array.
         self._arrays = {name: self._array(name) for name in self.layout.fields}
         shapes = {name: (self.views, self.samples, *field.width) for name, field in self.layout.fields.items()}
         refuse_differences(
-            {f"{name}.shape": (self._arrays[name].shape, shape) for name, shape in shapes.items()}, url, MEND
+            {f"{name}.shape": (self._arrays[name].shape, shape) for name, shape in shapes.items()}, url, REMEDY
         )
         self._agreeing: set[int] = set()  # views whose parameters were compared with the plan's
         self.present = self._present(present)
@@ -148,7 +148,7 @@ class LogitStore:
     def stored(self, view: int) -> dict[str, NDArray[Any]]:
         """One view as stored: the encoding's arrays (N, *width); raises InputError, IndexError.
 
-        The view's parameters are recomputed from the plan and compared: logits of other pixels are never handed out.
+        The view's parameters are compared with the plan's, so logits of other pixels are never returned.
         """
         names = [*self.encoding.fields]
         if view not in range(self.views):
@@ -169,11 +169,11 @@ class LogitStore:
         (params, *found), rows = sync(compared())
         if not np.array_equal(params, rows):
             raise InputError(f"{self.url}: params of view {view} differ from the plan's; run cache-logits again")
-        self._agreeing.add(view)  # for good: whatever is read later is of the same hash
+        self._agreeing.add(view)  # permanently: later readings have the same hash
         return dict(zip(names, found, strict=True))
 
     async def _read(self, view: int, names: list[str]) -> list[NDArray[Any]]:
-        """Arrays of a view, read and checked beside each other."""
+        """Read and check arrays of a view concurrently."""
 
         async def arrays() -> list[NDArray[Any]]:
             read = (self._arrays[name].async_array.getitem(view) for name in names)
@@ -183,7 +183,7 @@ class LogitStore:
             return await arrays()
         except InputError:
             raise
-        except ValueError:  # the crc32c of a file that was hashed before; its hash says which one
+        except ValueError:  # crc32c of a file that was hashed before; hashing again names it
             self.store.forget()
             return await arrays()
 
@@ -197,7 +197,7 @@ class LogitStore:
         return offsets.astype(np.float32) + row_max[:, None]
 
     def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """The teacher's raw logits of (view, sample) pairs, both (B,): float32 (B, K); reads each view it meets once."""
+        """The teacher's raw logits of (view, sample) pairs, both (B,): float32 (B, K); reads each distinct view once."""
         views, samples = np.asarray(views), np.asarray(samples)
         found = np.empty((len(views), self.classes), np.float32)
         for view in np.unique(views):
@@ -217,17 +217,17 @@ class LogitStore:
         return answers["logits"].numpy(), answers["row_max"].numpy()
 
     def _present(self, files: set[str]) -> list[int]:
-        """The views that are here; all of them unless the store was fetched in part. Raises InputError for a missing file."""
+        """The complete views; all of them unless the store is a partial copy. Raises InputError for a missing file."""
         views = self.layout.views_in(files)
         if len(views) < self.views and PARTIAL not in files:
             absent = next(key for key in self.layout.all_keys() if key not in files)
-            raise InputError(f"{self.url}: {absent} is missing; {MEND}")
+            raise InputError(f"{self.url}: {absent} is missing; {REMEDY}")
         return views
 
     def _summary(self) -> dict[str, Any]:
         content = get(self.store, SUMMARY)
         if content is None:
-            raise InputError(f"{self.url}: {SUMMARY} is missing; {MEND}")
+            raise InputError(f"{self.url}: {SUMMARY} is missing; {REMEDY}")
         summary: dict[str, Any] = json.loads(content)
         return summary
 

@@ -1,4 +1,4 @@
-"""A Zarr store at an fsspec URL whose failures are one line each."""
+"""A Zarr store at an fsspec URL that reports each failure in one line."""
 
 import contextlib
 import sys
@@ -12,36 +12,36 @@ from prepkd.errors import InputError
 
 
 class RemoteStore(FsspecStore):
-    """FsspecStore that raises InputError, with the URL and the service's own words, where the service refuses."""
+    """FsspecStore that raises InputError, with the URL and the service's own words, when the service fails."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """A file's content; None where there is none."""
+        """Read a file's content; None if it does not exist."""
         with self._one_line():
             return await super().get(key, prototype, byte_range)
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
-        """Write a file; in a bucket it appears whole or not at all."""
+        """Write a file; in a bucket it appears complete or not at all."""
         with self._one_line():
             await super().set(key, value, byte_range)
 
     async def exists(self, key: str) -> bool:
-        """Whether there is such a file."""
+        """Check that a file exists."""
         with self._one_line():
             return await super().exists(key)
 
     async def delete(self, key: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         with self._one_line():
             await super().delete(key)
 
     async def list(self) -> AsyncIterator[str]:
-        """Every file's path."""
+        """List every file's path."""
         with self._one_line():
             async for key in super().list():
                 yield key
 
     async def clear(self) -> None:
-        """Remove every file; FsspecStore stops at the first one whose folder it has just removed."""
+        """Remove every file; FsspecStore's own method stops at the first file whose folder it has just removed."""
         with self._one_line(), contextlib.suppress(FileNotFoundError):
             await self.fs._rm(self.path, recursive=True)
 
@@ -57,7 +57,7 @@ class RemoteStore(FsspecStore):
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The exceptions of a place that can't be used; the services' libraries, where loaded, have some of their own."""
+    """The exceptions of an unusable place, those of the services' libraries included if they are loaded."""
     own = {"botocore.exceptions": "BotoCoreError", "aiohttp": "ClientError"}
     loaded = [getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules]
     return OSError, *loaded

@@ -1,4 +1,4 @@
-"""Writing a store: chunk by chunk, resumable, committed by its manifest."""
+"""Write a store chunk by chunk; resumable, committed by its manifest."""
 
 import itertools
 import json
@@ -28,9 +28,9 @@ Labels = Callable[[int, slice], Tensor]
 
 
 class StoreWriter:
-    """An unfinished store; creating one over what another left goes on from there.
+    """Writer of an unfinished store; it resumes from the chunks that an earlier writer left.
 
-    `where` names the place in messages. Raises InputError where the place holds a store of other attributes.
+    `where` names the place in messages. Raises InputError if the place holds a store of other attributes.
     """
 
     def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
@@ -48,11 +48,11 @@ class StoreWriter:
         self.arrays = {name: open_array(self.group, name) for name in layout.fields}
 
     def done(self, view: int, chunk: int) -> bool:
-        """Whether a chunk is finished: its logits file, written last, is there, and all of it reads back."""
+        """Check that a chunk is finished: its logits file, written last, exists, and all its arrays read back."""
         return self._finished(view, chunk) is not None
 
     def pending(self) -> Iterator[tuple[int, int]]:
-        """The (view, chunk) pairs that are still to be written, in order."""
+        """The unfinished (view, chunk) pairs, in order."""
         for view in range(self.layout.plan.views):
             for chunk in range(self.layout.chunks):
                 if not self.done(view, chunk):
@@ -70,21 +70,21 @@ class StoreWriter:
                 given = rows if name == "params" else arrays[name]
                 array = (given.cpu().numpy() if isinstance(given, Tensor) else given).astype(field.dtype, copy=False)
                 expected = (self.layout.length(chunk), *field.width)
-                if array.shape != expected:  # Zarr would cut it, or repeat it
+                if array.shape != expected:  # Zarr would cut or repeat it
                     raise InputError(
                         f"{self.where}: {name} of view {view}, chunk {chunk} has shape {array.shape}; expected {expected}"
                     )
-                # In the chunk's own shape: Zarr then copies it once less.
+                # In the chunk's own shape, which saves Zarr a copy.
                 self.arrays[name][view : view + 1, samples] = array[None]
 
     def finish(self, labels: NDArray[np.int64] | Labels) -> dict[str, Any]:
-        """Re-read every chunk, write the summary and then the manifest; returns the summary. Idempotent.
+        """Re-read every chunk, write the summary and then the manifest; return the summary. Idempotent.
 
-        `labels` are those of all samples, or say which they are in a view. Raises InputError where a chunk is not finished.
+        `labels` are those of all samples, or a function of (view, samples). Raises InputError if a chunk is not finished.
         """
         labels_of = labels if callable(labels) else partial(_labels, torch.from_numpy(labels))
         chunks = itertools.product(range(self.layout.plan.views), range(self.layout.chunks))
-        with ThreadPoolExecutor(WORKERS) as pool:  # most of the work, hashing, lets go of Python's lock
+        with ThreadPoolExecutor(WORKERS) as pool:  # hashing, most of the work, releases the GIL
             wrong = list(pool.map(lambda chunk: self._read_back(chunk[0], chunk[1], labels_of), chunks))
         per_view = np.reshape(wrong, (self.layout.plan.views, self.layout.chunks)).sum(axis=1)
         errors = [int(count) / self.layout.plan.samples for count in per_view]
@@ -96,24 +96,24 @@ class StoreWriter:
         return summary
 
     def _read_back(self, view: int, chunk: int, labels_of: Labels) -> int:
-        """How many rows of a finished chunk the teacher has wrong; raises InputError where it isn't finished."""
+        """Count the rows of a finished chunk that the teacher has wrong; raises InputError if it is not finished."""
         stored = self._finished(view, chunk)
         if stored is None:
             raise InputError(f"{self.where}: view {view}, chunk {chunk} is not finished; run again to resume")
         offsets = self.layout.encoding.decode(as_tensors(stored))["logits"]
-        return int(is_wrong(offsets, labels_of(view, self.layout.slice(chunk)).cpu()).sum())  # what KA will correct
+        return int(is_wrong(offsets, labels_of(view, self.layout.slice(chunk)).cpu()).sum())  # KA corrects these
 
     def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:
-        """A finished chunk as stored; None where a file of it is missing or damaged, or is of another view."""
-        # Looked for first: a missing file would read as the fill value, which a bucket answers only after a download.
+        """A finished chunk as stored; None if one of its files is missing, damaged or of another view."""
+        # Checked first: Zarr reads a missing file as the fill value, in a bucket after downloading the other arrays.
         if not exists(self.store, self.layout.keys(view, chunk)["logits"]):
             return None
         part = view, self.layout.slice(chunk)
         try:
             stored = {name: np.asarray(array[part]) for name, array in self.arrays.items()}
-        except InputError:  # the place can't be reached: that says nothing about the chunk
+        except InputError:  # the place cannot be reached, which says nothing about the chunk
             raise
-        # A checksum that fails, a file that is cut short or does not unpack.
+        # A wrong checksum, or a file that is cut short or does not decompress.
         except (ValueError, OSError, RuntimeError):
             return None
         if any(_has_missing(stored[name], field) for name, field in self.layout.fields.items()):
@@ -124,24 +124,24 @@ class StoreWriter:
 
 
 def _labels(labels: Tensor, view: int, part: slice) -> Tensor:
-    """Labels that are the same in every view."""
+    """The labels of samples, equal in every view."""
     return labels[part]
 
 
 def _described(store: Store, layout: Layout) -> bool:
-    """Whether all descriptions are there and whole: they are written before the first chunk, so else nothing can be resumed."""
+    """Check that all descriptions are complete; without them, written before the first chunk, nothing can be resumed."""
     texts = [get(store, key) for key in ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))]
     try:
         return all(text is not None and json.loads(text) is not None for text in texts)
-    except ValueError:  # torn, in a place that writes in place
+    except ValueError:  # half written, by a place without atomic writes
         return False
 
 
 def _has_missing(array: NDArray[Any], field: Field) -> bool:
-    """Whether an array has the fill value, or any NaN where that is NaN."""
+    """Check for the fill value in an array, or for any NaN if the fill value is NaN."""
     if not np.isnan(field.fill):
         return bool((array == field.fill).any())
-    # By bits: NumPy's isnan takes longer over 50,000 rows of float16 than hashing them. A NaN is above infinity.
+    # By bits, since NumPy's isnan takes longer than hashing 50,000 rows of float16. A NaN is above infinity.
     integer = np.dtype(f"u{field.dtype.itemsize}")
     magnitude = np.iinfo(integer).max >> 1
     infinity = field.dtype.type(np.inf).view(integer)

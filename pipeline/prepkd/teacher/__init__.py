@@ -1,1 +1,1 @@
-"""Who answers: the forward pass, stores, several teachers as one, imported logits."""
+"""Teachers: the forward pass, caching and importing logits, cached and live answers, ensembles."""

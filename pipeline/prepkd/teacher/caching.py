@@ -1,21 +1,24 @@
-"""From a teacher and a plan to a store's layout, attributes and answers."""
+"""Write a teacher's logits for every view of every training sample to a store."""
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
-from prepkd.runtime.files import fingerprint
+from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.layout import Layout, chunk_length
+from prepkd.store.unfinished import finished_summary, unfinished
+from prepkd.store.writer import StoreWriter
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
@@ -26,7 +29,7 @@ PIXEL_SAMPLES = 64
 
 @dataclass(frozen=True)
 class Trial:
-    """The teacher's first batches: raw logits (n, K) of view 0, and the seconds that one batch takes."""
+    """The teacher's first batches: raw logits (n, K) of view 0, their labels, and the seconds that one batch takes."""
 
     raw: Tensor
     labels: Tensor
@@ -37,8 +40,90 @@ class Trial:
         return self.seconds * sum(-(-layout.length(chunk) // batch_size) for _, chunk in pending)
 
 
+@dataclass(frozen=True)
+class Work:
+    """The work that remains when caching starts: the store's layout and attributes, pending chunks, estimated seconds."""
+
+    layout: Layout
+    attributes: Attributes
+    pending: int
+    seconds: float
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the whole store."""
+        return self.layout.plan.views * self.layout.chunks
+
+    def describe(self) -> str:
+        """One line: the store's size, the encoding's error, the time left."""
+        plan, measured = self.layout.plan, self.attributes.measured
+        assert measured is not None  # by `plan_store`
+        return (
+            f"{plan.views} views x {plan.samples:,} samples x {self.layout.encoding.classes} classes: "
+            f"{plan.views * plan.samples * measured.bytes_per_row / 1e6:,.1f} MB, "
+            f"{measured.bytes_per_row:g} bytes a (view, sample), {self.attributes.encoding.name}, "
+            f"KL at tau 4 {measured.kl_mean['4']:.1e}; about {self.seconds:,.0f} s to go"
+        )
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished store: its summary, the number of chunks written now (None if it was finished before), and the seconds."""
+
+    summary: dict[str, Any]
+    chunks: int | None = None
+    seconds: float = 0.0
+
+    def describe(self) -> str:
+        """One line: the share of the views that the teacher has wrong, which KA corrects."""
+        return f"the teacher is wrong on {self.summary['teacher_error']:.2%} of the training views: KA's share"
+
+
+def cache_logits(
+    teacher: nn.Module,
+    card: Mapping[str, Any],
+    dataset: Dataset,
+    inputs: Mapping[str, Any],
+    settings: Cache,
+    url: str,
+    scratch_root: Path,
+    *,
+    on_wait: Callable[[str], None],
+    on_start: Callable[[Work], None] = lambda work: None,
+    on_chunk: Callable[[], None] = lambda: None,
+) -> Written:
+    """Write the store of a teacher's logits, or resume it; a finished one stays as it is.
+
+    `card` describes the teacher, `inputs` the prepared data and the device. `on_wait` gets one line when another process does
+    the same work, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk.
+    """
+    trial = make_trial(teacher, dataset, settings)
+    layout, attributes = plan_store(settings, dataset, inputs, card, trial)
+    if summary := finished_summary(url, attributes):
+        return Written(summary)
+    with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
+        pending = list(writer.pending())
+        on_start(Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size)))
+        started = time.perf_counter()
+        for _ in write_chunks(writer, pending, teacher, dataset, settings):
+            on_chunk()
+        seconds = time.perf_counter() - started
+        summary = writer.finish(dataset.labels)
+    return Written(summary, len(pending), seconds)
+
+
+def write_chunks(
+    writer: StoreWriter, chunks: Iterable[tuple[int, int]], teacher: nn.Module, dataset: Dataset, settings: Cache
+) -> Iterator[None]:
+    """Write (view, chunk) pairs, one per step; a chunk is written while the teacher computes the next one."""
+    layout = writer.layout
+    answers = partial(teacher_answers, teacher, dataset, layout.encoding, settings)
+    made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in chunks)
+    return overlap(lambda part: writer.write(*part), made)
+
+
 def make_trial(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Trial:
-    """Ask the teacher for its first batches, after one that warms up."""
+    """Compute and time the teacher's first batches, after one to warm up."""
     size = settings.batch_size
     ask = partial(_raw, ready(teacher), dataset, settings, 0)
     ask(slice(0, size))
@@ -56,9 +141,9 @@ def encoding_of(settings: Cache, classes: int) -> Encoding:
 
 
 def plan_store(
-    settings: Cache, dataset: Dataset, inputs: dict[str, Any], card: dict[str, Any], trial: Trial
-) -> tuple[Layout, Attributes, str]:
-    """The layout, the attributes and the fingerprint of the store that these settings ask for."""
+    settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], trial: Trial
+) -> tuple[Layout, Attributes]:
+    """The layout and the attributes of the store that these settings describe."""
     plan, encoding = dataset.plan, encoding_of(settings, dataset.classes)
     layout = Layout(plan, encoding, chunk_length(plan.samples, settings.chunk, settings.batch_size))
     sections = {
@@ -82,22 +167,16 @@ def plan_store(
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
     # Without a fingerprint: its last digits may differ between machines.
     measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
-    attributes = Attributes.made_from(sections, measured=measured)
-    return layout, attributes, store_fingerprint(attributes, layout)
+    return layout, Attributes.made_from(sections, measured=measured)
 
 
-def store_fingerprint(attributes: Attributes, layout: Layout) -> str:
-    """Identify a store and its files: the scratch folder of the work on it has this name."""
-    return fingerprint([attributes.fingerprints, attributes.format, layout.chunk])
-
-
-def describe_teacher(card: dict[str, Any]) -> dict[str, Any]:
-    """What a store says of its teacher, from the teacher's card."""
+def describe_teacher(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `teacher` of a store's attributes, from the teacher's card."""
     return {key: card[key] for key in ("name", "model", "weights_fingerprint", "preprocessing")}
 
 
 def describe_pixels(plan: ViewPlan, samples: Samples) -> dict[str, Any]:
-    """A hash of the pixels of a few samples in the first and the last view: whoever renders otherwise is found out."""
+    """Hash the pixels of a few samples in the first and the last view, so that readers notice if they render otherwise."""
     count = min(PIXEL_SAMPLES, plan.samples)
     views = sorted({0, plan.views - 1})
     return {"views": views, "samples": count, "sha256": pixel_hash(plan, samples, views, count)}

@@ -1,4 +1,4 @@
-"""The teacher's answers to rendered views, computed so that their bits don't depend on who asks, or in which order."""
+"""The teacher's logits of rendered views; their bits do not depend on the caller or the order."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ PRECISIONS = {"ieee": ("ieee", False), "tf32": ("tf32", False), "bf16": ("ieee",
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context; raises KeyError for others."""
     float32, autocast = PRECISIONS[precision]
-    # The attribute has no type information in torch.
+    # torch has no type information for the attribute.
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
@@ -35,7 +35,7 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def ready(model: M) -> M:
-    """A teacher in evaluation mode and in the memory format in which it answers."""
+    """Put a teacher into evaluation mode and channels-last memory format."""
     return model.eval().to(memory_format=torch.channels_last)
 
 
@@ -53,8 +53,8 @@ def forward(
 ) -> dict[str, Tensor]:
     """The teacher's "logits" float32 (N, K), and what `asks` keeps of its features, of the chosen samples under views (N, p).
 
-    The batches are fixed slices, the last one padded to full size: results differ in the last bits with a batch's shape, so
-    a sample must always be computed at the same place of a batch of the same shape. `chosen` is int64 (N,).
+    The batches are fixed slices, the last one padded to full size: the last bits depend on a batch's shape, so a sample must
+    always be computed at the same place of a batch of the same shape. `chosen` is int64 (N,).
     """
 
     def rendered() -> Iterator[Tensor]:

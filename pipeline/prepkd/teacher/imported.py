@@ -1,6 +1,7 @@
-"""Logits that somebody else computed, as a store: what can be checked is, and what can't is written down."""
+"""Write logits from elsewhere to a store: check what can be checked, and record what cannot."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
 from prepkd.store.layout import Layout
-from prepkd.teacher.caching import TRIAL_BATCHES, Trial, plan_store, store_fingerprint
+from prepkd.store.unfinished import finished_summary, unfinished
+from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, plan_store
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
 
@@ -33,7 +35,7 @@ UNVERIFIED = (
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often a view's largest logit is the label's, and how often it would be with the samples shuffled."""
+    """The share of samples whose largest logit is the label's, and its expectation with the samples shuffled."""
 
     top1: float
     chance: float
@@ -41,13 +43,13 @@ class Agreement:
 
     @property
     def doubtful(self) -> bool:
-        """Not above chance by four of its standard deviations."""
+        """True unless `top1` exceeds chance by four standard deviations."""
         deviation = math.sqrt(self.chance * (1 - self.chance) / self.samples)
         return self.top1 <= self.chance + 4 * deviation
 
 
 def agreement(raw: Tensor, labels: Tensor) -> Agreement:
-    """Of one view: raw logits (N, K), labels int64 (N,)."""
+    """Compare one view's raw logits (N, K) with labels int64 (N,)."""
     answers, classes = raw.argmax(dim=-1), raw.shape[-1]
     shares = [torch.bincount(values, minlength=classes).double() / len(labels) for values in (answers, labels)]
     return Agreement((answers == labels).double().mean().item(), float(shares[0] @ shares[1]), len(labels))
@@ -56,10 +58,10 @@ def agreement(raw: Tensor, labels: Tensor) -> Agreement:
 def read_dataset(
     data: Path, raw: Tensor, recipe: Recipe, views: int | str | None, seed: int
 ) -> tuple[Dataset, dict[str, Any]]:
-    """The training samples that logits (V, N, K) are said to be of, under the declared views, and their fingerprints.
+    """Read the training samples of logits (V, N, K), under the declared views, and their fingerprints.
 
-    `views` is a count, "all", or None for as many as there are. Raises InputError where the numbers of views, samples or
-    classes differ.
+    `views` is a count, "all", or None for the logits' own V. Raises InputError if the numbers of views, samples or classes
+    differ.
     """
     info = describe(data)
     train = load_split(data, "train")
@@ -92,32 +94,56 @@ def read_dataset(
     }
 
 
+def import_logits(
+    name: str,
+    file: Path,
+    raw: Tensor,
+    dataset: Dataset,
+    inputs: dict[str, Any],
+    settings: Cache,
+    url: str,
+    scratch_root: Path,
+    *,
+    on_wait: Callable[[str], None],
+) -> Written:
+    """Write the store of logits (V, N, K) read from `file`; a finished one stays as it is. Raises InputError as `plan_import`.
+
+    `on_wait` gets one line when another process does the same work.
+    """
+    layout, attributes = plan_import(name, file, raw, dataset, inputs, settings)
+    if summary := finished_summary(url, attributes):
+        return Written(summary)
+    with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
+        pending = list(writer.pending())
+        for view, chunk in pending:
+            writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk)))
+        summary = writer.finish(dataset.labels)
+    return Written(summary, len(pending))
+
+
 def plan_import(
     name: str, file: Path, raw: Tensor, dataset: Dataset, inputs: dict[str, Any], settings: Cache
-) -> tuple[Layout, Attributes, str]:
-    """The layout, the attributes and the fingerprint of a store of imported logits (V, N, K).
-
-    Raises InputError where the encoding cannot keep them.
-    """
-    nobody = {"name": name, "model": "imported", "weights_fingerprint": None, "preprocessing": None}
+) -> tuple[Layout, Attributes]:
+    """The layout and the attributes of a store of imported logits (V, N, K); raises InputError if they cannot be encoded."""
+    unknown = {"name": name, "model": "imported", "weights_fingerprint": None, "preprocessing": None}
     part = slice(0, TRIAL_BATCHES * settings.batch_size)
     trial = Trial(raw[0, part], dataset.labels(0, part), 0.0)
-    layout, cached, _ = plan_store(settings, dataset, inputs, nobody, trial)
-    # The same sections as a cached store's, so that readers find every key; what is not known says so.
+    layout, cached = plan_store(settings, dataset, inputs, unknown, trial)
+    # The same sections as a cached store's, so that readers find every key; unknown values are marked as such.
     sections = cached.sections | {
-        "teacher": nobody | {"source": {"file": file.name, "sha256": file_sha256(file)}},
+        "teacher": unknown | {"source": {"file": file.name, "sha256": file_sha256(file)}},
         "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
     }
     others = {"measured": cached.model_dump()["measured"], "unverified": list(unverified(dataset.plan))}
     attributes = Attributes.made_from(sections, **others)
-    for view in range(layout.plan.views):  # before anything is written
+    for view in range(layout.plan.views):  # refused before anything is written
         for chunk in range(layout.chunks):
             imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk))
-    return layout, attributes, store_fingerprint(attributes, layout)
+    return layout, attributes
 
 
 def unverified(plan: ViewPlan) -> tuple[str, ...]:
-    """What nobody can tell from the logits alone."""
+    """The statements that the logits alone cannot prove."""
     if not plan.recipe:
         return UNVERIFIED
     declared = f"that the views are those of recipe {describe_recipe(plan.recipe)}, seed {plan.seed}"
@@ -130,7 +156,7 @@ def imported_answers(raw: Tensor, dataset: Dataset, encoding: Encoding, view: in
 
 
 def findings(raw: Tensor, dataset: Dataset, data: Path) -> list[str]:
-    """What was checked, what is doubtful, and what cannot be verified of logits (V, N, K): a line each."""
+    """Lines on logits (V, N, K): what was checked, what is doubtful, what cannot be verified."""
     found = {view: agreement(raw[view], main_class(dataset.labels(view, slice(None)))) for view in range(len(raw))}
     checked = f"checked: views, samples and classes are as many as in {data}, every value is finite"
     lines = [checked + ", labels agree above chance"]

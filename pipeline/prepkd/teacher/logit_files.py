@@ -1,4 +1,4 @@
-"""Logits that somebody else saved: `.npy`, `.pt`, `.safetensors`; an array, or a row for each sample's index."""
+"""Read logits from `.npy`, `.pt` and `.safetensors` files: one array, or a row per sample index."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
 def read_logits(path: Path) -> tuple[Tensor, str]:
-    """A file's raw logits, float32 (V, N, K), one view where it has (N, K); and the name of the type that they had.
+    """Read a file's raw logits, float32 (V, N, K), with V = 1 for a file of (N, K), and the name of their dtype in the file.
 
-    The file holds one tensor, or one a sample keyed by its index, in any order. Nothing in it is executed. Raises
-    InputError for a file that is missing, damaged or of another kind, for indices that are missing or there twice, and
-    for values that are no float16, bfloat16, float32 or float64, or not finite in float32.
+    The file holds one tensor, or one per sample keyed by its index, in any order. Nothing in it is executed. Raises
+    InputError for a file that is missing, damaged or of another kind, for missing or repeated indices, and for values that
+    are not float16, bfloat16, float32 or float64, or not finite in float32.
     """
     if path.suffix not in READERS:
         raise InputError(f"{path}: ends in {path.suffix!r}; expected one of {', '.join(READERS)}")
@@ -42,9 +42,9 @@ def read_logits(path: Path) -> tuple[Tensor, str]:
 
 def _read_npy(path: Path) -> Tensor:
     try:
-        # Mapped, so that a header that promises more than the file holds is refused before memory is taken for it.
+        # Memory-mapped, so that a header that promises more than the file holds fails before memory is allocated.
         array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # noqa: BLE001 - a damaged header leads NumPy into any of them, tokenize's to MemoryError
+    except Exception as error:  # noqa: BLE001 - a damaged header makes NumPy raise anything from tokenize's errors to MemoryError
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not a whole .npy file of numbers: {reason}; save it with numpy.save") from None
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
@@ -77,7 +77,7 @@ READERS: dict[str, Callable[[Path], Tensor | Mapping[object, object]]] = {
 
 
 def _one_tensor(path: Path, found: Mapping[object, object]) -> Tensor:
-    """The one tensor of a file, or the rows of all indices, each (K,) or (V, K), in order: (N, K) or (V, N, K)."""
+    """Return a file's single tensor, or stack the rows (K,) or (V, K) of all indices in order: (N, K) or (V, N, K)."""
     tensors = [value for value in found.values() if isinstance(value, Tensor)]
     if len(tensors) == 1 and tensors[0].ndim > 1:
         return tensors[0]
@@ -128,7 +128,7 @@ def _check_values(path: Path, raw: Tensor) -> None:
             f"{path}: {int((~finite).sum())} values are not finite in float32, the first at view {view}, sample {sample}, "
             f"class {label}: {raw[view, sample, label].item()}"
         )
-    # Their softmax would be nearly uniform, and nothing later would say so.
+    # Their softmax would be nearly uniform, and no later check would notice.
     if raw.shape[-1] > 1 and bool((raw >= 0).all()) and bool(((raw.sum(dim=-1) - 1).abs() < 1e-2).all()):
         raise InputError(
             f"{path}: every row is positive and sums to 1: probabilities; expected logits, or log-probabilities"

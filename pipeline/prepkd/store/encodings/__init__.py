@@ -1,4 +1,4 @@
-"""How a row of logits is kept: `f16`, `u8`, `i16`, `topk`."""
+"""Encodings of a row of logits: `f16`, `u8`, `i16`, `topk`."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ ENCODINGS: dict[str, type[Encoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk"
 
 
 def make_encoding(description: dict[str, Any], classes: int) -> Encoding:
-    """The encoding that `Encoding.describe` wrote down; raises InputError for a name this version doesn't know."""
+    """Build an encoding from the result of `Encoding.describe`; raises InputError for an unknown name."""
     settings = {key: value for key, value in description.items() if key != "name"}
     if description["name"] not in ENCODINGS:
         raise InputError(f"encoding is {description['name']!r}; expected one of {', '.join(ENCODINGS)}; update prepkd")

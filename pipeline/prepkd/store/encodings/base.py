@@ -1,4 +1,4 @@
-"""What an encoding is: the arrays that keep a row of logits, and the way there and back."""
+"""The interface of encodings: the arrays that store a row of logits, encoding and decoding."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ __all__ = ["Answers", "Encoding", "Field", "as_tensors", "gaps"]
 
 @dataclass(frozen=True)
 class Field:
-    """One array of an encoding: what a row takes in it. The fill value is never a value: it means "missing"."""
+    """One array of an encoding: the shape and dtype of a row. The fill value means "missing" and never occurs as a value."""
 
     width: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -35,10 +35,10 @@ class Field:
 
 @dataclass(frozen=True)
 class Encoding(ABC):
-    """How logits (N, K) are kept. `logits` is the array that is written last, a chunk's commit record.
+    """A stored form of logits (N, K). The array `logits` is written last and is a chunk's commit record.
 
-    Every encoding keeps exactly which classes are at a row's maximum, and with it whether the teacher is right: a gap to it
-    that is not zero never becomes zero. One that leaves classes out keeps it for the others, the label's among them.
+    Every encoding preserves which classes are at a row's maximum, and so whether the teacher is right: a nonzero gap never
+    becomes zero. An encoding that drops classes preserves it for the others, the label always among them.
     """
 
     name: ClassVar[str]
@@ -52,7 +52,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Raw logits (N, K) of samples with labels int64 (N,), or shares (N, K), to arrays (N, *width); raises InputError."""
+        """Encode raw logits (N, K), labels int64 (N,) or shares (N, K), as arrays (N, *width); raises InputError."""
 
     @abstractmethod
     def decode(self, stored: Mapping[str, Tensor]) -> Answers:
@@ -60,7 +60,7 @@ class Encoding(ABC):
 
     @abstractmethod
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
-        """The bound on |decoded - raw| of each logit, float32 (N, K); infinite where a class was left out."""
+        """The bound on |decoded - raw| of each logit, float32 (N, K); infinite for a class that was dropped."""
 
     @classmethod
     def section(cls) -> type[Section]:
@@ -72,7 +72,7 @@ class Encoding(ABC):
         return create_model(cls.__name__, __base__=Section, __doc__=f"Settings of the encoding `{cls.name}`.", **chosen)
 
     def describe(self) -> dict[str, Any]:
-        """The encoding as JSON: its name and its settings, the class count left out."""
+        """The encoding as JSON: its name and its settings, without the class count."""
         settings = {key: value for key, value in asdict(self).items() if key != "classes"}
         return {"name": self.name} | settings
 
@@ -87,7 +87,7 @@ def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:
     """
     row_max = raw.float().amax(dim=-1)
     gap = row_max.unsqueeze(-1) - raw.float()
-    # NaN and infinities fail this comparison too: one pass over the data, one number off the device.
+    # NaN and infinities fail this comparison too: one pass over the data, one number copied from the device.
     if not bool((gap <= largest).all()) or not bool(torch.isfinite(row_max).all()):
         finite = bool(torch.isfinite(raw).all())
         found = f"a range of {gap.max().item():g} in one row" if finite else "a value that is not finite"
@@ -100,7 +100,7 @@ def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:
 
 
 def as_tensors(stored: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
-    """Arrays of a store as tensors; unsigned integers above 8 bits, which torch hardly knows, become int64."""
+    """Convert a store's arrays to tensors; unsigned integers above 8 bits, which torch barely supports, become int64."""
     wide = {"uint16", "uint32"}
     return {
         name: torch.from_numpy(array.astype(np.int64) if array.dtype.name in wide else array)

@@ -1,4 +1,4 @@
-"""float16 offsets from each row's maximum: the default; any temperature, practically without loss."""
+"""float16 offsets from each row's maximum: the default, practically lossless at any temperature."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ LARGEST_GAP = 65504.0  # float16's largest finite value
 
 
 def half_offsets(gap: Tensor) -> Tensor:
-    """Gaps >= 0 to offsets <= 0 in float16; a gap that is not zero is rounded to no less than the smallest subnormal."""
+    """Convert gaps >= 0 to float16 offsets <= 0; a nonzero gap is rounded to no less than the smallest subnormal."""
     half = (0 - gap).half()  # not -gap: its zero would be negative
     return half.masked_fill((half == 0) & (gap > 0), -SMALLEST_GAP)
 
@@ -40,12 +40,12 @@ class F16(Encoding):
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Raw logits (N, K) to offsets and maxima; raises InputError for a range above 65,504 or a value not finite."""
+        """Encode raw logits (N, K) as offsets and maxima; raises InputError for a range above 65,504 or a non-finite value."""
         gap, row_max = gaps(raw, LARGEST_GAP)
         return {"logits": half_offsets(gap), "row_max": row_max}
 
     def decode(self, stored: Mapping[str, Tensor]) -> Answers:
-        """The offsets as they are, float16."""
+        """The stored offsets, float16, and maxima."""
         return {"logits": stored["logits"], "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""A fixed step, compressed: an error that is bounded for every row, whatever its range."""
+"""A fixed step, compressed: one error bound for all rows, whatever their range."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class I16(Encoding):
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Raw logits (N, K) to levels and maxima; raises InputError for a range above 32,767 steps or a value not finite."""
+        """Encode raw logits (N, K) as levels and maxima; raises InputError above 32,767 steps or for a non-finite value."""
         gap, row_max = gaps(raw, (2**15 - 1) * self.step)
         level = torch.ceil(gap / self.step)
         return {"logits": level.masked_fill((level == 0) & (gap > 0), 1).short(), "row_max": row_max}
@@ -43,6 +43,6 @@ class I16(Encoding):
         return {"logits": offsets, "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
-        """Half a step; nothing at the maxima."""
+        """Half a step; zero at the maxima."""
         level = stored["logits"].float()
         return torch.full_like(level, self.step / 2).masked_fill(level == 0, 0)

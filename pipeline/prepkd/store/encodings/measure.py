@@ -1,4 +1,4 @@
-"""What an encoding costs and changes, measured on real logits."""
+"""Measure an encoding's size and error on real logits."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ def added_divergence(raw: Tensor, offsets: Tensor, tau: float) -> Tensor:
 
 
 def argmax_flips(raw: Tensor, offsets: Tensor) -> int:
-    """How many rows have another set of maxima after the round trip."""
+    """Count the rows whose set of maxima changes in the round trip."""
     given, kept = (values == values.amax(dim=-1, keepdim=True) for values in (raw, offsets))
     return int((given != kept).any(dim=-1).sum())
 
 
 def measure(encoding: Encoding, raw: Tensor, labels: Tensor, *, other_bytes: int = 0) -> dict[str, Any]:
-    """Bytes a row (`other_bytes` of other arrays included), KL at tau 1, 2, 4, 8 and argmax flips on raw logits (N, K)."""
+    """Bytes per row (`other_bytes` of other arrays included), KL at tau 1, 2, 4, 8 and argmax flips on raw logits (N, K)."""
     stored = encoding.encode(raw, labels)
     offsets = encoding.decode(stored)["logits"]
     size = 0.0
@@ -47,5 +47,5 @@ def measure(encoding: Encoding, raw: Tensor, labels: Tensor, *, other_bytes: int
 
 
 def _significant(value: Tensor) -> float:
-    # Rounding can leave -1e-17 where the two are equal.
+    # Rounding can leave -1e-17 if the two are equal.
     return float(f"{max(0.0, value.item()):.3g}")

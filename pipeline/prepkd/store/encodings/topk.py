@@ -1,4 +1,4 @@
-"""The k largest logits and the label's, with the true log-sum-exp: for thousands of classes; the rest is shared evenly."""
+"""The k largest logits, the label's included, with the true log-sum-exp; the other classes share the rest evenly."""
 
 import math
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, ha
 
 @dataclass(frozen=True)
 class TopK(Encoding):
-    """k (class, offset) pairs, the label's (or both, where a view mixes two) always among them; each class left out decodes
-    to the log of their mean exp.
+    """k (class, offset) pairs, the label's (both labels' in a mixed view) always among them; each dropped class decodes to
+    the log of the dropped classes' mean exp.
 
-    At tau 1 the probabilities of the kept classes and the mass of the others are the teacher's; at another temperature the
-    tail is as flat as it is kept. Raises InputError unless 1 < k < classes.
+    At tau 1 the probabilities of the kept classes and the mass of the others are the teacher's; at other temperatures the
+    flat tail is an approximation. Raises InputError unless 1 < k < classes.
     """
 
     name: ClassVar[str] = "topk"
@@ -35,8 +35,8 @@ class TopK(Encoding):
 
     @property
     def fields(self) -> dict[str, Field]:
-        """`logits` (k,), `ids` (k,), `lse` (of the offsets), `tail` (the offset of each class left out), `row_max`."""
-        # The type's largest value stays free to mean "missing".
+        """`logits` (k,), `ids` (k,), `lse` (of the offsets), `tail` (the offset of each dropped class), `row_max`."""
+        # The type's largest value is reserved for "missing".
         ids = next(dtype for dtype in ("uint8", "uint16", "uint32") if self.classes <= np.iinfo(dtype).max)
         return {
             "logits": Field((self.k,), np.dtype("float16"), np.nan),
@@ -47,7 +47,7 @@ class TopK(Encoding):
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Raw logits (N, K) and labels (N,) or (N, K) to pairs, by falling logit, ties by class; raises InputError as `f16`."""
+        """Encode raw logits (N, K), labels (N,) or (N, K), as pairs by falling logit, ties by class; raises as `f16`."""
         gap, row_max = gaps(raw, LARGEST_GAP)
         labelled = has_share(labels, self.classes)
         most = int(labelled.sum(dim=-1).max())
@@ -67,19 +67,19 @@ class TopK(Encoding):
             "logits": half_offsets(gap.gather(1, ids)),
             "ids": ids,
             "lse": (-gap).double().logsumexp(dim=-1).float(),
-            # Below zero, where more classes tie at the maximum than are kept: argmax must name one that was.
+            # Below zero even if more classes tie at the maximum than are kept: argmax must name a kept one.
             "tail": tail.float().clamp(max=-SMALLEST_GAP),
             "row_max": row_max,
         }
 
     def decode(self, stored: Mapping[str, Tensor]) -> Answers:
-        """Offsets in float32: the kept ones, and the tail's for every other class."""
+        """Offsets in float32: those of the kept classes, and the tail's for every other class."""
         tail = stored["tail"].unsqueeze(-1).expand(-1, self.classes)
         offsets = tail.scatter(1, stored["ids"].long(), stored["logits"].float())
         return {"logits": offsets, "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
-        """float16's error for the classes that were kept."""
+        """float16's rounding error for the kept classes, infinite for the others."""
         bound = half_error(stored["logits"])
         left_out = torch.full((len(bound), self.classes), torch.inf)
         return left_out.to(bound.device).scatter(1, stored["ids"].long(), bound)

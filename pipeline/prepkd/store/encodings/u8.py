@@ -1,4 +1,4 @@
-"""One byte a logit: 254 steps between each row's maximum and its minimum."""
+"""One byte per logit: 254 steps between each row's maximum and its minimum."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ class U8(Encoding):
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Raw logits (N, K) to bytes, steps and maxima; raises InputError for a value that is not finite."""
+        """Encode raw logits (N, K) as bytes, steps and maxima; raises InputError for a non-finite value."""
         gap, row_max = gaps(raw)
-        # A row of ties has a range of zero; the smallest ranges and gaps underflow to zero, and must not.
+        # A row of ties has a range of zero, and the smallest ranges and gaps underflow: keep them above zero.
         step = (gap.amax(dim=-1) / STEPS).clamp(min=torch.finfo(torch.float32).tiny)
         level = torch.ceil(gap / step.unsqueeze(-1)).clamp(max=STEPS)
         level = level.masked_fill((level == 0) & (gap > 0), 1)
@@ -44,6 +44,6 @@ class U8(Encoding):
         return {"logits": offsets.masked_fill(level == 0, 0), "row_max": stored["row_max"]}
 
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
-        """Half a step, and its rounding; nothing at the maxima."""
+        """Half a step and its rounding; zero at the maxima."""
         bound = (0.5001 * stored["step"]).unsqueeze(-1).expand(stored["logits"].shape)
         return bound.masked_fill(stored["logits"] == 1, 0)

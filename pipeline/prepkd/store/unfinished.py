@@ -1,0 +1,66 @@
+"""A store while it is written: resumed after a crash, visible at its place only when it is finished."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from prepkd.errors import InputError
+from prepkd.runtime.files import fingerprint, publish
+from prepkd.runtime.scratch import is_awaited, scratch
+from prepkd.store.attributes import Attributes
+from prepkd.store.layout import MANIFEST, Layout
+from prepkd.store.place import clear, delete, is_remote, open_place
+from prepkd.store.reader import LogitStore
+from prepkd.store.writer import StoreWriter
+
+
+@contextlib.contextmanager
+def unfinished(
+    url: str, layout: Layout, attributes: Attributes, scratch_root: Path, *, on_wait: Callable[[str], None]
+) -> Iterator[StoreWriter]:
+    """Yield a writer that resumes earlier work; on success the store is at `url`.
+
+    A local store grows in scratch, under a lock, and moves to its path last. A bucket has no rename: there the store grows at
+    its URL without a manifest, so readers refuse it; a store that stood there loses its manifest first.
+    """
+    with scratch(scratch_root, work_fingerprint(attributes, layout), on_wait=on_wait) as work:
+        if is_remote(url):
+            yield _remote_writer(url, layout, attributes)
+        else:
+            growing = work / "store.zarr"
+            yield StoreWriter(open_place(growing, write=True), layout, attributes, growing)
+            publish(growing, Path(url), keep=is_awaited(work))
+
+
+def work_fingerprint(attributes: Attributes, layout: Layout) -> str:
+    """Identify the work on a store, its chunk length included; the folder in scratch has this name."""
+    return fingerprint([attributes.fingerprints, attributes.format, layout.chunk])
+
+
+def finished_summary(url: str, attributes: Attributes) -> dict[str, Any] | None:
+    """The summary of the finished, undamaged store of these fingerprints at `url`; None if there is none.
+
+    Reads all views, so that every byte is checked.
+    """
+    try:
+        store = LogitStore.open(url)
+        if not store.attributes.same_store(attributes):
+            return None
+        for view in range(store.views):
+            store.stored(view)
+    except InputError:
+        return None  # missing, unfinished or damaged: it is written again and replaced at the end
+    return store.summary
+
+
+def _remote_writer(url: str, layout: Layout, attributes: Attributes) -> StoreWriter:
+    store = open_place(url, write=True)
+    # A process that this one waited for may have finished the same store, and others may read it since.
+    if finished_summary(url, attributes) is None:
+        delete(store, MANIFEST)
+    try:
+        return StoreWriter(store, layout, attributes, url)
+    except InputError:  # chunks of another store, of which the manifest is deleted already
+        clear(store)
+        return StoreWriter(store, layout, attributes, url)
