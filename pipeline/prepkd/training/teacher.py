@@ -12,8 +12,8 @@ from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models import Normalised, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
-from prepkd.models.weight_layouts import PLAIN, PREPROCESSING
 from prepkd.models.new import new_model
+from prepkd.models.weight_layouts import PLAIN, PREPROCESSING
 from prepkd.models.weights import read_state
 from prepkd.runtime.files import file_sha256
 from prepkd.training.checkpoints import Row
