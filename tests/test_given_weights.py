@@ -1,5 +1,6 @@
-"""A teacher by its weights, from the settings to the store: what is recorded, what is said, and what notices another file."""
+"""A teacher with given weights, from settings to store: records, messages, and detection of a changed file."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 from prepkd.cli import app
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models import build_model
+from prepkd.models.library import Pretrained
+from prepkd.models.weight_layouts import PREPROCESSING
 from prepkd.store import LogitStore
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
@@ -61,8 +65,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_before(project: Path) -> None:
-    import hashlib
-
     prepkd("train-teacher", "large")
     digest = hashlib.sha256(Path(WEIGHTS).read_bytes()).hexdigest()
     assert card()["weights_from"] == {"file": WEIGHTS, "sha256": digest, "format": "repdistiller"}
@@ -84,16 +86,11 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
 
 
 def test_a_librarys_weights_are_recorded_by_their_source(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prepkd.data.samples.preprocessing import Preprocessing
-    from prepkd.models.library import Pretrained
-
     known = Pretrained("https://example.invalid/net-0123.pth", 10, Preprocessing((0.5,), (0.25,)))
-    for module in ("prepkd.training.teacher", "prepkd.data.samples.dataset"):
+    for module in ("prepkd.training.teacher", "prepkd.models.new"):
         monkeypatch.setattr(f"{module}.pretrained", lambda _: known)
     monkeypatch.setattr("prepkd.models.check_model", lambda *_: None)
-    monkeypatch.setattr(
-        "prepkd.data.samples.dataset.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1)
-    )
+    monkeypatch.setattr("prepkd.models.new.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1))
     prepkd("train-teacher", "large", teachers__large__model="timm:net:pretrained", teachers__large__weights="null")
     assert card()["weights_from"] == {"source": "https://example.invalid/net-0123.pth"}
 
@@ -107,15 +104,13 @@ def test_a_file_that_has_changed_is_refused_by_whatever_comes_after_the_teacher(
         assert f"{WEIGHTS} has changed; run `prepkd train-teacher large`" in text and "weights_from.sha256 is " in text
     prepkd("train-teacher", "large")
     prepkd("cache-logits", "large")
-    Path(WEIGHTS).unlink()  # as where somebody else uses the teacher
+    Path(WEIGHTS).unlink()  # as for another user of the teacher
     prepkd("distill")
 
 
 def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prepkd.models.weight_layouts import PREPROCESSING
-
     assert "note:" not in prepkd("train-teacher", "large")
     monkeypatch.setitem(PREPROCESSING, "digits", {"mean": [0.5], "std": [0.25]})
     said = prepkd("train-teacher", "large")
@@ -154,7 +149,7 @@ def test_a_model_that_nobody_has_is_found_before_a_teacher_is_trained(
 
 
 def test_dvc_notices_another_file_where_the_stage_depends_on_each_teachers_own(project: Path) -> None:
-    """`${item.weights}`, as docs/how-to/pretrained-teacher.md says it: only the teacher whose file changed is made again."""
+    """`${item.weights}`, as in docs/how-to/pretrained-teacher.md: only the teacher whose file changed is rebuilt."""
     yaml = YAML()
     params = yaml.load(Path("params.yaml"))
     for name in ("large", "small"):

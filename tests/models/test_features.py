@@ -1,4 +1,4 @@
-"""Named features: which maps they are, and that a model gives the same logits, gradients and state with and without them."""
+"""Named features: their shapes and values; logits and state of the model are the same with and without them."""
 
 import copy
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_logits_are_the_models(name: str, training: bool, pixels: Tensor) -> Non
     found = features(watched, pixels)
     assert torch.equal(found["logits"], plain(pixels))
     assert list(watched.state_dict()) == before
-    # Batch norms saw the batch once in either.
+    # In both, batch norms update once per forward pass.
     for key, value in plain.state_dict().items():
         assert torch.equal(watched.state_dict()[key], value), key
         if key.endswith("num_batches_tracked"):
@@ -114,7 +114,7 @@ def test_stages_end_as_in_the_literature(pixels: Tensor) -> None:
 
 
 def test_features_are_the_modules_outputs(pixels: Tensor) -> None:
-    """Stages by name and by path, whose modules are independent ways to the same maps."""
+    """A stage by name equals the output of its module by path."""
     paths = {
         "resnet8": {"stage1": "layer1", "stage2": "layer2", "stage3": "layer3"},
         "wrn_16_1": {"stem": "conv1", "stage1": "block1", "stage2": "block2", "stage3": "block3"},
@@ -186,13 +186,13 @@ def test_compiled(names: list[str], pixels: Tensor) -> None:
     for _ in range(2):
         found, expected = compiled(pixels), plain(pixels)
         assert all(torch.equal(found[key], value) for key, value in expected.items())
-        # Without features, after the model has been compiled with them.
+        # The plain model still works after it has been compiled with features.
         assert torch.equal(torch.compile(model, backend="eager")(pixels), other(pixels))
     assert all(torch.equal(model.state_dict()[key], value) for key, value in other.state_dict().items())
 
 
 class Scaled(ResNet):
-    """A user's own model, made from one of the zoo's, with another forward pass."""
+    """A user's own subclass of a zoo model, with another forward pass."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 2 * super().forward(x)
@@ -205,7 +205,7 @@ def test_a_forward_pass_of_its_own_is_the_one_that_runs(pixels: Tensor) -> None:
 
 
 class Odd(nn.Module):
-    """Modules whose outputs are no features: a pair, one that runs twice, one that never runs; and dropout."""
+    """Modules whose outputs are no features: one returns a tuple, one runs twice, one never; draws random numbers."""
 
     def __init__(self) -> None:
         super().__init__()

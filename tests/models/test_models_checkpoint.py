@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, equal bytes, and refusal of whatever doesn't belong together."""
+"""Checkpoints: exact round trips, equal bytes, errors for files that don't match."""
 
 import json
 import os
@@ -236,7 +236,7 @@ def test_a_model_whose_own_names_begin_with_module(tmp_path: Path) -> None:
 
 
 class Bomb:
-    """Unpickled carelessly, it makes a folder."""
+    """An object that creates a folder if its pickle is executed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -271,7 +271,7 @@ def test_a_damaged_torch_file_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save(example().body.state_dict(), path, _use_new_zipfile_serialization=False)
     whole = path.read_bytes()
-    for at in range(0, 400, 7):  # the header and the pickle's opcodes, where a flipped bit leads anywhere
+    for at in range(0, 400, 7):  # the header and the pickle's opcodes, where a flipped bit can raise any error
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
         try:
             load_weights(example().body, path)

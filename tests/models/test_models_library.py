@@ -1,4 +1,4 @@
-"""torchvision's and timm's models by name; their weights are made up here and lie where the libraries look for them."""
+"""torchvision's and timm's models by name, with random weights in the folder where the libraries look for downloads."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ NAME = "torchvision:squeezenet1_1:IMAGENET1K_V1"
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Tensor]:
-    """A file of weights in torch hub's folder, under the name and hash that torchvision asks for."""
+    """Write a weights file to torch hub's folder, under the name and hash that torchvision expects."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     torch.manual_seed(1)
     state = torchvision.models.squeezenet1_1(num_classes=1000).state_dict()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import mobilenetv2, resnet, shufflenetv2, vgg
 
-# Parameters at 100 classes, the stem's (channels out, kernel), and the width that the last layer sees. The sizes of vgg8, vgg13,
+# Parameters at 100 classes, the stem's (channels out, kernel), and the width of the last layer's input. The sizes of vgg8, vgg13,
 # mobilenetv2, shufflenetv1, shufflenetv2 and resnet50 are those of Tian et al.'s code; the others follow from their tables.
 SIZES = {
     "wrn_28_10": (36_536_884, (16, 3), 640),
@@ -58,7 +58,7 @@ def test_channels_last_gives_the_same_logits(name: str) -> None:
 
 
 def copied(ours: nn.Module, theirs: nn.Module) -> nn.Module:
-    """Their module with our weights: layers stand in the same order, under other names."""
+    """Load our weights into their module: the same layers in the same order, under other names."""
     names, values = list(theirs.state_dict()), list(ours.state_dict().values())
     theirs.double().load_state_dict(dict(zip(names, values, strict=True)))
     return theirs.eval()
@@ -102,7 +102,7 @@ def test_mobilenet_is_made_of_torchvisions_blocks() -> None:
             assert isinstance(block, InvertedResidual)
             before, after = x.shape[1], block.conv[-1].num_features
             step = strides[index] if place == 0 else 1
-            if index == 0:  # torchvision leaves a 1x1 convolution out where nothing is widened
+            if index == 0:  # torchvision omits the 1x1 convolution if the expansion is 1
                 expected = block(x)
                 by_hand = x
                 for start, groups in ((0, 1), (3, 16)):
@@ -141,7 +141,7 @@ def test_shufflenetv1_gives_the_values_of_its_equations() -> None:
     model = lived_in("shufflenetv1")
 
     def convolve(x: Tensor, layer: nn.Conv2d, stride: int, padding: int, groups: int) -> Tensor:
-        """A grouped convolution as one for each group."""
+        """A grouped convolution as one convolution per group."""
         parts = zip(x.chunk(groups, dim=1), layer.weight.chunk(groups), strict=True)
         return torch.cat([functional.conv2d(a, w, stride=stride, padding=padding) for a, w in parts], dim=1)
 
@@ -156,7 +156,7 @@ def test_shufflenetv1_gives_the_values_of_its_equations() -> None:
             y = y[:, order]
             y = functional.relu(block.bn2(convolve(y, block.conv2, step, 1, y.shape[1])))
             y = block.bn3(convolve(y, block.conv3, 1, 0, 3))
-            # A mean over 3 x 3 in which the border's zeros count.
+            # A mean over 3 x 3, including the padding's zeros.
             x = (
                 torch.cat([y, functional.pad(x, [1] * 4).unfold(2, 3, 2).unfold(3, 3, 2).mean(dim=(4, 5))], 1)
                 if (step == 2)

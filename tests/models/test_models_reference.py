@@ -1,4 +1,4 @@
-"""docs/reference/models.md and docs/how-to/pretrained-teacher.md say what the code does."""
+"""docs/reference/models.md and docs/how-to/pretrained-teacher.md agree with the code."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def rows(page: str, columns: int) -> list[list[str]]:
-    """The cells of a page's tables that have so many columns and start with code."""
+    """The cells of a page's table rows with this number of columns whose first cell is code."""
     lines = [line for line in (DOCS / page).read_text().splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [row for row in cells if len(row) == columns]
@@ -40,7 +40,7 @@ def test_a_models_row_is_right(name: str) -> None:
 
 
 def test_the_key_map_is_the_codes() -> None:
-    """A row a layout: format, keys, prefix."""
+    """One row per layout: format, keys, prefix."""
     table = [(code(row[1])[0], sorted(code(row[2])), code(row[3])) for row in rows("how-to/pretrained-teacher.md", 4)]
     wanted = [
         (layout.project, sorted((*layout.beside, "model")), [layout.prefix] * bool(layout.prefix)) for layout in LAYOUTS

@@ -1,4 +1,4 @@
-"""RepDistiller's and mdistiller's files: every shared architecture by names and shapes, each by its logits."""
+"""RepDistiller's and mdistiller's files: names, shapes and logits of every shared architecture."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_every_form_of_file_loads_and_says_whose_it_is(file: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_mdistillers_resnets_for_imagenet_are_torchvisions(name: str, tmp_path: Path) -> None:
-    """Its blocks put the ReLU first, which is the same; it takes old files of torchvision, which count no batches."""
+    """Its blocks apply the ReLU first, which is equivalent; it loads old files of torchvision without batch counters."""
     state = getattr(torchvision.models, name)(num_classes=7).state_dict()
     kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     torch.save(kept, tmp_path / f"{name}.pth", _use_new_zipfile_serialization=False)

@@ -1,5 +1,7 @@
-"""The zoo: sizes, values against independent code, and what a wrong name says."""
+"""The zoo: sizes, values against independent code, errors for wrong names."""
 
+import doctest
+import importlib
 import math
 import sys
 from itertools import pairwise
@@ -28,7 +30,7 @@ PUBLISHED = {
 
 
 def expected_parameters(name: str, classes: int, channels: int) -> int:
-    """The size of a model from its description alone: k*k*in*out a convolution, 2 * width a batch norm."""
+    """Compute a model's size from its description: k*k*in*out per convolution, 2 * width per batch norm."""
     if name.startswith("convnet"):
         w = int(name.removeprefix("convnet"))
         return 9 * channels * w + 2 * w + 9 * w * 2 * w + 2 * 2 * w + (2 * w + 1) * classes
@@ -89,7 +91,7 @@ def test_any_image_size_gives_logits(name: str, shape: tuple[int, int, int]) -> 
 
 
 def lived_in(name: str) -> nn.Module:
-    """A model in float64 whose batch norms are not at their initial values, so that a skipped one shows."""
+    """A model in float64 with batch norms away from their initial values, so that skipping one changes the logits."""
     torch.manual_seed(0)
     model = build_model(name, 10).double().eval()
     for module in model.modules():
@@ -154,11 +156,17 @@ def test_initialisation_is_kaiming_fan_out(name: str) -> None:
     for label, module in build_model(name, 10).named_modules():
         if isinstance(module, nn.Conv2d):
             variance = 2 / (module.out_channels * module.kernel_size[0] * module.kernel_size[1])
-            # The variance of n normal draws has a relative standard deviation of sqrt(2 / n): five of them.
+            # The variance of n normal draws has a relative standard deviation of sqrt(2 / n); five of these.
             tolerance = 5 * math.sqrt(2 / module.weight.numel())
             assert module.weight.var().item() == pytest.approx(variance, rel=tolerance), label
         elif isinstance(module, nn.BatchNorm2d):
             assert (module.weight == 1).all() and (module.bias == 0).all(), label
+
+
+@pytest.mark.parametrize("name", ["build", "features", "names"])
+def test_examples_in_docstrings_run(name: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(f"prepkd.models.{name}"))
+    assert tried and not failed
 
 
 def test_a_seed_fixes_the_weights() -> None:
@@ -206,7 +214,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "zoo_needy.py").write_text("import no_such_package_for_prepkd\n")
     (tmp_path / "zoo_folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    # As under a console script: neither '' nor the working directory stands on the path.
+    # As under a console script: neither '' nor the working directory is on the path.
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     for name in ("zoo_user", "zoo_helper", "zoo_broken", "zoo_needy", "zoo_folder"):
         monkeypatch.delitem(sys.modules, name, raising=False)

@@ -1,4 +1,4 @@
-"""RepDistiller's and mdistiller's models as facts: the names and shapes in their files, what they compute, how they are saved.
+"""RepDistiller's and mdistiller's models: the names and shapes in their files, their arithmetic, their file formats.
 
 Written from the layouts in HobbitLong/RepDistiller, models/, and megvii-research/mdistiller, mdistiller/models/cifar/, which
 agree in every name; nothing here knows prepkd's models.
@@ -157,7 +157,7 @@ MODELS: dict[str, tuple[str, Callable[[int], Table]]] = {
 
 
 def random_state(table: Table, seed: int = 0) -> "OrderedDict[str, Tensor]":
-    """Tensors of these names and shapes with which no layer's output vanishes or explodes."""
+    """Draw tensors of these names and shapes, scaled so that no layer's output vanishes or explodes."""
     draw, state = torch.Generator().manual_seed(seed), OrderedDict()
     for key, shape in table.items():
         if key.endswith("num_batches_tracked"):
@@ -171,7 +171,7 @@ def random_state(table: Table, seed: int = 0) -> "OrderedDict[str, Tensor]":
     return state
 
 
-# What they compute, in evaluation mode, by the names of their files
+# Their arithmetic in evaluation mode, by the names in their files
 
 
 class Net:
@@ -191,7 +191,7 @@ class Net:
         return (x - mean) / (var + 1e-5).sqrt() * scale + shift
 
     def head(self, x: Tensor, name: str) -> Tensor:
-        """Mean of what is left of a 32 x 32 image, then the classifier."""
+        """The mean over the last map, then the classifier."""
         return x.mean(dim=(2, 3)) @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
 
     def has(self, name: str) -> bool:
@@ -303,11 +303,11 @@ def forward(name: str, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
     return family(Net(state), x.double())
 
 
-# How they are saved
+# Their files
 
 
 def optimizer() -> dict[str, Any]:
-    """SGD's state as both leave it: 0.1 ** np.int64(3) is a number of NumPy."""
+    """SGD's state as both save it: 0.1 ** np.int64(3) is a NumPy number."""
     return {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": np.float64(5e-5), "params": [0]}]}
 
 
@@ -316,7 +316,7 @@ def options(**extra: Any) -> argparse.Namespace:
 
 
 def save_on_an_old_gpu(content: Any, path: Path) -> None:
-    """As PyTorch 0.4 saved tensors of a GPU: five pickles, then each storage's length and bytes."""
+    """Save as PyTorch 0.4 saved GPU tensors: five pickles, then each storage's length and bytes."""
     storages: dict[str, Any] = {}
 
     class Pickler(pickle.Pickler):
@@ -350,7 +350,7 @@ State = Mapping[str, Tensor]
 
 
 def repdistiller_published(state: State, path: Path) -> None:
-    """ckpt_epoch_240.pth, by PyTorch 0.4.0 on a GPU, which did not count batches."""
+    """Write ckpt_epoch_240.pth as PyTorch 0.4.0 did on a GPU, without batch counters."""
     kept = OrderedDict((key, value) for key, value in state.items() if not key.endswith("num_batches_tracked"))
     content = {"epoch": 240, "model": kept, "accuracy": torch.tensor([79.42]), "optimizer": optimizer()}
     save_on_an_old_gpu(content, path)
@@ -370,7 +370,7 @@ def mdistiller_student(state: State, path: Path) -> None:
 
 
 def mdistiller_latest(state: State, path: Path) -> None:
-    """The distiller whole, under DataParallel: student, teacher and what the method adds."""
+    """Write the whole distiller under DataParallel: student, teacher and the method's modules."""
     both = {f"module.student.{key}": value for key, value in state.items()}
     both |= {f"module.teacher.{key}": value + 1 for key, value in state.items()}
     both |= {"module.conv_reg.conv.weight": torch.ones(2, 2, 1, 1)}
@@ -381,7 +381,7 @@ def data_parallel(state: State, path: Path) -> None:
     torch.save({f"module.{key}": value for key, value in state.items()}, path)
 
 
-# The file's usual name, its writer, and whose form it has.
+# A file's usual name -> its writer and its form.
 FILES: dict[str, tuple[Callable[[State, Path], None], str]] = {
     "ckpt_epoch_240.pth": (repdistiller_published, "repdistiller"),
     "resnet8_best.pth": (repdistiller_best, "repdistiller"),
