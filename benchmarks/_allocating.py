@@ -1,6 +1,6 @@
-"""So many steps of a case of `benchmarks.step` in a process of its own, after as many that are not counted; prints JSON.
+"""Time STEPS steps of a case of `benchmarks.step` in a separate process, after as many for warm-up; print JSON.
 
-python -m benchmarks._allocating kept|returned MODEL CASE BATCH_SIZE STEPS; the model is teacher and student.
+python -m benchmarks._allocating kept|returned MODEL CASE BATCH_SIZE STEPS; MODEL is both teacher and student.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Timing by interleaved rounds, and what a figure is worth nothing without: machine, versions, commit."""
+"""Timing by interleaved rounds; machine, versions and commit to go with every number."""
 
 import json
 import math
@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from prepkd.runtime.files import write_bytes
 from tabulate import tabulate
 
@@ -30,10 +31,10 @@ def interleaved(
     before: Callable[[], None] = lambda: None,
     warm_up: bool = True,
 ) -> dict[str, list[float]]:
-    """Seconds of each case in each round; every round runs all cases in turn, each time from another one on.
+    """Seconds of each case in each round; every round runs all cases in turn and starts with the next one.
 
-    A case is called with the round's number; round 0 warms up and is not kept. `fewer` says which cases run in the first
-    few rounds only: slow ones. `before` runs before each case and is not timed.
+    A case is called with the round's number; round 0 warms up and is not kept. `fewer` limits slow cases to their number of
+    first rounds. `before` runs before each case and is not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     names = list(cases)
@@ -51,7 +52,7 @@ def interleaved(
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
-    """The median of the rounds' ratios `of / to`, and its interval of 95 % confidence or more (the range below 6 rounds)."""
+    """The median of the rounds' ratios `of / to`, and its confidence interval of at least 95 % (the range below 6 rounds)."""
     ratios = sorted(a / b for a, b in zip(of, to, strict=False))
     n = len(ratios)
     # The median lies outside the k-th values from both ends with probability 2 P(Binomial(n, 1/2) <= k), k from 0.
@@ -61,7 +62,7 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
 
 
 def against(baseline: str, seconds: Mapping[str, Sequence[float]], *, inverse: bool = False) -> dict[str, Any]:
-    """Each case's median seconds, rounds, and speed as a share of the baseline's (`inverse`: time as a multiple of it)."""
+    """Median seconds, rounds, and speed relative to the baseline's of each case (`inverse`: time relative to it)."""
     base = seconds[baseline]
     return {
         name: {
@@ -79,7 +80,7 @@ def median(values: Sequence[float]) -> float:
 
 
 def peak_memory() -> dict[str, int]:
-    """Bytes that this process and the largest of those that it waited for had in memory at most."""
+    """Peak resident bytes of this process, and of the largest child that it waited for."""
     unit = 1 if platform.system() == "Darwin" else 1024
     return {
         name: unit * resource.getrusage(who).ru_maxrss
@@ -88,9 +89,7 @@ def peak_memory() -> dict[str, int]:
 
 
 def environment() -> dict[str, Any]:
-    """The machine, the versions and the commit of the source tree; a tree with changes is marked."""
-    import torch
-
+    """The machine, the versions, and the commit of the source tree, marked if the tree has changes."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
     changed = _git("status", "--porcelain", "--", "pipeline", "stages", "benchmarks/*.py")
@@ -123,7 +122,7 @@ def rendered(header: Sequence[str], rows: list[list[str]]) -> str:
 def report(
     result: dict[str, Any], tables: Mapping[str, tuple[Sequence[str], list[list[str]]]], out: Path | None
 ) -> None:
-    """Print the tables, by title, and the place; write the result as JSON, to `out` or to standard output."""
+    """Print the tables, by title, and the machine; write the result as JSON, to `out` or to standard output."""
     for title, (header, rows) in tables.items():
         print(f"\n{title}\n\n{rendered(header, rows)}")
     print(f"\n{result['machine']['processor']}, {result['machine']['cores']} cores, commit {result['commit']}")

@@ -1,4 +1,4 @@
-"""A project on somebody's images, made by `prepkd init` and run up to a small teacher's store."""
+"""A project on given images, made by `prepkd init` and run up to a small teacher's store."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# The teacher is nobody's business here: its answers are read from the store.
+# A minimal teacher: these benchmarks only read its logits from the store.
 SHORT = {
     "teachers.teacher.model": "convnet4",
     "teachers.teacher.epochs": 1,
@@ -21,7 +21,7 @@ SHORT = {
 
 
 class Project:
-    """A project in `folder/project` on raw data, with a store of two views; `settings` go over those of `init`."""
+    """A project in `folder/project` on raw data, with a store of two views; `settings` override those of `init`."""
 
     def __init__(self, folder: Path, dataset: str, raw: Path, settings: Mapping[str, object]) -> None:
         self.folder, self.settings = folder / "project", SHORT | settings
@@ -31,12 +31,12 @@ class Project:
             self.run(*self.words(*stage))
 
     def words(self, *stage: str, **settings: object) -> list[str]:
-        """A stage with this project's settings and some of its own (`distill__method="ce"`), as on the command line."""
+        """The command line of a stage: this project's settings, and overrides as `distill__method="ce"`."""
         changed = self.settings | {key.replace("__", "."): value for key, value in settings.items()}
         return [*stage, *(word for key, value in changed.items() for word in ("-S", f"{key}={value}"))]
 
     def run(self, *words: str) -> None:
-        """Run `prepkd`."""
+        """Run `prepkd`; a failure ends the benchmark."""
         command = [sys.executable, "-c", "from prepkd.cli import main; main()", *words]
         folder = self.folder if self.folder.exists() else self.folder.parent
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=self.environment)

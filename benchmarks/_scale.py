@@ -1,4 +1,4 @@
-"""One synthetic store, written and read view by view, in a process of its own; prints seconds and bytes as JSON.
+"""Write one synthetic store and read it view by view, in a separate process; print seconds and bytes as JSON.
 
 python -m benchmarks._scale '{"samples": 2000, "views": 2, "classes": 10}' FOLDER
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from prepkd.data.samples.samples import Samples
 from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
@@ -18,24 +19,25 @@ from prepkd.store.encodings import make_encoding
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.teacher.answers import CachedTeacher
+from prepkd.teacher.cached import CachedTeacher
+from prepkd.teacher.caching import describe_pixels
 from prepkd.views import ViewPlan
 from torch import Tensor
 
 from benchmarks._measure import peak_memory
 
-CHUNK = 8_192  # samples: memory must not depend on how many a view has while it is written
+CHUNK = 8_192  # samples: memory while writing must not depend on the samples per view
 
 
 def main(samples: int, views: int, classes: int, folder: Path) -> None:
-    """Write all views of made-up answers, read each as training reads it."""
+    """Write all views of synthetic logits, read each as training does."""
     keep_freed_memory()
     path = folder / "scale.zarr"
-    made = Made(samples, views, classes)
+    synthetic = SyntheticStore(samples, views, classes)
     start = peak_memory()["own"]
 
     began = time.perf_counter()
-    made.write(path)
+    synthetic.write(path)
     written = time.perf_counter()
     teacher = CachedTeacher(LogitStore.open(path), torch.device("cpu"), resident=False, resident_gib=0)
     for view in range(views):
@@ -52,17 +54,17 @@ def main(samples: int, views: int, classes: int, folder: Path) -> None:
     print(json.dumps(found))
 
 
-class Made:
-    """Made-up answers to views of so many samples, the same to every chunk of them."""
+class SyntheticStore:
+    """A store of random logits; every chunk holds the same rows."""
 
     def __init__(self, samples: int, views: int, classes: int) -> None:
         self.plan, self.encoding = ViewPlan(["flip"], views, 0, samples), make_encoding({"name": "f16"}, classes)
         self.raw = torch.randn(CHUNK, classes, generator=torch.Generator().manual_seed(0))
         self.labels = torch.arange(samples) % classes
-        self.encoding.encode(self.raw[:1], self.labels[:1])  # what is imported late is here now
+        self.encoding.encode(self.raw[:1], self.labels[:1])  # trigger late imports before the memory is measured
 
     def write(self, path: Path) -> None:
-        """Write them as a store."""
+        """Write the store."""
         layout = Layout(self.plan, self.encoding, chunk_length(self.plan.samples, CHUNK, 256))
         described = attributes(self.plan, self.encoding.describe(), self.encoding.classes)
         writer = StoreWriter(open_place(path, write=True), layout, described, path)
@@ -71,15 +73,12 @@ class Made:
         writer.finish(self.labels.numpy())
 
     def answers(self, part: slice) -> dict[str, Tensor]:
-        """A chunk's encoded answers."""
+        """A chunk's encoded logits."""
         return self.encoding.encode(self.raw[: part.stop - part.start], self.labels[part])
 
 
 def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> Attributes:
-    """Attributes of a store that no teacher made."""
-    from prepkd.data.samples.samples import Samples
-    from prepkd.teacher.caching import describe_pixels
-
+    """The attributes of a synthetic store."""
     images = torch.zeros(plan.samples, 1, 1, 1, dtype=torch.uint8)
     sections = {
         "dataset": {"name": "made-up", "fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "classes": classes},

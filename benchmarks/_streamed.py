@@ -1,8 +1,8 @@
-"""All views of a store, one slab ahead as training takes them, under a limit of memory far below its size; prints bytes in MB.
+"""Read all views of a store with training's prefetch, under a memory limit far below its size; print JSON, sizes in MB.
 
     python -m benchmarks._streamed SMALL.zarr LARGE.zarr LIMIT_MB
 
-The limit is on private memory (RLIMIT_DATA), taken after the small store was read: the libraries and their threads are there.
+The limit is on private memory (RLIMIT_DATA). It is set after the small store was read, with libraries and threads loaded.
 """
 
 import json
@@ -15,14 +15,14 @@ from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.runtime.prefetch import prefetch
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Answers
-from prepkd.teacher.answers import CachedTeacher
+from prepkd.teacher.cached import CachedTeacher
 
 from benchmarks._bounded import MB, private
 from benchmarks._measure import peak_memory
 
 
 def main(small: str, large: str, limit: int) -> None:
-    """Read the small store, take the limit, go through the large one."""
+    """Read the small store, set the limit, read the large store."""
     torch.set_num_threads(1)
     keep_freed_memory()
     assert len(list(slabs(small))) == LogitStore.open(small).views
@@ -40,7 +40,7 @@ def main(small: str, large: str, limit: int) -> None:
 
 
 def slabs(url: str) -> Iterator[Answers]:
-    """A store's views as training takes them, epoch after epoch."""
+    """A store's views in order, prefetched as in training."""
     store = LogitStore.open(url)
     teacher = CachedTeacher(store, torch.device("cpu"), resident=False, resident_gib=0)
     return prefetch(map(teacher, range(store.views)), teacher.prefetch_depth)

@@ -17,7 +17,7 @@ from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.reader import YOUNG
 from prepkd.store.writer import StoreWriter
-from prepkd.teacher.answers import CachedTeacher
+from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import Trial, plan_store
 from prepkd.teacher.settings import Cache
 

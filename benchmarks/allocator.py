@@ -1,4 +1,4 @@
-"""What it is worth that freed memory is kept (`prepkd.runtime.allocator`): a teacher and a training step on a CPU."""
+"""The gain of keeping freed memory (`prepkd.runtime.allocator`): a teacher's pass and a training step on a CPU."""
 
 import argparse
 import json
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Samples a second and peak memory with and without, each in processes of its own, by turns; and the ratio of time."""
+    """Samples per second and peak memory with and without, each in its own processes, in turn; and the ratio of times."""
     found: dict[str, list[dict[str, float]]] = {freed: [] for freed in FREED}
 
     def case(freed: str) -> Callable[[int], object]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every figure that a GPU gives, in one run of a few minutes: steps with and without a teacher, whole epochs, the teacher's pass.
+# All GPU benchmarks in one run of a few minutes: steps with and without a teacher, whole epochs, the teacher's pass.
 #   bash benchmarks/gpu.sh [FOLDER]           JSON files go to FOLDER (benchmarks/results/gpu)
-#   bash benchmarks/gpu.sh --smoke [FOLDER]   the same commands in seconds on a CPU: they run; their figures say nothing
+#   bash benchmarks/gpu.sh --smoke [FOLDER]   the same commands in seconds on a CPU, to check that they run; the numbers mean nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,4 +1,4 @@
-"""What a command costs before and beside its work: help, imports, a pipeline with nothing to do, cache-logits on digits."""
+"""The overhead of a command: help, imports, a pipeline with nothing to do, cache-logits on digits."""
 
 import argparse
 import re
@@ -34,14 +34,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(project: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of each command, and which modules of weight each stage imports."""
+    """Seconds of each command, and of the heaviest imports of each stage."""
     bin_folder = Path(sys.executable).parent
     run(f"{bin_folder}/prepkd init {project}", project.parent)
     fewer = "-S 'teachers.teacher.epochs=1' -S distill.epochs=1 -S distill.seeds=1"
     modules = {}
     for stage in STAGES:
         modules[stage.split()[0]] = imported(stage, fewer, project)
-    # DVC's stages are the ones above: committed as they are, there is nothing to do.
+    # Run the pipeline once, so that the timed `dvc repro` has nothing to do.
     run(f"PATH={bin_folder}:$PATH dvc repro", project)
     commands = {
         "python -c pass": f"{sys.executable} -c pass",
@@ -67,7 +67,7 @@ def measure(project: Path, rounds: int) -> dict[str, Any]:
 
 
 def run(command: str, folder: Path) -> str:
-    """A shell command; what it printed."""
+    """Run a shell command and return its output; a failure ends the benchmark."""
     done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{command}: {done.stdout}{done.stderr}")
@@ -75,7 +75,7 @@ def run(command: str, folder: Path) -> str:
 
 
 def imported(stage: str, settings: str, project: Path) -> dict[str, float]:
-    """Seconds of a stage's heaviest imports, each without what it imports in turn but by package."""
+    """Seconds of a stage's heaviest imports by package: the own time of its modules, without their imports."""
     code = "import sys; from prepkd.cli import main; main()"
     said = run(f'{sys.executable} -X importtime -c "{code}" {stage} {settings}', project)
     found: dict[str, float] = {}
@@ -87,7 +87,7 @@ def imported(stage: str, settings: str, project: Path) -> dict[str, float]:
 
 
 def teacher_seconds(project: Path) -> float:
-    """Seconds that the teacher's answers took of cache-logits' own report: the chunks are written beside them."""
+    """Seconds of the teacher's forward passes, as cache-logits reports them; chunks are written in parallel."""
     said = run(f"rm -rf data/logits/teacher.zarr && {Path(sys.executable).parent}/prepkd cache-logits teacher", project)
     return float(re.findall(r"chunks written in ([\d.,]+) s", said)[0].replace(",", ""))
 

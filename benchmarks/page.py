@@ -10,25 +10,25 @@ from benchmarks._measure import ROOT, interval, rendered
 
 PAGE = ROOT / "docs/benchmarks.md"
 BLOCK = re.compile(r"(?<=<!-- )(?!end )(\w[\w-]*)(\.json)? -->\n.*?(?=<!-- end -->)", re.DOTALL)
-VERDICTS = "verdicts"  # the block that says of every bar whether it was reached
+VERDICTS = "verdicts"  # the block that lists every bar and whether it was reached
 STEPS = ("step", "step-pairs", "step-float32")
 EPOCHS = {"epoch": "", "epoch-two-threads": " with two torch threads", "start": " with 45,000 images"}
 
 
 def filled(page: str) -> str:
-    """A page whose blocks hold what was measured last."""
+    """Fill a page's blocks with the latest results."""
     return BLOCK.sub(lambda block: f"{block[1]}{block[2] or ''} -->\n\n{content(block[1])}\n", page)
 
 
 def content(name: str) -> str:
-    """What a block holds."""
+    """A block's content: the verdicts, or a result's tables."""
     if name == VERDICTS:
         return rendered(("on a CPU", "to reach", "median (95 % interval)", ""), list(verdicts())) + "\n"
     return tables(name)
 
 
 def tables(name: str) -> str:
-    """A result's tables as its benchmark prints them, and where they were measured."""
+    """A result's tables as its benchmark prints them, and its machine, versions and settings."""
     result = read(name)
     module = import_module(result["command"].removeprefix("python -m "))
     parts = [f"*{title}*\n\n{rendered(*table)}" for title, table in module.tables(result).items()]
@@ -46,7 +46,7 @@ def tables(name: str) -> str:
 
 
 def verdicts() -> Iterator[list[str]]:
-    """A row a bar: what is measured, the bar, what was found, and whether the median reaches it."""
+    """One row per bar: the measured quantity, the bar, the result, and whether the median reaches it."""
     for name in STEPS:
         result = read(name)
         for pair, found in result["pairs"].items():
@@ -65,14 +65,14 @@ def verdicts() -> Iterator[list[str]]:
 
 
 def verdict(what: str, bar: float, found: dict[str, float], *, least: bool = False) -> list[str]:
-    """A row; the bar is what the median must not be above, or below."""
+    """One row; the bar is an upper limit of the median, or with `least` a lower one."""
     reached = found["median"] >= bar if least else found["median"] <= bar
     shown = interval(found) if "low" in found else f"{found['median']:.3g}"
     return [what, f"{'>=' if least else '<='} {bar:.3g}", shown, "reached" if reached else "**missed**"]
 
 
 def read(name: str) -> dict[str, Any]:
-    """A result."""
+    """Read a result's JSON file."""
     found: dict[str, Any] = json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
     return found
 

@@ -1,4 +1,4 @@
-"""How time and memory grow with samples, views and classes, in synthetic stores; and one that is larger than memory may be."""
+"""Time and memory of synthetic stores against samples, views and classes; and a store larger than the memory limit."""
 
 import argparse
 import json
@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._measure import environment, median, report
+from benchmarks._scale import SyntheticStore
 
 BASE = {"samples": 2_000, "views": 2, "classes": 10}
 FACTORS = (1, 10, 100)
-STREAMED = {"samples": 50_000, "classes": 100}  # as CIFAR-100: 10 MB a view
+STREAMED = {"samples": 50_000, "classes": 100}  # as CIFAR-100: 10 MB per view
 LIMIT_MB = 128
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write and read a store of each size in a process of its own, and one under a limit; print tables, write JSON."""
+    """Write and read a store of each size in its own process, and one under a memory limit; print tables, write JSON."""
     options = parser().parse_args(arguments)
     settings = {"base": BASE, "factors": options.factor or FACTORS, "rounds": options.rounds}
     settings |= {"streamed": STREAMED | {"views": options.streamed_views}}
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def one(size: dict[str, int], folder: Path) -> dict[str, float]:
-    """Seconds and bytes of one size, from a process that does nothing else."""
+    """Seconds and bytes of one size, measured in a separate process."""
     command = [sys.executable, "-m", "benchmarks._scale", json.dumps(size), str(folder)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
@@ -53,12 +54,10 @@ def one(size: dict[str, int], folder: Path) -> dict[str, float]:
 
 
 def streamed(folder: Path, views: int) -> dict[str, float]:
-    """A large store read view by view under a limit of memory: MB of it, of the limit, and at the peak."""
-    from benchmarks._scale import Made
-
+    """Read a large store view by view under a memory limit; MB of the store, of the limit and at the peak."""
     stores = [folder / "small.zarr", folder / "large.zarr"]
-    Made(samples=10, views=1, classes=2).write(stores[0])
-    Made(**STREAMED, views=views).write(stores[1])
+    SyntheticStore(samples=10, views=1, classes=2).write(stores[0])
+    SyntheticStore(**STREAMED, views=views).write(stores[1])
     command = [sys.executable, "-m", "benchmarks._streamed", *map(str, stores), str(LIMIT_MB)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, stdout=subprocess.PIPE)
     found: dict[str, float] = json.loads(done.stdout)

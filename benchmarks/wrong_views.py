@@ -1,4 +1,4 @@
-"""What a student learns from cached logits that answer other pixels than those it sees: digits, the demo's store."""
+"""Students of cached logits that belong to other pixels than those they see, on the demo's digits and store."""
 
 import argparse
 import statistics
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmarks._measure import environment, report
 
-# Of a sample: the views that it is shown in an epoch, the views that the teacher answers.
+# From each sample's view, another view and its plain image: the view that the student sees, the view of the logits.
 Pairing = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 CASES: dict[str, Pairing] = {
     "the view that is seen": lambda seen, other, plain: (seen, seen),
@@ -25,7 +25,7 @@ TAU, EPOCHS, BATCH, LR = 2.0, 30, 64, 0.1  # as in params.yaml
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train a student a case and seed; print test top-1, paired differences, and KL on the training images' views."""
+    """Train one student per case and seed; print test top-1, paired differences, and KL on the training views."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wrong_views", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("data/digits.h5"))
     parser.add_argument("--store", default="data/logits/large.zarr")
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     pixels = torch.stack([store.plan.render(images, row) for row in rows])
     if not torch.equal(rows[:, 0].unique(dim=0), torch.cartesian_prod(torch.arange(3), torch.arange(3)).to(rows)):
         raise SystemExit("expected the demo's store: all 9 views of `crop: {padding: 1}`")
-    plain = (rows == 1).all(dim=-1).int().argmax(dim=0)  # shifted by nothing
+    plain = (rows == 1).all(dim=-1).int().argmax(dim=0)  # each sample's unshifted view
     shifts = rows[:, :1].expand(-1, len(test_images), -1)
     tests = torch.stack([store.plan.render(test_images, row) for row in shifts])
     labels = torch.from_numpy(test.labels)
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def taught(case: Pairing, pixels: Tensor, answers: Tensor, plain: Tensor, seed: int, epochs: int) -> torch.nn.Module:
-    """A student by distillation alone: pixels float32 (V, N, C, H, W) and the teacher's logits float32 (V, N, K)."""
+    """Train a student by distillation alone, on pixels float32 (V, N, C, H, W) and teacher logits float32 (V, N, K)."""
     draw = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     student = prepkd.build_model("convnet8", answers.shape[-1], in_channels=pixels.shape[2])
@@ -98,7 +98,7 @@ def taught(case: Pairing, pixels: Tensor, answers: Tensor, plain: Tensor, seed: 
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: mean +- standard deviation, the paired difference from the first case +- its standard error, mean KL."""
+    """Header and rows: mean +- standard deviation, paired difference from the first case +- standard error, mean KL."""
     rows = []
     for case, values in found.items():
         row = [case]

@@ -1,4 +1,4 @@
-"""`prepkd inspect` as a user meets it: on the digits pipeline, whole, unfinished, in part and damaged."""
+"""`prepkd inspect` on stores of the digits pipeline: finished, unfinished, fetched in part and damaged."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ STORE = "data/logits/large.zarr"
 
 
 def process(*arguments: str, cwd: Path, columns: int = 200) -> str:
-    """The output of a command in a process of its own."""
+    """The output of a command in a separate process."""
     environment = os.environ | {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
     done = subprocess.run([PREPKD, *arguments], cwd=cwd, env=environment, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -33,7 +33,7 @@ def process(*arguments: str, cwd: Path, columns: int = 200) -> str:
 
 
 def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
-    """The standard output of a command in this process; where it fails, its one line on standard error."""
+    """The standard output of a command in this process; its error line if it fails."""
     environment = {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
     threads = torch.get_num_threads()
     with contextlib.chdir(cwd):
@@ -49,7 +49,7 @@ def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits, a teacher, its store and a student: the default settings, shrunk."""
+    """Digits, a teacher, its store and a student, with reduced default settings."""
     folder = tmp_path_factory.mktemp("pipeline")
     text = (ROOT / "params.yaml").read_text()
     text = text.replace("subset: null", "subset: 12").replace("epochs: 30", "epochs: 2").replace("seeds: 5", "seeds: 1")
@@ -61,7 +61,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(pipeline: Path, tmp_path: Path) -> Path:
-    """A copy, to damage."""
+    """A copy of the pipeline that a test may damage."""
     return shutil.copytree(pipeline, tmp_path / "project")
 
 
@@ -170,7 +170,7 @@ def test_an_unfinished_store_is_shown_as_that(project: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "null", '{"attributes": []}'])
-def test_torn_descriptions_in_scratch_are_nobodys(project: Path, text: str) -> None:
+def test_torn_descriptions_in_scratch_are_ignored(project: Path, text: str) -> None:
     torn = project / "scratch/feed/store.zarr/zarr.json"
     torn.parent.mkdir(parents=True)
     torn.write_text(text)

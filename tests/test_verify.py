@@ -1,4 +1,4 @@
-"""`prepkd verify`: a true store passes, a false one fails, and a comparison that proves nothing says so."""
+"""`prepkd verify`: a correct store passes, a wrong one fails, and an inconclusive comparison is WITHHELD."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def verify(store: str, *arguments: str, code: int, columns: int = 200) -> Result
 
 
 def refused(store: str, *arguments: str) -> str:
-    """The one line with which `prepkd verify` refuses; nothing on standard output."""
+    """The error line of `prepkd verify`; standard output stays empty."""
     done = verify(store, *arguments, code=2)
     assert done.stdout == "" and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.output
     return done.stderr
@@ -112,7 +112,7 @@ Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]
 
 
 def rewritten(store: LogitStore, target: Path, change: Change, **sections: Any) -> LogitStore:
-    """A finished store, manifest and all, of answers that were changed view by view; `sections` replace attributes."""
+    """A finished copy of a store with changed rows, view by view; `sections` replace attributes."""
     attributes = Attributes.made_from(store.attributes.sections | sections)
     writer = StoreWriter(open_place(target, write=True), store.layout, attributes, target)
 
@@ -134,22 +134,22 @@ def same(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def one_view_rolled(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The answers of view 2 stand one row too far."""
+    """The rows of view 2 are shifted by one."""
     return {name: array.roll(1, dims=0) for name, array in stored.items()} if view == 2 else stored
 
 
 def ignorant(folder: Path) -> None:
-    """The teacher in its place says the same of every picture."""
+    """Replace the teacher by one that gives the same logits for every image."""
     model, card = load_checkpoint(folder / "models/teachers/large")
     torch.nn.init.zeros_(model.body.fc.weight)  # type: ignore[union-attr,arg-type]
     save_checkpoint(folder / "models/teachers/large", model, card)
 
 
-# What is measured.
+# Measured numbers.
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_true_store_passes_and_every_control_is_found_out(finished: Path, encoding: str) -> None:
+def test_a_correct_store_passes_and_every_control_fails(finished: Path, encoding: str) -> None:
     report = verified(*opened(finished, encoding), count=200, seed=3)
     assert report["verdict"] == "PASS", report["why"]
     assert list(report["controls"]) == list(CONTROLS) and report["not_applicable"] == {}
@@ -211,7 +211,7 @@ def test_a_store_that_was_fetched_in_part_is_verified_on_what_is_there(project: 
 
 
 def query(store: LogitStore, views: list[int], chosen: list[int]) -> Query:
-    """Pictures whose pixels are all their sample's number."""
+    """A query of images whose pixels all equal their sample's index."""
     plain = Normalised(torch.nn.Identity(), Preprocessing((0.0,), (1.0,)))
     numbers = torch.arange(store.samples, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
     samples = Samples(numbers, torch.zeros(store.samples, dtype=torch.int64))
@@ -284,7 +284,7 @@ def test_no_control_means_no_verdict(finished: Path, tmp_path: Path) -> None:
     assert report["verdict"] == "WITHHELD" and "no control applies" in report["why"]
 
 
-# What must fail.
+# Wrong stores.
 
 
 def shifted_maxima(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -324,7 +324,7 @@ def test_changed_answers_fail_whatever_the_encoding(
 
 def test_a_label_without_its_logit_fails(finished: Path, tmp_path: Path) -> None:
     store, teacher, samples = opened(finished, "topk")
-    # As if the labels had been others when the store was written.
+    # As if the store had been written with other labels.
     views = {
         view: store.encoding.encode(torch.from_numpy(_raw(store, teacher, samples, view)), (samples.labels + 1) % 10)
         for view in range(store.views)
@@ -355,7 +355,7 @@ def test_logits_that_are_not_finite_are_outside(finished: Path) -> None:
 
 
 def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
-    """A store of each arithmetic against the other one: bf16 tolerates float32, float32 does not tolerate bf16."""
+    """bf16's tolerance accepts float32 rounding; float32's tolerance rejects bf16 rounding."""
     store, teacher, samples = opened(finished)
     written = store.attributes
     store.attributes = changed_section(store, "precision", arithmetic="bf16")
@@ -541,7 +541,7 @@ def test_distill_refuses_a_store_whose_first_batch_is_not_the_teachers(project: 
     assert not Path("models/student").exists() and not Path("results").exists()
     assert prepkd("distill", cache__root="f16").exit_code == 0
     shutil.rmtree("models/student")
-    shutil.move("models/teachers/large", "large")  # nobody to ask
+    shutil.move("models/teachers/large", "large")  # no teacher to query
     done = prepkd("distill", cache__root="bad")
     assert done.exit_code == 0, done.output
     assert Path("models/student/seed0/model.json").is_file()

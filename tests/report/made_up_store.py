@@ -1,4 +1,4 @@
-"""Small stores of made-up logits, in every encoding, and what they were made of."""
+"""Small stores of made-up logits in every encoding."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ ENCODINGS = {"f16": {}, "u8": {}, "i16": {"step": 2.0**-5}, "topk": {"k": 3}}
 
 @dataclass(frozen=True)
 class MadeUp:
-    """A store, and the raw logits (V, N, K) and labels (N,) that it was made of."""
+    """A store, and the raw logits (V, N, K) and labels (N,) that it was made from."""
 
     folder: Path
     raw: torch.Tensor
@@ -32,7 +32,7 @@ class MadeUp:
 
 
 def numbers() -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits whose maximum is the label more often than not; some rows tie at the top, right and wrong."""
+    """Logits whose maximum is mostly at the label; some correct and some wrong rows tie at the maximum."""
     generator = torch.Generator().manual_seed(3)
     raw = 3 * torch.randn(VIEWS, SAMPLES, CLASSES, generator=generator)
     labels = torch.randint(0, CLASSES, (SAMPLES,), generator=generator)
@@ -47,7 +47,7 @@ def numbers() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def write(folder: Path, encoding: str, *, finish: bool = True, chunks: int | None = None) -> MadeUp:
-    """Write a store in chunks of 8 samples; `chunks` of its 9 only, where that is asked for."""
+    """Write a store in chunks of 8 samples; only the first `chunks` of its 9 if given."""
     raw, labels = numbers()
     kept: Encoding = make_encoding({"name": encoding} | ENCODINGS[encoding], CLASSES)
     layout = Layout(ViewPlan([{"crop": {"padding": 1}}, "flip"], VIEWS, 7, SAMPLES), kept, 8)

@@ -14,7 +14,7 @@ CONTROL = "kd,ce_weight=0"
 
 
 def answers(right: int, confidence: float = 3.0) -> Tensor:
-    """Logits that are right on the first samples, and say the next class on the rest."""
+    """Logits that are correct on the first `right` samples, and predict the next class on the rest."""
     predicted = torch.where(torch.arange(len(LABELS)) < right, LABELS, (LABELS + 1) % 4)
     return confidence * torch.nn.functional.one_hot(predicted, 4).float()
 
@@ -112,7 +112,7 @@ def test_differences_are_paired_by_seed_not_by_place() -> None:
     assert "nan" not in to_markdown(table.reset_index(), "").lower()
 
 
-def test_long_form_has_a_row_a_seed_and_wide_form_a_column_a_pair() -> None:
+def test_long_form_has_a_row_per_seed_and_wide_form_a_column_per_pair() -> None:
     figures = measure_runs(RUNS, TEACHER, LABELS)
     long = long_form(figures)
     assert len(long) == 9 and set(long.columns) >= {"run", "seed", "top1", "top5", "nll", "ece", "agreement"}

@@ -1,4 +1,4 @@
-"""Every figure against loops in float64."""
+"""Every metric against loops in float64."""
 
 import math
 from statistics import fmean

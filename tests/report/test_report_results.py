@@ -1,4 +1,4 @@
-"""Test logits as files."""
+"""Files of test logits."""
 
 from pathlib import Path
 

@@ -21,7 +21,7 @@ from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
 from prepkd.store.unfinished import work_fingerprint
-from prepkd.teacher.answers import CachedTeacher, OnlineTeacher
+from prepkd.teacher.cached import CachedTeacher, OnlineTeacher
 from prepkd.teacher.caching import Trial, make_trial, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import arithmetic, raw_logits
 from prepkd.verification.provenance import check_store

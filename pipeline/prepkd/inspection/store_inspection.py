@@ -21,7 +21,7 @@ class StoreInspection:
 
     @property
     def left_out(self) -> list[str]:
-        """What is missing, and the reasons."""
+        """The missing parts, and the reasons."""
         return self.logits.left_out if self.logits else [UNFINISHED]
 
     @property

@@ -57,7 +57,7 @@ class ClassError:
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What KA changes: wrong rows, and samples by the number of views in which the teacher is wrong."""
+    """KA's share: wrong rows, and samples by the number of views in which the teacher is wrong."""
 
     rows: int
     rows_wrong: int
@@ -80,7 +80,7 @@ def count_errors(offsets: Tensor, labels: Tensor) -> ErrorCounts:
 
 
 def adjustment(counts: ErrorCounts, views: int) -> Adjustment:
-    """What KA changes in `views` views."""
+    """KA's share of `views` views, from their counts."""
     wrong = counts.wrong
     return Adjustment(
         rows=views * len(wrong),

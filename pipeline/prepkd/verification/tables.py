@@ -25,7 +25,7 @@ def discrepancy_table(verification: Verification) -> Table:
 
 
 def notes(verification: Verification) -> Iterator[str]:
-    """What was compared and which limits applied, one line each."""
+    """The compared rows, the limits and the pixel hashes, one line each."""
     measured = verification.measured
     teacher, pixels, allowed = measured.teacher, measured.pixels, measured.teacher.allowed
     yield (

@@ -25,7 +25,7 @@ class PixelHashes:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a verdict depends on: `samples` drawn rows of `views`, their discrepancies, and the pixels.
+    """The measurements behind a verdict: `samples` drawn rows of `views`, their discrepancies, and the pixels.
 
     `labels_left_out` counts the rows whose label's logit the encoding should have kept and did not.
     """
