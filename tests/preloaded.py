@@ -20,10 +20,21 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-LIBRARIES = """
-    torch torchvision torchmetrics.functional.classification sklearn.datasets dvclive.live
-    zarr numcodecs h5py pandas pydantic ruamel.yaml rich.progress typer
-""".split()
+LIBRARIES = [
+    "torch",
+    "torchvision",
+    "torchmetrics.functional.classification",
+    "sklearn.datasets",
+    "dvclive.live",
+    "zarr",
+    "numcodecs",
+    "h5py",
+    "pandas",
+    "pydantic",
+    "ruamel.yaml",
+    "rich.progress",
+    "typer",
+]
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
