@@ -8,9 +8,11 @@ ends with the same exit code. A command that is killed takes its process along.
 import atexit
 import contextlib
 import functools
+import gc
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +21,12 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
-LIBRARIES = (
+LIBRARIES = [
     "torch",
     "torchvision",
+    "torchmetrics.functional.classification",
+    "sklearn.datasets",
+    "dvclive.live",
     "zarr",
     "numcodecs",
     "h5py",
@@ -30,7 +35,7 @@ LIBRARIES = (
     "ruamel.yaml",
     "rich.progress",
     "typer",
-)
+]
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
@@ -55,9 +60,9 @@ def commands() -> Path:
         pass_fds=[listening.fileno()],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env=os.environ | {"COLUMNS": "200"},
     )
     listening.close()
+    atexit.register(shutil.rmtree, folder)
     atexit.register(server.wait)
     assert server.stdin is not None
     atexit.register(server.stdin.close)
@@ -79,26 +84,33 @@ def serve(listening: socket.socket) -> None:
             if key.fileobj is listening:
                 client, _ = listening.accept()
                 asked, streams = received(client)
+                over, alive = os.pipe()  # the fork alone holds `alive`: `over` is at its end when the fork is
                 child = os.fork()
                 if child == 0:
-                    become(asked, streams)
+                    become(asked, streams, keep=alive)
                     return
-                for stream in streams:
-                    os.close(stream)
+                for number in (*streams, alive):
+                    os.close(number)
                 waiting.register(client, selectors.EVENT_READ, (child, client))
-                waiting.register(os.pidfd_open(child), selectors.EVENT_READ, (child, client))
-                continue
-            child, client = key.data
-            waiting.unregister(key.fileobj)
-            if key.fileobj is client:  # nothing is sent after the request: the command was killed
-                os.kill(child, signal.SIGKILL)
-                continue
-            os.close(key.fd)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            with contextlib.suppress(KeyError):
-                waiting.unregister(client)
-            with contextlib.suppress(BrokenPipeError), client:
-                client.sendall(str(code if code >= 0 else 128 - code).encode())
+                waiting.register(over, selectors.EVENT_READ, (child, client))
+            elif key.fileobj in waiting.get_map():
+                end(waiting, key)
+
+
+def end(waiting: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    """Kill a process whose command was killed; tell a command the exit code of its process."""
+    child, client = key.data
+    waiting.unregister(key.fileobj)
+    if key.fileobj is client:  # nothing is sent after the request: this is the end of the connection
+        os.kill(child, signal.SIGKILL)
+        return
+    os.close(key.fd)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if client in waiting.get_map():
+        waiting.unregister(client)
+        with contextlib.suppress(BrokenPipeError):
+            client.sendall(str(code if code >= 0 else 128 - code).encode())
+    client.close()
 
 
 def received(client: socket.socket) -> tuple[tuple[list[str], str, dict[str, str]], list[int]]:
@@ -108,12 +120,13 @@ def received(client: socket.socket) -> tuple[tuple[list[str], str, dict[str, str
         return json.loads(request.read(int.from_bytes(size))), streams
 
 
-def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int]) -> None:
-    """Be the process that was asked for."""
+def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int], *, keep: int) -> None:
+    """Be the process that was asked for; of the server's files `keep` alone stays open."""
     arguments, folder, environment = asked
     for stream, number in enumerate(streams):
         os.dup2(number, stream)
-    os.closerange(3, 256)
+    os.closerange(3, keep)
+    os.closerange(keep + 1, 256)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -121,10 +134,24 @@ def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int]) -> 
     sys.path[:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
 
 
+def leave() -> None:
+    """End without taking the libraries apart, object by object, which takes longer than most commands."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
+    status = 1  # of an exception, which Python prints before
+    atexit.register(leave)  # first, hence called last: after every library's own end
     for library in LIBRARIES:
         import_module(library)
+    gc.freeze()  # forks share what is there; their search for garbage leaves it alone
     serve(socket.socket(fileno=int(sys.argv[1])))
     from prepkd.cli import main
 
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        raise

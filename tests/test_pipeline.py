@@ -28,8 +28,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone") / "prepkd"
     copy_working_tree(folder)
     edit_params(folder, shrink)
-    run("git init -q -b main && git add -A && git commit -qm clone", folder)
-    run("dvc repro -q", folder, installed=True)
+    run("git init -q -b main && git add -A && git commit -qm clone && dvc repro -q", folder)
     run("git add -A && git commit -qm 'first run'", folder)
     return folder
 
