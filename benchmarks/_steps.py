@@ -81,7 +81,7 @@ def student(
     settings = pair.settings(method, compile)
     model = new_model(pair.student, pair.dataset, SEED).to(memory_format=torch.channels_last).train()
     optimizer = OPTIMIZERS[settings.optimizer](model, settings)
-    schedule = make_schedule(optimizer, settings, pair.steps)
+    schedule = make_schedule(settings.schedule, optimizer, settings, pair.steps)
     gradients = make_gradients(model, partial(distillation_loss, settings), settings, pair.device, pair.steps)
 
     def run(turn: int) -> None:

@@ -1,4 +1,4 @@
-"""What the student is taught, as pure functions from tensors to values per sample."""
+"""The losses as pure functions from tensors to values per sample."""
 
 from prepkd.methods.dynamic_temperature import cwsm_weights, dynamic_temperature, flsw_weights
 from prepkd.methods.kl import kl_divergence

@@ -1,1 +1,1 @@
-"""What the student is taught."""
+"""Methods: the terms of the student's objective, their grammar, the objective."""

@@ -56,11 +56,11 @@ class Objective(nn.Module):
         return tuple(self.asked_of_teacher({name: torch.zeros(1, *shape) for name, shape in self.shapes[1].items()}))
 
     def asked_of_student(self, features: Answers) -> Answers:
-        """What the terms keep of the student's features."""
+        """The terms' tensors of the student's features, by name."""
         return self._asked(features, self.shapes[1])
 
     def asked_of_teacher(self, features: Answers) -> Answers:
-        """What the terms keep of the teacher's features: what a store holds beside the logits."""
+        """The terms' tensors of the teacher's features, by name: what a store would hold beside the logits."""
         return self._asked(features, self.shapes[0])
 
     def _asked(self, features: Answers, other: Shapes) -> Answers:

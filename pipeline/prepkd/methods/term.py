@@ -18,7 +18,7 @@ Shapes = Mapping[str, torch.Size]  # of a model's named features, without the ba
 
 @dataclass(frozen=True)
 class Target:
-    """What the student is taught: logits (B, K), which a divergence tempers, or probabilities (B, K), taken as they are.
+    """The student's target: logits (B, K), which a divergence tempers, or probabilities (B, K), taken as they are.
 
     `adjusted` marks the samples whose answer was repaired, bool (B,); `weight` scales each sample's divergence, (B,).
     """
@@ -38,7 +38,7 @@ class Target:
 
 @dataclass(frozen=True)
 class State:
-    """What a term's loss reads besides answers: the epoch from 0, a tensor (), and the adapter that the term trains."""
+    """A term's other inputs: the epoch from 0, a tensor (), and the adapter that the term trains."""
 
     epoch: Tensor
     adapter: nn.Module | None = None
@@ -66,7 +66,7 @@ class Term(Section):
         return ()
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
-        """What the term keeps of a model's features, by name; of the teacher these tensors are what a store holds.
+        """The tensors that the term computes from a model's features, by name; a store would hold the teacher's.
 
         `other` has the shapes of the same features of the other model.
         """

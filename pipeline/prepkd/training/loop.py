@@ -55,7 +55,7 @@ def train(
     model.to(memory_format=torch.channels_last)
     trained = nn.ModuleList([model, objective])  # type: ignore[list-item]
     optimizer = OPTIMIZERS[settings.optimizer](trained, settings)
-    schedule = make_schedule(optimizer, settings, steps)
+    schedule = make_schedule(settings.schedule, optimizer, settings, steps)
     state: dict[str, Any] = {"model": model, "objective": objective, "optimizer": optimizer, "schedule": schedule}
     evaluated = model
     if settings.ema:

@@ -1,9 +1,11 @@
-"""How weights are stepped: the optimiser, the learning rate of every step, the average of the weights."""
+"""Optimisers, learning-rate schedules and the average of the weights, beside the settings that they read."""
 
 from collections.abc import Callable
+from typing import Annotated
 
-from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from pydantic import Field
+from torch import nn, optim
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LambdaLR,
@@ -14,13 +16,37 @@ from torch.optim.lr_scheduler import (
 )
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from prepkd.training.settings import Training
+from prepkd.settings.section import Section
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, Training], Optimizer]] = {
-    "sgd": lambda model, s: SGD(
+
+class AdamW(Section):
+    """AdamW's own settings."""
+
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
+        default=[0.9, 0.999], description="decay of the averages of the gradient and of its square"
+    )
+    eps: float = Field(default=1e-8, gt=0, description="added to the root of the second")
+
+
+class Optimisation(Section):
+    """The settings of optimisers and schedules."""
+
+    epochs: int = Field(ge=1)
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = True
+    adamw: AdamW = AdamW()
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    milestones: list[Annotated[int, Field(ge=1)]] = []
+    lr_decay: float = Field(default=0.1, gt=0, lt=1)
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, Optimisation], Optimizer]] = {
+    "sgd": lambda model, s: optim.SGD(
         model.parameters(), s.lr, s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov, fused=True
     ),
-    "adamw": lambda model, s: AdamW(
+    "adamw": lambda model, s: optim.AdamW(
         model.parameters(),
         s.lr,
         betas=(s.adamw.betas[0], s.adamw.betas[1]),
@@ -30,22 +56,22 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, Training], Optimizer]] = {
     ),
 }
 
-# The arguments are the optimiser, the settings, the steps of an epoch, and those of the warm-up that comes before.
-SCHEDULES: dict[str, Callable[[Optimizer, Training, int, int], LRScheduler]] = {
+# The arguments are the optimiser, the settings, the steps per epoch, and the steps of the warm-up before.
+SCHEDULES: dict[str, Callable[[Optimizer, Optimisation, int, int], LRScheduler]] = {
     "multi-step": lambda o, s, steps, warmup: MultiStepLR(o, [m * steps - warmup for m in s.milestones], s.lr_decay),
     "cosine": lambda o, s, steps, warmup: CosineAnnealingLR(o, s.epochs * steps - warmup),
     "one-cycle": lambda o, s, steps, _: OneCycleLR(o, s.lr, total_steps=s.epochs * steps),
 }
 
 
-def make_schedule(optimizer: Optimizer, settings: Training, steps: int) -> LRScheduler:
-    """The learning rate of every step, for epochs of `steps` steps.
+def make_schedule(name: str, optimizer: Optimizer, settings: Optimisation, steps: int) -> LRScheduler:
+    """The learning rate of every step, for epochs of `steps` steps; `name` is a key of `SCHEDULES`.
 
     Warm-up of w steps: lr (t + 1) / w in step t < w. Milestones count from the first epoch, warm-up included; the cosine
     falls from the warm-up's end to the last step.
     """
     warmup = round(settings.warmup_epochs * steps)
-    schedule = SCHEDULES[settings.schedule](optimizer, settings, steps, warmup)
+    schedule = SCHEDULES[name](optimizer, settings, steps, warmup)
     if not warmup:
         return schedule
     return SequentialLR(optimizer, [LambdaLR(optimizer, lambda t: (t + 1) / warmup), schedule], [warmup])

@@ -1,4 +1,4 @@
-"""Test logits as files: what the comparison and the evaluation read."""
+"""Files of test logits, which the comparison and the evaluation read."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from prepkd.runtime.files import canonical_json, write_bytes
 
 @dataclass(frozen=True)
 class Results:
-    """Test logits (N, K) by seed (a teacher's under 0), and what made them."""
+    """Test logits (N, K) by seed (a teacher's under 0), and the description of what made them."""
 
     logits: dict[int, Tensor]
     made_from: dict[str, Any]
@@ -29,7 +29,7 @@ def write_results(path: Path, logits: Mapping[int, Tensor], made_from: Mapping[s
 
 
 def read_results(path: Path, hint: str) -> Results:
-    """Read what `write_results` wrote; raises InputError, with the hint how to mend it."""
+    """Read a file of `write_results`; raises InputError, with a hint what to do."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint}")
     try:

@@ -4,21 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from prepkd.settings.section import Section
+from prepkd.settings.section import Section, one_of
+from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, Optimisation
 
 # Keys of `Training` and `Teacher` that earlier versions did not have.
 LATER = frozenset(
     {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment", "compile"}
 ) | {"evaluate_every"}
-
-
-class AdamW(Section):
-    """AdamW's own settings."""
-
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = Field(
-        default=[0.9, 0.999], description="decay of the averages of the gradient and of its square"
-    )
-    eps: float = Field(default=1e-8, gt=0, description="added to the root of the second")
 
 
 class EarlyStop(Section):
@@ -27,23 +19,14 @@ class EarlyStop(Section):
     patience: int = Field(ge=1, description="epochs without a better top-1 on val")
 
 
-class Training(Section):
+class Training(Optimisation):
     """How a model is trained, teacher or student."""
 
-    epochs: int = Field(ge=1)
     batch_size: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(default=0.1, gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = True
-    adamw: AdamW = AdamW()
-    weight_decay: float = Field(default=5e-4, ge=0)
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = "sgd"
+    schedule: Annotated[str, one_of(SCHEDULES)] = "cosine"
     clip_grad_norm: float | None = Field(default=None, gt=0)
-    schedule: Literal["multi-step", "cosine", "one-cycle"] = "cosine"
-    warmup_epochs: float = Field(default=0.0, ge=0)
-    milestones: list[Annotated[int, Field(ge=1)]] = []
-    lr_decay: float = Field(default=0.1, gt=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float | None = Field(default=None, gt=0, lt=1)
     early_stop: EarlyStop | None = None

@@ -10,9 +10,10 @@ from prepkd.methods.settings import MethodName
 from prepkd.methods.term import Term
 from prepkd.methods.terms import SECTIONS
 from prepkd.models.settings import ModelName
-from prepkd.settings.section import Section, Seed
+from prepkd.settings.section import Section, Seed, one_of
 from prepkd.teacher.settings import Ensemble
 from prepkd.training.settings import Training
+from prepkd.views.order import VIEW_ORDERS
 
 T = TypeVar("T", bound=Term)
 S = TypeVar("S", bound=Section)
@@ -40,7 +41,7 @@ class StudentSettings(Training):
     method: MethodName = "kd"
     seeds: Seeds = 3
     source: Literal["cached", "online"] = "cached"
-    view_order: Literal["cycle", "random"] = "cycle"
+    view_order: Annotated[str, one_of(VIEW_ORDERS)] = "cycle"
     resident_gib: float = Field(default=4.0, ge=0)
     ce_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     kd_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
@@ -126,7 +127,7 @@ class StudentSettings(Training):
         if len(set(names)) < len(names):
             raise ValueError(f"teachers names one twice: {', '.join(names)}; each teacher once")
         if weights is not None and len(weights) != len(names):
-            raise ValueError(f"ensemble.weights has {len(weights)} numbers for {len(names)} teachers; one a teacher")
+            raise ValueError(f"ensemble.weights has {len(weights)} numbers for {len(names)} teachers; one per teacher")
         return self
 
     @property

@@ -73,12 +73,12 @@ class Classification(nn.Module):
 
 
 def teacher_views(settings: Teacher) -> int:
-    """How many views a teacher's training shows: one new draw an epoch."""
+    """The number of views of a teacher's training: one new draw per epoch."""
     return max(1, settings.epochs)
 
 
 def given_weights(settings: Teacher) -> dict[str, str]:
-    """Where the weights come from that training starts from, and a file's SHA-256; raises InputError.
+    """The origin of given weights: a library's source, or a file's SHA-256; raises InputError.
 
     Part of the run's inputs, so that a changed file is a different run.
     """
@@ -94,7 +94,7 @@ def given_weights(settings: Teacher) -> dict[str, str]:
 
 
 def weights_from(settings: Teacher, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
-    """What a card says of given weights: a library's `source`, or a `file` with its `sha256` and `format`; else nothing."""
+    """The card's entry for given weights: a library's `source`, or a `file` with its `sha256` and `format`; else nothing."""
     if "given_weights" not in inputs:
         return {}
     if settings.weights is None:
@@ -104,7 +104,7 @@ def weights_from(settings: Teacher, inputs: Mapping[str, JSON]) -> dict[str, JSO
 
 
 def published_preprocessing(card: Mapping[str, Any]) -> str | None:
-    """The setting that does to pixels what the authors of a file's format do on this data; None where that isn't known."""
+    """The `preprocessing` setting of the authors of a file's format on this data set; None if it is not known."""
     if card.get("weights_from", {}).get("format", PLAIN) == PLAIN:
         return None
     known = PREPROCESSING.get(card["inputs"]["dataset"])
@@ -112,7 +112,7 @@ def published_preprocessing(card: Mapping[str, Any]) -> str | None:
 
 
 def describe(model: Normalised, settings: Teacher, dataset: Dataset, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
-    """What a teacher's card says besides its weights."""
+    """A teacher's card, without what `save_checkpoint` adds."""
     return {
         "model": settings.model,
         "num_classes": dataset.classes,

@@ -19,7 +19,7 @@ class Teacher(Training):
     )
     preprocessing: OwnPreprocessing | None = Field(
         default=None,
-        description="what those weights want: mean and std a channel, size, interpolation; null: the data's",
+        description="preprocessing of those weights: mean and std per channel, size, interpolation; null: the data's",
     )
     augment: RecipeSteps | None = None
     seed: Seed = 0

@@ -82,7 +82,7 @@ class ViewDataset(Dataset[Item]):
         return [items[position] for position in range(len(items))]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a spawned worker is sent: where the files are, and nothing that was read from them."""
+        """The state for a spawned worker: the files' places, nothing that was read from them."""
         return self.__dict__ | {"_process": None, "_samples": None, "_slab": None}
 
     def _forget(self) -> None:
