@@ -76,7 +76,7 @@ def wait_for_queue(folder: Path, failed: int = 0) -> None:
             if not re.search(r"\b(Queued|Running)\b", status):
                 assert status.count("Failed") == failed, status
                 return
-        time.sleep(0.3)
+        time.sleep(1)
     raise AssertionError(status)
 
 

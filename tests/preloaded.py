@@ -1,8 +1,8 @@
-"""`prepkd` in processes that have imported its libraries already: for a stage that takes a second, torch would take two more.
+"""Run `prepkd` in processes that have imported its libraries already: most stages take less time than importing torch.
 
-`python preloaded.py SOCKET` imports them once, then forks a process per command; nothing of prepkd itself is imported before.
-`command(folder)` writes the `prepkd` that asks for one: it hands over arguments, folder, environment and standard streams, and
-ends with the same exit code. A command that is killed takes its process along.
+`python preloaded.py FILE_DESCRIPTOR` imports them once, then forks one process per command; prepkd is imported in the fork.
+`commands()` writes the `prepkd` that asks for a fork: it passes arguments, folder, environment and standard streams, and returns
+the fork's exit code. A command that is killed takes its fork along. tests/test_preloaded.py compares it with the installed one.
 """
 
 import atexit
