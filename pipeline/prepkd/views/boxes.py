@@ -74,7 +74,7 @@ def draw_boxes(
 def log_spaced(low: float, high: float) -> NDArray[np.float64]:
     """The middles of 2^15 equal steps from low to high on a logarithmic scale, float64, ascending: by square roots alone."""
     values, factor = np.array([low]), high / low
-    for _ in range(BITS):  # a step's bits, the highest first: each halves what is left of the scale
+    for _ in range(BITS):  # a step's bits, the highest first: each halves the rest of the scale
         factor = np.sqrt(factor)
         values = np.stack([values, values * factor], axis=1).ravel()
     values *= np.sqrt(factor)

@@ -1,6 +1,7 @@
 """The views of an epoch and the order of its samples: functions of the run's seed and the epoch alone."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +31,8 @@ def random(seed: int, epoch: int, views: int, samples: int) -> NDArray[np.int64]
     return below(raw_words(seed, RANDOM_VIEW_STREAM + epoch, 0, samples), views)
 
 
-# Of (seed, epoch, views, samples).
-VIEW_ORDERS: dict[str, Callable[[int, int, int, int], int | NDArray[np.int64]]] = {"cycle": cycle, "random": random}
+# Functions of (seed, epoch, views, samples): one view, or one per sample.
+VIEW_ORDERS: dict[str, Callable[[int, int, int, int], Any]] = {"cycle": cycle, "random": random}
 
 
 def shown_views(order: str, seeds: Iterable[int], epochs: int, views: int) -> set[int]:

@@ -27,7 +27,8 @@ class RandAugment(Augmentation):
 
     def render(self, images: Tensor, parameters: Tensor) -> Tensor:
         """Apply each row's operations with their signs; uint8 (B, 1 or 3, H, W), integers (B, 2 * ops)."""
-        from prepkd.views import operations  # imported here: it imports torchvision's transforms, more than a second
+        # Imported here: it imports torchvision's transforms, which take more than a second.
+        from prepkd.views.operations import apply_operations
 
         height, width = images.shape[-2:]
         sizes = {
@@ -37,7 +38,7 @@ class RandAugment(Augmentation):
         }
         for drawn in parameters.cpu().view(len(images), self.ops, 2).unbind(dim=1):
             chosen = [(NAMES[operation], negative) for operation, negative in drawn.tolist()]
-            images = operations.apply(images, [(name, sizes[name, negative]) for name, negative in chosen])
+            images = apply_operations(images, [(name, sizes[name, negative]) for name, negative in chosen])
         return images
 
 

@@ -18,13 +18,14 @@ class TrivialAugment(Augmentation):
 
     def render(self, images: Tensor, parameters: Tensor) -> Tensor:
         """Apply each row's operation with its magnitude and sign; uint8 (B, 1 or 3, H, W), integers (B, 3)."""
-        from prepkd.views import operations  # imported here: it imports torchvision's transforms, more than a second
+        # Imported here: it imports torchvision's transforms, which take more than a second.
+        from prepkd.views.operations import apply_operations
 
         chosen = [
             (NAMES[operation], magnitude_of(NAMES[operation], strongest(NAMES[operation]), level, BINS, negative))
             for operation, level, negative in parameters.tolist()
         ]
-        return operations.apply(images, chosen)
+        return apply_operations(images, chosen)
 
 
 def strongest(operation: str) -> float:

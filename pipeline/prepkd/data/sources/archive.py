@@ -18,7 +18,7 @@ class Archive:
     def unpack(self, into: Path, folder: Path) -> None:
         """Download the archive beside `folder`, check it, unpack it into `into`, and delete it; raises InputError.
 
-        It is deleted so that a `raw` under `dvc add` doesn't hold the data twice. `folder` is where the data end up.
+        It is deleted so that a `raw` under `dvc add` doesn't hold the data twice. `folder` is the data's final place.
         """
         # torchvision's downloader, not its CIFAR100 class: that one would also unpickle the files, with code execution.
         # Imported here: it costs more than a second, and only `--download` needs it.

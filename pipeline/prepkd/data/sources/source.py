@@ -14,10 +14,10 @@ RAW = "data/raw"
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """One data set's raw files: where they lie, how they are downloaded, and how they are read.
+    """A dataset's raw files: their place, download and reading.
 
-    `place` is their folder, or their file, below data/raw in a new project. `archive` is the official one, None if nothing can
-    be downloaded; `own` describes what users provide themselves, None for a public data set.
+    `place` is their folder, or their file, below data/raw in a new project. `archive` is the official one, None if there is no
+    download; `own` names the data that users provide themselves, None for a public dataset.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, raw: Path) -> RawData:
-        """Read the raw files at `raw`; raises InputError naming the file that is missing or not as it should be."""
+        """Read the raw files at `raw`; raises InputError naming the file that is missing or malformed."""
 
     def download(self, raw: Path) -> None:
         """Fetch the official files into `raw`, unless they are there; bundled data need no download.
