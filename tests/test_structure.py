@@ -18,17 +18,16 @@ OUTSIDE = {
     "prepkd.settings": "checks values and words errors; DVC follows the values themselves through `params:`",
     "prepkd.project.params": "composes every folder's settings; DVC follows the values through `params:`",
     "prepkd.tracking": "reports epochs beside the results",
+    "prepkd.stages._console": "the console and the progress bar",
 }
 # No dependency itself; what it imports counts.
 THROUGH = {
     "prepkd.losses": "names methods' functions for users, and defines nothing",
-    "prepkd.stages._shared": "options, paths, the console and the progress bar",
+    "prepkd.stages._project": "options, paths and the scratch folder",
 }
 # Imported by a stage's file, or by a module that it shares with others, and not used by this stage.
-SHARED = "imported by stages/_shared.py for stages that train or ask a model"
 FILES_AS_THEY_ARE = "reads two files of a store as they are"
 UNUSED = {
-    "dvc.yaml:prepare": {"prepkd.data.samples": SHARED, "prepkd.views": SHARED},
     "dvc.yaml:train-teacher": {"prepkd.store": "names the type of a teacher's answers; a teacher has none"},
     "dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
     "compare/dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
@@ -131,7 +130,7 @@ def test_a_change_of_a_method_runs_no_teacher(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*files("pipeline/prepkd/tracking"), ROOT / "stages/_shared.py"], ids=lambda path: path.name
+    "path", [*files("pipeline/prepkd/tracking"), ROOT / "stages/_console.py"], ids=lambda path: path.name
 )
 def test_a_change_of_a_logger_or_of_the_progress_bar_runs_nothing(path: Path) -> None:
     assert path.is_file() and not stale(path)
