@@ -8,8 +8,9 @@ from itertools import repeat
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.losses import distillation_loss
+from prepkd.models.features import Answers
 from prepkd.models.new import new_model
-from prepkd.store.encodings import Answers, make_encoding
+from prepkd.store.encodings import make_encoding
 from prepkd.teacher.answers import OnlineTeacher
 from prepkd.teacher.forward_pass import ready
 from prepkd.training.batches import Batch, Epoch, batches

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator
 
 import torch
+from prepkd.models.features import Answers
 from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.runtime.prefetch import prefetch
 from prepkd.store import LogitStore
-from prepkd.store.encodings import Answers
 from prepkd.teacher.cached import CachedTeacher
 
 from benchmarks._bounded import MB, private

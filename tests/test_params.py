@@ -169,7 +169,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ),
         (
             "distill.ensemble.weights=[1,2]",
-            "distill: ensemble.weights has 2 numbers for 1 teachers; one a teacher",
+            "distill: ensemble.weights has 2 numbers for 1 teachers; one per teacher",
         ),
         ("cache.encoding=f8", "cache.encoding is 'f8'; expected 'f16', 'u8', 'i16' or 'topk'"),
         ("distill.epochs=abc", "distill.epochs is 'abc'; expected a whole number"),
@@ -264,7 +264,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         (
             "distill.method=foo",
             "distill.method is 'foo': has no term 'foo'; "
-            "terms joined by '+' out of: ce, kd, ka-ps, ka-lsr, dtd-flsw, dtd-cwsm",
+            "terms joined by '+' out of: ce, kd, dkd, ka-ps, ka-lsr, dtd-flsw, dtd-cwsm, at",
         ),
         (
             "distill.method=ka-ps+ka-lsr",

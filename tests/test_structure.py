@@ -28,7 +28,6 @@ THROUGH = {
 # Imported by a stage's file, or by a module that it shares with others, and not used by this stage.
 FILES_AS_THEY_ARE = "reads two files of a store as they are"
 UNUSED = {
-    "dvc.yaml:train-teacher": {"prepkd.store": "names the type of a teacher's answers; a teacher has none"},
     "dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
     "compare/dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
     "compare/dvc.yaml:run": {"prepkd.report": "`prepkd compare --run` makes no table"},

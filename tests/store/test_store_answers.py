@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
+from prepkd.models.features import Answers
 from prepkd.store import LogitStore
-from prepkd.store.encodings import Answers
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout

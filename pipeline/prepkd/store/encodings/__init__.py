@@ -3,13 +3,13 @@
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Answers, Encoding, Field, as_tensors
+from prepkd.store.encodings.base import Encoding, Field, as_tensors
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 
-__all__ = ["ENCODINGS", "Answers", "Encoding", "Field", "as_tensors", "make_encoding"]
+__all__ = ["ENCODINGS", "Encoding", "Field", "as_tensors", "make_encoding"]
 
 ENCODINGS: dict[str, type[Encoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK}
 

@@ -12,10 +12,9 @@ from pydantic import create_model
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.models.features import Answers
 from prepkd.settings.section import Section
 
-__all__ = ["Answers", "Encoding", "Field", "as_tensors", "gaps"]
+__all__ = ["Encoding", "Field", "as_tensors", "gaps"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Encoding(ABC):
         """Encode raw logits (N, K), labels int64 (N,) or shares (N, K), as arrays (N, *width); raises InputError."""
 
     @abstractmethod
-    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
+    def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Decode the arrays of `encode`: `logits`, z - max(z) (N, K) in float16 or float32; `row_max`, max(z) float32 (N,)."""
 
     @abstractmethod

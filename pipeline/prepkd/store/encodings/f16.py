@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
+from prepkd.store.encodings.base import Encoding, Field, gaps
 
 SMALLEST_GAP = 2.0**-24  # float16's smallest subnormal
 LARGEST_GAP = 65504.0  # float16's largest finite value
@@ -44,7 +44,7 @@ class F16(Encoding):
         gap, row_max = gaps(raw, LARGEST_GAP)
         return {"logits": half_offsets(gap), "row_max": row_max}
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
+    def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The stored offsets, float16, and maxima."""
         return {"logits": stored["logits"], "row_max": stored["row_max"]}
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
+from prepkd.store.encodings.base import Encoding, Field, gaps
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class I16(Encoding):
         level = torch.ceil(gap / self.step)
         return {"logits": level.masked_fill((level == 0) & (gap > 0), 1).short(), "row_max": row_max}
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
+    def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Offsets in float32: zero at the maxima, minus (level - 1/2) step elsewhere."""
         level = stored["logits"].float()
         offsets = (-(level - 0.5) * self.step).masked_fill(level == 0, 0)

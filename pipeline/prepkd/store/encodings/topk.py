@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
+from prepkd.store.encodings.base import Encoding, Field, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets
 
 
@@ -72,7 +72,7 @@ class TopK(Encoding):
             "row_max": row_max,
         }
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
+    def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Offsets in float32: those of the kept classes, and the tail's for every other class."""
         tail = stored["tail"].unsqueeze(-1).expand(-1, self.classes)
         offsets = tail.scatter(1, stored["ids"].long(), stored["logits"].float())

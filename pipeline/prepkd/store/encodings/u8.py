@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Answers, Encoding, Field, gaps
+from prepkd.store.encodings.base import Encoding, Field, gaps
 
 STEPS = 254  # the bytes 2 to 255; 1 is the maximum, 0 means "missing"
 
@@ -37,7 +37,7 @@ class U8(Encoding):
         level = level.masked_fill((level == 0) & (gap > 0), 1)
         return {"logits": (level + 1).to(torch.uint8), "step": step, "row_max": row_max}
 
-    def decode(self, stored: Mapping[str, Tensor]) -> Answers:
+    def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Offsets in float32: zero at the maxima, minus (level - 1/2) step elsewhere."""
         level = stored["logits"].float() - 1
         offsets = -(level - 0.5) * stored["step"].unsqueeze(-1)
