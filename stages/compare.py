@@ -12,7 +12,7 @@ from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params
-from prepkd.stages._teaching import students
+from prepkd.stages._students import students
 from prepkd.training.run_results import write_run
 from prepkd.views import parse_recipe
 

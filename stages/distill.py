@@ -9,7 +9,7 @@ from prepkd.models import save_checkpoint
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._curves import Curves
 from prepkd.stages._project import STUDENTS, TRAINING, Overrides, ParamsFile, read_params, student_folder
-from prepkd.stages._teaching import students
+from prepkd.stages._students import students
 from prepkd.training.stopping import kept_epoch
 
 

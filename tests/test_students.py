@@ -21,9 +21,9 @@ from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
-from prepkd.teacher.settings import Ensemble as EnsembleSettings
 from prepkd.training import student as students
 from prepkd.training.batches import Epochs, Views
 from prepkd.training.batches import Teacher as TeacherAnswers

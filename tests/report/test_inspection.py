@@ -19,11 +19,12 @@ from prepkd.inspection.counts import Counts, count_view, count_views
 from prepkd.inspection.logit_statistics import choose_views, logit_statistics
 from prepkd.inspection.picture import draw_picture
 from prepkd.inspection.softness import BINS, confidence_and_entropy
-from prepkd.inspection.store_facts import ChunkCount, read_facts
+from prepkd.inspection.store_facts import ChunkCount, StoreFacts, read_facts
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.tables import tables
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models import Normalised, build_model, save_checkpoint
+from prepkd.store.attributes import Attributes
 from prepkd.training.student_settings import Distill
 from prepkd.views.order import sample_order
 from rich.console import Console
@@ -294,7 +295,7 @@ def test_facts_of_a_finished_store(made: MadeUp) -> None:
     assert facts.bytes == size
     assert facts.bytes_per_row.on_disk == size / (VIEWS * SAMPLES)
     assert facts.bytes_per_row.stated == store.attributes.measured.bytes_per_row
-    assert facts.attributes == store.attributes.model_dump()
+    assert facts.attributes == store.attributes
 
 
 @pytest.mark.parametrize("chunks", [0, 4, 9])
@@ -356,6 +357,13 @@ def whole_inspection(made: MadeUp, folder: Path) -> StoreInspection:
     return StoreInspection(facts, logits, dtd)
 
 
+def with_attributes(facts: StoreFacts, **changes: Any) -> StoreFacts:
+    """Facts with other attributes; None leaves one out."""
+    described = facts.attributes.model_dump() | changes
+    kept = {key: value for key, value in described.items() if value is not None}
+    return replace(facts, attributes=Attributes.model_validate(kept))
+
+
 def printed(inspection: StoreInspection, columns: int) -> str:
     file = io.StringIO()
     Console(file=file, width=columns, highlight=False).print(tables(inspection))
@@ -365,7 +373,9 @@ def printed(inspection: StoreInspection, columns: int) -> str:
 @pytest.mark.parametrize("columns", [60, 100])
 def test_tables_fit_the_terminal_and_hold_the_figures(made: MadeUp, columns: int, tmp_path: Path) -> None:
     inspection = whole_inspection(made, tmp_path)
-    inspection.facts.attributes["unverified"] = ["that the logits are a teacher's", "their arithmetic"]
+    unverified = ["that the logits are a teacher's", "their arithmetic"]
+    facts = with_attributes(inspection.facts, unverified=unverified)
+    inspection = replace(inspection, facts=facts)
     text, report = printed(inspection, columns), inspection.as_json()
     assert max(map(len, text.splitlines())) <= columns
     assert "…" not in text, "nothing is cut off"
@@ -428,14 +438,13 @@ def test_an_imported_store_says_what_is_not_known(f16: MadeUp) -> None:
     facts, _ = read_facts(f16.folder)
     source = {"file": "logits.npy", "sha256": "a" * 64}
     nobody = {"name": "theirs", "model": "imported", "weights_fingerprint": None, "preprocessing": None}
-    facts.attributes.update(
-        {
-            "teacher": nobody | {"source": source},
-            "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
-            "unverified": ["which teacher gave them"],
-        }
+    facts = with_attributes(
+        facts,
+        teacher=nobody | {"source": source},
+        precision={"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
+        unverified=["which teacher gave them"],
+        measured=None,
     )
-    del facts.attributes["measured"]
     words = " ".join(printed(StoreInspection(facts), 60).split())
     for part in (
         "weights not stated",

@@ -17,6 +17,7 @@ from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models.checkpoint import load_card
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Teacher
 from prepkd.store.place import is_remote
 from prepkd.training.student_settings import Distill
 
@@ -42,8 +43,8 @@ def inspect_store(
     if not 0 < tau < float("inf"):
         raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
     facts, store = read_facts(url)
-    teacher = facts.attributes["teacher"]
-    inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, teachers / teacher["name"])))
+    teacher = facts.attributes.teacher
+    inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, teachers / teacher.name)))
     if store is None:
         return inspection
     path = data or datasets / f"{store.attributes.dataset.name}.h5"
@@ -84,13 +85,13 @@ def teacher_of(description: Path) -> str | None:
         return None
 
 
-def weights_from(teacher: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+def weights_from(teacher: Teacher, folder: Path) -> dict[str, Any] | None:
     """Return the source of the teacher's weights if they were given and the teacher is in `folder`: a store lacks it."""
     try:
         card = load_card(folder)
     except InputError:
         return None
-    return card.get("weights_from") if card["weights_fingerprint"] == teacher["weights_fingerprint"] else None
+    return card.get("weights_from") if card["weights_fingerprint"] == teacher.weights_fingerprint else None
 
 
 def read_data(store: LogitStore, path: Path) -> tuple[Split, DataInfo]:
@@ -108,6 +109,6 @@ def draw(inspection: StoreInspection, out: Path) -> str:
     name = facts.store.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
     made = facts.attributes
     path = out / f"{name}.png"
-    title = f"{name}: {made['teacher']['model']} on {made['dataset']['name']}, {made['encoding']['name']}"
+    title = f"{name}: {made.teacher.model} on {made.dataset.name}, {made.encoding.name}"
     draw_picture(inspection, f"{title}, {inspection.views_caption}", path)
     return str(path)

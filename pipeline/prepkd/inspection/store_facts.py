@@ -51,7 +51,7 @@ class StoreFacts:
     bytes: int
     files: int
     bytes_per_row: BytesPerRow
-    attributes: dict[str, Any]
+    attributes: Attributes
     weights_from: dict[str, Any] | None = None
 
 
@@ -109,7 +109,7 @@ def _facts(where: str, place: Store, attributes: Attributes, layout: Layout, *, 
         bytes=size,
         files=len(files),
         bytes_per_row=BytesPerRow(stated, size / rows if rows else None),
-        attributes=attributes.model_dump(),
+        attributes=attributes,
     )
 
 

@@ -1,6 +1,6 @@
 """The result of `prepkd inspect`: a store's facts, statistics of its logits, and a student's temperatures."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prepkd.inspection.logit_statistics import LogitStatistics
@@ -34,7 +34,7 @@ class StoreInspection:
 
     def as_json(self) -> dict[str, Any]:
         """The object that `prepkd inspect --json` prints: the sections that are there."""
-        facts = asdict(self.facts)
+        facts = asdict(replace(self.facts, attributes=None)) | {"attributes": self.facts.attributes.model_dump()}  # type: ignore[arg-type]
         if self.facts.weights_from is None:
             del facts["weights_from"]
         sections: dict[str, Any] = {"facts": facts, "left_out": self.left_out}

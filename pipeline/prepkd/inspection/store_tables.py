@@ -6,12 +6,13 @@ from typing import Any
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.store_inspection import ranges
 from prepkd.inspection.table_layout import Section, pairs, plain_table, titled
+from prepkd.store.attributes import Measured
 
 
 def store_tables(facts: StoreFacts) -> Iterator[Section]:
     """Every table that the facts suffice for."""
     yield pairs("What it is", _description(facts))
-    if measured := facts.attributes.get("measured"):
+    if measured := facts.attributes.measured:
         yield _encoding_error(measured)
     yield pairs("Where it came from", _provenance(facts))
 
@@ -28,54 +29,47 @@ def _description(facts: StoreFacts) -> Iterator[tuple[str, str]]:
     else:
         yield "state", f"finished: {there}"
     yield "size", f"{facts.views:,} views x {facts.samples:,} samples x {facts.classes:,} classes"
-    settings = [f"{key} {value:g}" for key, value in attributes["encoding"].items() if key != "name"]
-    yield "encoding", ", ".join([attributes["encoding"]["name"], *settings])
-    yield "precision", _known(attributes.get("precision", {}), "arithmetic", "batch_size")
-    yield "format", str(attributes["format"])
+    settings = [f"{key} {value:g}" for key, value in attributes.encoding.model_dump().items() if key != "name"]
+    yield "encoding", ", ".join([attributes.encoding.name, *settings])
+    batches = f", batches of {attributes.precision.batch_size}" if attributes.precision.batch_size else ""
+    yield "precision", f"{attributes.precision.arithmetic}{batches}"
+    yield "format", str(attributes.format)
     stated = "not stated" if row.stated is None else f"{row.stated:.1f} stated"
     on_disk = "none on disk" if row.on_disk is None else f"{row.on_disk:.1f} on disk"
     yield "bytes a (view, sample)", f"{stated}, {on_disk}"
     yield "on disk", f"{facts.bytes:,} bytes in {facts.files:,} files"
 
 
-def _encoding_error(measured: dict[str, Any]) -> Section:
-    rows, flips = measured["rows"], measured["argmax_flips"]
+def _encoding_error(measured: Measured) -> Section:
+    rows, flips = measured.rows, measured.argmax_flips
     table = plain_table()
     for column in ("tau", "KL, mean", "KL, max"):
         table.add_column(column, justify="right")
-    for tau in sorted(measured["kl_mean"], key=float):
-        table.add_row(tau, f"{measured['kl_mean'][tau]:.2e}", f"{measured['kl_max'][tau]:.2e}")
+    for tau in sorted(measured.kl_mean, key=float):
+        table.add_row(tau, f"{measured.kl_mean[tau]:.2e}", f"{measured.kl_max[tau]:.2e}")
     return titled(f"What the encoding changes, measured on {rows:,} rows: {flips:,} argmax flips", table)
 
 
 def _provenance(facts: StoreFacts) -> Iterator[tuple[str, str]]:
     attributes = facts.attributes
-    dataset, teacher, views = attributes["dataset"], attributes["teacher"], attributes["views"]
-    yield "dataset", f"{dataset['name']}, split {attributes['split']}"
-    yield "", f"file {dataset['fingerprint'][:12]}, split {dataset['split_fingerprint'][:12]}"
-    yield "teacher", f"{teacher['name']}, model {teacher['model']}"
-    yield "weights", teacher["weights_fingerprint"][:12] if teacher.get("weights_fingerprint") else "not stated"
+    dataset, teacher, views = attributes.dataset, attributes.teacher, attributes.views
+    yield "dataset", f"{dataset.name}, split {attributes.split}"
+    yield "", f"file {dataset.fingerprint[:12]}, split {dataset.split_fingerprint[:12]}"
+    yield "teacher", f"{teacher.name}, model {teacher.model}"
+    yield "weights", teacher.weights_fingerprint[:12] if teacher.weights_fingerprint else "not stated"
     if given := facts.weights_from:
         known = given.get("source") or f"{given['file']}, sha256 {given['sha256'][:12]}, format {given['format']}"
         yield "weights from", known
-    if source := teacher.get("source"):
-        yield "imported from", f"{source['file']}, sha256 {source['sha256'][:12]}"
-    preprocessing = teacher.get("preprocessing") or {}
-    for key, values in preprocessing.items():
+    if teacher.source:
+        yield "imported from", f"{teacher.source['file']}, sha256 {teacher.source['sha256'][:12]}"
+    for key, values in (teacher.preprocessing or {}).items():
         yield f"preprocessing {key}", ", ".join(f"{v:g}" for v in values) if isinstance(values, list) else str(values)
-    yield "view recipe", "; ".join(map(_step, views["recipe"])) or "none: the images as they are"
-    yield "view plan", f"{views['views']} views, seed {views['seed']}"
-    yield "device", _known(attributes.get("precision", {}), "device")
-    prints = attributes.get("fingerprints", {})
-    yield "fingerprints", "\n".join(f"{key} {value[:12]}" for key, value in sorted(prints.items()))
-    if unverified := attributes.get("unverified"):
-        yield "UNVERIFIED", "\n".join(map(str, unverified)) if isinstance(unverified, list) else str(unverified)
-
-
-def _known(section: dict[str, Any], *keys: str) -> str:
-    """The settings of a section that are known; an imported store lacks some."""
-    known = {key: section[key] for key in keys if section.get(key) is not None}
-    return ", ".join(f"batches of {v}" if k == "batch_size" else str(v) for k, v in known.items()) or "not stated"
+    yield "view recipe", "; ".join(map(_step, views.recipe)) or "none: the images as they are"
+    yield "view plan", f"{views.views} views, seed {views.seed}"
+    yield "device", attributes.precision.device
+    yield "fingerprints", "\n".join(f"{key} {value[:12]}" for key, value in sorted(attributes.fingerprints.items()))
+    if attributes.unverified:
+        yield "UNVERIFIED", "\n".join(attributes.unverified)
 
 
 def _step(step: str | dict[str, Any]) -> str:

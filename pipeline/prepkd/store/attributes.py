@@ -77,8 +77,9 @@ class Precision(_Section):
 
 
 class Measured(_Section):
-    """The encoding's size and error on the teacher's first batches; KL by temperature."""
+    """The encoding's size and error on `rows` rows of the teacher's first batches; KL by temperature."""
 
+    rows: int
     bytes_per_row: float
     kl_mean: dict[str, float]
     kl_max: dict[str, float]

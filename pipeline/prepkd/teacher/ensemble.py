@@ -1,12 +1,15 @@
 """Several teachers as one; KA and DTD act on the combined answer."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from prepkd.methods.kl import upcast
 from prepkd.models.features import Answers
+from prepkd.settings.section import Section, one_of
 from prepkd.views.order import Views
 
 
@@ -55,4 +58,14 @@ def _probabilities(raw: Sequence[Tensor], share: Sequence[float], tau: float) ->
     return tau * (logs + weights).logsumexp(dim=0)
 
 
-COMBINATIONS = {"logits": _logits, "probabilities": _probabilities}
+COMBINATIONS: dict[str, Callable[[Sequence[Tensor], Sequence[float], float], Tensor]] = {
+    "logits": _logits,
+    "probabilities": _probabilities,
+}
+
+
+class EnsembleSettings(Section):
+    """How the logits of several teachers are combined."""
+
+    combine: Annotated[str, one_of(COMBINATIONS)] = "probabilities"
+    weights: list[Annotated[float, Field(gt=0, le=1e6)]] | None = None

@@ -1,4 +1,4 @@
-"""Settings of caching and of combining teachers, in params.yaml."""
+"""The section `cache` of params.yaml."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -32,10 +32,3 @@ class Cache(Section):
     batch_size: int = Field(default=256, ge=1)
     chunk: int = Field(default=65536, ge=1)
     encoding: Annotated[str, one_of(ENCODINGS)] = "f16"
-
-
-class Ensemble(Section):
-    """How the logits of several teachers are combined."""
-
-    combine: Literal["probabilities", "logits"] = "probabilities"
-    weights: list[Annotated[float, Field(gt=0, le=1e6)]] | None = None

@@ -11,7 +11,7 @@ from prepkd.methods.term import Term
 from prepkd.methods.terms import SECTIONS
 from prepkd.models.settings import ModelName
 from prepkd.settings.section import Section, Seed, one_of
-from prepkd.teacher.settings import Ensemble
+from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.training.settings import Training
 from prepkd.views.order import VIEW_ORDERS
 
@@ -36,7 +36,7 @@ class StudentSettings(Training):
 
     teacher: str
     teachers: Annotated[list[str], Field(min_length=1)] | None = None
-    ensemble: Ensemble = Ensemble()
+    ensemble: EnsembleSettings = EnsembleSettings()
     student: ModelName
     method: MethodName = "kd"
     seeds: Seeds = 3
