@@ -162,17 +162,45 @@ def cli_page() -> str:
 
 def methods_page() -> str:
     """Build methods.md: the table of terms in the page that is there."""
-    page = (FOLDER / "methods.md").read_text()
     lines = ["| term | slot | meaning | settings and defaults | source |", "| --- | --- | --- | --- | --- |"]
     for row in rows():
         settings = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in row.settings.items())
         lines.append(f"| `{row.name}` | {row.slot or '-'} | {cell(row.summary)} | {settings} | {row.source} |")
-    start, end = "<!-- terms: made by make docs -->\n", "<!-- end -->"
-    before, after = page.split(start)[0], page.split(end, 1)[1]
-    return f"{before}{start}{chr(10).join(lines)}\n{end}{after}"
+    return _between(FOLDER / "methods.md", "<!-- terms: made by make docs -->\n", "\n".join([*lines, ""]))
 
 
-PAGES = {"params.md": params_page, "cli.md": cli_page, "methods.md": methods_page}
+def contributing_page() -> str:
+    """Build CONTRIBUTING.md: the code of the term `dkd` in the page that is there, as a diff."""
+    root = FOLDER.parents[1]
+    code = (root / "pipeline/prepkd/methods/dkd.py").read_text().splitlines()
+    entries = [
+        line
+        for line in (root / "pipeline/prepkd/methods/terms.py").read_text().splitlines()
+        if re.search(r"\bDKD\b", line)
+    ]
+    diff = [
+        "+++ pipeline/prepkd/methods/dkd.py",
+        *(f"+{line}" for line in code),
+        "+++ pipeline/prepkd/methods/terms.py",
+        *(f"+{line}" for line in entries),
+    ]
+    return _between(
+        root / "CONTRIBUTING.md", "<!-- dkd: made by make docs -->\n", f"```diff\n{chr(10).join(diff)}\n```\n"
+    )
+
+
+def _between(path: Path, start: str, text: str) -> str:
+    """Replace the part of a page between a marker and the next end."""
+    before, rest = path.read_text().split(start)
+    return f"{before}{start}{text}<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+
+
+PAGES = {
+    "params.md": params_page,
+    "cli.md": cli_page,
+    "methods.md": methods_page,
+    "../../CONTRIBUTING.md": contributing_page,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():
