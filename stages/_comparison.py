@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prepkd.project.params import Params
 from prepkd.report.grid import Pair
-from prepkd.report.test_logits import RunFile
+from prepkd.report.run_logits import RunFile
 from prepkd.stages._project import teacher_folders
 
 COMPARISON = Path("results/compare")

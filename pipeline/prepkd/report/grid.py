@@ -12,7 +12,7 @@ from prepkd.report.bars import bars
 from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
 from prepkd.report.markdown import to_markdown, wide_markdown
 from prepkd.report.metrics import measure
-from prepkd.report.test_logits import RunFile, run_logits, teacher_logits
+from prepkd.report.run_logits import RunFile, run_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 
 CAPTION = (

@@ -11,7 +11,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.report.metrics import against_teacher, measure, over_seeds
 from prepkd.report.page import offline_page
 from prepkd.report.plot_data import confusion, learning_curves
-from prepkd.report.test_logits import student_logits, teacher_logits
+from prepkd.report.run_logits import student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore
 from prepkd.training.student_settings import Distill
