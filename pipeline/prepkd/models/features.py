@@ -31,6 +31,10 @@ class WithFeatures(nn.Module):
             _check_name(name, model)
         own = feature_names(model) if self.names else ()
         self.paths = tuple(name for name in self.names if name not in own)
+        if self.paths:
+            # Dynamo does not guard on hooks: compiled code would keep writing to the first call's outputs. Not a decorator:
+            # it would import Dynamo, two seconds, with this module.
+            self._hooked = torch.compiler.disable(WithFeatures._with_hooks)  # type: ignore[no-untyped-call]
         self.training = model.training
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -40,15 +44,13 @@ class WithFeatures(nn.Module):
         """
         if not self.names:
             return {"logits": self.model(pixels)}
-        return self._with_hooks(pixels) if self.paths else self._chosen(self._outputs(pixels))
+        return self._hooked(self, pixels) if self.paths else self._chosen(self._outputs(pixels))
 
     def _outputs(self, pixels: Tensor) -> dict[str, Tensor]:
         if body := _staged(self.model):
             return body.outputs(self.model.prepare(pixels))
         return {"logits": self.model(pixels)}
 
-    # Dynamo does not guard on hooks: compiled code would keep writing to the first call's outputs.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _with_hooks(self, pixels: Tensor) -> dict[str, Tensor]:
         body = self.model.body
         outputs: dict[str, list[object]] = {path: [] for path in self.paths}
