@@ -1,1 +1,1 @@
-"""What prints the speed and size claims: `python -m benchmarks.store`, `python -m benchmarks.encodings`."""
+"""Benchmarks that print the speed and size claims: `python -m benchmarks.store`, `python -m benchmarks.encodings`."""

@@ -31,7 +31,7 @@ def compare(
 ) -> None:
     """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.
 
-    They hold the grid that `compare` lists, runs by students by teachers, and no more: mean, std, n, and differences paired
+    They cover the grid in `compare`, runs x students x teachers: mean, std, n, and differences paired
     by seed. long.csv has one row per seed, wide.csv one row per run and the pairs side by side.
     """
     params = read_params(params_file, overrides)

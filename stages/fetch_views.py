@@ -13,7 +13,7 @@ def fetch_views(
     views: Annotated[str | None, typer.Option(help="The views to bring, as 0:8 or 0,4:6; all if not given.")] = None,
     to: Annotated[str | None, typer.Option(help="Where to: a path or URL; data/logits/<the store's name>.")] = None,
 ) -> None:
-    """Copy a store, or some of its views, to `data/logits/`: enough to distill from, as far as its views go.
+    """Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.
 
     Stopped? Run it again: what is there is checked and kept. Call it with other views to add them.
     """

@@ -19,9 +19,9 @@ def gather(
         str | None, typer.Option(metavar="NAME[+NAME...]", help="These teachers, to data/lessons/; else distill's.")
     ] = None,
 ) -> None:
-    """Check that the teachers' stores have one plan; writes which stores they are to `data/lesson.json`.
+    """Check that the teachers' stores have one view plan; writes their identities to `data/lesson.json`.
 
-    DVC's `distill` depends on that small file: a teacher that is added, and not asked for, makes no student out of date.
+    DVC's `distill` depends on that small file: adding a teacher that is not used makes no student out of date.
     """
     params = read_params(params_file, overrides)
     names = teachers.split("+") if teachers else params.distill.teacher_names

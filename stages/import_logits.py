@@ -31,7 +31,7 @@ def import_logits(
     """Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.
 
     Row i is sample i of the data's train split. Views other than the image itself need the recipe, count and seed of
-    prepkd's plan that made them. What can be checked is; the last lines say what cannot.
+    prepkd's plan that made them. Everything that can be checked is checked; the last lines list the rest.
     """
     check_options(name, encoding, seed)
     path, url, settings = places(params_file, overrides, name, data, to, encoding)

@@ -37,7 +37,7 @@ def inspect(
     """Show what a logit store is, where it came from and what it is like: tables, and `results/inspect/NAME.png`.
 
     Errors per class and KA's share need the labels: the prepared data. Temperatures need `--student` and params.yaml. An
-    unfinished store is shown as that.
+    unfinished store is reported as unfinished.
     """
 
     def distill() -> tuple[Distill, torch.device]:

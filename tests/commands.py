@@ -50,7 +50,7 @@ def run(command: str, folder: Path, *, code: int = 0, installed: bool = False, *
 
 
 def copy_working_tree(folder: Path) -> None:
-    """What `git clone` would give of the working tree."""
+    """A copy of the working tree, as `git clone` would make it."""
     for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

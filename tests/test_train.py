@@ -116,6 +116,16 @@ def test_a_damaged_checkpoint_is_named(length: int, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_checkpoint_without_a_part_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.pt"
+    fit(path, settings())
+    state = torch.load(path, weights_only=True)
+    torch.save({key: value for key, value in state.items() if key != "objective"}, path)
+    with pytest.raises(InputError) as caught:
+        fit(path, settings())
+    assert str(caught.value) == f"{path}: holds no objective; remove it, and training starts anew"
+
+
 def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:
     one, _ = fit(tmp_path / "one.pt", settings())
     half, _ = fit(tmp_path / "half.pt", settings(precision="bf16"))

@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "gather": Entry(
         "gather",
-        "Check that the teachers' stores have one plan; writes which stores they are to `data/lesson.json`.",
+        "Check that the teachers' stores have one view plan; writes their identities to `data/lesson.json`.",
         PIPELINE,
     ),
     "distill": Entry(

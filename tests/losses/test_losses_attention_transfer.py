@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from prepkd.errors import InputError
 from prepkd.methods.attention_transfer import AttentionTransfer, attention_map
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import State
@@ -80,6 +81,15 @@ def test_a_map_of_zeros_has_no_gradient_and_half_precision_is_computed_in_float3
     loss({"a": dead, "b": maps(1).float()}, {"a": maps(2).float(), "b": maps(3).float()}).sum().backward()
     assert dead.grad is not None and float(dead.grad.abs().max()) == 0
     assert attention_map(maps(0).half() * 100, (4, 4)).dtype == torch.float32
+
+
+def test_vectors_and_a_stage_twice_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"distill.at.stages has 'a': shapes \(3,\) and \(3, 4, 4\); expected two maps"
+    ):
+        loss({"a": maps(0)[:, :, 0, 0], "b": maps(1)}, {"a": maps(2), "b": maps(3)})
+    with pytest.raises(ValueError, match="names 'a' twice; expected each once"):
+        term(stages=["a", "a"])
 
 
 def settings(method: str = "at", **changes: Any) -> Distill:

@@ -138,6 +138,20 @@ def test_ka_and_dtd_combine_with_it(method: str) -> None:
     torch.testing.assert_close(values["kd"], own_part + 8 * others)
 
 
+def test_the_weight_of_replaced_answers_counts_here_too() -> None:
+    student, teacher = logits(0), logits(1)
+    row_max = teacher.amax(1)
+    wrong = teacher.argmax(1) != LABELS
+    assert wrong.any() and not wrong.all()
+    plain, weighted = (
+        distillation_loss(
+            settings("ka-lsr+dkd", ka={"lsr_weight": weight}), student, LABELS, teacher - row_max.unsqueeze(1), row_max
+        )["kd"]
+        for weight in (1, "1/tau")
+    )
+    torch.testing.assert_close(weighted, torch.where(wrong, plain / 4, plain))
+
+
 def test_auto_weights_are_the_literatures() -> None:
     assert settings().weights == (1.0, 1.0)
     assert settings("ka-ps+dkd").weights == (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Decoupled Knowledge Distillation: the target class and the other classes apart."""
+"""Decoupled Knowledge Distillation: separate losses for the target class and for the other classes."""
 
 from typing import ClassVar
 
@@ -31,7 +31,7 @@ def _parts(log_p: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class DKD(Divergence):
-    """Decoupled KD: the target class against the rest, and the other classes among themselves, weighted apart."""
+    """Decoupled KD: separate weights for the target class against the rest and for the distribution of the others."""
 
     name: ClassVar[str] = "dkd"
     section: ClassVar[str | None] = "dkd"
@@ -45,7 +45,7 @@ class DKD(Divergence):
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
     ) -> tuple[Tensor, Values]:
-        """alpha times the target's part plus beta times the others' (B,), in its warm-up times (epoch + 1) / warmup_epochs."""
+        """alpha * target + beta * others, (B,), scaled linearly up to 1 during the warm-up."""
         student = Target(student_logits).log_probs(tau)
         own, others = decoupled_divergence(student, target.log_probs(tau), labels, tau=tau)
         share = ((state.epoch + 1) / max(self.warmup_epochs, 1)).clamp(max=1)

@@ -46,7 +46,7 @@ class KD(Divergence):
         values = kl_divergence(student_logits, target_probs=target.probs, tau=tau)
         if target.weight is None or target.adjusted is None:
             return values, {}
-        return target.weight * values, gradient_norms(student_logits, target.probs, tau, target.weight, target.adjusted)
+        return values, gradient_norms(student_logits, target.probs, tau, target.weight, target.adjusted)
 
 
 def gradient_norms(

@@ -1,4 +1,4 @@
-"""The student's objective: a method's terms put together, with what is worth logging."""
+"""The student's objective: the weighted sum of a method's terms, and its statistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,6 @@ from torch.nn import functional as F
 from prepkd.methods.kl import upcast
 from prepkd.methods.term import Adjustment, Divergence, FeatureTerm, Shapes, State, Target, Temperature, Values
 from prepkd.models.features import Answers
-
-LOGITS = ("logits", "row_max")  # a teacher's answer on the logit side: z - max(z) (B, K) and max(z) (B,)
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ class Objective(nn.Module):
         if target.adjusted is not None:
             log["adjusted"] = target.adjusted.float()
         kd, logged = divergence.divergence(logits, target, labels, tau, self._state(divergence.name))
-        return kd, log | logged
+        return kd if target.weight is None else target.weight * kd, log | logged
 
     def _state(self, name: str) -> State:
         return State(self.epoch, dict(self.adapters.items()).get(name))

@@ -47,7 +47,7 @@ def is_factory(name: str) -> bool:
 def problem(name: str) -> str | None:
     """Why no model can have this name, judged by the name alone; None if one may.
 
-    Building the model finds out later whether a factory can be imported and whether a library has the model.
+    Building the model checks later whether a factory can be imported and whether a library has the model.
 
     >>> problem("wrn-40-2")[:31], problem("torchvision:no_such"), problem("my/model.py:net")
     ('unknown; did you mean wrn_40_2?', None, 'expected package.module:factory')

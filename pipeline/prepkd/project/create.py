@@ -19,7 +19,7 @@ from prepkd.settings.validation import validated
 def create_project(
     folder: Path, dataset: str, *, teacher: str | None, student: str | None, raw: str | None, git: bool
 ) -> tuple[Params, list[str]]:
-    """Write a project's files to `folder`, and with `git` set up a repository; its settings, and what is left to the user.
+    """Write a project's files to `folder`, and with `git` set up a repository; return the settings and the remaining steps.
 
     None stands for the data set's usual teacher, student and raw folder. No existing file is touched: if one is in the way,
     or anything fails, nothing is left behind. Raises InputError.
@@ -44,7 +44,7 @@ def create_project(
         for path, text in zip(paths, made.values(), strict=True):
             write_bytes(path, text.encode())
         notes = make_repository(folder, list(made)) if git else []
-    except BaseException:  # a half-made project would be in the way of the next try
+    except BaseException:  # a half-made project would block the next try
         for path in paths:
             path.unlink(missing_ok=True)
         for parent in sorted(missing, reverse=True):  # the inner ones first

@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from prepkd.data.settings import Prepare
 from prepkd.errors import InputError
 from prepkd.models.settings import ModelName
-from prepkd.settings.section import Name, Section, one_of
+from prepkd.settings.section import Name, Section, once, one_of
 from prepkd.settings.validation import override, validated, yaml_problem
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import LOGGERS
@@ -22,12 +22,6 @@ from prepkd.views import ViewPlan
 from prepkd.views.settings import RecipeSteps
 
 
-def _once(entries: list[str]) -> list[str]:
-    if twice := sorted({one for one in entries if entries.count(one) > 1}):
-        raise ValueError(f"names {twice[0]!r} twice; expected each once")
-    return entries
-
-
 class Compare(Section):
     """The comparison's grid: every run for every student and every teacher, over the seeds.
 
@@ -35,10 +29,10 @@ class Compare(Section):
     joined by '+'. Without a list, the students and teachers are those of `distill`.
     """
 
-    runs: Annotated[list[str], Field(min_length=1), AfterValidator(_once)]
+    runs: Annotated[list[str], Field(min_length=1), AfterValidator(once)]
     # Not null: DVC makes one stage per entry, and none of its commands works without a list.
-    students: Annotated[list[ModelName], AfterValidator(_once)] = []
-    teachers: Annotated[list[str], AfterValidator(_once)] = []
+    students: Annotated[list[ModelName], AfterValidator(once)] = []
+    teachers: Annotated[list[str], AfterValidator(once)] = []
 
 
 class Params(Section):

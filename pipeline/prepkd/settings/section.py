@@ -21,6 +21,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
+def once(entries: list[str]) -> list[str]:
+    """The entries, if each is there once; raises ValueError."""
+    if twice := sorted({one for one in entries if entries.count(one) > 1}):
+        raise ValueError(f"names {twice[0]!r} twice; expected each once")
+    return entries
+
+
 def one_of(names: Iterable[str]) -> Any:
     """Annotate text that must be one of `names`: the keys of the dict that dispatches on it.
 

@@ -61,6 +61,6 @@ def _remote_writer(url: str, layout: Layout, attributes: Attributes) -> StoreWri
         delete(store, MANIFEST)
     try:
         return StoreWriter(store, layout, attributes, url)
-    except InputError:  # chunks of another store, of which the manifest is deleted already
+    except InputError:  # another store's chunks; its manifest is already deleted
         clear(store)
         return StoreWriter(store, layout, attributes, url)

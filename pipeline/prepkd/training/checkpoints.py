@@ -11,6 +11,9 @@ import torch
 from prepkd.errors import InputError
 from prepkd.runtime.files import write_bytes
 
+# Part of every run's fingerprint: raise it when the loop's arithmetic or a checkpoint's parts change, so that no old
+# checkpoint is resumed.
+TRAINING_VERSION = 2
 Row = dict[str, float]  # the logged figures of one epoch
 
 
@@ -38,6 +41,8 @@ def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
     except (RuntimeError, EOFError, UnpicklingError) as error:
         reason = str(error).split(". ")[0]
         raise InputError(f"{path}: not readable ({reason}); remove it, and training starts anew") from None
+    if absent := [name for name in (*state, "history") if name not in saved]:
+        raise InputError(f"{path}: holds no {absent[0]}; remove it, and training starts anew")
     for name, part in state.items():
         part.load_state_dict(saved[name])
     history: list[Row] = saved["history"]

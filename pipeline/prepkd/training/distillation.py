@@ -36,7 +36,7 @@ from prepkd.verification.provenance import (
     check_teacher,
     check_views,
 )
-from prepkd.views.order import cycle, shown_views
+from prepkd.views.order import VIEW_ORDERS
 
 
 @dataclass(frozen=True)
@@ -135,21 +135,18 @@ def cached_teacher(
         precision=cache.precision,
         batch_size=cache.batch_size,
     )
-    check_views(store, shown_views(settings.view_order, settings.seed_list, settings.epochs, store.views))
+    order, seeds = VIEW_ORDERS[settings.view_order], settings.seed_list
+    check_views(store, order.shown(seeds, settings.epochs, store.views))
     check_pixels(store, dataset.samples)
     if (files.folder / CARD).is_file():
         model, card = load_checkpoint(files.folder, device=dataset.samples.device)
         check_teacher(store, card, files.folder)
         check_given(card, files.weights, files.folder)
-        check_first_batch(store, model, dataset.samples, first_view(settings, store.views))
-    random = settings.view_order == "random"
-    teacher = CachedTeacher(store, dataset.samples.device, resident=random, resident_gib=settings.resident_gib)
+        check_first_batch(store, model, dataset.samples, order.first(seeds[0], store.views))
+    teacher = CachedTeacher(
+        store, dataset.samples.device, resident=order.per_sample, resident_gib=settings.resident_gib
+    )
     return teacher, store.attributes.fingerprints
-
-
-def first_view(settings: Distill, views: int) -> int:
-    """The view of the first epoch of the first seed; 0 if samples have views of their own."""
-    return cycle(settings.seed_list[0], 0, views, 0) if settings.view_order == "cycle" else 0
 
 
 def load_teacher(

@@ -36,10 +36,9 @@ def train(
 ) -> list[Row]:
     """Train `model` in place on an objective and return a row of figures per epoch; resumes from `checkpoint`.
 
-    Everything random is a function of (seed, epoch),
-    so a resumed run ends with the weights of an uninterrupted one. The final weights are those that were evaluated: the
-    averaged ones with `ema`, those of the best epoch on val with `early_stop`. Raises InputError when the loss is not
-    finite, and for early stopping without a val split.
+    Everything random is a function of (seed, epoch), so a resumed run ends with the weights of an uninterrupted one. The
+    final weights are those that were evaluated: the averaged ones with `ema`, those of the best epoch on val with
+    `early_stop`. Raises InputError when the loss is not finite, and for early stopping without a val split.
     """
     if settings.early_stop and "val" not in dataset.held_out:
         raise InputError(

@@ -71,7 +71,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
 
 
 def compiles(settings: Training, device: torch.device, steps: int) -> bool:
-    """Whether to compile: as `compile` says; with `auto` on a GPU, for trainings whose steps repay it.
+    """Whether to compile: as `compile` says; with `auto` on a GPU, for runs long enough to amortise it.
 
     On a CPU a compiled step gains 0 to 10 % (docs/benchmarks.md). The rule depends on settings alone, not on measured times,
     so a run's last bits do not depend on how busy the machine was.

@@ -14,15 +14,13 @@ from prepkd.models.new import new_model
 from prepkd.runtime.files import fingerprint
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import Epochs, Teacher
-from prepkd.training.checkpoints import Row
+from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.loop import train
 from prepkd.training.student_settings import Distill
 from prepkd.views import ViewPlan
 from prepkd.views.order import VIEW_ORDERS, Views
 
-# Part of every run's fingerprint: raise it when the loop's arithmetic or a checkpoint's parts change, so that no old
-# checkpoint is resumed.
-TRAINING_VERSION = 2
+ADAPTER_STREAM = 2**62  # apart from the seed of the student's own initialisation
 NOT_IDENTITY = {"seeds", "resident_gib", "checkpoint_every"}  # settings that do not change a student
 
 
@@ -70,14 +68,13 @@ def train_students(
 
 def seeded(make: Callable[[], Objective], seed: int) -> Objective:
     """An objective whose adapters are initialised by the run's seed; the random state outside stays as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # modules are made on the CPU
+        torch.manual_seed(seed + ADAPTER_STREAM)
         return make()
 
 
 def _views(order: str, seed: int, plan: ViewPlan, epoch: int) -> Views:
-    views: Views = VIEW_ORDERS[order](seed, epoch, plan.views, plan.samples)
-    return views
+    return VIEW_ORDERS[order].views_of(seed, epoch, plan.views, plan.samples)
 
 
 def _report(write: Write, on_epoch: Callable[[Row], None], row: Row) -> None:

@@ -32,7 +32,7 @@ Seeds = Annotated[
 
 
 class StudentSettings(Training):
-    """The student, what it is taught, and from where."""
+    """The student, its method, and the source of its teacher's answers."""
 
     teacher: str
     teachers: Annotated[list[str], Field(min_length=1)] | None = None
@@ -98,7 +98,7 @@ class StudentSettings(Training):
         return found
 
     def identity(self, *, but: set[str]) -> dict[str, Any]:
-        """The settings that make the run what it is: those of terms that the method does not use are left out."""
+        """The settings in the run's fingerprint, without sections that the method does not use."""
         return super().identity(but=but | self.unused)
 
     @property

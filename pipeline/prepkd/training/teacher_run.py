@@ -1,4 +1,4 @@
-"""A teacher from its settings to its folder: checks, training, evaluation on the test set, files."""
+"""Train a teacher, evaluate it on the test set, write its folder."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ from prepkd.models import check_model, save_checkpoint
 from prepkd.models.checkpoint import JSON, weights_fingerprint
 from prepkd.runtime.files import fingerprint, write_bytes
 from prepkd.tracking.loggers import Run, Write
-from prepkd.training.checkpoints import Row
+from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.evaluation import predict, top1
 from prepkd.training.predictions import write_results
 from prepkd.training.stopping import card_entry
@@ -44,7 +44,8 @@ def run_teacher(
     for model_name in dict.fromkeys([settings.model, *students]):
         check_model(model_name, dataset.samples.channels)
     inputs = inputs | given_weights(settings)
-    run = fingerprint({"teacher": settings.identity(but={"checkpoint_every"}), "inputs": inputs})
+    kept = settings.identity(but={"checkpoint_every"})
+    run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
     with scratch(run) as work, logged(Run(f"teacher-{name}", run, settings.model_dump(mode="json"))) as write:
 
         def report(row: Row) -> None:
@@ -75,7 +76,7 @@ def preprocessing_note(name: str, settings: Teacher, card: dict[str, Any]) -> st
         return None
     return (
         f"note: {settings.weights} has {card['weights_from']['format']}'s format, whose authors normalise "
-        f"{card['inputs']['dataset']} a little otherwise than its own statistics; to do as they did, set "
+        f"{card['inputs']['dataset']} slightly differently from the data set's statistics; to match them, set "
         f"teachers.{name}.preprocessing to {theirs}"
     )
 

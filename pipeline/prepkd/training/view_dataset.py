@@ -1,4 +1,4 @@
-"""A store in anybody's PyTorch loop: training samples under a view, each with the teacher's logits for these very pixels."""
+"""A PyTorch dataset over a store: images under a view, with labels and the teacher's logits for exactly these pixels."""
 
 import operator
 import os
@@ -28,7 +28,7 @@ Index = int | tuple[int, int]
 
 
 class ViewDataset(Dataset[Item]):
-    """Training samples under one view, each with its label and the teacher's answer to these very pixels.
+    """Training samples under one view, each with its label and the teacher's logits for exactly these pixels.
 
     `dataset[sample]` and `dataset[sample, view]` are (image float32 (C, H, W) in [0, 1], not normalised; label, an int, or
     where the views mix samples a share of each class, float32 (K,); the teacher's raw logits float32 (K,)). `store` is a
@@ -52,7 +52,7 @@ class ViewDataset(Dataset[Item]):
         if not 0 <= view < self.plan.views:
             raise InputError(f"{self.store}: view is {view}, expected 0 to {self.plan.views - 1}")
         self._view = view
-        # Only what is asked for keeps files open: no handle is there yet when workers are forked.
+        # Files are opened when they are read, so that forked workers inherit no handle.
         self._forget()
 
     @property
@@ -123,7 +123,7 @@ class ViewDataset(Dataset[Item]):
         return self._samples
 
     def _opened(self) -> LogitStore:
-        """The store, opened by this very process: the event loop behind another one's handles did not survive the fork."""
+        """The store, opened in this process: fsspec's event loop does not survive a fork."""
         if self._process is None or self._process[0] != os.getpid():
             store = LogitStore.open(self.store, **self.options)
             made_from = store.attributes.dataset

@@ -1,7 +1,7 @@
 """The views of an epoch and the order of its samples: functions of the run's seed and the epoch alone."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +31,22 @@ def random(seed: int, epoch: int, views: int, samples: int) -> NDArray[np.int64]
     return below(raw_words(seed, RANDOM_VIEW_STREAM + epoch, 0, samples), views)
 
 
-# Functions of (seed, epoch, views, samples): one view, or one per sample.
-VIEW_ORDERS: dict[str, Callable[[int, int, int, int], Any]] = {"cycle": cycle, "random": random}
+@dataclass(frozen=True)
+class ViewOrder:
+    """The views that epochs show: a function of (seed, epoch, views, samples) to one view, or to one per sample."""
+
+    views_of: Callable[[int, int, int, int], Views]
+    per_sample: bool  # needs every view at hand, so the store resident
+
+    def shown(self, seeds: Iterable[int], epochs: int, views: int) -> set[int]:
+        """All views that the runs of these seeds show."""
+        if self.per_sample:
+            return set(range(views))
+        return {int(self.views_of(seed, epoch, views, 0)) for seed in seeds for epoch in range(epochs)}
+
+    def first(self, seed: int, views: int) -> int:
+        """The view of a seed's first epoch; 0 if samples have views of their own."""
+        return 0 if self.per_sample else int(self.views_of(seed, 0, views, 0))
 
 
-def shown_views(order: str, seeds: Iterable[int], epochs: int, views: int) -> set[int]:
-    """All views in the epochs of these seeds' runs under a view order, a key of `VIEW_ORDERS`."""
-    if order == "random":
-        return set(range(views))
-    return {cycle(seed, epoch, views, 0) for seed in seeds for epoch in range(epochs)}
+VIEW_ORDERS = {"cycle": ViewOrder(cycle, per_sample=False), "random": ViewOrder(random, per_sample=True)}

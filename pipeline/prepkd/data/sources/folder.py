@@ -1,4 +1,4 @@
-"""Folders of images by split and class: anybody's, ImageNet's layout included."""
+"""Image folders by split and class, including ImageNet's layout."""
 
 import math
 from dataclasses import dataclass, replace
