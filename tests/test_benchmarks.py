@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,23 @@ def test_what_a_gpu_would_run_runs_on_a_cpu(tmp_path: Path) -> None:
     assert done.stdout.count("to reach") == 5
 
 
-def test_the_start_alone_is_measured(tmp_path: Path) -> None:
-    out = tmp_path / "found.json"
-    epoch.main(f"--rounds 1 --samples 64 --batch-size 32 --epochs 0 --folder {tmp_path} --out {out}".split())
-    result = json.loads(out.read_text())
-    check_environment(result)
-    assert result["seconds"].keys() == {f"{case}: start" for case in ("ceiling", "plain CE", "cached KA+DTD")}
-    assert [(one["time"], one["bar"]) for one in result["ratios"]] == [("cached KA+DTD: start", 1.5)]
-    assert [path.name for path in tmp_path.iterdir()] == [out.name], "temporary files are left"
+def test_a_student_notes_the_moments_of_its_training(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.json"
+    words = ["benchmarks._bare", "benchmarks._timed:resnet8", "8", "20", "3", "1", "float32"]  # 3 epochs of 3 steps
+
+    def found(**variables: str) -> dict[str, list[Any]]:
+        environment = {**os.environ, "NOTES": str(notes), **variables}
+        subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment, check=True)
+        return json.loads(notes.read_text())
+
+    whole = found()
+    assert (len(whole["epochs"]), len(whole["steps"]), len(whole["first step"])) == (3, 9, 1)
+    assert whole["steps"][0][1] <= whole["first step"][0] < whole["steps"][1][0]
+    steps = iter(whole["steps"])  # each a forward pass's begin and its backward pass's end
+    moments = [moment for began in whole["epochs"] for part in ([began], *islice(steps, 3)) for moment in part]
+    assert len(moments) == 3 * (1 + 3 * 2) and moments == sorted(moments)
+    only = found(FIRST_STEP_ONLY="1")
+    assert (len(only["epochs"]), len(only["steps"]), len(only["first step"])) == (1, 1, 1)
 
 
 def test_pauses_lie_between_epochs() -> None:
