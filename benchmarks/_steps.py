@@ -121,11 +121,13 @@ def finish(pair: Pair) -> None:
         torch.cuda.synchronize()
 
 
-def taught(method: str, source: str | None, compile: bool = False) -> Callable[[Pair], Callable[[int], object]]:
-    """Make a case: a student on rendered views; `source` of the teacher's answers is "cached", "online" or None."""
+def taught(
+    method: str, teacher_of: Callable[[Pair], Teacher | None], compile: bool = False
+) -> Callable[[Pair], Callable[[int], object]]:
+    """Make a case: a student on rendered views, taught by one of the pair's teachers or by none."""
 
     def make(pair: Pair) -> Callable[[int], object]:
-        teacher: Teacher | None = {"cached": pair.cached, "online": pair.online}[source] if source else None
+        teacher = teacher_of(pair)
         return student(pair, method, lambda: epoch_of(pair, teacher), teacher, compile)
 
     return make
@@ -158,13 +160,13 @@ def forward(pair: Pair) -> Callable[[int], object]:
 
 CASES = {
     "ceiling": ceiling,
-    "plain CE": taught("ce", None),
-    "cached KD": taught("kd", "cached"),
-    "cached KA+DTD": taught("ka-ps+dtd-flsw", "cached"),
-    "online KD": taught("kd", "online"),
+    "plain CE": taught("ce", lambda pair: None),
+    "cached KD": taught("kd", lambda pair: pair.cached),
+    "cached KA+DTD": taught("ka-ps+dtd-flsw", lambda pair: pair.cached),
+    "online KD": taught("kd", lambda pair: pair.online),
     "teacher's forward": forward,
 }
-COMPILED = {"cached KA+DTD, compiled": taught("ka-ps+dtd-flsw", "cached", compile=True)}
+COMPILED = {"cached KA+DTD, compiled": taught("ka-ps+dtd-flsw", lambda pair: pair.cached, compile=True)}
 
 
 def profile_of(pair: Pair, name: str) -> str:

@@ -1,5 +1,7 @@
 """A zoo model that reports its training while `prepkd distill` trains it as the user's own model `package.module:factory`."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -12,8 +14,9 @@ class Watched(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        # The backward pass ends with the first layer.
-        next(model.parameters()).register_post_accumulate_grad_hook(lambda weight: self.gradients_exist())
+        # The backward pass ends with the first layer. torch does not type the hook's method.
+        first: Any = next(model.parameters())
+        first.register_post_accumulate_grad_hook(lambda weight: self.gradients_exist())
 
     def train(self, mode: bool = True) -> "Watched":
         """Set the mode; the training loop calls this at the start of every epoch."""
