@@ -5,10 +5,9 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from prepkd.data.prepared.file import load_split
-from prepkd.data.samples.samples import Samples
+from prepkd.data.samples.read import read_dataset
 from prepkd.training.batches import Epoch, batches
-from prepkd.views import ViewPlan
+from prepkd.views import parse_recipe
 from prepkd.views.order import sample_order
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -41,14 +40,13 @@ def loaded(raw: Path, size: int, count: int, workers: int) -> Callable[[int], ob
 
 def ours(prepared: Path, recipe: Sequence[object], size: int, count: int) -> Callable[[int], object]:
     """An epoch of the batches of training steps."""
-    split = load_split(prepared, "train")
-    plan = ViewPlan(recipe, VIEWS, 0, len(split.labels))
-    samples = Samples.of(split, torch.device("cpu"), plan.recipe)
+    parsed = parse_recipe(recipe)
+    dataset, _ = read_dataset(prepared, parsed, VIEWS, 0, torch.device("cpu"), held_out_recipe=parsed)
 
     def run(turn: int) -> None:
-        order = torch.from_numpy(sample_order(0, turn, len(samples)))[:count]
-        epoch = Epoch(order, torch.from_numpy(plan.parameters(turn)), None)
-        seen = sum(len(pixels) for pixels, *_ in batches(samples, plan, epoch, size, size, 1000))
+        order = torch.from_numpy(sample_order(0, turn, len(dataset.samples)))[:count]
+        epoch = Epoch(order, torch.from_numpy(dataset.plan.parameters(turn)), {})
+        seen = sum(len(pixels) for pixels, *_ in batches(dataset, epoch, (), size, size))
         assert seen == len(order)
 
     return run

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmarks._measure import ROOT
+
 # A minimal teacher: these benchmarks only read its logits from the store.
 SHORT = {
     "teachers.teacher.model": "convnet4",
@@ -25,6 +27,7 @@ class Project:
 
     def __init__(self, folder: Path, dataset: str, raw: Path, settings: Mapping[str, object]) -> None:
         self.folder, self.settings = folder / "project", SHORT | settings
+        self.data = self.folder / f"data/{dataset}.h5"
         self.environment = {**os.environ, "PREPKD_SCRATCH": str(folder / "scratch")}
         self.run("init", str(self.folder), "--dataset", dataset, "--raw", str(raw), "--no-git")
         for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"]):
@@ -42,3 +45,8 @@ class Project:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=self.environment)
         if done.returncode:
             raise SystemExit(f"prepkd {words[0]} failed: {done.stderr[-2000:]}")
+
+
+def importable() -> str:
+    """PYTHONPATH with which a process in any folder imports `benchmarks`."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,25 +1,25 @@
-"""The cases of `benchmarks.step`: each call of one is so many steps over so many samples."""
+"""The cases of `benchmarks.step`; each call of a case takes a fixed number of training steps."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import repeat
 
 import torch
 from prepkd.data.samples.dataset import Dataset
-from prepkd.losses import distillation_loss
+from prepkd.methods.objective import Objective
 from prepkd.models.features import Answers
 from prepkd.models.new import new_model
 from prepkd.store.encodings import make_encoding
-from prepkd.teacher.answers import OnlineTeacher
 from prepkd.teacher.forward_pass import ready
-from prepkd.training.batches import Batch, Epoch, batches
+from prepkd.teacher.online import OnlineTeacher
+from prepkd.training.batches import Batch, Epochs, Teacher, batches
 from prepkd.training.loop import note
 from prepkd.training.optimisers import OPTIMIZERS, make_schedule
-from prepkd.training.step import make_gradients
+from prepkd.training.step import Values, make_gradients
 from prepkd.training.student_settings import Distill
-from prepkd.views.order import sample_order
-from torch import Tensor
+from prepkd.views.order import Views
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._datasets import SEED, made_up
 
@@ -27,9 +27,22 @@ CLASSES = 100
 TEACHER_BATCH = 256
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """A teacher whose answers to its only view are already on the device: a store's, without the cost of reading it."""
+
+    answers: Answers
+    names: tuple[str, ...]
+    prefetch_depth = 1  # as for a cached teacher
+
+    def __call__(self, views: Views) -> Answers:
+        """The answers for every sample, in the order of samples."""
+        return self.answers
+
+
 @dataclass
 class Pair:
-    """A teacher and a student on made-up CIFAR-100 images, so many steps of a batch size."""
+    """A teacher and a student on synthetic CIFAR-100 images; a case takes `steps` steps of `batch_size` samples."""
 
     teacher: str
     student: str
@@ -44,22 +57,21 @@ class Pair:
         model, self.dataset, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples, self.device)
         self.model = ready(model)
         self.online = OnlineTeacher(
-            self.model,
-            self.dataset.plan,
-            self.dataset.samples,
+            model,
+            self.dataset,
             make_encoding({"name": "f16"}, CLASSES),
             batch_size=TEACHER_BATCH,
             precision="ieee",
         )
 
     @cached_property
-    def answers(self) -> Answers:
-        """The teacher's answers to all images: valid ones, of a teacher that knows nothing."""
-        return self.online(0)
+    def cached(self) -> Remembered:
+        """The answers of the live teacher, computed once; the teacher's weights are random."""
+        return Remembered(self.online(0), self.online.names)
 
     @property
     def samples(self) -> int:
-        """How many samples a call of a case sees."""
+        """Samples per call of a case."""
         return self.batch_size * self.steps
 
     def settings(self, method: str, compile: bool) -> Distill:
@@ -76,21 +88,27 @@ class Pair:
 
 
 def student(
-    pair: Pair, method: str, feed: Callable[[], Iterator[Batch]], compile: bool = False
+    pair: Pair,
+    method: str,
+    feed: Callable[[], Iterator[Batch]],
+    teacher: Teacher | None = None,
+    compile: bool = False,
 ) -> Callable[[int], object]:
-    """So many steps of a new student under a method, on what `feed` yields."""
+    """A case: `pair.steps` steps of a new student under a method, on the batches of `feed`."""
     settings = pair.settings(method, compile)
     model = new_model(pair.student, pair.dataset, SEED).to(memory_format=torch.channels_last).train()
+    objective = Objective(settings.terms).to(pair.device)
     optimizer = OPTIMIZERS[settings.optimizer](model, settings)
     schedule = make_schedule(settings.schedule, optimizer, settings, pair.steps)
-    gradients = make_gradients(model, partial(distillation_loss, settings), settings, pair.device, pair.steps)
+    names = teacher.names if teacher else ()
+    gradients = make_gradients(model, objective, names, settings, pair.device, pair.steps)
 
     def run(turn: int) -> None:
-        figures: dict[str, Tensor] = {}
+        figures: Values = {}
         for step, batch in enumerate(feed()):
             note(figures, gradients(*batch), step * pair.batch_size, pair.samples)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=pair.device.type == "cpu")
+            optimizer.zero_grad(set_to_none=pair.device.type != "cuda")
             schedule.step()
         finish(pair)
 
@@ -98,40 +116,37 @@ def student(
 
 
 def finish(pair: Pair) -> None:
-    """Wait until the device is through."""
+    """Wait until the device has finished."""
     if pair.device.type == "cuda":
         torch.cuda.synchronize()
 
 
-def taught(method: str, cached: bool, compile: bool = False) -> Callable[[Pair], Callable[[int], object]]:
-    """A case: a student on rendered views, with the cached answers, the live teacher's, or none."""
+def taught(
+    method: str, teacher_of: Callable[[Pair], Teacher | None], compile: bool = False
+) -> Callable[[Pair], Callable[[int], object]]:
+    """Make a case: a student on rendered views, taught by one of the pair's teachers or by none."""
 
     def make(pair: Pair) -> Callable[[int], object]:
-        def feed() -> Iterator[Batch]:
-            answers = None if method == "ce" else pair.answers if cached else pair.online(0)
-            return epoch_of(pair, answers)
-
-        return student(pair, method, feed, compile)
+        teacher = teacher_of(pair)
+        return student(pair, method, lambda: epoch_of(pair, teacher), teacher, compile)
 
     return make
 
 
 def ceiling(pair: Pair) -> Callable[[int], object]:
-    """A case: the student on one batch of pixels that is always there."""
+    """A case: the student on one batch of pixels that stays in memory."""
     batch = next(epoch_of(pair, None))
     return student(pair, "ce", lambda: repeat(batch, pair.steps))
 
 
-def epoch_of(pair: Pair, answers: Answers | None) -> Iterator[Batch]:
-    """The batches that training is fed in its first epoch."""
-    samples, plan = pair.dataset.samples, pair.dataset.plan
-    order = torch.from_numpy(sample_order(SEED, 0, len(samples))).to(pair.device)
-    rows = torch.from_numpy(plan.parameters(0)).to(pair.device)
-    return batches(samples, plan, Epoch(order, rows, answers), pair.batch_size, pair.batch_size, CLASSES)
+def epoch_of(pair: Pair, teacher: Teacher | None) -> Iterator[Batch]:
+    """The batches of training's first epoch; a live teacher answers all of it first."""
+    epochs = Epochs(pair.dataset, lambda epoch: 0, SEED, teacher)
+    return batches(pair.dataset, epochs.read(0), epochs.answers, pair.batch_size, pair.batch_size)
 
 
 def forward(pair: Pair) -> Callable[[int], object]:
-    """A case: the teacher's forward pass over as many samples, pixels that are always there."""
+    """A case: the teacher's forward pass over as many samples, on pixels that stay in memory."""
     pixels = torch.rand(TEACHER_BATCH, 3, 32, 32, device=pair.device).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -145,19 +160,17 @@ def forward(pair: Pair) -> Callable[[int], object]:
 
 CASES = {
     "ceiling": ceiling,
-    "plain CE": taught("ce", cached=True),
-    "cached KD": taught("kd", cached=True),
-    "cached KA+DTD": taught("ka-ps+dtd-flsw", cached=True),
-    "online KD": taught("kd", cached=False),
+    "plain CE": taught("ce", lambda pair: None),
+    "cached KD": taught("kd", lambda pair: pair.cached),
+    "cached KA+DTD": taught("ka-ps+dtd-flsw", lambda pair: pair.cached),
+    "online KD": taught("kd", lambda pair: pair.online),
     "teacher's forward": forward,
 }
-COMPILED = {"cached KA+DTD, compiled": taught("ka-ps+dtd-flsw", cached=True, compile=True)}
+COMPILED = {"cached KA+DTD, compiled": taught("ka-ps+dtd-flsw", lambda pair: pair.cached, compile=True)}
 
 
 def profile_of(pair: Pair, name: str) -> str:
-    """Where a case's time goes: the operators of its steps, by their own time."""
-    from torch.profiler import ProfilerActivity, profile
-
+    """Profile a case: the operators of its steps, by their own time."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if pair.device.type == "cuda" else [])
     run = CASES[name](pair)
     run(0)

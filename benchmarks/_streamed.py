@@ -2,11 +2,10 @@
 
     python -m benchmarks._streamed SMALL.zarr LARGE.zarr LIMIT_MB
 
-The limit is on private memory (RLIMIT_DATA). It is set after the small store was read, with libraries and threads loaded.
+The limit is set after the small store was read, with libraries and threads loaded.
 """
 
 import json
-import resource
 import sys
 from collections.abc import Iterator
 
@@ -17,25 +16,23 @@ from prepkd.runtime.prefetch import prefetch
 from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedTeacher
 
-from benchmarks._bounded import MB, private
+from benchmarks._limit import MB, limit, private
 from benchmarks._measure import peak_memory
 
 
-def main(small: str, large: str, limit: int) -> None:
+def main(small: str, large: str, megabytes: int) -> None:
     """Read the small store, set the limit, read the large store."""
     torch.set_num_threads(1)
     keep_freed_memory()
     assert len(list(slabs(small))) == LogitStore.open(small).views
-    start = private("VmData")
-    resource.setrlimit(resource.RLIMIT_DATA, (start + limit * MB, start + limit * MB))
-    before = private("RssAnon")
+    before = limit(megabytes * MB)
     peak = views = 0
     for _ in slabs(large):
         views += 1
         peak = max(peak, private("RssAnon") - before)
     store = LogitStore.open(large)
     assert views == store.views
-    found = {"data": store.nbytes / MB, "views": views, "limit": limit, "peak": peak / MB}
+    found = {"data": store.nbytes / MB, "views": views, "limit": megabytes, "peak": peak / MB}
     print(json.dumps(found | {"rss": peak_memory()["own"] / MB}))
 
 

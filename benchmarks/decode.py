@@ -18,14 +18,14 @@ from prepkd.data.prepared.prepare import prepare
 from prepkd.data.sources import SOURCES
 from prepkd.runtime.allocator import keep_freed_memory
 
+from benchmarks._decoding import loaded, ours
 from benchmarks._measure import environment, interleaved, interval, median, peak_memory, ratio, report
-from benchmarks._project import Project
+from benchmarks._project import Project, importable
 
 BAR = 0.9
 RECIPE = [{"resized-crop": {"size": 64}}, "flip"]
 CLASSES = 10
 MB = 1_000_000
-HERE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -78,8 +78,6 @@ def make_images(folder: Path, options: argparse.Namespace) -> Path:
 
 def measure(raw: Path, prepared: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measure images per second of both, over the same number of images."""
-    from benchmarks._decoding import loaded, ours
-
     cases: dict[str, Callable[[int], object]] = {
         "torchvision DataLoader": loaded(raw, options.batch_size, options.count, options.workers),
         "prepkd": ours(prepared, RECIPE, options.batch_size, options.count),
@@ -113,17 +111,15 @@ def bounded(raw: Path, folder: Path, options: argparse.Namespace) -> dict[str, f
         "threads": 1,
         "augment": "[{resized-crop: {size: 64}}, flip]",
         "cache.batch_size": options.batch_size,  # memory is a few batches of pixels, for any data
-        "distill.student": "convnet4",
         "distill.method": "ka-ps+dtd-flsw",
         "distill.epochs": 1,
         "distill.batch_size": options.batch_size,
     }
     project = Project(folder, "folder", raw, settings)
-    command = [sys.executable, "-m", "benchmarks._bounded", str(options.limit), *project.words("distill")]
-    path = os.pathsep.join([str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        command, cwd=project.folder, capture_output=True, text=True, env=project.environment | {"PYTHONPATH": path}
-    )
+    words = project.words("distill", distill__student="benchmarks._held:convnet4")
+    command = [sys.executable, "-m", "benchmarks._bounded", str(options.limit), str(project.data), *words]
+    variables = project.environment | {"PYTHONPATH": importable()}
+    done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, env=variables)
     if done.returncode:
         raise SystemExit(f"the bounded run failed: {done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout)

@@ -15,27 +15,34 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks._measure import environment, interleaved, interval, median, peak_memory, ratio, report
-from benchmarks._project import Project
+from benchmarks._measure import ROOT, environment, interleaved, interval, median, peak_memory, ratio, report
+from benchmarks._project import Project, importable
+from benchmarks._timed import FIRST_STEP_ONLY, NOTES
 
 CLASSES = 100
+CEILING, ONCE = "ceiling", ", evaluated once"  # the ceiling evaluates, reads and writes nothing
 METHODS = {"plain CE": "ce", "cached KA+DTD": "ka-ps+dtd-flsw"}
-# Time as a multiple of that of another case, and what it must stay below. The ceiling evaluates, reads and writes nothing.
+# A time as a multiple of another, and the upper limit of that multiple; None: reported only.
 BARS = (
-    ("plain CE: epoch", "ceiling: epoch", 1.08),
-    ("cached KA+DTD: epoch", "ceiling: epoch", 1.08),
+    ("plain CE, evaluated once: epoch", "ceiling: epoch", 1.08),
+    ("cached KA+DTD, evaluated once: epoch", "ceiling: epoch", 1.08),
+    ("plain CE: epoch", "ceiling: epoch", None),
+    ("cached KA+DTD: epoch", "ceiling: epoch", None),
+    ("plain CE: epoch", "plain CE, evaluated once: epoch", None),  # what evaluating adds to an epoch
     ("cached KA+DTD: epoch", "plain CE: epoch", 1.05),
-    ("cached KA+DTD: start", "ceiling: start", 1.3),
+    ("cached KA+DTD: start", "ceiling: start", 1.5),
     ("cached KA+DTD: whole process", "plain CE: whole process", 1.05),
-    ("cached KA+DTD: pause", "cached KA+DTD: step", 1),  # the longest between two epochs, as a share of one step
+    # The longest wait between two epochs, as a multiple of a step.
+    ("cached KA+DTD, evaluated once: pause", "cached KA+DTD, evaluated once: step", 1),
+    ("cached KA+DTD, evaluated once: later pause", "cached KA+DTD, evaluated once: step", None),
 )
-# glibc gives memory back after every step of the bare script, and that slows it by a fifth: a ceiling keeps it.
+COLUMNS = ("start", "epoch", "whole process", "step", "pause", "later pause")
+# glibc returns memory after every step of the bare script, which slows it by a fifth; a ceiling keeps it.
 KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_ARENA_MAX": "1",
 }  # as prepkd.runtime.allocator
-HERE = Path(__file__).parent
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -43,8 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if options.held_out is None:
         options.held_out = options.samples // 5
-    if options.epochs == 1:
-        raise SystemExit("--epochs is 1; expected 2 or more, as the first is not counted, or 0: the start alone")
+    if options.epochs in (1, 2):
+        raise SystemExit(
+            f"--epochs is {options.epochs}; expected 3 or more, as the first and the last are not counted, or 0: the start"
+        )
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder")}
     result = environment() | {"command": "python -m benchmarks.epoch", "settings": settings}
     result["machine"]["threads"] = options.threads  # of the processes that are measured
@@ -55,13 +64,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; `--samples`, `--epochs` and `--rounds` make a run short."""
+    """The options; small `--samples`, `--epochs` and `--rounds` shorten a run."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.epoch", description=__doc__)
     found.add_argument("--student", default="resnet8")
     found.add_argument("--samples", type=int, default=6_400, help="training images")
-    found.add_argument("--held-out", type=int, help="images that are evaluated after every epoch; a fifth as many else")
+    found.add_argument("--held-out", type=int, help="images that are evaluated; else a fifth as many")
     found.add_argument("--batch-size", type=int, default=128)
-    found.add_argument("--epochs", type=int, default=4, help="of a run; the first is not counted; 0: the start alone")
+    found.add_argument(
+        "--epochs", type=int, default=5, help="of a run; the first and the last are not counted; 0: the start alone"
+    )
     found.add_argument("--rounds", type=int, default=9)
     found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
     found.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
@@ -79,7 +90,6 @@ def make_project(folder: Path, options: argparse.Namespace) -> Project:
             file[f"{split}/labels"] = np.arange(count) % CLASSES
     settings = {
         "threads": options.threads,
-        "distill.student": options.student,
         "distill.epochs": options.epochs or 1,
         "distill.batch_size": options.batch_size,
         "distill.precision": options.precision,
@@ -88,25 +98,14 @@ def make_project(folder: Path, options: argparse.Namespace) -> Project:
 
 
 def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of an epoch, of the start, and of the whole process, of `prepkd distill` and without it."""
-    bare = [
-        "benchmarks._bare",
-        *map(str, (options.student, options.batch_size, options.samples, options.epochs, options.threads)),
-        options.precision,
-    ]
-    commands = {"ceiling": (bare, HERE.parent, {**os.environ, **KEEP_MEMORY})} | {
-        title: (
-            ["benchmarks._distill", *project.words("distill", distill__method=method)],
-            project.folder,
-            project.environment | ({} if options.epochs else {"FIRST_STEP_ONLY": "1"}),
-        )
-        for title, method in METHODS.items()
-    }
+    """Seconds of an epoch, of the start, and of the whole process, of `prepkd distill` and of the bare script."""
+    commands = commands_of(project, options)
+    notes = project.folder.parent / "notes.json"
     times: dict[str, list[dict[str, float]]] = {title: [] for title in commands}
 
     def case(title: str) -> Callable[[int], object]:
         def run(turn: int) -> None:
-            found = timed(*commands[title])
+            found = timed(*commands[title], notes, options.epochs)
             if turn:
                 times[title].append(found)
 
@@ -121,51 +120,66 @@ def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:
         "ratios": [
             {"time": name, "of": base, "bar": bar, "ratio": ratio(seconds[name], seconds[base])}
             for name, base, bar in BARS
-            if name in seconds
+            if {name, base} <= seconds.keys()
         ],
         "peak_memory": peak_memory(),
     }
 
 
-def timed(words: list[str], folder: Path, environment: Mapping[str, str]) -> dict[str, float]:
-    """Run one of the scripts: seconds to its first step, between its epochs' reports (median), and in all."""
-    path = os.pathsep.join([str(HERE.parent), *filter(None, [environment.get("PYTHONPATH")])])
+def commands_of(project: Project, options: argparse.Namespace) -> dict[str, tuple[list[str], Path, dict[str, str]]]:
+    """The processes to time, by case: words after `python -m`, folder, environment."""
+    student = f"benchmarks._timed:{options.student}"
+    epochs = options.epochs or 1
+    sizes = (options.batch_size, options.samples, epochs, options.threads)
+    bare = ["benchmarks._bare", student, *map(str, sizes), options.precision]
+    commands = {CEILING: (bare, ROOT, {**os.environ, **KEEP_MEMORY})}
+    for evaluated, every in {"": 1, ONCE: epochs}.items() if options.epochs else [("", 1)]:
+        for title, method in METHODS.items():
+            settings = {"distill__student": student, "distill__method": method, "distill__evaluate_every": every}
+            words = ["prepkd", *project.words("distill", **settings)]
+            commands[title + evaluated] = (words, project.folder, project.environment)
+    return commands
+
+
+def timed(words: list[str], folder: Path, variables: Mapping[str, str], notes: Path, epochs: int) -> dict[str, float]:
+    """Run a process; return the seconds to its first step, of an epoch (median), and of all, and of steps and pauses."""
+    own = {"PYTHONPATH": importable(), NOTES: str(notes)} | ({} if epochs else {FIRST_STEP_ONLY: "1"})
+    notes.unlink(missing_ok=True)
     began = time.time()
     done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**environment, "PYTHONPATH": path},
+        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, env={**variables, **own}
     )
+    whole = time.time() - began
     if done.returncode:
         raise SystemExit(f"{words[0]} failed: {done.stderr[-2000:]}")
-    found = json.loads(done.stdout.splitlines()[-1])
-    started = found["first step"][0] - began
-    if len(found["epochs"]) < 2:
-        return {"start": started}
-    return {
-        "start": started,
-        "epoch": median([later - one for one, later in pairwise(found["epochs"])]),
-        "whole process": time.time() - began,
-        **pauses(found.get("steps", []), len(found["epochs"])),
-    }
+    found = json.loads(notes.read_text())
+    start = {"start": found["first step"][0] - began}
+    if not epochs:
+        return start
+    assert len(found["epochs"]) == epochs
+    lengths = [later - one for one, later in pairwise(found["epochs"])]
+    return start | {"epoch": median(lengths[1:]), "whole process": whole} | pauses(found["steps"], epochs)
 
 
 def pauses(steps: list[list[float]], epochs: int) -> dict[str, float]:
-    """The median seconds of a computation of gradients, and the longest wait for one that began a later epoch."""
+    """Seconds of a step's forward and backward pass (median), and of the longest wait between two epochs' steps.
+
+    "later pause" is the longest without the first, in which modules are imported.
+    """
     if not steps:
         return {}
     length = len(steps) // epochs
     waits = [steps[first][0] - steps[first - 1][1] for first in range(length, len(steps), length)]
-    return {"step": median([stop - start for start, stop in steps]), "pause": max(waits)}
+    step = median([stop - start for start, stop in steps])
+    return {"step": step, "pause": max(waits), "later pause": max(waits[1:])}
 
 
 def tables(result: dict[str, Any]) -> dict[str, Any]:
     """Title -> header and rows."""
     settings, seconds = result["settings"], result["seconds"]
     what = f"{settings['student']}, {settings['samples']:,} images, batch {settings['batch_size']}"
-    columns = ("start", "epoch", "whole process", "step", "pause") if settings["epochs"] else ("start",)
+    cases = list(dict.fromkeys(name.partition(": ")[0] for name in seconds))
+    columns = [column for column in COLUMNS if any(f"{case}: {column}" in seconds for case in cases)]
 
     def shown(name: str) -> str:
         return f"{seconds[name]:.3g}" if name in seconds else ""
@@ -173,11 +187,14 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
     return {
         f"{what}: medians of {settings['rounds']} rounds": (
             ("seconds", *columns),
-            [[case, *(shown(f"{case}: {column}") for column in columns)] for case in ("ceiling", *METHODS)],
+            [[case, *(shown(f"{case}: {column}") for column in columns)] for case in cases],
         ),
         "as a multiple": (
             ("time", "of", "multiple (95 % interval)", "to reach"),
-            [[one["time"], one["of"], interval(one["ratio"]), f"{one['bar']:g}"] for one in result["ratios"]],
+            [
+                [one["time"], one["of"], interval(one["ratio"]), "" if one["bar"] is None else f"{one['bar']:g}"]
+                for one in result["ratios"]
+            ],
         ),
     }
 

@@ -1,6 +1,7 @@
 """The overhead of a command: help, imports, a pipeline with nothing to do, cache-logits on digits."""
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -35,22 +36,21 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(project: Path, rounds: int) -> dict[str, Any]:
     """Seconds of each command, and of the heaviest imports of each stage."""
-    bin_folder = Path(sys.executable).parent
-    run(f"{bin_folder}/prepkd init {project}", project.parent)
+    run(f"prepkd init {project}", project.parent)
     fewer = "-S 'teachers.teacher.epochs=1' -S distill.epochs=1 -S distill.seeds=1"
     modules = {}
     for stage in STAGES:
         modules[stage.split()[0]] = imported(stage, fewer, project)
     # Run the pipeline once, so that the timed `dvc repro` has nothing to do.
-    run(f"PATH={bin_folder}:$PATH dvc repro", project)
+    run("dvc repro", project)
     commands = {
         "python -c pass": f"{sys.executable} -c pass",
         "python -c 'import torch'": f"{sys.executable} -c 'import torch'",
         "python -c 'import prepkd'": f"{sys.executable} -c 'import prepkd'",
-        "prepkd --help": f"{bin_folder}/prepkd --help",
-        "dvc --version": f"{bin_folder}/dvc --version",
-        "dvc repro, nothing to do": f"PATH={bin_folder}:$PATH dvc repro",
-        "prepkd cache-logits": f"rm -rf data/logits/teacher.zarr && {bin_folder}/prepkd cache-logits teacher",
+        "prepkd --help": "prepkd --help",
+        "dvc --version": "dvc --version",
+        "dvc repro, nothing to do": "dvc repro",
+        "prepkd cache-logits": "rm -rf data/logits/teacher.zarr && prepkd cache-logits teacher",
     }
     cases: dict[str, Callable[[int], object]] = {
         name: (lambda turn, command=command: run(command, project)) for name, command in commands.items()
@@ -67,8 +67,11 @@ def measure(project: Path, rounds: int) -> dict[str, Any]:
 
 
 def run(command: str, folder: Path) -> str:
-    """Run a shell command and return its output; a failure ends the benchmark."""
-    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True)
+    """Run a shell command with this interpreter's scripts and return its output; a failure ends the benchmark."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path}
+    )
     if done.returncode:
         raise SystemExit(f"{command}: {done.stdout}{done.stderr}")
     return done.stdout + done.stderr
@@ -88,7 +91,7 @@ def imported(stage: str, settings: str, project: Path) -> dict[str, float]:
 
 def teacher_seconds(project: Path) -> float:
     """Seconds of the teacher's forward passes, as cache-logits reports them; chunks are written in parallel."""
-    said = run(f"rm -rf data/logits/teacher.zarr && {Path(sys.executable).parent}/prepkd cache-logits teacher", project)
+    said = run("rm -rf data/logits/teacher.zarr && prepkd cache-logits teacher", project)
     return float(re.findall(r"chunks written in ([\d.,]+) s", said)[0].replace(",", ""))
 
 

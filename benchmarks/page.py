@@ -56,7 +56,8 @@ def verdicts() -> Iterator[list[str]]:
                     yield verdict(f"{pair}{kind}: a step of {case} / {one['of']}", one["bar"], one["ratio"])
     for name, kind in EPOCHS.items():
         for one in read(name)["ratios"]:
-            yield verdict(f"{one['time']} / {one['of']}{kind}", one["bar"], one["ratio"])
+            if one["bar"] is not None:
+                yield verdict(f"{one['time']} / {one['of']}{kind}", one["bar"], one["ratio"])
     decode = read("decode")
     yield verdict("decoding, as a share of a DataLoader's speed", decode["bar"], decode["ratio"], least=True)
     cached = read("overheads")["cache_logits"]

@@ -1,4 +1,4 @@
-"""A training step's speed: what the student is taught, against what it costs without a teacher and with a live one."""
+"""Speed of a training step: with cached answers, without a teacher, and with a live teacher."""
 
 import argparse
 import time
@@ -16,7 +16,7 @@ PAIRS = {
     name: tuple(name.split("->"))
     for name in ("resnet56->resnet20", "resnet32x4->resnet8x4", "wrn_40_2->wrn_16_2", "resnet20->resnet8")
 }
-# Time as a multiple of that of other cases, added up, and what it must stay below.
+# A case's time as a multiple of the sum of other cases' times, and the upper limit of that multiple.
 BARS = {
     "cached KD": (("plain CE",), 1.03),
     "cached KA+DTD": (("plain CE",), 1.03),
@@ -48,14 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; `--steps` and `--rounds` make a run short."""
+    """The options; small `--steps` and `--rounds` shorten a run."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     found.add_argument("--pair", action="append", choices=PAIRS, help="teacher->student; repeatable")
     found.add_argument("--batch-size", action="append", type=int, help="repeatable; 128 if none is named")
     found.add_argument("--rounds", type=int, default=9)
     found.add_argument("--steps", type=int, default=10, help="steps of each case in a round")
     found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
-    found.add_argument("--device", help="cpu or cuda; else a GPU where there is one")
+    found.add_argument("--device", help="cpu or cuda; else a GPU if available")
     found.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
     found.add_argument(
         "--compile", action="store_true", help="measure compiled steps as well; compiling takes up to 40 s on a CPU"
@@ -66,13 +66,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(pair: Pair, rounds: int, compile: bool) -> dict[str, Any]:
-    """Samples a second of every case, and the bars' ratios of time, round by round; and how long compiling took."""
+    """Samples per second of every case, the ratios of time that have a bar, and the seconds of compiling."""
     cases: dict[str, Callable[[int], object]] = {name: make(pair) for name, make in CASES.items()}
     compiling = 0.0
     if compile:
         cases |= {name: make(pair) for name, make in COMPILED.items()}
         started = time.perf_counter()
-        for name in COMPILED:  # its first steps
+        for name in COMPILED:  # the first steps compile
             cases[name](0)
         compiling = time.perf_counter() - started
     seconds = interleaved(cases, rounds)

@@ -7,13 +7,17 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks import epoch, fingerprints  # noqa: E402
 from benchmarks._measure import interleaved, interval, ratio, rendered  # noqa: E402
 
 TINY = {
@@ -143,14 +147,76 @@ def test_what_a_gpu_would_run_runs_on_a_cpu(tmp_path: Path) -> None:
         assert all(0 < one["low"] <= one["median"] <= one["high"] < math.inf for one in ratios(result))
     cases = {"ceiling", "plain CE", "cached KD", "cached KA+DTD", "online KD", "teacher's forward"}
     assert all(pair["cases"].keys() == cases for pair in found["step"]["pairs"].values())
+    methods = ("plain CE", "cached KA+DTD")
     assert found["epoch"]["seconds"].keys() == {
         f"{case}: {what}"
-        for case in ("ceiling", "plain CE", "cached KA+DTD")
-        for what in ("start", "epoch", "whole process", "step", "pause")
-        if case != "ceiling" or what not in ("step", "pause")
+        for case in ("ceiling", *methods, *(f"{method}, evaluated once" for method in methods))
+        for what in ("start", "epoch", "whole process", "step", "pause", "later pause")
     }
     assert all(0 < one["ratio"]["low"] <= one["ratio"]["high"] < math.inf for one in found["epoch"]["ratios"])
+    assert [(one["time"], one["of"], one["bar"]) for one in found["epoch"]["ratios"]] == list(epoch.BARS)
     assert done.stdout.count("to reach") == 5
+
+
+def test_a_student_notes_the_moments_of_its_training(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.json"
+    words = ["benchmarks._bare", "benchmarks._timed:resnet8", "8", "20", "3", "1", "float32"]  # 3 epochs of 3 steps
+
+    def found(**variables: str) -> dict[str, list[Any]]:
+        environment = {**os.environ, "NOTES": str(notes), **variables}
+        subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment, check=True)
+        return json.loads(notes.read_text())
+
+    whole = found()
+    assert (len(whole["epochs"]), len(whole["steps"]), len(whole["first step"])) == (3, 9, 1)
+    assert whole["steps"][0][1] <= whole["first step"][0] < whole["steps"][1][0]
+    steps = iter(whole["steps"])  # each a forward pass's begin and its backward pass's end
+    moments = [moment for began in whole["epochs"] for part in ([began], *islice(steps, 3)) for moment in part]
+    assert len(moments) == 3 * (1 + 3 * 2) and moments == sorted(moments)
+    only = found(FIRST_STEP_ONLY="1")
+    assert (len(only["epochs"]), len(only["steps"]), len(only["first step"])) == (1, 1, 1)
+
+
+def test_pauses_lie_between_epochs() -> None:
+    # Two steps per epoch, each of 1 s; the next step follows after 0.25 s, the next epoch after 4, then 2, then 3 s.
+    steps = [[0, 1], [1.25, 2.25], [6.25, 7.25], [7.5, 8.5], [10.5, 11.5], [11.75, 12.75], [15.75, 16.75], [17, 18]]
+    assert epoch.pauses(steps, 4) == {"step": 1, "pause": 4, "later pause": 3}
+    assert epoch.pauses([], 4) == {}
+
+
+def test_fingerprints_see_tensors_and_chunks_and_no_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def found() -> dict[str, str]:
+        fingerprints.main([str(tmp_path)])
+        lines = (line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+        return {subject: digest for digest, subject in lines}
+
+    weights = tmp_path / "models/teachers/large/model.safetensors"
+    store = tmp_path / "data/logits/large.zarr"
+    for folder in (weights.parent, store):
+        folder.mkdir(parents=True)
+    save_file({"w": torch.zeros(3)}, weights, {"settings": "one"})
+    (store / "manifest.json").write_text(json.dumps({"logits/c/0/0/0": "aa", "zarr.json": "bb"}))
+    first = found()
+    assert {name.removesuffix(": 5 views, pixels") for name in first if name.endswith("5 views, pixels")} == {
+        f"views, {name}" for name in fingerprints.RECIPES
+    }
+    assert len({digest for name, digest in first.items() if "pixels" in name}) == sum(
+        "pixels" in name for name in first
+    )
+    save_file({"w": torch.zeros(3)}, weights, {"settings": "two"})
+    (store / "manifest.json").write_text(json.dumps({"logits/c/0/0/0": "aa", "zarr.json": "cc"}))
+    second = found()
+    assert {name for name in first if first[name] != second[name]} == {"data/logits/large.zarr: all files"}
+    save_file({"w": torch.ones(3)}, weights, {"settings": "two"})
+    (store / "manifest.json").write_text(json.dumps({"logits/c/0/0/0": "dd", "zarr.json": "cc"}))
+    third = found()
+    assert {name for name in first if second[name] != third[name]} == {
+        "data/logits/large.zarr: all files",
+        "data/logits/large.zarr: chunks",
+        "models/teachers/large/model.safetensors",
+    }
 
 
 def test_wrong_views(tmp_path: Path) -> None:

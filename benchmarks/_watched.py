@@ -1,0 +1,42 @@
+"""A zoo model that reports its training while `prepkd distill` trains it as the user's own model `package.module:factory`."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Watched(nn.Module):
+    """Calls `epoch_begins`, `step_begins` and `gradients_exist` in training; in evaluation mode it is the model alone.
+
+    A CUDA graph replays steps without Python: then only the first steps, those of another shape, and the epochs are reported.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        # The backward pass ends with the first layer. torch does not type the hook's method.
+        first: Any = next(model.parameters())
+        first.register_post_accumulate_grad_hook(lambda weight: self.gradients_exist())
+
+    def train(self, mode: bool = True) -> "Watched":
+        """Set the mode; the training loop calls this at the start of every epoch."""
+        if mode:
+            self.epoch_begins()
+        super().train(mode)
+        return self
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """The model's logits (B, K)."""
+        if self.training:
+            self.step_begins(pixels)
+        logits: Tensor = self.model(pixels)
+        return logits
+
+    def epoch_begins(self) -> None:
+        """Called when the model is set to training mode."""
+
+    def step_begins(self, pixels: Tensor) -> None:
+        """Called before a forward pass of training."""
+
+    def gradients_exist(self) -> None:
+        """Called at the end of a backward pass."""
