@@ -276,9 +276,8 @@ def test_files_that_change_between_construction_and_reading(case: Case, tmp_path
     shutil.copy(case.data, data)
     shutil.copytree(case.store, store)
     dataset = ViewDataset(data, store)
-    dataset = files.dataset_of(data, RECIPE, VIEWS, seed=8)
     shutil.rmtree(store)
-    files.write_store(store, data, dataset)
+    files.write_store(store, data, files.dataset_of(data, RECIPE, VIEWS, seed=8))
     with pytest.raises(InputError, match=r"fingerprints.pixels is \w{12}, expected"):
         assert dataset[0]
     dataset = ViewDataset(data, store)

@@ -89,7 +89,7 @@ def test_a_librarys_weights_are_recorded_by_their_source(project: Path, monkeypa
     known = Pretrained("https://example.invalid/net-0123.pth", 10, Preprocessing((0.5,), (0.25,)))
     for module in ("prepkd.training.teacher", "prepkd.models.new"):
         monkeypatch.setattr(f"{module}.pretrained", lambda _: known)
-    monkeypatch.setattr("prepkd.models.check_model", lambda *_: None)
+    monkeypatch.setattr("prepkd.training.teacher_run.check_model", lambda *_: None)
     monkeypatch.setattr("prepkd.models.new.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1))
     prepkd("train-teacher", "large", teachers__large__model="timm:net:pretrained", teachers__large__weights="null")
     assert card()["weights_from"] == {"source": "https://example.invalid/net-0123.pth"}

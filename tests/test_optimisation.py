@@ -95,8 +95,9 @@ def test_the_rate_of_every_step_of_a_warm_up(
 ) -> None:
     total = 5 * EPOCHS
     after = after or (lambda t: (1 + np.cos(np.pi * (t - steps) / (total - steps))) / 2)
+    chosen = settings(**schedule, warmup_epochs=epochs)
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 0.05)
-    rate = make_schedule(optimizer, settings(**schedule, warmup_epochs=epochs), steps=5)
+    rate = make_schedule(chosen.schedule, optimizer, chosen, steps=5)
     found = []
     for _ in range(total):
         found.append(optimizer.param_groups[0]["lr"])

@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 import torch
 from prepkd.data.samples.samples import Samples
-from prepkd.models.new import new_model
 from prepkd.runtime.prefetch import overlap, prefetch
 from prepkd.runtime.processors import compute_on, idle_processors, processors
-from prepkd.training.evaluation import Evaluation
 from prepkd.views import ViewPlan
 from small_training import DATASET
 from test_samples import RECIPE, SIZES, encoded, pictures
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @pytest.fixture(autouse=True)
@@ -55,28 +53,6 @@ def test_threads_beside_the_main_one_compute_on_one_processor_and_leave_it_its_o
     assert torch.get_num_threads() == 2
     compute_on(2)
     assert threads() == 2
-
-
-def test_an_evaluation_beside_computes_on_as_many_as_training_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    have(3, monkeypatch)
-    assert Evaluation(new_model("convnet4", DATASET, 0), DATASET.held_out, torch.device("cpu")).spare is None
-
-
-@pytest.mark.parametrize("there", [4, 64])
-def test_it_computes_as_training_does(there: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    have(there, monkeypatch)
-    model = new_model("convnet4", DATASET, 0)
-    found: list[int] = []
-
-    def noted(module: nn.Module, *_: object) -> None:
-        found.append(threads())
-
-    evaluate = Evaluation(model, DATASET.held_out, torch.device("cpu"))
-    assert evaluate.spare is not None
-    evaluate.spare.register_forward_pre_hook(noted)
-    evaluate().result()
-    evaluate.stop()
-    assert set(found) == {2} and torch.get_num_threads() == 2
 
 
 def test_images_are_decoded_in_threads_of_one_processor_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -304,6 +304,8 @@ OTHER_SETTINGS: dict[str, Any] = {
     "kd": {"tau": 3.0},
     "ka": {"eps": 0.2},
     "dtd": {"tau_min": 1.5},
+    "dkd": {"beta": 2.0},
+    "at": {"weight": 10.0},
 }
 
 
@@ -315,6 +317,8 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
         "warmup_epochs": {"schedule": "cosine"},
         "ka": {"method": "ka-lsr"},
         "dtd": {"method": "dtd-flsw"},
+        "dkd": {"method": "dkd"},
+        "at": {"method": "kd+at", "source": "online"},
     }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
     harmless = {"seeds", "resident_gib", "checkpoint_every"}  # they change no bit of a seed's weights

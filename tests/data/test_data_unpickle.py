@@ -58,7 +58,7 @@ def test_a_pickle_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 DAMAGE = """
 import pickle, resource
-import numpy as np
+import numpy as np, numpy.random
 from pathlib import Path
 from prepkd.data.sources.unpickle import unpickle
 from prepkd.errors import InputError

@@ -21,9 +21,10 @@ from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
 from prepkd.store.unfinished import work_fingerprint
-from prepkd.teacher.cached import CachedTeacher, OnlineTeacher
+from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import Trial, make_trial, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import arithmetic, raw_logits
+from prepkd.teacher.online import OnlineTeacher
 from prepkd.verification.provenance import check_store
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
@@ -128,11 +129,9 @@ def test_any_part_that_starts_at_a_batch_equals_the_whole(example: Example) -> N
 
 def online(example: Example) -> OnlineTeacher:
     settings = example.settings
-    dataset = example.dataset
     return OnlineTeacher(
         example.teacher,
-        dataset.plan,
-        dataset.samples,
+        example.dataset,
         example.store.encoding,
         batch_size=settings.batch_size,
         precision=settings.precision,

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import fault_injection
 import pytest
 import two_writers
 import typer
-from prepkd.cli import REMEDIES, _stage, app
+from prepkd.cli import REMEDIES, Commands, app
 from prepkd.store import LogitStore
 from prepkd.store.integrity import damages
 from store_writing import contents, identities
+from typer.core import TyperGroup
 
 CACHE = ["cache-logits", "large", "-S", "cache.chunk=32"]
 CHUNKS = 9 * 4
@@ -129,10 +131,13 @@ def cache_logits(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def fails_with(error: OSError) -> Callable[..., None]:
-    def stage() -> None:
-        raise error
+    """The command line, if its command raises this."""
 
-    return _stage(stage)
+    def call() -> None:
+        with mock.patch.object(TyperGroup, "invoke", side_effect=error):
+            Commands().invoke(None)
+
+    return call
 
 
 def test_an_error_that_a_person_can_mend_names_the_file_and_others_keep_their_traceback(
