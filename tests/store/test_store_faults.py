@@ -267,7 +267,7 @@ def test_the_command_while_another_does_the_same(
                 (folder,) = [path for path in (tmp_path / "scratch").iterdir() if path.is_dir()]
                 said = second.stderr.readline()
                 first.send_signal(signal.SIGCONT)
-                assert said == f"{folder}: another process is doing this very work; waiting for it to end\n"
+                assert said == f"{folder}: another process is doing the same work; waiting for it to end\n"
                 _, rest = second.communicate(timeout=300)
         finally:
             first.send_signal(signal.SIGCONT)
