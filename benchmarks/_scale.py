@@ -89,7 +89,7 @@ def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> Att
         "encoding": encoding,
         "precision": {"arithmetic": "ieee", "batch_size": 256, "device": "cpu"},
     }
-    measured = {"bytes_per_row": 0.0, "kl_mean": {}, "kl_max": {}, "argmax_flips": 0}
+    measured = {"bytes_per_row": 0.0, "rows": 0, "kl_mean": {}, "kl_max": {}, "argmax_flips": 0}
     return Attributes.made_from(sections, measured=measured)
 
 
