@@ -52,7 +52,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def sweep(project: Path) -> pd.DataFrame:
-    """What `dvc exp show` says of the page's queue, with a new teacher that both workers want at once."""
+    """`dvc exp show` of the page's queue, with a new teacher that both workers want at once."""
     run(BLOCKS[QUEUE].replace("--queue", "--queue -S teachers.teacher.seed=1"), project)
     wait_for_queue(project, failed=1)
     return experiments(project)

@@ -24,7 +24,7 @@ def shrink(params: dict) -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `git clone` would give of the working tree, with settings that take seconds, after one `dvc repro`."""
+    """A copy of the working tree as `git clone` would give it, with settings that take seconds, after one `dvc repro`."""
     folder = tmp_path_factory.mktemp("clone") / "prepkd"
     copy_working_tree(folder)
     edit_params(folder, shrink)

@@ -134,7 +134,7 @@ def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:
 
 
 def killed_run(checkpoint: Path, moment: str) -> None:
-    """What the subprocess below runs: it kills itself, in a step of epoch 2 or while epoch 2's checkpoint is written."""
+    """The subprocess below runs this: it kills itself, in a step of epoch 2 or while epoch 2's checkpoint is written."""
     torch.set_num_threads(1)
     calls = 0
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prepkd.errors import InputError, refuse_differences
+from prepkd.store.attributes import MALFORMED, read_attributes
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import get, open_place
 
@@ -31,11 +32,16 @@ def identity(url: str, name: str) -> dict[str, Any]:
     """The identity of one teacher's store: the manifest's SHA-256, the fingerprints, the view plan; raises InputError."""
     place = open_place(url)
     manifest, group = get(place, MANIFEST), get(place, "zarr.json")
+    remedy = f"run `prepkd cache-logits {name}`"
     if manifest is None or group is None:
-        raise InputError(f"{url}: no finished store; run `prepkd cache-logits {name}`")
-    attributes = json.loads(group)["attributes"]["prepkd"]
+        raise InputError(f"{url}: no finished store; {remedy}")
+    try:
+        stored = json.loads(group)["attributes"]["prepkd"]
+    except MALFORMED as error:
+        raise InputError(f"{url}: not a logit store ({type(error).__name__}: {error}); {remedy}") from None
+    attributes = read_attributes(stored, url)
     return {
         "manifest": hashlib.sha256(manifest).hexdigest(),
-        "fingerprints": attributes["fingerprints"],
-        "views": attributes["views"],
+        "fingerprints": attributes.fingerprints,
+        "views": attributes.views.model_dump(),
     }

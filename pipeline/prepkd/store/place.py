@@ -40,7 +40,10 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
 
 def get(store: Store, key: str) -> bytes | None:
     """Read a file's content; None if it does not exist."""
-    value = sync(store.get(key, default_buffer_prototype()))
+    try:
+        value = sync(store.get(key, default_buffer_prototype()))
+    except FileNotFoundError:  # a folder that does not exist; buckets do not raise
+        return None
     return None if value is None else value.to_bytes()
 
 
