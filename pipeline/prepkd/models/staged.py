@@ -1,11 +1,12 @@
 """The base class of the zoo's models: a forward pass with named features."""
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 
-class Staged(nn.Module):
+class Staged(nn.Module, ABC):
     """A classifier with named features; the names are the same for every model of the zoo.
 
     `stem` is the map after the first convolution, `stage1`, `stage2`, ... are the last maps of the stages, `pooled` is the
@@ -14,9 +15,9 @@ class Staged(nn.Module):
 
     FEATURES: ClassVar[tuple[str, ...]]
 
+    @abstractmethod
     def outputs(self, x: Tensor) -> dict[str, Tensor]:
         """Features (B, C, H, W) or (B, C) under the names in `FEATURES`, in their order, then `logits` (B, num_classes)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, num_classes) of images (B, in_channels, H, W)."""
