@@ -85,5 +85,8 @@ def raw_logits(
     precision: str,
 ) -> Tensor:
     """The teacher's logits alone, float32 (N, K); see `forward`."""
-    settings: dict[str, Any] = {"batch_size": batch_size, "precision": precision}
-    return forward(lambda pixels: {"logits": teacher(pixels)}, plan, samples, chosen, rows, **settings)["logits"]
+
+    def answers(pixels: Tensor) -> Answers:
+        return {"logits": teacher(pixels)}
+
+    return forward(answers, plan, samples, chosen, rows, batch_size=batch_size, precision=precision)["logits"]
