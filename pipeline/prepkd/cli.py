@@ -70,7 +70,7 @@ COMMANDS = {
     ),
     "fetch-views": Entry(
         "fetch_views",
-        "Copy a store, or some of its views, to `data/logits/`: enough to distill from, as far as its views go.",
+        "Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.",
         STORE,
     ),
     "import": Entry(
