@@ -1,8 +1,8 @@
-"""Run `prepkd` in processes that have imported its libraries already: most stages take less time than importing torch.
+"""Run `prepkd`, `dvc` and `python FILE` in processes that have imported the libraries: most commands take less time than that.
 
 `python preloaded.py FILE_DESCRIPTOR` imports them once, then forks one process per command; prepkd is imported in the fork.
-`commands()` writes the `prepkd` that asks for a fork: it passes arguments, folder, environment and standard streams, and returns
-the fork's exit code. A command that is killed takes its fork along. tests/test_preloaded.py compares it with the installed one.
+`commands()` writes commands that ask for a fork: they pass arguments, folder, environment and standard streams, and return
+the fork's exit code. A command that is killed takes its fork along. test_preloaded.py compares them with the installed ones.
 """
 
 import atexit
@@ -11,6 +11,7 @@ import functools
 import gc
 import json
 import os
+import runpy
 import selectors
 import shutil
 import signal
@@ -35,10 +36,21 @@ LIBRARIES = [
     "ruamel.yaml",
     "rich.progress",
     "typer",
+    "dvc.cli.parser",  # every command of dvc
+    "dvc.repo.experiments.show",
+    "dvc.repo.reproduce",
+    "dvc.scm",
+    "dvc.stage.run",
+    "dvc_data.index",
+    "scmrepo.git",
 ]
+COMMANDS = ("prepkd", "dvc", "python")
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
-asked = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+name, given = os.path.basename(sys.argv[0]), sys.argv[1:]
+if name == "python" and (not given or given[0][0] == "-"):
+    os.execv({python!r}, [{python!r}, *given])  # only `python FILE` is preloaded
+asked = json.dumps([[name, *given], os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({path!r})
     socket.send_fds(server, [len(asked).to_bytes(8)], [0, 1, 2])
@@ -49,7 +61,7 @@ with socket.socket(socket.AF_UNIX) as server:
 
 @functools.cache
 def commands() -> Path:
-    """A folder with such a `prepkd`, to come first on a path; its server ends with this process."""
+    """A folder with such commands, to come first on a path; its server ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="prepkd-"))
     path = folder / "socket"
     listening = socket.socket(socket.AF_UNIX)
@@ -66,9 +78,9 @@ def commands() -> Path:
     atexit.register(server.wait)
     assert server.stdin is not None
     atexit.register(server.stdin.close)
-    script = folder / "prepkd"
-    script.write_text(CLIENT.format(python=sys.executable, path=str(path)))
-    script.chmod(0o755)
+    for name in COMMANDS:
+        (folder / name).write_text(CLIENT.format(python=sys.executable, path=str(path)))
+        (folder / name).chmod(0o755)
     return folder
 
 
@@ -114,7 +126,7 @@ def end(waiting: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
 
 
 def received(client: socket.socket) -> tuple[tuple[list[str], str, dict[str, str]], list[int]]:
-    """A request, (arguments, folder, environment), and the standard streams that came with it."""
+    """A request, (command line, folder, environment), and the standard streams that came with it."""
     size, streams, _, _ = socket.recv_fds(client, 8, 3)
     with client.makefile("rb") as request:
         return json.loads(request.read(int.from_bytes(size))), streams
@@ -130,7 +142,7 @@ def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int], *, 
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv[:] = ["prepkd", *arguments]
+    sys.argv[:] = arguments
     sys.path[:1] = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
 
 
@@ -141,6 +153,17 @@ def leave() -> None:
     os._exit(status)
 
 
+def run() -> int | None:
+    """Run the command that `sys.argv` names, as its console script does; its exit code."""
+    if sys.argv[0] == "python":
+        del sys.argv[0]
+        sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        return 0
+    main = import_module({"prepkd": "prepkd.cli", "dvc": "dvc.cli"}[sys.argv[0]]).main
+    return main()
+
+
 if __name__ == "__main__":
     status = 1  # of an exception, which Python prints before
     atexit.register(leave)  # first, hence called last: after every library's own end
@@ -148,10 +171,8 @@ if __name__ == "__main__":
         import_module(library)
     gc.freeze()  # forks share what is there; their search for garbage leaves it alone
     serve(socket.socket(fileno=int(sys.argv[1])))
-    from prepkd.cli import main
-
     try:
-        main()
+        status = run() or 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         raise

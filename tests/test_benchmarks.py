@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import epoch, fingerprints  # noqa: E402
+from benchmarks import decode, encodings, epoch, fingerprints, scaling, store  # noqa: E402
 from benchmarks._measure import interleaved, interval, ratio, rendered  # noqa: E402
 
+MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling}
 TINY = {
     "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
     "encodings": "--samples 40 --views 2",
@@ -28,22 +29,13 @@ TINY = {
 }
 
 
-def run(name: str, folder: Path) -> tuple[dict[str, Any], str]:
+def run(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
     out = folder / f"{name}.json"
-    command = [
-        sys.executable,
-        "-m",
-        f"benchmarks.{name}",
-        *TINY[name].split(),
-        "--folder",
-        str(folder),
-        "--out",
-        str(out),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    threads = torch.get_num_threads()
+    MODULES[name].main([*TINY[name].split(), "--folder", str(folder), "--out", str(out)])
+    torch.set_num_threads(threads)
     assert [path.name for path in folder.iterdir()] == [out.name], "temporary files are left"
-    return json.loads(out.read_text()), done.stdout
+    return json.loads(out.read_text()), capsys.readouterr().out
 
 
 def ratios(value: Any) -> Iterator[dict[str, float]]:
@@ -62,8 +54,8 @@ def check_environment(result: dict[str, Any]) -> None:
     assert result["command"].startswith("python -m benchmarks.")
 
 
-def test_store(tmp_path: Path) -> None:
-    result, printed = run("store", tmp_path)
+def test_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result, printed = run("store", tmp_path, capsys)
     check_environment(result)
     others = {"raw .npy", "HDF5, fletcher32", "torch.save a sample"}
     assert result["read"].keys() == {"numpy memmap", "store, first reading", "store, again"} | others
@@ -82,8 +74,8 @@ def test_store(tmp_path: Path) -> None:
         assert all(name in printed for name in result[key])
 
 
-def test_encodings(tmp_path: Path) -> None:
-    result, printed = run("encodings", tmp_path)
+def test_encodings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result, printed = run("encodings", tmp_path, capsys)
     check_environment(result)
     found = result["encodings"]
     assert found.keys() == {"f16", "u8", "i16", "topk, k = 8", "topk, k = 16", "topk, k = 32"}
@@ -101,8 +93,8 @@ def test_encodings(tmp_path: Path) -> None:
     assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
 
 
-def test_decode(tmp_path: Path) -> None:
-    result, printed = run("decode", tmp_path)
+def test_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result, printed = run("decode", tmp_path, capsys)
     check_environment(result)
     assert result["images_per_second"].keys() == {"torchvision DataLoader", "prepkd"}
     bound = result["bounded"]
@@ -110,8 +102,8 @@ def test_decode(tmp_path: Path) -> None:
     assert result["peak_memory"].keys() == {"own", "largest child"} and "images/s" in printed
 
 
-def test_scaling(tmp_path: Path) -> None:
-    result, _ = run("scaling", tmp_path)
+def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result, _ = run("scaling", tmp_path, capsys)
     check_environment(result)
     sizes = result["sizes"]
     assert sizes.keys() == {f"{key} x {factor}" for key in ("samples", "views", "classes") for factor in (1, 2)}
@@ -255,10 +247,10 @@ def test_the_benchmarks_page_shows_what_was_measured() -> None:
 
 
 def test_data_without_a_teacher_is_refused(tmp_path: Path) -> None:
-    for name in ("store", "encodings"):
-        command = [sys.executable, "-m", f"benchmarks.{name}", "--data", str(tmp_path / "x.h5")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode and done.stderr == "--data and --teacher go together\n"
+    for module in (store, encodings):
+        with pytest.raises(SystemExit) as refusal:
+            module.main(["--data", str(tmp_path / "x.h5")])
+        assert refusal.value.code == "--data and --teacher go together"
 
 
 def test_every_round_runs_every_case_and_the_first_is_dropped() -> None:

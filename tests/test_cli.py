@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import preloaded
 import pytest
 from prepkd.cli import COMMANDS, app
 from typer.testing import CliRunner
@@ -21,8 +22,9 @@ STAGES = ["prepare", "train-teacher", "cache-logits", "gather", "distill", "eval
 
 def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
     environment = os.environ | {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
+    command = [preloaded.commands() / "prepkd", *arguments]
     done = subprocess.run(
-        [PREPKD, *arguments], cwd=cwd, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=300
+        command, cwd=cwd, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=300
     )
     assert done.returncode == code, done.stdout
     return done.stdout

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from commands import run
 from prepkd.cli import app
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models import build_model
@@ -163,14 +162,9 @@ def test_dvc_notices_another_file_where_the_stage_depends_on_each_teachers_own(p
     yaml.dump({"stages": {"train-teacher": stage}}, Path("dvc.yaml"))
 
     def dvc(*arguments: str) -> str:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments], env=os.environ | {"PATH": path}, text=True, capture_output=True
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return run(shlex.join(["dvc", *arguments]), Path.cwd())
 
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], check=True)
+    dvc("init", "--no-scm", "-q")
     dvc("repro", "-q")
     assert "up to date" in dvc("status")
     publish(1)

@@ -6,11 +6,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preloaded
 import pytest
 import torch
 from PIL import Image
@@ -20,14 +20,14 @@ from prepkd.store import LogitStore
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
-PREPKD = Path(sys.executable).parent / "prepkd"
 STORE = "data/logits/large.zarr"
 
 
 def process(*arguments: str, cwd: Path, columns: int = 200) -> str:
     """The output of a command in a separate process."""
+    command = [preloaded.commands() / "prepkd", *arguments]
     environment = os.environ | {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
-    done = subprocess.run([PREPKD, *arguments], cwd=cwd, env=environment, text=True, capture_output=True, timeout=300)
+    done = subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,4 +1,4 @@
-"""The preloaded `prepkd` that other tests use is the installed one: same output, same exit code."""
+"""The preloaded commands that other tests use are the installed ones: same output, same exit code."""
 
 import subprocess
 from pathlib import Path
@@ -7,13 +7,28 @@ import pytest
 from commands import environment
 
 
-@pytest.mark.parametrize(("command", "code"), [("--version", 0), ("distill", 2), ("nonsense", 2)])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("prepkd --version", 0),
+        ("prepkd distill", 2),
+        ("prepkd nonsense", 2),
+        ("dvc --version", 0),
+        ("dvc repro", 253),
+        ("dvc nonsense", 254),
+        ("python ../file.py 3", 3),
+        ("python -c 'import sys; sys.exit(4)'", 4),
+    ],
+)
 def test_it_is_told_from_the_installed_one_by_its_speed_alone(command: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "file.py").write_text(
+        "import sys\nprint(sys.argv, sys.path[0], __name__)\nsys.exit(int(sys.argv[1]))\n"
+    )
     for place in ("a", "b"):
         (tmp_path / place).mkdir()
     found = [
         subprocess.run(
-            f"cd {place}; prepkd {command}",
+            f"cd {place}; {command}",
             shell=True,
             cwd=tmp_path,
             env=environment(installed=place == "a"),
@@ -24,4 +39,4 @@ def test_it_is_told_from_the_installed_one_by_its_speed_alone(command: str, code
     assert [(done.returncode, done.stdout, done.stderr) for done in found] == [
         (code, found[0].stdout, found[0].stderr)
     ] * 2
-    assert found[0].stdout or found[0].stderr
+    assert found[0].stdout or found[0].stderr or command.startswith("python -c")

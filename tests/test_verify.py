@@ -1,15 +1,13 @@
 """`prepkd verify`: a correct store passes, a wrong one fails, and an inconclusive comparison is WITHHELD."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -514,13 +512,9 @@ def test_integrity_counts_the_files_or_names_the_damaged_ones(project: Path) -> 
 
 
 def test_help_fits_a_narrow_terminal(tmp_path: Path) -> None:
-    code = "import sys; sys.argv = ['prepkd', 'verify', '--help']\nfrom prepkd.cli import main\nmain()\n"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"COLUMNS": "60", "TERM": "dumb"}, text=True, stdout=-1
-    )
-    assert done.returncode == 0
-    assert max(map(len, done.stdout.splitlines())) <= 60
-    assert "--integrity" in done.stdout and "params.yaml" in done.stdout
+    text = commands.run("prepkd verify --help", tmp_path, COLUMNS="60", TERM="dumb")
+    assert max(map(len, text.splitlines())) <= 60
+    assert "--integrity" in text and "params.yaml" in text
 
 
 # Before distillation.

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import h5py
 import numpy as np
 import pytest
@@ -24,7 +23,6 @@ SHRUNK = (
     "distill.seeds=1",
     "cache.views=2",
 )
-IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 def run(*arguments: str) -> str:
@@ -117,14 +115,7 @@ def test_real_tiny_imagenet(project: Path) -> None:
 @pytest.mark.parametrize("dataset", ["h5", "folder"])
 def test_dvc_follows_a_file_and_a_folder(dataset: str, tmp_path: Path) -> None:
     def shell(command: str) -> str:
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
-        environment = clean | IDENTITY | {"PATH": path, "HOME": str(tmp_path / "home")}
-        done = subprocess.run(
-            ["bash", "-ec", command], cwd=project, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT
-        )
-        assert done.returncode == 0, done.stdout
-        return str(done.stdout)
+        return commands.run(f"set -e\n{command}", project, HOME=str(tmp_path / "home"))
 
     project = tmp_path / "project"
     project.mkdir()
