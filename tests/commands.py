@@ -27,7 +27,8 @@ def environment(*, installed: bool = False, **changes: str) -> dict[str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
     first = [] if installed else [str(preloaded.commands())]
     path = os.pathsep.join([*first, str(Path(sys.executable).parent), os.environ["PATH"]])
-    return clean | IDENTITY | {"PATH": path, "COLUMNS": "200"} | changes
+    # DVC starts a process after each command that sends statistics; `dvc init` does so before a project can forbid it.
+    return clean | IDENTITY | {"PATH": path, "COLUMNS": "200", "DVC_NO_ANALYTICS": "1"} | changes
 
 
 def run(command: str, folder: Path, *, code: int = 0, installed: bool = False, **changes: str) -> str:

@@ -86,43 +86,51 @@ def commands() -> Path:
 
 def serve(listening: socket.socket) -> None:
     """Fork for each connection, and return in the fork; the server itself ends once its standard input is closed."""
+    children: dict[int, socket.socket] = {}
+    ended, wake = socket.socketpair()
+    wake.setblocking(False)
+    # Not a pipe that the fork holds: `dvc queue start` leaves a worker that would hold it, too.
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     waiting = selectors.DefaultSelector()
-    waiting.register(listening, selectors.EVENT_READ)
-    waiting.register(sys.stdin, selectors.EVENT_READ)
+    for file in (listening, sys.stdin, ended):
+        waiting.register(file, selectors.EVENT_READ)
     while True:
         for key, _ in waiting.select():
             if key.fileobj is sys.stdin:
                 sys.exit()
-            if key.fileobj is listening:
+            if key.fileobj is ended:
+                ended.recv(4096)
+                report_ends(children, waiting)
+            elif key.fileobj is listening:
                 client, _ = listening.accept()
                 asked, streams = received(client)
-                over, alive = os.pipe()  # the fork alone holds `alive`: `over` is at its end when the fork is
                 child = os.fork()
                 if child == 0:
-                    become(asked, streams, keep=alive)
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    become(asked, streams)
                     return
-                for number in (*streams, alive):
+                for number in streams:
                     os.close(number)
-                waiting.register(client, selectors.EVENT_READ, (child, client))
-                waiting.register(over, selectors.EVENT_READ, (child, client))
-            elif key.fileobj in waiting.get_map():
-                end(waiting, key)
+                children[child] = client
+                waiting.register(client, selectors.EVENT_READ, child)
+            elif key.data in children:  # nothing is sent after the request: the command was killed
+                waiting.unregister(key.fileobj)
+                os.kill(key.data, signal.SIGKILL)
 
 
-def end(waiting: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-    """Kill a process whose command was killed; tell a command the exit code of its process."""
-    child, client = key.data
-    waiting.unregister(key.fileobj)
-    if key.fileobj is client:  # nothing is sent after the request: this is the end of the connection
-        os.kill(child, signal.SIGKILL)
-        return
-    os.close(key.fd)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if client in waiting.get_map():
-        waiting.unregister(client)
+def report_ends(children: dict[int, socket.socket], waiting: selectors.BaseSelector) -> None:
+    """Tell the commands whose processes have ended the exit codes."""
+    for child in list(children):
+        if not (found := os.waitpid(child, os.WNOHANG))[0]:
+            continue
+        client, code = children.pop(child), os.waitstatus_to_exitcode(found[1])
+        if client in waiting.get_map():
+            waiting.unregister(client)
         with contextlib.suppress(BrokenPipeError):
             client.sendall(str(code if code >= 0 else 128 - code).encode())
-    client.close()
+        client.close()
 
 
 def received(client: socket.socket) -> tuple[tuple[list[str], str, dict[str, str]], list[int]]:
@@ -132,13 +140,12 @@ def received(client: socket.socket) -> tuple[tuple[list[str], str, dict[str, str
         return json.loads(request.read(int.from_bytes(size))), streams
 
 
-def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int], *, keep: int) -> None:
-    """Be the process that was asked for; of the server's files `keep` alone stays open."""
+def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int]) -> None:
+    """Be the process that was asked for; none of the server's files stays open."""
     arguments, folder, environment = asked
     for stream, number in enumerate(streams):
         os.dup2(number, stream)
-    os.closerange(3, keep)
-    os.closerange(keep + 1, 256)
+    os.closerange(3, 256)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

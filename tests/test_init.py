@@ -2,21 +2,17 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pandas as pd
-import preloaded
 import pytest
 from prepkd.project.params import load_params
 from prepkd.project.scaffold import DATASETS, project_files, without_our_code
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
-IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 # Settings that take seconds.
 FEWER = [
     "prepare.subset=12",
@@ -28,18 +24,7 @@ FEWER = [
 
 
 def run(command: str, folder: Path, *, code: int = 0, **environment: str) -> str:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT"))}
-    path = f"{preloaded.commands()}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder,
-        env=clean | IDENTITY | {"PATH": path, "HOME": str(folder.parent / "home")} | environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == code, done.stdout
-    return done.stdout
+    return commands.run(command, folder, code=code, **{"HOME": str(folder.parent / "home")} | environment)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -149,7 +134,7 @@ def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
 
 
 def test_without_a_name_for_git_the_commit_is_left_to_you(tmp_path: Path) -> None:
-    nobody = dict.fromkeys(IDENTITY, "")
+    nobody = dict.fromkeys(commands.IDENTITY, "")
     output = run("prepkd init p", tmp_path, **nobody, GIT_CONFIG_NOSYSTEM="1", EMAIL="")
     assert "nothing is committed yet, which experiments need: set git's user.name and user.email" in output
     assert output.splitlines()[-1] == "next: cd p && dvc repro"

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import crafted_cifar100
 import docs_pages
-import preloaded
 import pytest
 import torch
 from docs_pages import PAGES, ROOT, Step
@@ -29,22 +29,7 @@ wait_for_queue() {
 
 def shell(script: str, folder: Path, **environment: str) -> str:
     """Run a script with this interpreter's commands first on the path; return its output."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
-    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    path = {
-        "PATH": f"{preloaded.commands()}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "TESTS": str(Path(__file__).parent),
-    }
-    done = subprocess.run(
-        ["bash", "-c", PRELUDE + script],
-        cwd=folder,
-        env=clean | identity | path | {"COLUMNS": "200"} | environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    return commands.run(PRELUDE + script, folder, TESTS=str(Path(__file__).parent), **environment)
 
 
 @pytest.fixture(scope="session")
