@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def run() -> int | None:
         sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
         runpy.run_path(sys.argv[0], run_name="__main__")
         return 0
-    main = import_module({"prepkd": "prepkd.cli", "dvc": "dvc.cli"}[sys.argv[0]]).main
+    main: Callable[[], int | None] = import_module({"prepkd": "prepkd.cli", "dvc": "dvc.cli"}[sys.argv[0]]).main
     return main()
 
 
