@@ -1,4 +1,4 @@
-"""Run `prepkd`, `dvc` and `python FILE` in processes that have imported the libraries: most commands take less time than that.
+"""Run `prepkd`, `dvc` and `python` in processes that have imported the libraries: most commands take less time than that.
 
 `python preloaded.py FILE_DESCRIPTOR` imports them once, then forks one process per command; prepkd is imported in the fork.
 `commands()` writes commands that ask for a fork: they pass arguments, folder, environment and standard streams, and return
@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -49,8 +50,8 @@ COMMANDS = ("prepkd", "dvc", "python")
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 name, given = os.path.basename(sys.argv[0]), sys.argv[1:]
-if name == "python" and (not given or given[0][0] == "-"):
-    os.execv({python!r}, [{python!r}, *given])  # only `python FILE` is preloaded
+if name == "python" and (not given or given[0] not in ("-", "-c") and given[0][0] == "-"):
+    os.execv({python!r}, [{python!r}, *given])  # no options
 asked = json.dumps([[name, *given], os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({path!r})
@@ -161,12 +162,23 @@ def leave() -> None:
     os._exit(status)
 
 
+def run_python(program: str, *arguments: str) -> None:
+    """What `python FILE`, `python -` and `python -c CODE` do."""
+    sys.argv[:] = [program, *arguments]
+    if program not in ("-", "-c"):
+        sys.path.insert(0, str(Path(program).resolve().parent))
+        runpy.run_path(program, run_name="__main__")
+        return
+    sys.path.insert(0, "")
+    text = sys.argv.pop(1) if program == "-c" else sys.stdin.read()
+    sys.modules["__main__"] = module = types.ModuleType("__main__")
+    exec(compile(text, "<string>", "exec"), vars(module))
+
+
 def run() -> int | None:
     """Run the command that `sys.argv` names, as its console script does; its exit code."""
     if sys.argv[0] == "python":
-        del sys.argv[0]
-        sys.path.insert(0, str(Path(sys.argv[0]).resolve().parent))
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        run_python(*sys.argv[1:])
         return 0
     main: Callable[[], int | None] = import_module({"prepkd": "prepkd.cli", "dvc": "dvc.cli"}[sys.argv[0]]).main
     return main()
