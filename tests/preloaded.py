@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import types
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -50,8 +51,9 @@ COMMANDS = ("prepkd", "dvc", "python")
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
 name, given = os.path.basename(sys.argv[0]), sys.argv[1:]
-if name == "python" and (not given or given[0] not in ("-", "-c") and given[0][0] == "-"):
-    os.execv({python!r}, [{python!r}, *given])  # no options
+program = given[2:] if given[:2] == ["-W", "error"] else given
+if name == "python" and (not program or program[0] not in ("-", "-c") and program[0][0] == "-"):
+    os.execv({python!r}, [{python!r}, *given])  # it has other options
 asked = json.dumps([[name, *given], os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({path!r})
@@ -111,6 +113,8 @@ def serve(listening: socket.socket) -> None:
                 if child == 0:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    for held in (listening, ended, wake, client, *children.values()):
+                        held.detach()  # closed with all other files; Python warns of sockets that it finds open
                     become(asked, streams)
                     return
                 for number in streams:
@@ -162,8 +166,11 @@ def leave() -> None:
     os._exit(status)
 
 
-def run_python(program: str, *arguments: str) -> None:
-    """What `python FILE`, `python -` and `python -c CODE` do."""
+def run_python(program: str, arguments: list[str]) -> None:
+    """What `python FILE`, `python -` and `python -c CODE` do, with warnings as errors after `-W error`."""
+    if program == "-W":
+        warnings.simplefilter(arguments[0])  # type: ignore[arg-type]
+        program, *arguments = arguments[1:]
     sys.argv[:] = [program, *arguments]
     if program not in ("-", "-c"):
         sys.path.insert(0, str(Path(program).resolve().parent))
@@ -178,7 +185,7 @@ def run_python(program: str, *arguments: str) -> None:
 def run() -> int | None:
     """Run the command that `sys.argv` names, as its console script does; its exit code."""
     if sys.argv[0] == "python":
-        run_python(*sys.argv[1:])
+        run_python(sys.argv[1], sys.argv[2:])
         return 0
     main: Callable[[], int | None] = import_module({"prepkd": "prepkd.cli", "dvc": "dvc.cli"}[sys.argv[0]]).main
     return main()

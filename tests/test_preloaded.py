@@ -19,12 +19,15 @@ from commands import environment
         ("python ../file.py 3", 3),
         ("python -c 'import sys; print(sys.argv, sys.path[0]); sys.exit(4)' a", 4),
         ("echo 'import sys; print(sys.argv, sys.path[0])' | python - a", 0),
-        ("python -W error -c 'import warnings; warnings.warn(__name__)'", 1),
+        ("python -W error ../warns.py a", 5),
     ],
 )
 def test_it_is_told_from_the_installed_one_by_its_speed_alone(command: str, code: int, tmp_path: Path) -> None:
     (tmp_path / "file.py").write_text(
         "import sys\nprint(sys.argv, sys.path[0], __name__)\nsys.exit(int(sys.argv[1]))\n"
+    )
+    (tmp_path / "warns.py").write_text(
+        "import sys, warnings\nprint(sys.argv)\ntry: warnings.warn('w')\nexcept UserWarning: sys.exit(5)\n"
     )
     for place in ("a", "b"):
         (tmp_path / place).mkdir()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import preloaded
 import pytest
 import torch
 from crafted_images import folder, image, write
@@ -112,7 +113,9 @@ def test_equal_files_give_equal_bytes(raw: Path, tmp_path: Path) -> None:
         "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources import SOURCES\n"
         "prepare(SOURCES['folder'].read(Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
     )
-    subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / "copy", tmp_path / "b.h5"], check=True)
+    subprocess.run(
+        [preloaded.commands() / "python", "-W", "error", "-c", code, tmp_path / "copy", tmp_path / "b.h5"], check=True
+    )
     assert (tmp_path / "b.h5").read_bytes() == first
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import preloaded
 import pytest
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
@@ -193,7 +193,9 @@ def test_equal_arguments_give_equal_bytes(tmp_path: Path) -> None:
     )
     for run in "ab":
         written(tmp_path / f"here_{run}.h5")
-        subprocess.run([sys.executable, "-W", "error", "-c", code, tmp_path / f"process_{run}.h5"], check=True)
+        subprocess.run(
+            [preloaded.commands() / "python", "-W", "error", "-c", code, tmp_path / f"process_{run}.h5"], check=True
+        )
         time.sleep(1.1)  # HDF5's times count seconds
     assert (tmp_path / "here_a.h5").read_bytes() == (tmp_path / "here_b.h5").read_bytes()
     assert (tmp_path / "process_a.h5").read_bytes() == (tmp_path / "process_b.h5").read_bytes()

@@ -3,10 +3,10 @@
 import pickle
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import preloaded
 import pytest
 from crafted_cifar import content
 from prepkd.data.sources.unpickle import unpickle
@@ -80,7 +80,9 @@ print(refused)
 
 
 def test_a_damaged_byte_is_read_or_refused_and_nothing_else() -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", DAMAGE], capture_output=True, text=True)
+    done = subprocess.run(
+        [preloaded.commands() / "python", "-W", "error", "-c", DAMAGE], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert 500 < int(done.stdout) < 1500
 

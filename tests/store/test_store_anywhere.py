@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import preloaded
 import pytest
 from prepkd.cli import app
 from prepkd.errors import InputError
@@ -320,7 +321,7 @@ compare: {runs: [kd]}
 
 def prepkd(*arguments: str, code: int = 0) -> str:
     """A command as a shell runs it, warnings as errors in it; its whole output, which says nothing of open connections."""
-    command = [sys.executable, "-W", "error", "-c", "from prepkd.cli import main; main()", *arguments]
+    command = [preloaded.commands() / "python", "-W", "error", "-c", "from prepkd.cli import main; main()", *arguments]
     done = subprocess.run(command, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=300)
     assert done.returncode == code, done.stdout
     assert not re.search(r"Traceback|unclosed|Unclosed|never awaited|Warning", done.stdout), done.stdout

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import preloaded
 import pytest
 import store_writing
 from prepkd.cli import app
@@ -22,7 +23,7 @@ from store_writing import LABELS, LAYOUT, answer, chunk_files, contents, identit
 def test_killed_before_each_fsync_and_rename(tmp_path: Path) -> None:
     """Not a sample of moments: every one between two of the writer's steps on disk, the first to the last."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", store_writing.__file__, str(tmp_path)],
+        [preloaded.commands() / "python", "-W", "error", store_writing.__file__, str(tmp_path)],
         capture_output=True,
         text=True,
         timeout=300,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import fault_injection
+import preloaded
 import pytest
 import two_writers
 import typer
@@ -30,7 +31,7 @@ CHUNKS = 9 * 4
 
 def script(*arguments: object) -> dict[str, object]:
     """The output of a script that forks, run in a clean process so that no thread of the tests is forked."""
-    command = [sys.executable, "-W", "error", *map(str, arguments)]
+    command = [preloaded.commands() / "python", "-W", "error", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return json.loads(ran.stdout)  # type: ignore[no-any-return]
@@ -57,7 +58,16 @@ fault_injection.main()
 
 
 def test_the_kills_find_a_writer_that_redoes_its_chunks(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", FORGETFUL, str(Path(__file__).parent), "--kills", "6", "--folder", str(tmp_path)]
+    command = [
+        preloaded.commands() / "python",
+        "-c",
+        FORGETFUL,
+        str(Path(__file__).parent),
+        "--kills",
+        "6",
+        "--folder",
+        str(tmp_path),
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 1, ran.stderr
     faults = json.loads(ran.stdout)["faults"]
