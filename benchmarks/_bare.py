@@ -18,7 +18,7 @@ def main(student: str, batch_size: int, samples: int, epochs: int, threads: int,
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(student, CLASSES).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True, fused=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9, weight_decay=5e-4, fused=True)
     pixels = torch.rand(batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(batch_size, device=device) % CLASSES
     able = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()

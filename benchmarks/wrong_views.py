@@ -9,6 +9,7 @@ import prepkd
 import torch
 from prepkd.data.prepared.file import load_split
 from prepkd.losses import kl_divergence
+from prepkd.runtime.streams import Purpose, torch_seed
 from torch import Tensor
 
 from benchmarks._measure import environment, report
@@ -76,13 +77,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def taught(case: Pairing, pixels: Tensor, answers: Tensor, plain: Tensor, seed: int, epochs: int) -> torch.nn.Module:
     """Train a student by distillation alone, on pixels float32 (V, N, C, H, W) and teacher logits float32 (V, N, K)."""
-    draw = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
+    draw = torch.Generator().manual_seed(torch_seed(seed, Purpose.RANDOM_VIEWS.stream()))
+    torch.manual_seed(torch_seed(seed, Purpose.STUDENT_WEIGHTS.stream()))
     student = prepkd.build_model("convnet8", answers.shape[-1], in_channels=pixels.shape[2])
     views, samples = answers.shape[:2]
-    optimizer = torch.optim.SGD(student.parameters(), LR, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimizer = torch.optim.SGD(student.parameters(), LR, momentum=0.9, weight_decay=5e-4)
     steps = -(-samples // BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=epochs * steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=epochs * steps, cycle_momentum=False)
     for _ in range(epochs):
         seen = torch.randint(views, (samples,), generator=draw)
         other = (seen + torch.randint(1, views, (samples,), generator=draw)) % views

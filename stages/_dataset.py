@@ -7,13 +7,18 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.read import read_dataset as read_prepared
 from prepkd.project.params import Params
 from prepkd.runtime.devices import choose_device
+from prepkd.runtime.streams import Purpose
 from prepkd.stages._project import data_file
 from prepkd.views import parse_recipe
 from prepkd.views.settings import RecipeSteps
 
 
 def read_dataset(
-    params: Params, views: int | Literal["all"], seed: int, augment: RecipeSteps | None = None
+    params: Params,
+    views: int | Literal["all"],
+    seed: int,
+    augment: RecipeSteps | None = None,
+    purpose: Purpose = Purpose.CACHED_VIEWS,
 ) -> tuple[Dataset, dict[str, Any]]:
     """Read the project's prepared data onto the device; also return the fingerprints of what was read.
 
@@ -23,4 +28,5 @@ def read_dataset(
     describe(path)  # a missing file is reported before the device is set up
     held_out = parse_recipe(params.augment)
     recipe = held_out if augment is None else parse_recipe(augment)
-    return read_prepared(path, recipe, views, seed, choose_device(params.threads), held_out_recipe=held_out)
+    device = choose_device(params.threads)
+    return read_prepared(path, recipe, views, seed, device, held_out_recipe=held_out, purpose=purpose)

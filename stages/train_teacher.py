@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.runtime.streams import Purpose
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import (
@@ -36,7 +37,8 @@ def train_teacher(
     known_teacher(read_params(params_file, overrides), name)
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     settings, folder = params.teachers[name], teacher_folder(name)
-    dataset, inputs = read_dataset(params, teacher_views(settings), settings.seed, settings.augment)
+    views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
+    dataset, inputs = read_dataset(params, *views)
     with progress() as bar:
         task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
         card = run_teacher(

@@ -9,9 +9,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from prepkd.models.new import new_model
+from prepkd.project.params import load_params
+from prepkd.project.scaffold import project_files
 from prepkd.training.checkpoints import load_state
 from prepkd.training.evaluation import predict, top1
-from prepkd.training.optimisers import make_schedule
+from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, make_schedule
 from small_training import (
     CLASSES,
     COUNT,
@@ -28,6 +30,7 @@ from small_training import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+ROOT = Path(__file__).parents[1]
 Arrays = dict[str, NDArray[np.float64]]
 PLAIN = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
 WHOLE = {"batch_size": COUNT, "schedule": "multi-step", "milestones": [99]}  # one step an epoch, all of the same lr
@@ -119,6 +122,40 @@ def test_a_gradient_is_cut_to_its_norm(limit: float, tmp_path: Path) -> None:
     chosen = settings(**WHOLE | PLAIN, epochs=2, lr=0.3, clip_grad_norm=limit)
     found, _ = fit(tmp_path / "run.pt", chosen, model=Watched(CLASSES))
     check(found, w, rtol=1e-4)
+
+
+@pytest.mark.parametrize("own", [{"momentum": 0.0}, {"momentum": 0.6}, {"momentum": 0.9, "nesterov": True}])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_momentum_of_every_step_is_that_of_the_settings(schedule: str, own: dict[str, Any]) -> None:
+    """Whatever the schedule: one-cycle of torch would move it between 0.85 and 0.95."""
+    betas = [own["momentum"], 0.99]
+    more = {"milestones": [2]} if schedule == "multi-step" else {}
+    for optimizer in OPTIMIZERS:
+        chosen = settings(**own, **more, schedule=schedule, optimizer=optimizer, adamw={"betas": betas})
+        made = OPTIMIZERS[optimizer](nn.Linear(2, 2), chosen)
+        rate = make_schedule(schedule, made, chosen, steps=5)
+        key, expected = {"sgd": ("momentum", own["momentum"]), "adamw": ("betas", tuple(betas))}[optimizer]
+        for _ in range(5 * EPOCHS):
+            (group,) = made.param_groups
+            assert group[key] == expected and group["weight_decay"] == chosen.weight_decay
+            made.step()
+            rate.step()
+
+
+def test_the_defaults_are_those_of_the_literature(tmp_path: Path) -> None:
+    """RepDistiller's and mdistiller's SGD: momentum 0.9 without Nesterov, weight decay 5e-4 on all parameters."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    (group,) = OPTIMIZERS["sgd"](model, settings()).param_groups
+    assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, False, 5e-4)
+    assert len(group["params"]) == 4, "biases and batch norm included"
+    recipe = load_params(ROOT / "recipes/cifar100.yaml", [])
+    (tmp_path / "params.yaml").write_text(project_files("cifar100", None, None, None)["params.yaml"])
+    started = load_params(tmp_path / "params.yaml", [])
+    for params in (recipe, started):
+        for one in (*params.teachers.values(), params.distill):
+            assert (one.optimizer, one.momentum, one.nesterov, one.weight_decay) == ("sgd", 0.9, False, 5e-4)
+            assert (one.epochs, one.batch_size, one.lr, one.lr_decay) == (240, 64, 0.05, 0.1)
+            assert (one.schedule, one.milestones) == ("multi-step", [150, 180, 210])
 
 
 class Double(Watched):

@@ -10,6 +10,7 @@ import pytest
 from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
+from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.predictions import read_results, write_results
 from prepkd.training.settings import LATER
 from typer.testing import CliRunner
@@ -77,6 +78,19 @@ def card(key: str, value: object) -> Callable[[], None]:
         path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
 
     return edit
+
+
+def earlier_students() -> None:
+    for path in Path("models/student").glob("*/model.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"training_version": 2}))
+
+
+def earlier_run() -> None:
+    """As versions wrote it that did not name themselves."""
+    path = Path("results/compare/runs/large/convnet4/kd.safetensors")
+    results = read_results(path, "")
+    made_from = {key: value for key, value in results.made_from.items() if key != "training_version"}
+    write_results(path, results.logits, made_from)
 
 
 CACHE = ["cache-logits", "large"]
@@ -150,6 +164,12 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         {"distill__kd__tau": 7},
         "models/student/seed0: training.kd is {'tau': 2.0}, expected {'tau': 7.0}; run `prepkd distill`",
     ),
+    "evaluate: another version of training": (
+        earlier_students,
+        ["evaluate"],
+        {},
+        f"models/student/seed0: training_version is 2, expected {TRAINING_VERSION}; run `prepkd distill` again",
+    ),
     "evaluate: another student": (
         lambda: None,
         ["evaluate"],
@@ -162,6 +182,12 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         ["compare"],
         {"distill__epochs": 7},
         "results/compare/runs/large/convnet4/kd.safetensors: training.epochs is 1, expected 7; run `prepkd compare --run 'kd'`",
+    ),
+    "compare: another version of training": (
+        earlier_run,
+        ["compare"],
+        {},
+        f"training_version is None, expected {TRAINING_VERSION}; run `prepkd compare --run 'kd'` again",
     ),
     "compare: other seeds": (lambda: None, ["compare"], {"distill__seeds": 9}, "training.seeds is 2, expected 9"),
     "compare: the teacher retrained": (retrained, ["compare"], {}, "kd.safetensors: inputs.teacher.large is "),

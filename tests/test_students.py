@@ -274,7 +274,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "optimizer": "adamw",
     "lr": 0.06,
     "momentum": 0.8,
-    "nesterov": False,
+    "nesterov": True,
     "adamw": {"eps": 1e-6},
     "weight_decay": 1e-4,
     "clip_grad_norm": 1.0,

@@ -11,6 +11,7 @@ import torch
 from prepkd.cli import app
 from prepkd.models.new import new_model
 from prepkd.project.params import load_params
+from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.stages._dataset import read_dataset
 from prepkd.store import LogitStore
 from prepkd.training.teacher import train_teacher
@@ -52,7 +53,12 @@ def test_its_loss_is_cross_entropy_with_the_labels_shares(eps: float, tmp_path: 
     assert partners is not None
     shares = plan.shares(rows, (8, 8)).tolist()
     assert len({round(share, 2) for share in shares}) > 20, "the recipe mixes"
-    logits = new_model("convnet4", dataset, 3).train()(plan.render(images, rows, images[partners])).detach().double()
+    logits = (
+        new_model("convnet4", dataset, torch_seed(3, Purpose.TEACHER_WEIGHTS.stream()))
+        .train()(plan.render(images, rows, images[partners]))
+        .detach()
+        .double()
+    )
     total = 0.0
     for i, (partner, share) in enumerate(zip(partners.tolist(), shares, strict=True)):
         target = [eps / CLASSES] * CLASSES

@@ -24,7 +24,7 @@ from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.tables import tables
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models import Normalised, build_model, save_checkpoint
-from prepkd.store.attributes import Attributes
+from prepkd.store.attributes import FORMAT, Attributes
 from prepkd.training.student_settings import Distill
 from prepkd.views.order import sample_order
 from rich.console import Console
@@ -335,7 +335,7 @@ def test_a_store_that_was_fetched_in_part(tmp_path: Path) -> None:
         ('{"zarr_format": 3, "node_type": "group", "attributes": {}}', "not a logit store (KeyError: 'prepkd')"),
         (
             '{"zarr_format": 3, "node_type": "group", "attributes": {"prepkd": {"format": 9}}}',
-            "format is 9, this version of prepkd reads 2",
+            f"format is 9, this version of prepkd reads {FORMAT}; update prepkd",
         ),
     ],
 )

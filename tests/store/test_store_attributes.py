@@ -11,6 +11,8 @@ from prepkd.errors import InputError
 from prepkd.inspection.store_facts import read_facts
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
+from prepkd.store.attributes import FORMAT
+from prepkd.store.identity import identity
 from prepkd.store.integrity import damages
 from prepkd.store.reader import difference
 from store_checks import refused
@@ -99,11 +101,18 @@ def test_an_edited_summary(folder: Path, value: object) -> None:
     assert [one.chunk for one in damages(folder)] == ["summary.json"]
 
 
-def test_a_newer_store_is_not_called_damaged(folder: Path) -> None:
-    edited(folder, "zarr.json", put("format", 3))
-    assert refused(InputError, damages, folder) == (
-        f"{folder}: format is 3, this version of prepkd reads 2; update prepkd"
-    )
+@pytest.mark.parametrize(("step", "remedy"), [(1, "update prepkd"), (-1, "run cache-logits again")])
+def test_a_store_of_another_format_is_refused_and_not_called_damaged(folder: Path, step: int, remedy: str) -> None:
+    """Everywhere its attributes are read: an older one has the same layout and other views."""
+    edited(folder, "zarr.json", put("format", FORMAT + step))
+    line = f"{folder}: format is {FORMAT + step}, this version of prepkd reads {FORMAT}; {remedy}"
+    for read in (damages, LogitStore.open, read_facts, lambda where: identity(str(where), "large")):
+        assert refused(InputError, read, folder) == line
+
+
+def test_a_store_without_a_version_of_its_views_is_refused(folder: Path) -> None:
+    edited(folder, "zarr.json", lambda content: content["attributes"]["prepkd"]["views"].update(version=1))
+    assert "views.version is 1; expected 2" in refused(InputError, LogitStore.open, folder)
 
 
 def test_two_digests_are_shown_as_far_as_they_differ() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prepkd.runtime.streams import raw_words
+from prepkd.runtime.streams import Purpose, raw_words
 from prepkd.views import AUGMENTATIONS, ViewPlan, parse_recipe
 from prepkd.views.order import cycle, random, sample_order
 
@@ -28,28 +28,29 @@ quick = settings(deadline=None, max_examples=80, derandomize=True)
 
 def test_golden_sampled_plan() -> None:
     plan = ViewPlan(CIFAR, 32, 7, 1000)
-    assert plan.parameters(0, slice(0, 4)).tolist() == [[7, 2, 0], [3, 0, 1], [2, 5, 0], [7, 7, 1]]
-    last = [[8, 3, 0], [5, 1, 1], [6, 6, 1], [2, 5, 0], [4, 2, 1]]
+    assert plan.parameters(0, slice(0, 4)).tolist() == [[4, 5, 0], [1, 1, 1], [6, 0, 0], [1, 5, 1]]
+    last = [[6, 4, 1], [7, 3, 1], [5, 1, 1], [1, 3, 1], [5, 3, 0]]
     assert plan.parameters(3, slice(995, 1000)).tolist() == last
-    assert plan.fingerprint == "d411f187ee72f4e3e7a7fb485d2e97dc74ac1ad4e9ed53ec07a469b5456ef01c"
+    assert plan.fingerprint == "fd7e4d2fab1ba46560aa43601b17760f0d57031d018f5bfaa3ae70ce8628333a"
 
 
 def test_golden_exhaustive_plan() -> None:
     plan = ViewPlan(CIFAR, "all", 7, 1000)
     assert plan.views == 162
-    assert plan.parameters(0, slice(0, 5)).tolist() == [[3, 3, 0], [0, 2, 1], [5, 4, 0], [6, 7, 1], [3, 0, 0]]
-    last = [[5, 2, 0], [0, 6, 0], [6, 1, 0], [3, 1, 1], [2, 7, 0]]
+    assert plan.parameters(0, slice(0, 5)).tolist() == [[5, 1, 0], [1, 1, 0], [7, 2, 0], [1, 2, 1], [1, 7, 0]]
+    last = [[7, 4, 1], [6, 0, 0], [0, 3, 0], [5, 2, 0], [5, 2, 0]]
     assert plan.parameters(161, slice(995, 1000)).tolist() == last
-    assert plan.fingerprint == "2382e54ed20facacac15ceaecff3d6573054d60dfb5f1be01670599e6601d4e1"
+    assert plan.fingerprint == "790862f16b60f366edbc6858bf34ca1ec5d155368c1a4210e9c313d1d31149cc"
 
 
 def test_golden_orders() -> None:
-    assert sample_order(5, 0, 12).tolist() == [3, 8, 4, 9, 0, 1, 2, 10, 5, 11, 7, 6]
-    assert sample_order(5, 1, 12).tolist() == [2, 10, 1, 11, 3, 6, 7, 9, 4, 8, 5, 0]
-    assert [cycle(seed, 0, 162, 10) for seed in range(6)] == [50, 14, 159, 69, 116, 126]
-    assert [cycle(5, epoch, 9, 10) for epoch in range(10)] == [7, 8, 0, 1, 2, 3, 4, 5, 6, 7]
-    assert random(5, 0, 162, 10).tolist() == [128, 94, 96, 44, 7, 22, 121, 108, 52, 88]
-    assert random(5, 3, 9, 10).tolist() == [3, 3, 1, 5, 5, 7, 4, 4, 0, 0]
+    assert sample_order(5, 0, 12).tolist() == [5, 4, 10, 3, 7, 0, 8, 6, 9, 1, 2, 11]
+    assert sample_order(5, 1, 12).tolist() == [9, 8, 6, 7, 0, 1, 4, 10, 3, 5, 2, 11]
+    assert sample_order(5, 0, 12, Purpose.TEACHER_ORDER).tolist() == [8, 4, 6, 7, 5, 9, 0, 3, 1, 11, 2, 10]
+    assert [cycle(seed, 0, 162, 10) for seed in range(6)] == [18, 85, 127, 81, 114, 90]
+    assert [cycle(5, epoch, 9, 10) for epoch in range(10)] == [5, 6, 7, 8, 0, 1, 2, 3, 4, 5]
+    assert random(5, 0, 162, 10).tolist() == [144, 141, 63, 7, 14, 20, 47, 132, 90, 25]
+    assert random(5, 3, 9, 10).tolist() == [3, 3, 3, 6, 6, 2, 7, 7, 1, 8]
 
 
 # The stream, written down again
@@ -70,6 +71,7 @@ def philox4x64(key: tuple[int, int], block: int) -> list[int]:
 
 
 def words(seed: int, stream: int, start: int, count: int) -> list[int]:
+    """Of `stream`, or of the stream of a purpose (its highest byte) and an index."""
     return [philox4x64((seed, stream), word // 4)[word % 4] for word in range(start, start + count)]
 
 
@@ -85,15 +87,31 @@ def test_a_plan_is_its_definition() -> None:
     def below(word: int, limit: int) -> int:
         return (word >> 32) * limit >> 32
 
+    def row(view: int, sample: int) -> int:
+        """Of the table: x and k - x change places where the word and 2 max(x, k - x) + 1 share an odd number of bits."""
+        first, *rounds = (words(11, 2 * byte + number, sample, 1)[0] for number in range(13))
+        x = (view + below(first, 162)) % 162
+        for word in rounds:
+            other = (below(word, 162) - x) % 162
+            x = other if (word & (2 * max(x, other) + 1)).bit_count() % 2 else x
+        return x
+
+    byte = 2**56
     sampled, table = ViewPlan(CIFAR, 5, 11, 40), ViewPlan(CIFAR, "all", 11, 40)
-    for view in (0, 4):
-        rows = [[below(w, n) for w, n in zip(words(11, view, 3 * i, 3), (9, 9, 2), strict=True)] for i in range(40)]
-        assert sampled.parameters(view).tolist() == rows
-        shown = [(view + below(word, 162)) % 162 for word in words(11, 2**64 - 1, 0, 40)]
+    lesson = ViewPlan(CIFAR, 5, 11, 40, purpose=Purpose.TEACHER_VIEWS)
+    for plan, purpose in ((sampled, 0x01), (lesson, 0x10)):
+        for view in (0, 4):
+            drawn = [words(11, purpose * byte + view, 3 * i, 3) for i in range(40)]
+            rows = [[below(w, n) for w, n in zip(one, (9, 9, 2), strict=True)] for one in drawn]
+            assert plan.parameters(view).tolist() == rows
+    for view in (0, 4, 161):
+        shown = [row(view, sample) for sample in range(40)]
         assert table.parameters(view).tolist() == [[n // 18, n // 2 % 9, n % 2] for n in shown]
-    drawn = words(11, 2**62 + 6, 0, 40)
-    assert sample_order(11, 6, 40).tolist() == sorted(range(40), key=lambda i: drawn[i])
-    assert random(11, 6, 162, 40).tolist() == [below(word, 162) for word in words(11, 2**63 + 6, 0, 40)]
+    for purpose, order in ((0x05, sample_order(11, 6, 40)), (0x11, sample_order(11, 6, 40, Purpose.TEACHER_ORDER))):
+        keys = words(11, purpose * byte + 6, 0, 40)
+        assert order.tolist() == sorted(range(40), key=lambda i: keys[i])
+    assert random(11, 6, 162, 40).tolist() == [below(word, 162) for word in words(11, 4 * byte + 6, 0, 40)]
+    assert cycle(11, 6, 162, 40) == (6 + below(words(11, 3 * byte, 0, 1)[0], 162)) % 162
 
 
 # Slices
@@ -170,6 +188,42 @@ def test_every_slab_mixes_many_views() -> None:
     plan = ViewPlan(CIFAR, "all", 1, 1000)
     for view in range(plan.views):
         assert len(np.unique(plan.parameters(view), axis=0)) >= 155
+
+
+@pytest.mark.parametrize("name", ["cifar", "digits", "twice"])
+def test_consecutive_views_are_draws_without_replacement(name: str) -> None:
+    """In e epochs a sample meets at least as many offsets and places as in e independent draws, and no view tells the next.
+
+    In all disjoint windows of the first 60 epochs. Without replacement from V rows, the correlation is -1 / (V - 1).
+    """
+    count, epochs = 10_000, 60
+    plan = ViewPlan(RECIPES[name], "all", 5, count)
+    shown = np.stack([plan.parameters(epoch % plan.views) for epoch in range(epochs)]).astype(np.int64)
+    cells = [(n, shown[..., column]) for column, n in enumerate(plan.ranges)]
+    cells.append((math.prod(plan.ranges[:2]), shown[..., 0] * plan.ranges[1] + shown[..., 1]))  # the place of a crop
+    for places, values in cells:
+        for window in (3, 10, 30, 60):
+            if places == plan.views and window > plan.views:
+                continue  # every view was met
+            met = []
+            for start in range(0, epochs, window):
+                ordered = np.sort(values[start : start + window], axis=0)
+                met.append(1 + (np.diff(ordered, axis=0) > 0).sum(axis=0))
+            independent = places * (1 - (1 - 1 / places) ** window)
+            assert np.mean(met) >= independent, (places, window)
+        for lag in (1, 2, 3):
+            found = np.corrcoef(values[:-lag].ravel(), values[lag:].ravel())[0, 1]
+            error = 1 / math.sqrt(count * min(plan.views, epochs - lag))
+            assert abs(found + 1 / (plan.views - 1)) < 5 * error, (places, lag)
+
+
+def test_samples_have_orders_of_their_own() -> None:
+    """Two orders of 162 views agree in one place on average; a common order that is shifted agrees in all or in none."""
+    plan = ViewPlan(CIFAR, "all", 5, 100)
+    orders = np.stack([np.ravel_multi_index(plan.parameters(v).T.astype(np.int64), plan.ranges) for v in range(162)])
+    for one in range(1, 100):
+        first = int(np.flatnonzero(orders[:, one] == orders[0, 0])[0])
+        assert (np.roll(orders[:, one], -first) == orders[:, 0]).sum() < 10
 
 
 def test_how_many_views_a_recipe_has() -> None:
@@ -293,6 +347,7 @@ def test_a_description_writes_defaults_out() -> None:
         "views": 3,
         "seed": 0,
         "samples": 5,
+        "version": 2,
     }
     assert short.fingerprint == long.fingerprint
 
@@ -308,6 +363,7 @@ def test_the_fingerprint_changes_with_each_field() -> None:
         ViewPlan(["flip", {"crop": {"padding": 4}}], 162, 0, 10),
         ViewPlan(["flip"], 162, 0, 10),
         ViewPlan([], 162, 0, 10),
+        ViewPlan(CIFAR, 162, 0, 10, purpose=Purpose.TEACHER_VIEWS),
     ]
     assert len({plan.fingerprint for plan in plans}) == len(plans)
 
@@ -350,3 +406,9 @@ def test_an_impossible_plan_is_explained(recipe: list[Any], views: Any, samples:
     with pytest.raises(ValueError) as caught:
         ViewPlan(recipe, views, 0, samples)
     assert message in str(caught.value)
+
+
+def test_a_description_of_other_views_is_refused() -> None:
+    described = ViewPlan(CIFAR, 3, 0, 5).describe()
+    with pytest.raises(ValueError, match=r"^views\.version is 1; expected 2$"):
+        ViewPlan.from_description(described | {"version": 1})

@@ -12,7 +12,7 @@ from zarr.core.sync import sync
 
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, plan_and_encoding, read_attributes
+from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding, read_attributes
 from prepkd.store.layout import MANIFEST, Layout, open_array
 from prepkd.store.place import exists, is_remote, keys, open_place
 
@@ -80,8 +80,6 @@ def _description(where: str, place: Store) -> tuple[Attributes, Layout]:
     try:
         group = zarr.open_group(place, mode="r", zarr_format=3)
         stored: Any = group.attrs.asdict()["prepkd"]
-        if stored["format"] != FORMAT:
-            raise InputError(f"{where}: format is {stored['format']}, this version of prepkd reads {FORMAT}")
         attributes = read_attributes(stored, where)
         plan, encoding = plan_and_encoding(attributes, where)
         return attributes, Layout(plan, encoding, int(open_array(group, "logits").chunks[1]))

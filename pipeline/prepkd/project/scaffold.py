@@ -16,11 +16,14 @@ from prepkd.models.names import split_name
 from prepkd.project.schema import json_schema, template
 
 CROP_AND_FLIP = [{"crop": {"padding": 4}}, "flip"]
-# As the distillation literature trains on CIFAR-100 (Tian et al., arXiv 1910.10699, section 4).
+# As the distillation literature trains on CIFAR-100 (Tian et al., arXiv 1910.10699, section 4; RepDistiller, mdistiller).
 LITERATURE: dict[str, Any] = {
     "epochs": 240,
     "batch_size": 64,
     "lr": 0.05,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 5e-4,
     "schedule": "multi-step",
     "milestones": [150, 180, 210],
     "lr_decay": 0.1,

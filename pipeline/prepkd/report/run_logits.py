@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from prepkd.errors import refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
 from prepkd.teacher.ensemble import combine
+from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.evaluation import predict
 from prepkd.training.predictions import read_results
 from prepkd.training.student_settings import Distill
@@ -46,6 +48,7 @@ def student_logits(
     logits, remedy = {}, "run `prepkd distill`"
     for seed, folder in students.items():
         model, card = load_checkpoint(folder, device=device, hint=remedy)
+        check_version(card, folder, remedy)
         check_trained_by(card["training"], settings, folder, remedy, but=NO_RESULTS | settings.unused | {"seeds"})
         made_from = card["inputs"]
         refuse_differences(
@@ -63,6 +66,7 @@ def run_logits(run: RunFile, teachers: Mapping[str, Path], test_fingerprint: str
     """
     remedy = f"run `{run.command}`"
     results = read_results(run.path, remedy)
+    check_version(results.made_from, run.path, remedy)
     refuse_differences(
         {"test_fingerprint": (results.made_from["test_fingerprint"], test_fingerprint)}, run.path, remedy
     )
@@ -95,6 +99,12 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
     ]
     found = combine(named, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau)
     return found["logits"] + found["row_max"].unsqueeze(-1)
+
+
+def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:
+    """Refuse what another version of training made: equal settings meant other steps, views or weights. Raises InputError."""
+    found = made_from.get("training_version")
+    refuse_differences({"training_version": (found, TRAINING_VERSION)}, where, f"{remedy} again")
 
 
 def taught_by(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:

@@ -11,7 +11,7 @@ from prepkd.settings.messages import expected, shown
 from prepkd.store.encodings import Encoding, make_encoding
 from prepkd.views import ViewPlan
 
-FORMAT = 2
+FORMAT = 3
 # The exceptions that Zarr, NumPy and this package raise for malformed metadata.
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, StopIteration, RuntimeError)
 
@@ -52,6 +52,7 @@ class Views(_Section):
     views: int | Literal["all"]
     seed: int = Field(ge=0, lt=2**64)
     samples: int = Field(ge=1)
+    version: int
 
 
 class Pixels(_Section):
@@ -120,8 +121,17 @@ class Attributes(_Section):
         return (self.format, self.fingerprints) == (other.format, other.fingerprints)
 
 
+def check_format(found: int, where: object) -> None:
+    """Refuse a store of another format; raises InputError."""
+    if found != FORMAT:
+        remedy = "update prepkd" if found > FORMAT else "run cache-logits again"
+        raise InputError(f"{where}: format is {found}, this version of prepkd reads {FORMAT}; {remedy}")
+
+
 def read_attributes(stored: object, where: object) -> Attributes:
-    """Validate the JSON of a store's attributes; raises InputError that names the first wrong key."""
+    """Validate the JSON of a store's attributes; raises InputError that names another format, or the first wrong key."""
+    if isinstance(stored, dict) and isinstance(stored.get("format"), int):
+        check_format(stored["format"], where)
     try:
         return Attributes.model_validate(stored)
     except ValidationError as error:

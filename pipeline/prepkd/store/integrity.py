@@ -17,7 +17,7 @@ from zarr.storage import MemoryStore
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
-from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, plan_and_encoding, read_attributes
+from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, check_format, plan_and_encoding, read_attributes
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout, create, open_array
 from prepkd.store.place import get, keys, open_place
 from prepkd.store.reader import difference
@@ -54,7 +54,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
     manifest, problem = _manifest(listing)
     if description is not None and manifest.get("zarr.json") == _sha(description):
-        refuse_newer(description, url)
+        refuse_other_format(description, url)
     expected = None
     # An edited description proves nothing; then the manifest lists the files.
     if all(key not in manifest or manifest[key] == _sha(text) for key, text in _pairs(description, logits)):
@@ -70,15 +70,14 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     return found
 
 
-def refuse_newer(description: bytes, where: object) -> None:
-    """Refuse a store of a newer format, which is not damage; raises InputError."""
+def refuse_other_format(description: bytes, where: object) -> None:
+    """Refuse a store of another format, which is not damage; raises InputError."""
     try:
         found = json.loads(description)["attributes"]["prepkd"]["format"]
-        newer = found > FORMAT
     except MALFORMED:
         return  # reported as damage later
-    if newer:
-        raise InputError(f"{where}: format is {found}, this version of prepkd reads {FORMAT}; update prepkd")
+    if isinstance(found, int):
+        check_format(found, where)
 
 
 class _Expected:

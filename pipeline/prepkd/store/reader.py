@@ -17,7 +17,7 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore, WrapperStore
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, plan_and_encoding, read_attributes
+from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding, read_attributes
 from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get, is_remote, keys, open_place
@@ -131,11 +131,6 @@ class LogitStore:
             checked = CheckedStore(store, manifest, where)
             group = zarr.open_group(checked, mode="r", zarr_format=3)
             attributes: dict[str, Any] = dict(group.attrs)["prepkd"]  # type: ignore[assignment]
-            if attributes["format"] != FORMAT:
-                remedy = "update prepkd" if attributes["format"] > FORMAT else "run cache-logits again"
-                raise InputError(
-                    f"{where}: format is {attributes['format']}, this version of prepkd reads {FORMAT}; {remedy}"
-                )
             return cls(where, checked, group, read_attributes(attributes, where), keys(store))
         except InputError:
             raise

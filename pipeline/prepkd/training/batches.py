@@ -10,6 +10,7 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.prefetch import prefetch
+from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.views.order import Views, sample_order
 
 # Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); then the
@@ -44,6 +45,18 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class Streams:
+    """The streams of a run's seed, by epoch: the sample order, and what models draw while they are trained (dropout)."""
+
+    order: Purpose
+    dropout: Purpose
+
+
+STUDENT = Streams(Purpose.STUDENT_ORDER, Purpose.STUDENT_DROPOUT)
+TEACHER = Streams(Purpose.TEACHER_ORDER, Purpose.TEACHER_DROPOUT)
+
+
+@dataclass(frozen=True)
 class Epochs:
     """The epochs of a run: their order, views and answers are functions of (seed, epoch); `views_of` maps epoch to views."""
 
@@ -51,6 +64,7 @@ class Epochs:
     views_of: Callable[[int], Views]
     seed: int
     teacher: Teacher | None = None
+    streams: Streams = STUDENT
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -62,10 +76,14 @@ class Epochs:
         """How many epochs are read ahead."""
         return self.teacher.prefetch_depth if self.teacher else 1
 
+    def dropout_seed(self, epoch: int) -> int:
+        """The seed of torch's generators in one epoch."""
+        return torch_seed(self.seed, self.streams.dropout.stream(epoch))
+
     def read(self, epoch: int) -> Epoch:
         """One epoch; a cached teacher's answers are read, a live teacher is run."""
         device, views = self.dataset.samples.device, self.views_of(epoch)
-        order = torch.from_numpy(sample_order(self.seed, epoch, len(self.dataset.samples)))
+        order = torch.from_numpy(sample_order(self.seed, epoch, len(self.dataset.samples), self.streams.order))
         rows = torch.from_numpy(self.dataset.plan.parameters(views))
         return Epoch(order.to(device), rows.to(device), self.teacher(views) if self.teacher else {})
 

@@ -11,9 +11,9 @@ import torch
 from prepkd.errors import InputError
 from prepkd.runtime.files import write_bytes
 
-# Part of every run's fingerprint: raise it when the loop's arithmetic or a checkpoint's parts change, so that no old
-# checkpoint is resumed.
-TRAINING_VERSION = 2
+# Part of every run's fingerprint and of what is kept of it: raise it when the loop's arithmetic, its random streams or a
+# checkpoint's parts change, so that no old checkpoint is resumed and no old result stands beside a new one.
+TRAINING_VERSION = 3
 Row = dict[str, float]  # the logged figures of one epoch
 
 

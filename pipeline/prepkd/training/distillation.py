@@ -23,7 +23,7 @@ from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import Teacher
-from prepkd.training.checkpoints import Row
+from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.stopping import card_entry
 from prepkd.training.student import train_students
 from prepkd.training.student_settings import Distill
@@ -92,6 +92,7 @@ def distill(
             "num_classes": dataset.classes,
             "in_channels": dataset.samples.channels,
             "training": settings.model_dump(mode="json"),
+            "training_version": TRAINING_VERSION,
             "inputs": made_from,
         }
         yield (

@@ -24,6 +24,7 @@ from prepkd.training.step import Objective, Values, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
 
 
+@torch.random.fork_rng()  # torch's random state outside stays as it was
 def train(
     model: nn.Module,
     objective: Objective,
@@ -71,6 +72,7 @@ def train(
     try:
         while not is_over(settings, history):
             number, started = len(history), time.perf_counter()
+            torch.manual_seed(epochs.dropout_seed(number))
             lr = float(schedule.get_last_lr()[0])
             objective.epoch.fill_(number)
             trained.train()

@@ -34,7 +34,7 @@ class Optimisation(Section):
     epochs: int = Field(ge=1)
     lr: float = Field(default=0.1, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = True
+    nesterov: bool = False
     adamw: AdamW = AdamW()
     weight_decay: float = Field(default=5e-4, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
@@ -60,7 +60,8 @@ OPTIMIZERS: dict[str, Callable[[nn.Module, Optimisation], Optimizer]] = {
 SCHEDULES: dict[str, Callable[[Optimizer, Optimisation, int, int], LRScheduler]] = {
     "multi-step": lambda o, s, steps, warmup: MultiStepLR(o, [m * steps - warmup for m in s.milestones], s.lr_decay),
     "cosine": lambda o, s, steps, warmup: CosineAnnealingLR(o, s.epochs * steps - warmup),
-    "one-cycle": lambda o, s, steps, _: OneCycleLR(o, s.lr, total_steps=s.epochs * steps),
+    # torch would move the momentum (AdamW: the first beta) between 0.85 and 0.95, whatever is set.
+    "one-cycle": lambda o, s, steps, _: OneCycleLR(o, s.lr, total_steps=s.epochs * steps, cycle_momentum=False),
 }
 
 

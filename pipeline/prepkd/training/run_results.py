@@ -25,6 +25,7 @@ def write_run(path: Path, run: str, student: str, trained: Iterable[Trained], te
     for seed, model, _, card in trained:
         device = next(model.parameters()).device
         logits[seed] = predict(model, Samples.of(test, device, recipe))
-        made_from |= {"training": card["training"], "teacher": card["inputs"]["teacher"]}
+        made_from |= {key: card[key] for key in ("training", "training_version")}
+        made_from |= {"teacher": card["inputs"]["teacher"]}
     write_results(path, logits, made_from)
     return len(logits)

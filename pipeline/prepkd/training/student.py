@@ -12,6 +12,7 @@ from prepkd.methods.objective import Objective
 from prepkd.models import Normalised
 from prepkd.models.new import new_model
 from prepkd.runtime.files import fingerprint
+from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import Epochs, Teacher
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
@@ -20,7 +21,6 @@ from prepkd.training.student_settings import Distill
 from prepkd.views import ViewPlan
 from prepkd.views.order import VIEW_ORDERS, Views
 
-ADAPTER_STREAM = 2**62  # apart from the seed of the student's own initialisation
 NOT_IDENTITY = {"seeds", "resident_gib", "checkpoint_every"}  # settings that do not change a student
 
 
@@ -51,7 +51,7 @@ def train_students(
     # In an order that all processes share: two with seeds in common wait for one another without a deadlock.
     folders = {run: scratch(run) for run in sorted(runs.values())}
     for seed, run in runs.items():
-        model = new_model(settings.student, dataset, seed)
+        model = new_model(settings.student, dataset, torch_seed(seed, Purpose.STUDENT_WEIGHTS.stream()))
         described = settings.model_dump(mode="json") | {"seed": seed}
         with logged(Run(f"{settings.method}-seed{seed}", run, described)) as write:
             history = train(
@@ -69,7 +69,7 @@ def train_students(
 def seeded(make: Callable[[], Objective], seed: int) -> Objective:
     """An objective whose adapters are initialised by the run's seed; the random state outside stays as it was."""
     with torch.random.fork_rng(devices=[]):  # modules are made on the CPU
-        torch.manual_seed(seed + ADAPTER_STREAM)
+        torch.manual_seed(torch_seed(seed, Purpose.ADAPTER_WEIGHTS.stream()))
         return make()
 
 

@@ -18,7 +18,8 @@ from prepkd.models.new import new_model
 from prepkd.models.weight_layouts import PLAIN, PREPROCESSING
 from prepkd.models.weights import read_state
 from prepkd.runtime.files import file_sha256
-from prepkd.training.batches import Epochs
+from prepkd.runtime.streams import Purpose, torch_seed
+from prepkd.training.batches import TEACHER, Epochs
 from prepkd.training.checkpoints import Row
 from prepkd.training.loop import train
 from prepkd.training.teacher_settings import Teacher
@@ -33,11 +34,12 @@ def train_teacher(
 ) -> tuple[Normalised, list[Row]]:
     """Train a teacher (or take its given weights, with `epochs: 0`) and return it with its history.
 
-    Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new.
+    Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new. Views, weights and sample
+    order have streams of their own: a student of the same seed and architecture starts elsewhere and sees other views.
     """
     asked = settings.preprocessing
     own = Preprocessing.from_description(asked.model_dump()) if asked else None
-    model = new_model(settings.model, dataset, settings.seed, own)
+    model = new_model(settings.model, dataset, torch_seed(settings.seed, Purpose.TEACHER_WEIGHTS.stream()), own)
     if settings.weights:
         load_weights(model.body, settings.weights)
     if settings.epochs == 0:
@@ -50,7 +52,7 @@ def train_teacher(
         return model, []
 
     objective = Classification(settings.label_smoothing).to(dataset.samples.device)
-    epochs = Epochs(dataset, lambda epoch: epoch, settings.seed)
+    epochs = Epochs(dataset, lambda epoch: epoch, settings.seed, streams=TEACHER)
     history = train(model, objective, dataset, epochs, settings, checkpoint=checkpoint, on_epoch=on_epoch)
     return model, history
 

@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.runtime.streams import raw_words
+from prepkd.runtime.streams import Purpose, raw_words
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 
 # A view is read whole, so pairs are drawn from as many views as fit in READ bytes, and from at least FEWEST_VIEWS.
 READ, FEWEST_VIEWS = 2**28, 8
-DRAW_STREAM = 2**61  # of the verification's seed; separate from the streams of plans and runs
 
 
 def draw_pairs(store: LogitStore, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -21,8 +20,8 @@ def draw_pairs(store: LogitStore, count: int, seed: int) -> tuple[NDArray[np.int
     if not store.present:
         raise InputError(f"{store.url}: holds no view; `prepkd fetch-views` brings them")
     most = max(FEWEST_VIEWS, READ * store.views // store.nbytes)
-    views = np.array(store.present)[_order(seed, DRAW_STREAM, len(store.present))[:most]]
-    picked = _order(seed, DRAW_STREAM + 1, len(views) * store.samples)[:count]
+    views = np.array(store.present)[_order(seed, 0, len(store.present))[:most]]
+    picked = _order(seed, 1, len(views) * store.samples)[:count]
     return views[picked // store.samples], picked % store.samples
 
 
@@ -36,5 +35,5 @@ def stored_rows(store: LogitStore, views: NDArray[np.int64], chosen: NDArray[np.
     return as_tensors(found)
 
 
-def _order(seed: int, stream: int, count: int) -> NDArray[np.int64]:
-    return np.argsort(raw_words(seed, stream, 0, count), kind="stable")
+def _order(seed: int, index: int, count: int) -> NDArray[np.int64]:
+    return np.argsort(raw_words(seed, Purpose.VERIFIED_ROWS.stream(index), 0, count), kind="stable")

@@ -6,29 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.runtime.streams import below, raw_words
+from prepkd.runtime.streams import Purpose, below, raw_words
 
 Views = int | NDArray[np.int64]  # one view for all samples, or one per sample
 
-# Streams of a run's seed, distinct from those of plans (0 up to 2^31, and the last one).
-SAMPLE_ORDER_STREAM = 2**62
-RANDOM_VIEW_STREAM = 2**63
-ROTATION_STREAM = 2**64 - 2
 
-
-def sample_order(seed: int, epoch: int, samples: int) -> NDArray[np.int64]:
-    """The order of an epoch's samples: a permutation, int64 (samples,)."""
-    return np.argsort(raw_words(seed, SAMPLE_ORDER_STREAM + epoch, 0, samples), kind="stable")
+def sample_order(seed: int, epoch: int, samples: int, purpose: Purpose = Purpose.STUDENT_ORDER) -> NDArray[np.int64]:
+    """The order of an epoch's samples, by default a student's: a permutation, int64 (samples,)."""
+    return np.argsort(raw_words(seed, purpose.stream(epoch), 0, samples), kind="stable")
 
 
 def cycle(seed: int, epoch: int, views: int, samples: int) -> int:
     """The one view of an epoch: (epoch + r) mod V, with r drawn from the seed."""
-    return (epoch + int(below(raw_words(seed, ROTATION_STREAM, 0, 1), views)[0])) % views
+    return (epoch + int(below(raw_words(seed, Purpose.CYCLE_START.stream(), 0, 1), views)[0])) % views
 
 
 def random(seed: int, epoch: int, views: int, samples: int) -> NDArray[np.int64]:
     """One view per sample, int64 (samples,), drawn independently for each sample and epoch."""
-    return below(raw_words(seed, RANDOM_VIEW_STREAM + epoch, 0, samples), views)
+    return below(raw_words(seed, Purpose.RANDOM_VIEWS.stream(epoch), 0, samples), views)
 
 
 @dataclass(frozen=True)

@@ -9,26 +9,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.runtime.files import fingerprint
-from prepkd.runtime.streams import below, raw_words
+from prepkd.runtime.streams import Purpose, below, raw_words
 from prepkd.views.mix import Mix
 from prepkd.views.picture import Image
 from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
 from prepkd.views.render import render
+from prepkd.views.table import table_rows
 
-# Philox keys are two 64-bit words, (seed, stream). Sampled views use streams 0, 1, ...; all others count down.
-OFFSET_STREAM = 2**64 - 1
+# Part of every description: raise it when the same arguments make other integers.
+PLAN_VERSION = 2
 
 
 class ViewPlan:
     """The views of a dataset: a pure function of (recipe, seed, view, sample) to a row of integers.
 
     `views` is a count (each view is drawn independently) or "all" (the recipe's whole table: each sample has each of its V
-    rows exactly once in views 0 to V - 1). A row holds the steps' integers in order; if the last step mixes two samples, the
-    partner's index and its own integers come before that step's. Raises ValueError for a count below 1, an unknown
-    augmentation, or too many views to number.
+    rows exactly once in views 0 to V - 1, in an order of its own). A row holds the steps' integers in order; if the last step
+    mixes two samples, the partner's index and its own integers come before that step's. Raises ValueError for a count below
+    1, an unknown augmentation, or too many views to number.
+
+    `purpose` keeps the drawn views of one seed apart: a teacher is not trained on the views that are cached.
     """
 
-    def __init__(self, recipe: Sequence[object] | Recipe, views: int | Literal["all"], seed: int, samples: int) -> None:
+    def __init__(
+        self,
+        recipe: Sequence[object] | Recipe,
+        views: int | Literal["all"],
+        seed: int,
+        samples: int,
+        *,
+        purpose: Purpose = Purpose.CACHED_VIEWS,
+    ) -> None:
         steps = [{step[0]: step[1].model_dump()} if isinstance(step, tuple) else step for step in recipe]
         self.recipe = parse_recipe(steps)
         last = self.recipe[-1][1] if self.recipe else None
@@ -49,8 +60,7 @@ class ViewPlan:
             raise ValueError(
                 f"views is {views!r}, which makes {self.views} views; expected fewer than 2147483648: give a count"
             )
-        self.seed = seed
-        self.samples = samples
+        self.seed, self.samples, self.purpose = seed, samples, purpose
 
     @property
     def dtype(self) -> np.dtype[np.signedinteger[Any]]:
@@ -76,8 +86,8 @@ class ViewPlan:
         if not self.ranges:
             return np.empty((len(chosen), 0), self.dtype)
         if self.exhaustive:
-            offsets = below(raw_words(self.seed, OFFSET_STREAM, low, high - low), self.views)[chosen - low]
-            return np.stack(np.unravel_index((views + offsets) % self.views, self.ranges), axis=1).astype(self.dtype)
+            shown = table_rows(self.seed, views, chosen, self.views)
+            return np.stack(np.unravel_index(shown, self.ranges), axis=1).astype(self.dtype)
         if views.ndim == 0:
             return self._drawn(int(views), low, high)[chosen - low]
         rows = np.empty((len(chosen), len(self.ranges)), self.dtype)
@@ -89,7 +99,8 @@ class ViewPlan:
     def _drawn(self, view: int, low: int, high: int) -> NDArray[Any]:
         """Draw the rows of samples `low` to `high`: a fixed number of words per row, row = sample."""
         width = len(self.ranges)
-        words = raw_words(self.seed, view, low * width, (high - low) * width).reshape(high - low, width)
+        stream = self.purpose.stream(view)
+        words = raw_words(self.seed, stream, low * width, (high - low) * width).reshape(high - low, width)
         return below(words, np.array(self.ranges, dtype=np.uint64)).astype(self.dtype)
 
     def render(
@@ -126,20 +137,23 @@ class ViewPlan:
         return parameters[:, 2 * self._own + 1 :]
 
     def describe(self) -> dict[str, Any]:
-        """The plan as JSON; `ViewPlan.from_description` reads it back."""
+        """The plan as JSON, but for its purpose; `ViewPlan.from_description` reads a plan of cached views back."""
         return {
             "recipe": describe_recipe(self.recipe),
             "views": "all" if self.exhaustive else self.views,
             "seed": self.seed,
             "samples": self.samples,
+            "version": PLAN_VERSION,
         }
 
     @classmethod
     def from_description(cls, description: dict[str, Any]) -> "ViewPlan":
-        """Read the result of `describe` back."""
+        """Read the result of `describe` back; raises ValueError for another version's, which would make other views."""
+        if description["version"] != PLAN_VERSION:
+            raise ValueError(f"views.version is {description['version']}; expected {PLAN_VERSION}")
         return cls(description["recipe"], description["views"], description["seed"], description["samples"])
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the plan's description."""
-        return fingerprint(self.describe())
+        """SHA-256 of the plan's description and purpose."""
+        return fingerprint(self.describe() | {"purpose": self.purpose})

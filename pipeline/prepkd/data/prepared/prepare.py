@@ -8,11 +8,9 @@ from numpy.typing import NDArray
 from prepkd.data.prepared.write import write
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
-from prepkd.runtime.streams import raw_words
+from prepkd.runtime.streams import Purpose, raw_words
 
-# Philox streams: one of these plus the class. They are far from those of views, which count up from 0 and down from 2^64.
-VAL_STREAM = 1 << 62
-SUBSET_STREAMS = {"train": 2 << 62, "val": 5 << 61, "test": 3 << 62}
+SUBSETS = {"train": Purpose.SUBSET_OF_TRAIN, "val": Purpose.SUBSET_OF_VAL, "test": Purpose.SUBSET_OF_TEST}
 
 
 def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int, path: Path) -> dict[str, object]:
@@ -34,7 +32,7 @@ def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int
     if subset is not None:
         _refuse_small_classes(data, subset)
         for name, (_, labels) in data.splits.items():
-            kept[name] = _subset(labels, len(data.class_names), subset, seed, SUBSET_STREAMS[name])
+            kept[name] = _subset(labels, len(data.class_names), subset, seed, SUBSETS[name])
     if val_fraction > 0:
         val = _carve(kept["train"], data, val_fraction, seed)
         kept["train"] = np.setdiff1d(kept["train"], val)
@@ -57,8 +55,8 @@ def _first(indices: NDArray[np.intp], count: int, seed: int, stream: int) -> NDA
     return indices[np.argsort(raw_words(seed, stream, 0, len(indices)), kind="stable")[:count]]
 
 
-def _subset(labels: NDArray[np.int64], classes: int, subset: int, seed: int, stream: int) -> NDArray[np.intp]:
-    parts = [_first(np.flatnonzero(labels == label), subset, seed, stream + label) for label in range(classes)]
+def _subset(labels: NDArray[np.int64], classes: int, subset: int, seed: int, purpose: Purpose) -> NDArray[np.intp]:
+    parts = [_first(np.flatnonzero(labels == label), subset, seed, purpose.stream(label)) for label in range(classes)]
     return np.sort(np.concatenate(parts))
 
 
@@ -82,5 +80,5 @@ def _carve(train: NDArray[np.intp], data: RawData, val_fraction: float, seed: in
                 f"prepare.val_fraction is {val_fraction:g}: class {name!r} would have {len(indices) - count} images in train "
                 f"and {count} in val; expected at least 1 in each"
             )
-        parts.append(_first(indices, count, seed, VAL_STREAM + label))
+        parts.append(_first(indices, count, seed, Purpose.VAL.stream(label)))
     return np.sort(np.concatenate(parts))

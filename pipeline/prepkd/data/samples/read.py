@@ -13,11 +13,19 @@ from prepkd.data.prepared.file import Split, describe, load_split
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.runtime.streams import Purpose
 from prepkd.views import Recipe, ViewPlan
 
 
 def read_dataset(
-    path: Path, recipe: Recipe, views: int | Literal["all"], seed: int, device: torch.device, *, held_out_recipe: Recipe
+    path: Path,
+    recipe: Recipe,
+    views: int | Literal["all"],
+    seed: int,
+    device: torch.device,
+    *,
+    held_out_recipe: Recipe,
+    purpose: Purpose = Purpose.CACHED_VIEWS,
 ) -> tuple[Dataset, dict[str, Any]]:
     """Read prepared data onto `device` under a view plan; also return the fingerprints of data and plan.
 
@@ -35,7 +43,7 @@ def read_dataset(
         reading = pool.submit(read_train)
         held_out = dict(zip(others, pool.map(partial(load_split, path), others), strict=True))
         train, statistics = reading.result()
-    plan = ViewPlan(recipe, views, seed, len(train.labels))
+    plan = ViewPlan(recipe, views, seed, len(train.labels), purpose=purpose)
     dataset = Dataset(
         Samples.of(train, device, recipe),
         {name: Samples.of(split, device, held_out_recipe) for name, split in held_out.items()},
