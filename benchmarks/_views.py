@@ -15,7 +15,7 @@ from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
-from prepkd.store.reader import YOUNG
+from prepkd.store.checked import YOUNG
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import Trial, plan_store
