@@ -76,8 +76,9 @@ def read_facts(url: str | Path) -> tuple[StoreFacts, LogitStore | None]:
 
 def _finished(store: LogitStore) -> StoreFacts:
     layout, place = store.layout, store.store.place
-    if can_list(place):
-        return _facts(store.url, sizes(place), store.attributes, layout, store.manifest_sha256)
+    listed = sizes(place)
+    if listed is not None:
+        return _facts(store.url, listed, store.attributes, layout, store.manifest_sha256)
     files = {key: None for key in store.store.manifest if (part := layout.part(key)) is None or part[1] in store.present}
     return _facts(store.url, files | {MANIFEST: None}, store.attributes, layout, store.manifest_sha256)
 
@@ -98,7 +99,7 @@ def _unfinished(where: str, place: Store) -> StoreFacts:
         layout = Layout(plan, encoding, parse_chunk_length(logits, where))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    return _facts(where, sizes(place), attributes, layout, None)
+    return _facts(where, sizes(place) or {}, attributes, layout, None)
 
 
 def _facts(

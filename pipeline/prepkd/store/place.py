@@ -70,17 +70,11 @@ def can_list(store: Store) -> bool:
     return not (isinstance(store, RemoteStore) and store.is_web)
 
 
-def sizes(store: Store) -> dict[str, int]:
-    """The bytes of each file of a place, by path relative to it; raises InputError if they cannot be listed."""
+def sizes(store: Store) -> dict[str, int] | None:
+    """The bytes of each file of a place, by path relative to it; None for a place whose listing has no sizes."""
     if isinstance(store, LocalStore):
         return _local_sizes(store.root)
-    if isinstance(store, RemoteStore):
-        return sync(store.sizes())
-
-    async def found() -> dict[str, int]:
-        return {key: await store.getsize(key) async for key in store.list()}
-
-    return sync(found())
+    return sync(store.sizes()) if isinstance(store, RemoteStore) and can_list(store) else None
 
 
 def _local_sizes(root: Path) -> dict[str, int]:
@@ -101,8 +95,8 @@ def _local_sizes(root: Path) -> dict[str, int]:
 
 def keys(store: Store) -> set[str]:
     """List every file's path, relative to the store; raises InputError if they cannot be listed."""
-    if isinstance(store, LocalStore | RemoteStore):
-        return set(sizes(store))
+    if (found := sizes(store)) is not None:
+        return set(found)
 
     async def listed() -> set[str]:
         return {key async for key in store.list()}

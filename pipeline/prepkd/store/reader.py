@@ -109,11 +109,11 @@ class LogitStore:
     async def _first(self, view: int, names: list[str]) -> list[NDArray[Any]]:
         """Read a view for the first time, and check its values; raises InputError."""
         # The number of samples may be false: files of a wrong size are refused before anything of that number is made.
-        for key in self._misfits.get(view, ()):
+        for key in (self._misfits or {}).get(view, ()):
             await self.store.get(key, default_buffer_prototype())
         if "params" in self.layout.fields:
             reading = asyncio.create_task(self._read(view, ["params", *names]))
-            if not can_list(self.store.place):  # sizes are known once the files are read
+            if self._misfits is None:  # sizes are known once the files are read
                 await reading
             (params, *found), rows = await asyncio.gather(reading, asyncio.to_thread(self.plan.parameters, view))
             if not np.array_equal(params, rows):
@@ -175,22 +175,23 @@ class LogitStore:
         answers = self.encoding.decode(as_tensors(rows))
         return answers["logits"].numpy(), answers["row_max"].numpy()
 
-    def _listed(self) -> tuple[list[int], dict[int, list[str]]]:
+    def _listed(self) -> tuple[list[int], dict[int, list[str]] | None]:
         """The complete views, all of them unless the store is a partial copy; by view, files of a wrong size.
 
-        Raises InputError for a missing file.
+        The latter is None for a place that lists no sizes. Raises InputError for a missing file.
         """
         place, layout = self.store.place, self.layout
         if not can_list(place):  # a missing file is found when it is read
             partial = read_document(place, PARTIAL)
             views = [*range(self.views)] if partial is None else parse_partial(partial, self.views, self.url)
-            return views, {}
-        files = sizes(place)
+            return views, None
+        known = sizes(place)
+        files = keys(place) if known is None else known.keys()
         views = layout.views_in(files)
         if len(views) < self.views and PARTIAL not in files:
             absent = next(key for key in layout.all_keys() if key not in files)
             raise InputError(f"{self.url}: {absent} is missing; {REMEDY}")
-        return views, layout.misfits(files)
+        return views, None if known is None else layout.misfits(known)
 
 
 def read_manifest(store: Store, where: object) -> bytes:

@@ -15,7 +15,7 @@ from prepkd.store import LogitStore
 from prepkd.store.integrity import damages
 from prepkd.store.documents import parse_manifest, read_document
 from prepkd.store.layout import MANIFEST
-from prepkd.store.place import can_list, open_place, sizes
+from prepkd.store.place import open_place, sizes
 from prepkd.verification.live_teacher import Verification
 from prepkd.verification.live_teacher import verify_store as verify_rows
 from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
@@ -54,7 +54,7 @@ def verify_files(url: str) -> dict[str, Any]:
     """Compare every file of a store with the manifest; the damages, as JSON. Raises InputError if there is no store."""
     found = damages(url)
     place = open_place(url)
-    listed = sizes(place) if can_list(place) else None
+    listed = sizes(place)
     files, size = (len(listed), sum(listed.values())) if listed is not None else (_listed(place, url), None)
     count = f"{len(found):,} file{'s' * (len(found) != 1)}"
     return {
