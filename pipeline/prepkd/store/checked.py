@@ -86,11 +86,18 @@ class CheckedStore(WrapperStore[Store]):
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
     def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
-        """Refuse content whose SHA-256 differs from the manifest's, or whose size from the layout's; raises InputError."""
+        """Refuse content whose SHA-256 differs from the manifest's, and a chunk of another size or with wrong values.
+
+        Values are checked here, chunk by chunk beside the hash, since the content is in the processor's cache; those of a
+        compressed array once they are decoded. Raises InputError.
+        """
         found, expected = sha256(content), self.manifest[key]
         if found != expected:
             page = "it is an HTML page; the server does not have this file: " if is_web_page(content) else ""
             raise InputError(f"{self.where}: {key}: {page}sha256 is {difference(found, expected)}; {REMEDY}")
         part = self.layout.part(key) if self.layout else None
-        if self.layout and part and (problem := self.layout.size_problem(part[0], content)):
-            raise InputError(f"{self.where}: {key}: {problem}; {REMEDY}")
+        if self.layout and part:
+            name, _, chunk = part
+            problem = self.layout.size_problem(name, content) or self.layout.value_problem(name, chunk, content)
+            if problem:
+                raise InputError(f"{self.where}: {key}: {problem}; {REMEDY}")

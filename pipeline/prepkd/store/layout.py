@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -163,6 +164,15 @@ class Layout:
             if (inflated, deflated) != wanted:
                 return f"its header says {inflated:,} bytes in {deflated:,}, expected {wanted[0]:,} in {wanted[1]:,}"
         return ""
+
+    def value_problem(self, name: str, chunk: int, content: bytes | bytearray | memoryview) -> str:
+        """Say which values in a chunk's file of the right size cannot be; '' if all can, or if the array is compressed."""
+        field = self.fields[name]
+        if field.compressed:
+            return ""
+        rows = np.frombuffer(content, field.dtype.newbyteorder("<"), self.chunk * math.prod(field.width))
+        rows = rows.reshape(self.chunk, *field.width)[: self.length(chunk)]  # the rest of the last chunk is the fill value
+        return field.problem(rows.astype(field.dtype, copy=False))
 
     @property
     def bytes_per_row(self) -> int:
