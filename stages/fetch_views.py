@@ -13,7 +13,8 @@ def fetch_views(
     views: Annotated[str | None, typer.Option(help="The views to bring, as 0:8 or 0,4:6; all if not given.")] = None,
     to: Annotated[str | None, typer.Option(help="Where to: a path or URL; data/logits/<the store's name>.")] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="The manifest's SHA-256, as cache-logits and inspect state it; another is refused.")
+        str | None,
+        typer.Option(help="The manifest's SHA-256, as cache-logits and inspect state it; another is refused."),
     ] = None,
 ) -> None:
     """Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.

@@ -37,10 +37,14 @@ def seal(files: Files) -> Files:
         attributes = group["attributes"]["prepkd"]
         made = {key: fingerprint(attributes[key]) for key in attributes["fingerprints"] if key in attributes}
         attributes["fingerprints"] |= made
-        files["zarr.json"] = json.dumps(group).replace('"1e999"', "1e999").encode()  # which is infinite, unlike Infinity
+        files["zarr.json"] = (
+            json.dumps(group).replace('"1e999"', "1e999").encode()
+        )  # which is infinite, unlike Infinity
     except (ValueError, KeyError, TypeError, RecursionError):
         pass  # no attributes are left that a fingerprint could be made of
-    files["manifest.json"] = json.dumps({key: sha256(files[key]) for key in sorted(files) if key != "manifest.json"}).encode()
+    files["manifest.json"] = json.dumps(
+        {key: sha256(files[key]) for key in sorted(files) if key != "manifest.json"}
+    ).encode()
     return files
 
 
@@ -174,7 +178,12 @@ GZIP = {"name": "gzip", "configuration": {"level": 9}}
 LITTLE, CRC = {"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}
 SHARDS = {
     "name": "sharding_indexed",
-    "configuration": {"chunk_shape": [1, 16, 5], "codecs": [LITTLE], "index_codecs": [LITTLE, CRC], "index_location": "end"},
+    "configuration": {
+        "chunk_shape": [1, 16, 5],
+        "codecs": [LITTLE],
+        "index_codecs": [LITTLE, CRC],
+        "index_location": "end",
+    },
 }
 
 
@@ -248,7 +257,8 @@ CRAFTED: dict[str, Change | tuple[str, Change]] = {
     "format: text": put("format", "2"),
     "format: newer": put("format", 10**9),
     "fingerprints: many": edited(
-        "zarr.json", lambda group: group["attributes"]["prepkd"]["fingerprints"].update({str(i): "" for i in range(1000)})
+        "zarr.json",
+        lambda group: group["attributes"]["prepkd"]["fingerprints"].update({str(i): "" for i in range(1000)}),
     ),
     "fingerprints: a number": put("fingerprints.\x1b[2J\n", 5),
     # descriptions of arrays

@@ -11,8 +11,8 @@ from prepkd.errors import InputError
 from prepkd.inspection.store_facts import read_facts
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
-from prepkd.store.integrity import damages
 from prepkd.store.checked import difference
+from prepkd.store.integrity import damages
 from store_checks import refused
 
 

@@ -156,7 +156,9 @@ HARMLESS = {
     "a checksum with no settings": crafted_stores.codecs(
         crafted_stores.LITTLE, crafted_stores.CRC | {"configuration": {}}
     ),
-    "single bytes with an order": crafted_stores.described("params", codecs=[crafted_stores.LITTLE, crafted_stores.CRC]),
+    "single bytes with an order": crafted_stores.described(
+        "params", codecs=[crafted_stores.LITTLE, crafted_stores.CRC]
+    ),
 }
 
 

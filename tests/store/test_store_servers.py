@@ -175,7 +175,9 @@ def test_a_refusal_is_no_missing_store(
 def test_nobody_listens(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(remote, "DELAYS", (0.0,))
     text = fail(command, "http://127.0.0.1:9/large.zarr", capsys=capsys)
-    assert re.fullmatch(r"http://127\.0\.0\.1:9/large\.zarr: manifest\.json: Cannot connect to host .*" + re.escape(MEND), text)
+    assert re.fullmatch(
+        r"http://127\.0\.0\.1:9/large\.zarr: manifest\.json: Cannot connect to host .*" + re.escape(MEND), text
+    )
 
 
 def test_an_unfinished_store_is_not_called_one_for_want_of_a_listing(
@@ -183,7 +185,9 @@ def test_an_unfinished_store_is_not_called_one_for_want_of_a_listing(
 ) -> None:
     del server.files["manifest.json"]
     text = fail("inspect", server.url, capsys=capsys)
-    assert text == f"{server.url}: no manifest.json, so there is no finished store; run `prepkd cache-logits NAME` again"
+    assert (
+        text == f"{server.url}: no manifest.json, so there is no finished store; run `prepkd cache-logits NAME` again"
+    )
     server.files.clear()
     text = fail("inspect", server.url, capsys=capsys)
     assert text == f"{server.url}: no such store; run `prepkd cache-logits NAME`"
@@ -199,7 +203,9 @@ def test_a_page_in_place_of_a_file_is_named(server: Server) -> None:
     server.files["logits/c/1/2/0"] = b"<html></html>"
     server.answers.clear()
     text = refused(InputError, read, server.url)
-    assert text.startswith(f"{server.url}: logits/c/1/2/0: it is an HTML page; the server does not have this file: sha256")
+    assert text.startswith(
+        f"{server.url}: logits/c/1/2/0: it is an HTML page; the server does not have this file: sha256"
+    )
     assert [one.problem.split(";")[0] for one in damages(server.url)] == ["it is an HTML page"]
 
 

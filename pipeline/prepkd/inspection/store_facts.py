@@ -79,7 +79,9 @@ def _finished(store: LogitStore) -> StoreFacts:
     listed = sizes(place)
     if listed is not None:
         return _facts(store.url, listed, store.attributes, layout, store.manifest_sha256)
-    files = {key: None for key in store.store.manifest if (part := layout.part(key)) is None or part[1] in store.present}
+    files = {
+        key: None for key in store.store.manifest if (part := layout.part(key)) is None or part[1] in store.present
+    }
     return _facts(store.url, files | {MANIFEST: None}, store.attributes, layout, store.manifest_sha256)
 
 

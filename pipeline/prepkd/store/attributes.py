@@ -187,7 +187,11 @@ def plan_and_encoding(attributes: Attributes, where: object) -> tuple[ViewPlan, 
         raise InputError(f"{where}: attributes describe no views, or no encoding: {reason}") from None
     side = view_side(plan.recipe)
     if side is not None and side > LARGEST_SIDE:
-        raise InputError(f"{where}: attributes: views.recipe makes pictures of {side} pixels; expected <= {LARGEST_SIDE}")
+        raise InputError(
+            f"{where}: attributes: views.recipe makes pictures of {side} pixels; expected <= {LARGEST_SIDE}"
+        )
     if attributes.pixels and max(attributes.pixels.views) >= plan.views:
-        raise InputError(f"{where}: attributes: pixels.views is {attributes.pixels.views}; expected 0 to {plan.views - 1}")
+        raise InputError(
+            f"{where}: attributes: pixels.views is {attributes.pixels.views}; expected 0 to {plan.views - 1}"
+        )
     return plan, encoding

@@ -122,7 +122,10 @@ def differences(content: bytes, name: str, layout: Layout, where: object) -> Ite
     found, wanted = _plain(parse(content, key, where)), _plain(layout.description(name))
     codecs = found.get("codecs")
     if layout.fields[name].dtype.itemsize == 1 and isinstance(codecs, list) and codecs[:1] == [BYTES]:
-        found["codecs"] = [{"name": "bytes"}, *codecs[1:]]  # older versions of Zarr state the byte order of single bytes
+        found["codecs"] = [
+            {"name": "bytes"},
+            *codecs[1:],
+        ]  # older versions of Zarr state the byte order of single bytes
     for field in sorted({*found, *wanted}):
         if found.get(field) != wanted.get(field):
             yield f"{word(field)} is {_value(found.get(field))}, expected {_value(wanted.get(field))}"
@@ -158,7 +161,9 @@ def _validated(model: type[M], content: bytes, key: str, where: object) -> M:
     except ValidationError as error:
         first: dict[str, Any] = dict(error.errors(include_url=False)[0])
         name = ".".join(map(str, first["loc"]))
-        raise InputError(f"{where}: {key}: {word(name)} is {shown(first['input'])}; expected {expected(first)}") from None
+        raise InputError(
+            f"{where}: {key}: {word(name)} is {shown(first['input'])}; expected {expected(first)}"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

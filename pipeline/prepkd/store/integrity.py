@@ -56,7 +56,9 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     store = url if isinstance(url, Store) else open_place(url, **options)
     try:
         files = keys(store) if can_list(store) else None
-        listing, description, logits = (read_document(store, key) for key in (MANIFEST, "zarr.json", "logits/zarr.json"))
+        listing, description, logits = (
+            read_document(store, key) for key in (MANIFEST, "zarr.json", "logits/zarr.json")
+        )
         partial = read_document(store, PARTIAL)
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from None

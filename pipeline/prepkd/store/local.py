@@ -67,7 +67,7 @@ def _outside(root: Path, key: str) -> str | None:
     linked = ".." in parts
     for part in parts:
         path = f"{path}/{part}"
-        linked = linked or os.path.islink(path)
+        linked = linked or stat.S_ISLNK(os.lstat(path).st_mode)
     if not linked:  # nearly always; resolving the whole path would cost more
         return None
     real = os.path.realpath(path)

@@ -73,7 +73,9 @@ class LogitStore:
         listing = read_manifest(store, where)
         found = sha256(listing)
         if pinned is not None and pinned.lower() != found:
-            raise InputError(f"{where}: {MANIFEST}: sha256 is {found}, expected {pinned}: another store, or a changed one")
+            raise InputError(
+                f"{where}: {MANIFEST}: sha256 is {found}, expected {pinned}: another store, or a changed one"
+            )
         checked = CheckedStore(store, parse_manifest(listing, where), where)
         attributes = parse_attributes(_listed(checked, "zarr.json"), where)
         plan, encoding = plan_and_encoding(attributes, where)

@@ -137,7 +137,7 @@ def _may_pass(error: Exception) -> bool:
         return status in PASSING
     web = sys.modules.get("aiohttp")
     lost = () if web is None else (web.ClientConnectionError, web.ClientPayloadError)
-    return isinstance(error, TimeoutError | ConnectionError) or isinstance(error, lost)
+    return isinstance(error, (TimeoutError, ConnectionError, *lost))
 
 
 def failures() -> tuple[type[Exception], ...]:

@@ -12,8 +12,8 @@ from prepkd.errors import InputError
 from prepkd.models import load_checkpoint
 from prepkd.runtime.devices import device_like
 from prepkd.store import LogitStore
-from prepkd.store.integrity import damages
 from prepkd.store.documents import parse_manifest, read_document
+from prepkd.store.integrity import damages
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import open_place, sizes
 from prepkd.verification.live_teacher import Verification
@@ -63,7 +63,9 @@ def verify_files(url: str) -> dict[str, Any]:
         "files": files,
         "bytes": size,
         "damages": [asdict(damage) for damage in found],
-        "why": f"damaged: {count}" if found else f"intact: {files:,} files" + ("" if size is None else f", {size:,} bytes"),
+        "why": f"damaged: {count}"
+        if found
+        else f"intact: {files:,} files" + ("" if size is None else f", {size:,} bytes"),
     }
 
 
