@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from prepkd.runtime.streams import below, raw_words
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
+from prepkd.store.checked import YOUNG
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
-from prepkd.store.reader import YOUNG
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import Trial, plan_store

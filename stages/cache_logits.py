@@ -62,3 +62,4 @@ def cache_logits(
     else:
         console.print(f"{url}: {written.chunks} chunks written in {written.seconds:,.1f} s")
         console.print(f"{url}: {written.describe()}")
+    console.print(f"{url}: sha256 of its manifest {written.sha256}")

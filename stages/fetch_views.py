@@ -12,6 +12,10 @@ def fetch_views(
     url: Annotated[str, typer.Argument(metavar="URL", help="A store: s3://bucket/large.zarr, or a path.")],
     views: Annotated[str | None, typer.Option(help="The views to bring, as 0:8 or 0,4:6; all if not given.")] = None,
     to: Annotated[str | None, typer.Option(help="Where to: a path or URL; data/logits/<the store's name>.")] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="The manifest's SHA-256, as cache-logits and inspect state it; another is refused."),
+    ] = None,
 ) -> None:
     """Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.
 
@@ -30,6 +34,7 @@ def fetch_views(
             target,
             views,
             scratch_root(),
+            sha256=sha256,
             on_wait=lambda line: console.print(line, markup=False),
             on_start=start,
             on_file=lambda: advance(bar, task, "files"),

@@ -55,6 +55,7 @@ def import_logits(
         f"{file}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
         *imported.findings(raw, dataset, path),
         f"{url}: {done}{written.describe()}",
+        f"{url}: sha256 of its manifest {written.sha256}",
         f"to learn from it: {usage(plan, name, path, url if to else None)}",
     ):
         console.print(line, markup=False)

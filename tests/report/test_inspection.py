@@ -332,7 +332,10 @@ def test_a_store_that_was_fetched_in_part(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "neither manifest.json nor zarr.json, so there is no logit store; expected one"),
-        ('{"zarr_format": 3, "node_type": "group", "attributes": {}}', "not a logit store (KeyError: 'prepkd')"),
+        (
+            '{"zarr_format": 3, "node_type": "group", "attributes": {}}',
+            "not a logit store: zarr.json has no attributes `prepkd`",
+        ),
         (
             '{"zarr_format": 3, "node_type": "group", "attributes": {"prepkd": {"format": 9}}}',
             f"format is 9, this version of prepkd reads {FORMAT}; update prepkd",

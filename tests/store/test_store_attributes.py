@@ -12,9 +12,9 @@ from prepkd.inspection.store_facts import read_facts
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.attributes import FORMAT
+from prepkd.store.checked import difference
 from prepkd.store.identity import identity
 from prepkd.store.integrity import damages
-from prepkd.store.reader import difference
 from store_checks import refused
 
 
@@ -92,7 +92,7 @@ def test_edited_descriptions_of_arrays(folder: Path, array: str, key: str, value
 def test_an_array_of_another_shape_than_the_plans(folder: Path) -> None:
     edited(folder, "logits/zarr.json", lambda content: content.update(shape=[3, 21, 5]))
     text = refused(InputError, LogitStore.open, folder)
-    assert text.startswith(f"{folder}: logits.shape is (3, 21, 5), expected (3, 22, 5); ")
+    assert text.startswith(f"{folder}: logits.shape is [3, 21, 5], expected [3, 22, 5]; ")
 
 
 @pytest.mark.parametrize("value", ["x", None, [0.1, "x"], 3])

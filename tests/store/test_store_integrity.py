@@ -185,7 +185,7 @@ def test_a_newer_format_is_said(folder: Path) -> None:
     text = (folder / "zarr.json").read_text()
     (folder / "zarr.json").write_text(text.replace(f'"format": {FORMAT}', f'"format": {FORMAT + 1}'))
     (damage,) = damages(folder)
-    assert damage.problem.endswith(f"format is {FORMAT + 1}, this version of prepkd reads {FORMAT}")
+    assert damage.problem.endswith(f"format is {FORMAT + 1}, this version of prepkd reads {FORMAT}; update prepkd")
 
 
 def test_elsewhere(folder: Path, tmp_path: Path) -> None:

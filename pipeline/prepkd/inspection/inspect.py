@@ -96,11 +96,15 @@ def weights_from(teacher: Teacher, folder: Path) -> dict[str, Any] | None:
 
 def read_data(store: LogitStore, path: Path) -> tuple[Split, DataInfo]:
     """Read the split that a store was made from; raises InputError if the file holds another one."""
-    split = load_split(path, store.attributes.split)
-    made = store.attributes.dataset.split_fingerprint
-    remedy = f"name the data that {store.url} was made from with --data"
-    refuse_differences({"split_fingerprint": (split.fingerprint, made)}, path, remedy)
-    return split, describe(path)
+    split, info = load_split(path, store.attributes.split), describe(path)
+    made = store.attributes.dataset
+    found = {
+        "split_fingerprint": (split.fingerprint, made.split_fingerprint),
+        "classes": (len(info.class_names), made.classes),
+        "samples": (len(split.labels), store.samples),
+    }
+    refuse_differences(found, path, f"name the data that {store.url} was made from with --data")
+    return split, info
 
 
 def draw(inspection: StoreInspection, out: Path) -> str:

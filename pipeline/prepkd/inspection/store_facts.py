@@ -1,20 +1,20 @@
 """A store's description and completeness; its logits are not read."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import zarr
-from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.core.sync import sync
 
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding, read_attributes
-from prepkd.store.layout import MANIFEST, Layout, open_array
-from prepkd.store.place import exists, is_remote, keys, open_place
+from prepkd.store.attributes import Attributes, plan_and_encoding
+from prepkd.store.documents import parse_attributes, parse_chunk_length, read_document
+from prepkd.store.layout import MANIFEST, Layout
+from prepkd.store.place import can_list, is_remote, open_place, sizes
+from prepkd.store.reader import read_manifest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class BytesPerRow:
 class StoreFacts:
     """A store's place, size, completeness and attributes.
 
-    `views_there` are the complete views; `weights_from` is the origin of the teacher's weights if they were given.
+    `views_there` are the complete views; `bytes` is None for a web server, which lists no sizes; `manifest_sha256` is None for
+    an unfinished store; `weights_from` is the origin of the teacher's weights if they were given.
     """
 
     store: str
@@ -48,10 +49,11 @@ class StoreFacts:
     chunk_samples: int
     chunks: ChunkCount
     views_there: list[int]
-    bytes: int
+    bytes: int | None
     files: int
     bytes_per_row: BytesPerRow
     attributes: Attributes
+    manifest_sha256: str | None = None
     weights_from: dict[str, Any] | None = None
 
 
@@ -64,57 +66,65 @@ def read_facts(url: str | Path) -> tuple[StoreFacts, LogitStore | None]:
     if not is_remote(url) and not Path(url).is_dir():
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
     try:
-        if exists(place, MANIFEST):
+        if read_document(place, MANIFEST) is not None:
             store = LogitStore.open(url)
-            return _facts(store.url, place, store.attributes, store.layout, finished=True), store
-        attributes, layout = _description(str(url), place)
-        return _facts(str(url), place, attributes, layout, finished=False), None
+            return _finished(store), store
+        return _unfinished(str(url), place), None
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from None
 
 
-def _description(where: str, place: Store) -> tuple[Attributes, Layout]:
-    """The attributes and the layout of a store without manifest; raises InputError."""
-    if not exists(place, "zarr.json"):
+def _finished(store: LogitStore) -> StoreFacts:
+    layout, place = store.layout, store.store.place
+    listed = sizes(place)
+    if listed is not None:
+        return _facts(store.url, listed, store.attributes, layout, store.manifest_sha256)
+    files = {
+        key: None for key in store.store.manifest if (part := layout.part(key)) is None or part[1] in store.present
+    }
+    return _facts(store.url, files | {MANIFEST: None}, store.attributes, layout, store.manifest_sha256)
+
+
+def _unfinished(where: str, place: Store) -> StoreFacts:
+    """The facts of a store without manifest; raises InputError."""
+    if not can_list(place):  # and so nothing tells what is there
+        read_manifest(place, where)
+    group = read_document(place, "zarr.json")
+    if group is None:
         raise InputError(f"{where}: neither {MANIFEST} nor zarr.json, so there is no logit store; expected one")
+    attributes = parse_attributes(group, where)
+    plan, encoding = plan_and_encoding(attributes, where)
+    logits = read_document(place, "logits/zarr.json")
+    if logits is None:
+        raise InputError(f"{where}: logits/zarr.json is missing; run cache-logits again")
     try:
-        group = zarr.open_group(place, mode="r", zarr_format=3)
-        stored: Any = group.attrs.asdict()["prepkd"]
-        attributes = read_attributes(stored, where)
-        plan, encoding = plan_and_encoding(attributes, where)
-        return attributes, Layout(plan, encoding, int(open_array(group, "logits").chunks[1]))
-    except InputError:
-        raise
-    except (*MALFORMED, FileNotFoundError) as error:
-        raise InputError(f"{where}: not a logit store ({type(error).__name__}: {error})") from None
+        layout = Layout(plan, encoding, parse_chunk_length(logits, where))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return _facts(where, sizes(place) or {}, attributes, layout, None)
 
 
-def _facts(where: str, place: Store, attributes: Attributes, layout: Layout, *, finished: bool) -> StoreFacts:
-    files = keys(place)
-    there = committed(layout, files)
-    lengths = np.array([layout.length(chunk) for chunk in range(layout.chunks)])
-    rows, size = int((there * lengths).sum()), int(sync(place.getsize_prefix("")))
+def _facts(
+    where: str, files: Mapping[str, int | None], attributes: Attributes, layout: Layout, manifest_sha256: str | None
+) -> StoreFacts:
+    # Counted from the files: a description may promise any number of views.
+    there = [part for key in files if (part := layout.part(key)) and part[0] == "logits"]
+    rows = sum(layout.length(chunk) for _, _, chunk in there)
+    size = None if None in files.values() else sum(size or 0 for size in files.values())
     stated = attributes.measured.bytes_per_row if attributes.measured else None
+    chunks = Counter(view for _, view, _ in there)
     return StoreFacts(
         store=where,
-        finished=finished,
+        finished=manifest_sha256 is not None,
         views=layout.plan.views,
         samples=layout.plan.samples,
         classes=layout.encoding.classes,
         chunk_samples=layout.chunk,
-        chunks=ChunkCount(int(there.sum()), there.size),
-        views_there=np.flatnonzero(there.all(axis=1)).tolist(),
+        chunks=ChunkCount(len(there), layout.plan.views * layout.chunks),
+        views_there=sorted(view for view, count in chunks.items() if count == layout.chunks),
         bytes=size,
         files=len(files),
-        bytes_per_row=BytesPerRow(stated, size / rows if rows else None),
+        bytes_per_row=BytesPerRow(stated, size / rows if rows and size is not None else None),
         attributes=attributes,
+        manifest_sha256=manifest_sha256,
     )
-
-
-def committed(layout: Layout, files: set[str]) -> NDArray[np.bool_]:
-    """Whether each chunk has its commit record, the logits file, bool (views, chunks); the files are not read."""
-    pairs = [
-        [layout.keys(view, chunk)["logits"] in files for chunk in range(layout.chunks)]
-        for view in range(layout.plan.views)
-    ]
-    return np.array(pairs)

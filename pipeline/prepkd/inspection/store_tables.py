@@ -36,8 +36,11 @@ def _description(facts: StoreFacts) -> Iterator[tuple[str, str]]:
     yield "format", str(attributes.format)
     stated = "not stated" if row.stated is None else f"{row.stated:.1f} stated"
     on_disk = "none on disk" if row.on_disk is None else f"{row.on_disk:.1f} on disk"
-    yield "bytes a (view, sample)", f"{stated}, {on_disk}"
-    yield "on disk", f"{facts.bytes:,} bytes in {facts.files:,} files"
+    yield "bytes a (view, sample)", f"{stated}, {on_disk}" if facts.bytes is not None else stated
+    size = "a web server does not list sizes:" if facts.bytes is None else f"{facts.bytes:,} bytes in"
+    yield "on disk", f"{size} {facts.files:,} files"
+    if facts.manifest_sha256:
+        yield "sha256 of its manifest", facts.manifest_sha256
 
 
 def _encoding_error(measured: Measured) -> Section:

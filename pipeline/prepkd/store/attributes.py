@@ -1,25 +1,46 @@
 """The attributes of a store: where its logits come from and how they are kept, as one validated model."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.settings.messages import expected, shown
 from prepkd.store.encodings import Encoding, make_encoding
-from prepkd.views import ViewPlan
+from prepkd.views import ViewPlan, view_side
 
 FORMAT = 3
+# A store may come from anybody: each value is bounded, so that no reader takes memory or time for it before the chunks,
+# whose sizes are known then, are found to be there.
+PIXEL_SAMPLES = 64  # rendered for the hash of pixels
+LARGEST_SIDE = 2048  # of rendered pictures
+LARGEST_BATCH = 2**20
 # The exceptions that Zarr, NumPy and this package raise for malformed metadata.
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, StopIteration, RuntimeError)
+
+
+# Shown to people: one line without control characters. A name becomes a part of a path.
+Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+FileName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]+$")]
+Number = int | float
+Setting = Number | Text | None
+Temperature = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
 
 
 class _Section(BaseModel):
     """A section of the attributes; `model_dump` returns the keys that were given, unknown ones included."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
 
     @model_serializer(mode="wrap")
     def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -29,62 +50,68 @@ class _Section(BaseModel):
 class Dataset(_Section):
     """The prepared data, and the fingerprints of the whole file and of the split."""
 
-    name: str
-    classes: int = Field(ge=1)
-    fingerprint: str
-    split_fingerprint: str
+    name: FileName
+    classes: int = Field(ge=1, le=2**24)
+    fingerprint: Text
+    split_fingerprint: Text
 
 
 class Teacher(_Section):
     """The teacher; the weights of an imported store are unknown, and `source` names the imported file."""
 
-    name: str
-    model: str
-    weights_fingerprint: str | None
-    preprocessing: dict[str, Any] | None = None
-    source: dict[str, str] | None = None
+    name: FileName
+    model: Text
+    weights_fingerprint: Text | None
+    preprocessing: dict[Text, Setting | list[Number]] | None = Field(default=None, max_length=32)
+    source: dict[Literal["file", "sha256"], Text] | None = Field(default=None, min_length=2)
 
 
 class Views(_Section):
     """The view plan, as `ViewPlan.describe` returns it."""
 
-    recipe: list[Any]
-    views: int | Literal["all"]
+    recipe: list[Any] = Field(max_length=32)
+    views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: int = Field(ge=0, lt=2**64)
-    samples: int = Field(ge=1)
+    samples: int = Field(ge=1, lt=2**31)
     version: int
 
 
 class Pixels(_Section):
     """SHA-256 of the rendered pixels of the first `samples` samples in some views."""
 
-    views: list[int]
-    samples: int = Field(ge=1)
-    sha256: str
+    views: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=2)
+    samples: int = Field(ge=1, le=PIXEL_SAMPLES)
+    sha256: Text
 
 
 class Named(_Section):
     """The encoding: its name, and its settings as further keys."""
 
-    name: str
+    name: Text
 
 
 class Precision(_Section):
     """How the teacher computed its logits; unknown for an imported store."""
 
     arithmetic: Literal["ieee", "tf32", "bf16", "unknown"]
-    batch_size: int | None
-    device: str
+    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] | None
+    device: Text
 
 
 class Measured(_Section):
     """The encoding's size and error on `rows` rows of the teacher's first batches; KL by temperature."""
 
-    rows: int
-    bytes_per_row: float
-    kl_mean: dict[str, float]
-    kl_max: dict[str, float]
-    argmax_flips: int
+    rows: int = Field(ge=0)
+    bytes_per_row: float = Field(ge=0)
+    kl_mean: dict[Temperature, float] = Field(max_length=32)
+    kl_max: dict[Temperature, float] = Field(max_length=32)
+    argmax_flips: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _equal_temperatures(self) -> "Measured":
+        if self.kl_mean.keys() != self.kl_max.keys():
+            raise ValueError("the same temperatures in kl_mean and kl_max")
+        return self
 
 
 class Attributes(_Section):
@@ -98,18 +125,28 @@ class Attributes(_Section):
     pixels: Pixels | None = None
     encoding: Named
     precision: Precision
-    fingerprints: dict[str, str]
+    fingerprints: dict[Text, Text] = Field(max_length=32)
     measured: Measured | None = None
-    unverified: list[str] | None = None
+    unverified: list[Text] | None = Field(default=None, max_length=32)
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Attributes":
+        for part in (self.dataset, self.teacher):
+            if part.name in (".", ".."):
+                raise ValueError("a name that is no folder")
+        if self.pixels and self.pixels.samples > self.views.samples:
+            raise ValueError(f"pixels.samples up to views.samples, {self.views.samples}")
+        return self
 
     @classmethod
     def made_from(cls, sections: Mapping[str, Any], **others: Any) -> "Attributes":
         """Attributes of this format, with a fingerprint per section so that an error can name the one that differs.
 
-        `others` (`measured`, `unverified`) have no fingerprint.
+        `others` (`measured`, `unverified`) have no fingerprint. Raises InputError.
         """
         fingerprints = {key: fingerprint(value) for key, value in sorted(sections.items())}
-        return cls.model_validate({**sections, **others, "fingerprints": fingerprints, "format": FORMAT})
+        made = {**sections, **others, "fingerprints": fingerprints, "format": FORMAT}
+        return read_attributes(made, "the store to write")
 
     @property
     def sections(self) -> dict[str, Any]:
@@ -125,7 +162,7 @@ def check_format(found: int, where: object) -> None:
     """Refuse a store of another format; raises InputError."""
     if found != FORMAT:
         remedy = "update prepkd" if found > FORMAT else "run cache-logits again"
-        raise InputError(f"{where}: format is {found}, this version of prepkd reads {FORMAT}; {remedy}")
+        raise InputError(f"{where}: format is {shown(found)}, this version of prepkd reads {FORMAT}; {remedy}")
 
 
 def read_attributes(stored: object, where: object) -> Attributes:
@@ -135,21 +172,36 @@ def read_attributes(stored: object, where: object) -> Attributes:
     try:
         return Attributes.model_validate(stored)
     except ValidationError as error:
-        first: dict[str, Any] = dict(error.errors()[0])
+        first: dict[str, Any] = dict(error.errors(include_url=False)[0])
         key = ".".join(map(str, first["loc"]))
+        key = key if len(key) <= 80 and key.isprintable() else shown(key)
         problem = (
-            "is missing" if first["type"] == "missing" else f"is {shown(first['input'])}; expected {expected(first)}"
+            "is missing" if first["type"] == "missing" else f"is {shown(first['input'])}; expected {_expected(first)}"
         )
         raise InputError(f"{where}: attributes: {key} {problem}") from None
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    return "text of one line" if error["type"] == "string_pattern_mismatch" else expected(error)
 
 
 def plan_and_encoding(attributes: Attributes, where: object) -> tuple[ViewPlan, Encoding]:
     """Build the view plan and the encoding that the attributes describe; raises InputError."""
     try:
         encoding = make_encoding(attributes.encoding.model_dump(), attributes.dataset.classes)
-        return ViewPlan.from_description(attributes.views.model_dump()), encoding
+        plan = ViewPlan.from_description(attributes.views.model_dump())
     except InputError as error:
         raise InputError(f"{where}: attributes: {error}") from None
     except MALFORMED as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:300]  # it may quote the attributes
         raise InputError(f"{where}: attributes describe no views, or no encoding: {reason}") from None
+    side = view_side(plan.recipe)
+    if side is not None and side > LARGEST_SIDE:
+        raise InputError(
+            f"{where}: attributes: views.recipe makes pictures of {side} pixels; expected <= {LARGEST_SIDE}"
+        )
+    if attributes.pixels and max(attributes.pixels.views) >= plan.views:
+        raise InputError(
+            f"{where}: attributes: pixels.views is {attributes.pixels.views}; expected 0 to {plan.views - 1}"
+        )
+    return plan, encoding

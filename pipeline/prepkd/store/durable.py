@@ -7,15 +7,15 @@ import uuid
 from pathlib import Path
 
 from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore
 
 from prepkd.runtime.files import fsync, naming
+from prepkd.store.local import LocalFiles
 
 Identity = tuple[int, int, int]
 
 
-class DurableStore(LocalStore):
-    """LocalStore that writes to a temporary name, then fsync, rename, fsync of the folder."""
+class DurableStore(LocalFiles):
+    """A local store that writes to a temporary name, then fsync, rename, fsync of the folder."""
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)

@@ -1,6 +1,5 @@
 """Copy a store, or some of its views, to another place; every file is checked before it is written there."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from zarr.abc.store import Store
 from prepkd.errors import InputError, refuse_differences
 from prepkd.runtime.files import fingerprint, json_bytes
 from prepkd.runtime.scratch import scratch
+from prepkd.store.checked import sha256
+from prepkd.store.documents import parse, parse_manifest, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
-from prepkd.store.reader import LogitStore, sha256
+from prepkd.store.reader import LogitStore
 
 
 @dataclass(frozen=True)
@@ -34,21 +35,25 @@ def fetch_views(
     views: str | None,
     scratch_root: Path,
     *,
+    sha256: str | None = None,
     on_wait: Callable[[str], None],
     on_start: Callable[[LogitStore, int], None],
     on_file: Callable[[], None],
 ) -> Fetched:
     """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`.
 
+    With `sha256`, a store whose manifest has another SHA-256 is refused: the manifest states that of every other file.
     `on_wait` gets one line when another process copies to the same place, `on_start` the store and the number of files, and
     `on_file` is called after each file. Raises InputError.
     """
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise InputError(f"--sha256 is {sha256!r}; expected 64 hex digits, as cache-logits and inspect state them")
     where = _absolute(target)
     if where == _absolute(url):
         raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
     if not is_remote(target) and Path(target).exists() and not Path(target).is_dir():
         raise InputError(f"{target}: is a file; choose another place with --to")
-    source = LogitStore.open(url)
+    source = LogitStore.open(url, sha256=sha256)
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
     with scratch(scratch_root, fingerprint(["fetch-views", where]), on_wait=on_wait):
         on_start(source, len(wanted(source, chosen)))
@@ -80,7 +85,7 @@ def fetch(
     manifest = source.store.manifest
     files = size = kept = 0
     for key in wanted(source, views):
-        found = get(target, key)
+        found = get(target, key, source.store.most(key) + 1)
         if found is not None and sha256(found) == manifest[key]:
             kept += 1
         else:
@@ -97,14 +102,22 @@ def fetch(
     elif exists(target, PARTIAL):
         delete(target, PARTIAL)
     if not exists(target, MANIFEST):
-        put(target, MANIFEST, json_bytes(manifest))
+        put(target, MANIFEST, manifest_of(source))
     return Fetched(files, size, kept, here, source.views)
+
+
+def manifest_of(source: LogitStore) -> bytes:
+    """The source's manifest, byte for byte: a copy has the same SHA-256. Raises InputError if it was replaced meanwhile."""
+    content = read_document(source.store.place, MANIFEST)
+    if content is None or sha256(content) != source.manifest_sha256:
+        raise InputError(f"{source.url}: {MANIFEST} has changed while its files were copied; run fetch-views again")
+    return content
 
 
 def check_target(source: LogitStore, target: Store, where: object) -> None:
     """Refuse a place that holds anything except a complete or partial copy of this store; raises InputError."""
     remedy = "choose another place with --to"
-    found = get(target, "zarr.json")
+    found = read_document(target, "zarr.json")
     if found is None:
         if others := sorted(key for key in keys(target) if not key.endswith(".partial")):
             raise InputError(f"{where}: holds {others[0]}, which is no part of a store; {remedy}")
@@ -115,14 +128,14 @@ def check_target(source: LogitStore, target: Store, where: object) -> None:
         differences = {f"fingerprints.{key}": (theirs.get(key), ours.get(key)) for key in sorted({*ours, *theirs})}
         refuse_differences(differences, f"{where}: another store", remedy)
         raise InputError(f"{where}: zarr.json differs from that of {source.url}; {remedy}")
-    listing = get(target, MANIFEST)
-    if listing is not None and json.loads(listing) != source.store.manifest:
+    listing = read_document(target, MANIFEST)
+    if listing is not None and parse_manifest(listing, where) != source.store.manifest:
         raise InputError(f"{where}: {MANIFEST} is another one than that of {source.url}: written elsewhere; {remedy}")
 
 
 def _fingerprints(description: bytes) -> dict[str, str]:
     try:
-        return dict(json.loads(description)["attributes"]["prepkd"]["fingerprints"])
+        return dict(parse(description, "zarr.json", "")["attributes"]["prepkd"]["fingerprints"])
     except (ValueError, KeyError, TypeError):  # another Zarr group
         return {}
 

@@ -1,14 +1,14 @@
 """The identities of stores: their manifests' hashes, fingerprints and plans, without their logits."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.store.attributes import MALFORMED, read_attributes
+from prepkd.store.checked import sha256
+from prepkd.store.documents import parse_attributes, parse_manifest, read_document
 from prepkd.store.layout import MANIFEST
-from prepkd.store.place import get, open_place
+from prepkd.store.place import open_place
+from prepkd.store.reader import read_manifest
 
 
 def identities(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -31,17 +31,22 @@ def identities(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 def identity(url: str, name: str) -> dict[str, Any]:
     """The identity of one teacher's store: the manifest's SHA-256, the fingerprints, the view plan; raises InputError."""
     place = open_place(url)
-    manifest, group = get(place, MANIFEST), get(place, "zarr.json")
-    remedy = f"run `prepkd cache-logits {name}`"
+    manifest, group = read_document(place, MANIFEST), read_document(place, "zarr.json")
     if manifest is None or group is None:
-        raise InputError(f"{url}: no finished store; {remedy}")
-    try:
-        stored = json.loads(group)["attributes"]["prepkd"]
-    except MALFORMED as error:
-        raise InputError(f"{url}: not a logit store ({type(error).__name__}: {error}); {remedy}") from None
-    attributes = read_attributes(stored, url)
+        raise InputError(f"{url}: no finished store; run `prepkd cache-logits {name}`")
+    refuse_differences(
+        {"zarr.json: sha256": (sha256(group), parse_manifest(manifest, url).get("zarr.json"))},
+        url,
+        f"run `prepkd cache-logits {name}` again",
+    )
+    attributes = parse_attributes(group, url)
     return {
-        "manifest": hashlib.sha256(manifest).hexdigest(),
+        "manifest": sha256(manifest),
         "fingerprints": attributes.fingerprints,
         "views": attributes.views.model_dump(),
     }
+
+
+def manifest_sha256(url: str) -> str:
+    """The SHA-256 of a finished store's manifest, which states that of every other file; raises InputError."""
+    return sha256(read_manifest(open_place(url), url))

@@ -1,30 +1,41 @@
 """Find the damaged files of a store: every file is checked, and each damaged one is named."""
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
 from zarr.core.buffer.cpu import Buffer as CPUBuffer
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
-from prepkd.store.attributes import FORMAT, MALFORMED, Attributes, check_format, plan_and_encoding, read_attributes
-from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout, create, open_array
-from prepkd.store.place import get, keys, open_place
-from prepkd.store.reader import difference
+from prepkd.store.attributes import MALFORMED, check_format, plan_and_encoding
+from prepkd.store.checked import difference, sha256
+from prepkd.store.documents import (
+    LIMITS,
+    differences,
+    is_web_page,
+    parse,
+    parse_attributes,
+    parse_chunk_length,
+    parse_manifest,
+    parse_partial,
+    parse_summary,
+    read_document,
+    word,
+)
+from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
+from prepkd.store.place import can_list, get, keys, open_place
 
-OF_AN_ARRAY = re.compile(r"[^/]+/(zarr\.json|c/\d+(/\d+)+)")
+OF_AN_ARRAY = re.compile(r"[a-z_]{1,32}/(zarr\.json|c/\d+(/\d+)+)")
+LARGEST_UNKNOWN = 2**30  # bytes of a chunk's file whose size is not known, since the description is damaged
 # A chunk that fails its checksum may raise OSError as well.
-BROKEN = (*MALFORMED, OSError)
+BROKEN = (*MALFORMED, OSError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -39,41 +50,51 @@ class Damage:
 def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     """List the damaged files of a store, the manifest first, then by path; `options` go to fsspec.
 
-    Each file is compared with the manifest. If the description can be trusted, every chunk is decoded too, and its parameters
-    are compared with the plan's. Raises InputError only if there is no store, or it cannot be read.
+    Each file is compared with the manifest. If the description can be trusted, every chunk is decoded too, its values are
+    checked, and its parameters are compared with the plan's. Raises InputError only if there is no store, or it cannot be read.
     """
     store = url if isinstance(url, Store) else open_place(url, **options)
     try:
-        files = keys(store)
-        listing, description, logits = (get(store, key) for key in (MANIFEST, "zarr.json", "logits/zarr.json"))
-    except FileNotFoundError:  # fsspec's answer for a folder that does not exist
-        files = set()
+        files = keys(store) if can_list(store) else None
+        listing, description, logits = (
+            read_document(store, key) for key in (MANIFEST, "zarr.json", "logits/zarr.json")
+        )
+        partial = read_document(store, PARTIAL)
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from None
-    if not files:
+    if not files and description is None and listing is None:
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
     manifest, problem = _manifest(listing)
-    if description is not None and manifest.get("zarr.json") == _sha(description):
-        refuse_other_format(description, url)
-    expected = None
-    # An edited description proves nothing; then the manifest lists the files.
-    if all(key not in manifest or manifest[key] == _sha(text) for key, text in _pairs(description, logits)):
-        expected = _Expected.of(description, logits)
-    needed = {"zarr.json", "logits/zarr.json", SUMMARY} | set(expected.parts if expected else ())
-    strays = {key for key in files if OF_AN_ARRAY.fullmatch(key)}
-    absent = expected.not_fetched(files, get(store, PARTIAL)) if expected and PARTIAL in files else set()
     found = [Damage("", MANIFEST, problem)] if problem else []
+    # An edited description proves nothing; then the manifest lists the files.
+    described = {"zarr.json": description, "logits/zarr.json": logits}
+    expected, unreadable = None, ""
+    if all(key not in manifest or manifest[key] == sha256(text or b"") for key, text in described.items()):
+        if description is not None and "zarr.json" in manifest:
+            refuse_other_format(description, url)
+        expected, unreadable = _Expected.of(description or b"", logits or b"")
+    here = {*(files or ()), *manifest}
+    if expected and expected.layout.files > 2 * len(here) + 10_000:  # not to be enumerated
+        found.append(Damage("", "zarr.json", f"it promises {expected.layout.files:,} files, {len(here):,} are there"))
+        expected = None
+    absent = expected.not_fetched(files, partial) if expected and partial is not None else set()
+    needed = {"zarr.json", "logits/zarr.json", SUMMARY} | set(expected.layout.all_keys() if expected else ())
+    strays = {key for key in files or () if OF_AN_ARRAY.fullmatch(key)}
     for key in sorted((needed | strays | set(manifest)) - absent):
-        problems = list(_problems(store, key, manifest, expected)) if key in files else ["missing"]
+        problems = ["missing"]
+        if files is None or key in files:
+            problems = list(_problems(store, key, manifest, expected))
+            if key == "logits/zarr.json" and unreadable and not problems:
+                problems = [unreadable]
         if problems:
-            found.append(Damage(key.partition("/")[0] if "/" in key else "", key, "; ".join(problems)))
+            found.append(Damage(key.partition("/")[0] if "/" in key else "", word(key), "; ".join(problems)))
     return found
 
 
 def refuse_other_format(description: bytes, where: object) -> None:
     """Refuse a store of another format, which is not damage; raises InputError."""
     try:
-        found = json.loads(description)["attributes"]["prepkd"]["format"]
+        found = parse(description, "zarr.json", where)["attributes"]["prepkd"]["format"]
     except MALFORMED:
         return  # reported as damage later
     if isinstance(found, int):
@@ -83,56 +104,52 @@ def refuse_other_format(description: bytes, where: object) -> None:
 class _Expected:
     """The files that a store's description promises, and the required content of each."""
 
-    def __init__(self, attributes: Attributes, layout: Layout) -> None:
+    def __init__(self, layout: Layout) -> None:
         self.layout = layout
         # An empty store of that layout, to decode one chunk at a time even if the real metadata is damaged.
         self.memory: dict[str, Buffer] = {}
-        group = create(MemoryStore(self.memory), layout, attributes)
-        self.arrays = {name: open_array(group, name) for name in layout.fields}
-        # Path -> (array, view, chunk); None instead of the last two for an array's metadata.
-        self.parts: dict[str, tuple[str, int, int] | tuple[str, None, None]] = {
-            f"{name}/zarr.json": (name, None, None) for name in layout.fields
-        }
-        for view in range(layout.plan.views):
-            for chunk in range(layout.chunks):
-                self.parts |= {key: (name, view, chunk) for name, key in layout.keys(view, chunk).items()}
+        self.arrays = {name: layout.array(MemoryStore(self.memory), name) for name in layout.fields}
 
     @classmethod
-    def of(cls, description: bytes | None, logits: bytes | None) -> "_Expected | None":
-        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store."""
+    def of(cls, description: bytes, logits: bytes) -> tuple["_Expected | None", str]:
+        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store, and the reason."""
         try:
-            attributes = json.loads(description or b"")["attributes"]["prepkd"]
-            chunk = json.loads(logits or b"")["chunk_grid"]["configuration"]["chunk_shape"][1]
-            if attributes["format"] != FORMAT:
-                return None
-            described = read_attributes(attributes, "zarr.json")
-            return cls(described, Layout(*plan_and_encoding(described, "zarr.json"), int(chunk)))
-        except BROKEN:
-            return None
+            plan, encoding = plan_and_encoding(parse_attributes(description, ""), "")
+            return cls(Layout(plan, encoding, parse_chunk_length(logits, ""))), ""
+        except BROKEN as error:
+            return None, _line(error).removeprefix(": ").removeprefix("logits/zarr.json: ")
 
-    def not_fetched(self, files: set[str], partial: bytes | None) -> set[str]:
+    def not_fetched(self, files: Set[str] | None, partial: bytes) -> set[str]:
         """The files of views that a partial copy omits: views without any file here that `partial.json` does not list."""
         try:
-            promised = set(json.loads(partial or b"{}").get("views", []))
-        except BROKEN:
-            promised = set()
-        here = {self.parts[key][1] for key in self.parts if key in files} | promised
-        return {key for key, (_, view, _) in self.parts.items() if view is not None and view not in here}
+            here = set(parse_partial(partial, self.layout.plan.views, ""))
+        except InputError:
+            here = set()
+        here |= {part[1] for key in files or () if (part := self.layout.part(key))}
+        return {key for key in self.layout.all_keys() if (part := self.layout.part(key)) and part[1] not in here}
+
+    def most(self, key: str) -> int:
+        """The most bytes that a file may have; 0 for a path that is no file of this store."""
+        part = self.layout.part(key)
+        if part:
+            return self.layout.file_sizes(part[0])[1]
+        name = key.removesuffix("zarr.json").removesuffix("/")
+        return LIMITS["zarr.json"] if key.endswith("/zarr.json") and name in self.layout.fields else LIMITS.get(key, 0)
 
     def problems(self, key: str, content: bytes) -> Iterator[str]:
         """The problems in the content of an array's file, apart from the manifest's hash."""
-        name, view, chunk = self.parts[key]
-        if view is None or chunk is None:
-            yield from _metadata(content, self.arrays[name].metadata.to_dict())
+        part = self.layout.part(key)
+        if part is None:
+            yield from differences(content, key.partition("/")[0], self.layout, "")
             return
-        field, part = self.layout.fields[name], self.layout.slice(chunk)
-        size = self.layout.chunk * field.bytes_per_row + 4
-        if not field.compressed and len(content) != size:
-            yield f"it is {len(content)} bytes, expected {size}"
+        name, view, chunk = part
+        if problem := self.layout.size_problem(name, content):
+            yield problem
             return
+        field, samples = self.layout.fields[name], self.layout.slice(chunk)
         self.memory[key] = CPUBuffer.from_bytes(content)
         try:
-            values = np.asarray(self.arrays[name][view, part])
+            values = np.asarray(self.arrays[name][view, samples])
         except BROKEN as error:
             yield f"it does not decode: {_line(error)}"
             return
@@ -141,34 +158,51 @@ class _Expected:
         missing = np.isnan(values) if np.isnan(field.fill) else values == field.fill
         if missing.any():
             yield f"{int(missing.sum())} of its values are the fill value, which means missing"
-        elif name == "params" and not np.array_equal(values, self.layout.plan.parameters(view, part)):
+        elif name == "params" and not np.array_equal(values, self.layout.plan.parameters(view, samples)):
             yield f"it differs from the plan's parameters of view {view}"
+        elif problem := field.problem(values):
+            yield problem
 
 
-def _problems(store: Store, key: str, manifest: dict[str, str], expected: _Expected | None) -> Iterator[str]:
+def _problems(store: Store, key: str, manifest: Mapping[str, str], expected: _Expected | None) -> Iterator[str]:
+    known = key in LIMITS or OF_AN_ARRAY.fullmatch(key)
+    most = expected.most(key) if expected else LIMITS.get(key.rpartition("/")[2], LARGEST_UNKNOWN)
+    if not known or not most:
+        yield "no file of this store: left by another one"
+        return
     try:
-        content = get(store, key)
-    except OSError as error:
+        content = get(store, key, most + 1)
+    except (InputError, OSError) as error:
+        if isinstance(error, InputError) and not isinstance(store, LocalStore):
+            raise  # the place cannot be reached, which says nothing about the file
         yield f"it cannot be read: {_line(error)}"
         return
     if content is None:
         yield "missing"
         return
-    if expected is not None and "/" in key and key not in expected.parts:
-        yield "no file of this store: left by another one"
+    if len(content) > most:
+        yield f"it has more than {most:,} bytes"
         return
     if manifest and key not in manifest:
         yield f"not in {MANIFEST}"
-    elif manifest and manifest[key] != _sha(content):
+    elif manifest and manifest[key] != sha256(content):
         yield _difference(key, content, manifest)
+    try:
+        yield from _own_problems(key, content, expected)
+    except InputError as error:
+        yield _line(error).removeprefix(": ").removeprefix(f"{key}: ")
+
+
+def _own_problems(key: str, content: bytes, expected: _Expected | None) -> Iterator[str]:
+    """The problems in a file's content, apart from the manifest's hash; raises InputError for JSON that cannot be parsed."""
     if key == "zarr.json":
         yield from _attributes(content)
     elif key == SUMMARY:
-        yield from _summary(content)
-    elif expected is not None and key in expected.parts:
+        parse_summary(content, expected.layout.plan.views if expected else None, "")
+    elif expected is not None:
         yield from expected.problems(key, content)
-    elif expected is None and key.endswith("/zarr.json"):
-        yield from _metadata(content, {})
+    elif key.endswith("/zarr.json") and parse(content, key, "").get("node_type") != "array":
+        yield "it describes no array"
 
 
 def _manifest(content: bytes | None) -> tuple[dict[str, str], str]:
@@ -176,73 +210,35 @@ def _manifest(content: bytes | None) -> tuple[dict[str, str], str]:
     if content is None:
         return {}, "missing: the store is unfinished, or lost it"
     try:
-        manifest = json.loads(content)
-    except ValueError as error:
-        return {}, f"it is no JSON: {_line(error)}"
-    if not isinstance(manifest, dict) or not manifest:
-        return {}, "it lists no files"
-    wrong = [key for key, value in manifest.items() if not re.fullmatch("[0-9a-f]{64}", str(value))]
-    return {key: str(value) for key, value in manifest.items()}, f"{wrong[0]} has no SHA-256" if wrong else ""
+        return parse_manifest(content, ""), ""
+    except InputError as error:
+        return {}, _line(error).removeprefix(f": {MANIFEST}: ")
 
 
-def _difference(key: str, content: bytes, manifest: dict[str, str]) -> str:
+def _difference(key: str, content: bytes, manifest: Mapping[str, str]) -> str:
     """Describe how a file differs from the manifest's entry."""
-    found = _sha(content)
+    found = sha256(content)
     where = [other for other, sha in manifest.items() if sha == found]
     if where:
-        return f"it holds the bytes of {where[0]}"
+        return f"it holds the bytes of {word(where[0])}"
+    if is_web_page(content):
+        return "it is an HTML page; the server does not have this file"
     length = f"{len(content)} bytes" if content else "zero bytes"
     return f"{length} with sha256 {difference(found, manifest[key])}"
 
 
-def _metadata(content: bytes, wanted: Mapping[str, object]) -> Iterator[str]:
-    """The wrong fields of an array's `zarr.json`; with an empty `wanted`, only whether it describes an array."""
-    single = MemoryStore({"zarr.json": CPUBuffer.from_bytes(content)})
-    try:
-        found = zarr.open_array(single, mode="r", zarr_format=3).metadata.to_dict()
-    except BROKEN as error:
-        yield f"it describes no array: {type(error).__name__}: {_line(error)}"
-        return
-    for field, value in wanted.items():
-        if found.get(field) != value:
-            yield f"{field} is {found.get(field)}, expected {value}"
-
-
 def _attributes(content: bytes) -> Iterator[str]:
-    try:
-        single = MemoryStore({"zarr.json": CPUBuffer.from_bytes(content)})
-        attributes: Any = zarr.open_group(single, mode="r", zarr_format=3).attrs.asdict()["prepkd"]
-        if attributes["format"] != FORMAT:
-            yield f"format is {attributes['format']}, this version of prepkd reads {FORMAT}"
-            return
-        plan_and_encoding(read_attributes(attributes, "zarr.json"), "zarr.json")
-        for name, value in attributes["fingerprints"].items():
-            if fingerprint(attributes[name]) != value:
-                yield f"fingerprints.{name} is {value[:12]}, but the section's is {fingerprint(attributes[name])[:12]}"
-        for name in ("dataset", "encoding", "views"):
-            if name not in attributes["fingerprints"]:
-                yield f"fingerprints.{name} is missing"
-    except InputError as error:
-        yield _line(error)
-    except BROKEN as error:
-        yield f"it describes no logit store: {type(error).__name__}: {_line(error)}"
-
-
-def _summary(content: bytes) -> Iterator[str]:
-    try:
-        summary = json.loads(content)
-        np.array([summary["teacher_error"], *summary["teacher_error_per_view"]], dtype=float)
-    except BROKEN as error:
-        yield f"it is no summary: {type(error).__name__}: {_line(error)}"
-
-
-def _pairs(description: bytes | None, logits: bytes | None) -> Iterator[tuple[str, bytes]]:
-    yield "zarr.json", description or b""
-    yield "logits/zarr.json", logits or b""
-
-
-def _sha(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    attributes = parse_attributes(content, "")
+    plan_and_encoding(attributes, "")
+    stored = parse(content, "zarr.json", "")["attributes"]["prepkd"]
+    for name, value in attributes.fingerprints.items():
+        if name not in stored:
+            yield f"fingerprints.{word(name)} is of no section"
+        elif fingerprint(stored[name]) != value:
+            yield f"fingerprints.{name} is {value[:12]}, but the section's is {fingerprint(stored[name])[:12]}"
+    for name in ("dataset", "encoding", "views"):
+        if name not in attributes.fingerprints:
+            yield f"fingerprints.{name} is missing"
 
 
 def _line(error: Exception) -> str:

@@ -2,16 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Set
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.storage import StorePath
 
+from prepkd.errors import InputError
 from prepkd.runtime.files import canonical_json
 from prepkd.store.attributes import Attributes
 from prepkd.store.durable import DurableStore
@@ -27,13 +33,28 @@ PARTIAL = "partial.json"  # marks a copy of some views only
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
+LARGEST_FILE = 2**32  # bytes of a chunk in memory
+CHECKSUM = 4  # bytes at the end of a chunk's file
+BLOSC_HEADER = 16  # bytes; also the most by which Blosc makes incompressible data longer
+
+
 @dataclass(frozen=True)
 class Layout:
-    """The arrays that follow from a plan, an encoding and a chunk length (samples)."""
+    """The arrays that follow from a plan, an encoding and a chunk length (samples).
+
+    Raises InputError for a chunk of more samples than the plan has, or of more than 4 GiB.
+    """
 
     plan: ViewPlan
     encoding: Encoding
     chunk: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.chunk <= self.plan.samples:
+            raise InputError(f"chunks have {self.chunk:,} samples; expected 1 to {self.plan.samples:,}")
+        largest = self.chunk * max(field.bytes_per_row for field in self.fields.values())
+        if largest > LARGEST_FILE:
+            raise InputError(f"a chunk of {self.chunk:,} samples has {largest:,} bytes; expected <= {LARGEST_FILE:,}")
 
     @property
     def chunks(self) -> int:
@@ -48,7 +69,7 @@ class Layout:
         """The number of samples in one chunk."""
         return min(self.chunk, self.plan.samples - chunk * self.chunk)
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, Field]:
         """The arrays by name, in the order in which a chunk's files are written: `logits` last."""
         fields = dict(self.encoding.fields)
@@ -70,10 +91,90 @@ class Layout:
             for chunk in range(self.chunks):
                 yield from self.keys(view, chunk).values()
 
-    def views_in(self, files: Set[str]) -> list[int]:
+    @property
+    def files(self) -> int:
+        """The number of files of a finished store except summary and manifest."""
+        return 1 + len(self.fields) * (1 + self.plan.views * self.chunks)
+
+    def part(self, key: str) -> tuple[str, int, int] | None:
+        """The array, view and chunk of a chunk's file; None for every other path."""
+        name, _, place = key.partition("/c/")
+        numbers = place.split("/")
+        field = self.fields.get(name)
+        if field is None or len(numbers) != 2 + len(field.width) or any(one != "0" for one in numbers[2:]):
+            return None
+        if not all(one.isdecimal() and len(one) <= 10 and str(int(one)) == one for one in numbers):
+            return None
+        view, chunk = int(numbers[0]), int(numbers[1])
+        return (name, view, chunk) if view < self.plan.views and chunk < self.chunks else None
+
+    def views_in(self, files: Iterable[str]) -> list[int]:
         """The views with all of their files among `files`."""
-        chunks = range(self.chunks)
-        return [v for v in range(self.plan.views) if all(files >= set(self.keys(v, c).values()) for c in chunks)]
+        found = Counter(part[1] for key in files if (part := self.part(key)))
+        return sorted(view for view, count in found.items() if count == self.chunks * len(self.fields))
+
+    def misfits(self, sizes: Mapping[str, int]) -> dict[int, list[str]]:
+        """By view, the chunks' files whose size (bytes by path) cannot be right."""
+        limits = {name: self.file_sizes(name) for name in self.fields}
+        found: dict[int, list[str]] = {}
+        for key, size in sizes.items():
+            if (part := self.part(key)) and not limits[part[0]][0] <= size <= limits[part[0]][1]:
+                found.setdefault(part[1], []).append(key)
+        return found
+
+    def description(self, name: str) -> dict[str, Any]:
+        """The content of an array's `zarr.json`, as Zarr's format 3 has it, without settings that are empty."""
+        field, endian = self.fields[name], {"configuration": {"endian": "little"}}
+        size = field.dtype.itemsize
+        blosc = {"typesize": size, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [self.plan.views, self.plan.samples, *field.width],
+            "data_type": field.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [1, self.chunk, *field.width]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": "NaN" if np.isnan(field.fill) else int(field.fill),
+            "codecs": [
+                {"name": "bytes"} | (endian if size > 1 else {}),
+                *([{"name": "blosc", "configuration": blosc}] if field.compressed else []),
+                {"name": "crc32c"},
+            ],
+        }
+
+    def array(self, store: Store, name: str) -> "zarr.Array[Any]":
+        """An array of a store, described by the layout: what is stored in its `zarr.json` is not used."""
+        return zarr.Array(zarr.AsyncArray(self.description(name), StorePath(store, name)))
+
+    def file_sizes(self, name: str) -> tuple[int, int]:
+        """The least and the most bytes of a chunk's file of an array."""
+        field = self.fields[name]
+        size = self.chunk * field.bytes_per_row + CHECKSUM
+        return (BLOSC_HEADER + CHECKSUM, size + BLOSC_HEADER) if field.compressed else (size, size)
+
+    def size_problem(self, name: str, content: bytes | bytearray | memoryview) -> str:
+        """Say why a chunk's file cannot hold a chunk of an array, by its sizes; '' if it can. Nothing is decompressed."""
+        least, most = self.file_sizes(name)
+        if not least <= len(content) <= most:
+            return f"it is {len(content):,} bytes, expected {least:,}{f' to {most:,}' if most > least else ''}"
+        field = self.fields[name]
+        if field.compressed:
+            wanted = self.chunk * field.bytes_per_row, len(content) - CHECKSUM
+            inflated, _, deflated = struct.unpack_from("<III", content, 4)  # of Blosc's header
+            if (inflated, deflated) != wanted:
+                return f"its header says {inflated:,} bytes in {deflated:,}, expected {wanted[0]:,} in {wanted[1]:,}"
+        return ""
+
+    def value_problem(self, name: str, chunk: int, content: bytes | bytearray | memoryview) -> str:
+        """Say which values in a chunk's file of the right size cannot be; '' if all can, or if the array is compressed."""
+        field = self.fields[name]
+        if field.compressed:
+            return ""
+        rows = np.frombuffer(content, field.dtype.newbyteorder("<"), self.chunk * math.prod(field.width))
+        rows = rows.reshape(self.chunk, *field.width)[
+            : self.length(chunk)
+        ]  # the rest of the last chunk is the fill value
+        return field.problem(rows.astype(field.dtype, copy=False))
 
     @property
     def bytes_per_row(self) -> int:
@@ -84,7 +185,7 @@ class Layout:
     def bytes(self) -> int:
         """Bytes of all chunks before compression: padded to full length, plus 4 bytes of checksum each."""
         chunks = self.plan.views * self.chunks
-        return chunks * (self.chunk * self.bytes_per_row + 4 * len(self.fields))
+        return chunks * (self.chunk * self.bytes_per_row + CHECKSUM * len(self.fields))
 
 
 def chunk_length(samples: int, chunk: int, batch_size: int) -> int:

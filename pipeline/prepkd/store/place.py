@@ -1,9 +1,12 @@
 """Open a store's place, a local folder or an fsspec URL, and read and write its files."""
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
-from zarr.abc.store import Store
+from fsspec.implementations.local import LocalFileSystem
+from zarr.abc.store import RangeByteRequest, Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.buffer.cpu import Buffer
 from zarr.core.sync import sync
@@ -11,7 +14,10 @@ from zarr.storage import LocalStore
 
 from prepkd.errors import InputError
 from prepkd.store.durable import DurableStore
+from prepkd.store.local import LocalFiles
 from prepkd.store.remote import RemoteStore
+
+LARGEST_LISTING = 2**22  # files
 
 
 def is_remote(url: str | Path) -> bool:
@@ -24,12 +30,13 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
 
     A local file is flushed to disk before it gets its name; an object in a bucket appears complete or not at all.
     """
-    if not is_remote(url):
-        return DurableStore(Path(url)) if write else LocalStore(Path(url), read_only=True)
-    if write and str(url).startswith(
-        ("file://", "local://")
-    ):  # fsspec writes these in place, where a crash leaves half a file
+    local = str(url).startswith(("file://", "local://"))
+    if local and write:  # fsspec writes these in place, where a crash leaves half a file
         raise InputError(f"{url}: name a local store by its path, without {str(url).partition('//')[0]}//")
+    if local:
+        return LocalFiles(Path(LocalFileSystem._strip_protocol(str(url))), read_only=True)
+    if not is_remote(url):
+        return DurableStore(Path(url)) if write else LocalFiles(Path(url), read_only=True)
     # Listings change while another process writes; fsspec would answer from its cache.
     options = {"use_listings_cache": False} | options
     try:
@@ -38,10 +45,11 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
         raise InputError(f"{url}: cannot be opened: {error}") from None
 
 
-def get(store: Store, key: str) -> bytes | None:
-    """Read a file's content; None if it does not exist."""
+def get(store: Store, key: str, most: int | None = None) -> bytes | None:
+    """Read a file's content, or its first `most` bytes; None if it does not exist."""
+    first = None if most is None else RangeByteRequest(0, most)
     try:
-        value = sync(store.get(key, default_buffer_prototype()))
+        value = sync(store.get(key, default_buffer_prototype(), first))
     except FileNotFoundError:  # a folder that does not exist; buckets do not raise
         return None
     return None if value is None else value.to_bytes()
@@ -57,8 +65,38 @@ def exists(store: Store, key: str) -> bool:
     return sync(store.exists(key))
 
 
+def can_list(store: Store) -> bool:
+    """Whether the files of a place can be listed; a web server's cannot."""
+    return not (isinstance(store, RemoteStore) and store.is_web)
+
+
+def sizes(store: Store) -> dict[str, int] | None:
+    """The bytes of each file of a place, by path relative to it; None for a place whose listing has no sizes."""
+    if isinstance(store, LocalStore):
+        return _local_sizes(store.root)
+    return sync(store.sizes()) if isinstance(store, RemoteStore) and can_list(store) else None
+
+
+def _local_sizes(root: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(f"{folder}{entry.name}/")
+                elif entry.is_file():
+                    found[f"{folder}{entry.name}"] = entry.stat().st_size
+        if len(found) > LARGEST_LISTING:
+            raise InputError(f"{root}: holds more than {LARGEST_LISTING:,} files, so it is no logit store")
+    return found
+
+
 def keys(store: Store) -> set[str]:
-    """List every file's path, relative to the store."""
+    """List every file's path, relative to the store; raises InputError if they cannot be listed."""
+    if (found := sizes(store)) is not None:
+        return set(found)
 
     async def listed() -> set[str]:
         return {key async for key in store.list()}

@@ -1,89 +1,33 @@
 """Read a store; every file is checked against the manifest before it is decoded."""
 
 import asyncio
-import hashlib
-import json
-import time
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.abc.store import Store
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, WrapperStore
 
-from prepkd.errors import InputError, refuse_differences
-from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding, read_attributes
+from prepkd.errors import InputError
+from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding
+from prepkd.store.checked import REMEDY, CheckedStore, sha256
+from prepkd.store.documents import (
+    differences,
+    parse_attributes,
+    parse_chunk_length,
+    parse_manifest,
+    parse_partial,
+    parse_summary,
+    read_document,
+    word,
+)
 from prepkd.store.encodings import as_tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
-from prepkd.store.place import get, is_remote, keys, open_place
-
-YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
-REMEDY = "fetch the store again, or run cache-logits"
-
-
-def difference(found: str, expected: str) -> str:
-    """Show two digests, cut after the first block in which they differ."""
-    length = next((12 * k for k in range(1, 6) if found[: 12 * k] != expected[: 12 * k]), 64)
-    return f"{found[:length]}, the manifest says {expected[:length]}"
-
-
-class CheckedStore(WrapperStore[Store]):
-    """A store that compares each file with the manifest; a missing or different file raises InputError.
-
-    A local file is hashed at the first reading; while its inode, size and times stay the same, only crc32c is checked.
-    """
-
-    def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
-        super().__init__(store)
-        self.manifest, self.where = manifest, where
-        self._hashed: dict[str, tuple[int, ...]] = {}  # identity of files that matched the manifest
-
-    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The complete file of a key; None for a key that is not in the manifest, unless it is a chunk's."""
-        if key not in self.manifest:
-            if "/c/" in key:  # Zarr would read a chunk of fill values
-                raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run cache-logits")
-            return None
-        before = self._identity(key)
-        value = await super().get(key, prototype)
-        if value is None:
-            raise InputError(f"{self.where}: {key} is missing; {REMEDY}")
-        if before is None or self._hashed.get(key) != before:
-            await asyncio.to_thread(self.check, key, value.as_buffer_like())
-            # A file that changes twice within one clock tick keeps its times: do not remember young files.
-            if before is not None and before == self._identity(key) and time.time_ns() - max(before[2:]) > YOUNG:
-                self._hashed[key] = before
-        return value
-
-    def forget(self) -> None:
-        """Hash every file again."""
-        self._hashed.clear()
-
-    def _identity(self, key: str) -> tuple[int, ...] | None:
-        """Inode, size and times of a local file; None for other places and for a missing file."""
-        if not isinstance(self._store, LocalStore):
-            return None
-        try:
-            status = (self._store.root / key).stat()
-        except OSError:
-            return None  # reading it will raise
-        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-    def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
-        """Refuse content whose SHA-256 differs from the manifest's; raises InputError."""
-        found, expected = sha256(content), str(self.manifest.get(key))
-        if found != expected:
-            raise InputError(f"{self.where}: {key}: sha256 is {difference(found, expected)}; {REMEDY}")
-
-
-def sha256(content: bytes | bytearray | memoryview) -> str:
-    """SHA-256 of a file's content, 64 hex digits, as in the manifest."""
-    return hashlib.sha256(content).hexdigest()
+from prepkd.store.place import can_list, get, is_remote, keys, open_place, sizes
 
 
 class LogitStore:
@@ -93,52 +37,58 @@ class LogitStore:
     their origin, and `summary` holds the teacher's error rate on the views. Open one with `LogitStore.open`.
     """
 
-    def __init__(
-        self, url: str, store: CheckedStore, group: zarr.Group, attributes: Attributes, present: set[str]
-    ) -> None:
-        self.url, self.attributes, self.store, self._group = url, attributes, store, group
-        self.plan, self.encoding = plan_and_encoding(attributes, url)
+    def __init__(self, url: str, store: CheckedStore, sha256: str, attributes: Attributes, layout: Layout) -> None:
+        self.url, self.attributes, self.store, self.manifest_sha256 = url, attributes, store, sha256
+        self.layout, self.plan, self.encoding = layout, layout.plan, layout.encoding
         self.views, self.samples, self.classes = self.plan.views, self.plan.samples, self.encoding.classes
-        self.layout = Layout(self.plan, self.encoding, int(self._array("logits").chunks[1]))
-        # The manifest lists the description of each array.
-        self._arrays = {name: self._array(name) for name in self.layout.fields}
-        shapes = {name: (self.views, self.samples, *field.width) for name, field in self.layout.fields.items()}
-        refuse_differences(
-            {f"{name}.shape": (self._arrays[name].shape, shape) for name, shape in shapes.items()}, url, REMEDY
-        )
-        self._agreeing: set[int] = set()  # views whose parameters were compared with the plan's
-        self.present = self._present(present)
-        self.summary = self._summary()
+        # Described by the layout, with which the stored descriptions agree: Zarr gets to see none of them.
+        self._arrays = {name: layout.array(store, name) for name in layout.fields}
+        self._sound: set[int] = set()  # views whose values were checked
+        self.present, self._misfits = self._listed()
+        self.summary = parse_summary(_listed(store, SUMMARY), self.views, url)
 
     @classmethod
-    def open(cls, url: str | Path | Store, **options: Any) -> "LogitStore":
+    def open(cls, url: str | Path | Store, *, sha256: str | None = None, **options: Any) -> "LogitStore":
         """Open a store at a local path, an fsspec URL (`options` go to fsspec) or in a Zarr store, for reading.
 
-        Raises InputError if it is missing, unfinished, damaged or of another format.
+        Raises InputError if it is missing, unfinished, damaged or of another format, and if its manifest has another SHA-256
+        than `sha256`, where that is given.
         """
         where = str(url)
         store = url if isinstance(url, Store) else open_place(url, **options)
-        nowhere = not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir()
         try:
-            listing = None if nowhere else get(store, MANIFEST)
-            if nowhere or (listing is None and not keys(store)):
+            if not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir():
                 raise InputError(f"{where}: no such store; run `prepkd cache-logits NAME`")
-            if listing is None:
-                raise InputError(
-                    f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd cache-logits NAME` again"
-                )
-            manifest = json.loads(listing)
-            checked = CheckedStore(store, manifest, where)
-            group = zarr.open_group(checked, mode="r", zarr_format=3)
-            attributes: dict[str, Any] = dict(group.attrs)["prepkd"]  # type: ignore[assignment]
-            return cls(where, checked, group, read_attributes(attributes, where), keys(store))
+            return cls._opened(where, store, sha256)
         except InputError:
             raise
-        except (*MALFORMED, FileNotFoundError) as error:
+        except (*MALFORMED, MemoryError, FileNotFoundError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{where}: not a logit store ({type(error).__name__}: {reason})") from None
         except OSError as error:
             raise InputError(f"{where}: cannot be read: {error}") from None
+
+    @classmethod
+    def _opened(cls, where: str, store: Store, pinned: str | None) -> "LogitStore":
+        listing = read_manifest(store, where)
+        found = sha256(listing)
+        if pinned is not None and pinned.lower() != found:
+            raise InputError(
+                f"{where}: {MANIFEST}: sha256 is {found}, expected {pinned}: another store, or a changed one"
+            )
+        checked = CheckedStore(store, parse_manifest(listing, where), where)
+        attributes = parse_attributes(_listed(checked, "zarr.json"), where)
+        plan, encoding = plan_and_encoding(attributes, where)
+        chunk = parse_chunk_length(_listed(checked, "logits/zarr.json"), where)
+        try:
+            checked.layout = Layout(plan, encoding, chunk)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        check_manifest(checked.manifest, checked.layout, where)
+        for name in checked.layout.fields:
+            for problem in differences(_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
+                raise InputError(f"{where}: {name}.{problem}; {REMEDY}")
+        return cls(where, checked, found, attributes, checked.layout)
 
     def stored(self, view: int) -> dict[str, NDArray[Any]]:
         """One view as stored: the encoding's arrays (N, *width); raises InputError, IndexError.
@@ -152,20 +102,31 @@ class LogitStore:
             raise InputError(
                 f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --views {view}` brings it"
             )
-        if "params" not in self.layout.fields or view in self._agreeing:
+        if view in self._sound:  # permanently: later readings have the same hash
             return dict(zip(names, sync(self._read(view, names)), strict=True))
-
-        async def compared() -> tuple[list[NDArray[Any]], NDArray[Any]]:
-            found, rows = await asyncio.gather(
-                self._read(view, ["params", *names]), asyncio.to_thread(self.plan.parameters, view)
-            )
-            return found, rows
-
-        (params, *found), rows = sync(compared())
-        if not np.array_equal(params, rows):
-            raise InputError(f"{self.url}: params of view {view} differ from the plan's; run cache-logits again")
-        self._agreeing.add(view)  # permanently: later readings have the same hash
+        found = sync(self._first(view, names))
+        self._sound.add(view)
         return dict(zip(names, found, strict=True))
+
+    async def _first(self, view: int, names: list[str]) -> list[NDArray[Any]]:
+        """Read a view for the first time, and check its values; raises InputError."""
+        # The number of samples may be false: files of a wrong size are refused before anything of that number is made.
+        for key in (self._misfits or {}).get(view, ()):
+            await self.store.get(key, default_buffer_prototype())
+        if "params" in self.layout.fields:
+            reading = asyncio.create_task(self._read(view, ["params", *names]))
+            if self._misfits is None:  # sizes are known once the files are read
+                await reading
+            (params, *found), rows = await asyncio.gather(reading, asyncio.to_thread(self.plan.parameters, view))
+            if not np.array_equal(params, rows):
+                raise InputError(f"{self.url}: params of view {view} differ from the plan's; run cache-logits again")
+        else:
+            found = await self._read(view, names)
+        for name, array in zip(names, found, strict=True):
+            field = self.layout.fields[name]
+            if field.compressed and (problem := field.problem(array)):  # others were checked with their files
+                raise InputError(f"{self.url}: {name} of view {view}: {problem}; {REMEDY}")
+        return found
 
     async def _read(self, view: int, names: list[str]) -> list[NDArray[Any]]:
         """Read and check arrays of a view concurrently."""
@@ -178,9 +139,15 @@ class LogitStore:
             return await arrays()
         except InputError:
             raise
-        except ValueError:  # crc32c of a file that was hashed before; hashing again names it
+        except (*MALFORMED, MemoryError):  # crc32c of a file that was hashed before; hashing again names it
             self.store.forget()
+        try:
             return await arrays()
+        except InputError:
+            raise
+        except (*MALFORMED, MemoryError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{self.url}: view {view} does not decode: {reason}; {REMEDY}") from None
 
     def slab(self, view: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         """One view decoded: z - max(z) (N, K), float16 or float32, and max(z) float32 (N,); raises InputError, IndexError."""
@@ -211,22 +178,48 @@ class LogitStore:
         answers = self.encoding.decode(as_tensors(rows))
         return answers["logits"].numpy(), answers["row_max"].numpy()
 
-    def _present(self, files: set[str]) -> list[int]:
-        """The complete views; all of them unless the store is a partial copy. Raises InputError for a missing file."""
-        views = self.layout.views_in(files)
+    def _listed(self) -> tuple[list[int], dict[int, list[str]] | None]:
+        """The complete views, all of them unless the store is a partial copy; by view, files of a wrong size.
+
+        The latter is None for a place that lists no sizes. Raises InputError for a missing file.
+        """
+        place, layout = self.store.place, self.layout
+        if not can_list(place):  # a missing file is found when it is read
+            partial = read_document(place, PARTIAL)
+            views = [*range(self.views)] if partial is None else parse_partial(partial, self.views, self.url)
+            return views, None
+        known = sizes(place)
+        files = keys(place) if known is None else known.keys()
+        views = layout.views_in(files)
         if len(views) < self.views and PARTIAL not in files:
-            absent = next(key for key in self.layout.all_keys() if key not in files)
+            absent = next(key for key in layout.all_keys() if key not in files)
             raise InputError(f"{self.url}: {absent} is missing; {REMEDY}")
-        return views
+        return views, None if known is None else layout.misfits(known)
 
-    def _summary(self) -> dict[str, Any]:
-        content = get(self.store, SUMMARY)
-        if content is None:
-            raise InputError(f"{self.url}: {SUMMARY} is missing; {REMEDY}")
-        summary: dict[str, Any] = json.loads(content)
-        return summary
 
-    def _array(self, name: str) -> "zarr.Array[Any]":
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+def read_manifest(store: Store, where: object) -> bytes:
+    """Read `manifest.json`; raises InputError if there is no finished store."""
+    content = read_document(store, MANIFEST)
+    if content is not None:
+        return content
+    if not (keys(store) if can_list(store) else get(store, "zarr.json", 1)):
+        raise InputError(f"{where}: no such store; run `prepkd cache-logits NAME`")
+    raise InputError(f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd cache-logits NAME` again")
+
+
+def check_manifest(manifest: Mapping[str, str], layout: Layout, where: object) -> None:
+    """Refuse a manifest that lists other files than the layout's; raises InputError."""
+    # A false number of views is not enumerated: the first key that is not in the manifest ends it.
+    if missing := next((key for key in itertools.chain([SUMMARY], layout.all_keys()) if key not in manifest), None):
+        raise InputError(f"{where}: {missing} is not in {MANIFEST}; run cache-logits")
+    if len(manifest) > layout.files + 1:
+        other = min(manifest.keys() - {*layout.all_keys(), SUMMARY})
+        raise InputError(f"{where}: {MANIFEST} lists {word(other)}, which is no file of this store; {REMEDY}")
+
+
+def _listed(store: CheckedStore, key: str) -> bytes:
+    """A file that the manifest must list; raises InputError."""
+    content = get(store, key)
+    if content is None:
+        raise InputError(f"{store.where}: {key} is not in {MANIFEST}; run cache-logits")
+    return content

@@ -1,23 +1,74 @@
-"""A Zarr store at an fsspec URL that reports each failure in one line."""
+"""A Zarr store at an fsspec URL: reads are bounded in bytes and time, and each failure is reported in one line."""
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Iterator
 
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
 from prepkd.errors import InputError
 
+PATIENCE = 20.0  # seconds that a server may take to connect, and fall behind RATE
+RATE = 2**14  # bytes per second; a server that is slower for long is given up
+LISTING = 300.0  # seconds for all pages of a listing
+DELAYS = (0.5, 2.0)  # seconds before the second and the third attempt
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may change by themselves
+
 
 class RemoteStore(FsspecStore):
-    """FsspecStore that raises InputError, with the URL and the service's own words, when the service fails."""
+    """FsspecStore that raises InputError, with the URL and the service's own words, when the service fails.
+
+    A read of a file's first n bytes takes no more than n into memory. Failures that may pass are tried again.
+    """
+
+    @property
+    def is_web(self) -> bool:
+        """Whether this is a web server. It has no listing: its pages may link to anything, without an end."""
+        protocol: str | tuple[str, ...] = self.fs.protocol
+        return not {"http", "https"}.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """Read a file's content; None if it does not exist."""
-        with self._one_line():
+        """Read a file's content, or its first bytes; None if it does not exist."""
+        delays = iter(DELAYS)
+        with self._one_line(key):
+            while True:
+                try:
+                    return await self._attempt(key, prototype, byte_range)
+                except failures() as error:
+                    delay = next(delays, None)
+                    if delay is None or not _may_pass(error):
+                        raise
+                await asyncio.sleep(delay)
+
+    async def _attempt(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer | None:
+        most = byte_range.end if isinstance(byte_range, RangeByteRequest) else None
+        if self.is_web:
+            content = await self._download(f"{self.path}/{key}", most)
+            return None if content is None else prototype.buffer.from_bytes(content)
+        async with asyncio.timeout(None if most is None else PATIENCE + most / RATE):
             return await super().get(key, prototype, byte_range)
+
+    async def _download(self, url: str, most: int | None) -> bytes | None:
+        """Stream the first `most` bytes; a range would not do, since a server may ignore it and send everything."""
+        session = await self.fs.set_session()
+        clock = asyncio.get_running_loop().time
+        content, start = bytearray(), clock()
+        async with (
+            asyncio.timeout_at(start + PATIENCE) as limit,
+            session.get(self.fs.encode_url(url), **self.fs.kwargs) as answer,
+        ):
+            if answer.status in (404, 410):
+                return None
+            answer.raise_for_status()
+            async for part in answer.content.iter_any():
+                content += part
+                if most is not None and len(content) >= most:
+                    break
+                limit.reschedule(start + PATIENCE + len(content) / RATE)
+        return bytes(content[:most])
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         """Write a file; in a bucket it appears complete or not at all."""
@@ -34,11 +85,21 @@ class RemoteStore(FsspecStore):
         with self._one_line():
             await super().delete(key)
 
+    async def sizes(self) -> dict[str, int]:
+        """The bytes of each file, by path relative to the store; entries of other places are left out."""
+        if self.is_web:
+            raise InputError(f"{self.fs.unstrip_protocol(self.path)}: a web server's files cannot be listed")
+        with self._one_line():
+            async with asyncio.timeout(LISTING):
+                found = await self.fs._find(self.path, detail=True)
+        root = self.path.rstrip("/")
+        below = {name[len(root) :].lstrip("/"): info for name, info in found.items() if _is_below(name, root)}
+        return {key: int(info.get("size") or 0) for key, info in below.items()}
+
     async def list(self) -> AsyncIterator[str]:
         """List every file's path."""
-        with self._one_line():
-            async for key in super().list():
-                yield key
+        for key in await self.sizes():
+            yield key
 
     async def clear(self) -> None:
         """Remove every file; FsspecStore's own method stops at the first file whose folder it has just removed."""
@@ -46,14 +107,37 @@ class RemoteStore(FsspecStore):
             await self.fs._rm(self.path, recursive=True)
 
     @contextlib.contextmanager
-    def _one_line(self) -> Iterator[None]:
+    def _one_line(self, key: str = "") -> Iterator[None]:
         try:
             yield
         except failures() as error:
-            words = " ".join(str(error).split())
+            where = f"{self.fs.unstrip_protocol(self.path)}: {f'{key}: ' if key and self.is_web else ''}"
             raise InputError(
-                f"{self.fs.unstrip_protocol(self.path)}: {words}; check URL, network and credentials (docs/how-to/sharing.md)"
+                f"{where}{_words(error)}; check URL, network and credentials (docs/how-to/sharing.md)"
             ) from None
+
+
+def _is_below(name: str, root: str) -> bool:
+    return (not root or name.startswith(f"{root}/")) and ".." not in name.split("/")
+
+
+def _words(error: Exception) -> str:
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return f"the server answers {status} {' '.join(str(getattr(error, 'message', '')).split())}".rstrip()
+    if isinstance(error, TimeoutError):
+        return "the server is silent or too slow"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt may succeed; s3fs makes its own attempts, so the exceptions of botocore are final."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int):
+        return status in PASSING
+    web = sys.modules.get("aiohttp")
+    lost = () if web is None else (web.ClientConnectionError, web.ClientPayloadError)
+    return isinstance(error, (TimeoutError, ConnectionError, *lost))
 
 
 def failures() -> tuple[type[Exception], ...]:

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.prefetch import overlap
-from prepkd.store.attributes import Attributes
+from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
+from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.unfinished import finished_summary, unfinished
 from prepkd.store.writer import StoreWriter
@@ -24,7 +25,6 @@ from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
 
 TRIAL_BATCHES = 4
-PIXEL_SAMPLES = 64
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished store: its summary, the number of chunks written now (None if it was finished before), and the seconds."""
+    """A finished store: its summary, its manifest's SHA-256, the number of chunks written now (None if it was finished
+    before), and the seconds.
+    """
 
     summary: dict[str, Any]
+    sha256: str
     chunks: int | None = None
     seconds: float = 0.0
 
@@ -100,7 +103,7 @@ def cache_logits(
     trial = make_trial(teacher, dataset, settings)
     layout, attributes = plan_store(settings, dataset, inputs, card, trial)
     if summary := finished_summary(url, attributes):
-        return Written(summary)
+        return Written(summary, manifest_sha256(url))
     with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
         pending = list(writer.pending())
         on_start(Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size)))
@@ -109,7 +112,7 @@ def cache_logits(
             on_chunk()
         seconds = time.perf_counter() - started
         summary = writer.finish(dataset.labels)
-    return Written(summary, len(pending), seconds)
+    return Written(summary, manifest_sha256(url), len(pending), seconds)
 
 
 def write_chunks(

@@ -19,6 +19,7 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
+from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
 from prepkd.store.unfinished import finished_summary, unfinished
 from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, plan_store
@@ -112,13 +113,13 @@ def import_logits(
     """
     layout, attributes = plan_import(name, file, raw, dataset, inputs, settings)
     if summary := finished_summary(url, attributes):
-        return Written(summary)
+        return Written(summary, manifest_sha256(url))
     with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
         pending = list(writer.pending())
         for view, chunk in pending:
             writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk)))
         summary = writer.finish(dataset.labels)
-    return Written(summary, len(pending))
+    return Written(summary, manifest_sha256(url), len(pending))
 
 
 def plan_import(

@@ -44,6 +44,7 @@ class ViewDataset(Dataset[Item]):
         self.options = options
         info = describe(self.data)
         self._split_fingerprint, self.classes = info.split_fingerprints["train"], len(info.class_names)
+        self._count = info.splits["train"]
         self._fingerprints: dict[str, str] | None = None
         self._forget()
         opened = self._opened()
@@ -129,6 +130,7 @@ class ViewDataset(Dataset[Item]):
             made_from = store.attributes.dataset
             self._check("dataset.split_fingerprint", made_from.split_fingerprint, self._split_fingerprint)
             self._check("dataset.classes", made_from.classes, self.classes)
+            self._check("views.samples", store.samples, self._count)
             # Replaced since the data set was made, or between two workers: one epoch would mix two teachers.
             for field, expected in (self._fingerprints or {}).items():
                 self._check(f"fingerprints.{field}", store.attributes.fingerprints.get(field), expected)

@@ -73,13 +73,14 @@ def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy
     )
 
 
-def check_data(store: LogitStore, fingerprint: str, classes: int, where: object) -> None:
-    """Refuse samples that are not the store's, by the split's fingerprint and the class count; raises InputError."""
+def check_data(store: LogitStore, fingerprint: str, classes: int, samples: int, where: object) -> None:
+    """Refuse samples that are not the store's, by the split's fingerprint and both counts; raises InputError."""
     made = store.attributes.dataset
     refuse_differences(
         {
             "dataset.split_fingerprint": (made.split_fingerprint, fingerprint),
             "dataset.classes": (made.classes, classes),
+            "views.samples": (store.samples, samples),
         },
         f"{store.url} against {where}",
         "name the file that the store was made from with --data",

@@ -15,6 +15,7 @@ from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.views import ViewPlan
 
 DEFAULT_BATCH = 256
+LARGEST_BATCH = 2**13  # of more images than the data has: batches are padded to full size
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Query:
 
 
 def batch_size(store: LogitStore) -> int:
-    """The teacher's batch size when the store was written; 256 if it was not recorded."""
-    return int(store.attributes.precision.batch_size or DEFAULT_BATCH)
+    """The teacher's batch size when the store was written, 256 if it was not recorded; bounded, for it may come from anybody."""
+    return min(store.attributes.precision.batch_size or DEFAULT_BATCH, max(store.samples, LARGEST_BATCH))
 
 
 def live_logits(store: LogitStore, query: Query) -> Tensor:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from zarr.core.sync import sync
+from zarr.abc.store import Store
 
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
@@ -12,8 +12,10 @@ from prepkd.errors import InputError
 from prepkd.models import load_checkpoint
 from prepkd.runtime.devices import device_like
 from prepkd.store import LogitStore
+from prepkd.store.documents import parse_manifest, read_document
 from prepkd.store.integrity import damages
-from prepkd.store.place import keys, open_place
+from prepkd.store.layout import MANIFEST
+from prepkd.store.place import open_place, sizes
 from prepkd.verification.live_teacher import Verification
 from prepkd.verification.live_teacher import verify_store as verify_rows
 from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
@@ -39,7 +41,7 @@ def verify_store(
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the data that the store was made from with --data")
     info, split = describe(path), load_split(path, store.attributes.split)
-    check_data(store, split.fingerprint, len(info.class_names), path)
+    check_data(store, split.fingerprint, len(info.class_names), len(split.labels), path)
     device, folder = device_like(written_on), teacher or teachers / made.name
     model, card = load_checkpoint(folder, device=device, hint="name the folder of the store's teacher with --teacher")
     check_num_classes(store, card, folder)
@@ -52,7 +54,8 @@ def verify_files(url: str) -> dict[str, Any]:
     """Compare every file of a store with the manifest; the damages, as JSON. Raises InputError if there is no store."""
     found = damages(url)
     place = open_place(url)
-    files, size = len(keys(place)), sync(place.getsize_prefix(""))
+    listed = sizes(place)
+    files, size = (len(listed), sum(listed.values())) if listed is not None else (_listed(place, url), None)
     count = f"{len(found):,} file{'s' * (len(found) != 1)}"
     return {
         "store": url,
@@ -60,5 +63,13 @@ def verify_files(url: str) -> dict[str, Any]:
         "files": files,
         "bytes": size,
         "damages": [asdict(damage) for damage in found],
-        "why": f"damaged: {count}" if found else f"intact: {files:,} files, {size:,} bytes",
+        "why": f"damaged: {count}"
+        if found
+        else f"intact: {files:,} files" + ("" if size is None else f", {size:,} bytes"),
     }
+
+
+def _listed(place: Store, url: str) -> int:
+    """How many files a web server should have: those of the manifest, and the manifest."""
+    content = read_document(place, MANIFEST)
+    return 0 if content is None else 1 + len(parse_manifest(content, url))

@@ -1,8 +1,8 @@
 """The interface of encodings: the arrays that store a row of logits, encoding and decoding."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
@@ -14,17 +14,40 @@ from torch import Tensor
 from prepkd.errors import InputError
 from prepkd.settings.section import Section
 
-__all__ = ["Encoding", "Field", "as_tensors", "gaps"]
+__all__ = ["LARGEST_FLOAT", "NO_MAXIMUM", "Encoding", "Field", "as_tensors", "finite", "gaps", "lowest"]
+
+LARGEST_FLOAT = torch.finfo(torch.float32).max
+NO_MAXIMUM = "of its rows have no maximum"
+
+
+def finite(values: NDArray[np.floating[Any]]) -> str:
+    """Say how many values are not finite; '' if all are."""
+    bad = np.count_nonzero(~np.isfinite(values))
+    return f"{bad} of its values are not finite" if bad else ""
+
+
+def lowest(level: int) -> Callable[[NDArray[np.integer[Any]]], str]:
+    """A check of integer levels (N, K), counted from each row's maximum: '' if each row's lowest is `level`."""
+
+    def problem(levels: NDArray[np.integer[Any]]) -> str:
+        bad = np.count_nonzero(levels.min(axis=-1) != level)
+        return f"{bad} {NO_MAXIMUM}" if bad else ""
+
+    return problem
 
 
 @dataclass(frozen=True)
 class Field:
-    """One array of an encoding: the shape and dtype of a row. The fill value means "missing" and never occurs as a value."""
+    """One array of an encoding: the shape and dtype of a row. The fill value means "missing" and never occurs as a value.
+
+    `problem` says what is wrong with rows (N, *width) that were read; '' for rows that `encode` can give.
+    """
 
     width: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: float
     compressed: bool = False
+    problem: Callable[[NDArray[Any]], str] = field(default=lambda rows: "", compare=False)
 
     @property
     def bytes_per_row(self) -> int:
@@ -74,9 +97,6 @@ class Encoding(ABC):
         """The encoding as JSON: its name and its settings, without the class count."""
         settings = {key: value for key, value in asdict(self).items() if key != "classes"}
         return {"name": self.name} | settings
-
-
-LARGEST_FLOAT = torch.finfo(torch.float32).max
 
 
 def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:

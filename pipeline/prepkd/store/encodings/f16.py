@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.base import Encoding, Field, gaps
+from prepkd.store.encodings.base import NO_MAXIMUM, Encoding, Field, finite, gaps
 
 SMALLEST_GAP = 2.0**-24  # float16's smallest subnormal
 LARGEST_GAP = 65504.0  # float16's largest finite value
@@ -25,6 +26,23 @@ def half_error(offsets: Tensor) -> Tensor:
     return torch.clamp(offsets.float().abs() * 2.0**-11, min=SMALLEST_GAP)
 
 
+LOWEST_BITS = np.float16(-LARGEST_GAP).view(np.uint16)
+
+
+def half_problem(offsets: NDArray[np.float16]) -> str:
+    """Say what is wrong with float16 offsets (N, k); '' where all are finite and <= 0, and each row has a 0."""
+    # By bits, which is many times faster than float16's own comparisons: as int16, +0 is 0, numbers above it are above 0, and
+    # numbers below 0 are below it; as uint16, -infinity and negative NaN are above the lowest number.
+    if not offsets.view(np.int16).max(axis=-1).any() and offsets.view(np.uint16).max() <= LOWEST_BITS:
+        return ""
+    if bad := np.count_nonzero(~np.isfinite(offsets)):
+        return f"{bad} of its values are not finite"
+    if bad := np.count_nonzero(offsets > 0):
+        return f"{bad} of its values are above 0, the row's maximum"
+    bad = np.count_nonzero(offsets.max(axis=-1))
+    return f"{bad} {NO_MAXIMUM}" if bad else ""  # -0 is a maximum
+
+
 @dataclass(frozen=True)
 class F16(Encoding):
     """z - max(z) in float16, max(z) in float32; take argmax on the offsets, not on their sum with the maximum."""
@@ -35,8 +53,8 @@ class F16(Encoding):
     def fields(self) -> dict[str, Field]:
         """`logits` (K,) and `row_max`."""
         return {
-            "logits": Field((self.classes,), np.dtype("float16"), np.nan),
-            "row_max": Field((), np.dtype("float32"), np.nan),
+            "logits": Field((self.classes,), np.dtype("float16"), np.nan, problem=half_problem),
+            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """A fixed step, compressed: one error bound for all rows, whatever their range."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Encoding, Field, gaps
+from prepkd.errors import InputError
+from prepkd.store.encodings.base import Encoding, Field, finite, gaps, lowest
 
 
 @dataclass(frozen=True)
@@ -16,18 +18,22 @@ class I16(Encoding):
     """ceil(gap / step) as int16, bitshuffle and lz4; a gap decodes to its step's middle.
 
     Offsets are at most half a step off, so KL at temperature tau is at most (step / tau)^2 / 8 (Hoeffding's lemma):
-    7.6e-6 at tau 4 with the default step of 2^-5.
+    7.6e-6 at tau 4 with the default step of 2^-5. Raises InputError unless the step is finite and above 0.
     """
 
     name: ClassVar[str] = "i16"
     step: float = 2.0**-5
 
+    def __post_init__(self) -> None:
+        if type(self.step) not in (int, float) or not 0 < self.step < math.inf:
+            raise InputError(f"encoding.step is {self.step!r}; expected a finite number above 0")
+
     @property
     def fields(self) -> dict[str, Field]:
         """`logits` (K,), compressed, and `row_max`."""
         return {
-            "logits": Field((self.classes,), np.dtype("int16"), -(2**15), compressed=True),
-            "row_max": Field((), np.dtype("float32"), np.nan),
+            "logits": Field((self.classes,), np.dtype("int16"), -(2**15), compressed=True, problem=lowest(0)),
+            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:

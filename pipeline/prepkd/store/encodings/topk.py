@@ -8,12 +8,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 import pydantic
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, gaps
-from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets
+from prepkd.store.encodings.base import Encoding, Field, finite, gaps
+from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets, half_problem
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TopK(Encoding):
     k: Annotated[int, pydantic.Field(ge=2)] = 16
 
     def __post_init__(self) -> None:
-        if not 1 < self.k < self.classes:
+        if type(self.k) is not int or not 1 < self.k < self.classes:
             raise InputError(f"cache.topk.k is {self.k}; expected 2 to {self.classes - 1}, below the number of classes")
 
     @property
@@ -39,11 +40,11 @@ class TopK(Encoding):
         # The type's largest value is reserved for "missing".
         ids = next(dtype for dtype in ("uint8", "uint16", "uint32") if self.classes <= np.iinfo(dtype).max)
         return {
-            "logits": Field((self.k,), np.dtype("float16"), np.nan),
-            "ids": Field((self.k,), np.dtype(ids), np.iinfo(ids).max),
-            "lse": Field((), np.dtype("float32"), np.nan),
-            "tail": Field((), np.dtype("float32"), np.nan),
-            "row_max": Field((), np.dtype("float32"), np.nan),
+            "logits": Field((self.k,), np.dtype("float16"), np.nan, problem=half_problem),
+            "ids": Field((self.k,), np.dtype(ids), np.iinfo(ids).max, problem=self._ids_problem),
+            "lse": Field((), np.dtype("float32"), np.nan, problem=self._lse_problem),
+            "tail": Field((), np.dtype("float32"), np.nan, problem=_tail_problem),
+            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -83,3 +84,20 @@ class TopK(Encoding):
         bound = half_error(stored["logits"])
         left_out = torch.full((len(bound), self.classes), torch.inf)
         return left_out.to(bound.device).scatter(1, stored["ids"].long(), bound)
+
+    def _ids_problem(self, ids: NDArray[np.unsignedinteger]) -> str:
+        if bad := np.count_nonzero(ids >= self.classes):
+            return f"{bad} of its class ids are not below {self.classes}"
+        ordered = np.sort(ids, axis=-1)
+        bad = np.count_nonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=-1))
+        return f"{bad} of its rows name a class twice" if bad else ""
+
+    def _lse_problem(self, lse: NDArray[np.float32]) -> str:
+        most = math.log(self.classes) * (1 + 1e-6)  # of equal logits; rounded to float32
+        bad = np.count_nonzero(~((lse >= 0) & (lse <= most)))
+        return f"{bad} of its values are no log-sum-exp of {self.classes} offsets" if bad else ""
+
+
+def _tail_problem(tail: NDArray[np.float32]) -> str:
+    bad = np.count_nonzero(~((tail < 0) & (tail > -np.inf)))
+    return f"{bad} of its values are not below 0 and finite" if bad else ""

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.base import Encoding, Field, gaps
+from prepkd.store.encodings.base import LARGEST_FLOAT, Encoding, Field, finite, gaps, lowest
 
 STEPS = 254  # the bytes 2 to 255; 1 is the maximum, 0 means "missing"
 
@@ -23,9 +24,9 @@ class U8(Encoding):
     def fields(self) -> dict[str, Field]:
         """`logits` (K,), `step` and `row_max`."""
         return {
-            "logits": Field((self.classes,), np.dtype("uint8"), 0),
-            "step": Field((), np.dtype("float32"), np.nan),
-            "row_max": Field((), np.dtype("float32"), np.nan),
+            "logits": Field((self.classes,), np.dtype("uint8"), 0, problem=lowest(1)),
+            "step": Field((), np.dtype("float32"), np.nan, problem=_steps_problem),
+            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -47,3 +48,8 @@ class U8(Encoding):
         """Half a step and its rounding; zero at the maxima."""
         bound = (0.5001 * stored["step"]).unsqueeze(-1).expand(stored["logits"].shape)
         return bound.masked_fill(stored["logits"] == 1, 0)
+
+
+def _steps_problem(steps: NDArray[np.float32]) -> str:
+    wrong = ~((steps > 0) & (steps <= LARGEST_FLOAT / STEPS))
+    return f"{int(wrong.sum())} of its steps are not above 0 and finite" if wrong.any() else ""

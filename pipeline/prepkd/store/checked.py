@@ -1,0 +1,103 @@
+"""A store whose files are compared with its manifest, and with the sizes of its layout, before they are decoded."""
+
+import asyncio
+import hashlib
+import time
+
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, WrapperStore
+
+from prepkd.errors import InputError
+from prepkd.store.documents import LIMITS, is_web_page
+from prepkd.store.layout import MANIFEST, Layout
+
+YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
+REMEDY = "fetch the store again, or run cache-logits"
+
+
+def sha256(content: bytes | bytearray | memoryview) -> str:
+    """SHA-256 of a file's content, 64 hex digits, as in the manifest."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def difference(found: str, expected: str) -> str:
+    """Show two digests, cut after the first block in which they differ."""
+    length = next((12 * k for k in range(1, 6) if found[: 12 * k] != expected[: 12 * k]), 64)
+    return f"{found[:length]}, the manifest says {expected[:length]}"
+
+
+class CheckedStore(WrapperStore[Store]):
+    """A store that compares each file with the manifest; a missing or different file raises InputError.
+
+    A local file is hashed at the first reading; while its inode, size and times stay the same, only crc32c is checked. Without
+    a `layout` only descriptions can be read.
+    """
+
+    layout: Layout | None = None
+
+    def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
+        super().__init__(store)
+        self.manifest, self.where = manifest, where
+        self._hashed: dict[str, tuple[int, ...]] = {}  # identity of files that matched the manifest
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """The complete file of a key; None for a key that is not in the manifest, unless it is a chunk's."""
+        if key not in self.manifest:
+            if "/c/" in key:  # Zarr would read a chunk of fill values
+                raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run cache-logits")
+            return None
+        before = self._identity(key)
+        most = self.most(key)
+        value = await super().get(key, prototype, RangeByteRequest(0, most + 1))
+        if value is None:
+            raise InputError(f"{self.where}: {key} is missing; {REMEDY}")
+        if len(value) > most:
+            raise InputError(f"{self.where}: {key}: it has more than {most:,} bytes; {REMEDY}")
+        if before is None or self._hashed.get(key) != before:
+            await asyncio.to_thread(self.check, key, value.as_buffer_like())
+            # A file that changes twice within one clock tick keeps its times: do not remember young files.
+            if before is not None and before == self._identity(key) and time.time_ns() - max(before[2:]) > YOUNG:
+                self._hashed[key] = before
+        return value
+
+    @property
+    def place(self) -> Store:
+        """The store underneath, whose files are not compared with the manifest."""
+        return self._store
+
+    def forget(self) -> None:
+        """Hash every file again."""
+        self._hashed.clear()
+
+    def most(self, key: str) -> int:
+        """The most bytes that a file may have."""
+        part = self.layout.part(key) if self.layout else None
+        return self.layout.file_sizes(part[0])[1] if self.layout and part else LIMITS[key.rpartition("/")[2]]
+
+    def _identity(self, key: str) -> tuple[int, ...] | None:
+        """Inode, size and times of a local file; None for other places and for a missing file."""
+        if not isinstance(self._store, LocalStore):
+            return None
+        try:
+            status = (self._store.root / key).stat()
+        except OSError:
+            return None  # reading it will raise
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
+        """Refuse content whose SHA-256 differs from the manifest's, and a chunk of another size or with wrong values.
+
+        Values are checked here, chunk by chunk beside the hash, since the content is in the processor's cache; those of a
+        compressed array once they are decoded. Raises InputError.
+        """
+        found, expected = sha256(content), self.manifest[key]
+        if found != expected:
+            page = "it is an HTML page; the server does not have this file: " if is_web_page(content) else ""
+            raise InputError(f"{self.where}: {key}: {page}sha256 is {difference(found, expected)}; {REMEDY}")
+        part = self.layout.part(key) if self.layout else None
+        if self.layout and part:
+            name, _, chunk = part
+            problem = self.layout.size_problem(name, content) or self.layout.value_problem(name, chunk, content)
+            if problem:
+                raise InputError(f"{self.where}: {key}: {problem}; {REMEDY}")
