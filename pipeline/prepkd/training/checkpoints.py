@@ -13,7 +13,7 @@ from prepkd.runtime.files import write_bytes
 
 # Part of every run's fingerprint: raise it when the loop's arithmetic or a checkpoint's parts change, so that no old
 # checkpoint is resumed.
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 Row = dict[str, float]  # the logged figures of one epoch
 
 
