@@ -145,6 +145,13 @@ class LogitStore:
         except OSError as error:
             raise InputError(f"{where}: cannot be read: {error}") from None
 
+    def __repr__(self) -> str:
+        made = self.attributes
+        return (
+            f"LogitStore({self.url!r}: {self.views} views x {self.samples} samples x {self.classes} classes, "
+            f"{made.encoding.name}, teacher {made.teacher.name!r}, {made.dataset.name!r})"
+        )
+
     def stored(self, view: int) -> dict[str, NDArray[Any]]:
         """One view as stored: the encoding's arrays (N, *width); raises InputError, IndexError.
 
