@@ -24,7 +24,9 @@ def cache_logits(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
-    views: Annotated[str | None, typer.Option(help="Override cache.views: a count, or 'all'.")] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Override cache.views: how many views, or 'all'.")
+    ] = None,
 ) -> None:
     """Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.
 
@@ -42,6 +44,8 @@ def cache_logits(
 
         def start(work: caching.Work) -> None:
             console.print(work.describe())
+            if work.doubt:
+                console.print(f"warning: {work.doubt}", markup=False)
             bar.update(task, total=work.chunks, completed=work.chunks - work.pending, visible=True)
             bar.start_task(task)
 

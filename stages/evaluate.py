@@ -25,15 +25,17 @@ def evaluate(
 ) -> None:
     """Measure the students on the test set; writes `results/metrics.json` and `results/plots/`.
 
-    Top-1, top-5, NLL, ECE, agreement with the teacher, genetic errors: mean, std and n over the seeds.
+    Top-1, top-5, NLL, ECE, agreement with the teacher, genetic errors: mean, std and n over the seeds. Agreement and genetic
+    errors need the teacher's test logits; without `models/teachers/NAME` they are left out.
     """
     params = read_params(params_file, overrides)
     settings = params.distill
+    teachers = teacher_folders(settings.teacher_names)
     report = report_students(
         settings,
         data_file(params),
         students={seed: student_folder(seed) for seed in settings.seed_list},
-        teachers=teacher_folders(settings.teacher_names),
+        teachers=teachers,
         stores={name: store_url(params, name) for name in settings.teacher_names},
         recipe=parse_recipe(params.augment),
         device=choose_device(params.threads),
@@ -43,7 +45,12 @@ def evaluate(
     write_json(Path("results/metrics.json"), report)
     top1 = report["top1"]
     spread = "" if top1["std"] is None else f" +- {top1['std']:.2%}"
+    absent = [str(folder) for folder in teachers.values() if not folder.exists()]
+    against = (
+        f"agreement and genetic errors left out: no {', '.join(absent)}"
+        if absent
+        else f"teacher {report['teacher']['top1']:.2%}"
+    )
     console.print(
-        f"{settings.method}: test top-1 {top1['mean']:.2%}{spread} (n = {report['n']}), "
-        f"teacher {report['teacher']['top1']:.2%}"
+        f"{settings.method}: test top-1 {top1['mean']:.2%}{spread} (n = {report['n']}), {against}", markup=False
     )

@@ -10,12 +10,14 @@ from prepkd.store import LogitStore, fetch
 
 def fetch_views(
     url: Annotated[str, typer.Argument(metavar="URL", help="A store: s3://bucket/large.zarr, or a path.")],
-    views: Annotated[str | None, typer.Option(help="The views to bring, as 0:8 or 0,4:6; all if not given.")] = None,
-    to: Annotated[str | None, typer.Option(help="Where to: a path or URL; data/logits/<the store's name>.")] = None,
     sha256: Annotated[
         str | None,
         typer.Option(help="The manifest's SHA-256, as cache-logits and inspect state it; another is refused."),
     ] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="VIEWS", help="The views to bring, as 0:8 or 0,4:6; all if not given.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="Where to: a path or URL; data/logits/NAME.zarr, as at URL.")] = None,
 ) -> None:
     """Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.
 

@@ -23,7 +23,9 @@ def import_logits(
     overrides: Overrides = [],
     data: Annotated[Path | None, typer.Option(help="The prepared data; else that of the settings.")] = None,
     recipe: Annotated[str, typer.Option(help="The views' recipe, JSON; [] is the image itself.")] = "[]",
-    views: Annotated[str | None, typer.Option(help="How many views the plan has, or 'all'; else the file's V.")] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="How many views the plan has, or 'all'; else the file's V.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the views' plan.")] = 0,
     encoding: Annotated[str | None, typer.Option(help="f16, u8, i16 or topk; else cache.encoding.")] = None,
     to: Annotated[str | None, typer.Option(help="The store's path or URL; else NAME.zarr under cache.root.")] = None,
@@ -53,7 +55,7 @@ def import_logits(
     converted = "" if kind == "float32" else f", {kind} converted to float32"
     for line in (
         f"{file}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
-        *imported.findings(raw, dataset, path),
+        *imported.findings(file, raw, dataset, path),
         f"{url}: {done}{written.describe()}",
         f"{url}: sha256 of its manifest {written.sha256}",
         f"to learn from it: {usage(plan, name, path, url if to else None)}",

@@ -19,10 +19,10 @@ def inspect(
     store_url: Annotated[str, typer.Argument(metavar="STORE", help="A logit store: a path, or a URL.")],
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.h5", help="The prepared data; default data/<dataset>.h5 if it is there."),
+        typer.Option(metavar="FILE.h5", help="The prepared data; default data/DATASET.h5 if it is there."),
     ] = None,
     views: Annotated[
-        str | None, typer.Option(metavar="A:B", help="Read views A to B - 1; default at most 8, evenly spread.")
+        str | None, typer.Option(metavar="VIEWS", help="The views to read, as 0:8 or 0,4:6; at most 8 if not given.")
     ] = None,
     tau: Annotated[float, typer.Option(help="The other temperature of confidence and entropy, beside 1.")] = 4.0,
     student: Annotated[

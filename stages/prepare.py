@@ -17,7 +17,7 @@ def prepare(
     """Read the raw images and write `data/<dataset>.h5`, which everything else reads.
 
     Sources: digits (bundled, nothing to fetch), cifar10, cifar100 (official python files, md5-checked), cinic10, tiny-imagenet
-    (official folders), and your own: folder (images in train/<class>/ and test/<class>/), h5 (arrays in an HDF5 file).
+    (official folders), and your own: folder (images in `train/<class>/` and `test/<class>/`), h5 (arrays in an HDF5 file).
     """
     params = read_params(params_file, overrides)
     settings, path = params.prepare, data_file(params)

@@ -52,6 +52,7 @@ def train_teacher(
             scratch=scratch,
             logged=partial(logged, params.logger if settings.epochs else None, logs_folder()),
             on_epoch=lambda row: advance(bar, task, epoch_note(row)),
+            on_doubt=lambda line: console.print(f"warning: {line}", markup=False),
         )
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
     if note := preprocessing_note(name, settings, card):

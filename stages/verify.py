@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.stages._project import DATA, TEACHERS
+from prepkd.stages._project import DATA, TEACHERS, read_params
 from prepkd.verification.tables import damage_table, discrepancy_table, notes
 from prepkd.verification.verify import verify_files, verify_store
 from rich.console import Console
+
+PARAMS = Path("params.yaml")
 
 
 def verify(
@@ -24,6 +26,14 @@ def verify(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**64 - 1, help="Draws the samples; random.", show_default=False)
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="Tolerate the rounding of ieee, tf32 or bf16; else of cache.precision if params.yaml is here, and of no "
+            "looser one than the store records.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     integrity: Annotated[
         bool, typer.Option("--integrity", help="Compare every file with the manifest instead; no teacher needed.")
@@ -31,7 +41,8 @@ def verify(
 ) -> None:
     """Ask the live teacher a random sample of a store again: PASS (exit code 0), FAIL or WITHHELD (1).
 
-    Controls that ask wrongly must fail, else the verdict is WITHHELD. Reads no params.yaml, writes nothing.
+    Controls that ask wrongly must fail, else the verdict is WITHHELD. Of params.yaml it reads the precision alone; it writes
+    nothing.
     """
     if integrity:
         report = verify_files(store)
@@ -40,7 +51,15 @@ def verify(
     else:
         seed = secrets.randbits(31) if seed is None else seed
         found = verify_store(
-            store, count=samples, seed=seed, teacher=teacher, data=data, teachers=TEACHERS, datasets=DATA
+            store,
+            count=samples,
+            seed=seed,
+            teacher=teacher,
+            data=data,
+            precision=precision,
+            settings=read_params(PARAMS, []).cache.precision if PARAMS.is_file() else None,
+            teachers=TEACHERS,
+            datasets=DATA,
         )
         report, verdict = found.as_json(), found.verdict
         passed, last = verdict.name == "PASS", f"{verdict.name}: {verdict.why}"

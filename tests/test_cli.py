@@ -12,7 +12,8 @@ from pathlib import Path
 
 import preloaded
 import pytest
-from prepkd.cli import COMMANDS, app
+import typer
+from prepkd.cli import COMMANDS, app, main
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,40 @@ def test_an_interruption_of_a_commands_import_is_reported_as_one_of_its_work(mon
     monkeypatch.setattr("prepkd.cli.import_module", interrupted)
     done = CliRunner().invoke(app, ["prepare"])
     assert done.exit_code == 130 and done.output.startswith("interrupted: ")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), OSError(5000, "no such code"), AssertionError()])
+def test_a_fault_of_the_program_is_no_verdict(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's own exit code of a traceback is 1, with which `verify` says FAIL."""
+
+    def broken(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("prepkd.stages.verify.verify_files", broken)
+    monkeypatch.setattr(sys, "argv", ["prepkd", "verify", "--integrity", "x.zarr"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 70
+    assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
+
+
+def test_help_has_a_short_option() -> None:
+    for arguments in ([], *([name] for name in COMMANDS)):
+        short, long = (CliRunner().invoke(app, [*arguments, option]) for option in ("-h", "--help"))
+        assert short.exit_code == 0 and short.output == long.output, arguments
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_loses_nothing_that_is_written_in_angle_brackets(name: str) -> None:
+    """Rich reads `<dataset>` outside of code as a tag of HTML, and shows nothing."""
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    texts = [command.help, *(getattr(one, "help", None) for one in command.params)]
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300", "TERM": "dumb"}).output
+    for placeholder in re.findall(r"<\w+>", "\n".join(filter(None, texts))):
+        assert placeholder in shown
+    assert not re.search(r"//|/\.h5", shown.replace("s3://", ""))
 
 
 def test_garbage_is_collected_less_often() -> None:

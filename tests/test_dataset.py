@@ -16,7 +16,7 @@ from prepkd.data.prepared.file import load_split
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
 from prepkd.views.order import cycle, sample_order
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 SAMPLES, CLASSES, VIEWS = 40, 5, 3
@@ -284,6 +284,34 @@ def test_files_that_change_between_construction_and_reading(case: Case, tmp_path
     files.write_data(data, noise(6), val_fraction=0.2)
     with pytest.raises(InputError, match=r"dataset.split_fingerprint is"):
         assert dataset[0]
+
+
+def answering(case: Case, folder: Path, ending: nn.Module) -> ViewDataset:
+    """The data set over a store of the usual teacher with another last layer."""
+    dataset = files.dataset_of(case.data, RECIPE, VIEWS)
+    teacher = files.teacher_of(dataset)
+    teacher.body = nn.Sequential(teacher.body, ending)
+    files.write_store(folder / "other.zarr", case.data, dataset, teacher=teacher)
+    return ViewDataset(case.data, folder / "other.zarr")
+
+
+def test_probabilities_in_a_store_are_refused_and_doubtful_values_warned_of(case: Case, tmp_path: Path) -> None:
+    dataset = answering(case, tmp_path / "softmax", nn.Softmax(dim=-1))
+    with pytest.raises(InputError, match=r"other.zarr: no value is negative and every row's sum is at most 1: probab"):
+        dataset[0]
+    for ending, message in ((nn.Softplus(), "no value of 40 rows is negative"), (nn.LogSoftmax(-1), "log-probabil")):
+        dataset = answering(case, tmp_path / type(ending).__name__, ending)
+        with pytest.warns(UserWarning, match=message):
+            dataset[0]
+        dataset[1, 2]  # said once
+
+
+def test_its_text_says_what_it_is(case: Case) -> None:
+    dataset = ViewDataset(case.data, case.store, view=2)
+    assert repr(dataset) == f"ViewDataset({str(case.data)!r}, {str(case.store)!r}, view=2): 40 samples, 3 views"
+    sampler = ViewSampler(dataset, seed=4)
+    sampler.set_epoch(3)
+    assert repr(sampler) == f"ViewSampler({dataset!r}, seed=4): epoch 3"
 
 
 def test_pixels_that_are_rendered_otherwise(case: Case, tmp_path: Path) -> None:

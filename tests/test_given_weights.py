@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from prepkd.models.library import Pretrained
 from prepkd.models.weight_layouts import PREPROCESSING
 from prepkd.store import LogitStore
 from ruamel.yaml import YAML
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +128,45 @@ def test_a_teacher_whose_logits_are_not_finite_is_none(project: Path) -> None:
     text = prepkd("train-teacher", "large", code=2).splitlines()[-1]
     assert text.startswith("error: teacher 'large': its logits are not finite for ") and "; look at its weights" in text
     assert not Path("models").exists()
+
+
+def test_a_teacher_whose_answers_may_be_no_logits_is_named_and_one_of_probabilities_is_refused(project: Path) -> None:
+    """In training its own softmax would have been refused; here it is added to weights that were taken as given."""
+    Path("endings.py").write_text(
+        "from prepkd.models import build_model\n"
+        "from torch import nn\n\n"
+        "ENDING = nn.Softplus()\n\n"
+        "class Small(nn.Module):\n"
+        "    def __init__(self, num_classes, in_channels):\n"
+        "        super().__init__()\n"
+        "        self.body, self.ending = build_model('convnet4', num_classes, in_channels=in_channels), ENDING\n\n"
+        "    def forward(self, x):\n"
+        "        return self.ending(self.body(x))\n"
+    )
+    state = build_model("convnet4", 10, in_channels=1).state_dict()
+    torch.save({f"body.{key}": value for key, value in state.items()}, "own.pth")
+    own = {"teachers__large__model": "endings:Small", "teachers__large__weights": "own.pth"}
+    warning = r"warning: teacher 'large': no value of \d+ rows is negative; expected raw logits"
+    for stage in ("train-teacher", "cache-logits"):
+        assert re.search(warning, prepkd(stage, "large", **own)), stage
+    sys.modules["endings"].ENDING = nn.LogSoftmax(dim=-1)
+    assert "every row's log-sum-exp is 0: log-probabilities" in prepkd("train-teacher", "large", **own)
+    changed = {"method": "dtd-flsw", "source": "online"}
+    text = prepkd("distill", **own, **{f"distill__{key}": value for key, value in changed.items()}, code=2)
+    assert "models/teachers/large: every row's log-sum-exp is 0: log-probabilities, which have lost" in text
+    sys.modules["endings"].ENDING = Scaled()
+    for stage in ("train-teacher", "cache-logits"):
+        assert "error: teacher 'large': no value is negative and every row's sum is at most 1" in prepkd(
+            stage, "large", code=2, **own
+        )
+
+
+class Scaled(nn.Module):
+    """Probabilities of the top classes alone: no row has the sum 1, so that two pictures do not tell."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        best = logits.softmax(dim=-1).topk(3, dim=-1)
+        return torch.zeros_like(logits).scatter(1, best.indices, best.values)
 
 
 @pytest.mark.parametrize(

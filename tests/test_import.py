@@ -241,6 +241,25 @@ def test_students_of_an_imported_and_of_a_cached_store_are_equal(project: Path) 
     assert "teacher.weights_fingerprint is None, expected " in prepkd("distill", *plan, code=2)
 
 
+def test_log_probabilities_are_imported_with_a_warning_and_dtd_flsw_refuses_them(project: Path) -> None:
+    np.save("z.npy", made_up()[0].log_softmax(-1).numpy())
+    text = prepkd("import", "z.npy", "large")
+    assert "warning: z.npy: every row's log-sum-exp is 0: log-probabilities, whose temperature under dtd-flsw" in text
+    plan = ["-S", "augment=[]", "-S", "cache.views=1", "-S", "distill.student=convnet4"]
+    line = prepkd("distill", "--method", "dtd-flsw", "--epochs", "1", *plan, code=2)
+    assert line.startswith(
+        "error: data/logits/large.zarr: every row's log-sum-exp is 0: log-probabilities, which have lost"
+    )
+    assert not Path("models").exists()
+    prepkd("distill", "--method", "dtd-cwsm", "--epochs", "1", *plan)
+
+
+def test_values_of_which_none_is_negative_are_warned_of(project: Path) -> None:
+    np.save("z.npy", made_up()[0].relu().numpy())
+    text = prepkd("import", "z.npy", "large")
+    assert "warning: z.npy: no value of 120 rows is negative; expected raw logits" in text
+
+
 class Bomb:
     """Unpickled carelessly, it makes a folder."""
 
@@ -265,6 +284,11 @@ def changed(raw: Tensor, value: float) -> Tensor:
     raw = raw.clone()
     raw[17, 3] = value
     return raw
+
+
+def top3(values: Tensor) -> Tensor:
+    best = values.topk(3, dim=-1)
+    return torch.zeros_like(values).scatter(1, best.indices, best.values)
 
 
 def claims_more(raw: Tensor) -> None:
@@ -314,7 +338,9 @@ MALFORMED: dict[str, tuple[str, Callable[[Tensor], object], str]] = {
     "range": ("z.npy", lambda z: npy(changed(z, -7e4).numpy()), "with a range up to 65504, found a range of 7000"),
     "integers": ("z.npy", lambda z: npy(z.long().numpy()), "z.npy: holds int64; expected logits in float16, bfloat16"),
     "complex": ("z.npy", lambda z: npy(z.numpy() + 1j), "z.npy: holds complex64; expected logits in"),
-    "probabilities": ("z.pt", lambda z: pt(z.softmax(-1)), "sums to 1: probabilities; expected logits, or log-probabilities"),
+    "probabilities": ("z.pt", lambda z: pt(z.softmax(-1)), "z.pt: no value is negative and every row's sum is at most 1: prob"),
+    "top 3": ("z.pt", lambda z: pt(top3(z.softmax(-1))), "every row's sum is at most 1: probabilities; expected raw logits: the"),
+    "percent": ("z.npy", lambda z: npy(100 * z.softmax(-1).numpy()), "every row's sum is 100: percentages; expected raw logits"),
     "sparse": ("z.pt", lambda z: pt(z.to_sparse()), "float32 or float64, dense"),
     "one row": ("z.npy", lambda z: npy(z[0].numpy()), "z.npy: has the shape (10,); expected (samples, classes) or (views, "),
     "samples": ("z.npy", lambda z: npy(z[1:].numpy()), "the logits are of 119 samples, data/digits.h5 has 120 in train; one row"),

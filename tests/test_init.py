@@ -88,7 +88,7 @@ def test_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
 
 def test_bad_options_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     assert "expected one of digits, cifar10" in run("prepkd init --dataset mnist", tmp_path, code=2)
-    output = run("prepkd init --teacher torchvision:resnet18:", tmp_path)
+    output = run("prepkd init --teacher timm:resnet18", tmp_path)
     assert "next: dvc repro" in output
     shutil.rmtree(tmp_path / ".git")
     output = run("prepkd init", tmp_path, code=2)
@@ -101,7 +101,7 @@ def test_bad_options_are_refused_and_leave_nothing(tmp_path: Path) -> None:
         ("--raw foo", "--raw is 'foo', and digits are bundled; leave --raw out"),
         ("--student nope", "distill.student"),
         ("--student timm:resnet81", "timm has no model 'resnet81'; did you mean"),
-        ("--teacher torchvision:resnet18:V3", "no weights 'V3'; offered: IMAGENET1K_V1"),
+        ("--dataset folder --teacher torchvision:resnet18:V3", "no weights 'V3'; offered: IMAGENET1K_V1"),
     ],
 )
 def test_a_refusal_leaves_no_folder_either(options: str, message: str, tmp_path: Path) -> None:

@@ -206,8 +206,11 @@ def test_a_damaged_store_is_refused_and_the_chunk_named(project: Path) -> None:
     [
         (["none.zarr"], "none.zarr: no such store; run `prepkd cache-logits NAME`"),
         (["data"], "data: neither manifest.json nor zarr.json, so there is no logit store; expected one"),
-        ([STORE, "--views", "4"], "--views is '4'; expected A:B with 0 <= A < B <= 9, e.g. 0:9"),
-        ([STORE, "--views", "4:10"], "--views is '4:10'; expected A:B with 0 <= A < B <= 9, e.g. 0:9"),
+        (
+            [STORE, "--views", "4:4"],
+            "--views is '4:4'; expected a view, a range a:b, or several joined by commas: 0:8,12",
+        ),
+        ([STORE, "--views", "4:10"], "--views is '4:10'; the store has 9 views, 0 to 8"),
         ([STORE, "--tau", "0"], "--tau is 0; expected a finite number above 0"),
         ([STORE, "--data", "none.h5"], "none.h5: no such file; run `prepkd prepare`"),
         ([STORE, "--student", "models/none"], "models/none/model.json: no such file; run `prepkd distill`"),

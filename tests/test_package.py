@@ -50,6 +50,7 @@ def test_import_is_light_and_public_names_are_there() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     for name in prepkd.__all__:
         assert getattr(prepkd, name) is not None
+    assert issubclass(prepkd.InputError, ValueError)
     for name in (
         "kl_divergence",
         "probability_shift",

@@ -1,14 +1,19 @@
 """params.yaml: the project's own files are valid, overrides are typed, and each error is one line with its fix."""
 
+import shutil
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
 from prepkd.training.settings import Training
 from prepkd.training.student_settings import Distill
+from prepkd.training.teacher_settings import Teacher
 from prepkd.views import AUGMENTATIONS
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SMALL = """\
@@ -53,6 +58,34 @@ def test_the_projects_own_settings_hold(path: Path) -> None:
     params = load_params(path)
     for run in params.compare.runs:
         assert params.variant(run).teacher == params.distill.teacher
+
+
+def test_dvc_can_set_every_key_of_the_first_teacher_and_of_every_other_section(tmp_path: Path) -> None:
+    """DVC refuses `-S KEY=VALUE` for a key that the file does not have."""
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    unwritten: list[str] = []
+
+    def look(section: type[BaseModel], written: dict[str, Any], where: str) -> None:
+        for key, field in section.model_fields.items():
+            if key not in written:
+                unwritten.append(f"{where}{key}")
+                continue
+            inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
+            for kind in inner:
+                if issubclass(kind, BaseModel) and isinstance(written[key], dict):
+                    named = kind is Teacher
+                    look(kind, written[key]["large"] if named else written[key], f"{where}{key}.{'large.' * named}")
+
+    look(Params, params, "")
+    assert unwritten == [], "write them, with their defaults, into params.yaml"
+    for recipe in (ROOT / "recipes").glob("*.yaml"):
+        assert set(Distill.model_fields) <= set(YAML(typ="safe").load(recipe)["distill"]), recipe
+    file = shutil.copy(ROOT / "params.yaml", tmp_path)
+    changes = ["distill.checkpoint_every=7", "teachers.large.weights=w.pth", "+teachers.small.seed=3"]
+    apply_overrides(file, changes)
+    changed = load_params(Path(file))
+    assert changed.distill.checkpoint_every == 7 and changed.teachers["small"].seed == 3
+    assert changed.teachers["large"].weights == Path("w.pth")
 
 
 def test_the_default_settings_compare_every_method() -> None:

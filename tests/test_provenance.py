@@ -93,6 +93,36 @@ def earlier_run() -> None:
     write_results(path, results.logits, made_from)
 
 
+def test_without_the_teacher_its_agreement_is_left_out_and_that_is_said(project: Path) -> None:
+    whole = json.loads(Path("results/metrics.json").read_text())
+    shutil.rmtree("models/teachers")
+    said = prepkd("evaluate")
+    assert "agreement and genetic errors left out: no models/teachers/large" in " ".join(said.split())
+    found = json.loads(Path("results/metrics.json").read_text())
+    left_out = {"agreement", "genetic_errors"}
+    assert left_out <= whole.keys() and found.keys() == whole.keys() - left_out
+    assert {key: found[key] for key in found.keys() - {"teacher"}} == {
+        key: value for key, value in whole.items() if key not in left_out | {"teacher"}
+    }
+    assert found["teacher"] == {"training_view_error": whole["teacher"]["training_view_error"]}
+
+
+def test_without_the_teacher_the_students_must_be_the_stores(project: Path) -> None:
+    retrained()
+    prepkd("cache-logits", "large")
+    shutil.rmtree("models/teachers")
+    before = contents(project)
+    said = prepkd("evaluate", code=2)
+    assert said.startswith("error: models/student/seed0: inputs.teacher.large is ") and "run `prepkd distill`" in said
+    assert contents(project) == before
+
+
+def test_a_teacher_of_which_a_part_is_missing_is_none(project: Path) -> None:
+    Path("models/teachers/large/test_logits.safetensors").unlink()
+    said = prepkd("evaluate", code=2)
+    assert "models/teachers/large/test_logits.safetensors: no such file; run `prepkd train-teacher large`" in said
+
+
 CACHE = ["cache-logits", "large"]
 CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = {
     "cache: a teacher of other classes": (card("num_classes", 8), CACHE, {}, "2 of another shape"),

@@ -92,9 +92,10 @@ def test_data_and_store_are_enough(desk: Desk, tmp_path: Path) -> None:
     """There is no teacher to run: neither its weights nor anything else of it is here."""
     run(f"git clone -q {desk.folder / 'digits.git'} digits", tmp_path)
     clone = tmp_path / "digits"
-    desk.run(section("bash")[SMALLER], clone)
+    said = desk.run(section("bash")[SMALLER], clone)
     assert not (clone / "models/teachers").exists()
-    assert desk.ran() == ["distill"]
+    assert desk.ran() == ["distill", "evaluate"]
+    assert "agreement and genetic errors left out: no models/teachers/large" in said
     assert students(clone / "models/student") == students(desk.folder / "student")
 
 

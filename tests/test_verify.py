@@ -24,7 +24,7 @@ from prepkd.store.encodings import as_tensors
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.verification.controls import CONTROLS, changed_rows
-from prepkd.verification.discrepancy import TOLERANCES, encoding_divergence, measure_discrepancy
+from prepkd.verification.discrepancy import TOLERANCES, Discrepancy, live_reference, measure_discrepancy
 from prepkd.verification.live_teacher import verify_store
 from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs
@@ -346,10 +346,75 @@ def test_logits_that_are_not_finite_are_outside(finished: Path) -> None:
     store, _, samples = opened(finished)
     stored = {name: array[:5] for name, array in as_tensors(store.stored(0)).items()}
     raw = torch.from_numpy(store.logits(0)[:5])
-    own = encoding_divergence(store.encoding, raw, samples.labels[:5])
-    assert measure_discrepancy(store, stored, raw, own).within
-    raw[2, 1] = torch.nan
-    assert not measure_discrepancy(store, stored, raw, own).within
+    labels = samples.labels[:5]
+    assert compared(store, stored, raw, labels).within
+    for value in (torch.nan, torch.inf, -torch.inf):
+        for where in ("live", "logits", "row_max"):
+            changed, other = raw.clone(), {name: array.clone() for name, array in stored.items()}
+            {"live": changed, **other}[where][2] = value
+            found = compared(store, other, changed, labels)
+            assert not found.within and found.not_finite == 1, (value, where)
+    both, infinite = raw.clone(), stored["row_max"].clone()
+    both[2], infinite[2] = torch.inf, torch.inf  # equal, and no less wrong
+    assert not compared(store, stored | {"row_max": infinite}, both, labels).within
+
+
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf])  # NaN means "missing": no writer finishes such a store
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
+    finished: Path, tmp_path: Path, encoding: str, value: float
+) -> None:
+    """One infinite maximum would have made the tolerance infinite, and every other maximum could be off by 1,000."""
+    store, teacher, samples = opened(finished, encoding)
+
+    def spoiled(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        row_max = stored["row_max"] + 1000
+        row_max[::7] = value
+        return stored | {"row_max": row_max}
+
+    verification = verify_store(rewritten(store, tmp_path / "t.zarr", spoiled), teacher, samples, count=200, seed=3)
+    report = verification.as_json()
+    assert report["verdict"] == "FAIL" and "rows hold values that are not finite, stored or live" in report["why"]
+    assert report["teacher"]["not_finite"] > 10
+    allowed = report["teacher"]["allowed"]["excess"]
+    assert 0 < allowed < 1
+    json.dumps(report, allow_nan=False)
+
+
+def widened_offsets(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An offset of -60,000 has a rounding error of 16, which the suspect would claim for itself."""
+    logits = stored["logits"].clone()
+    logits[::5, 0] = torch.where(logits[::5, 0] < 0, -60_000, logits[::5, 0].double()).to(logits.dtype)
+    return stored | {"logits": logits, "row_max": stored["row_max"] + 10}
+
+
+def widened_steps(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"step": stored["step"] * 2}
+
+
+def widened_maxima(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A share of the largest logit is tolerated: larger ones would allow themselves more."""
+    row_max = stored["row_max"].clone()
+    row_max[::50] += 1e6
+    return stored | {"row_max": torch.where(row_max > 1e5, row_max, row_max + 1)}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "change"),
+    [("f16", widened_offsets), ("topk", widened_offsets), ("u8", widened_steps)]
+    + [(encoding, widened_maxima) for encoding in ENCODINGS],
+)
+def test_stored_values_set_no_limit(finished: Path, tmp_path: Path, encoding: str, change: Change) -> None:
+    store, teacher, samples = opened(finished, encoding)
+    true = verified(store, teacher, samples, count=200, seed=3)["teacher"]
+    report = verified(rewritten(store, tmp_path / "t.zarr", change), teacher, samples, count=200, seed=3)
+    assert report["verdict"] == "FAIL" and report["teacher"]["allowed"] == true["allowed"]
+    assert report["teacher"]["excess"] > 10 * true["allowed"]["excess"]
+
+
+def compared(store: LogitStore, stored: dict[str, Tensor], raw: Tensor, labels: Tensor) -> Discrepancy:
+    reference = live_reference(store.encoding, raw, labels)
+    return measure_discrepancy(store.encoding, stored, raw, reference, store.attributes.precision.arithmetic)
 
 
 def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
@@ -364,9 +429,26 @@ def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
     labels = samples.labels[torch.from_numpy(chosen)]
     rounded = raw * (1 + 2.0**-7)
     stored = store.encoding.encode(raw, labels)
-    assert measure_discrepancy(store, stored, rounded, encoding_divergence(store.encoding, rounded, labels)).within
+    assert compared(store, stored, rounded, labels).within
     store.attributes = written
-    assert not measure_discrepancy(store, stored, rounded, encoding_divergence(store.encoding, rounded, labels)).within
+    assert not compared(store, stored, rounded, labels).within
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_another_maximum_by_rounding_is_within(finished: Path, encoding: str) -> None:
+    """Two classes a rounding apart change places: what the encoding does to the live maximum is no bound for the other."""
+    store, _, samples = opened(finished, encoding)
+    store.attributes = changed_section(store, "precision", arithmetic="bf16")
+    raw = torch.from_numpy(store.logits(0)[:200])
+    best = raw.topk(2, dim=-1)
+    second = best.indices[:3, 1]
+    rows = torch.arange(3)
+    raw[rows, second] = best.values[:3, 0] - 1e-4
+    live = raw.clone()
+    live[rows, second] = best.values[:3, 0] + 1e-4
+    labels = samples.labels[:200]
+    assert (live.argmax(-1) != raw.argmax(-1)).sum() == 3
+    assert compared(store, store.encoding.encode(raw, labels), live, labels).within
 
 
 # The command.
@@ -399,6 +481,27 @@ def test_a_narrow_terminal_shows_every_row(project: Path) -> None:
     assert "pixels of views 0, 3, samples 0 to 63: sha256 " in text
     assert "equal to what was recorded as the store was written" in text
     assert "tolerance: |dz| beyond the encoding's error" in text
+
+
+def test_a_stores_own_claim_of_bf16_does_not_loosen_the_settings(project: Path) -> None:
+    """Written as bf16 says, and off by what bf16 would explain and float32 would not."""
+    store = opened(project)[0]
+    claimed = store.attributes.model_dump()["precision"] | {"arithmetic": "bf16"}
+    rewritten(
+        store, project / "t.zarr", lambda _, stored: stored | {"row_max": stored["row_max"] + 0.008}, precision=claimed
+    )
+    last = verify("t.zarr", "--seed", "0", code=0).stdout
+    assert "the rounding of bf16" in " ".join(last.split())
+    verify("t.zarr", "--precision", "ieee", code=1)
+    shutil.copy(ROOT / "params.yaml", project)
+    report = json.loads(verify("t.zarr", "--json", code=1).stdout)
+    assert (report["precision"], report["tolerance"], report["verdict"]) == ("bf16", "ieee", "FAIL")
+    assert json.loads(verify("t.zarr", "--precision", "bf16", "--json", code=0).stdout)["tolerance"] == "bf16"
+    assert "--precision is 'half'; expected one of ieee, tf32, bf16" in refused("t.zarr", "--precision", "half")
+    # Settings looser than the claim loosen nothing either.
+    text = (ROOT / "params.yaml").read_text()
+    Path("params.yaml").write_text(text.replace("  precision: ieee", "  precision: bf16"))
+    assert json.loads(verify("f16/large.zarr", "--json", code=0).stdout)["tolerance"] == "ieee"
 
 
 def test_a_tampered_store_fails_with_exit_code_1(project: Path) -> None:

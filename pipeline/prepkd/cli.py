@@ -2,6 +2,8 @@
 
 import errno
 import gc
+import sys
+import traceback
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -87,6 +89,8 @@ COMMANDS = {
     ),
 }
 
+# The exit code of a fault of the program (EX_SOFTWARE of sysexits.h). Not Python's own 1: `verify` says FAIL with it.
+FAULT = 70
 # OSErrors that the user can fix. Any other one is a fault of the program and keeps its traceback.
 REMEDIES = {
     errno.ENOSPC: "make room",
@@ -154,6 +158,7 @@ app = typer.Typer(
     cls=Commands,
     help="Knowledge distillation with better supervision, from a teacher that is paid for once.\n\n"
     "All settings live in params.yaml; `dvc repro` runs what is out of date.",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -176,8 +181,12 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; an error that is none of the user's ends it with a traceback and exit code 70."""
     # Python collects garbage after every 700 new objects. Imports make hundreds of thousands that stay, and scanning them
     # again and again takes a good part of a stage's start. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)
-    app()
+    try:
+        app()
+    except Exception:  # noqa: BLE001 - a fault of the program, whatever it is
+        traceback.print_exc()
+        sys.exit(FAULT)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from naive_losses import distillation_loss
+from prepkd.losses import flsw_weights
 from prepkd.teacher.ensemble import combine
 from prepkd.training.student_settings import Distill
 from torch import Tensor
@@ -46,14 +47,41 @@ def test_the_combination_is_the_loop(weights: list[float], tau: float) -> None:
                 spread = [probabilities(member[i], tau) for member in raw]
                 expected = [sum(w * p[k] for w, p in zip(share, spread, strict=True)) for k in range(7)]
                 assert torch.softmax(found[i] / tau, 0).tolist() == pytest.approx(expected, rel=1e-12)
-                assert torch.exp(found[i] / tau).sum().item() == pytest.approx(1, rel=1e-12)
+                zeros = [tau * math.log(math.fsum(math.exp(z / tau) for z in member[i])) for member in raw]
+                zero = math.fsum(w * one for w, one in zip(share, zeros, strict=True))
+                assert tau * torch.logsumexp(found[i] / tau, 0).item() == pytest.approx(zero, rel=1e-12)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_teacher_with_itself_is_itself(mode: str) -> None:
     (one,) = answers(1)
-    offsets, _ = combine([one, one, one], mode, [1, 2, 3], tau=2.0).values()
-    torch.testing.assert_close(offsets, one["logits"], rtol=1e-12, atol=1e-12)
+    found = combine([one, one, one], mode, [1, 2, 3], tau=2.0)
+    for name in ("logits", "row_max"):
+        torch.testing.assert_close(found[name], one[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_flsw_of_a_student_that_equals_both_copies_of_its_teacher_is_zero(mode: str) -> None:
+    """FLSW depends on the logits' zero: without it a teacher combined with its own copy gave 0.892."""
+    (one,) = answers(1)
+    raw = one["logits"] + one["row_max"][:, None]
+    offsets, row_max = combine([one, one], mode, [1, 1], tau=4.0).values()
+    assert flsw_weights(raw, offsets + row_max[:, None], gamma=1.0).max() < 1e-12
+    settings = Distill.model_validate({"teacher": "a", "student": "convnet4", "epochs": 1, "method": "dtd-flsw"})
+    student, labels = torch.randn_like(raw), torch.arange(6)
+    alone, twice = (distillation_loss(settings, student, labels, *pair) for pair in (one.values(), (offsets, row_max)))
+    assert alone["tau"].std() > 0.1
+    for name in ("loss", "tau"):
+        torch.testing.assert_close(twice[name], alone[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_shift_of_every_teachers_logits_shifts_the_combination(mode: str) -> None:
+    members = answers(3)
+    shifted = [one | {"row_max": one["row_max"] + 5} for one in members]
+    first, second = (combine(some, mode, [1, 2, 3], tau=4.0) for some in (members, shifted))
+    torch.testing.assert_close(second["logits"], first["logits"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(second["row_max"], first["row_max"] + 5, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -2,12 +2,17 @@
 
 import doctest
 import importlib
+import inspect
+from collections.abc import Callable
 
 import naive_losses as naive
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prepkd import losses
+from prepkd.errors import InputError
 from prepkd.losses import (
     cwsm_weights,
     dynamic_temperature,
@@ -426,6 +431,59 @@ def test_the_widest_gaps_that_a_store_holds_give_finite_losses() -> None:
 def test_kl_divergence_takes_exactly_one_target(targets: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match="exactly one of target_logits and target_probs"):
         kl_divergence(torch.zeros(1, 2), **targets, tau=1.0)
+
+
+V, Y = torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.tensor([0, 1])
+INFINITE, NAN = float("inf"), float("nan")
+CALLS: dict[str, Callable[..., Tensor]] = {
+    "kl_divergence": lambda **given: kl_divergence(V, target_logits=V, **{"tau": 4.0, **given}),
+    "label_smooth": lambda **given: label_smooth(V, Y, **{"tau": 4.0, "eps": 0.1, **given}),
+    "flsw_weights": lambda **given: flsw_weights(V, -V, **{"gamma": 1.0, **given}),
+    "dynamic_temperature": lambda **given: dynamic_temperature(
+        V[0], **{"tau_0": 4.0, "beta": 1.0, "tau_min": 1.0, "tau_max": 40.0, **given}
+    ),
+}
+TEMPERATURES = [0, 0.0, -1.0, INFINITE, NAN, None, "4", True]
+SAMPLES = [torch.tensor([4.0, 0.0]), torch.tensor([4.0, -1.0]), torch.tensor([4.0, NAN]), torch.tensor([INFINITE, 4.0])]
+OUTSIDE: dict[tuple[str, str], list[object]] = {
+    ("kl_divergence", "tau"): [*TEMPERATURES, *SAMPLES, torch.tensor(0.0)],
+    ("label_smooth", "tau"): [*TEMPERATURES, *SAMPLES],
+    ("label_smooth", "eps"): [-0.1, 1.1, INFINITE, NAN, None],
+    ("flsw_weights", "gamma"): [0.0, -1.0, INFINITE, NAN, None],
+    ("dynamic_temperature", "tau_0"): [*TEMPERATURES, 0.5, 41.0],
+    ("dynamic_temperature", "tau_min"): [*TEMPERATURES, 5.0],
+    ("dynamic_temperature", "tau_max"): [*TEMPERATURES, 3.0],
+    ("dynamic_temperature", "beta"): [-1.0, INFINITE, NAN, None],
+}
+
+
+@pytest.mark.parametrize(("name", "setting"), OUTSIDE)
+def test_settings_outside_their_domain_are_refused_by_name_in_one_line(name: str, setting: str) -> None:
+    assert torch.isfinite(CALLS[name]()).all()
+    for value in OUTSIDE[name, setting]:
+        with pytest.raises(InputError) as caught:
+            CALLS[name](**{setting: value})
+        message = str(caught.value)
+        assert message.startswith(f"{name}: ") and setting in message and "\n" not in message, (value, message)
+
+
+def test_no_public_loss_has_a_setting_that_is_not_tried() -> None:
+    for name in losses.__all__:
+        parameters = inspect.signature(getattr(losses, name)).parameters.values()
+        settings = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY and "target" not in one.name}
+        assert settings == {setting for function, setting in OUTSIDE if function == name}, name
+
+
+def test_settings_at_the_edge_of_their_domain_are_taken() -> None:
+    for tau in (1e-3, 4, np.float32(4), torch.tensor(4.0), torch.ones(2)):
+        for name in ("kl_divergence", "label_smooth"):
+            assert torch.isfinite(CALLS[name](tau=tau)).all()
+    assert kl_divergence(V[:0], target_logits=V[:0], tau=torch.ones(0)).shape == (0,)
+    for eps in (0, 1.0):
+        torch.testing.assert_close(CALLS["label_smooth"](eps=eps).sum(-1), torch.ones(2))
+    assert CALLS["dynamic_temperature"](beta=0, tau_min=4, tau_max=4).tolist() == [4.0, 4.0]
+    with pytest.raises(TypeError, match="tau_min"):
+        dynamic_temperature(V[0], tau_0=50.0, beta=1.0)
 
 
 @pytest.mark.parametrize("name", ["kl", "knowledge_adjustment", "dynamic_temperature"])

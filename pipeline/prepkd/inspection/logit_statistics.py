@@ -1,6 +1,5 @@
 """Statistics of a store's logits: the teacher's errors, its softness, and what KA changes."""
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from prepkd.data.prepared.file import DataInfo, Split
 from prepkd.data.samples.samples import Samples
-from prepkd.errors import InputError
 from prepkd.inspection.counts import count_views
 from prepkd.inspection.softness import Histograms, confidence_edges, entropy_edges, summarise
 from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors, adjustment, class_errors, view_errors
 from prepkd.store import LogitStore
+from prepkd.store.fetch import parse_views
 
 MOST_VIEWS = 8
 
@@ -50,14 +49,14 @@ class LogitStatistics:
 
 
 def choose_views(views: str | None, store: LogitStore) -> list[int]:
-    """Views `A:B` as A to B - 1; None is at most 8 of the present ones, evenly spread. Raises InputError."""
+    """The views of `0:4,6`, as `fetch-views` takes them; None is at most 8 of the present ones, evenly spread.
+
+    Raises InputError.
+    """
     if views is None:
         last, count = len(store.present) - 1, min(MOST_VIEWS, len(store.present))
         return [store.present[round(i * last / max(1, count - 1))] for i in range(count)]
-    parts = re.fullmatch(r"(\d+):(\d+)", views)
-    if not parts or not int(parts[1]) < int(parts[2]) <= store.views:
-        raise InputError(f"--views is {views!r}; expected A:B with 0 <= A < B <= {store.views}, e.g. 0:{store.views}")
-    return list(range(int(parts[1]), int(parts[2])))
+    return parse_views(views, store.views)
 
 
 def logit_statistics(

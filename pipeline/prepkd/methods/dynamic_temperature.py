@@ -108,6 +108,7 @@ class FlswTemperature(DynamicTemperature):
     """Temperature by the disagreement of student and teacher: w = max(0, 1 - cos(v, t))^gamma."""
 
     name: ClassVar[str] = "dtd-flsw"
+    needs_raw: ClassVar[bool] = True
     ignores: ClassVar[frozenset[str]] = frozenset({"cwsm"})
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:

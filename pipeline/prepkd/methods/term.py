@@ -88,7 +88,9 @@ class Adjustment(Term):
 
 
 class Temperature(Term):
-    """Sets each sample's temperature."""
+    """Sets each sample's temperature; `needs_raw`: it changes if a constant is added to the teacher's logits."""
+
+    needs_raw: ClassVar[bool] = False
 
     @property
     @abstractmethod

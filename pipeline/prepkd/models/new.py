@@ -7,6 +7,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models.build import build_model, pretrained
+from prepkd.models.logit_checks import LOGITS, are_probabilities
 from prepkd.models.names import is_factory
 from prepkd.models.normalised import Normalised
 
@@ -28,7 +29,8 @@ def new_model(name: str, dataset: Dataset, seed: int, preprocessing: Preprocessi
 
 
 def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
-    """Run a user's own model on two images before any other work; raises InputError if the result is not logits.
+    """Run a user's own model on two images before any other work; raises InputError if the result is not logits, or
+    probabilities.
 
     A teacher is a function of one image: in evaluation mode its logits may not depend on the rest of the batch.
     """
@@ -40,6 +42,8 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
     wanted = (len(pixels), dataset.classes)
     if not isinstance(both, Tensor) or both.shape != wanted or not both.is_floating_point():
         raise InputError(f"model {name!r}: forward returned {found}; expected logits, a float tensor of shape {wanted}")
+    if are_probabilities(both):
+        raise InputError(f"model {name!r}: forward returned probabilities; {LOGITS}")
     if not torch.allclose(both[:1], first, rtol=1e-2, atol=1e-2 * float(both.std()), equal_nan=True):
         raise InputError(
             f"model {name!r}: an image's logits depend on the rest of the batch, even in evaluation mode; "

@@ -4,11 +4,12 @@ import contextlib
 import os
 from pathlib import Path
 
+import torch
 from ruamel.yaml import YAML
 
 from prepkd.errors import InputError
-from prepkd.models import check_model
-from prepkd.models.names import split_name
+from prepkd.models import build_model, check_model, pretrained
+from prepkd.models.names import architecture, is_factory
 from prepkd.project.params import Params
 from prepkd.project.repository import make_repository
 from prepkd.project.scaffold import DATASETS, project_files
@@ -37,7 +38,7 @@ def create_project(
         raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
     settings = YAML(typ="safe", pure=True).load(made["params.yaml"])
     params = validated(Params, settings, str(folder / "params.yaml"))
-    refuse_unknown_models(params)
+    refuse_unfit_models(params)
     paths = [folder / name for name in made]
     missing = {parent for path in paths for parent in path.parents if not parent.exists()}
     try:
@@ -61,8 +62,40 @@ def in_the_way(path: Path) -> Path | None:
     return next((parent for parent in path.parents if os.path.lexists(parent) and not parent.is_dir()), None)
 
 
-def refuse_unknown_models(params: Params) -> None:
-    """Raise InputError if torchvision or timm lacks the teacher or the student; a user's own factories may come later."""
-    for name in (params.teachers["teacher"].model, params.distill.student):
-        if split_name(name)[0]:
+def refuse_unfit_models(params: Params) -> None:
+    """Raise InputError if the teacher or the student does not exist, or fails on images of the data set's shape.
+
+    The shape of a user's own data is not known yet; a user's own factories may come later.
+    """
+    source = params.prepare.source
+    for option, name in (("--teacher", params.teachers["teacher"].model), ("--student", params.distill.student)):
+        if is_factory(name):
+            continue
+        if source.shape is None:
             check_model(name)
+            continue
+        *size, channels = source.shape
+        try:
+            check_model(name, channels)
+            try_model(name, (channels, *size))
+        except InputError as error:
+            raise InputError(f"{option} with --dataset {source.name}: {error}") from None
+
+
+@torch.inference_mode()
+def try_model(name: str, shape: tuple[int, ...]) -> None:
+    """Run a model of this architecture on two black images of a shape (C, H, W); raises InputError if it fails."""
+    side = known.preprocessing.size if (known := pretrained(name)) else None
+    channels, *size = shape
+    images = torch.zeros(2, channels, *((side, side) if side else size))
+    try:
+        with torch.random.fork_rng():
+            build_model(architecture(name), 10, in_channels=channels).eval()(images)
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a layer that meets too small a picture raises anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(
+            f"model {name!r} fails on its images, {' x '.join(map(str, size))} with {channels} channels: {reason}; "
+            "choose another model"
+        ) from None

@@ -14,24 +14,36 @@ MESSAGE = "A prepkd project"
 def make_repository(folder: Path, names: Sequence[str]) -> list[str]:
     """Set up git and DVC in a project, commit its files `names`, and return one line per step left to the user.
 
-    An existing repository is used; inside one the project becomes a DVC subdirectory. Raises InputError if a command fails.
+    An existing repository is used, and its other changes are left as they are, staged or not; inside one the project becomes a
+    DVC subdirectory. Raises InputError if a command fails; what was made is removed.
     """
     if not shutil.which("git"):
         return ["git is not installed: `git init && dvc init` are left to you"]
-    if _run(folder, "git", "rev-parse", "--is-inside-work-tree").returncode:
-        _need(folder, "git", "init", "--quiet")
-    if not (folder / ".dvc").is_dir():
-        inside = bool(_run(folder, "git", "rev-parse", "--show-prefix").stdout.strip())
-        _need(folder, "dvc", "init", "--quiet", "--force", *(["--subdir"] if inside else []))
-        (folder / ".dvc" / "config").write_text(template("dvc-config"))
-        (folder / ".dvcignore").write_text(template("dvcignore"))
-    # Experiments start from a commit, and DVCLive reads it.
-    _need(folder, "git", "add", "--", ".dvc", *names)
-    if _run(folder, "git", "commit", "--quiet", "-m", MESSAGE).returncode:
-        return [
-            "nothing is committed yet, which experiments need: set git's user.name and user.email, then `git commit`"
-        ]
-    return []
+    new = [name for name in (".git", ".dvc") if not (folder / name).exists()]
+    inside = not _run(folder, "git", "rev-parse", "--is-inside-work-tree").returncode
+    own = [".dvc", *names] if ".dvc" in new else list(names)
+    try:
+        if not inside:
+            _need(folder, "git", "init", "--quiet")
+        if ".dvc" in new:
+            below = bool(_run(folder, "git", "rev-parse", "--show-prefix").stdout.strip())
+            _need(folder, "dvc", "init", "--quiet", "--force", *(["--subdir"] if below else []))
+            (folder / ".dvc" / "config").write_text(template("dvc-config"))
+            (folder / ".dvcignore").write_text(template("dvcignore"))
+        _need(folder, "git", "add", "--", *own)
+    except BaseException:
+        if inside:
+            _run(folder, "git", "reset", "--quiet", "--", *own)
+        for name in new:  # a `.git` that stands above the project was not made here
+            shutil.rmtree(folder / name, ignore_errors=True)
+        raise
+    # Experiments start from a commit, and DVCLive reads it. With paths: what else is staged is the user's.
+    done = _run(folder, "git", "commit", "--quiet", "-m", MESSAGE, "--", *own)
+    if not done.returncode:
+        return []
+    nameless = _run(folder, "git", "var", "GIT_COMMITTER_IDENT").returncode
+    cause = "set git's user.name and user.email" if nameless else f"git says {_said(done)!r}"
+    return [f"nothing is committed yet, which experiments need: {cause}, then `git commit`"]
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -43,5 +55,9 @@ def _need(folder: Path, *command: str) -> None:
     """Run a command that must succeed; raises InputError with its output."""
     done = _run(folder, *command)
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise InputError(f"{folder}: `{' '.join(command)}` failed: {said}")
+        raise InputError(f"{folder}: `{' '.join(command)}` failed: {_said(done)}")
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command said, in one line."""
+    return " ".join((done.stderr or done.stdout).split())

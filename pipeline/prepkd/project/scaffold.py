@@ -79,13 +79,25 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
         "dvc.yaml": without_our_code(template("pipeline.yaml")),
         "compare/dvc.yaml": without_our_code(template("compare.yaml")),
         ".dvcignore": template("dvcignore"),
-        ".gitignore": GITIGNORE,
+        ".gitignore": GITIGNORE + raw_rules(chosen["raw"]),
         "params.schema.json": json.dumps(json_schema(), indent=2) + "\n",
         "data/raw/README.md": f"The raw files of {dataset}: {chosen['raw']}.\n",
         "README.md": readme(dataset, chosen),
         "params.yaml": settings(dataset, chosen),
     }
     return {name: without_our_pages(text) for name, text in files.items()}
+
+
+def raw_rules(raw: str) -> str:
+    """Return the lines of .gitignore on raw data: `git add` before `dvc add` must not commit images.
+
+    DVC's own files stay visible: `NAME.dvc` beside the data, `.gitignore`.
+    """
+    rules = ["/data/raw/**", *(f"!/data/raw/**/{kept}" for kept in ("", "*.dvc", ".gitignore")), "!/data/raw/README.md"]
+    place = Path(raw)
+    if not place.is_absolute() and not place.is_relative_to("data/raw") and not Path("data/raw").is_relative_to(place):
+        rules.append("/" + re.sub(r"([\\*?\[ ])", r"\\\1", place.as_posix()))
+    return "\n# Raw data, of which git keeps DVC's descriptions.\n" + "".join(f"{rule}\n" for rule in rules)
 
 
 def settings(dataset: str, chosen: Mapping[str, Any]) -> str:

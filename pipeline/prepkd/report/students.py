@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
+from prepkd.errors import refuse_differences
+from prepkd.models.checkpoint import load_card
 from prepkd.report.metrics import against_teacher, measure, over_seeds
 from prepkd.report.page import offline_page
 from prepkd.report.plot_data import confusion, learning_curves
@@ -33,18 +36,34 @@ def report_students(
     """Measure trained students on the test set of `data`, write `plots`, and return the metrics over the seeds.
 
     `students` are folders by seed; `teachers` are folders and `stores` URLs by the teacher's name; `training` holds DVCLive's
-    curves, one folder per seed. Raises InputError for files that are missing or do not belong together.
+    curves, one folder per seed. Data and stores are enough to train from: if a teacher's folder is not there, what compares with
+    the teacher's test logits is left out. Raises InputError for files that are missing or do not belong together.
     """
     info, split = describe(data), load_split(data, "test")
     test = Samples.of(split, device, recipe)
     labels = test.labels.cpu()
-    logits = student_logits(settings, students, teachers, info, test, device)
-    answers = teacher_logits(settings, teachers, split.fingerprint)
-    figures = [measure(values, labels) | against_teacher(values, answers, labels) for values in logits.values()]
-    errors = [LogitStore.open(url).summary["teacher_error"] for url in stores.values()]
+    here = {name: folder for name, folder in teachers.items() if folder.exists()}
+    opened = {name: LogitStore.open(url) for name, url in stores.items()}
+    logits = student_logits(settings, students, here, info, test, device)
+    figures = {seed: measure(values, labels) for seed, values in logits.items()}
+    teacher = {"training_view_error": fmean(store.summary["teacher_error"] for store in opened.values())}
+    if len(here) == len(teachers):
+        answers = teacher_logits(settings, teachers, split.fingerprint)
+        figures = {seed: row | against_teacher(logits[seed], answers, labels) for seed, row in figures.items()}
+        teacher = measure(answers, labels) | teacher
+    elif settings.parsed.teacher:
+        check_stores(students, {name: store for name, store in opened.items() if name not in here})
     everyone = torch.cat(list(logits.values()))
     write_bytes(plots / "confusion.csv", confusion(everyone, labels.repeat(len(logits)), info.class_names))
     write_bytes(plots / "learning_curves.csv", learning_curves(training, list(students)))
     write_bytes(plots / "page.html", offline_page())
-    teacher = measure(answers, labels) | {"training_view_error": sum(errors) / len(errors)}
-    return over_seeds(figures) | {"teacher": teacher}
+    return over_seeds(list(figures.values())) | {"teacher": teacher}
+
+
+def check_stores(students: Mapping[int, Path], stores: Mapping[str, LogitStore]) -> None:
+    """Refuse students, folders by seed, that were taught by other teachers than those of the stores; raises InputError."""
+    for folder in students.values():
+        taught_by = load_card(folder)["inputs"]["teacher"]
+        for name, store in stores.items():
+            then, now = taught_by.get(name, {}).get("teacher"), store.attributes.fingerprints["teacher"]
+            refuse_differences({f"inputs.teacher.{name}": (then, now)}, folder, "run `prepkd distill`")

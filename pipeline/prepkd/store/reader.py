@@ -90,6 +90,13 @@ class LogitStore:
                 raise InputError(f"{where}: {name}.{problem}; {REMEDY}")
         return cls(where, checked, found, attributes, checked.layout)
 
+    def __repr__(self) -> str:
+        made = self.attributes
+        return (
+            f"LogitStore({self.url!r}: {self.views} views x {self.samples} samples x {self.classes} classes, "
+            f"{made.encoding.name}, teacher {made.teacher.name!r}, {made.dataset.name!r})"
+        )
+
     def stored(self, view: int) -> dict[str, NDArray[Any]]:
         """One view as stored: the encoding's arrays (N, *width); raises InputError, IndexError.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
+from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
@@ -42,12 +43,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Work:
-    """The work that remains when caching starts: the store's layout and attributes, pending chunks, estimated seconds."""
+    """The work that remains when caching starts: the store's layout and attributes, pending chunks, estimated seconds.
+
+    `doubt` is a warning if the teacher's answers may not be logits.
+    """
 
     layout: Layout
     attributes: Attributes
     pending: int
     seconds: float
+    doubt: str | None = None
 
     @property
     def chunks(self) -> int:
@@ -99,14 +104,16 @@ def cache_logits(
 
     `card` describes the teacher, `inputs` the prepared data and the device. `on_wait` gets one line when another process does
     the same work, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk.
+    Raises InputError for a teacher that answers with probabilities.
     """
     trial = make_trial(teacher, dataset, settings)
+    doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
     layout, attributes = plan_store(settings, dataset, inputs, card, trial)
     if summary := finished_summary(url, attributes):
         return Written(summary, manifest_sha256(url))
     with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
         pending = list(writer.pending())
-        on_start(Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size)))
+        on_start(Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size), doubt))
         started = time.perf_counter()
         for _ in write_chunks(writer, pending, teacher, dataset, settings):
             on_chunk()

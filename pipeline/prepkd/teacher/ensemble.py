@@ -37,28 +37,35 @@ class Ensemble:
 def combine(answers: Sequence[Answers], mode: str, weights: Sequence[float], *, tau: float) -> dict[str, Tensor]:
     """Teachers' "logits" z - max(z) (N, K) and "row_max" (N,) to those of their combination, float32; float64 stays.
 
-    `logits`: t = sum_m w_m t_m. `probabilities`: t = tau log sum_m w_m softmax(t_m / tau), whose softmax at `tau` is the
-    weighted mean of the teachers' (Hinton et al., arXiv 1503.02531, section 2: arithmetic and geometric mean). The weights
-    are scaled to a sum of one. Raises KeyError for another mode.
+    `logits`: t = sum_m w_m t_m. `probabilities`: t = tau log sum_m w_m softmax(t_m / tau) + sum_m w_m tau logsumexp(t_m / tau),
+    whose softmax at `tau` is the weighted mean of the teachers' (Hinton et al., arXiv 1503.02531, section 2: arithmetic and
+    geometric mean). The second sum restores the logits' zero, on which FLSW depends: equal teachers give their own logits.
+    The weights are scaled to a sum of one. Raises KeyError for another mode.
     """
     share = [weight / sum(weights) for weight in weights]
     raw = [upcast(one["logits"]) + upcast(one["row_max"]).unsqueeze(-1) for one in answers]
-    total = COMBINATIONS[mode](raw, share, tau)
+    total, zero = COMBINATIONS[mode](raw, share, tau)
     row_max = total.amax(dim=-1)
-    return {"logits": total - row_max.unsqueeze(-1), "row_max": row_max}
+    return {"logits": total - row_max.unsqueeze(-1), "row_max": row_max + zero}
 
 
-def _logits(raw: Sequence[Tensor], share: Sequence[float], tau: float) -> Tensor:
-    return torch.stack([weight * logits for weight, logits in zip(share, raw, strict=True)]).sum(dim=0)
+def _logits(raw: Sequence[Tensor], share: Sequence[float], tau: float) -> tuple[Tensor, float]:
+    return _weighted_sum(raw, share), 0.0
 
 
-def _probabilities(raw: Sequence[Tensor], share: Sequence[float], tau: float) -> Tensor:
+def _probabilities(raw: Sequence[Tensor], share: Sequence[float], tau: float) -> tuple[Tensor, Tensor]:
     logs = torch.stack([torch.log_softmax(logits / tau, dim=-1) for logits in raw])
     weights = logs.new_tensor(share).log().view(-1, 1, 1)
-    return tau * (logs + weights).logsumexp(dim=0)
+    zero = _weighted_sum([tau * torch.logsumexp(logits / tau, dim=-1) for logits in raw], share)
+    return tau * (logs + weights).logsumexp(dim=0), zero
 
 
-COMBINATIONS: dict[str, Callable[[Sequence[Tensor], Sequence[float], float], Tensor]] = {
+def _weighted_sum(values: Sequence[Tensor], share: Sequence[float]) -> Tensor:
+    return torch.stack([weight * value for weight, value in zip(share, values, strict=True)]).sum(dim=0)
+
+
+# Each returns logits (N, K) and what is added to all logits of a row, (N,).
+COMBINATIONS: dict[str, Callable[[Sequence[Tensor], Sequence[float], float], tuple[Tensor, Tensor | float]]] = {
     "logits": _logits,
     "probabilities": _probabilities,
 }

@@ -16,6 +16,7 @@ from prepkd.data.samples.labels import main_class
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
+from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
@@ -156,8 +157,8 @@ def imported_answers(raw: Tensor, dataset: Dataset, encoding: Encoding, view: in
     return encoding.encode(raw[view, part], dataset.labels(view, part))
 
 
-def findings(raw: Tensor, dataset: Dataset, data: Path) -> list[str]:
-    """Lines on logits (V, N, K): what was checked, what is doubtful, what cannot be verified."""
+def findings(file: Path, raw: Tensor, dataset: Dataset, data: Path) -> list[str]:
+    """Lines on logits (V, N, K) of `file`: what was checked, what is doubtful, what cannot be verified."""
     found = {view: agreement(raw[view], main_class(dataset.labels(view, slice(None)))) for view in range(len(raw))}
     checked = f"checked: views, samples and classes are as many as in {data}, every value is finite"
     lines = [checked + ", labels agree above chance"]
@@ -168,4 +169,6 @@ def findings(raw: Tensor, dataset: Dataset, data: Path) -> list[str]:
             f"warning: {len(doubtful)} of {len(found)} views agree with the labels no better than chance: view "
             f"{doubtful[0]} {first.top1:.1%}, chance {first.chance:.1%}; are samples and classes in the data's order?",
         ]
+    if doubt := check_logits(raw, file):
+        lines.append(f"warning: {doubt}")
     return lines + [f"not verified: {text}" for text in unverified(dataset.plan)]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.models.logit_checks import check_logits
 from prepkd.models.weights import read_pickle, read_safetensors
 
 ADVICE = "save one tensor (N, K) or (V, N, K): torch.save(logits, path)"
@@ -20,7 +21,7 @@ def read_logits(path: Path) -> tuple[Tensor, str]:
 
     The file holds one tensor, or one per sample keyed by its index, in any order. Nothing in it is executed. Raises
     InputError for a file that is missing, damaged or of another kind, for missing or repeated indices, and for values that
-    are not float16, bfloat16, float32 or float64, or not finite in float32.
+    are not float16, bfloat16, float32 or float64, not finite in float32, or probabilities.
     """
     if path.suffix not in READERS:
         raise InputError(f"{path}: ends in {path.suffix!r}; expected one of {', '.join(READERS)}")
@@ -37,6 +38,7 @@ def read_logits(path: Path) -> tuple[Tensor, str]:
         )
     raw = given.detach().float().reshape(-1, *given.shape[-2:]).contiguous()
     _check_values(path, raw)
+    check_logits(raw, path)
     return raw, kind
 
 
@@ -127,9 +129,4 @@ def _check_values(path: Path, raw: Tensor) -> None:
         raise InputError(
             f"{path}: {int((~finite).sum())} values are not finite in float32, the first at view {view}, sample {sample}, "
             f"class {label}: {raw[view, sample, label].item()}"
-        )
-    # Their softmax would be nearly uniform, and no later check would notice.
-    if raw.shape[-1] > 1 and bool((raw >= 0).all()) and bool(((raw.sum(dim=-1) - 1).abs() < 1e-2).all()):
-        raise InputError(
-            f"{path}: every row is positive and sums to 1: probabilities; expected logits, or log-probabilities"
         )

@@ -19,6 +19,7 @@ from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import describe_teacher, encoding_of
 from prepkd.teacher.ensemble import Ensemble
+from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import Run, Write
@@ -28,6 +29,7 @@ from prepkd.training.stopping import card_entry
 from prepkd.training.student import train_students
 from prepkd.training.student_settings import Distill
 from prepkd.verification.provenance import (
+    check_answers,
     check_card,
     check_first_batch,
     check_given,
@@ -35,6 +37,7 @@ from prepkd.verification.provenance import (
     check_store,
     check_teacher,
     check_views,
+    refuse_answers,
 )
 from prepkd.views.order import VIEW_ORDERS
 
@@ -74,6 +77,7 @@ def distill(
         else:
             model = load_teacher(name, files, dataset, inputs)
             objective = _with_shapes(objective, settings, model[0], dataset)
+            check_live_answers(model[0], dataset, cache, files.folder, raw=settings.terms.temperature.needs_raw)
             members[name] = online_teacher(cache, name, model, dataset, objective())
     made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
     with contextlib.ExitStack() as held:
@@ -144,6 +148,7 @@ def cached_teacher(
         check_teacher(store, card, files.folder)
         check_given(card, files.weights, files.folder)
         check_first_batch(store, model, dataset.samples, order.first(seeds[0], store.views))
+    check_answers(store, order.first(seeds[0], store.views), raw=settings.terms.temperature.needs_raw)
     teacher = CachedTeacher(
         store, dataset.samples.device, resident=order.per_sample, resident_gib=settings.resident_gib
     )
@@ -159,6 +164,17 @@ def load_teacher(
     check_card(card, dataset, inputs, files.folder)
     check_given(card, files.weights, files.folder)
     return model, card
+
+
+def check_live_answers(model: Normalised, dataset: Dataset, cache: Cache, where: object, *, raw: bool) -> None:
+    """Refuse a teacher whose answers to its first batch are probabilities, or log-probabilities where `raw` logits are needed.
+
+    Raises InputError.
+    """
+    samples, plan, part = dataset.samples, dataset.plan, slice(0, cache.batch_size)
+    asked = samples.under(plan, 0, part)
+    settings: dict[str, Any] = {"batch_size": cache.batch_size, "precision": cache.precision}
+    refuse_answers(raw_logits(ready(model), plan, samples, *asked, **settings), where, raw=raw)
 
 
 def online_teacher(

@@ -12,6 +12,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
 from prepkd.models import check_model, save_checkpoint
 from prepkd.models.checkpoint import JSON, weights_fingerprint
+from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import fingerprint, write_bytes
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
@@ -34,11 +35,13 @@ def run_teacher(
     scratch: Callable[[str], AbstractContextManager[Path]],
     logged: Callable[[Run], AbstractContextManager[Write]],
     on_epoch: Callable[[Row], None],
+    on_doubt: Callable[[str], None],
 ) -> dict[str, JSON]:
     """Train a teacher, write its history, test logits and checkpoint to `folder`, and return its card.
 
     `inputs` are the fingerprints of what was read. The work is kept in `scratch(fingerprint)` until the folder is complete.
-    Raises InputError for a model that does not exist, `students` included, and for test logits that are not finite.
+    `on_doubt` gets a warning if its answers may not be logits. Raises InputError for a model that does not exist, `students`
+    included, and for test logits that are not finite, or probabilities.
     """
     # Reject unknown student names before training the teacher.
     for model_name in dict.fromkeys([settings.model, *students]):
@@ -55,6 +58,8 @@ def run_teacher(
         model, history = train_teacher(settings, dataset, checkpoint=work / "checkpoint.pt", on_epoch=report)
         test = dataset.held_out["test"]
         logits = _finite(name, predict(model, test))
+        if doubt := check_logits(logits, f"teacher {name!r}"):
+            on_doubt(doubt)
         card: dict[str, JSON] = describe(model, settings, dataset, inputs) | {
             "name": name,
             "test_top1": top1(logits, test.labels),

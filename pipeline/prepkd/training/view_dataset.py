@@ -2,6 +2,7 @@
 
 import operator
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
+from prepkd.models.logit_checks import ROWS, check_logits
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.place import is_remote
@@ -34,7 +36,8 @@ class ViewDataset(Dataset[Item]):
     where the views mix samples a share of each class, float32 (K,); the teacher's raw logits float32 (K,)). `store` is a
     path or an fsspec URL (`options` go to fsspec). Files are opened in the process that reads them, so that workers may be
     forked or spawned; each keeps the images and one view's logits.
-    Raises InputError where the store was not made from this data, or a view was not fetched; IndexError.
+    Warns of answers that may not be logits. Raises InputError where the store was not made from this data, a view was not
+    fetched, or the answers are probabilities; IndexError.
     """
 
     def __init__(self, data: str | Path, store: str | Path, view: int = 0, **options: Any) -> None:
@@ -55,6 +58,9 @@ class ViewDataset(Dataset[Item]):
         self._view = view
         # Files are opened when they are read, so that forked workers inherit no handle.
         self._forget()
+
+    def __repr__(self) -> str:
+        return f"ViewDataset({str(self.data)!r}, {self.store!r}, view={self.view}): {len(self)} samples, {self.views} views"
 
     @property
     def view(self) -> int:
@@ -84,12 +90,13 @@ class ViewDataset(Dataset[Item]):
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for a spawned worker: the files' places, nothing that was read from them."""
-        return self.__dict__ | {"_process": None, "_samples": None, "_slab": None}
+        return self.__dict__ | {"_process": None, "_samples": None, "_slab": None, "_asked": False}
 
     def _forget(self) -> None:
         self._process: tuple[int, LogitStore] | None = None
         self._samples: Samples | None = None
         self._slab: tuple[int, NDArray[Any], dict[str, Tensor]] | None = None
+        self._asked = False  # whether this process has looked if the answers are logits
 
     def _address(self, index: Index) -> tuple[int, int]:
         sample, view = index if isinstance(index, tuple) else (index, self._view)
@@ -102,8 +109,7 @@ class ViewDataset(Dataset[Item]):
         rows, stored = self._read_slab(view)
         dataset, chosen = self._read_samples(), torch.from_numpy(samples)
         shown = self.plan, chosen, torch.from_numpy(rows[samples])
-        decoded = self.encoding.decode({name: array[chosen] for name, array in stored.items()})
-        logits = decoded["logits"].float() + decoded["row_max"].unsqueeze(-1)
+        logits = self._raw({name: array[chosen] for name, array in stored.items()})
         labels = dataset.targets(*shown, self.classes)
         answers = labels if self.plan.mix else labels.tolist()
         return zip(dataset.pixels(*shown).contiguous(), answers, logits, strict=True)
@@ -112,7 +118,21 @@ class ViewDataset(Dataset[Item]):
         if self._slab is None or self._slab[0] != view:
             self._slab = None  # never two of them in memory
             self._slab = view, self.plan.parameters(view), as_tensors(self._opened().stored(view))
+            if not self._asked:
+                self._asked = True
+                self._check_logits(self._slab[2])
         return self._slab[1:]
+
+    def _raw(self, rows: dict[str, Tensor]) -> Tensor:
+        """The teacher's logits (N, K) of stored rows."""
+        decoded = self.encoding.decode(rows)
+        return decoded["logits"].float() + decoded["row_max"].unsqueeze(-1)
+
+    def _check_logits(self, stored: dict[str, Tensor]) -> None:
+        """Look whether the first rows are logits: refuse probabilities, warn where there is a doubt."""
+        rows = {name: array[:ROWS] for name, array in stored.items()}
+        if doubt := check_logits(self._raw(rows), self.store, error=self.encoding.largest_error(rows)):
+            warnings.warn(doubt, stacklevel=2)
 
     def _read_samples(self) -> Samples:
         if self._samples is None:
@@ -150,6 +170,9 @@ class ViewSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, dataset: ViewDataset, seed: int = 0) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, 0
+
+    def __repr__(self) -> str:
+        return f"ViewSampler({self.dataset!r}, seed={self.seed}): epoch {self.epoch}"
 
     def set_epoch(self, epoch: int) -> None:
         """Which epoch the next iteration is of."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prepkd.store import LogitStore
 from prepkd.store.encodings import Encoding
 from prepkd.store.encodings.measure import added_divergence
 
@@ -35,6 +34,23 @@ TOLERANCES["unknown"] = TOLERANCES["bf16"]  # an imported store: its arithmetic 
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The limits that the live teacher's logits set for rows (N, K); nothing in it comes from the store that is judged.
+
+    `largest` |logit| of a row, float64 (N,); `bound` on what the encoding does to each logit, (N, K), infinite for a class that
+    it drops; `kl` that the encoding adds at tau 4, float64 (N,).
+    """
+
+    largest: Tensor
+    bound: Tensor
+    kl: Tensor
+
+    def rows(self, chosen: Tensor) -> "Reference":
+        """The limits of some rows, bool (N,)."""
+        return Reference(self.largest[chosen], self.bound[chosen], self.kl[chosen])
+
+
+@dataclass(frozen=True)
 class Allowed:
     """The limits of a discrepancy's `excess` and `kl_4` (at most) and `top1` (at least)."""
 
@@ -47,12 +63,14 @@ class Allowed:
 class Discrepancy:
     """Stored against live logits over `rows` rows.
 
-    `dz`: max |difference| over the classes that the encoding keeps; `excess`: the part of it that the encoding's error does
-    not explain; `kl_1`, `kl_4`: mean KL at tau 1 and 4; `top1`: the share of rows with a common maximum; `within`: whether
-    all of them are in the allowed limits.
+    `not_finite`: rows with a value, stored or live, that is not finite; `dz`: max |difference| over the classes that the
+    encoding keeps; `excess`: the part of it that the encoding's error does not explain; `kl_1`, `kl_4`: mean KL at tau 1 and
+    4; `top1`: the share of rows with a common maximum; `within`: whether every value is finite and all are in the allowed
+    limits.
     """
 
     rows: int
+    not_finite: int
     dz: float
     excess: float
     kl_1: float
@@ -62,20 +80,30 @@ class Discrepancy:
     within: bool
 
 
-def encoding_divergence(encoding: Encoding, raw: Tensor, labels: Tensor) -> Tensor:
-    """The KL at tau 4 that the encoding adds to raw logits (N, K), float64 (N,); labels (N,) or shares (N, K)."""
-    return added_divergence(raw, encoding.decode(encoding.encode(raw, labels))["logits"], 4)
+def live_reference(encoding: Encoding, raw: Tensor, labels: Tensor) -> Reference:
+    """The limits set by live raw logits (N, K), labels (N,) or shares (N, K); rows that are not finite allow nothing."""
+    finite = raw.isfinite().all(dim=-1)
+    largest, kl = raw.new_zeros(len(raw), dtype=torch.float64), raw.new_zeros(len(raw), dtype=torch.float64)
+    bound = raw.new_zeros(raw.shape)
+    if finite.any():
+        live = raw[finite]
+        encoded = encoding.encode(live, labels[finite])
+        largest[finite] = live.double().abs().amax(dim=-1)
+        bound[finite] = encoding.largest_error(encoded)
+        kl[finite] = added_divergence(live, encoding.decode(encoded)["logits"], 4)
+    return Reference(largest, bound, kl)
 
 
-def measure_discrepancy(store: LogitStore, stored: dict[str, Tensor], raw: Tensor, encoding_kl: Tensor) -> Discrepancy:
-    """Compare stored rows with live raw logits (N, K), given the KL (N,) that the encoding itself adds."""
-    answers = store.encoding.decode(stored)
+def measure_discrepancy(
+    encoding: Encoding, stored: dict[str, Tensor], raw: Tensor, reference: Reference, arithmetic: str
+) -> Discrepancy:
+    """Compare stored rows with live raw logits (N, K), under the limits of a reference and of an arithmetic's rounding."""
+    answers = encoding.decode(stored)
     offsets, row_max = answers["logits"].double(), answers["row_max"].double()
     live, decoded = raw.double(), offsets + row_max.unsqueeze(-1)
-    bound = store.encoding.largest_error(stored)
-    kept = bound < torch.inf
+    kept = encoding.largest_error(stored) < torch.inf
     difference = (decoded - live).abs()
-    excess = (difference - bound)[kept].max().clamp(min=0)
+    excess = (difference - _bound(reference, offsets))[kept].max().clamp(min=0)
     if not kept.all():  # of the classes that are left out, the encoding keeps the log-sum-exp
         tails = [values.masked_fill(kept, -torch.inf).logsumexp(dim=-1) for values in (decoded, live)]
         excess = torch.maximum(excess, (tails[0] - tails[1]).abs().max())
@@ -84,14 +112,40 @@ def measure_discrepancy(store: LogitStore, stored: dict[str, Tensor], raw: Tenso
         excess = torch.maximum(excess, (stored["lse"] - true).abs().max())
     kl_1, kl_4 = (added_divergence(raw, offsets, tau).mean().clamp(min=0).item() for tau in (1, 4))
     common = int(((offsets == 0) & (live == live.amax(dim=-1, keepdim=True))).any(dim=-1).sum())
-    tolerance, count = TOLERANCES[store.attributes.precision.arithmetic], len(raw)
+    tolerance, count = TOLERANCES[arithmetic], len(raw)
     allowed = Allowed(
-        excess=tolerance.dz * decoded.abs().amax(dim=-1).mean().item(),
+        excess=tolerance.dz * reference.largest.mean().item(),
         # Divergences are squares: two causes together give at most twice the sum of each alone.
-        kl_4=2 * (tolerance.kl + encoding_kl.mean().item()),
+        kl_4=2 * (tolerance.kl + reference.kl.mean().item()),
         top1=1 - math.ceil(tolerance.flips * count) / count,
     )
-    within = excess.item() <= allowed.excess and kl_4 <= allowed.kl_4 and common / count >= allowed.top1
+    strange = int((~(decoded.isfinite() & live.isfinite())).any(dim=-1).sum())
+    # A value that is not finite fails its comparison only if it is NaN: infinities may be equal.
+    within = not strange and excess.item() <= allowed.excess and kl_4 <= allowed.kl_4 and common / count >= allowed.top1
     return Discrepancy(
-        count, difference[kept].max().item(), excess.item(), kl_1, kl_4, common / count, allowed, bool(within)
+        rows=count,
+        not_finite=strange,
+        dz=difference[kept].max().item(),
+        excess=excess.item(),
+        kl_1=kl_1,
+        kl_4=kl_4,
+        top1=common / count,
+        allowed=allowed,
+        within=bool(within),
     )
+
+
+def _bound(reference: Reference, offsets: Tensor) -> Tensor:
+    """The bound on each logit's encoding error (N, K), for stored offsets (N, K).
+
+    Rounding may make another class the maximum, or another class the last one that is kept: there the live row's own bound, 0 or
+    infinite, does not apply, and the row's largest finite one does.
+    """
+    bound = reference.bound
+    largest = bound.masked_fill(bound == torch.inf, 0).amax(dim=-1, keepdim=True)
+    return torch.where((bound == torch.inf) | ((bound == 0) & (offsets < 0)), largest, bound)
+
+
+def stricter(one: str, other: str) -> str:
+    """The arithmetic with the smaller tolerance of two."""
+    return min(one, other, key=lambda name: TOLERANCES[name].dz)

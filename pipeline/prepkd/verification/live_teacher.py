@@ -18,7 +18,7 @@ from prepkd.store import LogitStore
 from prepkd.store.attributes import Pixels
 from prepkd.teacher.caching import pixel_hash
 from prepkd.verification.controls import CONTROLS, changed_rows
-from prepkd.verification.discrepancy import Discrepancy, encoding_divergence, measure_discrepancy
+from prepkd.verification.discrepancy import Discrepancy, Reference, live_reference, measure_discrepancy
 from prepkd.verification.query import Query, live_logits
 from prepkd.verification.sampling import draw_pairs, stored_rows
 from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
@@ -28,6 +28,7 @@ from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_ve
 class Verification:
     """The result of `verify_store`: the store, the draw, what was measured, and the verdict.
 
+    `precision` is the arithmetic that the store records, `tolerance` the one whose rounding was tolerated.
     `not_applicable` gives the reason for each control that does not apply; `device` is where the teacher was queried,
     `written_on` where the store was written.
     """
@@ -35,6 +36,7 @@ class Verification:
     store: str
     encoding: str
     precision: str
+    tolerance: str
     imported: bool
     seed: int
     device: str
@@ -50,6 +52,7 @@ class Verification:
             "store": self.store,
             "encoding": self.encoding,
             "precision": self.precision,
+            "tolerance": self.tolerance,
             "imported": self.imported,
             "seed": self.seed,
             "device": self.device,
@@ -66,19 +69,23 @@ class Verification:
         }
 
 
-def verify_store(store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int) -> Verification:
+def verify_store(
+    store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int, tolerance: str | None = None
+) -> Verification:
     """Compare `count` random (view, sample) pairs of a store with the live teacher, and with controls that must differ.
 
-    Raises InputError if no view is present.
+    `tolerance` is the arithmetic whose rounding is tolerated, by default the one that the store records. Raises InputError if
+    no view is present.
     """
     views, chosen = draw_pairs(store, count, seed)
     stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     labels = query.labels(store)
     raw = live_logits(store, query)
-    encoding_kl = encoding_divergence(store.encoding, raw, labels)
-    found = measure_discrepancy(store, stored, raw, encoding_kl)
-    controls, not_applicable = _measure_controls(store, query, stored, encoding_kl)
+    reference = live_reference(store.encoding, raw, labels)
+    arithmetic = tolerance or store.attributes.precision.arithmetic
+    found = measure_discrepancy(store.encoding, stored, raw, reference, arithmetic)
+    controls, not_applicable = _measure_controls(store, query, stored, reference, arithmetic)
     measured = Measured(
         samples=len(chosen),
         views=sorted({int(view) for view in views}),
@@ -91,6 +98,7 @@ def verify_store(store: LogitStore, teacher: Normalised, samples: Samples, *, co
         store=store.url,
         encoding=store.attributes.encoding.name,
         precision=store.attributes.precision.arithmetic,
+        tolerance=arithmetic,
         imported=store.attributes.teacher.model == "imported",
         seed=seed,
         device=device_name(samples.device),
@@ -102,7 +110,7 @@ def verify_store(store: LogitStore, teacher: Normalised, samples: Samples, *, co
 
 
 def _measure_controls(
-    store: LogitStore, query: Query, stored: dict[str, Tensor], encoding_kl: Tensor
+    store: LogitStore, query: Query, stored: dict[str, Tensor], reference: Reference, arithmetic: str
 ) -> tuple[dict[str, Discrepancy], dict[str, str]]:
     """Each control's discrepancy over the rows that it changes, and why the other controls do not apply."""
     controls, not_applicable = {}, {}
@@ -113,8 +121,8 @@ def _measure_controls(
         elif not (rows := changed_rows(store, query, other)).any():
             not_applicable[name] = "no drawn picture changes"
         else:
-            few = {key: array[rows] for key, array in stored.items()}
-            controls[name] = measure_discrepancy(store, few, live_logits(store, other)[rows], encoding_kl[rows])
+            few, raw = {key: array[rows] for key, array in stored.items()}, live_logits(store, other)[rows]
+            controls[name] = measure_discrepancy(store.encoding, few, raw, reference.rows(rows), arithmetic)
     return controls, not_applicable
 
 
@@ -152,6 +160,10 @@ def device_name(device: torch.device) -> str:
 def _as_json(found: Discrepancy) -> dict[str, Any]:
     """A discrepancy as JSON, which has neither NaN nor infinities."""
     values = asdict(found)
+    return _finite(values) | {"allowed": _finite(values["allowed"])}
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
     }

@@ -6,19 +6,21 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
+from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
+from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
 from prepkd.store.encodings import Encoding
 from prepkd.store.fetch import views_text
 from prepkd.teacher.caching import describe_teacher, pixel_hash
-from prepkd.verification.discrepancy import encoding_divergence, measure_discrepancy
+from prepkd.verification.discrepancy import live_reference, measure_discrepancy
 from prepkd.verification.live_teacher import recorded_pixels
 from prepkd.verification.query import Query, batch_size, live_logits
 from prepkd.verification.sampling import stored_rows
@@ -115,13 +117,32 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
     stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     raw = live_logits(store, query)
-    encoding_kl = encoding_divergence(store.encoding, raw, query.labels(store))
-    found = measure_discrepancy(store, stored, raw, encoding_kl)
+    reference = live_reference(store.encoding, raw, query.labels(store))
+    found = measure_discrepancy(store.encoding, stored, raw, reference, store.attributes.precision.arithmetic)
     if not found.within:
         raise InputError(
             f"{store.url}: view {view}, samples 0 to {count - 1}: the live teacher's logits differ by {found.dz:.3g}, "
             f"{found.excess:.3g} more than {store.attributes.encoding.name} explains, KL(tau=4) {found.kl_4:.1e}, "
             f"common top-1 {found.top1:.1%}; `prepkd verify {store.url}` looks closer"
+        )
+
+
+def check_answers(store: LogitStore, view: int, *, raw: bool) -> None:
+    """Refuse a store of probabilities and, if the method needs `raw` logits, one of log-probabilities; raises InputError."""
+    chosen = np.arange(min(ROWS, store.samples))
+    stored = stored_rows(store, np.full(len(chosen), view), chosen)
+    answers = store.encoding.decode(stored)
+    logits = answers["logits"].float() + answers["row_max"].unsqueeze(-1)
+    refuse_answers(logits, store.url, raw=raw, error=store.encoding.largest_error(stored))
+
+
+def refuse_answers(logits: Tensor, where: object, *, raw: bool, error: Tensor | float = 0.0) -> None:
+    """Refuse probabilities and, if `raw` logits are needed, log-probabilities (N, K); raises InputError."""
+    check_logits(logits, where, error=error)
+    if raw and are_log_probabilities(logits, error):
+        raise InputError(
+            f"{where}: every row's log-sum-exp is 0: log-probabilities, which have lost the logits' zero; dtd-flsw compares "
+            "raw logits: choose another method, or a teacher without log_softmax"
         )
 
 

@@ -35,7 +35,7 @@ def notes(verification: Verification) -> Iterator[str]:
     )
     yield (
         f"tolerance: |dz| beyond the encoding's error {_short(allowed.excess)} (found {_short(teacher.excess)}), "
-        f"KL at tau 4 {_short(allowed.kl_4)}, top-1 {allowed.top1:.1%}"
+        f"KL at tau 4 {_short(allowed.kl_4)}, top-1 {allowed.top1:.1%}: the rounding of {verification.tolerance}"
     )
     for name, reason in verification.not_applicable.items():
         yield f"{name}: not applicable, {reason}"

@@ -67,6 +67,8 @@ def reach_verdict(measured: Measured) -> Verdict:
 def _faults(measured: Measured) -> list[str]:
     """One phrase per difference from the live teacher."""
     teacher, pixels, faults = measured.teacher, measured.pixels, []
+    if teacher.not_finite:
+        faults.append(f"{teacher.not_finite} of {teacher.rows} rows hold values that are not finite, stored or live")
     if pixels.sha256 != pixels.replayed:
         faults.append(f"the replayed pixels' hash is {pixels.replayed[:12]}, the store says {pixels.sha256[:12]}")
     if not teacher.within:

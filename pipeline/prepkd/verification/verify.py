@@ -16,19 +16,34 @@ from prepkd.store.documents import parse_manifest, read_document
 from prepkd.store.integrity import damages
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import open_place, sizes
+from prepkd.teacher.forward_pass import PRECISIONS
+from prepkd.verification.discrepancy import stricter
 from prepkd.verification.live_teacher import Verification
 from prepkd.verification.live_teacher import verify_store as verify_rows
 from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
 
 
 def verify_store(
-    url: str, *, count: int, seed: int, teacher: Path | None, data: Path | None, teachers: Path, datasets: Path
+    url: str,
+    *,
+    count: int,
+    seed: int,
+    teacher: Path | None,
+    data: Path | None,
+    precision: str | None,
+    settings: str | None,
+    teachers: Path,
+    datasets: Path,
 ) -> Verification:
     """Compare `count` random (view, sample) of a store with the live teacher.
 
     The teacher's folder is `teacher`, else that of the store's teacher in `teachers`; the prepared data are `data`, else
-    those of the store's data set in `datasets`. Raises InputError for a teacher or data that are not the store's own.
+    those of the store's data set in `datasets`. The rounding of `precision` is tolerated, else that of the stricter of the
+    arithmetic that the store records and that of the `settings`. Raises InputError for a teacher or data that are not the
+    store's own.
     """
+    if precision is not None and precision not in PRECISIONS:
+        raise InputError(f"--precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     store = LogitStore.open(url)
     made, written_on = store.attributes.teacher, store.attributes.precision.device
     imported = made.model == "imported"
@@ -47,7 +62,14 @@ def verify_store(
     check_num_classes(store, card, folder)
     if not imported:
         check_teacher(store, card, folder, "name the folder of the store's own teacher with --teacher")
-    return verify_rows(store, model, Samples.of(split, device, store.plan.recipe), count=count, seed=seed)
+    samples = Samples.of(split, device, store.plan.recipe)
+    tolerance = precision or tolerated(store.attributes.precision.arithmetic, settings)
+    return verify_rows(store, model, samples, count=count, seed=seed, tolerance=tolerance)
+
+
+def tolerated(recorded: str, settings: str | None) -> str:
+    """The arithmetic whose rounding is tolerated: a store's own claim does not loosen the settings'; an imported one has none."""
+    return recorded if settings is None or recorded == "unknown" else stricter(recorded, settings)
 
 
 def verify_files(url: str) -> dict[str, Any]:

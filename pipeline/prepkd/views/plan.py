@@ -62,6 +62,10 @@ class ViewPlan:
             )
         self.seed, self.samples, self.purpose = seed, samples, purpose
 
+    def __repr__(self) -> str:
+        made = self.describe()
+        return f"ViewPlan({made['recipe']!r}, views={made['views']!r}, seed={self.seed}, samples={self.samples})"
+
     @property
     def dtype(self) -> np.dtype[np.signedinteger[Any]]:
         """The smallest signed type that holds every parameter; its minimum stays free to mean "missing"."""

@@ -20,6 +20,7 @@ SIDE, CHANNELS = 32, 3
 class Cifar(Source):
     """The official files in the folder `place`, each as (name, md5), and their contents."""
 
+    shape: tuple[int, int, int] = (32, 32, 3)
     archive: Archive
     train: tuple[tuple[str, str], ...]
     test: tuple[tuple[str, str], ...]

@@ -27,6 +27,7 @@ class Cinic10(ArchivedFolder):
     """CINIC-10's 32 x 32 PNGs."""
 
     name: str = "cinic10"
+    shape: tuple[int, int, int] = SHAPE
     place: str = "cinic10"
     archive: Archive = ARCHIVE
     inside: str = "."

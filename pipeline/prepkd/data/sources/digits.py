@@ -14,6 +14,7 @@ class Digits(Source):
     """The digits that come with scikit-learn."""
 
     name: str = "digits"
+    shape: tuple[int, int, int] = (8, 8, 1)
 
     def read(self, raw: Path) -> RawData:
         """Read the digits as uint8 (N, 8, 8, 1); `raw` is not read.

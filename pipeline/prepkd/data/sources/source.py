@@ -17,13 +17,15 @@ class Source(ABC):
     """A dataset's raw files: their place, download and reading.
 
     `place` is their folder, or their file, below data/raw in a new project. `archive` is the official one, None if there is no
-    download; `own` names the data that users provide themselves, None for a public dataset.
+    download; `own` names the data that users provide themselves, None for a public dataset. `shape` is that of every image,
+    None if they differ or are not known.
     """
 
     name: str
     place: str = ""
     archive: Archive | None = None
     own: str | None = None
+    shape: tuple[int, int, int] | None = None  # height, width, channels
     # The keys of `prepare` that only this source has; each is a field of the same name.
     settings: ClassVar[tuple[str, ...]] = ()
 

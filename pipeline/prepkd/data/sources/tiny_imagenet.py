@@ -28,6 +28,7 @@ class TinyImageNet(ArchivedFolder):
     """Tiny ImageNet's 64 x 64 JPEGs."""
 
     name: str = "tiny-imagenet"
+    shape: tuple[int, int, int] = SHAPE
     place: str = "tiny-imagenet-200"
     archive: Archive = ARCHIVE
     inside: str = "tiny-imagenet-200"

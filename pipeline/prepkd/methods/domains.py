@@ -1,0 +1,44 @@
+"""Check a loss's settings against the domain that params.yaml declares for them."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from numbers import Real
+from typing import ParamSpec
+
+from torch import Tensor
+
+from prepkd.errors import InputError
+from prepkd.settings.section import Section
+from prepkd.settings.validation import validated
+
+P = ParamSpec("P")
+
+
+def checked(function: Callable[P, Tensor], *sections: type[Section]) -> Callable[P, Tensor]:
+    """The function, refusing keyword arguments outside the domain of the sections' fields of the same names.
+
+    An argument is a number, or a tensor of one per sample. Raises InputError. A look at a tensor makes a GPU wait, so the
+    training step, whose settings were validated once, calls the plain function.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        arguments = signature.bind(*args, **kwargs).arguments
+        for section in sections:
+            given = {key: arguments[key] for key in section.model_fields if key in arguments}
+            numbers = {key: _number(value, f"{function.__name__}: {key}") for key, value in given.items()}
+            validated(section, numbers, function.__name__)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def _number(value: object, what: str) -> object:
+    """A setting as a float; of a tensor its smallest value, which decides: domains of temperatures have no upper end."""
+    if isinstance(value, Tensor):
+        if not bool(value.isfinite().all()):
+            raise InputError(f"{what} is not finite for every sample; expected finite numbers")
+        return value.min().item() if value.numel() else 1.0
+    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value

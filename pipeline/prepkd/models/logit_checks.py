@@ -1,0 +1,49 @@
+"""Are a model's answers logits? Probabilities are refused; values that leave a doubt get a warning."""
+
+import torch
+from torch import Tensor
+
+from prepkd.errors import InputError
+
+ROWS = 1024  # enough rows to tell; a whole view of a large store would take seconds
+ROUNDING = 2e-2  # of a row's sum and log-sum-exp: values may have been saved in half precision
+LOGITS = "expected raw logits: the output of the last layer, without softmax, sigmoid or a cut to the top classes"
+
+
+def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> str | None:
+    """Refuse probabilities and percentages in place of logits (N, K), and return a warning of one line for doubtful values.
+
+    Refused if no value is negative and each row has a sum of at most 1, as a table of the top classes does, or of 100.
+    Doubtful if no value is negative, or if the rows are log-probabilities; `error` bounds the rounding of values (N, K).
+    Raises InputError that begins with `where`.
+    """
+    if raw.shape[-1] < 2:
+        return None
+    if are_log_probabilities(raw, error):
+        return (
+            f"{where}: every row's log-sum-exp is 0: log-probabilities, whose temperature under dtd-flsw would be wrong; "
+            "other methods are not affected"
+        )
+    # All zeros, as of a classifier that was initialised so, are no distribution.
+    if bool((raw < 0).any()) or not bool((raw > 0).any()):
+        return None
+    sums = raw.sum(dim=-1, dtype=torch.float64)
+    if bool((sums <= 1 + ROUNDING).all()):
+        raise InputError(f"{where}: no value is negative and every row's sum is at most 1: probabilities; {LOGITS}")
+    if bool(((sums / 100 - 1).abs() <= ROUNDING).all()):
+        raise InputError(f"{where}: no value is negative and every row's sum is 100: percentages; {LOGITS}")
+    return f"{where}: no value of {raw[..., 0].numel():,} rows is negative; {LOGITS}"
+
+
+def are_probabilities(raw: Tensor) -> bool:
+    """Whether each of the rows (N, K) is a distribution: a softmax, of whatever weights, ends in no other way."""
+    sums = raw.sum(dim=-1, dtype=torch.float64)
+    return raw.shape[-1] > 1 and bool((raw >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
+
+
+def are_log_probabilities(raw: Tensor, error: Tensor | float = 0.0) -> bool:
+    """Whether each row (N, K) has the log-sum-exp 0, up to rounding and the `error` of its values: the logits' zero is lost."""
+    bound = error if isinstance(error, Tensor) else torch.full_like(raw[..., :1], error)
+    # Classes whose value was dropped have an infinite bound; the row's log-sum-exp is kept.
+    allowed = ROUNDING + bound.masked_fill(bound == torch.inf, 0).amax(dim=-1)
+    return raw.shape[-1] > 1 and bool((raw.logsumexp(dim=-1).abs() <= allowed).all())
