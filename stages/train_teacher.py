@@ -37,6 +37,7 @@ def train_teacher(
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     settings, folder = params.teachers[name], teacher_folder(name)
     dataset, inputs = read_dataset(params, teacher_views(settings), settings.seed, settings.augment)
+    runs = (params.variant(run, *pair) for pair in params.pairs for run in params.compare.runs)
     with progress() as bar:
         task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
         card = run_teacher(
@@ -45,11 +46,12 @@ def train_teacher(
             dataset,
             inputs,
             folder=folder,
-            students=[params.distill.student, *params.compare.students],
+            students=[params.distill, *runs],
             test_fingerprint=load_split(data_file(params), "test").fingerprint,
             scratch=scratch,
             logged=partial(logged, params.logger if settings.epochs else None, logs_folder()),
             on_epoch=lambda row: advance(bar, task, epoch_note(row)),
+            say=lambda line: console.print(line, markup=False),
         )
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
     if note := preprocessing_note(name, settings, card):

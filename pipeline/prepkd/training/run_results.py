@@ -26,5 +26,7 @@ def write_run(path: Path, run: str, student: str, trained: Iterable[Trained], te
         device = next(model.parameters()).device
         logits[seed] = predict(model, Samples.of(test, device, recipe))
         made_from |= {"training": card["training"], "teacher": card["inputs"]["teacher"]}
+        if "given_weights" in card["inputs"]:
+            made_from["given_weights"] = card["inputs"]["given_weights"]
     write_results(path, logits, made_from)
     return len(logits)

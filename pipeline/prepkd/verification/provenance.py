@@ -152,6 +152,13 @@ def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> 
         refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
 
 
+def check_started_from(made_from: Mapping[str, Any], weights: Path | None, where: object, remedy: str) -> None:
+    """Refuse a student whose file of weights has changed since; raises InputError."""
+    if weights and weights.is_file():
+        remedy = f"{weights} has changed; {remedy}"
+        refuse_differences({"given_weights": (made_from.get("given_weights"), file_sha256(weights))}, where, remedy)
+
+
 def check_trained_by(
     made_from: dict[str, Any], wanted: BaseModel, where: object, remedy: str, *, but: Set[str]
 ) -> None:
