@@ -81,7 +81,9 @@ def save(content: Any, path: Path) -> Path:
     return path
 
 
-def loaded(path: Path, key: str | None = None, net: nn.Module | None = None, **options: Any) -> tuple[Loaded, nn.Module]:
+def loaded(
+    path: Path, key: str | None = None, net: nn.Module | None = None, **options: Any
+) -> tuple[Loaded, nn.Module]:
     net = net or model()
     return load_weights(net, path, key, **options), net
 
@@ -120,7 +122,10 @@ def test_a_file_is_known_by_its_content(name: str, tmp_path: Path) -> None:
 SEVERAL: dict[str, tuple[Any, tuple[str, str]]] = {
     "timm": ({"state_dict": RAW, "state_dict_ema": STATE, "epoch": 3}, ("state_dict", "state_dict_ema")),
     "DeiT": ({"model": RAW, "model_ema": under("module."), "optimizer": optimizer()}, ("model", "model_ema.module")),
-    "in one state dict": ({"state_dict": under("net.", RAW) | under("ema.module.")}, ("state_dict.net", "state_dict.ema.module")),
+    "in one state dict": (
+        {"state_dict": under("net.", RAW) | under("ema.module.")},
+        ("state_dict.net", "state_dict.ema.module"),
+    ),
 }
 
 
@@ -240,7 +245,10 @@ STRANGE: dict[str, tuple[Callable[[], Tensor], str]] = {
         "1 quantised: conv1.weight torch.bits4x2",
     ),
     "whole": (lambda: torch.ones(WEIGHT, dtype=torch.uint16), "1 of whole numbers: conv1.weight torch.uint16"),
-    "not finite in float32": (lambda: torch.full(WEIGHT, 1e300, dtype=torch.float64), "conv1.weight holds a value that"),
+    "not finite in float32": (
+        lambda: torch.full(WEIGHT, 1e300, dtype=torch.float64),
+        "conv1.weight holds a value that",
+    ),
 }
 
 

@@ -46,7 +46,7 @@ def order_problem(theirs: Sequence[str] | None, ours: Sequence[str]) -> str | No
 
     Case, spaces, '_' and '-' do not count.
     """
-    given, own = list(map(_plain, theirs or ())), list(map(_plain, ours))
+    given, own = [_plain(str(name)) for name in theirs or ()], list(map(_plain, ours))
     if given == own or len(set(own)) != len(own) or sorted(given) != sorted(own):
         return None
     first = next(index for index, (a, b) in enumerate(zip(given, own, strict=True)) if a != b)

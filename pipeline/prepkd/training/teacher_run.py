@@ -113,7 +113,7 @@ def try_teacher(name: str, settings: Teacher, model: Normalised, dataset: Datase
     if settings.epochs:
         sizes = batch_sizes(len(dataset.samples), settings.batch_size)
         batches = Batches(dataset.samples.size, channels, classes)
-        try_training(who, copy.deepcopy(model), batches, sizes, settings.precision)
+        try_training(who, copy.deepcopy(model), batches, sizes, settings)
     if settings.epochs or not pretrained(settings.model):  # weights for other classes are refused later, in other words
         try_answering(who, copy.deepcopy(model), Batches(dataset.held_out["test"].size, channels, classes))
 

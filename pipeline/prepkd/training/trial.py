@@ -17,7 +17,8 @@ from prepkd.models.names import architecture
 from prepkd.models.new import new_model
 from prepkd.models.weights import Loaded
 from prepkd.training.initial import load_given
-from prepkd.training.step import uses_bf16
+from prepkd.training.settings import Training
+from prepkd.training.step import be_deterministic, uses_bf16
 
 if TYPE_CHECKING:  # it imports the methods, and a change of a method trains no teacher
     from prepkd.training.student_settings import StudentSettings
@@ -28,7 +29,8 @@ def try_students(students: "Iterable[StudentSettings]", dataset: Dataset) -> Non
     tried = set()
     for one in students:
         given = one.preprocessing.model_dump_json() if one.preprocessing else None
-        key = (one.student, one.weights, one.weights_key, given, one.batch_size, one.precision, one.features_read)
+        start = one.student, one.weights, one.weights_key, given
+        key = (*start, one.batch_size, one.precision, one.deterministic, one.features_read)
         if key not in tried:
             try_student(one, dataset)
             tried.add(key)
@@ -49,7 +51,7 @@ def try_student(settings: "StudentSettings", dataset: Dataset) -> Loaded | None:
     batches = Batches(shown.samples.size, dataset.samples.channels, dataset.classes)
     sizes = batch_sizes(len(dataset.samples), settings.batch_size)
     who = f"student {settings.student!r}"
-    try_training(who, model, batches, sizes, settings.precision, settings.features_read)
+    try_training(who, model, batches, sizes, settings, settings.features_read)
     return loaded
 
 
@@ -73,17 +75,24 @@ class Batches:
 
 
 def try_training(
-    who: str, model: Normalised, batches: Batches, sizes: Sequence[int], precision: str, features: Sequence[str] = ()
+    who: str,
+    model: Normalised,
+    batches: Batches,
+    sizes: Sequence[int],
+    settings: Training,
+    features: Sequence[str] = (),
 ) -> None:
     """Run forward and backward in training mode for a batch of each size; spoils the model. Raises InputError in one line."""
     device = model.mean.device
     model.train().to(memory_format=torch.channels_last)
-    student = WithFeatures(model, features)
+    student, bf16 = WithFeatures(model, features), uses_bf16(settings.precision, device)
+    before = torch.are_deterministic_algorithms_enabled()
+    be_deterministic(settings.deterministic)
     with torch.random.fork_rng():
         for count in sizes:
             shown = f"a training batch of {count} images {(batches.channels, *batches.size)}"
             try:
-                with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(precision, device)):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits = student(batches.pixels(count, device))["logits"]
                 _check_logits(who, shown, logits, (count, batches.classes))
                 F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device)).backward()
@@ -91,6 +100,7 @@ def try_training(
                 raise
             except Exception as error:
                 raise InputError(f"{who}: {shown} failed: {cause(error)}{_advice(count, sizes)}") from error
+    be_deterministic(before)
     weights_fingerprint(model)  # what cannot be saved must not be trained
 
 

@@ -12,6 +12,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
+from prepkd.models.weight_claims import order_problem
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
@@ -134,14 +135,17 @@ def check_views(store: LogitStore, shown: Set[int]) -> None:
 
 
 def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a teacher of other classes or channels, or one that was trained on another split; raises InputError."""
+    """Refuse a teacher of other classes, their order or channels, or one trained on another split; raises InputError."""
     wanted = {
         "num_classes": (card["num_classes"], dataset.classes),
         "in_channels": (card["in_channels"], dataset.samples.channels),
     }
     if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
-    refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
+    remedy = f"run `prepkd train-teacher {folder.name}`"
+    refuse_differences(wanted, folder, remedy)
+    if wrong := order_problem(card.get("class_names"), dataset.class_names):
+        raise InputError(f"{folder}: {wrong}; {remedy}")
 
 
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
