@@ -155,8 +155,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),
         (
             "teachers.large.modle=x",
-            "unknown key teachers.large.modle; allowed: "
-            + ", ".join(sorted(["augment", *TRAINING, "model", "seed"])),
+            "unknown key teachers.large.modle; allowed: " + ", ".join(sorted(["augment", *TRAINING, "model", "seed"])),
         ),
         (
             "cache.view=1",

@@ -1,5 +1,6 @@
 """Files of weights: every form that people save, several sets in one file, other kinds of files, strange tensors."""
 
+import ast
 import io
 import tarfile
 import zipfile
@@ -13,6 +14,7 @@ from prepkd.errors import InputError
 from prepkd.models import build_model, load_weights
 from prepkd.models.weights import Loaded
 from safetensors.torch import save_file
+from test_models_checkpoint import Bomb
 from torch import Tensor, nn
 
 CLASSES = 5
@@ -277,3 +279,23 @@ def test_mappings_that_hold_one_another_end(tmp_path: Path) -> None:
     for _ in range(20):
         level = {f"k{i}": level for i in range(40)}
     assert refusal(save(level | {"model": STATE, "model_ema": RAW}, tmp_path / "w.pt")).startswith("2 sets of weights")
+
+
+def test_nothing_loads_more_than_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every torch.load says so itself: only then the environment can't undo it."""
+    root = Path(__file__).parents[2]
+    calls = [
+        (path.name, node)
+        for folder in ("pipeline/prepkd", "stages")
+        for path in sorted((root / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    ]
+    assert len(calls) >= 2
+    for name, call in calls:
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert given["weights_only"] == "True", name
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    path = save({"model": STATE, "bomb": Bomb(tmp_path / "boom")}, tmp_path / "w.pt")
+    assert "loading would run " in refusal(path)
+    assert not (tmp_path / "boom").exists()

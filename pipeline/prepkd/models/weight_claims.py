@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 CARD = "model.json"  # beside the weights that `save_checkpoint` writes
-ACCURACIES = ("test_top1", "accuracy", "acc", "acc1", "acc@1", "top1", "best_acc", "best_acc1", "best_accuracy")
-ACCURACIES += ("best_prec1", "best_top1", "test_acc", "test_accuracy", "val_acc", "val_accuracy")
+ACCURACIES = frozenset(
+    {"test_top1", "accuracy", "acc", "acc1", "acc@1", "top1", "best_acc", "best_acc1", "best_accuracy", "best_prec1"}
+) | {"best_top1", "test_acc", "test_accuracy", "val_acc", "val_accuracy"}
 CLASSES = ("classes", "class_names", "classnames", "categories", "class_to_idx", "label2id", "idx_to_class", "id2label")
 NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
 LARGEST_CARD = 2**24  # bytes
@@ -32,7 +33,7 @@ def find_claims(content: object, path: Path) -> Claims:
     places = [place for place in (card, content) if isinstance(place, Mapping)]
     places += [value for place in places for value in place.values() if isinstance(value, Mapping)]
     stated = [{str(key).casefold(): value for key, value in place.items()} for place in places if len(place) < 10_000]
-    tops = (_share(place[key]) for place in stated for key in ACCURACIES if key in place)
+    tops = (_share(place[key]) for place in stated for key in place if key in ACCURACIES)
     names = (_names(place[key]) for place in stated for key in CLASSES if key in place)
     return Claims(
         next((top for top in tops if top is not None), None),

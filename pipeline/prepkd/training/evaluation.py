@@ -23,7 +23,8 @@ def predict(model: nn.Module, samples: Samples, batch_size: int | None = None) -
 @torch.inference_mode()
 def predict_some(model: nn.Module, samples: Samples, chosen: Tensor) -> Tensor:
     """The model's logits float32 (B, K), in evaluation mode, for chosen unaugmented samples, int64 (B,)."""
-    return _answers(model, samples, chosen.split(_batch_size(samples)))
+    size = _batch_size(samples)
+    return _answers(model, samples, (chosen[start : start + size] for start in range(0, len(chosen), size)))
 
 
 def _answers(model: nn.Module, samples: Samples, parts: Iterable[slice | Tensor]) -> Tensor:

@@ -95,7 +95,8 @@ def try_training(
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits = student(batches.pixels(count, device))["logits"]
                 _check_logits(who, shown, logits, (count, batches.classes))
-                F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device)).backward()
+                loss = F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device))
+                loss.backward()  # type: ignore[no-untyped-call]
             except InputError:
                 raise
             except Exception as error:
