@@ -7,6 +7,7 @@ from typing import Any
 
 from prepkd.models import Normalised
 from prepkd.project.params import Params
+from prepkd.stages._console import console
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import data_file, logs_folder, scratch, store_url, teacher_folder
 from prepkd.tracking.loggers import logged
@@ -28,7 +29,15 @@ def students(
     }
     logger = partial(logged, params.logger, logs_folder())
     with distill_students(
-        settings, params.cache, dataset, inputs, teachers, scratch=scratch, on_epoch=on_epoch, logged=logger
+        settings,
+        params.cache,
+        dataset,
+        inputs,
+        teachers,
+        scratch=scratch,
+        on_epoch=on_epoch,
+        logged=logger,
+        say=lambda line: console.print(line, markup=False),
     ) as trained:
         data = {"data": str(data_file(params))}
         yield (

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from prepkd.models import load_checkpoint
+from prepkd.models.agreement import SKILL
 from prepkd.stages._console import advance, console, progress
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import (
@@ -61,6 +62,8 @@ def cache_logits(
             on_start=start,
             on_chunk=lambda: advance(bar, task),
         )
+    if 1 - written.summary["teacher_error"] < 1 / dataset.classes + SKILL * (1 - 1 / dataset.classes):
+        console.print(f"warning: {url}: hardly better than chance; `prepkd train-teacher {name}` says likely causes")
     if written.chunks is None:
         console.print(f"{url}: already finished; {written.describe()}")
     else:

@@ -39,6 +39,7 @@ def train_teacher(
     settings, folder = params.teachers[name], teacher_folder(name)
     views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
     dataset, inputs = read_dataset(params, *views)
+    runs = (params.variant(run, *pair) for pair in params.pairs for run in params.compare.runs)
     with progress() as bar:
         task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
         card = run_teacher(
@@ -47,12 +48,12 @@ def train_teacher(
             dataset,
             inputs,
             folder=folder,
-            students=[params.distill.student, *params.compare.students],
+            students=[params.distill, *runs],
             test_fingerprint=load_split(data_file(params), "test").fingerprint,
             scratch=scratch,
             logged=partial(logged, params.logger if settings.epochs else None, logs_folder()),
             on_epoch=lambda row: advance(bar, task, epoch_note(row)),
-            on_doubt=lambda line: console.print(f"warning: {line}", markup=False),
+            say=lambda line: console.print(line, markup=False),
         )
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
     if note := preprocessing_note(name, settings, card):

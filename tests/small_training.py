@@ -14,6 +14,7 @@ from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import Row
 from prepkd.training.loop import train
 from prepkd.training.settings import Training
+from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,6 +44,12 @@ DATASET = Dataset(
 
 def settings(**changes: Any) -> Training:
     return Training.model_validate({"epochs": EPOCHS, "batch_size": 16, "lr": 0.05, "precision": "float32"} | changes)
+
+
+def teacher_of(**changes: Any) -> Teacher:
+    """A teacher of these settings."""
+    own = {"model": "convnet4", "epochs": 2, "seed": 3}
+    return Teacher.model_validate(settings().model_dump(exclude_unset=True) | own | changes)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from prepkd.models.library import Pretrained
 from prepkd.models.weight_layouts import PREPROCESSING
 from prepkd.store import LogitStore
 from ruamel.yaml import YAML
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -69,7 +70,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_before(project: Path) -> None:
     prepkd("train-teacher", "large")
     digest = hashlib.sha256(Path(WEIGHTS).read_bytes()).hexdigest()
-    assert card()["weights_from"] == {"file": WEIGHTS, "sha256": digest, "format": "repdistiller"}
+    assert card()["weights_from"] == {"file": WEIGHTS, "sha256": digest, "format": "repdistiller", "key": "model"}
     assert card()["inputs"]["given_weights"] == digest
     prepkd("cache-logits", "large")
     teacher = LogitStore.open("data/logits/large.zarr").attributes.teacher.model_dump()
@@ -77,7 +78,7 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
     report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
     assert json.loads(report.stdout)["facts"]["weights_from"] == card()["weights_from"]
     printed = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr"], env={"COLUMNS": "200"}).stdout
-    assert f"{WEIGHTS}, sha256 {digest[:12]}, format repdistiller" in printed
+    assert f"{WEIGHTS}, sha256 {digest[:12]}, format repdistiller, key model" in printed
 
     publish(1)
     for changes in ({}, {"teachers__large__epochs": 1, "teachers__large__weights": "null"}):
@@ -89,8 +90,9 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
 
 def test_a_librarys_weights_are_recorded_by_their_source(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = Pretrained("https://example.invalid/net-0123.pth", 10, Preprocessing((0.5,), (0.25,)))
-    for module in ("prepkd.training.teacher", "prepkd.models.new"):
-        monkeypatch.setattr(f"{module}.pretrained", lambda _: known)
+    for module in ("teacher", "teacher_run", "initial", "plausibility", "trial"):
+        monkeypatch.setattr(f"prepkd.training.{module}.pretrained", lambda _: known)
+    monkeypatch.setattr("prepkd.models.new.pretrained", lambda _: known)
     monkeypatch.setattr("prepkd.training.teacher_run.check_model", lambda *_: None)
     monkeypatch.setattr("prepkd.models.new.build_model", lambda *_, **__: build_model("convnet4", 10, in_channels=1))
     prepkd("train-teacher", "large", teachers__large__model="timm:net:pretrained", teachers__large__weights="null")
@@ -113,7 +115,9 @@ def test_a_file_that_has_changed_is_refused_by_whatever_comes_after_the_teacher(
 def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "note:" not in prepkd("train-teacher", "large")
+    said = prepkd("train-teacher", "large")
+    # Random weights, and a file that claims 79.4 %.
+    assert "note:" not in said and said.count("warning: teacher 'large' is right on ") == 2
     monkeypatch.setitem(PREPROCESSING, "digits", {"mean": [0.5], "std": [0.25]})
     said = prepkd("train-teacher", "large")
     setting = said.split("teachers.large.preprocessing to ")[1].strip()
@@ -215,3 +219,81 @@ def test_dvc_notices_another_file_where_the_stage_depends_on_each_teachers_own(p
     assert "train-teacher@small" in changed and "train-teacher@large" not in changed
     dvc("repro", "-q")
     assert "up to date" in dvc("status")
+
+
+def test_a_student_starts_from_a_file_and_is_refused_once_that_has_changed(project: Path) -> None:
+    start = {"distill__weights": "weights/start.pth", "distill__weights_key": "model_ema"}
+    torch.manual_seed(5)
+    states = [build_model("convnet4", 10, in_channels=1).state_dict() for _ in range(3)]
+
+    def write(average: dict[str, torch.Tensor]) -> str:
+        torch.save({"model": states[0], "model_ema": average}, "weights/start.pth")
+        return hashlib.sha256(Path("weights/start.pth").read_bytes()).hexdigest()
+
+    digest = write(states[1])
+    for stage in (["train-teacher", "large"], ["cache-logits", "large"]):
+        prepkd(*stage)
+    several = prepkd("distill", code=2, distill__weights="weights/start.pth").splitlines()
+    assert len(several) == 1 and "2 sets of weights fit the model: model, model_ema; set weights_key" in several[0]
+    prepkd("distill", **start)
+    made = json.loads(Path("models/student/seed0/model.json").read_text())
+    assert made["weights_from"] == {
+        "file": "weights/start.pth",
+        "sha256": digest,
+        "format": "plain",
+        "key": "model_ema",
+    }
+    assert made["inputs"]["given_weights"] == digest
+    started = Path("models/student/seed0/model.safetensors").read_bytes()
+    prepkd("evaluate", **start)
+    assert "training.weights is weights/start" in prepkd("evaluate", code=2)
+    write(states[2])
+    assert "weights/start.pth has changed; run `prepkd distill`" in prepkd("evaluate", code=2, **start)
+    prepkd("distill", **start)
+    assert Path("models/student/seed0/model.safetensors").read_bytes() != started
+    prepkd("evaluate", **start)
+    other = {"distill__preprocessing": "{mean: [0.5], std: [0.25]}", **start}
+    prepkd("distill", **other)
+    made = json.loads(Path("models/student/seed0/model.json").read_text())
+    assert made["preprocessing"] == {"mean": [0.5], "std": [0.25]}
+
+
+def test_a_file_whose_classes_are_in_another_order_is_no_teacher_but_may_be_a_start(project: Path) -> None:
+    state = build_model("convnet4", 10, in_channels=1).state_dict()
+    torch.save({"model": state, "classes": [str(digit) for digit in range(9, -1, -1)]}, WEIGHTS)
+    text = prepkd("train-teacher", "large", code=2).splitlines()
+    assert (
+        len(text) == 1
+        and f"{WEIGHTS}: 10 of 10 classes are in another order: class 0 is '9', the data's is '0'" in text[0]
+    )
+    assert not Path("models").exists()
+    prepkd("train-teacher", "large", teachers__large__epochs=1)
+
+
+def test_a_permuted_teacher_is_named_as_such(project: Path) -> None:
+    """Trained, then with its classifier's rows moved by one class."""
+    prepkd("prepare", prepare__subset=100)
+    trained = {"teachers__large__epochs": 6, "teachers__large__weights": "null", "prepare__subset": 100}
+    prepkd("train-teacher", "large", **trained)
+    state = load_file("models/teachers/large/model.safetensors")
+    for name in ("fc.weight", "fc.bias"):
+        state[name] = state[name].roll(1, dims=0)
+    torch.save(state, WEIGHTS)
+    assert "with the classes in another order: its classes are not in the data's order" in prepkd(
+        "train-teacher", "large", prepare__subset=100
+    )
+    assert "warning: data/logits/large.zarr: hardly better than chance" in prepkd(
+        "cache-logits", "large", prepare__subset=100, cache__views=1
+    )
+
+
+def test_a_teacher_that_is_handed_on_brings_its_claims(project: Path) -> None:
+    """prepkd's own file of weights, with its card: preprocessed otherwise, it says so."""
+    prepkd("train-teacher", "large", teachers__large__epochs=2, teachers__large__weights="null")
+    Path("models/teachers/large").rename("weights/given")
+    given = {"teachers__large__weights": "weights/given/model.safetensors"}
+    own = json.loads(Path("weights/given/model.json").read_text())
+    assert own["class_names"] == [str(digit) for digit in range(10)]
+    assert "preprocesses otherwise" not in prepkd("train-teacher", "large", **given)
+    said = prepkd("train-teacher", "large", teachers__large__preprocessing="{mean: [0.9], std: [0.1]}", **given)
+    assert f"preprocesses otherwise than its file's card says; set preprocessing to {own['preprocessing']}" in said

@@ -188,8 +188,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),
         (
             "teachers.large.modle=x",
-            "unknown key teachers.large.modle; allowed: "
-            + ", ".join(sorted(["augment", *TRAINING, "model", "preprocessing", "seed", "weights"])),
+            "unknown key teachers.large.modle; allowed: " + ", ".join(sorted(["augment", *TRAINING, "model", "seed"])),
         ),
         (
             "cache.view=1",
@@ -256,6 +255,14 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "teachers.large.epochs=0",
             "teachers.large: epochs is 0 and weights is not set; "
             "expected epochs >= 1, a file of weights, or a model that has them",
+        ),
+        (
+            "distill.weights_key=ema",
+            "distill: weights_key is 'ema' and weights is not set; a key needs a file of weights",
+        ),
+        (
+            "distill={teacher: large, student: 'timm:resnet18:pretrained', weights: w.pth}",
+            "distill: model timm:resnet18:pretrained brings weights, and weights is 'w.pth'; expected one of them",
         ),
         (
             "prepare.dataset=mnist",
@@ -448,7 +455,7 @@ def test_a_file_that_is_no_text_is_explained(file: Path, content: bytes) -> None
     ],
 )
 def test_auto_weights(file: Path, method: str, weights: tuple[float, float]) -> None:
-    assert load_params(file, [f"distill.method={method}"]).distill.weights == weights
+    assert load_params(file, [f"distill.method={method}"]).distill.loss_weights == weights
 
 
 @pytest.mark.parametrize(
@@ -464,14 +471,14 @@ def test_auto_weights(file: Path, method: str, weights: tuple[float, float]) -> 
     ],
 )
 def test_given_weights(file: Path, overrides: list[str], weights: tuple[float, float]) -> None:
-    assert load_params(file, [f"distill.{change}" for change in overrides]).distill.weights == weights
+    assert load_params(file, [f"distill.{change}" for change in overrides]).distill.loss_weights == weights
 
 
 def test_a_variant_changes_what_it_names_and_nothing_else(file: Path) -> None:
     params = load_params(file, ["distill.dtd.flsw.beta=3", "distill.seeds=[4, 2]"])
     assert params.variant("kd") == params.distill
     changed = params.variant("ka-ps+dtd-flsw,ce_weight=0.5,dtd.flsw.gamma=2,lr=1e-5")
-    assert changed.method == "ka-ps+dtd-flsw" and changed.weights == (0.5, 0.5) and changed.lr == 1e-5
+    assert changed.method == "ka-ps+dtd-flsw" and changed.loss_weights == (0.5, 0.5) and changed.lr == 1e-5
     assert changed.dtd.flsw.beta == 3.0 and changed.dtd.flsw.gamma == 2.0
     assert changed.seed_list == [4, 2] and changed.kd == params.distill.kd
     assert params.distill.dtd.flsw.gamma == 1.0
@@ -480,11 +487,11 @@ def test_a_variant_changes_what_it_names_and_nothing_else(file: Path) -> None:
 def test_a_variants_weights_are_its_own(file: Path) -> None:
     """`-S distill.ce_weight=0` is for distill: the comparison's `ce` stays valid and its `kd` the same method."""
     params = load_params(file, ["distill.ce_weight=0", "distill.kd_weight=3"])
-    assert [params.variant(run).weights for run in params.compare.runs] == [(1.0, 0.0), (0.1, 0.9), (0.0, 1.0)]
+    assert [params.variant(run).loss_weights for run in params.compare.runs] == [(1.0, 0.0), (0.1, 0.9), (0.0, 1.0)]
 
 
 def test_kd_without_cross_entropy_is_a_variant(file: Path) -> None:
-    assert load_params(file).variant("kd,ce_weight=0").weights == (0.0, 1.0)
+    assert load_params(file).variant("kd,ce_weight=0").loss_weights == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(("seeds", "listed"), [("1", [0]), ("3", [0, 1, 2]), ("[7]", [7]), ("[3, 1]", [3, 1])])

@@ -282,6 +282,9 @@ OTHER_SETTINGS: dict[str, Any] = {
     "warmup_epochs": 0.5,
     "milestones": [1],
     "lr_decay": 0.2,
+    "weights": "start.pth",
+    "weights_key": "model_ema",
+    "preprocessing": {"mean": [0.5], "std": [0.25]},
     "label_smoothing": 0.1,
     "ema": 0.9,
     "early_stop": {"patience": 2},
@@ -312,9 +315,11 @@ OTHER_SETTINGS: dict[str, Any] = {
 @pytest.mark.parametrize("key", Distill.model_fields)
 def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch)
+    monkeypatch.setattr("prepkd.training.initial.load_given", lambda *_: None)
     base: dict[str, Any] = {
         "milestones": {"schedule": "multi-step", "milestones": [2]},
         "warmup_epochs": {"schedule": "cosine"},
+        "weights_key": {"weights": "start.pth"},
         "ka": {"method": "ka-lsr"},
         "dtd": {"method": "dtd-flsw"},
         "dkd": {"method": "dkd"},

@@ -25,9 +25,10 @@ from prepkd.training import loop as train_module
 from prepkd.training.batches import Views
 from prepkd.training.checkpoints import Row, load_state
 from prepkd.training.evaluation import predict, top1
+from prepkd.training.initial import given_weights
 from prepkd.training.loop import summarise
 from prepkd.training.student_settings import Distill
-from prepkd.training.teacher import describe, given_weights, teacher_views, train_teacher
+from prepkd.training.teacher import describe, teacher_views, train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
@@ -498,9 +499,9 @@ def test_given_weights_are_taken_as_they_are_or_started_from(tmp_path: Path) -> 
 
 def test_given_weights_count_by_their_content(tmp_path: Path) -> None:
     path = tmp_path / "given.pth"
-    assert given_weights(teacher_settings()) == {}
+    assert given_weights(teacher_settings(), "convnet4") == {}
     path.write_bytes(b"abc")
-    assert given_weights(teacher_settings(weights=path)) == {
+    assert given_weights(teacher_settings(weights=path), "convnet4") == {
         "given_weights": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
 
@@ -508,7 +509,7 @@ def test_given_weights_count_by_their_content(tmp_path: Path) -> None:
 def test_missing_weights_say_which_setting_to_mend(tmp_path: Path) -> None:
     path = tmp_path / "missing.pth"
     with pytest.raises(InputError) as caught:
-        given_weights(teacher_settings(weights=path))
+        given_weights(teacher_settings(weights=path), "convnet4")
     assert str(caught.value) == (f"{path}: no such file; set teachers.NAME.weights to a file of weights, or remove it")
     with pytest.raises(InputError, match=r"no such file; expected a model's weights$"):
         taught(teacher_settings(weights=path), tmp_path / "run.pt")

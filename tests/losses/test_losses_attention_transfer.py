@@ -98,10 +98,10 @@ def settings(method: str = "at", **changes: Any) -> Distill:
 
 
 def test_weights_of_auto_and_what_is_refused() -> None:
-    assert settings().weights == (1.0, 0.0)
-    assert settings("kd+at").weights == (0.1, 0.9)
-    assert settings("ka-ps+at").weights == (0.0, 1.0)
-    assert settings("dkd+at").weights == (1.0, 1.0)
+    assert settings().loss_weights == (1.0, 0.0)
+    assert settings("kd+at").loss_weights == (0.1, 0.9)
+    assert settings("ka-ps+at").loss_weights == (0.0, 1.0)
+    assert settings("dkd+at").loss_weights == (1.0, 1.0)
     for changes, words in (
         ({"source": "cached"}, r"asks the teacher for features \(at\), which the logit store does not hold; set "),
         ({"teachers": ["t", "u"]}, "compares features .* with those of one teacher; teachers names 2"),

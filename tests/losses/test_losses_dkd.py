@@ -155,7 +155,7 @@ def test_the_weight_of_replaced_answers_counts_here_too() -> None:
 
 
 def test_auto_weights_are_the_literatures() -> None:
-    assert settings().weights == (1.0, 1.0)
-    assert settings("ka-ps+dkd").weights == (0.0, 1.0)
+    assert settings().loss_weights == (1.0, 1.0)
+    assert settings("ka-ps+dkd").loss_weights == (0.0, 1.0)
     with pytest.raises(ValueError, match="kd and dkd exclude each other; one of them"):
         parse_method("kd+dkd")

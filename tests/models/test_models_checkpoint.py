@@ -297,8 +297,8 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ([1, 2], "holds list; expected a state dict, alone or under state_dict or model"),
-        ({}, "holds dict; expected a state dict, alone or under state_dict or model"),
+        ([1, 2], "holds list; expected a state dict, alone or under a key such as state_dict"),
+        ({}, "holds dict; expected a state dict, alone or under a key such as state_dict"),
         ({"lr": 0.1, "step": 3}, "expected a state dict of tensors; found other values under lr, step"),
     ],
 )

@@ -61,7 +61,8 @@ def _provenance(facts: StoreFacts) -> Iterator[tuple[str, str]]:
     yield "teacher", f"{teacher.name}, model {teacher.model}"
     yield "weights", teacher.weights_fingerprint[:12] if teacher.weights_fingerprint else "not stated"
     if given := facts.weights_from:
-        known = given.get("source") or f"{given['file']}, sha256 {given['sha256'][:12]}, format {given['format']}"
+        key = f", key {given['key']}" if "key" in given else ""
+        known = given.get("source") or f"{given['file']}, sha256 {given['sha256'][:12]}, format {given['format']}{key}"
         yield "weights from", known
     if teacher.source:
         yield "imported from", f"{teacher.source['file']}, sha256 {teacher.source['sha256'][:12]}"

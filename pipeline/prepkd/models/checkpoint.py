@@ -14,16 +14,27 @@ from prepkd.errors import InputError
 from prepkd.models.build import build_model
 from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
-from prepkd.models.weights import load_strictly, load_weights, read_safetensors
+from prepkd.models.weight_claims import CARD
+from prepkd.models.weight_files import read_safetensors
+from prepkd.models.weights import COMPLEX, FLOATS, WHOLE, load_strictly, load_weights
 from prepkd.runtime.files import array_fingerprint, canonical_json, write_bytes, write_json
 
-__all__ = ["JSON", "Normalised", "Preprocessing", "load_card", "load_checkpoint", "load_weights", "save_checkpoint"]
+__all__ = [
+    "CARD",
+    "JSON",
+    "Normalised",
+    "Preprocessing",
+    "load_card",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 FORMAT = "prepkd-checkpoint-1"
+HASHED = (FLOATS | WHOLE | COMPLEX) - {torch.bfloat16}
 WEIGHTS = "model.safetensors"
-CARD = "model.json"
 
 
 def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -> None:
@@ -74,7 +85,7 @@ def load_checkpoint(
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint}")
     state = read_safetensors(path, hint)
-    found = _fingerprint(state)
+    found = _fingerprint(state, f"{path}: ")
     if found != card["weights_fingerprint"]:
         raise InputError(
             f"{folder}: weights_fingerprint is {card['weights_fingerprint']} in {CARD}, "
@@ -119,5 +130,8 @@ def _check_card(card: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _fingerprint(state: Mapping[str, Tensor]) -> str:
+def _fingerprint(state: Mapping[str, Tensor], where: str = "") -> str:
+    for key, value in state.items():
+        if value.dtype not in HASHED:
+            raise InputError(f"{where}the weights {key} are {value.dtype}; expected a kind of number that NumPy has")
     return array_fingerprint({key: value.numpy() for key, value in state.items()})

@@ -16,11 +16,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights offered by a library: their source, number of classes and preprocessing."""
+    """Weights offered by a library: their source, number of classes, preprocessing, and the classes' names if known."""
 
     source: str
     classes: int
     preprocessing: Preprocessing
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

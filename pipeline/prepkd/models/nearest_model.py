@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from prepkd.models.weight_sets import shape_of
 from prepkd.models.zoo import MODELS
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -28,7 +29,7 @@ def nearest_model(model: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def _shapes(state: Mapping[str, Tensor]) -> Shapes:
-    return {key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    return {key: shape_of(value) for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def _agreement(ours: Shapes, theirs: Shapes) -> float:

@@ -7,6 +7,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models.build import build_model, pretrained
+from prepkd.models.failure import cause
 from prepkd.models.logit_checks import LOGITS, are_probabilities
 from prepkd.models.names import is_factory
 from prepkd.models.normalised import Normalised
@@ -34,9 +35,15 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
 
     A teacher is a function of one image: in evaluation mode its logits may not depend on the rest of the batch.
     """
-    pixels = dataset.samples.pixels(dataset.plan, *dataset.samples.under(dataset.plan, 0, slice(0, 2)))
-    with torch.no_grad():
-        both, first = model.eval()(pixels), model(pixels[:1])
+    pixels = dataset.samples.plain(slice(0, 2))
+    try:
+        with torch.no_grad():
+            both, first = model.eval()(pixels), model(pixels[:1])
+    except InputError:
+        raise
+    except Exception as error:
+        shown = tuple(pixels.shape[1:])
+        raise InputError(f"model {name!r}: forward failed for two images {shown}: {cause(error)}") from error
     model.train()
     found = f"{type(both).__name__} of shape {tuple(both.shape)}" if isinstance(both, Tensor) else type(both).__name__
     wanted = (len(pixels), dataset.classes)

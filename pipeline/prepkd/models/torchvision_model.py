@@ -46,7 +46,8 @@ class TorchvisionModel(LibraryModel):
         preprocessing = Preprocessing(
             tuple(preset.mean), tuple(preset.std), preset.crop_size[0], str(preset.interpolation.value)
         )
-        return Pretrained(chosen.url, len(chosen.meta["categories"]), preprocessing)
+        categories = tuple(chosen.meta["categories"])
+        return Pretrained(chosen.url, len(categories), preprocessing, categories)
 
     def _check_offered(self) -> None:
         if self.model in self.AUXILIARY:

@@ -7,11 +7,6 @@ github.com/megvii-research/mdistiller (mdistiller/engine/trainer.py, mdistiller/
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor, nn
-
-from prepkd.errors import InputError
 
 PLAIN = "plain"
 
@@ -41,39 +36,25 @@ PREPROCESSING = {
 }
 
 
-def unpack(content: object, where: object) -> tuple[dict[str, Tensor], str]:
-    """Return the state dict in a file's content, and the file's form: `repdistiller`, `mdistiller` or `plain`.
-
-    Plain is a state dict alone, under "state_dict", or under "model" beside other keys. Raises InputError.
-    """
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        names = list(map(str, content["model"]))
-        for layout in LAYOUTS:
-            fits = set(content) - {"model", "optimizer"} == set(layout.beside)
-            if fits and any(name.startswith(layout.prefix) for name in names):
-                chosen = {k: v for k, v in content["model"].items() if str(k).startswith(layout.prefix)}
-                state = _tensors(chosen, where)
-                return {name.removeprefix(layout.prefix): value for name, value in state.items()}, layout.project
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not content:
-        found = type(content).__name__
-        raise InputError(f"{where}: holds {found}; expected a state dict, alone or under state_dict or model")
-    return _tensors(content, where), PLAIN
+def layout_of(content: Mapping[object, object]) -> Layout | None:
+    """The layout that a file's content has; None if it has neither project's."""
+    inside = content.get("model")
+    if not isinstance(inside, Mapping):
+        return None
+    names = list(map(str, inside))
+    for layout in LAYOUTS:
+        fits = set(content) - {"model", "optimizer"} == set(layout.beside)
+        if fits and any(name.startswith(layout.prefix) for name in names):
+            return layout
+    return None
 
 
-def to_model(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert a state dict to the model's names: drop DataParallel's "module.", add the counters missing before PyTorch 0.4.1.
-
-    These counters are batch norm's `num_batches_tracked`; only a norm with `momentum=None` uses them, so the model's own do.
-    """
-    own, prefix = model.state_dict(), "module."
-    if all(key.startswith(prefix) for key in state) and not all(key.startswith(prefix) for key in own):
-        state = {key.removeprefix(prefix): value for key, value in state.items()}
-    if any(key.endswith("num_batches_tracked") for key in state):
-        return dict(state)
-    return {**{key: value for key, value in own.items() if key.endswith("num_batches_tracked")}, **state}
+def nearest_layout(content: Mapping[object, object]) -> str:
+    """Say for an error message whose files have keys like these; empty if nobody's, or if `model` is there."""
+    nearest = max(LAYOUTS, key=lambda layout: _agreement(layout, content))
+    if "model" in content or not _agreement(nearest, content):
+        return ""
+    return f"; closest to {nearest.project}'s files with {', '.join((*nearest.beside, 'model'))}: model is missing"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -82,19 +63,7 @@ def listed(names: Sequence[str]) -> str:
     return " ".join(", ".join(names[:3]).split()) + (", ..." if len(names) > 3 else "")
 
 
-def _tensors(content: Mapping[Any, Any], where: object) -> dict[str, Tensor]:
-    strange = [str(key) for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
-    if not strange:
-        return dict(content)
-    message = f"{where}: expected a state dict of tensors; found other values under {listed(strange)}"
-    nearest = max(LAYOUTS, key=lambda layout: _agreement(layout, content))
-    if "model" not in content and _agreement(nearest, content):
-        keys = ", ".join((*nearest.beside, "model"))
-        message += f"; closest to {nearest.project}'s files with {keys}: model is missing"
-    raise InputError(message)
-
-
-def _agreement(layout: Layout, content: Mapping[Any, Any]) -> float:
+def _agreement(layout: Layout, content: Mapping[object, object]) -> float:
     """The share of top-level keys that a file and a layout have in common."""
     keys = set(map(str, content)) - {"optimizer"}
     return len(keys & set(layout.beside)) / len(keys | {*layout.beside, "model"})

@@ -1,133 +1,94 @@
-"""Weights from a file: a state dict, loaded completely or not at all."""
+"""Weights from a file, loaded completely or not at all."""
 
-import argparse
-import pickle
-import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prepkd.errors import InputError
 from prepkd.models.nearest_model import nearest_model
-from prepkd.models.weight_layouts import PLAIN, listed, to_model, unpack
+from prepkd.models.weight_claims import Claims, find_claims
+from prepkd.models.weight_files import read_weights_file
+from prepkd.models.weight_layouts import listed
+from prepkd.models.weight_sets import choose_weights, shape_of
+
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+WHOLE = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+WHOLE |= {torch.uint16, torch.uint32, torch.uint64}
+COMPLEX = {torch.complex64, torch.complex128}
 
 
-class _Ignored:
-    """A stand-in for a NumPy number in a pickle, so that no NumPy code runs: weights don't need the number."""
+@dataclass(frozen=True)
+class Loaded:
+    """What was loaded from a file: its form, the key of the weights, what else is there, and what the file claims.
 
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, _: object) -> None:
-        pass
-
-
-# RepDistiller and mdistiller save these beside the weights: the command line as a Namespace, which only takes attributes, and
-# the optimizer's learning rate, which their schedules turn into a NumPy number.
-HARMLESS: list[Any] = [
-    argparse.Namespace,
-    *((_Ignored, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
-]
-
-# The first bytes of torch.save's files: a zip archive, or a pickle before PyTorch 1.6.
-STARTS = (b"PK", b"\x80")
-
-
-def load_weights(model: nn.Module, path: Path) -> str:
-    """Load a state dict from a file into a model, in place; returns the file's form, as `weight_layouts.unpack` does.
-
-    Reads `.safetensors`, and with any other suffix, or none as in mdistiller, a file of torch.save. Half precision becomes
-    the model's float32, exactly. Code in a pickle is never run. Raises InputError, and leaves the model as it was, for a
-    missing or damaged file, a pickle with more than tensors and plain values, names, shapes or kinds of numbers that differ
-    from the model's, and a value that is not finite.
+    `others` are keys of parts of the same weights; `classifier` names the tensors that stay the model's own.
     """
-    found, form = read_state(path)
-    state = to_model(model, found)
+
+    form: str
+    key: str
+    others: tuple[str, ...]
+    classifier: tuple[str, ...]
+    claims: Claims
+
+
+def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classes: int | None = None) -> Loaded:
+    """Load a state dict from a file into a model, in place, and say what was loaded; see `choose_weights` for its arguments.
+
+    Reads files of torch.save and safetensors. Half precision becomes the model's float32, exactly. Code in a pickle is never
+    run. Raises InputError, and leaves the model as it was, for a missing or damaged file, another kind of file, several sets
+    of weights and no `key`, names, shapes or kinds of numbers that differ from the model's, and values that are not finite.
+    """
+    content = read_weights_file(path)
+    chosen = choose_weights(model, content, path, key=key, classes=classes)
+    try:
+        check_strictly(model, chosen.state, where=str(path))
+    except InputError as error:
+        guess = nearest_model(model, chosen.state)
+        raise InputError(f"{error}; {guess}" if guess else str(error)) from None
     # Checked as float32, which they become: a float64 of 1e300 is infinite there.
-    strange = [key for key, v in state.items() if v.is_floating_point() and not v.float().isfinite().all()]
+    strange = [name for name, v in chosen.state.items() if v.is_floating_point() and not v.float().isfinite().all()]
     if strange:
         first = listed(strange[:1])
         raise InputError(f"{path}: {first} holds a value that is not finite; expected a trained model's weights")
-    try:
-        load_strictly(model, state, where=str(path))
-    except InputError as error:
-        guess = nearest_model(model, state)
-        raise InputError(f"{error}; {guess}" if guess else str(error)) from None
-    return form
-
-
-def read_state(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Read a state dict, under the names in the file, and the file's form; raises InputError."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a model's weights")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path), PLAIN
-    advice = "save tensors only: torch.save(model.state_dict(), path)"
-    return unpack(read_pickle(path, kind="a weights file", advice=advice), path)
-
-
-def read_safetensors(path: Path, hint: str = "is the copy complete?") -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file onto the CPU; raises InputError for a damaged file."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a whole safetensors file: {_first_line(error)}; {hint}") from None
+    model.load_state_dict(dict(chosen.state))
+    return Loaded(chosen.form, chosen.key, chosen.others, chosen.classifier, find_claims(content, path))
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Load a state dict with exactly the model's keys and shapes; otherwise raises InputError and changes nothing."""
+    check_strictly(model, state, where=where)
+    model.load_state_dict(dict(state))
+
+
+def check_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Raise InputError unless a state dict has exactly the model's names, shapes and kinds of numbers, as dense tensors.
+
+    Only descriptions are compared: a tensor that claims to be large costs nothing.
+    """
     own = model.state_dict()
-    missing = [key for key in own if key not in state]
-    unexpected = [key for key in state if key not in own]
-    mismatched = [
-        f"{key} {tuple(state[key].shape)}, the model's is {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    # load_state_dict would convert these silently: quantised weights mean nothing without their scales.
-    kinds = [(f"{key} {state[key].dtype}", state[key], own[key]) for key in own if key in state]
+    both = [(name, state[name], own[name]) for name in own if name in state]
     problems = {
-        "missing": missing,
-        "unexpected": unexpected,
-        "of another shape": mismatched,
-        "of whole numbers": [text for text, theirs, ours in kinds if _is_whole(theirs) > _is_whole(ours)],
-        "of complex numbers": [text for text, theirs, ours in kinds if theirs.is_complex() > ours.is_complex()],
+        "missing": [name for name in own if name not in state],
+        "unexpected": [name for name in state if name not in own],
+        "of another shape": [
+            f"{name} {shape_of(theirs)}, the model's is {tuple(ours.shape)}"
+            for name, theirs, ours in both
+            if shape_of(theirs) != tuple(ours.shape)
+        ],
+        # load_state_dict would convert these silently: quantised weights mean nothing without their scales.
+        "of whole numbers": [f"{n} {v.dtype}" for n, v, ours in both if v.dtype in WHOLE and not _is_whole(ours)],
+        "of complex numbers": [f"{n} {v.dtype}" for n, v, ours in both if v.dtype in COMPLEX and not ours.is_complex()],
+        "quantised": [f"{n} {v.dtype}" for n, v, _ in both if v.dtype not in FLOATS | WHOLE | COMPLEX],
+        "not dense": [f"{n} {v.layout}" for n, v, _ in both if v.layout != torch.strided or v.is_nested],
+        "without values": [f"{n} on device meta" for n, v, _ in both if v.is_meta],
     }
     faults = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in problems.items() if keys]
     if faults:
         raise InputError(f"{where}: not this model's weights; {'; '.join(faults)}")
-    model.load_state_dict(dict(state))
-
-
-def read_pickle(path: Path, *, kind: str, advice: str) -> object:
-    """Read a file of torch.save onto the CPU: tensors and plain values; code in the pickle is never run.
-
-    Raises InputError for a damaged file, and for a pickle that would run code.
-    """
-    try:
-        with torch.serialization.safe_globals(HARMLESS):
-            return torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        blocked = re.search(r"GLOBAL ([\w.]+\.\w+)", str(error))
-        if blocked is None:
-            raise InputError(f"{path}: not {kind} of torch.save, or damaged") from None
-        raise InputError(f"{path}: loading would run {blocked[1]}, refused; {advice}") from None
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the unpickler raise almost anything, from struct.error to KeyError
-        with path.open("rb") as file:
-            start = file.read(2)
-        if start and not start.startswith(STARTS):
-            raise InputError(f"{path}: not {kind} of torch.save, or damaged") from None
-        raise InputError(f"{path}: not a whole file of torch.save: {_first_line(error)}") from None
 
 
 def _is_whole(value: Tensor) -> bool:
     return not value.is_floating_point() and not value.is_complex()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

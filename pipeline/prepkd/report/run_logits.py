@@ -18,7 +18,7 @@ from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.evaluation import predict
 from prepkd.training.predictions import read_results
 from prepkd.training.student_settings import Distill
-from prepkd.verification.provenance import check_taught_by, check_trained_by
+from prepkd.verification.provenance import check_started_from, check_taught_by, check_trained_by
 
 NO_RESULTS = frozenset({"checkpoint_every", "resident_gib", "source"})  # settings of `distill` that change no result
 
@@ -54,6 +54,7 @@ def student_logits(
         refuse_differences(
             {"inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint)}, folder, remedy
         )
+        check_started_from(made_from, settings.weights, folder, remedy)
         check_taught_by(made_from["teacher"], taught_by(settings, teachers), folder, remedy)
         logits[seed] = predict(model, test).cpu()
     return logits
@@ -73,6 +74,7 @@ def run_logits(run: RunFile, teachers: Mapping[str, Path], test_fingerprint: str
     check_trained_by(
         results.made_from["training"], run.settings, run.path, remedy, but=NO_RESULTS | run.settings.unused
     )
+    check_started_from(results.made_from, run.settings.weights, run.path, remedy)
     check_taught_by(results.made_from["teacher"], taught_by(run.settings, teachers), run.path, remedy)
     return results.logits
 

@@ -1,8 +1,6 @@
 """Write logits from elsewhere to a store: check what can be checked, and record what cannot."""
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from prepkd.data.samples.labels import main_class
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
+from prepkd.models.agreement import agreement
 from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import Attributes
@@ -33,28 +32,6 @@ UNVERIFIED = (
     "the arithmetic, batch size, device and versions",
     "the order of samples and classes, beyond the agreement with the labels",
 )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """The share of samples whose largest logit is the label's, and its expectation with the samples shuffled."""
-
-    top1: float
-    chance: float
-    samples: int
-
-    @property
-    def doubtful(self) -> bool:
-        """True unless `top1` exceeds chance by four standard deviations."""
-        deviation = math.sqrt(self.chance * (1 - self.chance) / self.samples)
-        return self.top1 <= self.chance + 4 * deviation
-
-
-def agreement(raw: Tensor, labels: Tensor) -> Agreement:
-    """Compare one view's raw logits (N, K) with labels int64 (N,)."""
-    answers, classes = raw.argmax(dim=-1), raw.shape[-1]
-    shares = [torch.bincount(values, minlength=classes).double() / len(labels) for values in (answers, labels)]
-    return Agreement((answers == labels).double().mean().item(), float(shares[0] @ shares[1]), len(labels))
 
 
 def read_dataset(
@@ -171,4 +148,10 @@ def findings(file: Path, raw: Tensor, dataset: Dataset, data: Path) -> list[str]
         ]
     if doubt := check_logits(raw, file):
         lines.append(f"warning: {doubt}")
+    if permuted := [view for view, one in found.items() if one.out_of_order]:
+        first = found[permuted[0]]
+        lines.append(
+            f"warning: view {permuted[0]} agrees with {first.permuted:.1%} of the labels if the classes are put in another "
+            f"order, with {first.top1:.1%} as they are; put them in the order of {data}"
+        )
     return lines + [f"not verified: {text}" for text in unverified(dataset.plan)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.models.logit_checks import check_logits
-from prepkd.models.weights import read_pickle, read_safetensors
+from prepkd.models.weight_files import read_pickle, read_safetensors
 
 ADVICE = "save one tensor (N, K) or (V, N, K): torch.save(logits, path)"
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}

@@ -25,9 +25,11 @@ from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import Teacher
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
+from prepkd.training.initial import given_weights, loading_notes, weights_from
 from prepkd.training.stopping import card_entry
 from prepkd.training.student import train_students
 from prepkd.training.student_settings import Distill
+from prepkd.training.trial import try_student
 from prepkd.verification.provenance import (
     check_answers,
     check_card,
@@ -62,13 +64,17 @@ def distill(
     scratch: Callable[[str], AbstractContextManager[Path]],
     on_epoch: Callable[[int, Row], None],
     logged: Callable[[Run], AbstractContextManager[Write]],
+    say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]]:
     """Train the students that the settings ask for; yield an iterator of (seed, model, history, card).
 
     `inputs` are the fingerprints of the data, `teachers` the files of each teacher by name. The work of every seed is kept
-    until the caller leaves the context, so that an interrupted run resumes. Raises InputError where files do not belong
-    together.
+    until the caller leaves the context, so that an interrupted run resumes. `say` gets notes, a line each. Raises InputError
+    where files do not belong together, and for a student that cannot be trained.
     """
+    loaded = try_student(settings, dataset)
+    for line in loading_notes(settings, loaded, f"student {settings.student!r}"):
+        say(line)
     objective: Callable[..., Objective] = partial(Objective, settings.terms)
     members: dict[str, tuple[Teacher, object]] = {}
     for name, files in teachers.items() if settings.parsed.teacher else ():
@@ -80,6 +86,8 @@ def distill(
             check_live_answers(model[0], dataset, cache, files.folder, raw=settings.terms.temperature.needs_raw)
             members[name] = online_teacher(cache, name, model, dataset, objective())
     made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
+    if settings.weights:
+        made_from |= given_weights(settings, settings.student, "distill")
     with contextlib.ExitStack() as held:
         trained = train_students(
             settings,
@@ -98,6 +106,7 @@ def distill(
             "training": settings.model_dump(mode="json"),
             "training_version": TRAINING_VERSION,
             "inputs": made_from,
+            **weights_from(settings, made_from, loaded),
         }
         yield (
             (seed, student, history, card | {"seed": seed} | card_entry(settings, history))
@@ -109,7 +118,7 @@ def _with_shapes(
     objective: Callable[..., Objective], settings: Distill, teacher: Normalised, dataset: Dataset
 ) -> Callable[[], Objective]:
     """The objective for the shapes of the features that its terms read, of a student and of the teacher."""
-    names = list(dict.fromkeys(name for term in settings.terms.features for name in term.features))
+    names = settings.features_read
     if not names:
         return objective
     size = dataset.samples.size

@@ -1,6 +1,6 @@
 """A model's logits and top-1 on held-out data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,21 @@ BATCH_LIMITS = 16, 512  # samples per batch, at least and at most
 @torch.inference_mode()
 def predict(model: nn.Module, samples: Samples, batch_size: int | None = None) -> Tensor:
     """The model's logits float32 (N, K), in evaluation mode, for unaugmented samples."""
-    model.eval()
     size = batch_size or _batch_size(samples)
-    logits = []
-    for start in range(0, len(samples), size):
-        pixels = samples.plain(slice(start, start + size)).contiguous(memory_format=torch.channels_last)
-        logits.append(model(pixels).float())
-    return torch.cat(logits)
+    return _answers(model, samples, (slice(start, start + size) for start in range(0, len(samples), size)))
+
+
+@torch.inference_mode()
+def predict_some(model: nn.Module, samples: Samples, chosen: Tensor) -> Tensor:
+    """The model's logits float32 (B, K), in evaluation mode, for chosen unaugmented samples, int64 (B,)."""
+    size = _batch_size(samples)
+    return _answers(model, samples, (chosen[start : start + size] for start in range(0, len(chosen), size)))
+
+
+def _answers(model: nn.Module, samples: Samples, parts: Iterable[slice | Tensor]) -> Tensor:
+    model.eval()
+    shown = (samples.plain(part).contiguous(memory_format=torch.channels_last) for part in parts)
+    return torch.cat([model(pixels).float() for pixels in shown])
 
 
 def _batch_size(samples: Samples) -> int:

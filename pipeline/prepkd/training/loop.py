@@ -1,7 +1,6 @@
 """One flat training loop, for teachers and students alike."""
 
 import copy
-import os
 import time
 from collections.abc import Callable
 from math import nan
@@ -20,7 +19,7 @@ from prepkd.training.checkpoints import Row, load_state, pack, write_state
 from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import OPTIMIZERS, make_average, make_schedule
 from prepkd.training.settings import Training
-from prepkd.training.step import Objective, Values, make_gradients
+from prepkd.training.step import Objective, Values, be_deterministic, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
 
 
@@ -49,9 +48,7 @@ def train(
     device, count = dataset.samples.device, len(dataset.samples)
     group = settings.batch_size * settings.accumulate  # samples per step
     steps = -(-count // group)
-    if settings.deterministic:  # cuBLAS is deterministic only with a workspace of fixed size
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(settings.deterministic)
+    be_deterministic(settings.deterministic)
     model.to(memory_format=torch.channels_last)
     trained = nn.ModuleList([model, objective])  # type: ignore[list-item]
     optimizer = OPTIMIZERS[settings.optimizer](trained, settings)

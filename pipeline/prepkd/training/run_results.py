@@ -27,5 +27,7 @@ def write_run(path: Path, run: str, student: str, trained: Iterable[Trained], te
         logits[seed] = predict(model, Samples.of(test, device, recipe))
         made_from |= {key: card[key] for key in ("training", "training_version")}
         made_from |= {"teacher": card["inputs"]["teacher"]}
+        if "given_weights" in card["inputs"]:
+            made_from["given_weights"] = card["inputs"]["given_weights"]
     write_results(path, logits, made_from)
     return len(logits)

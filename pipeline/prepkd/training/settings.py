@@ -4,13 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from prepkd.settings.section import Section, one_of
+from prepkd.models.names import split_name
+from prepkd.models.settings import OwnPreprocessing
+from prepkd.settings.section import FilePath, Section, one_of
 from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, Optimisation
 
 # Keys of `Training` and `Teacher` that earlier versions did not have.
 LATER = frozenset(
     {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment", "compile"}
-) | {"evaluate_every"}
+) | {"evaluate_every", "weights", "weights_key", "preprocessing"}
 
 
 class EarlyStop(Section):
@@ -20,8 +22,17 @@ class EarlyStop(Section):
 
 
 class Training(Optimisation):
-    """How a model is trained, teacher or student."""
+    """How a model is trained, teacher or student, and what it starts from."""
 
+    weights: FilePath | None = Field(default=None, description="a file of weights to start from; null: none")
+    weights_key: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="which weights in that file, if it holds several, e.g. state_dict_ema; null: the only ones",
+    )
+    preprocessing: OwnPreprocessing | None = Field(
+        default=None,
+        description="preprocessing of those weights: mean and std per channel, size, interpolation; null: the data's",
+    )
     batch_size: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = "sgd"
@@ -35,6 +46,17 @@ class Training(Optimisation):
     checkpoint_every: int = Field(default=10, ge=1)
     evaluate_every: int = Field(default=1, ge=1)
     deterministic: bool = False
+
+    def check_origin(self, model: str) -> None:
+        """Raise ValueError for weights both in a file and in the model's name, and for a key without a file."""
+        if self.weights and split_name(model)[2]:
+            raise ValueError(
+                f"model {model} brings weights, and weights is {str(self.weights)!r}; expected one of them"
+            )
+        if self.weights_key and self.weights is None:
+            raise ValueError(
+                f"weights_key is {self.weights_key!r} and weights is not set; a key needs a file of weights"
+            )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":

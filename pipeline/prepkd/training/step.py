@@ -1,5 +1,6 @@
 """The work of one batch, from pixels to gradients: eager, compiled, or replayed as a CUDA graph."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -59,6 +60,13 @@ def make_gradients(
 
     # Deterministic runs stay eager: a replayed graph is not checked for kernels that are not.
     return Replayed(gradients) if device.type == "cuda" and not settings.deterministic else gradients
+
+
+def be_deterministic(wanted: bool) -> None:
+    """Refuse kernels that are not deterministic from now on, or allow them."""
+    if wanted:  # cuBLAS is deterministic only with a workspace of fixed size, which it sets up at its first call
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted)
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:

@@ -10,12 +10,12 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.methods.objective import Objective
 from prepkd.models import Normalised
-from prepkd.models.new import new_model
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import Epochs, Teacher
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
+from prepkd.training.initial import initial_model
 from prepkd.training.loop import train
 from prepkd.training.student_settings import Distill
 from prepkd.views import ViewPlan
@@ -51,7 +51,7 @@ def train_students(
     # In an order that all processes share: two with seeds in common wait for one another without a deadlock.
     folders = {run: scratch(run) for run in sorted(runs.values())}
     for seed, run in runs.items():
-        model = new_model(settings.student, dataset, torch_seed(seed, Purpose.STUDENT_WEIGHTS.stream()))
+        model, _ = initial_model(settings.student, settings, dataset, seed, Purpose.STUDENT_WEIGHTS)
         described = settings.model_dump(mode="json") | {"seed": seed}
         with logged(Run(f"{settings.method}-seed{seed}", run, described)) as write:
             history = train(

@@ -48,7 +48,7 @@ class StudentSettings(Training):
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "StudentSettings":
-        ce_weight, kd_weight = self.weights
+        ce_weight, kd_weight = self.loss_weights
         if self.parsed.divergence is None and kd_weight > 0:
             why = "without a teacher" if not self.parsed.teacher else "without a divergence, such as kd,"
             raise ValueError(f"method is {self.method} and kd_weight is {kd_weight:g}; {why} kd_weight is auto or 0")
@@ -68,16 +68,21 @@ class StudentSettings(Training):
         return parse_method(self.method)
 
     @property
-    def weights(self) -> tuple[float, float]:
+    def loss_weights(self) -> tuple[float, float]:
         """The weights of cross-entropy and distillation, `auto` resolved."""
         ce_weight = self.parsed.ce_weight if self.ce_weight == "auto" else self.ce_weight
         return ce_weight, self.parsed.kd_weight(ce_weight) if self.kd_weight == "auto" else self.kd_weight
 
     @property
+    def features_read(self) -> tuple[str, ...]:
+        """The student's named features that the method's terms read."""
+        return tuple(dict.fromkeys(name for term in self.terms.features for name in term.features))
+
+    @property
     def terms(self) -> Terms:
         """The method's terms with their settings."""
         method = self.parsed
-        ce_weight, kd_weight = self.weights
+        ce_weight, kd_weight = self.loss_weights
         return Terms(
             ce_weight,
             kd_weight,
@@ -105,6 +110,11 @@ class StudentSettings(Training):
     def unused(self) -> set[str]:
         """The sections of terms that the method does not use."""
         return SECTIONS.keys() - {term.section for term in self.parsed.terms}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "StudentSettings":
+        self.check_origin(self.student)
+        return self
 
     @model_validator(mode="after")
     def _features_fit(self) -> "StudentSettings":

@@ -9,18 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prepkd.data.samples.dataset import Dataset
-from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
-from prepkd.models import Normalised, load_weights, pretrained
+from prepkd.models import Normalised, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.models.features import Answers
-from prepkd.models.new import new_model
 from prepkd.models.weight_layouts import PLAIN, PREPROCESSING
-from prepkd.models.weights import read_state
-from prepkd.runtime.files import file_sha256
-from prepkd.runtime.streams import Purpose, torch_seed
+from prepkd.models.weights import Loaded
+from prepkd.runtime.streams import Purpose
 from prepkd.training.batches import TEACHER, Epochs
 from prepkd.training.checkpoints import Row
+from prepkd.training.initial import initial_model, weights_from
 from prepkd.training.loop import train
 from prepkd.training.teacher_settings import Teacher
 
@@ -28,20 +26,18 @@ from prepkd.training.teacher_settings import Teacher
 def train_teacher(
     settings: Teacher,
     dataset: Dataset,
+    model: Normalised | None = None,
     *,
     checkpoint: Path,
     on_epoch: Callable[[Row], None],
 ) -> tuple[Normalised, list[Row]]:
     """Train a teacher (or take its given weights, with `epochs: 0`) and return it with its history.
 
-    Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new. Views, weights and sample
-    order have streams of their own: a student of the same seed and architecture starts elsewhere and sees other views.
+    Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new. It starts from `model`, by
+    default `initial_model` of the settings. Views, weights and sample order have streams of their own: a student of the same
+    seed and architecture starts elsewhere and sees other views.
     """
-    asked = settings.preprocessing
-    own = Preprocessing.from_description(asked.model_dump()) if asked else None
-    model = new_model(settings.model, dataset, torch_seed(settings.seed, Purpose.TEACHER_WEIGHTS.stream()), own)
-    if settings.weights:
-        load_weights(model.body, settings.weights)
+    model = model or initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)[0]
     if settings.epochs == 0:
         known = pretrained(settings.model)
         if known and known.classes != dataset.classes:
@@ -79,32 +75,6 @@ def teacher_views(settings: Teacher) -> int:
     return max(1, settings.epochs)
 
 
-def given_weights(settings: Teacher) -> dict[str, str]:
-    """The origin of given weights: a library's source, or a file's SHA-256; raises InputError.
-
-    Part of the run's inputs, so that a changed file is a different run.
-    """
-    if known := pretrained(settings.model):
-        return {"given_weights": known.source}
-    if settings.weights is None:
-        return {}
-    if not settings.weights.is_file():
-        raise InputError(
-            f"{settings.weights}: no such file; set teachers.NAME.weights to a file of weights, or remove it"
-        )
-    return {"given_weights": file_sha256(settings.weights)}
-
-
-def weights_from(settings: Teacher, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The card's entry for given weights: a library's `source`, or a `file` with its `sha256` and `format`; else nothing."""
-    if "given_weights" not in inputs:
-        return {}
-    if settings.weights is None:
-        return {"weights_from": {"source": inputs["given_weights"]}}
-    _, form = read_state(settings.weights)
-    return {"weights_from": {"file": str(settings.weights), "sha256": inputs["given_weights"], "format": form}}
-
-
 def published_preprocessing(card: Mapping[str, Any]) -> str | None:
     """The `preprocessing` setting of the authors of a file's format on this data set; None if it is not known."""
     if card.get("weights_from", {}).get("format", PLAIN) == PLAIN:
@@ -113,14 +83,17 @@ def published_preprocessing(card: Mapping[str, Any]) -> str | None:
     return f"{{mean: {known['mean']}, std: {known['std']}}}" if known else None
 
 
-def describe(model: Normalised, settings: Teacher, dataset: Dataset, inputs: Mapping[str, JSON]) -> dict[str, JSON]:
+def describe(
+    model: Normalised, settings: Teacher, dataset: Dataset, inputs: Mapping[str, JSON], loaded: Loaded | None = None
+) -> dict[str, JSON]:
     """A teacher's card, without what `save_checkpoint` adds."""
     return {
         "model": settings.model,
         "num_classes": dataset.classes,
+        "class_names": list(dataset.class_names),
         "in_channels": dataset.samples.channels,
         "training": settings.model_dump(mode="json"),
         "inputs": dict(inputs),
         "parameters": sum(p.numel() for p in model.parameters()),
-        **weights_from(settings, inputs),
+        **weights_from(settings, inputs, loaded),
     }

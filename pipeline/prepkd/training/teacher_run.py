@@ -1,26 +1,36 @@
 """Train a teacher, evaluate it on the test set, write its folder."""
 
+import copy
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
-from prepkd.models import check_model, save_checkpoint
+from prepkd.models import Normalised, check_model, pretrained, save_checkpoint
+from prepkd.models.agreement import agreement
 from prepkd.models.checkpoint import JSON, weights_fingerprint
 from prepkd.models.logit_checks import check_logits
+from prepkd.models.weight_claims import Claims
 from prepkd.runtime.files import fingerprint, write_bytes
+from prepkd.runtime.streams import Purpose
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.evaluation import predict, top1
+from prepkd.training.initial import given_weights, initial_model, loading_notes
+from prepkd.training.plausibility import ask, check_class_order, warnings
 from prepkd.training.predictions import write_results
 from prepkd.training.stopping import card_entry
-from prepkd.training.teacher import describe, given_weights, published_preprocessing, train_teacher
+from prepkd.training.teacher import describe, published_preprocessing, train_teacher
 from prepkd.training.teacher_settings import Teacher
+from prepkd.training.trial import Batches, batch_sizes, try_answering, try_students, try_training
+
+if TYPE_CHECKING:  # it imports the methods, and a change of a method trains no teacher
+    from prepkd.training.student_settings import StudentSettings
 
 
 def run_teacher(
@@ -30,23 +40,29 @@ def run_teacher(
     inputs: dict[str, JSON],
     *,
     folder: Path,
-    students: Iterable[str],
+    students: "Iterable[StudentSettings]",
     test_fingerprint: str,
     scratch: Callable[[str], AbstractContextManager[Path]],
     logged: Callable[[Run], AbstractContextManager[Write]],
     on_epoch: Callable[[Row], None],
-    on_doubt: Callable[[str], None],
+    say: Callable[[str], None],
 ) -> dict[str, JSON]:
     """Train a teacher, write its history, test logits and checkpoint to `folder`, and return its card.
 
     `inputs` are the fingerprints of what was read. The work is kept in `scratch(fingerprint)` until the folder is complete.
-    `on_doubt` gets a warning if its answers may not be logits. Raises InputError for a model that does not exist, `students`
-    included, and for test logits that are not finite, or probabilities.
+    `say` gets notes and warnings, a line each. Raises InputError for a model that does not exist or cannot be trained,
+    `students` included, for classes in another order than the data's, and for test logits that are not finite, or probabilities.
     """
-    # Reject unknown student names before training the teacher.
-    for model_name in dict.fromkeys([settings.model, *students]):
-        check_model(model_name, dataset.samples.channels)
-    inputs = inputs | given_weights(settings)
+    check_model(settings.model, dataset.samples.channels)
+    try_students(students, dataset)
+    inputs = inputs | given_weights(settings, settings.model)
+    start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
+    try_teacher(name, settings, start, dataset)
+    claims = loaded.claims if loaded else Claims()
+    if settings.epochs == 0:
+        check_class_order(settings.model, loaded, dataset, settings.weights or settings.model)
+    for line in loading_notes(settings, loaded, f"teacher {name!r}"):
+        say(line)
     kept = settings.identity(but={"checkpoint_every"})
     run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
     with scratch(run) as work, logged(Run(f"teacher-{name}", run, settings.model_dump(mode="json"))) as write:
@@ -55,12 +71,21 @@ def run_teacher(
             on_epoch(row)
             write(row)
 
-        model, history = train_teacher(settings, dataset, checkpoint=work / "checkpoint.pt", on_epoch=report)
+        model, history = train_teacher(settings, dataset, start, checkpoint=work / "checkpoint.pt", on_epoch=report)
         test = dataset.held_out["test"]
         logits = _finite(name, predict(model, test))
         if doubt := check_logits(logits, f"teacher {name!r}"):
-            on_doubt(doubt)
-        card: dict[str, JSON] = describe(model, settings, dataset, inputs) | {
+            say(f"warning: {doubt}")
+        for line in warnings(
+            f"teacher {name!r}",
+            bool(history),
+            ask(model, dataset),
+            agreement(logits, test.labels),
+            claims,
+            model,
+        ):
+            say(line)
+        card: dict[str, JSON] = describe(model, settings, dataset, inputs, loaded) | {
             "name": name,
             "test_top1": top1(logits, test.labels),
             **card_entry(settings, history),
@@ -84,6 +109,17 @@ def preprocessing_note(name: str, settings: Teacher, card: dict[str, Any]) -> st
         f"{card['inputs']['dataset']} slightly differently from the data set's statistics; to match them, set "
         f"teachers.{name}.preprocessing to {theirs}"
     )
+
+
+def try_teacher(name: str, settings: Teacher, model: Normalised, dataset: Dataset) -> None:
+    """Try a teacher, on a copy, as it will be trained, and on images as they are evaluated and cached; raises InputError."""
+    channels, classes, who = dataset.samples.channels, dataset.classes, f"teacher {name!r}"
+    if settings.epochs:
+        sizes = batch_sizes(len(dataset.samples), settings.batch_size)
+        batches = Batches(dataset.samples.size, channels, classes)
+        try_training(who, copy.deepcopy(model), batches, sizes, settings)
+    if settings.epochs or not pretrained(settings.model):  # weights for other classes are refused later, in other words
+        try_answering(who, copy.deepcopy(model), Batches(dataset.held_out["test"].size, channels, classes))
 
 
 def _finite(name: str, logits: Tensor) -> Tensor:

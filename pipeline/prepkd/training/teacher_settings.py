@@ -3,7 +3,7 @@
 from pydantic import Field, model_validator
 
 from prepkd.models.names import split_name
-from prepkd.models.settings import ModelName, OwnPreprocessing
+from prepkd.models.settings import ModelName
 from prepkd.settings.section import FilePath, Seed
 from prepkd.training.settings import Training
 from prepkd.views.settings import RecipeSteps
@@ -17,19 +17,12 @@ class Teacher(Training):
     weights: FilePath | None = Field(
         default=None, description="a file of weights to start from; with epochs 0 they are final"
     )
-    preprocessing: OwnPreprocessing | None = Field(
-        default=None,
-        description="preprocessing of those weights: mean and std per channel, size, interpolation; null: the data's",
-    )
     augment: RecipeSteps | None = None
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> "Teacher":
-        if self.weights and split_name(self.model)[2]:
-            raise ValueError(
-                f"model {self.model} brings weights, and weights is {str(self.weights)!r}; expected one of them"
-            )
+        self.check_origin(self.model)
         if self.epochs == 0 and self.weights is None and not split_name(self.model)[2]:
             raise ValueError(
                 "epochs is 0 and weights is not set; expected epochs >= 1, a file of weights, or a model that has them"

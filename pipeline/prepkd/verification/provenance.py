@@ -14,6 +14,7 @@ from prepkd.errors import InputError, refuse_differences
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
 from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
+from prepkd.models.weight_claims import order_problem
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
@@ -156,14 +157,17 @@ def check_views(store: LogitStore, shown: Set[int]) -> None:
 
 
 def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, Any], folder: Path) -> None:
-    """Refuse a teacher of other classes or channels, or one that was trained on another split; raises InputError."""
+    """Refuse a teacher of other classes, their order or channels, or one trained on another split; raises InputError."""
     wanted = {
         "num_classes": (card["num_classes"], dataset.classes),
         "in_channels": (card["in_channels"], dataset.samples.channels),
     }
     if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
-    refuse_differences(wanted, folder, f"run `prepkd train-teacher {folder.name}`")
+    remedy = f"run `prepkd train-teacher {folder.name}`"
+    refuse_differences(wanted, folder, remedy)
+    if wrong := order_problem(card.get("class_names"), dataset.class_names):
+        raise InputError(f"{folder}: {wrong}; {remedy}")
 
 
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
@@ -172,6 +176,13 @@ def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> 
     if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
         remedy = f"{weights} has changed; run `prepkd train-teacher {folder.name}`"
         refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
+
+
+def check_started_from(made_from: Mapping[str, Any], weights: Path | None, where: object, remedy: str) -> None:
+    """Refuse a student whose file of weights has changed since; raises InputError."""
+    if weights and weights.is_file():
+        remedy = f"{weights} has changed; {remedy}"
+        refuse_differences({"given_weights": (made_from.get("given_weights"), file_sha256(weights))}, where, remedy)
 
 
 def check_trained_by(

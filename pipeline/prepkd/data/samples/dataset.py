@@ -12,13 +12,14 @@ from prepkd.views import ViewPlan
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data, view plan, preprocessing and class count, shared by all seeds and methods."""
+    """Data, view plan, preprocessing, class count and names, shared by all seeds and methods."""
 
     samples: Samples
     held_out: Mapping[str, Samples]
     plan: ViewPlan
     preprocessing: Preprocessing
     classes: int
+    class_names: tuple[str, ...] = ()
 
     def labels(self, view: int, part: slice) -> Tensor:
         """The labels of a range of samples under one view: int64 (B,), or the share of each class (B, K) if views mix samples."""

@@ -50,6 +50,7 @@ def read_dataset(
         plan,
         Preprocessing.by(statistics),
         len(info.class_names),
+        info.class_names,
     )
     return dataset, {
         "dataset": info.dataset,

@@ -90,11 +90,14 @@ class Samples:
             return labels
         return mixture(labels, self.labels[partners], plan.shares(rows, self.size), classes)
 
-    def plain(self, part: slice) -> Tensor:
-        """Samples for evaluation, float32 (B, C, H, W) in [0, 1]: unchanged, or their centre crops if a side is set."""
+    def plain(self, part: slice | Tensor) -> Tensor:
+        """Samples for evaluation, float32 (B, C, H, W) in [0, 1]: unchanged, or their centre crops if a side is set.
+
+        `part` is a range, or int64 (B,) on the device.
+        """
         if isinstance(self.images, Tensor):
             return self._centred(self.images[part])
-        chosen = torch.arange(len(self))[part]
+        chosen = torch.arange(len(self))[part if isinstance(part, slice) else part.cpu()]
         return self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
 
     def _centred(self, images: Tensor | list[DecodedImage]) -> Tensor:

@@ -1,0 +1,76 @@
+"""A model as its training starts: fresh, with the pretrained weights in its name, or with those of a file."""
+
+from collections.abc import Mapping
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.errors import InputError
+from prepkd.models import Normalised, load_weights, pretrained
+from prepkd.models.checkpoint import JSON
+from prepkd.models.new import new_model
+from prepkd.models.weights import Loaded
+from prepkd.runtime.files import file_sha256
+from prepkd.runtime.streams import Purpose, torch_seed
+from prepkd.training.settings import Training
+
+
+def initial_model(
+    name: str, settings: Training, dataset: Dataset, seed: int, purpose: Purpose
+) -> tuple[Normalised, Loaded | None]:
+    """Build a model, initialised from the purpose's stream of `seed` or with given weights; say what a file brought.
+
+    If training follows, weights for other classes get a new classifier. Raises InputError as `new_model` and `load_weights`.
+    """
+    asked = settings.preprocessing
+    own = Preprocessing.from_description(asked.model_dump()) if asked else None
+    model = new_model(name, dataset, torch_seed(seed, purpose.stream()), own)
+    return model, load_given(model, settings, dataset)
+
+
+def load_given(model: Normalised, settings: Training, dataset: Dataset) -> Loaded | None:
+    """Load the file that the settings name into a model, in place; None if they name none."""
+    if settings.weights is None:
+        return None
+    classes = dataset.classes if settings.epochs else None
+    return load_weights(model.body, settings.weights, settings.weights_key, classes=classes)
+
+
+def given_weights(settings: Training, name: str, where: str = "teachers.NAME") -> dict[str, JSON]:
+    """The origin of given weights: a library's source, or a file's SHA-256; raises InputError.
+
+    Part of the run's inputs, so that a changed file is a different run.
+    """
+    if known := pretrained(name):
+        return {"given_weights": known.source}
+    if settings.weights is None:
+        return {}
+    if not settings.weights.is_file():
+        raise InputError(f"{settings.weights}: no such file; set {where}.weights to a file of weights, or remove it")
+    return {"given_weights": file_sha256(settings.weights)}
+
+
+def weights_from(settings: Training, inputs: Mapping[str, JSON], loaded: Loaded | None) -> dict[str, JSON]:
+    """The card's entry for given weights: a library's `source`, or a `file`, its `sha256`, `format` and `key`; else nothing."""
+    if "given_weights" not in inputs:
+        return {}
+    if settings.weights is None or loaded is None:
+        return {"weights_from": {"source": inputs["given_weights"]}}
+    found = {"file": str(settings.weights), "sha256": inputs["given_weights"], "format": loaded.form}
+    return {"weights_from": found | ({"key": loaded.key} if loaded.key else {})}
+
+
+def loading_notes(settings: Training, loaded: Loaded | None, where: str) -> list[str]:
+    """Lines on what a file holds beside the weights that were loaded, and on what was not loaded."""
+    if loaded is None:
+        return []
+    notes = []
+    if loaded.others:
+        notes.append(
+            f"note: {settings.weights} also holds {', '.join(loaded.others)}: a part of the same weights, such as an average "
+            f"without batch norm's statistics; {where} starts from {loaded.key or 'the whole set'}"
+        )
+    if loaded.classifier:
+        notes.append(
+            f"note: {settings.weights} is for other classes; {where} gets a new classifier ({', '.join(loaded.classifier)})"
+        )
+    return notes

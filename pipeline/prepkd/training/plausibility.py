@@ -1,0 +1,65 @@
+"""Is a teacher what it is taken for: its answers to training images against their labels, and against what its file claims."""
+
+import torch
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.errors import InputError
+from prepkd.models import Normalised, pretrained
+from prepkd.models.agreement import Agreement, agreement
+from prepkd.models.weight_claims import Claims, order_problem
+from prepkd.models.weights import Loaded
+from prepkd.training.evaluation import predict_some
+
+LEAST, PER_CLASS = 1000, 10  # training images that a teacher is asked about
+
+
+def check_class_order(model: str, loaded: Loaded | None, dataset: Dataset, where: object) -> None:
+    """Refuse final weights whose classes are those of the data in another order; raises InputError."""
+    known = pretrained(model)
+    names = loaded.claims.class_names if loaded else known.class_names if known else None
+    if wrong := order_problem(names, dataset.class_names):
+        raise InputError(
+            f"{where}: {wrong}; prepare the data with the classes in the weights' order, or save the weights with the "
+            "classifier's rows in the data's"
+        )
+
+
+def ask(model: Normalised, dataset: Dataset) -> Agreement:
+    """Compare the model's answers to some plain training images, drawn at random but the same each time, with their labels."""
+    samples = dataset.samples
+    count = min(len(samples), max(LEAST, PER_CLASS * dataset.classes))
+    drawn = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[:count].to(samples.device)
+    return agreement(predict_some(model, samples, drawn), samples.labels[drawn])
+
+
+def warnings(
+    where: str, trained: bool, on_train: Agreement, on_test: Agreement, claims: Claims, model: Normalised
+) -> list[str]:
+    """One line for each reason to doubt a teacher, with the likely causes."""
+    lines = []
+    if on_train.out_of_order:
+        lines.append(
+            f"warning: {where} is right on {on_train.top1:.1%} of {on_train.samples:,} training images, and on "
+            f"{on_train.permuted:.1%} with the classes in another order: its classes are not in the data's order"
+        )
+    elif on_train.poor:
+        causes = (
+            "lr, epochs or label noise"
+            if trained
+            else "preprocessing (mean, std, size), the order of the classes, other data, or other weights in the file"
+        )
+        lines.append(
+            f"warning: {where} is right on {on_train.top1:.1%} of {on_train.samples:,} training images, chance is "
+            f"{on_train.chance:.1%}; likely causes: {causes}"
+        )
+    if not trained and claims.top1 is not None and on_test.below(claims.top1):
+        lines.append(
+            f"warning: {where} is right on {on_test.top1:.1%} of the test images, its file claims {claims.top1:.1%}; likely "
+            "causes: preprocessing (mean, std, size), other data, or other weights in the file"
+        )
+    stated = claims.preprocessing
+    if stated is not None and stated != model.preprocessing.describe():
+        lines.append(
+            f"warning: {where} preprocesses otherwise than its file's card says; set preprocessing to {dict(stated)}"
+        )
+    return lines

@@ -1,0 +1,133 @@
+"""Try a model on training batches before any work: a model that cannot be trained is found before a teacher is paid for."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.errors import InputError
+from prepkd.models import Normalised, Preprocessing, WithFeatures, check_model, pretrained
+from prepkd.models.checkpoint import weights_fingerprint
+from prepkd.models.failure import cause
+from prepkd.models.names import architecture
+from prepkd.models.new import new_model
+from prepkd.models.weights import Loaded
+from prepkd.training.initial import load_given
+from prepkd.training.settings import Training
+from prepkd.training.step import be_deterministic, uses_bf16
+
+if TYPE_CHECKING:  # it imports the methods, and a change of a method trains no teacher
+    from prepkd.training.student_settings import StudentSettings
+
+
+def try_students(students: "Iterable[StudentSettings]", dataset: Dataset) -> None:
+    """Try each different student of a project; raises InputError for the first that cannot be trained."""
+    tried = set()
+    for one in students:
+        given = one.preprocessing.model_dump_json() if one.preprocessing else None
+        start = one.student, one.weights, one.weights_key, given
+        key = (*start, one.batch_size, one.precision, one.deterministic, one.features_read)
+        if key not in tried:
+            try_student(one, dataset)
+            tried.add(key)
+
+
+def try_student(settings: "StudentSettings", dataset: Dataset) -> Loaded | None:
+    """Train a student for a batch of every size that an epoch has; returns what was loaded from a file of weights.
+
+    The batches are noise in the size of the test images, which is that of students' views. Pretrained weights in a name are
+    not downloaded. torch's random state stays as it is. Raises InputError for a student that cannot be trained.
+    """
+    check_model(settings.student, dataset.samples.channels)
+    known, own = pretrained(settings.student), settings.preprocessing
+    preprocessing = Preprocessing.from_description(own.model_dump()) if own else known.preprocessing if known else None
+    shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
+    model = new_model(architecture(settings.student), shown, 0, preprocessing)
+    loaded = load_given(model, settings, dataset)
+    batches = Batches(shown.samples.size, dataset.samples.channels, dataset.classes)
+    sizes = batch_sizes(len(dataset.samples), settings.batch_size)
+    who = f"student {settings.student!r}"
+    try_training(who, model, batches, sizes, settings, settings.features_read)
+    return loaded
+
+
+def batch_sizes(samples: int, batch_size: int) -> list[int]:
+    """The sizes of an epoch's batches: all of them but the last, and the last."""
+    return list(dict.fromkeys([min(batch_size, samples), samples % batch_size or batch_size]))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What a batch looks like: height and width, channels, classes of the labels."""
+
+    size: tuple[int, int]
+    channels: int
+    classes: int
+
+    def pixels(self, count: int, device: torch.device) -> Tensor:
+        """Noise in [0, 1], float32 (count, C, H, W) in channels-last memory format."""
+        noise = torch.rand(count, self.channels, *self.size, generator=torch.Generator().manual_seed(0))
+        return noise.to(device).contiguous(memory_format=torch.channels_last)
+
+
+def try_training(
+    who: str,
+    model: Normalised,
+    batches: Batches,
+    sizes: Sequence[int],
+    settings: Training,
+    features: Sequence[str] = (),
+) -> None:
+    """Run forward and backward in training mode for a batch of each size; spoils the model. Raises InputError in one line."""
+    device = model.mean.device
+    model.train().to(memory_format=torch.channels_last)
+    student, bf16 = WithFeatures(model, features), uses_bf16(settings.precision, device)
+    before = torch.are_deterministic_algorithms_enabled()
+    be_deterministic(settings.deterministic)
+    with torch.random.fork_rng():
+        for count in sizes:
+            shown = f"a training batch of {count} images {(batches.channels, *batches.size)}"
+            try:
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    logits = student(batches.pixels(count, device))["logits"]
+                _check_logits(who, shown, logits, (count, batches.classes))
+                loss = F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device))
+                loss.backward()  # type: ignore[no-untyped-call]
+            except InputError:
+                raise
+            except Exception as error:
+                raise InputError(f"{who}: {shown} failed: {cause(error)}{_advice(count, sizes)}") from error
+    be_deterministic(before)
+    weights_fingerprint(model)  # what cannot be saved must not be trained
+
+
+def try_answering(who: str, model: Normalised, batches: Batches) -> None:
+    """Ask for the logits of two images in evaluation mode; raises InputError in one line."""
+    shown = f"two images {(batches.channels, *batches.size)}"
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            logits = model.eval()(batches.pixels(2, model.mean.device))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{who}: {shown} failed: {cause(error)}") from error
+    _check_logits(who, shown, logits, (2, batches.classes))
+
+
+def _check_logits(who: str, shown: str, found: object, wanted: tuple[int, int]) -> None:
+    fits = isinstance(found, Tensor) and tuple(found.shape) == wanted and found.is_floating_point()
+    if not fits:
+        kind = type(found).__name__
+        text = f"{kind} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind
+        raise InputError(f"{who}: {shown} gave {text}; expected logits, a float tensor of shape {wanted}")
+
+
+def _advice(count: int, sizes: Sequence[int]) -> str:
+    if count == 1:
+        last = len(sizes) > 1
+        return f"; {'the last batch of an epoch' if last else 'each batch'} has one image, choose another batch_size"
+    return "; is it made for images of this size? `preprocessing` with a `size` resizes them"
