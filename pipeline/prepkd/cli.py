@@ -102,6 +102,8 @@ REMEDIES = {
     errno.EEXIST: "move what is in the way",
     errno.ENOTDIR: "move what is in the way",
     errno.EISDIR: "move what is in the way",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "take out the link",
 }
 
 
@@ -149,7 +151,7 @@ class Commands(TyperGroup):
             # A copy names its source first; HDF5 puts everything, line breaks included, into the message.
             file, why = error.filename2 or error.filename, " ".join(str(error.strerror).split())
             remedy = f"finished work is kept: {REMEDIES[error.errno]}, then run the same command again"
-            errors.print(f"error: {file}: {why}; {remedy}" if file else f"error: {why}; {remedy}")
+            errors.print(shortened(f"error: {file}: {why}; {remedy}" if file else f"error: {why}; {remedy}"))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             errors.print(
@@ -193,7 +195,9 @@ def _root(
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal or file in ASCII or Latin-1 gets escapes, not an exception
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal or file in ASCII or Latin-1 gets escapes, not an exception
             stream.reconfigure(errors="backslashreplace")
     # Pillow warns of large images and damaged EXIF data in lines without a file's name; prepkd has a limit and a rule for both.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from crafted_images import image, pixels
 from PIL import Image
-from prepkd.data.images.decode import decoded, image_size, orientation_of, turned
+from prepkd.data.images.decode import decoded, image_size
 from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
 

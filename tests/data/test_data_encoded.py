@@ -91,7 +91,9 @@ def test_fingerprints_and_statistics_are_those_of_a_naive_reading(raw: Path, tmp
 def test_files_become_the_arrays_that_memory_would_make(tmp_path: Path) -> None:
     """One file from image files, one from their pixels: equal content, fingerprints and statistics."""
     data = SOURCES["folder"].read(folder(tmp_path / "raw", {"train": 8, "test": 4}))
-    arrays = {name: np.stack([one.pixels for one in images.read(Faults())]) for name, (images, _) in data.splits.items()}  # type: ignore[union-attr]
+    arrays = {
+        name: np.stack([one.pixels for one in images.read(Faults())]) for name, (images, _) in data.splits.items()
+    }  # type: ignore[union-attr]
     memory = RawData(
         "folder", arrays["train"], data.train_labels, arrays["test"], data.test_labels, data.class_names, data.source
     )

@@ -166,7 +166,7 @@ FOLDER: list[tuple[str, Edit, str]] = [
         (
             f"{second} beside {first}",
             lambda raw, first=first, second=second: write(raw / "test/bée", dict.fromkeys((first, second), image(1))),
-            f"raw/test/bée/{second}: has the name of {Path(first).name} beside it, but for case, ending or Unicode normal form; expected",
+            f"raw/test/bée/{second}: has the name of {Path(first).name} beside it, but for case, ending or Unicode normal form;",
         )
         for first, second in (
             ("1.PNG", "1.png"),

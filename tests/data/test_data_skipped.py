@@ -63,7 +63,9 @@ def test_linked_folders_are_followed_and_named(tmp_path: Path) -> None:
     data = SOURCES["folder"].read(raw)
     assert len(data.train_labels) == 8
     (note,) = data.notes
-    assert note.startswith("1 folders are links: train/ant; `dvc add` does not follow them and misses changes behind them")
+    assert note.startswith(
+        "1 folders are links: train/ant; `dvc add` does not follow them and misses changes behind them"
+    )
     (tmp_path / "tests").mkdir()
     (raw / "test").rename(tmp_path / "tests" / "test")
     (raw / "test").symlink_to(tmp_path / "tests" / "test")
@@ -98,7 +100,10 @@ def test_damaged_images_of_every_split_are_listed_together(tmp_path: Path) -> No
 
 
 def test_files_of_another_format_are_listed_together(tmp_path: Path) -> None:
-    raw = write(folder(tmp_path / "raw", {"train": 20, "test": 1}), {f"test/bée/{i}.jpg": image(i, kind="JPEG") for i in range(9, 21)})
+    raw = write(
+        folder(tmp_path / "raw", {"train": 20, "test": 1}),
+        {f"test/bée/{i}.jpg": image(i, kind="JPEG") for i in range(9, 21)},
+    )
     lines = refusal("folder", raw, tmp_path / "out" / "x.h5").split("\n")
     assert lines[0] == f"{raw}: 12 faults, the first 10 of them:" and len(lines) == 11
     assert all(": is JPEG, named .jpg; expected PNG" in line for line in lines[1:])

@@ -23,7 +23,9 @@ def refuse_foreign(path: Path, file: h5py.File) -> None:
                 raise InputError(
                     f"{where}: an external link to {link.path!r} in {link.filename!r}; {_remedy('the array itself')}"
                 )
-            if isinstance(link, h5py.SoftLink):  # what it leads to has another name in this file, or is an external link
+            if isinstance(
+                link, h5py.SoftLink
+            ):  # what it leads to has another name in this file, or is an external link
                 continue
             item = group[name]
             if isinstance(item, h5py.Dataset) and (problem := _problem(item)):

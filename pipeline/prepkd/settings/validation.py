@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+
 from prepkd.errors import InputError
 from prepkd.settings.messages import expected, shown
 from prepkd.settings.yaml import parse_yaml

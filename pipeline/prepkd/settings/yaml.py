@@ -79,7 +79,9 @@ def _refuse_unusual(found: object, where: str) -> None:
         if isinstance(value, dict):
             for name in value:
                 if not isinstance(name, str):
-                    raise InputError(f"{where}: {_inner(key, '')}{str(name)[:60]!r} is a key of type {_kind(name)}; expected text")
+                    raise InputError(
+                        f"{where}: {_inner(key, '')}{str(name)[:60]!r} is a key of type {_kind(name)}; expected text"
+                    )
             waiting += [(_inner(key, name), inner, depth + 1) for name, inner in value.items()]
         elif isinstance(value, list):
             waiting += [(_inner(key, str(i)), inner, depth + 1) for i, inner in enumerate(value)]
@@ -87,7 +89,8 @@ def _refuse_unusual(found: object, where: str) -> None:
             raise InputError(f"{where}: {key}{' ' * bool(key)}is a number of more than 64 bits; expected a smaller one")
         elif value is not None and not isinstance(value, bool | int | float | str):
             raise InputError(
-                f"{where}: {key}{' ' * bool(key)}is of type {_kind(value)}; expected text (in quotes), a number, true, false or null"
+                f"{where}: {key}{' ' * bool(key)}is of type {_kind(value)}; "
+                "expected text (in quotes), a number, true, false or null"
             )
 
 

@@ -85,7 +85,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
-    """Height and width of an image file, stored or `upright`, without decoding its pixels; raises InputError if it is no image."""
+    """Height and width of an image file, stored or `upright`; its pixels are not decoded. Raises InputError if it is no image."""
     with path.open("rb") as file, _opened(file, path) as image:
         turned = upright and orientation_of(image) >= 5
         return (image.width, image.height) if turned else (image.height, image.width)

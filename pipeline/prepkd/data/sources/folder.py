@@ -23,8 +23,8 @@ MIXED = "convert it, or set prepare.mixed_formats: true, which reads all formats
 class Folder(Source):
     """Images of any size in a folder per split and class.
 
-    `mixed_formats` allows several image formats; `upright` turns photographs as their EXIF orientation says; an image of more than
-    `max_pixels` is refused before it is decoded.
+    `mixed_formats` allows several image formats; `upright` turns photographs as their EXIF orientation says; an image of more
+    than `max_pixels` is refused before it is decoded.
     """
 
     name: str = "folder"
@@ -57,15 +57,15 @@ class Folder(Source):
             raise InputError(f"{raw}: has val/ and valid/; expected one of them; rename the other")
         walk = Walk(raw)
         classes = walk.class_folders("train")
+        if len(classes) < 2:
+            expected = "expected two or more, as train/<class>/<image>"
+            walk.faults.add(f"{raw / 'train'}: {len(classes)} class folders; {expected}")
+            walk.faults.refuse(raw)
         found = [walk.split_files(name, classes) for name in ("train", *held_out)]
         files = [replace(each, upright=self.upright, max_pixels=self.max_pixels) for each, _ in found]
         if not self.mixed_formats:
             files = with_one_format(files, MIXED, walk.faults)
         notes = walk.notes()
-        if len(classes) < 2:
-            raise InputError(
-                f"{raw / 'train'}: {len(classes)} class folders; expected two or more, as train/<class>/<image>"
-            )
         shape = common_shape(files)
         images = sum(map(len, files))
         encoded = shape is None or images * math.prod(shape) > ARRAY_BYTES

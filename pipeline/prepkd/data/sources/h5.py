@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.names import differing, normal
+from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
 from prepkd.runtime.hdf5 import refuse_foreign
@@ -141,5 +141,7 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
     seen: dict[str, str] = {}
     for name in names:
         if (other := seen.setdefault(normal(name), name)) != name:
-            raise InputError(f"{raw}: class_names: {differing(name, other)}; expected names that look different; rename it")
+            raise InputError(
+                f"{raw}: class_names: {differing(name, other)}; expected names that look different; rename it"
+            )
     return names

@@ -46,6 +46,7 @@ def normal(name: str) -> str:
 def differing(name: str, other: str) -> str:
     """Say how two names of classes differ that look equal."""
     here, there = (
-        next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, one)), "mixed") for one in (name, other)
+        next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, one)), "mixed")
+        for one in (name, other)
     )
     return f"{name} differs from class {other} in its Unicode normal form only ({here} here, {there} there)"

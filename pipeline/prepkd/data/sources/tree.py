@@ -85,7 +85,9 @@ class Walk:
         self.faults.refuse(self.root)
         notes = []
         if self._hidden:
-            notes.append(f"{len(self._hidden):,} files and folders skipped, hidden or of a system: {_some(self._hidden)}")
+            notes.append(
+                f"{len(self._hidden):,} files and folders skipped, hidden or of a system: {_some(self._hidden)}"
+            )
         if self._linked:
             notes.append(
                 f"{len(self._linked):,} folders are links: {_some(self._linked)}; `dvc add` does not follow them and misses "
@@ -103,7 +105,9 @@ class Walk:
                 continue
             with self.faults.collecting():
                 if stat.S_ISDIR(status.st_mode):
-                    raise InputError(f"{self.root / inner}: more than {DEEPEST} folders deep; move it up, or take it out")
+                    raise InputError(
+                        f"{self.root / inner}: more than {DEEPEST} folders deep; move it up, or take it out"
+                    )
                 _refuse_no_image(self.root / inner, status)
                 # Refuse an image beside its own conversion, and names that are one file on other file systems.
                 other = stems.setdefault(normal(Path(name).stem).casefold(), name)
