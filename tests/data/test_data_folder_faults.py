@@ -189,7 +189,7 @@ FOLDER: list[tuple[str, Edit, str]] = [
     (
         "folders without end",
         replace_by(image(1), "train/ant/" + "d/" * 70 + "x.png"),
-        "raw/train/ant/" + "d/" * 62 + "d: more than 64 folders deep",
+        "raw/train/ant/" + "d/" * 63 + "d: more than 64 folders deep",
     ),
     (
         "a line break",

@@ -1,5 +1,8 @@
 """Folders of images: what is skipped and followed is reported, and faults are listed together."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,3 +119,20 @@ def test_one_fault_is_one_line() -> None:
         raise InputError("raw/x: wrong")
     with pytest.raises(InputError, match=r"^raw/x: wrong$"):
         faults.refuse(Path("raw"))
+
+
+def test_names_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    """On a terminal of ASCII or Latin-1 Python decodes file names by the locale."""
+    raw = folder(tmp_path / "raw", sizes=((6, 8), (9, 5)))
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources import SOURCES\n"
+        "assert sys.getfilesystemencoding() == 'ascii', sys.getfilesystemencoding()\n"
+        "data = SOURCES['folder'].read(Path(sys.argv[1]))\n"
+        "prepare(data, val_fraction=0, subset=None, seed=0, path=Path(sys.argv[2]))\n"
+    )
+    environment = os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", code, raw, tmp_path / "a.h5"], check=True, env=environment)
+    prepared("folder", raw, tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    assert describe(tmp_path / "a.h5").class_names == ("ant", "bée")

@@ -13,7 +13,8 @@ def refuse_foreign(path: Path, file: h5py.File) -> None:
     Call it before anything is read. HDF5 opens every file that external storage, an external link or a virtual dataset names,
     reads what was never written as zeros, and crashes on a virtual dataset that refers to itself.
     """
-    groups, seen = [file], set()
+    groups: list[h5py.Group] = [file]
+    seen: set[int] = set()
     while groups:
         group = groups.pop()
         for name in group:
@@ -23,9 +24,7 @@ def refuse_foreign(path: Path, file: h5py.File) -> None:
                 raise InputError(
                     f"{where}: an external link to {link.path!r} in {link.filename!r}; {_remedy('the array itself')}"
                 )
-            if isinstance(
-                link, h5py.SoftLink
-            ):  # what it leads to has another name in this file, or is an external link
+            if isinstance(link, h5py.SoftLink):  # leads to what has another name here, or to an external link
                 continue
             item = group[name]
             if isinstance(item, h5py.Dataset) and (problem := _problem(item)):

@@ -146,9 +146,15 @@ def _read(files: ImageFiles, index: int) -> ReadImage:
     def check(image: Image) -> None:
         nonlocal orientation
         orientation = orientation_of(image)
-        _refuse_other(files, path, content, image, turned=files.upright and orientation >= 5)
+        _refuse_size(files, path, image, turned=files.upright and orientation >= 5)
 
     image = decoded(content, path, check=check)
+    found = image_format(content)
+    if files.format is not None and (found, _ending(path)) != (files.format, files.format):
+        raise InputError(
+            f"{path}: is {found}, named {path.suffix}; expected {files.format}, and named so, as the other images here; "
+            f"{files.format_advice}"
+        )
     if files.upright:
         image = turned(image, orientation)
     if files.keeps_pixels:
@@ -156,18 +162,12 @@ def _read(files: ImageFiles, index: int) -> ReadImage:
     return ReadImage(content, orientation, None, np.array(image.histogram(), dtype=np.int64).reshape(3, 256))
 
 
-def _refuse_other(files: ImageFiles, path: Path, content: bytes, image: Image, *, turned: bool) -> None:
-    """Raise InputError if an opened image is too large, or of another format or shape than the others."""
+def _refuse_size(files: ImageFiles, path: Path, image: Image, *, turned: bool) -> None:
+    """Raise InputError if an opened image is too large, or of another shape than the others."""
     if image.width * image.height > files.max_pixels:
         raise InputError(
             f"{path}: {image.width} x {image.height} pixels, {image.width * image.height:,} in all; expected at most "
             f"prepare.max_pixels, {files.max_pixels:,}; make it smaller, take it out, or raise that"
-        )
-    found = image_format(content)
-    if files.format is not None and (found, _ending(path)) != (files.format, files.format):
-        raise InputError(
-            f"{path}: is {found}, named {path.suffix}; expected {files.format}, and named so, as the other images here; "
-            f"{files.format_advice}"
         )
     width, height = (image.height, image.width) if turned else (image.width, image.height)
     if files.shape is not None and (height, width) != files.shape[:2]:
