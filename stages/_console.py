@@ -1,6 +1,10 @@
-"""Progress on standard error."""
+"""What commands print: notes and progress on standard error, JSON on standard output."""
 
-from rich.console import Console
+import json
+
+import typer
+from prepkd.errors import without_secrets
+from prepkd.runtime.console import TextConsole
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -11,17 +15,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console(stderr=True, soft_wrap=True, highlight=False)
+console = TextConsole(stderr=True, soft_wrap=True)
 
 
 def progress() -> Progress:
     """Make a progress bar; on a narrow terminal it shows only the count and the note."""
     wide = [BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()] if console.width >= 100 else []
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         MofNCompleteColumn(),
         *wide,
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         disable=not console.is_terminal,
     )
@@ -33,7 +37,7 @@ def advance(bar: Progress, task: TaskID, note: str = "") -> None:
     state = bar.tasks[task]
     total = state.total or 1
     if not console.is_terminal and 5 * state.completed // total > 5 * (state.completed - 1) // total:
-        console.print(f"{state.description}: {state.completed:.0f}/{total:.0f} {note}".rstrip(), markup=False)
+        console.print(f"{state.description}: {state.completed:.0f}/{total:.0f} {note}".rstrip())
 
 
 def epoch_note(row: dict[str, float]) -> str:
@@ -41,3 +45,8 @@ def epoch_note(row: dict[str, float]) -> str:
     parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}"]
     parts += [f"{name} {row[f'{name}/top1']:.1%}" for name in ("val", "test") if f"{name}/top1" in row]
     return ", ".join(parts)
+
+
+def print_json(value: object) -> None:
+    """Print one indented JSON object."""
+    typer.echo(without_secrets(json.dumps(value, sort_keys=True, indent=2, allow_nan=False)))

@@ -1,6 +1,5 @@
 """inspect: a logit store -> its facts, its origin, its figures; results/inspect/NAME.png."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +7,11 @@ import torch
 import typer
 from prepkd.inspection.inspect import find_store, inspect_store
 from prepkd.inspection.tables import tables
+from prepkd.runtime.console import TextConsole
 from prepkd.runtime.devices import choose_device
-from prepkd.stages._console import console
+from prepkd.stages._console import console, print_json
 from prepkd.stages._project import DATA, TEACHERS, Overrides, ParamsFile, read_params, scratch_root
 from prepkd.training.student_settings import Distill
-from rich.console import Console
 
 
 def inspect(
@@ -56,8 +55,8 @@ def inspect(
         out=out,
     )
     if as_json:
-        typer.echo(json.dumps(inspection.as_json(), sort_keys=True, indent=2, allow_nan=False))
+        print_json(inspection.as_json())
         return
-    Console(highlight=False).print(tables(inspection))
+    TextConsole().print(tables(inspection))
     if inspection.picture:
-        console.print(f"picture: {inspection.picture}", markup=False)
+        console.print(f"picture: {inspection.picture}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from prepkd.methods.catalogue import rows
-from rich.console import Console
+from prepkd.runtime.console import TextConsole
 from rich.table import Table
 
 
@@ -23,4 +23,4 @@ def methods(
     for row in rows():
         settings = ", ".join(f"{key} {value}" for key, value in row.settings.items())
         table.add_row(row.name, row.slot, f"{row.summary} ({row.source})", settings)
-    Console(highlight=False, markup=False).print(table)
+    TextConsole().print(table)

@@ -30,4 +30,6 @@ def prepare(
         seed=settings.seed,
         path=path,
     )
+    for note in summary["notes"]:
+        console.print(f"note: {note}")
     console.print(f"{path}: {summary['splits']}")

@@ -1,15 +1,15 @@
 """verify: a logit store against the live teacher, or (--integrity) against its own manifest; exit code 0 or 1."""
 
-import json
 import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.runtime.console import TextConsole
+from prepkd.stages._console import print_json
 from prepkd.stages._project import DATA, TEACHERS, read_params
 from prepkd.verification.tables import damage_table, discrepancy_table, notes
 from prepkd.verification.verify import verify_files, verify_store
-from rich.console import Console
 
 PARAMS = Path("params.yaml")
 
@@ -65,9 +65,9 @@ def verify(
         passed, last = verdict.name == "PASS", f"{verdict.name}: {verdict.why}"
         table, lines = discrepancy_table(found), list(notes(found))
     if as_json:
-        typer.echo(json.dumps(report, sort_keys=True, indent=2, allow_nan=False))
+        print_json(report)
     else:
-        out = Console(highlight=False, markup=False)
+        out = TextConsole()
         for part in [*([table] if table.row_count else []), *lines]:
             out.print(part)
         out.print(last, soft_wrap=True)

@@ -2,17 +2,20 @@
 
 import errno
 import gc
+import io
 import sys
 import traceback
+import warnings
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 import prepkd
 from prepkd.errors import InputError
+from prepkd.runtime.console import TextConsole
+from prepkd.runtime.text import printable
 
 PIPELINE, STORE, PROJECT = "The pipeline, in order", "A logit store", "A project"
 
@@ -102,7 +105,13 @@ REMEDIES = {
     errno.EEXIST: "move what is in the way",
     errno.ENOTDIR: "move what is in the way",
     errno.EISDIR: "move what is in the way",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "take out the link",
 }
+
+
+# A message is cut to two parts of this many characters.
+HALF = 1000
 
 
 class LazyCommand(TyperCommand):
@@ -132,11 +141,12 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # Typer's copy of click.Context is private
         """Run a command. Bad input or an unusable disk: one line, exit code 2. An interruption: how to go on, 130."""
-        errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        errors = TextConsole(stderr=True, soft_wrap=True)
         try:
             return super().invoke(ctx)
         except InputError as error:
-            errors.print(f"error: {error}")
+            for line in ("error: " + error.lines[0], *error.lines[1:]):
+                errors.print(shortened(line))
             raise typer.Exit(2) from None
         except OSError as error:
             if error.errno not in REMEDIES:
@@ -144,13 +154,19 @@ class Commands(TyperGroup):
             # A copy names its source first; HDF5 puts everything, line breaks included, into the message.
             file, why = error.filename2 or error.filename, " ".join(str(error.strerror).split())
             remedy = f"finished work is kept: {REMEDIES[error.errno]}, then run the same command again"
-            errors.print(f"error: {file}: {why}; {remedy}" if file else f"error: {why}; {remedy}")
+            errors.print(shortened(f"error: {file}: {why}; {remedy}" if file else f"error: {why}; {remedy}"))
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             errors.print(
                 "interrupted: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
             )
             raise typer.Exit(130) from None
+
+
+def shortened(line: str) -> str:
+    """One line to read: line breaks escaped, what a hostile file may have put into the middle cut out."""
+    line = printable(line)
+    return line if len(line) <= 2 * HALF else f"{line[:HALF]} ... {line[-HALF:]}"
 
 
 app = typer.Typer(
@@ -182,6 +198,13 @@ def _root(
 
 def main() -> None:
     """Run the command line; an error that is none of the user's ends it with a traceback and exit code 70."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a terminal or file in ASCII or Latin-1 gets escapes, not an exception
+            stream.reconfigure(errors="backslashreplace")
+    # Pillow warns of large images and damaged EXIF data in lines without a file's name; prepkd has a limit and a rule for both.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     # Python collects garbage after every 700 new objects. Imports make hundreds of thousands that stay, and scanning them
     # again and again takes a good part of a stage's start. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)

@@ -73,7 +73,8 @@ def tiny_imagenet(root: Path, count: int = 3) -> Path:
 def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
     """Read and prepare a source's raw data with changed settings of `prepare`; the prepared file."""
     settings: dict[str, object] = {"val_fraction": 0, "subset": None, "seed": 0} | changes
-    source = Prepare(dataset=dataset, mixed_formats=bool(settings.pop("mixed_formats", False))).source
+    own = {key: settings.pop(key) for key in ("mixed_formats", "upright", "max_pixels") if key in settings}
+    source = Prepare(dataset=dataset, **own).source  # type: ignore[arg-type]
     data = source.read(raw)
     prepare(data, **settings, path=path)  # type: ignore[arg-type]
     return path
@@ -84,5 +85,5 @@ def refusal(dataset: str, raw: Path, path: Path, **changes: object) -> str:
     with pytest.raises(InputError) as caught:
         prepared(dataset, raw, path, **changes)
     assert not path.parent.exists() or list(path.parent.iterdir()) == [], "something was left"
-    assert "\n" not in str(caught.value)
+    assert all("\n" not in line for line in caught.value.lines)
     return str(caught.value)

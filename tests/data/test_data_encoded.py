@@ -16,6 +16,7 @@ import torch
 from crafted_images import folder, image, write
 from prepkd.data.images.channels import channel_statistics
 from prepkd.data.images.encoded import EncodedImages
+from prepkd.data.images.faults import Faults
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.holes import FileWithHoles
@@ -45,7 +46,8 @@ def test_the_file_is_plain_hdf5(raw: Path, tmp_path: Path) -> None:
         assert set(file) == {"train", "val", "test"}
         assert set(file.attrs) == {"format", "dataset", "class_names", "source", "fingerprint", "mean", "std"}
         for group in file.values():
-            assert set(group) == {"content", "offsets", "names", "labels"}
+            assert set(group) == {"content", "offsets", "names", "orientations", "labels"}
+            assert group["orientations"].dtype == np.uint8 and set(group["orientations"][:]) == {1}
             assert group["content"].dtype == np.uint8 and group["content"].chunks is None
             assert group["offsets"].dtype == group["labels"].dtype == np.dtype("<i8")
             for i, name in enumerate(group["names"][:]):
@@ -90,7 +92,9 @@ def test_fingerprints_and_statistics_are_those_of_a_naive_reading(raw: Path, tmp
 def test_files_become_the_arrays_that_memory_would_make(tmp_path: Path) -> None:
     """One file from image files, one from their pixels: equal content, fingerprints and statistics."""
     data = SOURCES["folder"].read(folder(tmp_path / "raw", {"train": 8, "test": 4}))
-    arrays = {name: np.stack(list(images.pixels())) for name, (images, _) in data.splits.items()}  # type: ignore[union-attr]
+    arrays = {
+        name: np.stack([one.pixels for one in images.read(Faults())]) for name, (images, _) in data.splits.items()
+    }  # type: ignore[union-attr]
     memory = RawData(
         "folder", arrays["train"], data.train_labels, arrays["test"], data.test_labels, data.class_names, data.source
     )
@@ -212,6 +216,7 @@ import json, re, sys
 from pathlib import Path
 from prepkd.data.images.channels import channel_statistics
 from prepkd.data.images.encoded import EncodedImages
+from prepkd.data.images.faults import Faults
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
 from prepkd.data.sources.raw import RawData
@@ -222,7 +227,7 @@ def peak():  # of this program: getrusage's is inherited from the one that start
 
 raw, path = map(Path, sys.argv[1:])
 data = SOURCES["folder"].read(raw)
-next(data.test_images.contents())  # what Pillow and the threads take
+next(data.test_images.read(Faults()))  # what Pillow and the threads take
 before = peak()
 prepare(data, val_fraction=0, subset=None, seed=0, path=path)
 print(json.dumps([before, peak()]))

@@ -1,6 +1,7 @@
 """Folders of images: every fault is one line that names the file."""
 
 import os
+import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -40,6 +41,11 @@ def remove(name: str) -> Edit:
 
 def link(name: str, target: str) -> Edit:
     return lambda raw: (raw / name).symlink_to(raw / target)
+
+
+def folder_copy(raw: Path, name: str, of: str) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(raw / split / of, raw / split / name)
 
 
 def animated() -> bytes:
@@ -98,16 +104,6 @@ FOLDER: list[tuple[str, Edit, str]] = [
         for kind, colour in {"grey": 0, "RGB": 2, "LA": 4, "RGBA": 6}.items()
     ),
     ("in test", replace_by(image(1)[:-60], "test/bée/0.png"), "raw/test/bée/0.png: damaged or cut off: "),
-    (
-        "Thumbs.db",
-        replace_by(b"?", "train/ant/Thumbs.db"),
-        "raw/train/ant/Thumbs.db: a .db file among the images; expected only .bmp",
-    ),
-    (
-        ".DS_Store",
-        replace_by(b"?", "train/ant/.DS_Store"),
-        "raw/train/ant/.DS_Store: a file among the images; expected only .bmp",
-    ),
     ("a .txt", replace_by(b"?", "train/ant/deep/a.txt"), "raw/train/ant/deep/a.txt: a .txt file among the images"),
     (
         "a .tif",
@@ -170,14 +166,30 @@ FOLDER: list[tuple[str, Edit, str]] = [
         (
             f"{second} beside {first}",
             lambda raw, first=first, second=second: write(raw / "test/bée", dict.fromkeys((first, second), image(1))),
-            f"raw/test/bée/{second}: has the name of {Path(first).name} beside it, but for case or ending; expected",
+            f"raw/test/bée/{second}: has the name of {Path(first).name} beside it, but for case, ending or Unicode normal form;",
         )
         for first, second in (
             ("1.PNG", "1.png"),
             ("1.jpg", "1.png"),
             ("d/IMG.b.PNG", "d/img.B.png"),
             ("Ä.png", "ä.png"),
+            ("d/A\u0308.png", "d/\u00c4.png"),
         )
+    ),
+    (
+        "a class in another normal form",
+        move("test/bée", "test/be\u0301e"),
+        "raw/test/be\u0301e: be\u0301e differs from class bée in its Unicode normal form only (NFD here, NFC there)",
+    ),
+    (
+        "two classes that look equal",
+        lambda raw: folder_copy(raw, "be\u0301e", "bée"),
+        "raw/train/bée: bée differs from class be\u0301e in its Unicode normal form only (NFC here, NFD there)",
+    ),
+    (
+        "folders without end",
+        replace_by(image(1), "train/ant/" + "d/" * 70 + "x.png"),
+        "raw/train/ant/" + "d/" * 63 + "d: more than 64 folders deep",
     ),
     (
         "a line break",

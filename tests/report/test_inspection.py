@@ -24,10 +24,11 @@ from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.tables import tables
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models import Normalised, build_model, save_checkpoint
+from prepkd.runtime.console import TextConsole
+from prepkd.runtime.text import printable
 from prepkd.store.attributes import FORMAT, Attributes
 from prepkd.training.student_settings import Distill
 from prepkd.views.order import sample_order
-from rich.console import Console
 
 NAMES = tuple(f"class-{k}" for k in range(CLASSES))
 
@@ -369,8 +370,27 @@ def with_attributes(facts: StoreFacts, **changes: Any) -> StoreFacts:
 
 def printed(inspection: StoreInspection, columns: int) -> str:
     file = io.StringIO()
-    Console(file=file, width=columns, highlight=False).print(tables(inspection))
+    TextConsole(file=file, width=columns).print(tables(inspection))
     return file.getvalue()
+
+
+def test_names_are_printed_as_they_are(f16: MadeUp, tmp_path: Path) -> None:
+    """Markup, emoji codes, formulas and what a terminal obeys, in the names of classes and of the teacher."""
+    hostile = ("[/red]", "[bold]x", ":cat:", "$x_{$", "\x1b[2Jx", "a\nb", "\x9b2J", "\u202etxt", "bée", "\ud800")
+    facts, store = read_facts(f16.folder)
+    split, info = read(f16)
+    assert store is not None
+    for first in range(len(hostile)):
+        names = (hostile * 2)[first : first + CLASSES]
+        made = facts.attributes.teacher.model_dump() | {"name": names[0], "model": names[1]}
+        logits = logit_statistics(store, [0, 1, 2], (split, replace(info, class_names=names)), 4.0, "")
+        inspection = StoreInspection(with_attributes(facts, teacher=made), logits)
+        text = printed(inspection, 100)
+        assert all(one.isprintable() for line in text.split("\n") for one in line)
+        worst = [name.name for name in logits.class_error[:5]]  # type: ignore[index]
+        for name in (*names[:2], *worst):
+            assert printable(name) in text, name
+        draw_picture(inspection, f"{names[0]}: a title", tmp_path / "x.png")
 
 
 @pytest.mark.parametrize("columns", [60, 100])

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dvc_render import VegaRenderer
 from PIL import Image
 from prepkd.errors import InputError
 from prepkd.report.bars import bars
 from prepkd.report.page import offline_page
 from prepkd.report.plot_data import confusion, learning_curves
+from prepkd.runtime.text import csv_cell
 
 
 def table(seeds: int) -> pd.DataFrame:
@@ -75,6 +77,36 @@ def test_confusion_names_each_samples_classes() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
     rows = list(csv.reader(io.StringIO(confusion(logits, torch.tensor([0, 1, 1]), ["cat", "dog, wild"]).decode())))
     assert rows == [["actual", "predicted"], ["cat", "cat"], ["dog, wild", "dog, wild"], ["dog, wild", "cat"]]
+
+
+@pytest.mark.parametrize("evil", ["</script><script>alert(1)</script>", "<!--<script>", "</SCRIPT >", "\x1b]0;x\x07"])
+def test_names_open_no_script_in_the_page_of_dvc(evil: str) -> None:
+    """DVC puts the rows into a script element as they are."""
+    rows = list(csv.DictReader(io.StringIO(confusion(torch.eye(2), torch.tensor([0, 1]), [evil, "a < b"]).decode())))
+    assert [row["actual"] for row in rows] == [csv_cell(evil), "a < b"]
+    made = VegaRenderer(
+        [row | {"rev": "workspace"} for row in rows], "c", template="confusion", x="actual", y="predicted"
+    )
+    page = made.generate_html()
+    assert page.lower().count("</script") == page.lower().count("<script") == 1 and "<!--" not in page
+    assert "\x1b" not in page and "\\u001b" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1", "'+1"),
+        ("-1+1", "'-1+1"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "\\t=1"),
+        (" =1", "' =1"),
+        ("a-b", "a-b"),
+    ],
+)
+def test_names_are_no_formulas_of_a_spreadsheet(name: str, cell: str) -> None:
+    (_, *rows) = csv.reader(io.StringIO(confusion(torch.eye(2), torch.tensor([0, 1]), [name, "x"]).decode()))
+    assert rows == [[cell, cell], ["x", "x"]]
 
 
 def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:

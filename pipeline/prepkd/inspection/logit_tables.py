@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from prepkd.inspection.logit_statistics import LogitStatistics
 from prepkd.inspection.softness import Histograms
-from prepkd.inspection.table_layout import Section, pairs, plain_table, titled
+from prepkd.inspection.table_layout import Section, cell, pairs, plain_table, titled
 from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors
 
 WORST = 5
@@ -36,7 +36,7 @@ def _class_errors(errors: list[ClassError], views: int) -> Section:
     table.add_column("error", justify="right")
     table.add_column("most often taken for", overflow="fold")
     for one in errors[:WORST]:
-        table.add_row(one.name, f"{one.error:.2%}", one.taken_for or "")
+        table.add_row(cell(one.name), f"{one.error:.2%}", cell(one.taken_for or ""))
     worst = f", the worst {WORST} of {len(errors)}" if len(errors) > WORST else ""
     return titled(f"Teacher error per class{worst}, over {views:,} view{'s' * (views != 1)}", table)
 

@@ -10,6 +10,7 @@ from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors
 from prepkd.inspection.temperatures import Temperatures
 from prepkd.runtime.files import replacing
+from prepkd.runtime.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,19 +22,20 @@ WORST = 10
 def draw_picture(inspection: StoreInspection, title: str, path: Path) -> None:
     """Draw the panels and write them as PNG, atomically."""
     # Importing matplotlib takes a second, and an unfinished store has no picture.
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     panels = list(_panels(inspection))
     rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(10, 3.1 * rows + 0.4), layout="constrained")
-    grid = figure.subplots(rows, 2, squeeze=False)
-    figure.suptitle(title, size=11)
-    for axes, draw in zip(grid.flat, panels, strict=False):
-        draw(axes)
-        axes.spines[["top", "right"]].set_visible(False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    with replacing(path) as temporary:
+    with rc_context({"text.parse_math": False}), replacing(path) as temporary:  # a `$` in a name is no formula
+        figure = Figure(figsize=(10, 3.1 * rows + 0.4), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False)
+        figure.suptitle(printable(title), size=11)
+        for axes, draw in zip(grid.flat, panels, strict=False):
+            draw(axes)
+            axes.spines[["top", "right"]].set_visible(False)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
         figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
 
 
@@ -107,4 +109,5 @@ def _temperatures(axes: "Axes", dtd: Temperatures) -> None:
 
 
 def _short(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= 18 else f"{name[:17]}…"

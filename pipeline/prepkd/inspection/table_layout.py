@@ -5,12 +5,19 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
+from prepkd.runtime.text import printable
+
 Section = tuple[Text, Table]
 
 
 def plain_table() -> Table:
     """An empty table without borders."""
     return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+
+
+def cell(text: str) -> Text:
+    """Text from a store as it is, with escapes for what a terminal would obey; line breaks separate its lines."""
+    return Text("\n".join(map(printable, text.split("\n"))))
 
 
 def pairs(title: str, rows: Iterable[tuple[str, str]]) -> Section:
@@ -20,11 +27,11 @@ def pairs(title: str, rows: Iterable[tuple[str, str]]) -> Section:
     table.add_column(style="dim", max_width=22)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(cell(name), cell(value))
     return titled(title, table)
 
 
 def titled(title: str, table: Table) -> Section:
     """A title above a table."""
     # Not the table's own title: rich wraps that to the table's width.
-    return Text(f"\n{title}", style="bold"), table
+    return Text(f"\n{printable(title)}", style="bold"), table

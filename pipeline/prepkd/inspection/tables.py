@@ -9,6 +9,7 @@ from prepkd.inspection.logit_tables import logit_tables
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.store_tables import store_tables
 from prepkd.inspection.temperature_table import temperature_table
+from prepkd.runtime.text import printable
 
 
 def tables(inspection: StoreInspection) -> Group:
@@ -25,4 +26,4 @@ def _parts(inspection: StoreInspection) -> Iterator[RenderableType]:
     if inspection.dtd:
         yield from temperature_table(inspection.dtd, inspection.views_caption)
     for line in inspection.left_out:
-        yield Text(f"\nLeft out: {line}")
+        yield Text(f"\nLeft out: {printable(line)}")

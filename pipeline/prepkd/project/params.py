@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from prepkd.data.settings import Prepare
 from prepkd.errors import InputError
 from prepkd.models.settings import ModelName
+from prepkd.runtime.devices import MOST_THREADS
 from prepkd.settings.section import Name, Section, once, one_of
-from prepkd.settings.validation import override, validated, yaml_problem
+from prepkd.settings.validation import override, validated
+from prepkd.settings.yaml import parse_yaml
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import LOGGERS
 from prepkd.training.student_settings import Distill
@@ -38,7 +38,7 @@ class Compare(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     logger: Annotated[str, one_of(LOGGERS)] | None = None
     prepare: Prepare
     augment: RecipeSteps = []
@@ -109,10 +109,7 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     """Read a YAML file of settings, apply `KEY=VALUE` overrides, and validate; raises InputError with one line."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; run in the project's root or name one with --params")
-    try:
-        raw = YAML(typ="safe", pure=True).load(path)
-    except YAMLError as error:
-        raise InputError(f"{path}: not YAML: {yaml_problem(error)}") from None
+    raw = parse_yaml(path, str(path))
     if not isinstance(raw, dict):
         raise InputError(f"{path}: expected sections with settings, found {type(raw).__name__}")
     for change in overrides:

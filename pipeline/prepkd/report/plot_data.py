@@ -7,12 +7,14 @@ import pandas as pd
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.runtime.text import csv_cell
 
 
 def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
-    """Actual and predicted class of every test sample as CSV, for DVC's confusion template."""
-    predicted = [names[i] for i in logits.argmax(dim=-1).tolist()]
-    frame = pd.DataFrame({"actual": [names[i] for i in labels.tolist()], "predicted": predicted})
+    """Actual and predicted class of every test sample as CSV, for DVC's confusion template; names are escaped for it."""
+    cells = list(map(csv_cell, names))
+    predicted = [cells[i] for i in logits.argmax(dim=-1).tolist()]
+    frame = pd.DataFrame({"actual": [cells[i] for i in labels.tolist()], "predicted": predicted})
     return frame.to_csv(index=False).encode()
 
 

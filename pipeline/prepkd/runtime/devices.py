@@ -1,13 +1,14 @@
 """The device to compute on."""
 
-import os
 import re
 
 import torch
 
+from prepkd.errors import InputError
 from prepkd.runtime.allocator import keep_freed_memory
 
-MOST_THREADS = 64
+# More than any machine's processors; torch ends the process if the system does not start as many.
+MOST_THREADS = 1024
 
 
 def choose_device(threads: int | None = None) -> torch.device:
@@ -24,13 +25,11 @@ def choose_device(threads: int | None = None) -> torch.device:
 
 
 def device_like(written_on: str) -> torch.device:
-    """Return the GPU if the machine has one, else the CPU with the thread count of a `device_name`: bits can then be equal.
-
-    The name may come from anybody: more threads than 64 and than processors are not started.
-    """
-    threads = re.search(r"(\d{1,6}) threads", written_on)
-    most = max(MOST_THREADS, os.cpu_count() or 1)
-    return choose_device(min(int(threads[1]), most) if threads and not torch.cuda.is_available() else None)
+    """Return the GPU if the machine has one, else the CPU with the thread count of a `device_name`: bits can then be equal."""
+    threads = re.search(r"(\d+) threads", written_on)
+    if threads and (len(threads[1]) > 4 or not 1 <= int(threads[1]) <= MOST_THREADS):
+        raise InputError(f"device is {written_on[:60]!r}; expected 1 to {MOST_THREADS} threads")
+    return choose_device(int(threads[1]) if threads and not torch.cuda.is_available() else None)
 
 
 def device_name(device: torch.device) -> str:

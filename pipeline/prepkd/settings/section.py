@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 
@@ -15,7 +15,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-FilePath = Annotated[Path, Field(strict=False)]  # YAML has no paths
+def _without_null(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("has a null character; expected a path")
+    return path
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_without_null)]  # YAML has no paths
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from prepkd.errors import InputError
 from prepkd.settings.messages import expected, shown
+from prepkd.settings.yaml import parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,20 +25,7 @@ def override(raw: dict[str, Any], change: str, *, where: str) -> None:
         if not isinstance(child, dict):
             raise InputError(f"{where}: {key}: {parent} holds {shown(child)}, not settings")
         raw = child
-    try:
-        raw[leaf] = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        raise InputError(f"{where}: {key} is {text!r}: not YAML: {yaml_problem(error)}") from None
-
-
-def yaml_problem(error: YAMLError) -> str:
-    """Describe a YAML error and its place in one line."""
-    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
-        mark = error.problem_mark
-        problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    else:
-        problem = str(error)
-    return " ".join(problem.split())
+    raw[leaf] = parse_yaml(text, f"{where}: {key} is {shown(text)}")
 
 
 def validated(schema: type[M], raw: dict[str, Any], where: str) -> M:

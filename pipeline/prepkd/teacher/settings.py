@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import AfterValidator, Field, create_model
 
+from prepkd.errors import without_secrets
 from prepkd.settings.section import Section, Seed, one_of
 from prepkd.store.encodings import ENCODINGS
 from prepkd.teacher.forward_pass import PRECISIONS
@@ -20,11 +21,20 @@ def _with_encodings(section: type[S]) -> type[S]:
     )
 
 
+def _without_login(url: str) -> str:
+    if without_secrets(url) != url:
+        raise ValueError(
+            "has a login or a query, where secrets stand, and settings are committed; "
+            "give credentials in the environment (docs/how-to/sharing.md)"
+        )
+    return url
+
+
 @_with_encodings
 class Cache(Section):
     """The cached views, how the teacher computes its logits, and how and where they are stored."""
 
-    root: str = "data/logits"
+    root: Annotated[str, AfterValidator(_without_login)] = "data/logits"
 
     views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: Seed = 0

@@ -1,32 +1,71 @@
-"""Decoding image files: which files are images, and their pixels."""
+"""Decoding image files: which files are images, their orientation and their pixels."""
 
 import contextlib
 import io
-from collections.abc import Iterator
+import struct
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from prepkd.errors import InputError
 
 # Each format's first bytes.
 STARTS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "WEBP": b"RIFF", "BMP": b"BM"}
 FORMATS = tuple(STARTS)
+# Pillow's limit against decompression bombs.
+MOST_PIXELS = 178_956_970
 _REPLACE = "replace it, or take it out"
+# By EXIF orientation, 1 being upright: how stored pixels become upright ones.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DAMAGED = (
+    ArithmeticError,  # sizes that overflow
+    AttributeError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    MemoryError,  # a header that promises more pixels than fit
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 
 
-def decoded(content: bytes | memoryview, where: object) -> Image.Image:
+def decoded(
+    content: bytes | memoryview, where: object, *, check: Callable[[Image.Image], object] | None = None
+) -> Image.Image:
     """Decode an image file's content to Pillow's RGB image, equal to torchvision's ImageFolder.
 
     Greyscale, palette and CMYK are converted, alpha is dropped, an EXIF orientation is not applied. Raises InputError naming
-    `where` if the content is no complete JPEG, PNG, WebP or BMP, is animated, or has more than 8 bits per channel.
+    `where` if the content is no complete JPEG, PNG, WebP or BMP, is animated, or has more than 8 bits per channel. `check` gets
+    the image before its pixels are decoded, and may raise another one.
     """
     if not content:
         raise InputError(f"{where}: the file is empty; {_REPLACE}")
     with _opened(io.BytesIO(content), where) as image:
+        if check is not None:
+            check(image)
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")  # converting RGB to RGB would copy it
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """The image upright, if it was stored under an EXIF orientation, 1 to 8."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def image_format(content: bytes) -> str:
@@ -34,10 +73,22 @@ def image_format(content: bytes) -> str:
     return next(name for name, start in STARTS.items() if content.startswith(start))
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, without decoding its pixels; raises InputError naming a file that is no image."""
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of an opened image, 1 to 8; 1 (upright) without EXIF, or if that is damaged or behind the pixels."""
+    if "exif" not in image.info:  # Pillow would decode a PNG to look behind its pixels
+        return 1
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGED:  # the pixels are whole, and viewers show them as they are
+        return 1
+    return int(found) if found in _TURNS else 1
+
+
+def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Height and width of an image file, stored or `upright`; its pixels are not decoded. Raises InputError if it is no image."""
     with path.open("rb") as file, _opened(file, path) as image:
-        return image.height, image.width
+        turned = upright and orientation_of(image) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 @contextlib.contextmanager
@@ -51,6 +102,8 @@ def _opened(file: IO[bytes], where: object) -> Iterator[Image.Image]:
                 raise InputError(f"{where}: 16 bits per channel; expected 8; convert it, or take it out")
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise InputError(f"{where}: an animated image; expected a single one; {_REPLACE}")
+            if image.width < 1 or image.height < 1:
+                raise InputError(f"{where}: {image.width} x {image.height} pixels; expected at least 1 x 1; {_REPLACE}")
             yield image
     except InputError:
         raise
@@ -58,7 +111,6 @@ def _opened(file: IO[bytes], where: object) -> Iterator[Image.Image]:
         raise InputError(
             f"{where}: not a JPEG, PNG, WebP or BMP image (the content counts, not the name); {_REPLACE}"
         ) from None
-    # The errors of Pillow's readers on damaged files; a decompression bomb has more than 179 million pixels.
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:  # of Pillow's readers on damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{where}: damaged or cut off: {reason}; {_REPLACE}") from None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from prepkd.data.images.decode import decoded
+from prepkd.data.images.decode import decoded, turned
 from prepkd.data.images.statistics import Statistics
 
 
@@ -19,13 +19,15 @@ class EncodedImages:
     """The bytes of N image files in sequence: content uint8 (total,), offsets int64 (N + 1,), names bytes (N,).
 
     Image i is content[offsets[i]:offsets[i + 1]]. Two arrays, not N objects, so that forked workers copy nothing.
-    `statistics` are those that `prepare` wrote with the training split; a selection has none.
+    `statistics` are those that `prepare` wrote with the training split; a selection has none. `orientations` uint8 (N,) are the
+    EXIF orientations by which images are turned upright; None if all are shown as stored.
     """
 
     content: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     names: NDArray[np.bytes_]
     statistics: Statistics | None = None
+    orientations: NDArray[np.uint8] | None = None
     channels: ClassVar[int] = 3
 
     def __len__(self) -> int:
@@ -36,7 +38,8 @@ class EncodedImages:
         rows = np.arange(len(self))[chosen]
         parts = [self.file(row) for row in rows.tolist()]
         offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)]).astype(np.int64)
-        return EncodedImages(np.frombuffer(b"".join(parts), np.uint8), offsets, self.names[rows])
+        orientations = None if self.orientations is None else self.orientations[rows]
+        return EncodedImages(np.frombuffer(b"".join(parts), np.uint8), offsets, self.names[rows], None, orientations)
 
     def file(self, index: int) -> memoryview:
         """The bytes of one image's file."""
@@ -48,7 +51,11 @@ class EncodedImages:
 
     def decode(self, indices: Sequence[int] | NDArray[np.integer]) -> "list[DecodedImage]":
         """Decode some images; raises InputError naming one that is damaged."""
-        return [DecodedImage(decoded(self.file(index), self.name(index))) for index in map(int, indices)]
+        return [DecodedImage(self._upright(index)) for index in map(int, indices)]
+
+    def _upright(self, index: int) -> Image:
+        image = decoded(self.file(index), self.name(index))
+        return image if self.orientations is None else turned(image, int(self.orientations[index]))
 
 
 @dataclass(frozen=True)

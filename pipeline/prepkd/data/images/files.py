@@ -1,23 +1,27 @@
 """Image files on disk; `prepare` decodes each of them once, and keeps its pixels or its bytes."""
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from prepkd.data.images.decode import decoded, image_format, image_size
+from prepkd.data.images.decode import MOST_PIXELS, decoded, image_format, image_size, orientation_of, turned
+from prepkd.data.images.faults import SHOWN, Faults
 from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
 
 FORMAT_OF = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 # Files whose bytes are in memory at once: a folder may hold photographs of many megabytes.
 AHEAD = 64
+# Bytes that a file may have beside 8 for each pixel allowed: metadata.
+LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class ImageFiles:
 
     All images must have the `shape` (H, W, 3), or any if it is None, and the `format`, one of `decode.FORMATS`, or any if it is
     None; `format_advice` ends the message about another format. `encoded`: the prepared file keeps their bytes, not their pixels.
+    `upright`: images are turned as their EXIF orientation says. An image of more than `max_pixels` is not decoded.
     """
 
     root: Path
@@ -35,6 +40,8 @@ class ImageFiles:
     encoded: bool = False
     format: str | None = None
     format_advice: str = "put the original file there, or take it out"
+    upright: bool = False
+    max_pixels: int = MOST_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -43,48 +50,70 @@ class ImageFiles:
         """Some of the files, in the order of `chosen`, as NumPy indexes."""
         return replace(self, names=self.names[chosen], sizes=self.sizes[chosen])
 
+    @property
+    def keeps_pixels(self) -> bool:
+        """Whether the prepared file keeps the pixels: images of one shape, unless they are `encoded`."""
+        return self.shape is not None and not self.encoded
+
     def path(self, index: int) -> Path:
         """A file's path."""
-        return self.root / bytes(self.names[index]).decode()
+        return self.root / os.fsdecode(bytes(self.names[index]))
 
-    def pixels(self) -> Iterator[NDArray[np.uint8]]:
-        """Decode each image in turn to RGB, uint8 (H, W, 3); raises InputError naming the first that is no image."""
-        return threaded(lambda index: np.asarray(_decoded(self, index)[1]), range(len(self)), AHEAD)
+    def read(self, faults: Faults) -> "Iterator[ReadImage]":
+        """Read and decode each file in turn; those that are no such image become `faults` and are left out."""
 
-    def contents(self) -> Iterator[tuple[bytes, NDArray[np.int64]]]:
-        """Read each file's bytes in turn, with the counts of each channel's values, int64 (3, 256).
+        def attempt(index: int) -> "ReadImage | InputError":
+            try:
+                return _read(self, index)
+            except InputError as error:
+                return error
 
-        Raises InputError naming the first that is no image.
-        """
-
-        def checked(index: int) -> tuple[bytes, NDArray[np.int64]]:
-            content, image = _decoded(self, index)
-            return content, np.array(image.histogram(), dtype=np.int64).reshape(3, 256)
-
-        return threaded(checked, range(len(self)), AHEAD)
+        for found in threaded(attempt, range(len(self)), AHEAD):
+            if isinstance(found, InputError):
+                faults.add(str(found))
+            else:
+                yield found
 
 
-def with_one_format(splits: list[ImageFiles], advice: str) -> list[ImageFiles]:
-    """Require the most frequent format of all files; raises InputError naming a file with the ending of another format.
+class ReadImage(NamedTuple):
+    """A file's bytes, its EXIF orientation, its pixels uint8 (H, W, 3), and for encoded images only each channel's counts.
+
+    Pixels of encoded images are not kept: photographs are large, and many are read ahead.
+    """
+
+    content: bytes
+    orientation: int
+    pixels: NDArray[np.uint8] | None
+    counts: NDArray[np.int64] | None
+
+
+def with_one_format(splits: list[ImageFiles], advice: str, faults: Faults) -> list[ImageFiles]:
+    """Require the most frequent format of all files; a file with the ending of another format is one of the `faults`.
 
     Decoding a file compares its content as well; `advice` ends the message about another format.
     """
     endings = Counter(_ending(files.path(i)) for files in splits for i in range(len(files)))
+    if not endings:
+        return splits
     usual = endings.most_common(1)[0][0]
     splits = [replace(files, format=usual, format_advice=advice) for files in splits]
     for files in splits:
         for i in range(len(files)):
             if _ending(files.path(i)) != usual:
-                _decoded(files, i)  # raises InputError that names both formats
+                if faults.count >= SHOWN:  # only counted: what it is need not be read
+                    faults.add(str(files.path(i)))
+                    continue
+                with faults.collecting():
+                    _read(files, i)  # raises InputError that names both formats
     return splits
 
 
 def common_shape(splits: list[ImageFiles]) -> tuple[int, int, int] | None:
-    """The (H, W, 3) of all images, None if two differ; raises InputError naming a file that is no image."""
-    paths = chain.from_iterable(map(files.path, range(len(files))) for files in splits)
-    sizes = threaded(_size, paths, AHEAD)
-    first = next(sizes)
-    return (*first, 3) if all(size == first for size in sizes) else None
+    """The (H, W, 3) of all images, None if two differ; files that are no images are left to `ImageFiles.read`."""
+    paths = ((files.path(i), files.upright) for files in splits for i in range(len(files)))
+    sizes = (size for size in threaded(_size, paths, AHEAD) if size is not None)
+    first = next(sizes, None)
+    return (*first, 3) if first and all(size == first for size in sizes) else None
 
 
 def _ending(path: Path) -> str:
@@ -92,33 +121,60 @@ def _ending(path: Path) -> str:
     return FORMAT_OF[path.suffix.lower()]
 
 
-def _size(path: Path) -> tuple[int, int]:
-    with _readable(path):
-        return image_size(path)
+def _size(named: tuple[Path, bool]) -> tuple[int, int] | None:
+    path, upright = named
+    try:
+        with _readable(path):
+            return image_size(path, upright=upright)
+    except InputError:  # named when the file is decoded, together with the other faults
+        return None
 
 
-def _decoded(files: ImageFiles, index: int) -> tuple[bytes, Image]:
-    path = files.path(index)
+def _read(files: ImageFiles, index: int) -> ReadImage:
+    path, size = files.path(index), int(files.sizes[index])
+    if size > LARGEST + 8 * files.max_pixels:
+        raise InputError(
+            f"{path}: has {size:,} bytes; expected at most {LARGEST + 8 * files.max_pixels:,}, with "
+            f"prepare.max_pixels {files.max_pixels:,}; replace it, or take it out"
+        )
     with _readable(path):
         content = path.read_bytes()
-    if len(content) != files.sizes[index]:  # its place in the prepared file was reserved by size
-        raise InputError(
-            f"{path}: has {len(content)} bytes, had {files.sizes[index]} before; it changed during reading; run again"
-        )
-    image = decoded(content, path)
+    if len(content) != size:  # its place in the prepared file was reserved by size
+        raise InputError(f"{path}: has {len(content)} bytes, had {size} before; it changed during reading; run again")
+    orientation = 1
+
+    def check(image: Image) -> None:
+        nonlocal orientation
+        orientation = orientation_of(image)
+        _refuse_size(files, path, image, turned=files.upright and orientation >= 5)
+
+    image = decoded(content, path, check=check)
     found = image_format(content)
     if files.format is not None and (found, _ending(path)) != (files.format, files.format):
         raise InputError(
             f"{path}: is {found}, named {path.suffix}; expected {files.format}, and named so, as the other images here; "
             f"{files.format_advice}"
         )
-    if files.shape is not None and (image.height, image.width) != files.shape[:2]:
-        height, width, _ = files.shape
+    if files.upright:
+        image = turned(image, orientation)
+    if files.keeps_pixels:
+        return ReadImage(content, orientation, np.asarray(image), None)
+    return ReadImage(content, orientation, None, np.array(image.histogram(), dtype=np.int64).reshape(3, 256))
+
+
+def _refuse_size(files: ImageFiles, path: Path, image: Image, *, turned: bool) -> None:
+    """Raise InputError if an opened image is too large, or of another shape than the others."""
+    if image.width * image.height > files.max_pixels:
         raise InputError(
-            f"{path}: {image.width} x {image.height} pixels; expected {width} x {height}, as every image here has; "
+            f"{path}: {image.width} x {image.height} pixels, {image.width * image.height:,} in all; expected at most "
+            f"prepare.max_pixels, {files.max_pixels:,}; make it smaller, take it out, or raise that"
+        )
+    width, height = (image.height, image.width) if turned else (image.width, image.height)
+    if files.shape is not None and (height, width) != files.shape[:2]:
+        raise InputError(
+            f"{path}: {width} x {height} pixels; expected {files.shape[1]} x {files.shape[0]}, as every image here has; "
             "put the original file there, or take it out"
         )
-    return content, image
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Reading the prepared HDF5 file.
 
 Images are either arrays, `<split>/images` uint8 (N, H, W, C), or the bytes of image files in sequence: `<split>/content` uint8
-(total,), `<split>/offsets` int64 (N + 1,), `<split>/names` (N,). HDF5's variable-length type is not used: its global heap can
+(total,), `<split>/offsets` int64 (N + 1,), `<split>/names` (N,), and for photographs that are shown upright their EXIF
+orientations, `<split>/orientations` uint8 (N,). HDF5's variable-length type is not used: its global heap can
 hang on a damaged byte, and makes an object of every image.
 """
 
@@ -19,6 +20,7 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
 from prepkd.errors import InputError
+from prepkd.runtime.hdf5 import refuse_foreign
 
 FORMAT = "prepkd-data-1"
 SPLITS = ("train", "val", "test")
@@ -84,6 +86,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path}: no such file; {_PREPARE}")
     try:
         with h5py.File(path, "r") as file:
+            refuse_foreign(path, file)
             yield file
     except InputError:
         raise
@@ -125,7 +128,10 @@ def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> Encod
     content = np.memmap(path, np.uint8, "r", place, (size,))
     if len(offsets) != len(names) + 1 or offsets[0] != 0 or offsets[-1] != size or (np.diff(offsets) < 0).any():
         raise ValueError(f"{group.name}/offsets don't fit the {size} bytes of {len(names)} images")
-    return EncodedImages(content, offsets, names, info.statistics if split == "train" else None)
+    orientations = np.asarray(group["orientations"]) if "orientations" in group else None
+    if orientations is not None and (orientations.dtype, orientations.shape) != (np.dtype(np.uint8), names.shape):
+        raise ValueError(f"{group.name}/orientations: {orientations.dtype} of shape {orientations.shape}")
+    return EncodedImages(content, offsets, names, info.statistics if split == "train" else None, orientations)
 
 
 def _class_names(file: h5py.File) -> Sequence[bytes]:

@@ -15,7 +15,7 @@ from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint
 def split_fingerprint(images: NDArray[np.uint8] | EncodedImages, labels: NDArray[np.int64]) -> str:
     """The fingerprint of a split's images and labels."""
     if isinstance(images, EncodedImages):
-        return encoded_fingerprint(map(images.file, range(len(images))), labels)
+        return encoded_fingerprint(map(images.file, range(len(images))), labels, images.orientations)
     return array_fingerprint({"images": images, "labels": labels})
 
 
@@ -29,25 +29,35 @@ def data_fingerprint(
     return fingerprint(content)
 
 
-def encoded_fingerprint(files: Iterable[bytes | memoryview], labels: NDArray[np.int64]) -> str:
-    """Hash files and labels one file at a time.
+def encoded_fingerprint(
+    files: Iterable[bytes | memoryview], labels: NDArray[np.int64], orientations: NDArray[np.uint8] | None
+) -> str:
+    """Hash files, labels and the orientations under which they are shown, one file at a time.
 
-    Equal to `array_fingerprint` of {"images": an object array of the files' bytes, "labels": labels}.
+    Equal to `array_fingerprint` of {"images": an object array of the files' bytes, "labels": labels, "orientations": ...},
+    without the last if no image is turned. The orientations are read after the last file.
     """
     measured = (part for file in files for part in (len(file).to_bytes(8, "little"), file))
-    return streamed_fingerprint(np.dtype(object), (len(labels),), measured, labels)
+    return streamed_fingerprint(np.dtype(object), (len(labels),), measured, labels, orientations)
 
 
 def streamed_fingerprint(
-    dtype: np.dtype[Any], shape: tuple[int, ...], parts: Iterable[bytes | memoryview], labels: NDArray[np.int64]
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    parts: Iterable[bytes | memoryview],
+    labels: NDArray[np.int64],
+    orientations: NDArray[np.uint8] | None = None,
 ) -> str:
-    """Hash an array of images, from its parts in turn, and labels.
+    """Hash an array of images, from its parts in turn, labels and, if an image is turned, orientations uint8 (N,).
 
-    Equal to `array_fingerprint` of {"images": an array of this type and shape, "labels": labels}.
+    Equal to `array_fingerprint` of {"images": an array of this type and shape, "labels": labels, "orientations": ...}.
     """
     digest = sha256(canonical_json(["images", dtype.str, list(shape)]).encode())
     for part in parts:
         digest.update(part)
     digest.update(canonical_json(["labels", "<i8", [len(labels)]]).encode())
     digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    if orientations is not None and (orientations != 1).any():
+        digest.update(canonical_json(["orientations", "|u1", [len(orientations)]]).encode())
+        digest.update(np.ascontiguousarray(orientations).data)
     return digest.hexdigest()

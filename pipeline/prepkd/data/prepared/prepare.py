@@ -1,10 +1,12 @@
 """Preparing raw data: choosing each split's images, and writing the HDF5 file."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prepkd.data.images.files import ImageFiles
 from prepkd.data.prepared.write import write
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
@@ -13,13 +15,13 @@ from prepkd.runtime.streams import Purpose, raw_words
 SUBSETS = {"train": Purpose.SUBSET_OF_TRAIN, "val": Purpose.SUBSET_OF_VAL, "test": Purpose.SUBSET_OF_TEST}
 
 
-def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int, path: Path) -> dict[str, object]:
-    """Write the prepared file and return its summary (JSON-able): dataset, classes, image_shape, splits, fingerprint.
+def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int, path: Path) -> dict[str, Any]:
+    """Write the prepared file and return its summary (JSON-able): dataset, classes, image_shape, splits, fingerprint, notes.
 
     `subset` images of each class are kept (outside train, at most that many), then round(n * val_fraction) of each class's n
     training images move to `val`. The choice depends on (seed, class, n) only, images keep their order, and smaller subsets are
     part of larger ones. Equal arguments give equal bytes. Raises InputError if a class has fewer than `subset` training images
-    or would be left without training or validation images, if the source has a val already, or naming an image file that is
+    or would be left without training or validation images, if the source has a val already, or naming the image files that are
     damaged; then `path` stays as it was.
     """
     if not 0 <= val_fraction < 1:
@@ -39,15 +41,26 @@ def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int
     splits = {name: (images[kept[name]], labels[kept[name]]) for name, (images, labels) in data.splits.items()}
     if val_fraction > 0:
         splits["val"] = data.train_images[val], data.train_labels[val]
-    whole = write(data, splits, path)
+    written = write(data, splits, path)
     shape = data.train_images.shape
     return {
         "dataset": data.dataset,
         "classes": len(data.class_names),
         "image_shape": None if shape is None else list(shape[-3:]),
         "splits": {name: len(splits[name][1]) for name in sorted(splits)},
-        "fingerprint": whole,
+        "fingerprint": written.fingerprint,
+        "notes": [*data.notes, *_rotated(data, written.rotated)],
     }
+
+
+def _rotated(data: RawData, count: int) -> list[str]:
+    """Say what was done with images that have an EXIF orientation."""
+    if not count or not isinstance(data.train_images, ImageFiles):
+        return []
+    what = f"{count:,} image{'s have' if count > 1 else ' has'} an EXIF orientation"
+    if data.train_images.upright:
+        return [f"{what} and {'are' if count > 1 else 'is'} turned upright; prepare.upright: false keeps stored pixels"]
+    return [f"{what} that is not applied: {'they are' if count > 1 else 'it is'} read as stored, sideways or mirrored"]
 
 
 def _first(indices: NDArray[np.intp], count: int, seed: int, stream: int) -> NDArray[np.intp]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from prepkd.data.images.faults import Faults
 from prepkd.data.images.files import ImageFiles
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.file import FORMAT
@@ -24,8 +25,15 @@ from prepkd.runtime.files import replacing
 LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
 
 
-def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
-    """Write these splits of `data` and return the file's fingerprint; raises InputError naming a file that is no image.
+class Written(NamedTuple):
+    """The prepared file's fingerprint, and how many of its images have an EXIF orientation that is not upright."""
+
+    fingerprint: str
+    rotated: int
+
+
+def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> Written:
+    """Write these splits of `data`; raises InputError naming the files that are no images.
 
     Only a few image files are in memory at once.
     """
@@ -36,44 +44,56 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
         if not isinstance(images, ImageFiles)
     }
     statistics = None
+    orientations = {name: np.ones(len(labels), dtype=np.uint8) for name, (_, labels) in files.items()}
     with replacing(path) as temporary, temporary.open("wb") as file:
         if files:
-            # Laid out twice: files are read only once, straight to their places; fingerprints and statistics are known later.
+            # Laid out twice: files are read only once, straight to their places; fingerprints, orientations and statistics are
+            # known later.
             if files["train"][0].encoded:
                 statistics = Statistics.of_counts(np.ones((3, 256), dtype=np.int64))
-            _, places = _layout(data, splits, dict.fromkeys(splits, "0" * 64), statistics)
+            _, places = _layout(data, splits, dict.fromkeys(splits, "0" * 64), statistics, orientations)
+            faults = Faults()
             for name, (images, labels) in files.items():
                 file.seek(places[name])
-                fingerprints[name], counts = _copy(images, labels, file)
-                if statistics is not None and name == "train":
+                fingerprints[name], counts = _copy(images, labels, file, orientations[name], faults)
+                if statistics is not None and name == "train" and not faults.count:
                     statistics = Statistics.of_counts(counts)
-        layout, _ = _layout(data, splits, fingerprints, statistics)
+            faults.refuse(files["train"][0].root)
+        layout, _ = _layout(data, splits, fingerprints, statistics, orientations)
         layout.copy_to(file)
-    return data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+    whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+    return Written(whole, sum(int((found != 1).sum()) for found in orientations.values()))
 
 
-def _copy(images: ImageFiles, labels: NDArray[np.int64], file: IO[bytes]) -> tuple[str, NDArray[np.int64]]:
-    """Write every file's bytes or pixels; return the split's fingerprint and, for encoded images, the counts of each value."""
+def _copy(
+    images: ImageFiles, labels: NDArray[np.int64], file: IO[bytes], orientations: NDArray[np.uint8], faults: Faults
+) -> tuple[str, NDArray[np.int64]]:
+    """Write every file's bytes or pixels, and set `orientations`; files that are no images become `faults`.
+
+    Returns the split's fingerprint and, for encoded images, the counts of each value.
+    """
     counts = np.zeros((3, 256), dtype=np.int64)
 
-    def contents() -> Iterator[bytes]:
-        for content, found in images.contents():
-            np.add(counts, found, out=counts)
+    def contents() -> Iterator[bytes | memoryview]:
+        for i, found in enumerate(images.read(faults)):
+            orientations[i] = found.orientation
+            if found.counts is not None:
+                np.add(counts, found.counts, out=counts)
+            content = found.content if found.pixels is None else np.ascontiguousarray(found.pixels).data
             file.write(content)
             yield content
 
-    def pixels() -> Iterator[memoryview]:
-        for array in images.pixels():
-            file.write(array.data)
-            yield array.data
-
-    if images.shape is None or images.encoded:
-        return encoded_fingerprint(contents(), labels), counts
-    return streamed_fingerprint(np.dtype(np.uint8), (len(images), *images.shape), pixels(), labels), counts
+    if images.keeps_pixels and images.shape is not None:
+        return streamed_fingerprint(np.dtype(np.uint8), (len(images), *images.shape), contents(), labels), counts
+    return encoded_fingerprint(contents(), labels, orientations if images.upright else None), counts
 
 
 def _layout(
-    data: RawData, splits: Mapping[str, Labelled], fingerprints: Mapping[str, str], statistics: Statistics | None
+    data: RawData,
+    splits: Mapping[str, Labelled],
+    fingerprints: Mapping[str, str],
+    statistics: Statistics | None,
+    orientations: Mapping[str, NDArray[np.uint8]],
 ) -> tuple[FileWithHoles, dict[str, int]]:
     """Build the HDF5 file without the contents of image files; also return the offset of each split's contents."""
     layout = FileWithHoles()
@@ -101,12 +121,14 @@ def _layout(
             # No times, so that the bytes depend on the data alone.
             if not isinstance(images, ImageFiles):
                 group.create_dataset("images", data=images, dtype="u1", track_times=False)
-            elif images.shape is not None and not images.encoded:
+            elif images.keeps_pixels and images.shape is not None:
                 places[name] = _reserve(group, "images", (len(images), *images.shape))
             else:
                 offsets = np.concatenate([[0], np.cumsum(images.sizes)])
                 group.create_dataset("offsets", data=offsets, dtype="<i8", track_times=False)
                 group.create_dataset("names", data=images.names, track_times=False)
+                if images.upright:
+                    group.create_dataset("orientations", data=orientations[name], dtype="u1", track_times=False)
                 places[name] = _reserve(group, "content", (int(offsets[-1]),))
             group.create_dataset("labels", data=labels, dtype="<i8", track_times=False)
     return layout, places

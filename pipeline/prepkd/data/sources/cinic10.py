@@ -6,7 +6,7 @@ from pathlib import Path
 from prepkd.data.sources.archive import Archive
 from prepkd.data.sources.archived_folder import ArchivedFolder
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.tree import Seen, located, split_files
+from prepkd.data.sources.tree import Walk, located
 from prepkd.errors import InputError
 
 SHAPE = (32, 32, 3)
@@ -37,7 +37,7 @@ class Cinic10(ArchivedFolder):
         """Read train/, test/, and valid/ as the val.
 
         `raw` is the folder that holds these, or the one above if it is named `cinic10`. Raises InputError naming the folder
-        that is missing, or the file that is no such image.
+        that is missing, or listing the files that are no such images.
         """
         root = located(raw, self.place)
         for name in SPLITS:
@@ -46,7 +46,7 @@ class Cinic10(ArchivedFolder):
                     f"{root / name}: no such folder; expected CINIC-10's train, valid and test; "
                     "run `prepkd prepare --download`, or unpack CINIC-10.tar.gz there"
                 )
-        seen: Seen = {}
+        walk = Walk(root)
         # Arrays, 0.8 GB: no epoch decodes them, and any recipe fits.
-        train, test, valid = [split_files(root, name, CLASSES, seen, SHAPE, "PNG") for name in SPLITS]
-        return RawData(self.name, *train, *test, CLASSES, CITATION, valid)
+        train, test, valid = [walk.split_files(name, CLASSES, SHAPE, "PNG") for name in SPLITS]
+        return RawData(self.name, *train, *test, CLASSES, CITATION, valid, walk.notes())

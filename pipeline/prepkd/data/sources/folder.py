@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from prepkd.data.images.decode import MOST_PIXELS
 from prepkd.data.images.files import common_shape, with_one_format
+from prepkd.data.sources.names import text
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
-from prepkd.data.sources.tree import Seen, class_folders, split_files
+from prepkd.data.sources.tree import Walk
 from prepkd.errors import InputError
 
 # Images of one size become arrays up to this many bytes: they are then rendered without decoding, and any recipe fits.
@@ -19,21 +21,27 @@ MIXED = "convert it, or set prepare.mixed_formats: true, which reads all formats
 
 @dataclass(frozen=True, kw_only=True)
 class Folder(Source):
-    """Images of any size in a folder per split and class; `mixed_formats` allows several image formats."""
+    """Images of any size in a folder per split and class.
+
+    `mixed_formats` allows several image formats; `upright` turns photographs as their EXIF orientation says; an image of more
+    than `max_pixels` is refused before it is decoded.
+    """
 
     name: str = "folder"
     place: str = "images"
     own: str = "a folder of images"
     mixed_formats: bool = False
-    settings: ClassVar[tuple[str, ...]] = ("mixed_formats",)
+    upright: bool = True
+    max_pixels: int = MOST_PIXELS
+    settings: ClassVar[tuple[str, ...]] = ("mixed_formats", "upright", "max_pixels")
 
     def read(self, raw: Path) -> RawData:
         """Read train/<class>/ and test/<class>/, classes in the order of their names.
 
         val/ or valid/ becomes the val; without test/ it becomes the test. Images of one size become arrays, if these are no
-        larger than `ARRAY_BYTES`; others stay encoded. Raises InputError if there is nothing to test on, if classes differ, or
-        naming a file that is no image, or that, without `mixed_formats`, has another format than the others or than its ending
-        says.
+        larger than `ARRAY_BYTES`; others stay encoded. Raises InputError if there is nothing to test on, or listing classes that
+        differ, files that are no images, and those that, without `mixed_formats`, have another format than the others or than
+        their endings say.
         """
         held_out = [name for name in ("test", "val", "valid") if (raw / name).is_dir()]
         if not (raw / "train").is_dir():
@@ -47,19 +55,21 @@ class Folder(Source):
             )
         if {"val", "valid"} <= set(held_out):
             raise InputError(f"{raw}: has val/ and valid/; expected one of them; rename the other")
-        seen: Seen = {}
-        classes = class_folders(raw / "train", seen)
+        walk = Walk(raw)
+        classes = walk.class_folders("train")
         if len(classes) < 2:
-            raise InputError(
-                f"{raw / 'train'}: {len(classes)} class folders; expected two or more, as train/<class>/<image>"
-            )
-        found = [split_files(raw, name, classes, seen) for name in ("train", *held_out)]
-        files, labels = [files for files, _ in found], [labels for _, labels in found]
+            expected = "expected two or more, as train/<class>/<image>"
+            walk.faults.add(f"{raw / 'train'}: {len(classes)} class folders; {expected}")
+            walk.faults.refuse(raw)
+        found = [walk.split_files(name, classes) for name in ("train", *held_out)]
+        files = [replace(each, upright=self.upright, max_pixels=self.max_pixels) for each, _ in found]
         if not self.mixed_formats:
-            files = with_one_format(files, MIXED)
+            files = with_one_format(files, MIXED, walk.faults)
+        notes = walk.notes()
         shape = common_shape(files)
         images = sum(map(len, files))
         encoded = shape is None or images * math.prod(shape) > ARRAY_BYTES
         files = [replace(each, shape=shape, encoded=encoded) for each in files]
-        train, test, *val = zip(files, labels, strict=True)
-        return RawData(self.name, *train, *test, tuple(classes), "a folder of images", *val)
+        train, test, *val = zip(files, [labels for _, labels in found], strict=True)
+        names = tuple(map(text, classes))
+        return RawData(self.name, *train, *test, names, "a folder of images", val[0] if val else None, notes)

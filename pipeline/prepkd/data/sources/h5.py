@@ -8,9 +8,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from prepkd.data.sources.names import differing, normal
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
+from prepkd.runtime.hdf5 import refuse_foreign
 
 SPLITS = ("train", "test", "val")
 ARRAYS = ("images", "labels")
@@ -37,6 +39,7 @@ class H5(Source):
             raise InputError(f"{raw}: {found}; expected an HDF5 file with {_EXPECTED}; set prepare.raw to it")
         try:
             with h5py.File(raw, "r") as file:
+                refuse_foreign(raw, file)
                 return _read(raw, file)
         except InputError:
             raise
@@ -135,4 +138,10 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
         raise InputError(
             f"{raw}: class_names: {len(names)} names, {len(set(names))} different; expected {classes} different ones, none empty"
         )
+    seen: dict[str, str] = {}
+    for name in names:
+        if (other := seen.setdefault(normal(name), name)) != name:
+            raise InputError(
+                f"{raw}: class_names: {differing(name, other)}; expected names that look different; rename it"
+            )
     return names

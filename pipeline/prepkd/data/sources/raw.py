@@ -17,7 +17,8 @@ Labelled = tuple[Images, NDArray[np.int64]]
 class RawData:
     """A dataset as its authors split it: images uint8 (N, H, W, C) or files, labels int64 (N,) that index `class_names`.
 
-    `source` is one line: origin, citation, licence. Few datasets have a `val` of their own.
+    `source` is one line: origin, citation, licence. Few datasets have a `val` of their own. `notes` are lines for the user: what
+    was skipped, what is unusual.
     """
 
     dataset: str
@@ -28,6 +29,7 @@ class RawData:
     class_names: tuple[str, ...]
     source: str
     val: Labelled | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Labelled]:

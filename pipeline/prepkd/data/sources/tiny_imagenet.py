@@ -6,7 +6,7 @@ from pathlib import Path
 from prepkd.data.sources.archive import Archive
 from prepkd.data.sources.archived_folder import ArchivedFolder
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.tree import Found, Seen, class_folders, images_below, labelled, located
+from prepkd.data.sources.tree import Found, Walk, labelled, located
 from prepkd.errors import InputError
 
 SHAPE = (64, 64, 3)
@@ -52,53 +52,56 @@ class TinyImageNet(ArchivedFolder):
         for wnid in wnids:
             if wnid not in words:
                 raise InputError(f"{root / 'words.txt'}: no line for {wnid}, which wnids.txt has; {_PUT_BACK}")
-        seen: Seen = {}
+        walk = Walk(root)
         # Arrays, 1.4 GB: no epoch decodes them, and any recipe fits.
-        train = labelled(root, _train(root, wnids, seen), SHAPE, "JPEG")
-        test = labelled(root, _val(root, wnids, seen), SHAPE, "JPEG")
+        train = labelled(root, _train(walk, wnids), SHAPE, "JPEG")
+        test = labelled(root, _val(walk, wnids), SHAPE, "JPEG")
         names = tuple(f"{wnid} {words[wnid][0].split(',')[0]}" for wnid in wnids)
-        return RawData(self.name, *train, *test, names, CITATION)
+        return RawData(self.name, *train, *test, names, CITATION, notes=walk.notes())
 
 
-def _train(root: Path, wnids: list[str], seen: Seen) -> list[list[Found]]:
+def _train(walk: Walk, wnids: list[str]) -> list[list[Found]]:
     """Each class's files, from train/<wnid>/images."""
-    folders = class_folders(root / "train", seen)
-    if differing := sorted(set(folders) ^ set(wnids)):
-        where = f"{root / 'train' / differing[0]}"
-        raise InputError(
+    folders = walk.class_folders("train")
+    for name in sorted(set(folders) ^ set(wnids)):
+        where = f"{walk.root / 'train' / name}"
+        walk.faults.add(
             f"{where}: not in wnids.txt; take it out"
-            if differing[0] in folders
+            if name in folders
             else f"{where}: no such folder, but wnids.txt has it; {_PUT_BACK}"
         )
-    classes = [images_below(root, f"train/{wnid}/images", seen) for wnid in wnids]
+    classes = [walk.images_below(f"train/{wnid}/images") if wnid in folders else [] for wnid in wnids]
     for wnid, files in zip(wnids, classes, strict=True):
         for name, _ in files:
             if not Path(name).name.startswith(f"{wnid}_"):
-                raise InputError(
-                    f"{root / name}: an image of another class; expected {wnid}_<number>.JPEG; take it out"
+                walk.faults.add(
+                    f"{walk.root / name}: an image of another class; expected {wnid}_<number>.JPEG; take it out"
                 )
     return classes
 
 
-def _val(root: Path, wnids: list[str], seen: Seen) -> list[list[Found]]:
+def _val(walk: Walk, wnids: list[str]) -> list[list[Found]]:
     """Each class's files, from val/images, as val_annotations.txt has them."""
+    root, faults = walk.root, walk.faults
     annotations = root / "val/val_annotations.txt"
     labels = _table(annotations, 6)
     classes: dict[str, list[Found]] = {wnid: [] for wnid in wnids}
-    images = dict(images_below(root, "val/images", seen))
+    before = faults.count
+    images = dict(walk.images_below("val/images"))
     for name, (wnid, *_) in labels.items():
         if wnid not in classes:
-            raise InputError(f"{annotations}: {name} is of class {wnid}, which wnids.txt lacks; {_PUT_BACK}")
+            faults.add(f"{annotations}: {name} is of class {wnid}, which wnids.txt lacks; {_PUT_BACK}")
         if f"val/images/{name}" not in images:
-            raise InputError(f"{root / 'val/images' / name}: no such file, but val_annotations.txt has it; {_PUT_BACK}")
+            faults.add(f"{root / 'val/images' / name}: no such file, but val_annotations.txt has it; {_PUT_BACK}")
     for path, size in images.items():
         name = Path(path).name
         if name not in labels:
-            raise InputError(f"{root / path}: no line in val_annotations.txt; take the image out, or {_PUT_BACK}")
-        classes[labels[name][0]].append((path, size))
+            faults.add(f"{root / path}: no line in val_annotations.txt; take the image out, or {_PUT_BACK}")
+        elif labels[name][0] in classes:
+            classes[labels[name][0]].append((path, size))
     for wnid, files in classes.items():
-        if not files:
-            raise InputError(f"{annotations}: no image of class {wnid}, which wnids.txt has; {_PUT_BACK}")
+        if not files and faults.count == before:  # else what is missing has been named
+            faults.add(f"{annotations}: no image of class {wnid}, which wnids.txt has; {_PUT_BACK}")
     return list(classes.values())
 
 

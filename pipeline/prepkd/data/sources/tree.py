@@ -1,4 +1,4 @@
-"""Walking folders of images: each class's files, and errors for everything that is no image."""
+"""Walking folders of images: each class's files, what is skipped, and faults for everything else."""
 
 import os
 import stat
@@ -7,15 +7,149 @@ from pathlib import Path
 
 import numpy as np
 
+from prepkd.data.images.faults import Faults
 from prepkd.data.images.files import FORMAT_OF, ImageFiles
+from prepkd.data.sources.names import differing, is_hidden, normal, text
 from prepkd.data.sources.raw import LabelledFiles
 from prepkd.errors import InputError
 
 SUFFIXES = tuple(FORMAT_OF)
+DEEPEST = 64  # folders within each other
 # A file's name below a root, and its size in bytes.
 Found = tuple[str, int]
-# Folders by device and inode, so that each is walked only once, wherever links lead.
-Seen = dict[tuple[int, int], Path]
+
+
+class Walk:
+    """A walk through the folders of images below `root`: its `faults`, and what it skipped and followed.
+
+    Folders are known by device and inode, so that each is walked only once, wherever links lead.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.faults = Faults()
+        self._classes: dict[str, list[str]] = {}
+        self._seen: dict[tuple[int, int], Path] = {}
+        self._hidden: list[str] = []
+        self._linked: list[str] = []
+
+    def class_folders(self, split: str) -> list[str]:
+        """The names of a split's class folders, sorted; files beside them, and names that look equal, are faults."""
+        if split in self._classes:
+            return self._classes[split]
+        names: dict[str, str] = {}
+        for name, status in self._entries(split):
+            where = self.root / split / name
+            if not stat.S_ISDIR(status.st_mode):
+                expected = f"expected {split}/<class>/<image>"
+                self.faults.add(f"{where}: a file outside the class folders; {expected}; take it out")
+            elif (other := names.setdefault(normal(name), name)) != name:
+                self.faults.add(f"{where}: {differing(name, other)}; expected each class once; rename it")
+        self._classes[split] = list(names.values())
+        return self._classes[split]
+
+    def images_below(self, folder: str) -> list[Found]:
+        """All image files in and below a folder, sorted; a file that is no image, or a folder without images, is a fault."""
+        before = self.faults.count
+        found = self._files(folder)
+        if not found and self.faults.count == before:
+            self.faults.add(
+                f"{self.root / folder}: a class without images; expected at least one; add them, or take the folder out"
+            )
+        return found
+
+    def split_files(
+        self, split: str, classes: Sequence[str], shape: tuple[int, int, int] | None = None, kind: str | None = None
+    ) -> LabelledFiles:
+        """One split's files, labels counted in `classes`; class folders other than these are faults."""
+        found, there = [], {normal(name): name for name in self.class_folders(split)}
+        for name in classes:
+            here = there.pop(normal(name), None)
+            where = f"{self.root / split / (here or name)}"
+            if here is None:
+                self.faults.add(f"{where}: no such folder; expected every split to have the same classes; add it")
+            elif here != name:
+                self.faults.add(f"{where}: {differing(here, name)}; expected every split to have the same; rename it")
+            else:
+                found.append((name, self.images_below(f"{split}/{name}")))
+        for name in there.values():
+            self.faults.add(
+                f"{self.root / split / name}: not one of the {len(classes)} classes; expected every split to have the same; "
+                "rename it, or take it out"
+            )
+        files = dict(found)
+        return labelled(self.root, [files.get(name, []) for name in classes], shape, kind)
+
+    def notes(self) -> tuple[str, ...]:
+        """Lines on what was skipped and on folders that are links; raises InputError if there are faults."""
+        self.faults.refuse(self.root)
+        notes = []
+        if self._hidden:
+            notes.append(
+                f"{len(self._hidden):,} files and folders skipped, hidden or of a system: {_some(self._hidden)}"
+            )
+        if self._linked:
+            notes.append(
+                f"{len(self._linked):,} folders are links: {_some(self._linked)}; `dvc add` does not follow them and misses "
+                "changes behind them; use hard links (cp -al) or copies"
+            )
+        return tuple(notes)
+
+    def _files(self, folder: str) -> list[Found]:
+        found: list[Found] = []
+        stems: dict[str, str] = {}
+        for name, status in self._entries(folder):
+            inner = f"{folder}/{name}"
+            if stat.S_ISDIR(status.st_mode) and inner.count("/") <= DEEPEST:
+                found += self._files(inner)
+                continue
+            with self.faults.collecting():
+                if stat.S_ISDIR(status.st_mode):
+                    raise InputError(
+                        f"{self.root / inner}: more than {DEEPEST} folders deep; move it up, or take it out"
+                    )
+                _refuse_no_image(self.root / inner, status)
+                # Refuse an image beside its own conversion, and names that are one file on other file systems.
+                other = stems.setdefault(normal(Path(name).stem).casefold(), name)
+                if other != name:
+                    raise InputError(
+                        f"{self.root / inner}: has the name of {other} beside it, but for case, ending or Unicode normal form; "
+                        "expected each image once; take one out, or rename it"
+                    )
+                found.append((inner, status.st_size))
+        return found
+
+    def _entries(self, folder: str) -> list[tuple[str, os.stat_result]]:
+        """Name and status of everything in a folder that is not hidden, links followed, sorted by name."""
+        path = self.root / folder
+        with self.faults.collecting():
+            try:
+                status = path.stat()
+                names = sorted(inner.name for inner in path.iterdir())
+                linked = path.is_symlink()
+            except OSError as error:
+                raise InputError(f"{path}: can't be listed: {error.strerror}; fix it, or take it out") from None
+            first = self._seen.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                raise InputError(f"{path}: is the same folder as {first}; expected each image once; take out the link")
+            if linked:
+                self._linked.append(folder)
+            self._hidden += [f"{folder}/{name}" for name in names if is_hidden(name)]
+            shown = [(name, self._status(path, name)) for name in names if not is_hidden(name)]
+            return [(name, status) for name, status in shown if status is not None]
+        return []
+
+    def _status(self, folder: Path, name: str) -> os.stat_result | None:
+        with self.faults.collecting():
+            try:
+                if len(text(name).splitlines()) > 1:
+                    raise InputError(f"{folder}: the name {name!r} has a line break; rename it")
+                return (folder / name).stat()
+            except UnicodeDecodeError:
+                raise InputError(f"{folder}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from None
+            except OSError as error:
+                raise InputError(f"{folder / name}: can't be read: {error.strerror}; fix it, or take it out") from None
+        return None
 
 
 def located(raw: Path, name: str) -> Path:
@@ -23,78 +157,19 @@ def located(raw: Path, name: str) -> Path:
     return raw / name if (raw / name).is_dir() else raw
 
 
-def class_folders(split: Path, seen: Seen) -> list[str]:
-    """The names of a split's class folders, sorted; raises InputError if there is no such folder, or a file beside them."""
-    entries = _entries(split, seen)
-    for name, status in entries:
-        if not stat.S_ISDIR(status.st_mode):
-            raise InputError(
-                f"{split / name}: a file outside the class folders; expected {split.name}/<class>/<image>; take it out"
-            )
-    return [name for name, _ in entries]
-
-
-def images_below(root: Path, name: str, seen: Seen) -> list[Found]:
-    """All image files in and below a folder, sorted; raises InputError naming a file that is no image, or an empty folder."""
-    found = _walk(root, name, seen)
-    if not found:
-        raise InputError(
-            f"{root / name}: a class without images; expected at least one; add them, or take the folder out"
-        )
-    return found
-
-
 def labelled(
     root: Path, classes: list[list[Found]], shape: tuple[int, int, int] | None, kind: str | None
 ) -> LabelledFiles:
     """The files of each class in turn, of this shape and format, and their labels, int64 (N,)."""
     found = [file for files in classes for file in files]
-    names = np.array([name.encode() for name, _ in found])
+    names = np.array([os.fsencode(name) for name, _ in found], dtype=np.bytes_)
     sizes = np.array([size for _, size in found], dtype=np.int64)
     labels = np.repeat(np.arange(len(classes)), [len(files) for files in classes]).astype(np.int64)
     return ImageFiles(root, names, sizes, shape, format=kind), labels
 
 
-def split_files(
-    root: Path,
-    name: str,
-    classes: Sequence[str],
-    seen: Seen,
-    shape: tuple[int, int, int] | None = None,
-    kind: str | None = None,
-) -> LabelledFiles:
-    """One split's files; raises InputError unless its class folders are exactly `classes`."""
-    found = class_folders(root / name, seen)
-    if missing := sorted(set(classes) - set(found)):
-        raise InputError(
-            f"{root / name / missing[0]}: no such folder; expected every split to have the same classes; add it"
-        )
-    if other := sorted(set(found) - set(classes)):
-        raise InputError(
-            f"{root / name / other[0]}: not one of the {len(classes)} classes; expected every split to have the same; "
-            "rename it, or take it out"
-        )
-    return labelled(root, [images_below(root, f"{name}/{label}", seen) for label in classes], shape, kind)
-
-
-def _walk(root: Path, folder: str, seen: Seen) -> list[Found]:
-    found: list[Found] = []
-    stems: dict[str, str] = {}
-    for name, status in _entries(root / folder, seen):
-        inner = f"{folder}/{name}"
-        if stat.S_ISDIR(status.st_mode):
-            found += _walk(root, inner, seen)
-        else:
-            _refuse_no_image(root / inner, status)
-            # Refuse an image beside its own conversion, and names that are one file on case-insensitive file systems.
-            other = stems.setdefault(Path(name).stem.casefold(), name)
-            if other != name:
-                raise InputError(
-                    f"{root / inner}: has the name of {other} beside it, but for case or ending; expected each image once; "
-                    "take one out, or rename it"
-                )
-            found.append((inner, status.st_size))
-    return found
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _refuse_no_image(path: Path, status: os.stat_result) -> None:
@@ -107,28 +182,3 @@ def _refuse_no_image(path: Path, status: os.stat_result) -> None:
         )
     if status.st_size == 0:
         raise InputError(f"{path}: the file is empty; replace it, or take it out")
-
-
-def _entries(folder: Path, seen: Seen) -> list[tuple[str, os.stat_result]]:
-    """Name and status of everything in a folder, links followed, sorted by name; raises InputError for a folder seen before."""
-    try:
-        status = folder.stat()
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: can't be listed: {error.strerror}; fix it, or take it out") from None
-    first = seen.setdefault((status.st_dev, status.st_ino), folder)
-    if first != folder:
-        raise InputError(f"{folder}: is the same folder as {first}; expected each image once; take out the link")
-    return [(name, _status(folder, name)) for name in names]
-
-
-def _status(folder: Path, name: str) -> os.stat_result:
-    path = folder / name
-    try:
-        if len(name.encode().splitlines()) > 1:
-            raise InputError(f"{folder}: the name {name!r} has a line break; rename it")
-        return path.stat()
-    except UnicodeEncodeError:
-        raise InputError(f"{folder}: the name {os.fsencode(name)!r} is not UTF-8; rename it") from None
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}; fix it, or take it out") from None

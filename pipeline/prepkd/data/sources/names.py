@@ -1,0 +1,52 @@
+"""Names of files, folders and classes: which are skipped, and which look equal."""
+
+import os
+import unicodedata
+
+# Names without a dot at the start, in lower case. Windows, macOS, Linux; Synology's @eaDir, QNAP's @Recycle and their like.
+_SYSTEM = frozenset(
+    {
+        "$recycle.bin",
+        "#recycle",
+        "#snapshot",
+        "@eadir",
+        "@recycle",
+        "@recently-snapshot",
+        "@tmp",
+        "__macosx",
+        "desktop.ini",
+        "ehthumbs.db",
+        "icon\r",
+        "lost+found",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden (a dot at the start) or a system's own: such are skipped in folders of data.
+
+    >>> [is_hidden(name) for name in (".ipynb_checkpoints", "@eaDir", "Thumbs.db", "cat")]
+    [True, True, True, False]
+    """
+    return name.startswith(".") or name.casefold() in _SYSTEM
+
+
+def text(name: str) -> str:
+    """A file's name as UTF-8 text, whatever the locale reads; raises UnicodeDecodeError."""
+    return os.fsencode(name).decode()
+
+
+def normal(name: str) -> str:
+    """A name in Unicode normal form C: equal for names that look equal."""
+    return unicodedata.normalize("NFC", name)
+
+
+def differing(name: str, other: str) -> str:
+    """Say how two names of classes differ that look equal."""
+    here, there = (
+        next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, one)), "mixed")
+        for one in (name, other)
+    )
+    return f"{name} differs from class {other} in its Unicode normal form only ({here} here, {there} there)"

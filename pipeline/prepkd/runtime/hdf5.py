@@ -1,0 +1,57 @@
+"""HDF5 files from elsewhere: every value must be in the file itself."""
+
+from pathlib import Path
+
+import h5py
+
+from prepkd.errors import InputError
+
+
+def refuse_foreign(path: Path, file: h5py.File) -> None:
+    """Check that every dataset keeps all its values in this file; raises InputError naming one that does not.
+
+    Call it before anything is read. HDF5 opens every file that external storage, an external link or a virtual dataset names,
+    reads what was never written as zeros, and crashes on a virtual dataset that refers to itself.
+    """
+    groups: list[h5py.Group] = [file]
+    seen: set[int] = set()
+    while groups:
+        group = groups.pop()
+        for name in group:
+            where = f"{path}: {f'{group.name}/{name}'.lstrip('/')}"
+            link = group.get(name, getlink=True)
+            if isinstance(link, h5py.ExternalLink):
+                raise InputError(
+                    f"{where}: an external link to {link.path!r} in {link.filename!r}; {_remedy('the array itself')}"
+                )
+            if isinstance(link, h5py.SoftLink):  # leads to what has another name here, or to an external link
+                continue
+            item = group[name]
+            if isinstance(item, h5py.Dataset) and (problem := _problem(item)):
+                raise InputError(f"{where}: {problem}")
+            address = h5py.h5o.get_info(item.id).addr
+            if isinstance(item, h5py.Group) and address not in seen:
+                groups.append(item)
+            seen.add(address)
+
+
+def _problem(dataset: h5py.Dataset) -> str | None:
+    """Say where a dataset's values are if they are not in its file; None if they are."""
+    if dataset.is_virtual:  # first: for others, asking for the shape opens the sources
+        return f"a virtual dataset, made of others; {_remedy('an array with values of its own')}"
+    if dataset.external:
+        return f"external storage, values in {dataset.external[0][0]!r}; {_remedy('values in this file')}"
+    if not dataset.size:
+        return None
+    if dataset.chunks is None:
+        return None if dataset.id.get_storage_size() else f"no values were written; {_remedy('an array with values')}"
+    chunks = 1
+    for length, chunk in zip(dataset.shape, dataset.chunks, strict=True):
+        chunks *= -(-length // chunk)
+    if (written := dataset.id.get_num_chunks()) < chunks:
+        return f"{written:,} of {chunks:,} chunks were written; {_remedy('all values')}"
+    return None
+
+
+def _remedy(expected: str) -> str:
+    return f"expected {expected}; write it anew, as file[name] = array"

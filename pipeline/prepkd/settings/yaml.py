@@ -1,0 +1,102 @@
+"""Settings as YAML 1.2 text from anywhere: parsed, and bounded before anything looks at them."""
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, SafeConstructor
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, SequenceNode
+
+from prepkd.errors import InputError
+
+LARGEST = 1 << 18  # bytes of a file
+DEEPEST = 32  # collections within each other
+MOST_VALUES = 100_000  # with every alias (`*name`) counted as what it stands for
+# Beside its own, ruamel.yaml raises these for tags, dates and numbers that are none.
+_MALFORMED = (YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+class BoundedConstructor(SafeConstructor):
+    """Builds values; refuses merge keys (`<<: *name`) that copy too much: a few lines of them could fill the memory."""
+
+    copied = 0
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        """Replace a mapping's merge key by what it names; raises ConstructorError."""
+        if any(key.tag.endswith(":merge") and isinstance(value, SequenceNode) for key, value in node.value):
+            raise ConstructorError(None, None, "a merge key (<<) with a list; name one mapping", node.start_mark)
+        before = len(node.value)
+        super().flatten_mapping(node)
+        self.copied += max(len(node.value) - before, 0)
+        if self.copied > MOST_VALUES:
+            raise ConstructorError(None, None, "too many merge keys (<<); write their values out", node.start_mark)
+
+
+def parse_yaml(source: Path | str, where: str) -> Any:
+    """Parse a file, or text: null, booleans, numbers, text, lists, and keys with values.
+
+    Raises InputError with one line that begins with `where` for anything else: tags, dates, keys that are no text, integers
+    of more than 64 bits, aliases within themselves, and whatever is too large.
+    """
+    size = source.stat().st_size if isinstance(source, Path) else len(source)
+    if size > LARGEST:
+        raise InputError(f"{where}: {size:,} bytes of settings; expected at most {LARGEST:,}")
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = BoundedConstructor
+    try:
+        found = yaml.load(source)
+    except _MALFORMED as error:
+        raise InputError(f"{where}: not YAML: {_problem(error)}") from None
+    _refuse_unusual(found, where)
+    return found
+
+
+def _problem(error: Exception) -> str:
+    """Describe an error of the parser and its place in one line."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        mark = error.problem_mark
+        problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    elif isinstance(error, RecursionError):
+        problem = f"more than {DEEPEST} collections within each other"
+    else:
+        problem = str(error)
+    return " ".join(problem.split()) or type(error).__name__
+
+
+def _refuse_unusual(found: object, where: str) -> None:
+    """Raise InputError for values that JSON lacks, and for too many or too deeply nested ones."""
+    waiting: list[tuple[str, object, int]] = [("", found, 0)]
+    count = 0
+    while waiting:
+        key, value, depth = waiting.pop()
+        count += 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise InputError(
+                f"{where}: {key[:60]}: more than {MOST_VALUES:,} values, or {DEEPEST} collections within each other; "
+                "write them out without aliases"
+            )
+        if isinstance(value, dict):
+            for name in value:
+                if not isinstance(name, str):
+                    raise InputError(
+                        f"{where}: {_inner(key, '')}{str(name)[:60]!r} is a key of type {_kind(name)}; expected text"
+                    )
+            waiting += [(_inner(key, name), inner, depth + 1) for name, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(_inner(key, str(i)), inner, depth + 1) for i, inner in enumerate(value)]
+        elif isinstance(value, int) and abs(value) >= 2**64:
+            raise InputError(f"{where}: {key}{' ' * bool(key)}is a number of more than 64 bits; expected a smaller one")
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            raise InputError(
+                f"{where}: {key}{' ' * bool(key)}is of type {_kind(value)}; "
+                "expected text (in quotes), a number, true, false or null"
+            )
+
+
+def _inner(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__
