@@ -53,7 +53,7 @@ def test_every_bit_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b'"seed4"', b'"seed9"'), (b"kd", b"ce"), (b"data_offsets", b"data_offset5"), (b"F32", b"I32")],
+    [(b'"seed4"', b'"seed9"'), (b'\\"kd\\"', b'\\"ce\\"'), (b"data_offsets", b"data_offset5"), (b"F32", b"I32")],
     ids=["a seed renamed", "another run", "a header's key", "another type"],
 )
 def test_a_changed_header_is_refused(old: bytes, new: bytes, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_changed_header_is_refused(old: bytes, new: bytes, tmp_path: Path) -> 
     path.write_bytes(path.read_bytes().replace(old, new))
     message = refused(path)
     assert message.startswith(f"{path}: ") and message.endswith(HINT)
-    if new in (b'"seed9"', b"ce"):
+    if b"seed9" in new or b"ce" in new:
         assert message.startswith(f"{path}: damaged: its sha256 is ")
 
 

@@ -28,8 +28,7 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], path: P
     for axes, (title, (table, teachers)) in zip(panels[:, 0], tables.items(), strict=True):
         _panel(axes, table, teachers)
         if len(tables) > 1:
-            axes.set_title(title, loc="left", size=10, pad=22)
-            axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
+            axes.set_title(title, loc="left", size=10, pad=8 + 15 * len(teachers))  # above the legend's lines
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
@@ -39,7 +38,7 @@ def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> 
     spread = table["top1_std_percent"].astype(float)  # NaN, and so no error bar, for a single seed
     axes.barh(places, top1, xerr=spread, color="#4c78a8", ecolor="#222222", capsize=3)
     for (name, accuracy), (colour, style) in zip(teachers.items(), cycle(LINES)):
-        axes.axvline(accuracy, color=colour, linestyle=style, label=f"teacher {name}: {accuracy:.2f} %")
+        axes.axvline(accuracy, color=colour, linestyle=style, label=f'teacher "{name}": {accuracy:.2f} %')
     axes.set_yticks(places, table["run"])
     low = min([float((top1 - spread.fillna(0.0)).min()), *teachers.values()])
     high = max([float((top1 + spread.fillna(0.0)).max()), *teachers.values()])
@@ -51,5 +50,5 @@ def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> 
     seeds = ", ".join(map(str, sorted(set(table["n"]))))
     what = "one seed" if seeds == "1" else f"mean and standard deviation over n = {seeds} seeds"
     axes.set_xlabel(f"test top-1, %: {what} (axis from {start:g})", loc="right")  # long names leave little room
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)  # grows to the left
     axes.spines[["top", "right"]].set_visible(False)
