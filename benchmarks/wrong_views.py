@@ -9,6 +9,7 @@ import prepkd
 import torch
 from prepkd.data.prepared.file import load_split
 from prepkd.losses import kl_divergence
+from prepkd.report.significance import corrected, difference_text, paired_difference
 from prepkd.runtime.streams import Purpose, torch_seed
 from torch import Tensor
 
@@ -99,16 +100,17 @@ def taught(case: Pairing, pixels: Tensor, answers: Tensor, plain: Tensor, seed: 
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: mean +- standard deviation, paired difference from the first case +- standard error, mean KL."""
-    rows = []
-    for case, values in found.items():
-        row = [case]
-        for images in ("plain", "shifted"):
-            mine, first = ([score[images] for score in one] for one in (values, next(iter(found.values()))))
-            gaps = [a - b for a, b in zip(mine, first, strict=True)]
-            row += [f"{statistics.mean(mine):.2f} +- {statistics.stdev(mine):.2f}"]
-            row += [f"{statistics.mean(gaps):+.2f} +- {statistics.stdev(gaps) / len(gaps) ** 0.5:.2f}" if rows else ""]
-        rows.append([*row, f"{statistics.mean(score['kl'] for score in values):.3f}"])
+    """Header and rows: mean +- standard deviation, paired difference from the first case as the comparison shows it, mean KL."""
+    first = next(iter(found))
+    rows = [[case] for case in found]
+    for images in ("plain", "shifted"):
+        top1 = {case: [score[images] for score in values] for case, values in found.items()}
+        others = corrected({case: paired_difference(top1[case], top1[first]) for case in found if case != first})
+        for row, (case, values) in zip(rows, top1.items(), strict=True):
+            text = difference_text(others[case]) if case in others else ""
+            row += [f"{statistics.mean(values):.2f} +- {statistics.stdev(values):.2f}", text]
+    for row, values in zip(rows, found.values(), strict=True):
+        row.append(f"{statistics.mean(score['kl'] for score in values):.3f}")
     head = [
         "the teacher answers",
         "plain test images, %",

@@ -12,8 +12,8 @@ FILE = Path(__file__).parents[1] / "compare/dvc.yaml"
 BLOCK = re.compile(r"(?:^      - distill\.\w+\n)+", re.MULTILINE)
 # Set by each run: `METHOD[,KEY=VALUE...]` for a teacher and a student.
 OF_A_RUN = {"method", "ce_weight", "kd_weight", "teacher", "teachers", "student"}
-# When a checkpoint is written, and where a store is held: neither changes a weight.
-WITHOUT_EFFECT = {"checkpoint_every", "resident_gib"}
+# When a checkpoint is written or a student evaluated, and where a store is held: none changes a weight.
+WITHOUT_EFFECT = {"checkpoint_every", "evaluate_every", "resident_gib"}
 
 
 def followed() -> list[str]:

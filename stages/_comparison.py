@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from prepkd.project.params import Params
-from prepkd.report.grid import Pair
 from prepkd.report.run_logits import RunFile
 from prepkd.stages._project import teacher_folders
 
@@ -15,19 +14,16 @@ def run_file(run: str, teacher: str, student: str) -> Path:
     return COMPARISON / "runs" / teacher / student / f"{run}.safetensors"
 
 
-def grid(params: Params) -> list[Pair]:
-    """Return every pair of teacher and student in the comparison, with its runs."""
-    return [_pair(params, teacher, student) for teacher, student in params.pairs]
+def grid(params: Params) -> dict[str, dict[str, RunFile]]:
+    """Return the runs of every pair of teacher and student in the comparison, by `teacher -> student`."""
+    return {f"{teacher} -> {student}": _runs(params, teacher, student) for teacher, student in params.pairs}
 
 
-def _pair(params: Params, teacher: str, student: str) -> Pair:
+def _runs(params: Params, teacher: str, student: str) -> dict[str, RunFile]:
     options = "" if len(params.pairs) == 1 else f" --teacher {teacher} --student {student}"
-    runs = {
-        run: RunFile(
-            params.variant(run, teacher, student),
-            run_file(run, teacher, student),
-            f"prepkd compare --run '{run}'{options}",
-        )
-        for run in params.compare.runs
-    }
-    return Pair(teacher, student, teacher_folders(teacher.split("+")), runs)
+    runs = {}
+    for run in params.compare.runs:
+        settings, command = params.variant(run, teacher, student), f"prepkd compare --run '{run}'{options}"
+        teachers = teacher_folders(settings.teacher_names)  # the run's own, which may differ from the pair's
+        runs[run] = RunFile(settings, teachers, run_file(run, teacher, student), command)
+    return runs

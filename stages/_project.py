@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
+from prepkd.runtime.finished import kept
 from prepkd.runtime.scratch import scratch as locked_scratch
 from prepkd.stages._console import console
 
@@ -73,6 +74,11 @@ def logs_folder() -> Path:
 def scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """Lock a folder for one piece of unfinished work, in this project's scratch."""
     return locked_scratch(scratch_root(), fingerprint, on_wait=lambda line: console.print(line, markup=False))
+
+
+def kept_scratch(fingerprint: str) -> AbstractContextManager[Path]:
+    """The same for work that stays there when it is finished."""
+    return kept(scratch_root(), fingerprint, on_wait=lambda line: console.print(line, markup=False))
 
 
 def scratch_root() -> Path:

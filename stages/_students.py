@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any
 
 from prepkd.models import Normalised
+from prepkd.models.names import is_factory
 from prepkd.project.params import Params
 from prepkd.stages._console import console
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._project import data_file, logs_folder, scratch, store_url, teacher_folder
+from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch, store_url, teacher_folder
 from prepkd.tracking.loggers import logged
 from prepkd.training.checkpoints import Row
 from prepkd.training.distillation import TeacherFiles
@@ -28,13 +29,17 @@ def students(
         for name in settings.teacher_names
     }
     logger = partial(logged, params.logger, logs_folder())
+    live = settings.teacher_names if settings.source == "online" else []
+    models = [settings.student, *(params.teachers[name].model for name in live)]
+    # Finished seeds stay for a later run with more of them; not where somebody's own code, which may change, has a part.
+    where = scratch if any(map(is_factory, models)) else kept_scratch
     with distill_students(
         settings,
         params.cache,
         dataset,
         inputs,
         teachers,
-        scratch=scratch,
+        scratch=where,
         on_epoch=on_epoch,
         logged=logger,
         say=lambda line: console.print(line, markup=False),

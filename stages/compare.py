@@ -31,8 +31,9 @@ def compare(
 ) -> None:
     """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.
 
-    They cover the grid in `compare`, runs x students x teachers: mean, std, n, and differences paired
-    by seed. long.csv has one row per seed, wide.csv one row per run and the pairs side by side.
+    They cover the grid in `compare`, runs x students x teachers: mean, std, n, and differences paired by seed, with the
+    t interval and the p of the paired t test after Holm's correction. Seeds that were trained before are not trained again.
+    long.csv has one row per seed, wide.csv one row per run and the pairs side by side.
     """
     params = read_params(params_file, overrides)
     if run is not None:
@@ -56,5 +57,5 @@ def train(params: Params, run: str, teacher: str, student: str) -> None:
 
         with students(params, settings, on_epoch) as trained:
             test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
-            seeds = write_run(path, run, student, trained, test, recipe)
+            seeds = write_run(path, run, trained, test, recipe)
     console.print(f"{path}: {seeds} seeds; `prepkd compare` makes the table", markup=False)

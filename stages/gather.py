@@ -24,7 +24,10 @@ def gather(
     DVC's `distill` depends on that small file: adding a teacher that is not used makes no student out of date.
     """
     params = read_params(params_file, overrides)
-    names = teachers.split("+") if teachers else params.distill.teacher_names
+    names = params.distill.teacher_names
+    if teachers:  # and those that the comparison's runs name themselves
+        own = [name for run in params.compare.runs for name in params.variant(run, teachers).teacher_names]
+        names = list(dict.fromkeys([*teachers.split("+"), *own]))
     path = Path("data/lessons") / f"{teachers}.json" if teachers else LESSON
     stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
     write_json(path, {"teachers": stores})

@@ -484,6 +484,21 @@ def test_a_variant_changes_what_it_names_and_nothing_else(file: Path) -> None:
     assert params.distill.dtd.flsw.gamma == 1.0
 
 
+def test_a_variants_teacher_is_its_own(file: Path) -> None:
+    """Also in a grid of ensembles, and where distill lists several teachers."""
+    params = load_params(file, ["distill.teachers=[large, small]"])
+    assert params.variant("kd").teacher_names == ["large", "small"]
+    assert params.variant("kd", "large+small").teacher_names == ["large", "small"]
+    for teacher in (None, "large", "large+small"):
+        assert params.variant("kd,teacher=small", teacher).teacher_names == ["small"]
+        assert params.variant("kd,teachers=[small,large]", teacher).teacher_names == ["small", "large"]
+    for run, teacher in (("kd,teacher=huge", None), ("kd,teachers=[large,huge]", "large"), ("kd", "huge")):
+        with pytest.raises(
+            InputError, match=r"^run '.*': teacher is 'huge'; expected a key of teachers: large, small$"
+        ):
+            params.variant(run, teacher)
+
+
 def test_a_variants_weights_are_its_own(file: Path) -> None:
     """`-S distill.ce_weight=0` is for distill: the comparison's `ce` stays valid and its `kd` the same method."""
     params = load_params(file, ["distill.ce_weight=0", "distill.kd_weight=3"])

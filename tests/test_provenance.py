@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
@@ -123,6 +124,13 @@ def test_a_teacher_of_which_a_part_is_missing_is_none(project: Path) -> None:
     assert "models/teachers/large/test_logits.safetensors: no such file; run `prepkd train-teacher large`" in said
 
 
+def flip(path: Path) -> None:
+    """Change one bit of the last number."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 CACHE = ["cache-logits", "large"]
 CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = {
     "cache: a teacher of other classes": (card("num_classes", 8), CACHE, {}, "2 of another shape"),
@@ -219,7 +227,30 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         {},
         f"training_version is None, expected {TRAINING_VERSION}; run `prepkd compare --run 'kd'` again",
     ),
-    "compare: other seeds": (lambda: None, ["compare"], {"distill__seeds": 9}, "training.seeds is 2, expected 9"),
+    "compare: more seeds": (
+        lambda: None,
+        ["compare"],
+        {"distill__seeds": 9},
+        "kd.safetensors: holds no seed 2, only 0, 1; run `prepkd compare --run 'kd'`",
+    ),
+    "compare: a damaged run": (
+        lambda: flip(Path("results/compare/runs/large/convnet4/kd.safetensors")),
+        ["compare"],
+        {},
+        "kd.safetensors: damaged: its sha256 is ",
+    ),
+    "compare: damaged answers of the teacher": (
+        lambda: flip(Path("models/teachers/large/test_logits.safetensors")),
+        ["compare"],
+        {},
+        "models/teachers/large/test_logits.safetensors: damaged: its sha256 is ",
+    ),
+    "evaluate: damaged answers of the teacher": (
+        lambda: flip(Path("models/teachers/large/test_logits.safetensors")),
+        ["evaluate"],
+        {},
+        "models/teachers/large/test_logits.safetensors: damaged: its sha256 is ",
+    ),
     "compare: the teacher retrained": (retrained, ["compare"], {}, "kd.safetensors: inputs.teacher.large is "),
     "compare: another test set": (
         lambda: prepared(prepare__subset=11),
@@ -247,6 +278,37 @@ def test_what_belongs_together_is_accepted_again(project: Path) -> None:
     retrained()
     for command in (CACHE, ["distill"], ["evaluate"], ["compare", "--run", "kd"], ["compare"]):
         prepkd(*command, teachers__large__seed=5)
+
+
+def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From two to three, as DVC does it: the old output is removed first. `kd` with another ka.eps is the same run."""
+    from prepkd.training import student
+
+    trained: list[str] = []
+    train = student.train
+
+    def watched(*given: Any, **named: Any) -> Any:
+        trained.append("resumed" if named["checkpoint"].exists() else "trained")
+        return train(*given, **named)
+
+    monkeypatch.setattr(student, "train", watched)
+    path = project / "results/compare/runs/large/convnet4/kd.safetensors"
+    before = read_results(path, "")
+    for changes, expected in (
+        ({"distill__seeds": 3}, ["resumed", "resumed", "trained"]),
+        ({"distill__ka__eps": 0.3}, ["resumed", "resumed"]),
+        ({"distill__kd__tau": 3.0}, ["trained", "trained"]),
+    ):
+        path.unlink()
+        prepkd("compare", "--run", "kd", **changes)
+        assert trained == expected
+        trained.clear()
+        after = read_results(path, "").logits
+        assert torch.equal(after[1], before.logits[1]) == ("distill__kd__tau" not in changes)
+        prepkd("compare", **changes)
+    # Students of the same settings are the same students, whichever command trained them.
+    prepkd("distill")
+    assert trained == ["resumed", "resumed"]
 
 
 def test_what_was_trained_before_a_setting_came_has_its_default(project: Path) -> None:

@@ -318,8 +318,11 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
     monkeypatch.setattr("prepkd.training.initial.load_given", lambda *_: None)
     base: dict[str, Any] = {
         "milestones": {"schedule": "multi-step", "milestones": [2]},
+        "lr_decay": {"schedule": "multi-step", "milestones": [2]},
         "warmup_epochs": {"schedule": "cosine"},
         "weights_key": {"weights": "start.pth"},
+        "adamw": {"optimizer": "adamw"},
+        "ensemble": {"teachers": ["large", "small"]},
         "ka": {"method": "ka-lsr"},
         "dtd": {"method": "dtd-flsw"},
         "dkd": {"method": "dkd"},
@@ -334,22 +337,36 @@ def test_settings_of_terms_that_a_method_does_not_use_are_not_part_of_its_finger
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     spy = Spy(monkeypatch)
-    for method, others in {"kd": ["ka", "dtd"], "ka-ps+dtd-flsw": ["kd"], "ce": ["kd", "ka", "dtd"]}.items():
+    unused = {
+        "kd": ["ka", "dtd", "dkd", "at", "adamw", "lr_decay", "ensemble"],
+        "ka-ps+dtd-flsw": ["kd", "ka"],  # eps and lsr_weight are ka-lsr's alone
+        "ce": ["kd", "ka", "dtd", "teacher", "teachers", "source"],
+    }
+    for method, others in unused.items():
         ours = spy.run(settings(method))
         assert [spy.run(settings(method, **{key: OTHER_SETTINGS[key]})) for key in others] == [ours] * len(others)
+    assert spy.run(settings("kd", ce_weight=0.1)) == spy.run(settings("kd"))  # what `auto` means
+    assert spy.run(settings("kd", teachers=["large"])) == spy.run(settings("kd", teacher="large"))
+    adamw = {"optimizer": "adamw"}
+    assert spy.run(settings(**adamw, momentum=0.5, nesterov=False)) == spy.run(settings(**adamw))
+    for part, same_run in (("flsw", False), ("cwsm", True)):
+        ours, other = settings("dtd-flsw", dtd={}), settings("dtd-flsw", dtd={part: {"beta": 0.7}})
+        assert (spy.run(ours) == spy.run(other)) == same_run
 
 
 def test_settings_that_came_later_leave_earlier_runs_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fingerprint of the settings before there were an optimiser, a warm-up and so on."""
+    """The fingerprint of the settings that are used, without an optimiser, a warm-up and so on."""
     chosen = settings()
+    other = {"milestones", "lr_decay", "teacher", "ensemble"}  # of other schedules, of several teachers
     before = chosen.model_dump(
-        mode="json", exclude={*LATER, *SECTIONS.keys() - {"kd"}, "seeds", "resident_gib", "checkpoint_every"}
-    )
+        mode="json", exclude={*LATER, *other, *SECTIONS.keys() - {"kd"}, "seeds", "resident_gib", "checkpoint_every"}
+    ) | {"ce_weight": 0.1, "kd_weight": 0.9, "teachers": ["large"]}
     expected = fingerprint({"version": TRAINING_VERSION, "settings": before, "seed": 0, "inputs": {}})
     assert Spy(monkeypatch).run(chosen) == expected
-    assert len(before) == 22
+    assert len(before) == 18
     teacher = Teacher(model="convnet8", epochs=3)
-    assert teacher.identity(but={"seed"}) == teacher.model_dump(mode="json", exclude={*LATER, "seed"})
+    unused = {"milestones", "lr_decay"}
+    assert teacher.identity(but={"seed"}) == teacher.model_dump(mode="json", exclude={*LATER, *unused, "seed"})
 
 
 def test_seed_and_inputs_are_part_of_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:

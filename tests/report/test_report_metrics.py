@@ -5,7 +5,7 @@ from statistics import fmean
 
 import pytest
 import torch
-from prepkd.report.metrics import against_teacher, measure, over_seeds, paired_difference
+from prepkd.report.metrics import against_teacher, measure, over_seeds
 from torch import Tensor
 
 
@@ -91,13 +91,3 @@ def test_over_seeds() -> None:
     assert report["n"] == 3
     assert report["top1"] == {"mean": 3.0, "std": pytest.approx(math.sqrt((4 + 1 + 9) / 2))}
     assert report["nll"] == {"mean": 3.0, "std": 0.0}
-
-
-def test_paired_difference() -> None:
-    """Differences 1, 2, 6: mean 3, standard deviation sqrt(7), over sqrt(3). Unpaired it would be far larger."""
-    mean, error = paired_difference([11.0, 52.0, 96.0], [10.0, 50.0, 90.0])
-    assert mean == 3
-    assert error == pytest.approx(math.sqrt(7 / 3))
-    assert paired_difference([11.0], [10.5]) == (0.5, None)
-    with pytest.raises(ValueError, match="shorter"):
-        paired_difference([1.0, 2.0], [1.0])

@@ -21,7 +21,7 @@ from prepkd.runtime.text import csv_cell
 def table(seeds: int) -> pd.DataFrame:
     runs = ["ce", "kd", "kd,ce_weight=0", "ka-ps+dtd-flsw"]
     spread = [None] * 4 if seeds == 1 else [0.5, 0.4, 0.0, 0.3]
-    return pd.DataFrame({"run": runs, "n": seeds, "top1": [93.1, 94.2, 94.5, 94.9], "std": spread})
+    return pd.DataFrame({"run": runs, "n": seeds, "top1_percent": [93.1, 94.2, 94.5, 94.9], "top1_std_percent": spread})
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -33,7 +33,7 @@ def pixels(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("seeds", [1, 5])
 def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        bars({"a -> b": (table(seeds), 97.3)}, tmp_path / "new" / f"{name}.png")
+        bars({"a -> b": (table(seeds), {"a": 97.3})}, tmp_path / "new" / f"{name}.png")
     assert (tmp_path / "new/a.png").read_bytes() == (tmp_path / "new/b.png").read_bytes()
     picture = pixels(tmp_path / "new/a.png")
     assert picture.shape == (round(150 * (0.45 * 4 + 1.4)), 150 * 7, 3)
@@ -46,13 +46,13 @@ def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: 
     assert ends == sorted(ends)
     steps = np.diff(ends) / np.diff([93.1, 94.2, 94.5, 94.9])
     assert steps == pytest.approx(steps.mean(), rel=0.05)
-    assert np.flatnonzero(red[starts[0]]).min() > max(ends)
+    assert np.flatnonzero(red[starts[0] : starts[-1]].any(0)).min() > max(ends)  # dashed: somewhere in these rows
 
 
 def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
     dark = []
     for seeds in (1, 5):
-        bars({"a -> b": (table(seeds), 97.3)}, tmp_path / f"{seeds}.png")
+        bars({"a -> b": (table(seeds), {"a": 97.3})}, tmp_path / f"{seeds}.png")
         picture = pixels(tmp_path / f"{seeds}.png").astype(int)
         plot = picture[90 : round(0.75 * len(picture)), 300:]  # right of the names, above the axis
         dark.append(int((np.abs(plot - 0x22).sum(-1) < 15).sum()))
@@ -61,12 +61,25 @@ def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
 
 def test_bars_of_runs_with_one_and_with_many_seeds(tmp_path: Path) -> None:
     mixed = pd.concat([table(1).head(2), table(5).tail(2)], ignore_index=True)
-    bars({"a -> b": (mixed, 20.0)}, tmp_path / "mixed.png")
+    bars({"a -> b": (mixed, {"a": 20.0})}, tmp_path / "mixed.png")
     assert pixels(tmp_path / "mixed.png").std() > 0
 
 
+@pytest.mark.parametrize("far", [60.0, 96.0], ids=["below all runs", "among the others"])
+def test_each_teacher_has_a_line_of_its_own(far: float, tmp_path: Path) -> None:
+    """Where a run's students learn from another teacher, both are drawn, wherever they lie."""
+    bars({"a -> b": (table(5), {"large": 97.3, "small": far})}, tmp_path / "two.png")
+    picture = pixels(tmp_path / "two.png").astype(int)[120:-90, 200:]
+    places = [
+        np.flatnonzero((np.abs(picture - colour).sum(-1) < 20).sum(0) > 40)
+        for colour in ([0xE4, 0x57, 0x56], [0xF5, 0x85, 0x18])
+    ]
+    assert all(len(columns) for columns in places)
+    assert places[1].max() < places[0].min(), "the weaker teacher is to the left"
+
+
 def test_each_pair_has_a_panel(tmp_path: Path) -> None:
-    pairs = {f"teacher{i} -> student": (table(5), 90.0 + i) for i in range(2)}
+    pairs = {f"teacher{i} -> student": (table(5), {f"teacher{i}": 90.0 + i}) for i in range(2)}
     bars(pairs, tmp_path / "two.png")
     blue = np.abs(pixels(tmp_path / "two.png").astype(int) - [0x4C, 0x78, 0xA8]).sum(-1) < 20
     filled = blue.sum(1) > 60

@@ -1,6 +1,7 @@
 """Files of test logits."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,6 +28,60 @@ def test_equal_results_are_equal_bytes(tmp_path: Path) -> None:
     write_results(tmp_path / "a", logits, {"run": "kd", "test": "x"})
     write_results(tmp_path / "b", dict(reversed(logits.items())), {"test": "x", "run": "kd"})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_every_bit_counts(tmp_path: Path) -> None:
+    """A flipped bit is refused, or changes nothing that is read."""
+    path, logits = tmp_path / "kd", {0: torch.randn(4, 3), 4: torch.randn(4, 3)}
+    write_results(path, logits, {"run": "kd", "training": {"lr": 0.1, "seeds": [0, 4]}})
+    whole, refusals = path.read_bytes(), 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = read_results(path, HINT)
+        except InputError as error:
+            refusals += 1
+            assert str(error).startswith(f"{path}: ") and str(error).endswith(HINT) and "\n" not in str(error)
+        else:
+            assert found.made_from == {"run": "kd", "training": {"lr": 0.1, "seeds": [0, 4]}}
+            assert found.logits.keys() == logits.keys()
+            assert all(torch.equal(found.logits[seed], values) for seed, values in logits.items())
+    assert refusals > 0.95 * len(whole)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"seed4"', b'"seed9"'), (b'\\"kd\\"', b'\\"ce\\"'), (b"data_offsets", b"data_offset5"), (b"F32", b"I32")],
+    ids=["a seed renamed", "another run", "a header's key", "another type"],
+)
+def test_a_changed_header_is_refused(old: bytes, new: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "kd"
+    write_results(path, {4: torch.ones(4, 3)}, {"run": "kd"})
+    assert old in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(old, new))
+    message = refused(path)
+    assert message.startswith(f"{path}: ") and message.endswith(HINT)
+    if b"seed9" in new or b"ce" in new:
+        assert message.startswith(f"{path}: damaged: its sha256 is ")
+
+
+def test_logits_of_other_names_or_shapes_are_refused(tmp_path: Path) -> None:
+    """Well-formed and with its checksum, but no file of results."""
+    path = tmp_path / "kd"
+    crafted: list[dict[Any, torch.Tensor]] = [
+        {0: torch.ones(4, 3), 1: torch.ones(5, 3)},
+        {0: torch.ones(4)},
+        {0: torch.ones(4, 3), 1: torch.ones(4, 3).double()},
+        {"s": torch.ones(4, 3)},
+        {-1: torch.ones(4, 3)},
+        {"٣": torch.ones(4, 3)},
+        {},
+    ]
+    for logits in crafted:
+        write_results(path, logits, {})
+        assert "expected logits (N, K) of one shape, named seed0, seed1 and so on; run" in refused(path)
 
 
 def refused(path: Path) -> str:

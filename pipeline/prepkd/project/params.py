@@ -94,15 +94,25 @@ class Params(Section):
         own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
         raw = self.distill.model_dump(mode="json", exclude_unset=True) | own
         if teacher:
-            names = teacher.split("+")
-            if unknown := [name for name in names if name not in self.teachers]:
-                raise InputError(f"teacher is {unknown[0]!r}; expected a key of teachers: {', '.join(self.teachers)}")
+            names = self._known(teacher.split("+"), f"run {run!r}")
             raw |= {"teacher": names[0], "teachers": names if len(names) > 1 else None}
         if student:
             raw["student"] = student
+        if any(change.startswith("teacher=") for change in changes):
+            raw["teachers"] = None  # else the pair's list would win over the run's own teacher
         for change in changes:
             override(raw, change, where=f"run {run!r}")
-        return validated(Distill, raw, f"run {run!r}")
+        settings = validated(Distill, raw, f"run {run!r}")
+        self._known(settings.teacher_names, f"run {run!r}")
+        return settings
+
+    def _known(self, names: list[str], where: str) -> list[str]:
+        for name in names:
+            if name not in self.teachers:
+                raise InputError(
+                    f"{where}: teacher is {name!r}; expected a key of teachers: {', '.join(self.teachers)}"
+                )
+        return names
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:

@@ -6,68 +6,113 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from prepkd.report.metrics import against_teacher, measure, over_seeds, paired_difference
+from prepkd.report.metrics import against_teacher, measure, over_seeds
+from prepkd.report.significance import corrected, paired_difference
 
-# Column -> the run that it is the difference to; "kd without CE" separates KA's effect from that of dropping CE.
+# Name -> the run that others are compared with; "kd without CE" separates KA's effect from that of dropping CE.
 BASELINES = {"kd": "kd", "kd without CE": "kd,ce_weight=0"}
+# Metric -> its column, which names the unit, and the factor from a fraction (or nats) to it.
+COLUMNS = {
+    "top1": ("top1_percent", 100),
+    "top5": ("top5_percent", 100),
+    "nll": ("nll_nats", 1),
+    "ece": ("ece_percent", 100),
+    "agreement": ("agreement_percent", 100),
+    "genetic_errors": ("genetic_errors_percent", 100),
+}
 
 # Metric name -> value, as a fraction, by run and seed.
 RunMetrics = Mapping[str, Mapping[int, dict[str, float]]]
 
 
-def measure_runs(runs: Mapping[str, Mapping[int, Tensor]], teacher: Tensor, labels: Tensor) -> RunMetrics:
-    """Every metric of every run and seed, from test logits (N, K) by run and seed."""
+def measure_runs(
+    runs: Mapping[str, Mapping[int, Tensor]], teachers: Mapping[str, Tensor], labels: Tensor
+) -> RunMetrics:
+    """Every metric of every run and seed, from test logits (N, K) by run and seed, and of the teacher by run."""
     return {
         run: {
-            seed: measure(logits, labels) | against_teacher(logits, teacher, labels) for seed, logits in seeds.items()
+            seed: measure(logits, labels) | against_teacher(logits, teachers[run], labels)
+            for seed, logits in seeds.items()
         }
         for run, seeds in runs.items()
     }
 
 
 def long_form(metrics: RunMetrics) -> pd.DataFrame:
-    """One row per run and seed with every metric, as fractions."""
+    """One row per run and seed with every metric."""
     return pd.DataFrame(
-        [{"run": run, "seed": seed, **values} for run, seeds in metrics.items() for seed, values in seeds.items()]
+        [
+            {"run": run, "seed": seed, **{COLUMNS[name][0]: COLUMNS[name][1] * value for name, value in values.items()}}
+            for run, seeds in metrics.items()
+            for seed, values in seeds.items()
+        ]
     )
 
 
 def wide_form(long: pd.DataFrame) -> pd.DataFrame:
-    """One row per run, two columns per (teacher, student): test top-1's mean and std over the seeds, in percent."""
+    """One row per run, two columns per (teacher, student): test top-1's mean and std over the seeds.
+
+    NaN where a run has no student of a pair: it names a teacher or student of its own.
+    """
     pair = long["teacher"] + " -> " + long["student"]
-    groups = (100 * long["top1"]).groupby([long["run"], pair])
+    groups = long["top1_percent"].groupby([long["run"], pair])
     runs = long["run"].unique()
     columns = {}
     for name in pair.unique():
-        for column, values in ((name, groups.mean()), (f"{name} std", groups.std())):
+        for column, values in ((wide_column(name), groups.mean()), (wide_column(name, "std_"), groups.std())):
             columns[column] = values.xs(name, level=1).reindex(runs)
     return pd.DataFrame(columns).rename_axis("run").reset_index()
 
 
-def compare_runs(metrics: RunMetrics) -> pd.DataFrame:
-    """One row per run, accuracies in percent, with the differences to each baseline that is among the runs.
+def wide_column(pair: str, of: str = "") -> str:
+    """The wide form's column of a pair's mean; with "std_" of its standard deviation."""
+    return f"{pair}, top1_{of}percent"
 
-    A difference is over the seeds that both runs have, and empty if there are none.
+
+def compare_runs(metrics: RunMetrics) -> pd.DataFrame:
+    """One row per run, with the differences in top-1 to each baseline that is among the runs.
+
+    A difference is over the seeds that both runs have; p is corrected for all runs that are compared with the baseline.
     """
     rows = []
     for run, seeds in metrics.items():
         summary = over_seeds(list(seeds.values()))
-        row: dict[str, Any] = {
-            "run": run,
-            "n": summary["n"],
-            "top1": 100 * summary["top1"]["mean"],
-            "std": _percent(summary["top1"]["std"]),
-        }
-        for name, baseline in BASELINES.items():
-            if baseline in metrics:
-                common = sorted(seeds.keys() & metrics[baseline].keys())
-                ours, theirs = ([100 * metrics[key][seed]["top1"] for seed in common] for key in (run, baseline))
-                row[f"minus {name}"], row[f"se {name}"] = paired_difference(ours, theirs) if common else (None, None)
-        for name, scale in (("nll", 1), ("ece", 100), ("agreement", 100), ("genetic_errors", 100)):
-            row[name] = scale * summary[name]["mean"]
+        row: dict[str, Any] = {"run": run, "n": summary["n"], "top1_percent": 100 * summary["top1"]["mean"]}
+        spread = summary["top1"]["std"]
+        row["top1_std_percent"] = None if spread is None else 100 * spread
+        for name in ("nll", "ece", "agreement", "genetic_errors"):
+            column, factor = COLUMNS[name]
+            row[column] = factor * summary[name]["mean"]
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows).set_index("run")
+    for name, baseline in BASELINES.items():
+        if baseline in metrics:
+            table = table.join(_differences(metrics, name, baseline))
+    return table.reset_index()
 
 
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+def difference_column(name: str, of: str = "points") -> str:
+    """The column of the differences to a baseline: `points` (of percent), `half_width_points`, `p_holm` or `seeds`."""
+    return f"minus_{name.lower().replace(' ', '_')}_{of}"
+
+
+def _differences(metrics: RunMetrics, name: str, baseline: str) -> pd.DataFrame:
+    """The four columns of differences to a baseline by run, without the baseline; NaN where there is no figure."""
+    others = [run for run in metrics if run != baseline]
+    shared = {run: sorted(metrics[run].keys() & metrics[baseline].keys()) for run in others}
+
+    def top1(run: str, seeds: list[int]) -> list[float]:
+        return [100 * metrics[run][seed]["top1"] for seed in seeds]
+
+    found = corrected(
+        {run: paired_difference(top1(run, seeds), top1(baseline, seeds)) for run, seeds in shared.items() if seeds}
+    )
+    columns: dict[str, dict[str, float | None]] = {
+        "points": {run: one.mean for run, one in found.items()},
+        "half_width_points": {run: one.half_width for run, one in found.items()},
+        "p_holm": {run: one.p for run, one in found.items()},
+        "seeds": {run: len(seeds) for run, seeds in shared.items()},
+    }
+    return pd.DataFrame(
+        {difference_column(name, of): pd.Series(values, others, dtype=float) for of, values in columns.items()}
+    )

@@ -1,7 +1,6 @@
 """The comparison's grid of runs, students and teachers: tables and a picture from every run's test logits."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,47 +9,37 @@ import torch
 from prepkd.data.prepared.file import Split
 from prepkd.report.bars import bars
 from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
-from prepkd.report.markdown import to_markdown, wide_markdown
+from prepkd.report.markdown import caption, to_markdown, wide_markdown
 from prepkd.report.metrics import measure
 from prepkd.report.run_logits import RunFile, run_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 
-CAPTION = (
-    "Teacher `{teacher}`: {top1:.2f} % test top-1. Mean +- standard deviation over n seeds, {epoch}; "
-    "differences are paired by seed, mean +- standard error."
-)
+Runs = Mapping[str, RunFile]  # by their text
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A teacher (several joined by '+') and a student: the teachers' folders by name, and the runs by their text."""
-
-    teacher: str
-    student: str
-    teachers: Mapping[str, Path]
-    runs: Mapping[str, RunFile]
-
-
-def tabulate(pairs: Sequence[Pair], test: Split, folder: Path) -> str:
+def tabulate(pairs: Mapping[str, Runs], test: Split, folder: Path) -> str:
     """Write the tables and the picture of the whole grid to `folder`, and return the tables as Markdown.
 
-    Raises InputError for test logits that are missing, or made by other settings, teachers or data.
+    `pairs` are the runs by `teacher -> student`; a run may name others in its settings, and its figures are against the
+    teachers that it names. Raises InputError for test logits that are missing, or made by other settings, teachers or data.
     """
     labels = torch.from_numpy(test.labels)
-    early = any(run.settings.early_stop for pair in pairs for run in pair.runs.values())
+    early = any(run.settings.early_stop for runs in pairs.values() for run in runs.values())
     epoch = "with early stopping the best epoch on val" if early else "last epoch"
     longs, tables, texts = [], {}, []
-    for pair in pairs:
-        first = next(iter(pair.runs.values()))
-        answers = teacher_logits(first.settings, pair.teachers, test.fingerprint)
-        logits = {name: run_logits(run, pair.teachers, test.fingerprint) for name, run in pair.runs.items()}
-        figures = measure_runs(logits, answers, labels)
-        names = {"teacher": pair.teacher, "student": pair.student}
-        longs.append(long_form(figures).assign(**names))
-        table, top1 = compare_runs(figures), 100 * measure(answers, labels)["top1"]
-        tables[f"{pair.teacher} -> {pair.student}"] = table.assign(**names), top1
-        texts.append(to_markdown(table, CAPTION.format(teacher=pair.teacher, top1=top1, epoch=epoch)))
-    long, whole = pd.concat(longs), pd.concat([table for table, _ in tables.values()])
+    for pair, runs in pairs.items():
+        distinct = {run.teacher: run for run in runs.values()}
+        answers = {name: teacher_logits(run.settings, run.teachers, test.fingerprint) for name, run in distinct.items()}
+        logits = {text: run_logits(run, test.fingerprint) for text, run in runs.items()}
+        figures = measure_runs(logits, {text: answers[run.teacher] for text, run in runs.items()}, labels)
+        teachers = {name: 100 * measure(theirs, labels)["top1"] for name, theirs in answers.items()}
+        table = _named(compare_runs(figures), runs).assign(pair=pair)
+        longs.append(_named(long_form(figures), runs))
+        tables[pair] = table, teachers
+        texts.append(to_markdown(table, caption(table, teachers, epoch)))
+    # A run that names its teacher and its student is the same one in several pairs.
+    long = pd.concat(longs).drop_duplicates(["teacher", "student", "run", "seed"])
+    whole = pd.concat([table for table, _ in tables.values()])
     wide = wide_form(long)
     if len(texts) > 1:
         texts = [f"**{title}**\n\n{text}" for title, text in zip(tables, texts, strict=True)]
@@ -63,8 +52,16 @@ def tabulate(pairs: Sequence[Pair], test: Split, folder: Path) -> str:
     return text
 
 
+def _named(frame: pd.DataFrame, runs: Runs) -> pd.DataFrame:
+    """The rows with the teachers and the student that each run's settings name."""
+    settings = [runs[text].settings for text in frame["run"]]
+    return frame.assign(
+        teacher=["+".join(one.teacher_names) for one in settings], student=[one.student for one in settings]
+    )
+
+
 def _csv(frame: pd.DataFrame) -> bytes:
     """Format a table as CSV; the columns that name a row come first."""
-    first = [column for column in ("teacher", "student", "run") if column in frame]
+    first = [column for column in ("pair", "teacher", "student", "run") if column in frame]
     ordered = frame[[*first, *(column for column in frame if column not in first)]]
     return ordered.to_csv(index=False, float_format="%.6g").encode()

@@ -1,34 +1,61 @@
 """The comparison's tables as Markdown."""
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
 import pandas as pd
 
-from prepkd.report.comparison import BASELINES
+from prepkd.report.comparison import BASELINES, difference_column, wide_column
+from prepkd.report.significance import ALPHA, LEVEL, Difference, difference_text
 
 
 def to_markdown(table: pd.DataFrame, caption: str) -> str:
-    """The table of `compare_runs` above a caption, each accuracy with its spread."""
+    """The table of `compare_runs` above a caption, each accuracy with its spread; differences that count are bold."""
     shown = pd.DataFrame({"run": table["run"].map("`{}`".format), "n": table["n"]})
     shown["test top-1, %"] = [
-        _with_spread(m, s, signed=False) for m, s in zip(table["top1"], table["std"], strict=True)
+        _with_spread(m, s) for m, s in zip(table["top1_percent"], table["top1_std_percent"], strict=True)
     ]
-    for name, baseline in BASELINES.items():
-        if f"minus {name}" in table:
-            pairs = zip(table["run"], table[f"minus {name}"], table[f"se {name}"], strict=True)
-            shown[f"minus {name}"] = [
-                "" if run == baseline or pd.isna(d) else _with_spread(d, se, signed=True) for run, d, se in pairs
-            ]
-    shown["NLL"] = table["nll"].map("{:.3f}".format)
-    for title, name in (("ECE, %", "ece"), ("agreement, %", "agreement"), ("genetic errors, %", "genetic_errors")):
-        shown[title] = table[name].map("{:.2f}".format)
+    for name in baselines(table):
+        shown[f"minus {name}"] = [_difference(row, table, name) for row in table.to_dict("records")]
+    shown["NLL"] = table["nll_nats"].map("{:.3f}".format)
+    for title in ("ECE", "agreement", "genetic errors"):
+        shown[f"{title}, %"] = table[f"{title.lower().replace(' ', '_')}_percent"].map("{:.2f}".format)
     return f"{shown.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
+
+
+def caption(table: pd.DataFrame, teachers: Mapping[str, float], epoch: str) -> str:
+    """What the figures of a table are: its teachers with their test top-1 in percent, the epoch, the statistics."""
+    named = ", ".join(f"`{name}`: {top1:.2f} %" for name, top1 in teachers.items())
+    parts = [
+        f"Teacher{'s' if len(teachers) > 1 else ''} {named} test top-1.",
+        f"Mean +- standard deviation over n seeds, {epoch}.",
+    ]
+    tests = {name: int(table[difference_column(name, "p_holm")].notna().sum()) for name in baselines(table)}
+    if tests:
+        parts.append("Differences are paired by seed.")
+    if any(tests.values()):
+        numbers = " and ".join(dict.fromkeys(str(number) for number in tests.values() if number))
+        parts.append(
+            f"+- is half of their {100 * LEVEL:.0f} % t interval, p that of the paired t test after Holm's correction for "
+            f"all tests of the column ({numbers}); bold where p < {ALPHA:g}."
+        )
+    elif tests:
+        parts.append("No interval and no test: fewer than two seeds, or differences without spread.")
+    return " ".join(parts)
+
+
+def baselines(table: pd.DataFrame) -> list[str]:
+    """The names of the baselines that a table has differences to."""
+    return [name for name in BASELINES if difference_column(name) in table]
 
 
 def wide_markdown(wide: pd.DataFrame, caption: str) -> str:
     """The table of `wide_form` above a caption, each mean with its spread."""
     shown = pd.DataFrame({"run": wide["run"].map("`{}`".format)})
-    for name in wide.columns[1::2]:
-        pairs = zip(wide[name], wide[f"{name} std"], strict=True)
-        shown[name] = [_with_spread(mean, std, signed=False) for mean, std in pairs]
+    pairs = dict.fromkeys(column.rpartition(", ")[0] for column in wide.columns[1:])
+    for name in pairs:
+        values = zip(wide[wide_column(name)], wide[wide_column(name, "std_")], strict=True)
+        shown[name] = ["" if pd.isna(mean) else _with_spread(mean, std) for mean, std in values]
     return f"{shown.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
 
 
@@ -41,6 +68,20 @@ def fitting(markdown: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def _with_spread(value: float, spread: float | None, *, signed: bool) -> str:
-    text = f"{value:+.2f}" if signed else f"{value:.2f}"
-    return text if spread is None or pd.isna(spread) else f"{text} +- {spread:.2f}"
+def _difference(row: Mapping[Hashable, Any], table: pd.DataFrame, name: str) -> str:
+    """A difference with its interval and p; with the number of common seeds where either run has more of them."""
+    mean, half_width, p, seeds = (
+        row[difference_column(name, of)] for of in ("points", "half_width_points", "p_holm", "seeds")
+    )
+    if pd.isna(seeds):  # the baseline itself
+        return ""
+    if seeds == 0:
+        return "no common seed"
+    most = max(row["n"], int(table.loc[table["run"] == BASELINES[name], "n"].iloc[0]))
+    fewer = f"{seeds:.0f} of {most} seeds" if seeds < most else ""
+    tested = {} if pd.isna(p) else {"half_width": half_width, "p": p}
+    return difference_text(Difference(mean, int(seeds), **tested), fewer)
+
+
+def _with_spread(value: float, spread: float | None) -> str:
+    return f"{value:.2f}" if spread is None or pd.isna(spread) else f"{value:.2f} +- {spread:.2f}"

@@ -50,11 +50,3 @@ def over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, Any]:
         values = [row[name] for row in metrics]
         summary[name] = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
     return summary
-
-
-def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> tuple[float, float | None]:
-    """Mean difference over paired seeds and its standard error; the error is None for a single seed."""
-    differences = [a - b for a, b in zip(values, baseline, strict=True)]
-    if len(differences) < 2:
-        return differences[0], None
-    return fmean(differences), stdev(differences) / len(differences) ** 0.5

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prepkd.data.prepared.file import DataInfo
 from prepkd.data.samples.samples import Samples
-from prepkd.errors import refuse_differences
+from prepkd.errors import InputError, refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
 from prepkd.teacher.ensemble import combine
@@ -20,16 +20,32 @@ from prepkd.training.predictions import read_results
 from prepkd.training.student_settings import Distill
 from prepkd.verification.provenance import check_started_from, check_taught_by, check_trained_by
 
-NO_RESULTS = frozenset({"checkpoint_every", "resident_gib", "source"})  # settings of `distill` that change no result
+# Settings of `distill` that change no student; every seed is a result of its own.
+NO_RESULTS = frozenset({"checkpoint_every", "evaluate_every", "resident_gib", "source", "seeds"})
 
 
 @dataclass(frozen=True)
 class RunFile:
-    """A run of the comparison: its settings, the file of its test logits, and the command that writes the file."""
+    """A run of the comparison: its settings, the folders of its teachers by name, its file, and the command that writes it."""
 
     settings: Distill
+    teachers: Mapping[str, Path]
     path: Path
     command: str
+
+    @property
+    def teacher(self) -> str:
+        """The teachers that the run's students are compared with; of several also how they are combined."""
+        names, ensemble = self.settings.teacher_names, self.settings.ensemble
+        if len(names) == 1:
+            return names[0]
+        how = (
+            f"probabilities at tau {self.settings.teacher_tau:g}"
+            if ensemble.combine == "probabilities"
+            else ensemble.combine
+        )
+        weights = f", weights {ensemble.weights}" if ensemble.weights else ""
+        return f"{'+'.join(names)} ({how}{weights})"
 
 
 def student_logits(
@@ -49,7 +65,7 @@ def student_logits(
     for seed, folder in students.items():
         model, card = load_checkpoint(folder, device=device, hint=remedy)
         check_version(card, folder, remedy)
-        check_trained_by(card["training"], settings, folder, remedy, but=NO_RESULTS | settings.unused | {"seeds"})
+        check_trained_by(card["training"], settings, folder, remedy, but=NO_RESULTS)
         made_from = card["inputs"]
         refuse_differences(
             {"inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint)}, folder, remedy
@@ -60,23 +76,24 @@ def student_logits(
     return logits
 
 
-def run_logits(run: RunFile, teachers: Mapping[str, Path], test_fingerprint: str) -> dict[int, Tensor]:
-    """Read the test logits (N, K) of one run of the comparison by seed.
+def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
+    """Read the test logits (N, K) of one run of the comparison by seed, of the seeds that its settings ask for.
 
-    Raises InputError for a file that is missing, or made by other settings, from other data or by another teacher.
+    Raises InputError for a file that is missing, damaged, or without one of the seeds, or that was made by other settings,
+    from other data or by another teacher.
     """
     remedy = f"run `{run.command}`"
     results = read_results(run.path, remedy)
-    check_version(results.made_from, run.path, remedy)
-    refuse_differences(
-        {"test_fingerprint": (results.made_from["test_fingerprint"], test_fingerprint)}, run.path, remedy
-    )
-    check_trained_by(
-        results.made_from["training"], run.settings, run.path, remedy, but=NO_RESULTS | run.settings.unused
-    )
-    check_started_from(results.made_from, run.settings.weights, run.path, remedy)
-    check_taught_by(results.made_from["teacher"], taught_by(run.settings, teachers), run.path, remedy)
-    return results.logits
+    made_from = results.made_from
+    check_version(made_from, run.path, remedy)
+    refuse_differences({"test_fingerprint": (made_from.get("test_fingerprint"), test_fingerprint)}, run.path, remedy)
+    check_trained_by(made_from.get("training"), run.settings, run.path, remedy, but=NO_RESULTS)
+    check_started_from(made_from, run.settings.weights, run.path, remedy)
+    check_taught_by(made_from.get("teacher"), taught_by(run.settings, run.teachers), run.path, remedy)
+    if absent := [seed for seed in run.settings.seed_list if seed not in results.logits]:
+        there = ", ".join(map(str, results.logits))
+        raise InputError(f"{run.path}: holds no seed {absent[0]}, only {there}; {remedy}")
+    return {seed: results.logits[seed] for seed in run.settings.seed_list}
 
 
 def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerprint: str) -> Tensor:
@@ -92,15 +109,16 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
             "weights_fingerprint": load_card(folder)["weights_fingerprint"],
             "test_fingerprint": test_fingerprint,
         }
-        refuse_differences({key: (results.made_from.get(key), value) for key, value in wanted.items()}, path, remedy)
+        found = {key: (results.made_from.get(key), value) for key, value in wanted.items()}
+        refuse_differences(found | {"seeds": (list(results.logits), [0])}, path, remedy)
         answers.append(results.logits[0])
     if len(answers) == 1:
         return answers[0]
     named = [
         {"logits": logits - logits.amax(dim=-1, keepdim=True), "row_max": logits.amax(dim=-1)} for logits in answers
     ]
-    found = combine(named, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau)
-    return found["logits"] + found["row_max"].unsqueeze(-1)
+    both = combine(named, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau)
+    return both["logits"] + both["row_max"].unsqueeze(-1)
 
 
 def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:

@@ -9,12 +9,12 @@ from filelock import FileLock, Timeout
 
 
 @contextlib.contextmanager
-def scratch(root: Path, fingerprint: str, *, on_wait: Callable[[str], None]) -> Iterator[Path]:
+def scratch(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], keep: bool = False) -> Iterator[Path]:
     """Lock `root/fingerprint`, the folder of one piece of unfinished work, and yield it.
 
-    It is kept on failure, and on success while another process waits for it. If another process does the same work, such as
-    a second queued experiment with the same teacher, call `on_wait` with one line, wait for it, then resume from its
-    (usually complete) result.
+    It is kept on failure, and on success with `keep` or while another process waits for it. If another process does the same
+    work, such as a second queued experiment with the same teacher, call `on_wait` with one line, wait for it, then resume
+    from its (usually complete) result.
     """
     folder = root / fingerprint
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,7 @@ def scratch(root: Path, fingerprint: str, *, on_wait: Callable[[str], None]) -> 
         folder.mkdir(exist_ok=True)
         try:
             yield folder
-            if not is_awaited(folder):
+            if not keep and not is_awaited(folder):
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             with contextlib.suppress(OSError):  # not empty: work to resume

@@ -1,6 +1,6 @@
 """The base of every section of params.yaml, and the types that several sections use."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,10 @@ class Section(BaseModel):
     """A section of params.yaml: frozen, strict, unknown keys refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    def used(self, *, but: Set[str]) -> dict[str, Any]:
+        """The settings that are read, as JSON, without the keys `but`; a section whose keys exclude others leaves those out."""
+        return self.model_dump(mode="json", exclude=set(but))
 
 
 def _without_null(path: Path) -> Path:

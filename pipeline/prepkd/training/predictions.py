@@ -1,6 +1,7 @@
 """Files of test logits, which the comparison and the evaluation read."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.runtime.files import canonical_json, write_bytes
+from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, write_bytes
+
+NAME = re.compile(r"seed(0|[1-9][0-9]{0,18})")
 
 
 @dataclass(frozen=True)
@@ -23,19 +26,34 @@ class Results:
 
 
 def write_results(path: Path, logits: Mapping[int, Tensor], made_from: Mapping[str, object]) -> None:
-    """Write test logits by seed as safetensors, deterministically (one metadata key)."""
+    """Write test logits by seed as safetensors, deterministically (one metadata key), with a checksum of all of it."""
     tensors = {f"seed{seed}": values.cpu().contiguous() for seed, values in logits.items()}
-    write_bytes(path, save(tensors, metadata={"prepkd": canonical_json(made_from)}))
+    described = {"made_from": dict(made_from), "sha256": _checksum(tensors, made_from)}
+    write_bytes(path, save(tensors, metadata={"prepkd": canonical_json(described)}))
 
 
 def read_results(path: Path, hint: str) -> Results:
-    """Read a file of `write_results`; raises InputError, with a hint what to do."""
+    """Read a file of `write_results`; raises InputError, with a hint what to do, for one that differs from its checksum."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint}")
     try:
         with safe_open(path, framework="pt") as file:
-            logits = {int(name.removeprefix("seed")): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            made_from = json.loads(file.metadata()["prepkd"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            described = json.loads(file.metadata()["prepkd"])
+        made_from, recorded = dict(described["made_from"]), described["sha256"]
+        found = _checksum(tensors, made_from)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable ({' '.join(str(error).split())}); {hint}") from None
+    if found != recorded:
+        raise InputError(f"{path}: damaged: its sha256 is {found[:12]}, expected {str(recorded)[:12]}; {hint}")
+    shapes = {(values.dtype, values.shape) for values in tensors.values()}
+    if len(shapes) != 1 or not all(NAME.fullmatch(name) and values.ndim == 2 for name, values in tensors.items()):
+        raise InputError(f"{path}: expected logits (N, K) of one shape, named seed0, seed1 and so on; {hint}")
+    logits = {int(name.removeprefix("seed")): values for name, values in tensors.items()}
     return Results(dict(sorted(logits.items())), made_from)
+
+
+def _checksum(tensors: Mapping[str, Tensor], made_from: Mapping[str, object]) -> str:
+    """The SHA-256 of names, types, shapes and bytes of the tensors, and of the description of what made them."""
+    arrays = {name: values.numpy() for name, values in tensors.items()}
+    return fingerprint({"logits": array_fingerprint(arrays), "made_from": dict(made_from)})

@@ -15,18 +15,18 @@ from prepkd.views import Recipe
 Trained = tuple[int, Normalised, list[Row], Mapping[str, Any]]  # seed, model, history, card
 
 
-def write_run(path: Path, run: str, student: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> int:
+def write_run(path: Path, run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> int:
     """Write the test logits of a run's students to `path`, with what made them; returns the number of seeds.
 
     Held-out data are shown as `recipe` has them.
     """
     logits = {}
-    made_from: dict[str, object] = {"run": run, "student": student, "test_fingerprint": test.fingerprint}
+    made_from: dict[str, object] = {"run": run, "test_fingerprint": test.fingerprint}
     for seed, model, _, card in trained:
         device = next(model.parameters()).device
         logits[seed] = predict(model, Samples.of(test, device, recipe))
         made_from |= {key: card[key] for key in ("training", "training_version")}
-        made_from |= {"teacher": card["inputs"]["teacher"]}
+        made_from |= {"student": card["model"], "teacher": card["inputs"]["teacher"]}
         if "given_weights" in card["inputs"]:
             made_from["given_weights"] = card["inputs"]["given_weights"]
     write_results(path, logits, made_from)

@@ -1,5 +1,6 @@
 """How a model is trained, teacher or student: the settings that both have."""
 
+from collections.abc import Set
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -78,10 +79,20 @@ class Training(Optimisation):
             raise ValueError(f"{warmup}; expected less than {end}, {min(self.milestones or [self.epochs])}")
         return self
 
-    def identity(self, *, but: set[str]) -> dict[str, Any]:
-        """The settings in a run's fingerprint, without the keys `but`.
+    @property
+    def unused(self) -> set[str]:
+        """The keys that this training does not read: those of the other optimiser and of other schedules."""
+        others = {"momentum", "nesterov"} if self.optimizer == "adamw" else {"adamw"}
+        return others if self.schedule == "multi-step" else others | {"milestones", "lr_decay"}
+
+    def used(self, *, but: Set[str]) -> dict[str, Any]:
+        """The settings that training reads, as JSON, without the keys `but`: two runs that agree in them are the same run."""
+        return super().used(but=but | self.unused)
+
+    def identity(self, *, but: Set[str]) -> dict[str, Any]:
+        """The settings in a run's fingerprint: those used, without the keys `but`.
 
         A key of `LATER` counts only if it differs from its default: a run that does not use it keeps its fingerprint.
         """
-        fields, values = type(self).model_fields, self.model_dump(mode="json", exclude=but)
-        return {k: v for k, v in values.items() if k not in LATER or getattr(self, k) != fields[k].default}
+        fields = type(self).model_fields
+        return {k: v for k, v in self.used(but=but).items() if k not in LATER or getattr(self, k) != fields[k].default}

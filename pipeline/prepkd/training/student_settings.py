@@ -1,5 +1,6 @@
 """The section `distill` of params.yaml."""
 
+from collections.abc import Set
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, create_model, model_validator
@@ -102,14 +103,23 @@ class StudentSettings(Training):
         assert isinstance(found, kind)
         return found
 
-    def identity(self, *, but: set[str]) -> dict[str, Any]:
-        """The settings in the run's fingerprint, without sections that the method does not use."""
-        return super().identity(but=but | self.unused)
-
     @property
     def unused(self) -> set[str]:
-        """The sections of terms that the method does not use."""
-        return SECTIONS.keys() - {term.section for term in self.parsed.terms}
+        """The keys that training does not read: also sections of other terms, and teachers that are not asked."""
+        keys = super().unused | SECTIONS.keys() - {term.section for term in self.parsed.terms}
+        if not self.parsed.teacher:
+            return keys | {"teacher", "teachers", "ensemble", "source"}
+        return keys | ({"teacher"} if len(self.teacher_names) > 1 else {"teacher", "ensemble"})
+
+    def used(self, *, but: Set[str]) -> dict[str, Any]:
+        """The settings that training reads, as JSON: `auto` resolved, sections without what only their other terms read."""
+        values = super().used(but=but)
+        for term in self.parsed.terms:
+            if term.section:
+                values[term.section] = {k: v for k, v in values[term.section].items() if k not in term.ignores}
+        ce_weight, kd_weight = self.weights
+        resolved = {"ce_weight": ce_weight, "kd_weight": kd_weight, "teachers": self.teacher_names}
+        return values | {key: value for key, value in resolved.items() if key in values}
 
     @model_validator(mode="after")
     def _one_origin(self) -> "StudentSettings":

@@ -1,0 +1,72 @@
+"""Finished work that stays in scratch: a run with a sixth seed does not train the first five again."""
+
+import contextlib
+import functools
+import hashlib
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from prepkd.runtime.files import fingerprint as fingerprint_of
+from prepkd.runtime.files import write_bytes
+from prepkd.runtime.scratch import scratch
+
+LIMIT = 2 * 2**30  # bytes of all finished work in one scratch folder
+MARK = "finished"
+NUMERICS = ("torch", "torchvision", "timm", "numpy")
+
+
+@contextlib.contextmanager
+def kept(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit: int = LIMIT) -> Iterator[Path]:
+    """Like `scratch`, but finished work stays in the folder, and is found there by a later run of the same fingerprint.
+
+    Finished work of another version of this package, of the libraries or of another machine is removed first: the code is no
+    part of the fingerprint. Of all finished work the least recently used is removed beyond `limit` bytes.
+    """
+    with scratch(root, fingerprint, on_wait=on_wait, keep=True) as folder:
+        mark = folder / MARK
+        if mark.is_file() and mark.read_text() != software():
+            shutil.rmtree(folder)
+            folder.mkdir()
+        yield folder
+        write_bytes(mark, software().encode())
+    _prune(root, limit)
+
+
+@functools.cache
+def software() -> str:
+    """Identify what computes: this package's source, the versions of the numerical libraries, the machine's name."""
+    code = hashlib.sha256()
+    package = Path(__file__).parents[1]
+    for file in sorted(package.rglob("*.py")):
+        code.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    versions = {}
+    for name in NUMERICS:
+        with contextlib.suppress(PackageNotFoundError):  # timm is optional
+            versions[name] = version(name)
+    return fingerprint_of({"code": code.hexdigest(), "versions": versions, "machine": platform.node()})
+
+
+def _prune(root: Path, limit: int) -> None:
+    """Remove the least recently used finished work beyond `limit` bytes; what another process uses stays."""
+    marks = sorted(root.glob(f"*/{MARK}"), key=_age)
+    total = 0
+    for folder in (mark.parent for mark in marks):
+        with contextlib.suppress(OSError, Timeout):  # another process uses it, or has just removed it
+            total += sum(file.stat().st_size for file in folder.iterdir())
+            if total > limit:
+                with FileLock(f"{folder}.lock", timeout=0) as lock:
+                    shutil.rmtree(folder)
+                    Path(lock.lock_file).unlink()
+
+
+def _age(mark: Path) -> float:
+    """Seconds, negative: the last used first; one that is gone comes last."""
+    try:
+        return -mark.stat().st_mtime
+    except OSError:
+        return 0.0
