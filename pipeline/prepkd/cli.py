@@ -1,7 +1,7 @@
 """The `prepkd` command line: a table of commands, whose modules are imported when they are called."""
 
-import errno
 import gc
+import signal
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple
 
@@ -11,6 +11,8 @@ from typer.core import TyperCommand, TyperGroup
 
 import prepkd
 from prepkd.errors import InputError
+from prepkd.runtime.machine_faults import explained
+from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
 PIPELINE, STORE, PROJECT = "The pipeline, in order", "A logit store", "A project"
 
@@ -87,19 +89,6 @@ COMMANDS = {
     ),
 }
 
-# OSErrors that the user can fix. Any other one is a fault of the program and keeps its traceback.
-REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.EROFS: "make it writable",
-    errno.EACCES: "change its permissions",
-    errno.EPERM: "change its permissions",
-    errno.EIO: "look at the disk",
-    errno.EEXIST: "move what is in the way",
-    errno.ENOTDIR: "move what is in the way",
-    errno.EISDIR: "move what is in the way",
-}
-
 
 class LazyCommand(TyperCommand):
     """A command whose module is imported at the first use of its function, its options or its long help."""
@@ -127,26 +116,30 @@ class Commands(TyperGroup):
         super().__init__(**settings | {"commands": {name: LazyCommand(name, one) for name, one in COMMANDS.items()}})
 
     def invoke(self, ctx: Any) -> Any:  # Typer's copy of click.Context is private
-        """Run a command. Bad input or an unusable disk: one line, exit code 2. An interruption: how to go on, 130."""
+        """Run a command. Bad input, an exhausted machine: one line, exit code 2. A signal: how to go on, 128 + its number."""
         errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         try:
             return super().invoke(ctx)
         except InputError as error:
             errors.print(f"error: {error}")
             raise typer.Exit(2) from None
-        except OSError as error:
-            if error.errno not in REMEDIES:
+        except (OSError, MemoryError, RuntimeError, ImportError) as error:
+            if (line := explained(error)) is None:  # a fault of the program
                 raise
-            # A copy names its source first; HDF5 puts everything, line breaks included, into the message.
-            file, why = error.filename2 or error.filename, " ".join(str(error.strerror).split())
-            remedy = f"finished work is kept: {REMEDIES[error.errno]}, then run the same command again"
-            errors.print(f"error: {file}: {why}; {remedy}" if file else f"error: {why}; {remedy}")
+            errors.print(f"error: {line}")
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except (
+            SystemExit
+        ) as ended:  # a user's model or a library: with its exit code, half of the work would pass for all of it
+            errors.print(f"error: sys.exit({ended.code!r}) was called by code that prepkd runs; the work is not done")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as interruption:
+            number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
+            by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
             errors.print(
-                "interrupted: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
+                f"interrupted{by}: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
             )
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + number) from None
 
 
 app = typer.Typer(
@@ -177,6 +170,7 @@ def _root(
 
 def main() -> None:
     """Run the command line."""
+    interrupt_on_signals()
     # Python collects garbage after every 700 new objects. Imports make hundreds of thousands that stay, and scanning them
     # again and again takes a good part of a stage's start. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)

@@ -7,6 +7,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models.build import build_model, pretrained
+from prepkd.models.factory import users_code
 from prepkd.models.names import is_factory
 from prepkd.models.normalised import Normalised
 
@@ -33,7 +34,7 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
     A teacher is a function of one image: in evaluation mode its logits may not depend on the rest of the batch.
     """
     pixels = dataset.samples.pixels(dataset.plan, *dataset.samples.under(dataset.plan, 0, slice(0, 2)))
-    with torch.no_grad():
+    with torch.no_grad(), users_code(f"model {name!r}: forward of {tuple(pixels.shape)} pixels"):
         both, first = model.eval()(pixels), model(pixels[:1])
     model.train()
     found = f"{type(both).__name__} of shape {tuple(both.shape)}" if isinstance(both, Tensor) else type(both).__name__
