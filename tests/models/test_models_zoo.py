@@ -253,10 +253,10 @@ def test_a_users_factory_in_the_working_directory(user_module: Path) -> None:
             "model 'zoo_user:positional': positional(num_classes=10, in_channels=3) raised TypeError: "
             "positional() got an unexpected keyword argument 'num_classes'",
         ),
-        ("zoo_user:divides", "ZeroDivisionError: integer division or modulo by zero (zoo_user.py, line 20)"),
+        ("zoo_user:divides", "ZeroDivisionError: integer division or modulo by zero (zoo_user.py, line 17)"),
         (
             "zoo_user:leaves",
-            "'zoo_user:leaves': leaves(num_classes=10, in_channels=3) called sys.exit(0) (zoo_user.py, line 23)",
+            "'zoo_user:leaves': leaves(num_classes=10, in_channels=3) called sys.exit(0) (zoo_user.py, line 20)",
         ),
         ("zoo_leaves:f", "model 'zoo_leaves:f': the import of zoo_leaves called sys.exit(0) (zoo_leaves.py, line 3)"),
         ("zoo_indirect:f", "the import of zoo_indirect called sys.exit(0) (zoo_leaves.py, line 3)"),

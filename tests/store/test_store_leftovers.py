@@ -40,28 +40,35 @@ def publish_and_clear_up(place: Path, root: Path) -> None:
         publish(work / "store.zarr", place, keep=is_awaited(work))
 
 
-def killed(work: Callable[[], object], *, at: int, of: list[tuple[object, str]]) -> bool:
-    """Run in a fork that is killed right before the `at`-th of these calls; whether it came so far."""
+def killed(work: Callable[[], object], *, at: int) -> bool:
+    """Run in a fork that is killed right before the `at`-th rename or removal; whether it came so far.
+
+    Of the removals within a folder's only the second counts: half of it is gone.
+    """
 
     def run() -> None:
-        calls = 0
-        for owner, name in of:
-            function = getattr(owner, name)
+        calls, within = 0, 0
 
-            def call(*arguments: object, function: Callable[..., object] = function, **options: object) -> object:
-                nonlocal calls
-                calls += 1
-                if calls > at:
-                    os._exit(9)
+        def counted(function: Callable[..., object], *arguments: object, **options: object) -> object:
+            nonlocal calls, within
+            calls += within in (0, 2)
+            if calls > at:
+                os._exit(9)
+            if function is not rmtree:
+                within += within > 0
                 return function(*arguments, **options)
+            within = 1
+            try:
+                return function(*arguments, **options)
+            finally:
+                within = 0
 
-            setattr(owner, name, call)
+        rmtree = shutil.rmtree
+        for owner, name in ((os, "rename"), (os, "rmdir"), (os, "unlink"), (shutil, "rmtree")):
+            setattr(owner, name, partial(counted, getattr(owner, name)))
         work()
 
     return os.waitstatus_to_exitcode(os.waitpid(fork(run), 0)[1]) == 9
-
-
-CALLS: list[tuple[object, str]] = [(os, "rename"), (os, "rmdir"), (os, "unlink"), (shutil, "rmtree")]
 
 
 @pytest.mark.parametrize("across_devices", [False, True])
@@ -78,7 +85,7 @@ def test_killed_at_each_step_of_publishing_and_clearing_up(
         place, root = here / "large.zarr", here / "scratch"
         work = shutil.copytree(tmp_path / "whole", root / NAME / "store.zarr")
         write_bytes(place / "old" / "chunk", b"another store")
-        ended = not killed(partial(publish_and_clear_up, place, root), at=steps, of=CALLS)
+        ended = not killed(partial(publish_and_clear_up, place, root), at=steps)
         if already_finished(str(place), SMALL, DESCRIBED, root) is None:
             write_to(place, root)
         assert contents(place) == whole
