@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from prepkd.errors import InputError
 from prepkd.stages._console import advance, console, progress
 from prepkd.stages._project import scratch_root
 from prepkd.store import LogitStore, fetch
@@ -23,7 +24,10 @@ def fetch_views(
 
     Stopped? Run it again: what is there is checked and kept. Call it with other views to add them.
     """
-    target = to or f"data/logits/{url.rstrip('/').rsplit('/', 1)[-1]}"
+    name = url.rstrip("/").rsplit("/", 1)[-1]
+    if to is None and name in ("", ".", ".."):
+        raise InputError(f"{url}: has no name for the copy; choose its place with --to")
+    target = to or f"data/logits/{name}"
     with progress() as bar:
         task = bar.add_task("", start=False, total=None, visible=False, note="files")
 

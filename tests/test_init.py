@@ -2,12 +2,16 @@
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
 import commands
 import pandas as pd
 import pytest
+from prepkd.errors import InputError
+from prepkd.project import create, repository
+from prepkd.project.create import create_project
 from prepkd.project.params import load_params
 from prepkd.project.scaffold import DATASETS, project_files, without_our_code
 from ruamel.yaml import YAML
@@ -118,6 +122,70 @@ def test_if_git_fails_only_new_folders_are_removed(tmp_path: Path) -> None:
     output = run('PATH="$PWD/bin:$PATH"; prepkd init p; code=$?; prepkd init q && code=0; exit $code', tmp_path, code=2)
     assert output.count("`git init --quiet` failed") == 2
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["bin", "bin/git", "p", "p/data"]
+
+
+def killed_init(folder: Path, *, before: tuple[object, str], at: int, git: bool) -> bool:
+    """Run `init` in a fork that is killed right before the `at`-th call of a function; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        owner, name = before
+        function, calls = getattr(owner, name), 0
+
+        def call(*arguments: object, **options: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls > at:
+                os._exit(9)
+            return function(*arguments, **options)
+
+        setattr(owner, name, call)
+        create_project(folder, "digits", teacher=None, student=None, raw=None, git=git)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def test_killed_before_each_file_it_does_not_stand_in_its_own_way(tmp_path: Path) -> None:
+    files = project_files("digits", None, None, None)
+    for step in range(20):
+        folder = tmp_path / str(step)
+        if not killed_init(folder, before=(create, "write_bytes"), at=step, git=False):
+            break
+        # Other options than the killed one's.
+        create_project(folder, "digits", teacher="resnet20", student=None, raw=None, git=False)
+        assert contents(folder).keys() == files.keys()
+        assert load_params(folder / "params.yaml").teachers["teacher"].model == "resnet20"
+    assert step == len(files)
+
+
+def test_what_was_changed_after_a_killed_init_is_in_the_way(tmp_path: Path) -> None:
+    assert killed_init(tmp_path / "p", before=(create, "write_bytes"), at=4, git=False)
+    before = contents(tmp_path / "p")
+    changed = next(path for path in (tmp_path / "p").rglob("*") if path.is_file() and path.name != create.JOURNAL)
+    changed.write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        create_project(tmp_path / "p", "digits", teacher=None, student=None, raw=None, git=False)
+    assert contents(tmp_path / "p").keys() == before.keys() and changed.read_text() == "mine"
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_killed_between_its_commands_the_next_init_is_as_the_first(
+    step: int, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third is followed by DVC's settings, the fifth by nothing but the end."""
+    for name in [name for name in os.environ if name.startswith(("DVC", "GIT"))]:
+        monkeypatch.delenv(name)
+    for name, value in commands.IDENTITY.items():
+        monkeypatch.setenv(name, value)
+    before = (repository, "write_bytes") if step == 3 else (Path, "unlink")
+    assert killed_init(tmp_path / "p", before=before, at=0, git=True)
+    assert run("prepkd init p", tmp_path).splitlines()[-1] == "next: cd p && dvc repro"
+    ours, theirs = (
+        {name: content for name, content in contents(folder).items() if not name.startswith((".git/", ".dvc/tmp"))}
+        for folder in (tmp_path / "p", project)
+    )
+    assert ours == theirs
+    assert run("git status --porcelain", tmp_path / "p") == ""
+    assert len(run("git log --oneline", tmp_path / "p").splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", ["compare", "data", "p"])

@@ -518,3 +518,30 @@ def test_validating_what_was_dumped_gives_the_same(file: Path) -> None:
     params = load_params(file, ["distill.seeds=[4, 2]", "distill.ce_weight=0.5"])
     assert Params.model_validate(params.model_dump()) == params
     assert Params.model_validate_json(params.model_dump_json()) == params
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("cache.root", '""', "cache.root is '': expected a path"),
+        ("cache.root", "/", "cache.root is '/': expected a folder or a URL, not the root of the file system"),
+        ("cache.root", "../logits", "cache.root is '../logits': a queued experiment runs in another folder; expected"),
+        ("cache.root", "data/../../logits", "a queued experiment runs in another folder"),
+        (
+            "cache.root",
+            "~/logits",
+            "cache.root is '~/logits': ~ would be a folder of that name; write the home folder's",
+        ),
+        ("cache.root", r'"a\0b"', "expected a path without control characters"),
+        ("prepare.raw", '""', "prepare.raw is '': expected a path"),
+        ("prepare.raw", "~/raw", "~ would be a folder of that name"),
+        ("teachers.large.weights", r'"a\nb"', "expected a path without control characters"),
+    ],
+)
+def test_a_path_that_would_lead_elsewhere_is_refused(file: Path, key: str, value: str, message: str) -> None:
+    assert message in error(file, f"{key}={value}")
+
+
+@pytest.mark.parametrize("root", ["/mnt/logits", "s3://bucket/a/../b", "logits", "data/my logits", "data/..logits"])
+def test_folders_anywhere_are_accepted(file: Path, root: str) -> None:
+    assert load_params(file, [f"cache.root={root}", "prepare.raw=../raw"]).cache.root == root

@@ -8,7 +8,8 @@ import pytest
 import torch
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
-from prepkd.training.step import EAGER_CALLS, WORTH_COMPILING, Replayed, Values, compiles, make_gradients
+from prepkd.training.compilation import Values
+from prepkd.training.step import EAGER_CALLS, Replayed, make_gradients
 from prepkd.training.student_settings import Distill
 from small_training import CLASSES, DATASET
 from torch import Tensor
@@ -124,17 +125,3 @@ def test_compiled_steps_in_bf16_lose_what_eager_ones_do_up_to_its_rounding() -> 
     for (values, _), (other_values, _) in zip(ours, theirs, strict=True):
         torch.testing.assert_close(values["loss"], other_values["loss"], rtol=2**-8, atol=2**-8)
     torch.testing.assert_close(weights, other_weights, rtol=2**-8, atol=2**-8)
-
-
-@pytest.mark.parametrize(
-    ("asked", "device", "steps", "found"),
-    [
-        ("auto", "cuda", WORTH_COMPILING, True),
-        ("auto", "cuda", WORTH_COMPILING - 1, False),
-        ("auto", "cpu", 10 * WORTH_COMPILING, False),
-        (True, "cpu", 1, True),
-        (False, "cuda", 10 * WORTH_COMPILING, False),
-    ],
-)
-def test_auto_compiles_on_a_gpu_for_enough_steps(asked: Any, device: str, steps: int, found: bool) -> None:
-    assert compiles(settings(compile=asked), torch.device(device), steps) is found

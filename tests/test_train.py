@@ -1,5 +1,7 @@
 """The training loop: nothing in it is random but by seed and epoch, so a killed run ends where an unbroken one does."""
 
+import hashlib
+import io
 import os
 import signal
 import subprocess
@@ -23,7 +25,7 @@ from prepkd.runtime.files import replacing
 from prepkd.training import checkpoints
 from prepkd.training import loop as train_module
 from prepkd.training.batches import Views
-from prepkd.training.checkpoints import Row, load_state
+from prepkd.training.checkpoints import CHECKSUM, Row, load_state
 from prepkd.training.evaluation import predict, top1
 from prepkd.training.initial import given_weights
 from prepkd.training.loop import summarise
@@ -69,14 +71,14 @@ def one_thread() -> Iterator[None]:
 # A run that is interrupted
 
 
-# Ctrl-C keeps the last epoch that was finished, anything else the last that was due for a checkpoint.
+# Whatever ends it but a kill keeps the last epoch that was finished, due for a checkpoint or not.
 @pytest.mark.parametrize(
     ("by", "after", "every", "left"),
     [
         (MemoryError, EPOCHS - 2, 1, [3]),
-        (MemoryError, EPOCHS - 2, 2, [2, 3]),
+        (MemoryError, EPOCHS - 2, 9, [3]),
         (KeyboardInterrupt, EPOCHS - 2, 9, [3]),
-        (MemoryError, EPOCHS - 1, 2, []),
+        (InputError, EPOCHS - 1, 9, []),  # a server that is lost
         (KeyboardInterrupt, EPOCHS - 1, 9, []),
     ],
 )
@@ -105,26 +107,62 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert len(rows) == EPOCHS
 
 
-@pytest.mark.parametrize("length", [0, 3, 1000])
-def test_a_damaged_checkpoint_is_named(length: int, tmp_path: Path) -> None:
-    path = tmp_path / "cut.pt"
-    fit(path, settings())
-    path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(InputError) as caught:
-        fit(path, settings())
-    assert str(caught.value).startswith(f"{path}: not readable (")
-    assert str(caught.value).endswith("; remove it, and training starts anew")
-    assert "\n" not in str(caught.value)
+def other_parts(content: bytes, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
+    """A checkpoint with other parts and a right checksum: of another version of a user's model, say."""
+    state = torch.load(io.BytesIO(content[CHECKSUM:]), weights_only=True)
+    changed = io.BytesIO()
+    torch.save(change(state), changed)
+    return hashlib.sha256(changed.getvalue()).digest() + changed.getvalue()
 
 
-def test_a_checkpoint_without_a_part_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "cut.pt"
-    fit(path, settings())
-    state = torch.load(path, weights_only=True)
-    torch.save({key: value for key, value in state.items() if key != "objective"}, path)
-    with pytest.raises(InputError) as caught:
-        fit(path, settings())
-    assert str(caught.value) == f"{path}: holds no objective; remove it, and training starts anew"
+def flipped(place: float) -> Callable[[bytes], bytes]:
+    """Flip a bit at this fraction of the content."""
+    return lambda content: bytes(
+        byte ^ 4 if index == int(place * (len(content) - 1)) else byte for index, byte in enumerate(content)
+    )
+
+
+WITHOUT_PART = "holds no objective"
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    **{
+        f"cut to {length}": (lambda content, length=length: content[:length], "checksum") for length in (0, 3, 40, 1000)
+    },
+    **{f"a bit at {place:.0%}": (flipped(place), "checksum") for place in (0, 0.01, 0.2, 0.4, 0.6, 0.8, 0.99, 1)},
+    "longer": (lambda content: content + b"more", "checksum"),
+    "halves swapped": (lambda content: content[len(content) // 2 :] + content[: len(content) // 2], "checksum"),
+    "of a version without checksum": (lambda content: content[CHECKSUM:], "checksum"),
+    "without a part": (
+        lambda content: other_parts(content, lambda state: {k: v for k, v in state.items() if k != "objective"}),
+        WITHOUT_PART,
+    ),
+    # The optimizer's part fails when the model's is loaded already.
+    "another optimizer": (
+        lambda content: other_parts(content, lambda state: state | {"optimizer": {"state": {}, "param_groups": []}}),
+        "parameter group",
+    ),
+    "another model": (
+        lambda content: other_parts(content, lambda state: state | {"model": {"fc.weight": torch.ones(3)}}),
+        "Missing key",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_set_aside_and_training_starts_anew(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, chosen = tmp_path / "cut.pt", settings(ema=0.5, schedule="one-cycle")
+    weights, history = fit(path, chosen)
+    change, reason = DAMAGES[damage]
+    damaged = change(path.read_bytes())
+    path.write_bytes(damaged)
+    again, rows = fit(path, chosen)
+    assert same(again, weights) and timeless(rows) == timeless(history)
+    assert (tmp_path / "cut.pt.damaged").read_bytes() == damaged
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: ") and reason in line
+    assert line.endswith("; set aside as cut.pt.damaged, and training starts anew") and "\n" not in line
+    assert fit(path, chosen)[1] == rows, "the new checkpoint is whole"
 
 
 def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:

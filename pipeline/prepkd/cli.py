@@ -1,8 +1,8 @@
 """The `prepkd` command line: a table of commands, whose modules are imported when they are called."""
 
-import errno
 import gc
 import io
+import signal
 import sys
 import traceback
 import warnings
@@ -15,6 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 import prepkd
 from prepkd.errors import InputError
 from prepkd.runtime.console import TextConsole
+from prepkd.runtime.machine_faults import explained
+from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 from prepkd.runtime.text import printable
 
 PIPELINE, STORE, PROJECT = "The pipeline, in order", "A logit store", "A project"
@@ -94,21 +96,6 @@ COMMANDS = {
 
 # The exit code of a fault of the program (EX_SOFTWARE of sysexits.h). Not Python's own 1: `verify` says FAIL with it.
 FAULT = 70
-# OSErrors that the user can fix. Any other one is a fault of the program and keeps its traceback.
-REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.EROFS: "make it writable",
-    errno.EACCES: "change its permissions",
-    errno.EPERM: "change its permissions",
-    errno.EIO: "look at the disk",
-    errno.EEXIST: "move what is in the way",
-    errno.ENOTDIR: "move what is in the way",
-    errno.EISDIR: "move what is in the way",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "take out the link",
-}
-
 
 # A message is cut to two parts of this many characters.
 HALF = 1000
@@ -140,7 +127,7 @@ class Commands(TyperGroup):
         super().__init__(**settings | {"commands": {name: LazyCommand(name, one) for name, one in COMMANDS.items()}})
 
     def invoke(self, ctx: Any) -> Any:  # Typer's copy of click.Context is private
-        """Run a command. Bad input or an unusable disk: one line, exit code 2. An interruption: how to go on, 130."""
+        """Run a command. Bad input, an exhausted machine: one line, exit code 2. A signal: how to go on, 128 + its number."""
         errors = TextConsole(stderr=True, soft_wrap=True)
         try:
             return super().invoke(ctx)
@@ -148,19 +135,23 @@ class Commands(TyperGroup):
             for line in ("error: " + error.lines[0], *error.lines[1:]):
                 errors.print(shortened(line))
             raise typer.Exit(2) from None
-        except OSError as error:
-            if error.errno not in REMEDIES:
+        except (OSError, MemoryError, RuntimeError, ImportError) as error:
+            if (fault := explained(error)) is None:  # of the program
                 raise
-            # A copy names its source first; HDF5 puts everything, line breaks included, into the message.
-            file, why = error.filename2 or error.filename, " ".join(str(error.strerror).split())
-            remedy = f"finished work is kept: {REMEDIES[error.errno]}, then run the same command again"
-            errors.print(shortened(f"error: {file}: {why}; {remedy}" if file else f"error: {why}; {remedy}"))
+            errors.print(shortened(f"error: {fault}"))
             raise typer.Exit(2) from None
-        except KeyboardInterrupt:
+        except (
+            SystemExit
+        ) as ended:  # a user's model or a library: with its exit code, half of the work would pass for all
+            errors.print(f"error: sys.exit({ended.code!r}) was called by code that prepkd runs; the work is not done")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as interruption:
+            number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
+            by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
             errors.print(
-                "interrupted: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
+                f"interrupted{by}: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
             )
-            raise typer.Exit(130) from None
+            raise typer.Exit(128 + number) from None
 
 
 def shortened(line: str) -> str:
@@ -205,6 +196,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     # Pillow warns of large images and damaged EXIF data in lines without a file's name; prepkd has a limit and a rule for both.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    interrupt_on_signals()
     # Python collects garbage after every 700 new objects. Imports make hundreds of thousands that stay, and scanning them
     # again and again takes a good part of a stage's start. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)

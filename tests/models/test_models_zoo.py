@@ -202,6 +202,12 @@ def positional(classes):
 def wrong(num_classes, in_channels):
     return "a string"
 
+def divides(num_classes, in_channels):
+    return nn.Linear(1 // 0, 2)
+
+def leaves(num_classes, in_channels):
+    raise SystemExit(0)
+
 NUMBER = 3
 """
 
@@ -212,11 +218,14 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "zoo_helper.py").write_text("NAME = 'helper'\n")
     (tmp_path / "zoo_broken.py").write_text("def f(:\n")
     (tmp_path / "zoo_needy.py").write_text("import no_such_package_for_prepkd\n")
+    (tmp_path / "zoo_leaves.py").write_text("import sys\n\nsys.exit(0)\n")
+    (tmp_path / "zoo_fails.py").write_text("import json\n\n\njson.loads('{')\n")
+    (tmp_path / "zoo_indirect.py").write_text("import zoo_leaves\n")
     (tmp_path / "zoo_folder").mkdir()
     monkeypatch.chdir(tmp_path)
     # As under a console script: neither '' nor the working directory is on the path.
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
-    for name in ("zoo_user", "zoo_helper", "zoo_broken", "zoo_needy", "zoo_folder"):
+    for name in (path.stem for path in tmp_path.iterdir()):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return tmp_path
 
@@ -244,6 +253,15 @@ def test_a_users_factory_in_the_working_directory(user_module: Path) -> None:
             "model 'zoo_user:positional': positional(num_classes=10, in_channels=3) raised TypeError: "
             "positional() got an unexpected keyword argument 'num_classes'",
         ),
+        ("zoo_user:divides", "ZeroDivisionError: integer division or modulo by zero (zoo_user.py, line 17)"),
+        (
+            "zoo_user:leaves",
+            "'zoo_user:leaves': leaves(num_classes=10, in_channels=3) called sys.exit(0) (zoo_user.py, line 20)",
+        ),
+        ("zoo_leaves:f", "model 'zoo_leaves:f': the import of zoo_leaves called sys.exit(0) (zoo_leaves.py, line 3)"),
+        ("zoo_indirect:f", "the import of zoo_indirect called sys.exit(0) (zoo_leaves.py, line 3)"),
+        ("zoo_fails:f", "the import of zoo_fails raised JSONDecodeError: "),
+        ("zoo_fails:f", "(zoo_fails.py, line 4)"),
         ("zoo_user:", "model 'zoo_user:': expected package.module:factory"),
         (":tiny", "model ':tiny': expected package.module:factory"),
         (".zoo_user:tiny", "model '.zoo_user:tiny': expected package.module:factory"),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from pathlib import Path
 
@@ -47,6 +48,13 @@ def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: 
     steps = np.diff(ends) / np.diff([93.1, 94.2, 94.5, 94.9])
     assert steps == pytest.approx(steps.mean(), rel=0.05)
     assert np.flatnonzero(red[starts[0] : starts[-1]].any(0)).min() > max(ends)  # dashed: somewhere in these rows
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_at_the_pictures_place_does_not_hang_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "top1.png")
+    bars({"a -> b": (table(5), 97.3)}, tmp_path / "top1.png")
+    assert pixels(tmp_path / "top1.png").size
 
 
 def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:

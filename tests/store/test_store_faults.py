@@ -19,7 +19,8 @@ import preloaded
 import pytest
 import two_writers
 import typer
-from prepkd.cli import REMEDIES, Commands, app
+from prepkd.cli import Commands, app
+from prepkd.runtime.machine_faults import REMEDIES
 from prepkd.store import LogitStore
 from prepkd.store.integrity import damages
 from store_writing import contents, identities

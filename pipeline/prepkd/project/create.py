@@ -1,6 +1,8 @@
 """Make a new project in a folder, or leave the folder as it was."""
 
 import contextlib
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -13,8 +15,12 @@ from prepkd.models.names import architecture, is_factory
 from prepkd.project.params import Params
 from prepkd.project.repository import make_repository
 from prepkd.project.scaffold import DATASETS, project_files
-from prepkd.runtime.files import write_bytes
+from prepkd.runtime.files import file_sha256, write_bytes, write_json
 from prepkd.settings.validation import validated
+
+JOURNAL = (
+    ".prepkd-init.json"  # while `init` runs: the SHA-256 of each file that it writes, so that the next one knows them
+)
 
 
 def create_project(
@@ -23,7 +29,7 @@ def create_project(
     """Write a project's files to `folder`, and with `git` set up a repository; return the settings and the remaining steps.
 
     None stands for the data set's usual teacher, student and raw folder. No existing file is touched: if one is in the way,
-    or anything fails, nothing is left behind. Raises InputError.
+    or anything fails, nothing is left behind. The unchanged files of a killed call are not in the way. Raises InputError.
     """
     if dataset not in DATASETS:
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
@@ -32,27 +38,41 @@ def create_project(
     if raw and ".." in Path(raw).parts:  # a queued experiment runs in another folder
         raw = str((folder / raw).resolve())
     made = project_files(dataset, teacher, student, raw)
-    if (folder / "README.md").exists():
+    ours, resumed = left_by_killed(folder), (folder / JOURNAL).is_file()
+    if (folder / "README.md").exists() and "README.md" not in ours:
         del made["README.md"]
-    if found := next(filter(None, (in_the_way(folder / name) for name in made)), None):
+    if found := next(filter(None, (in_the_way(folder / name) for name in made if name not in ours)), None):
         raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
     settings = YAML(typ="safe", pure=True).load(made["params.yaml"])
     params = validated(Params, settings, str(folder / "params.yaml"))
     refuse_unfit_models(params)
-    paths = [folder / name for name in made]
+    paths, journal = [folder / name for name in made], folder / JOURNAL
     missing = {parent for path in paths for parent in path.parents if not parent.exists()}
     try:
+        write_json(journal, {name: hashlib.sha256(text.encode()).hexdigest() for name, text in made.items()})
         for path, text in zip(paths, made.values(), strict=True):
             write_bytes(path, text.encode())
-        notes = make_repository(folder, list(made)) if git else []
+        notes = make_repository(folder, list(made), resumed=resumed) if git else []
+        journal.unlink()
     except BaseException:  # a half-made project would block the next try
-        for path in paths:
+        for path in (*paths, journal):
             path.unlink(missing_ok=True)
         for parent in sorted(missing, reverse=True):  # the inner ones first
             with contextlib.suppress(OSError):
                 parent.rmdir()
         raise
     return params, notes
+
+
+def left_by_killed(folder: Path) -> set[str]:
+    """Return the names of files that a killed `init` wrote to a folder and that are still as it wrote them."""
+    journal = folder / JOURNAL
+    try:
+        written = json.loads(journal.read_bytes()) if journal.is_file() else {}
+    except ValueError:  # not ours
+        return set()
+    paths = {name: folder / name for name in written} if isinstance(written, dict) else {}
+    return {name for name, path in paths.items() if path.is_file() and file_sha256(path) == written[name]}
 
 
 def in_the_way(path: Path) -> Path | None:

@@ -7,29 +7,33 @@ from pathlib import Path
 
 from prepkd.errors import InputError
 from prepkd.project.schema import template
+from prepkd.runtime.files import write_bytes
 
 MESSAGE = "A prepkd project"
 
 
-def make_repository(folder: Path, names: Sequence[str]) -> list[str]:
+def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False) -> list[str]:
     """Set up git and DVC in a project, commit its files `names`, and return one line per step left to the user.
 
     An existing repository is used, and its other changes are left as they are, staged or not; inside one the project becomes a
-    DVC subdirectory. Raises InputError if a command fails; what was made is removed.
+    DVC subdirectory. `resumed`: after a call that was killed. Raises InputError if a command fails; what was made is removed.
     """
     if not shutil.which("git"):
         return ["git is not installed: `git init && dvc init` are left to you"]
     new = [name for name in (".git", ".dvc") if not (folder / name).exists()]
     inside = not _run(folder, "git", "rev-parse", "--is-inside-work-tree").returncode
-    own = [".dvc", *names] if ".dvc" in new else list(names)
+    config = folder / ".dvc" / "config"
+    fresh = ".dvc" in new or (resumed and not config.exists())
+    own = [".dvc", *names] if fresh or resumed else list(names)
     try:
         if not inside:
             _need(folder, "git", "init", "--quiet")
-        if ".dvc" in new:
+        if fresh:
             below = bool(_run(folder, "git", "rev-parse", "--show-prefix").stdout.strip())
             _need(folder, "dvc", "init", "--quiet", "--force", *(["--subdir"] if below else []))
-            (folder / ".dvc" / "config").write_text(template("dvc-config"))
-            (folder / ".dvcignore").write_text(template("dvcignore"))
+        if fresh or (resumed and not config.read_text().strip()):
+            write_bytes(folder / ".dvcignore", template("dvcignore").encode())
+            write_bytes(config, template("dvc-config").encode())  # last: one with content is complete
         _need(folder, "git", "add", "--", *own)
     except BaseException:
         if inside:
@@ -37,6 +41,8 @@ def make_repository(folder: Path, names: Sequence[str]) -> list[str]:
         for name in new:  # a `.git` that stands above the project was not made here
             shutil.rmtree(folder / name, ignore_errors=True)
         raise
+    if resumed and not _run(folder, "git", "diff", "--cached", "--quiet", "--", *own).returncode:
+        return []  # the killed call has committed them
     # Experiments start from a commit, and DVCLive reads it. With paths: what else is staged is the user's.
     done = _run(folder, "git", "commit", "--quiet", "-m", MESSAGE, "--", *own)
     if not done.returncode:

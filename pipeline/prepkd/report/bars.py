@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from prepkd.runtime.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -29,8 +31,8 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], path: P
         _panel(axes, table, teachers)
         if len(tables) > 1:
             axes.set_title(title, loc="left", size=10, pad=8 + 15 * len(teachers))  # above the legend's lines
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
 
 
 def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DAY = 24 * 60 * 60
+PUBLISHED = ".published"  # the end of the name of a folder whose copy is at its declared path
 
 
 @contextlib.contextmanager
@@ -59,13 +60,29 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """Return this process's temporary name beside `path`; remove those of dead processes, so that a full disk gets space back.
+    """Return this process's temporary name beside `path`; remove those of dead processes, so that a full disk gets space back."""
+    _remove_left(path, "partial")
+    return _own_name(path, "partial")
+
+
+def _own_name(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{_here()}-{os.getpid()}.{ending}")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside `path`: temporary files and folders, and what they had replaced."""
+    _remove_left(path, "partial")
+    _remove_left(path, "stale")
+
+
+def _remove_left(path: Path, ending: str) -> None:
+    """Remove dead processes' files and folders of this ending beside `path`.
 
     A process of another machine that shares the disk can't be checked: its file is removed once it is a day old.
     """
     here, start = _here(), f".{path.name}."
-    for left in path.parent.glob(".*.partial"):
-        named = re.fullmatch(r"([0-9a-f]{8})-([1-9]\d{0,8})\.partial", left.name.removeprefix(start))
+    for left in path.parent.glob(f".*.{ending}"):
+        named = re.fullmatch(rf"([0-9a-f]{{8}})-([1-9]\d{{0,8}})\.{ending}", left.name.removeprefix(start))
         if named is None or not left.name.startswith(start):
             continue
         with contextlib.suppress(OSError):  # another process was faster, or it is not ours to remove
@@ -75,7 +92,6 @@ def _temporary(path: Path) -> Path:
                 shutil.rmtree(left)
             else:
                 left.unlink()
-    return path.with_name(f"{start}{here}-{os.getpid()}.partial")
 
 
 def _here() -> str:
@@ -151,7 +167,7 @@ def publish(source: Path, target: Path, *, keep: bool = False) -> None:
     With `keep` the source is copied and stays: another process needs it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    stale = target.with_name(f".{target.name}.{os.getpid()}.stale")
+    stale = _own_name(target, "stale")
     if keep or not _moved(source, target, stale):
         staged = _temporary(target)
         try:
@@ -160,11 +176,11 @@ def publish(source: Path, target: Path, *, keep: bool = False) -> None:
         finally:  # a full disk must not be left fuller
             shutil.rmtree(staged, ignore_errors=True)
         if not keep:
-            shutil.rmtree(source)
+            # Under another name first: half of it must not pass for unfinished work if this process is killed here.
+            shutil.rmtree(source.rename(source.with_name(f"{source.name}{PUBLISHED}")))
     fsync(target.parent)
-    # Also the folder left by a process that was killed between its two renames.
-    for left in target.parent.glob(f".{target.name}.*.stale"):
-        shutil.rmtree(left, ignore_errors=True)
+    shutil.rmtree(stale, ignore_errors=True)
+    remove_leftovers(target)
 
 
 def _moved(source: Path, target: Path, stale: Path) -> bool:

@@ -1,11 +1,12 @@
 """The base of every section of params.yaml, and the types that several sections use."""
 
+import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 
@@ -19,13 +20,19 @@ class Section(BaseModel):
         return self.model_dump(mode="json", exclude=set(but))
 
 
-def _without_null(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("has a null character; expected a path")
+def written_out(path: object) -> object:
+    """The path, or anything that is no text; raises ValueError for text that would name another place than it seems to."""
+    if isinstance(path, str):
+        if not path.strip():
+            raise ValueError("expected a path")  # empty text would be the working directory
+        if path.startswith("~"):
+            raise ValueError("~ would be a folder of that name; write the home folder's path out")
+        if re.search(r"[\x00-\x1f\x7f]", path):
+            raise ValueError("expected a path without control characters")
     return path
 
 
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(_without_null)]  # YAML has no paths
+FilePath = Annotated[Path, BeforeValidator(written_out), Field(strict=False)]  # YAML has no paths
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

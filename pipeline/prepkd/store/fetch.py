@@ -55,7 +55,11 @@ def fetch_views(
         raise InputError(f"{target}: is a file; choose another place with --to")
     source = LogitStore.open(url, sha256=sha256)
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
-    with scratch(scratch_root, fingerprint(["fetch-views", where]), on_wait=on_wait):
+    # A local target's lock is beside it, where other projects' fetches find it; a bucket has no locks, so one of this project.
+    place, lock = Path(where).parent, f".{Path(where).name}.fetch"
+    if is_remote(target):
+        place, lock = scratch_root, fingerprint(["fetch-views", where])
+    with scratch(place, lock, on_wait=on_wait):
         on_start(source, len(wanted(source, chosen)))
         return fetch(source, open_place(target, write=True), chosen, target, on_file)
 

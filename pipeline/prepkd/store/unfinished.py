@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.runtime.files import fingerprint, publish
-from prepkd.runtime.scratch import is_awaited, scratch
+from prepkd.runtime.files import fingerprint, publish, remove_leftovers
+from prepkd.runtime.scratch import is_awaited, remove_finished, scratch
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
 from prepkd.store.place import clear, delete, is_remote, open_place
@@ -36,6 +36,16 @@ def unfinished(
 def work_fingerprint(attributes: Attributes, layout: Layout) -> str:
     """Identify the work on a store, its chunk length included; the folder in scratch has this name."""
     return fingerprint([attributes.fingerprints, attributes.format, layout.chunk])
+
+
+def already_finished(url: str, layout: Layout, attributes: Attributes, scratch_root: Path) -> dict[str, Any] | None:
+    """As `finished_summary`; for a finished store also remove what a process left that was killed right after publishing it."""
+    summary = finished_summary(url, attributes)
+    if summary is not None:
+        if not is_remote(url):
+            remove_leftovers(Path(url))
+        remove_finished(scratch_root, work_fingerprint(attributes, layout))
+    return summary
 
 
 def finished_summary(url: str, attributes: Attributes) -> dict[str, Any] | None:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.models.logit_checks import check_logits
+from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
-from prepkd.store.unfinished import finished_summary, unfinished
+from prepkd.store.unfinished import already_finished, unfinished
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.settings import Cache
@@ -109,7 +110,7 @@ def cache_logits(
     trial = make_trial(teacher, dataset, settings)
     doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
     layout, attributes = plan_store(settings, dataset, inputs, card, trial)
-    if summary := finished_summary(url, attributes):
+    if summary := already_finished(url, layout, attributes, scratch_root):
         return Written(summary, manifest_sha256(url))
     with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
         pending = list(writer.pending())
@@ -117,7 +118,7 @@ def cache_logits(
         started = time.perf_counter()
         for _ in write_chunks(writer, pending, teacher, dataset, settings):
             on_chunk()
-        seconds = time.perf_counter() - started
+        seconds = elapsed(started)
         summary = writer.finish(dataset.labels)
     return Written(summary, manifest_sha256(url), len(pending), seconds)
 
@@ -140,7 +141,7 @@ def make_trial(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Trial:
     part = slice(0, min(TRIAL_BATCHES * size, dataset.plan.samples))
     started = time.perf_counter()
     raw = ask(part)
-    seconds = time.perf_counter() - started
+    seconds = elapsed(started)
     return Trial(raw, dataset.labels(0, part), seconds / -(-part.stop // size))
 
 

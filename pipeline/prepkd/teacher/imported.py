@@ -21,7 +21,7 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
-from prepkd.store.unfinished import finished_summary, unfinished
+from prepkd.store.unfinished import already_finished, unfinished
 from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, plan_store
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
@@ -90,7 +90,7 @@ def import_logits(
     `on_wait` gets one line when another process does the same work.
     """
     layout, attributes = plan_import(name, file, raw, dataset, inputs, settings)
-    if summary := finished_summary(url, attributes):
+    if summary := already_finished(url, layout, attributes, scratch_root):
         return Written(summary, manifest_sha256(url))
     with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
         pending = list(writer.pending())

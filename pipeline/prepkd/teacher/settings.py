@@ -1,11 +1,12 @@
 """The section `cache` of params.yaml."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, create_model
 
 from prepkd.errors import without_secrets
-from prepkd.settings.section import Section, Seed, one_of
+from prepkd.settings.section import Section, Seed, one_of, written_out
 from prepkd.store.encodings import ENCODINGS
 from prepkd.teacher.forward_pass import PRECISIONS
 
@@ -30,11 +31,23 @@ def _without_login(url: str) -> str:
     return url
 
 
+def _root(root: str) -> str:
+    if not root.strip("/"):
+        raise ValueError("expected a folder or a URL, not the root of the file system")
+    if "://" not in root and ".." in Path(root).parts:
+        raise ValueError(
+            "a queued experiment runs in another folder; expected a folder in the project, an absolute path or a URL"
+        )
+    return root
+
+
 @_with_encodings
 class Cache(Section):
     """The cached views, how the teacher computes its logits, and how and where they are stored."""
 
-    root: Annotated[str, AfterValidator(_without_login)] = "data/logits"
+    root: Annotated[str, AfterValidator(written_out), AfterValidator(_root), AfterValidator(_without_login)] = (
+        "data/logits"
+    )
 
     views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: Seed = 0

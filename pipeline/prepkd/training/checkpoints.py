@@ -1,6 +1,8 @@
 """Checkpoints of a run in progress: an interrupted run resumes from them."""
 
+import hashlib
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -8,13 +10,16 @@ from typing import Any
 
 import torch
 
-from prepkd.errors import InputError
 from prepkd.runtime.files import write_bytes
+
+log = logging.getLogger(__name__)
 
 # Part of every run's fingerprint and of what is kept of it: raise it when the loop's arithmetic, its random streams or a
 # checkpoint's parts change, so that no old checkpoint is resumed and no old result stands beside a new one.
 TRAINING_VERSION = 3
 Row = dict[str, float]  # the logged figures of one epoch
+CHECKSUM = hashlib.sha256().digest_size  # bytes at the start of a checkpoint: the SHA-256 of the rest
+UNFIT = (RuntimeError, EOFError, UnpicklingError, KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 def pack(state: Mapping[str, Any], history: list[Row]) -> bytes:
@@ -25,24 +30,36 @@ def pack(state: Mapping[str, Any], history: list[Row]) -> bytes:
 
 
 def write_state(path: Path, packed: bytes) -> None:
-    """Write a checkpoint atomically."""
-    write_bytes(path, packed)
+    """Write a checkpoint atomically, behind its checksum."""
+    write_bytes(path, hashlib.sha256(packed).digest() + packed)
 
 
 def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
     """Load a checkpoint into the parts of a run and return its history, an empty one without a checkpoint.
 
-    Raises InputError for a damaged file.
+    A checkpoint that is damaged, or that these parts cannot load, is set aside under another name, with a warning; the parts
+    stay as they were.
     """
     if not path.is_file():
         return []
+    content, before = path.read_bytes(), pack(state, [])
     try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        reason = str(error).split(". ")[0]
-        raise InputError(f"{path}: not readable ({reason}); remove it, and training starts anew") from None
+        if hashlib.sha256(content[CHECKSUM:]).digest() != content[:CHECKSUM]:
+            raise ValueError("damaged, or of an earlier version: its checksum differs")
+        return _unpack(content[CHECKSUM:], state)
+    except UNFIT as error:
+        _unpack(before, state)
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        reason = " ".join(f"{error}".split()).split(". ")[0]
+        log.warning(f"{path}: {reason}; set aside as {aside.name}, and training starts anew")
+        return []
+
+
+def _unpack(packed: bytes, state: Mapping[str, Any]) -> list[Row]:
+    saved = torch.load(io.BytesIO(packed), weights_only=True, map_location="cpu")
     if absent := [name for name in (*state, "history") if name not in saved]:
-        raise InputError(f"{path}: holds no {absent[0]}; remove it, and training starts anew")
+        raise ValueError(f"holds no {absent[0]}")
     for name, part in state.items():
         part.load_state_dict(saved[name])
     history: list[Row] = saved["history"]

@@ -13,13 +13,15 @@ from torch import nn
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
+from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import prefetch
 from prepkd.training.batches import Epochs, batches
 from prepkd.training.checkpoints import Row, load_state, pack, write_state
+from prepkd.training.compilation import Values
 from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import OPTIMIZERS, make_average, make_schedule
 from prepkd.training.settings import Training
-from prepkd.training.step import Objective, Values, be_deterministic, make_gradients
+from prepkd.training.step import Objective, be_deterministic, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
 
 
@@ -64,7 +66,7 @@ def train(
     history = load_state(checkpoint, state)
     for row in history:
         on_epoch(row)
-    packed = pack(state, history)
+    unsaved = b""
     fed = prefetch(map(epochs.read, range(len(history), settings.epochs)), epochs.prefetch_depth)
     try:
         while not is_over(settings, history):
@@ -89,7 +91,7 @@ def train(
                 if settings.ema:
                     average.update_parameters(model)
             row = summarise(figures) | {"epoch": float(number), "lr": lr}
-            row["samples_per_second"] = count / (time.perf_counter() - started)
+            row["samples_per_second"] = count / elapsed(started)
             if not np.isfinite(row["train/loss"]):
                 raise InputError(
                     f"epoch {number}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})"
@@ -99,12 +101,15 @@ def train(
             history.append(row)
             if settings.early_stop and kept_epoch(settings, history) == number:
                 state["best"].load_state_dict(evaluated.state_dict())
-            packed = pack(state, history)
+            unsaved = pack(state, history)
             if (number + 1) % settings.checkpoint_every == 0 or is_over(settings, history):
-                write_state(checkpoint, packed)
+                write_state(checkpoint, unsaved)
+                unsaved = b""
             on_epoch(row)
-    except KeyboardInterrupt:  # save the last finished epoch, whenever the last checkpoint was
-        write_state(checkpoint, packed)
+    except BaseException:
+        # A signal, exhausted memory, a lost server: save the last finished epoch, whenever the last checkpoint was.
+        if unsaved:
+            write_state(checkpoint, unsaved)
         raise
     kept = state.get("best", evaluated)
     if kept is not model:

@@ -2,21 +2,17 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.labels import main_class
 from prepkd.models.features import Answers, WithFeatures
+from prepkd.training.compilation import Attempt, Gradients, Values, compiled, compiles
 from prepkd.training.settings import Training
 
-Values = dict[str, Tensor]  # per sample, (B,)
-# Pixels (B, C, H, W), labels, the batch's share of its step's samples (), and the teacher's answers -> the objective's values
-# and `top1`, detached; gradients are added to those already there.
-Gradients = Callable[..., Values]
-
-WORTH_COMPILING = 10_000  # steps from which `compile: auto` compiles on a GPU
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient gets its place
 
 
@@ -51,13 +47,10 @@ def make_gradients(
         values = objective(found, labels, dict(zip(answers, teacher, strict=True)))
         return values | {"top1": (found["logits"].detach().argmax(dim=-1) == main_class(labels)).float()}
 
-    run = compiled(forward) if compiles(settings, device, steps) else forward
-
-    def gradients(pixels: Tensor, labels: Tensor, share: Tensor, *teacher: Tensor) -> Values:
-        values = run(pixels, labels, *teacher)
-        (values["loss"].mean() * share).backward()  # type: ignore[no-untyped-call]
-        return {name: value.detach() for name, value in values.items()}
-
+    gradients: Gradients = partial(_gradients, forward)
+    if compiles(settings, device, steps):
+        fast, modules = partial(_gradients, compiled(forward)), [model, objective]
+        gradients = Attempt(fast, gradients, modules, required=settings.compile is True)  # type: ignore[arg-type]
     # Deterministic runs stay eager: a replayed graph is not checked for kernels that are not.
     return Replayed(gradients) if device.type == "cuda" and not settings.deterministic else gradients
 
@@ -69,6 +62,14 @@ def be_deterministic(wanted: bool) -> None:
     torch.use_deterministic_algorithms(wanted)
 
 
+def _gradients(
+    forward: Callable[..., Values], pixels: Tensor, labels: Tensor, share: Tensor, *teacher: Tensor
+) -> Values:
+    values = forward(pixels, labels, *teacher)
+    (values["loss"].mean() * share).backward()  # type: ignore[no-untyped-call]
+    return {name: value.detach() for name, value in values.items()}
+
+
 def uses_bf16(precision: str, device: torch.device) -> bool:
     """Whether to train in bf16; `auto` does if the hardware multiplies it natively."""
     if precision != "auto":
@@ -76,31 +77,6 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported()
-
-
-def compiles(settings: Training, device: torch.device, steps: int) -> bool:
-    """Whether to compile: as `compile` says; with `auto` on a GPU, for runs long enough to amortise it.
-
-    On a CPU a compiled step gains 0 to 10 % (docs/benchmarks.md). The rule depends on settings alone, not on measured times,
-    so a run's last bits do not depend on how busy the machine was.
-    """
-    if settings.compile != "auto":
-        return settings.compile
-    return device.type == "cuda" and steps >= WORTH_COMPILING
-
-
-def compiled(forward: Callable[..., Values]) -> Callable[..., Values]:
-    """A forward pass compiled for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly."""
-    fast = torch.compile(forward, dynamic=False)
-    shapes: list[Any] = []
-
-    def run(*inputs: Tensor) -> Values:
-        found = [(one.shape, one.dtype) for one in inputs]
-        if not shapes:
-            shapes.extend(found)
-        return fast(*inputs) if found == shapes else forward(*inputs)
-
-    return run
 
 
 class Replayed:

@@ -117,7 +117,7 @@ class StudentSettings(Training):
         for term in self.parsed.terms:
             if term.section:
                 values[term.section] = {k: v for k, v in values[term.section].items() if k not in term.ignores}
-        ce_weight, kd_weight = self.weights
+        ce_weight, kd_weight = self.loss_weights
         resolved = {"ce_weight": ce_weight, "kd_weight": kd_weight, "teachers": self.teacher_names}
         return values | {key: value for key, value in resolved.items() if key in values}
 

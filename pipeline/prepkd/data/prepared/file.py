@@ -20,7 +20,7 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import refuse_foreign
+from prepkd.runtime.machine_faults import raise_if_machine
 
 FORMAT = "prepkd-data-1"
 SPLITS = ("train", "val", "test")
@@ -81,16 +81,16 @@ def load_split(path: Path, split: str) -> Split:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open for reading; HDF5's errors become an InputError."""
+    """Open for reading, without a lock: the file is replaced atomically. HDF5's errors become an InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; {_PREPARE}")
     try:
-        with h5py.File(path, "r") as file:
-            refuse_foreign(path, file)
+        with h5py.File(path, "r", locking=False) as file:
             yield file
     except InputError:
         raise
     except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise_if_machine(error, path)
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not a whole HDF5 file of prepared data: {reason}; {_PREPARE} again") from None
 

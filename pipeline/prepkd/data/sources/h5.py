@@ -13,6 +13,7 @@ from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
 from prepkd.runtime.hdf5 import refuse_foreign
+from prepkd.runtime.machine_faults import raise_if_machine
 
 SPLITS = ("train", "test", "val")
 ARRAYS = ("images", "labels")
@@ -45,6 +46,12 @@ class H5(Source):
             raise
         # The errors of h5py on damaged files.
         except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+            if "lock file" in str(error):  # a half-written file could read as whole, so the user decides
+                raise InputError(
+                    f"{raw}: can't be locked for reading: another process writes it, or its file system has no locks; "
+                    "wait for the writer, or set HDF5_USE_FILE_LOCKING=FALSE"
+                ) from None
+            raise_if_machine(error, raw)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{raw}: not a whole HDF5 file: {reason}; write it again") from None
 
@@ -71,7 +78,7 @@ def _read(raw: Path, file: h5py.File) -> RawData:
     for split, (_, labels) in splits.items():
         _refuse_labels(f"{raw}: {split}/labels", labels, len(class_names), every=split == "train")
     train, test, *val = splits.values()
-    return RawData("h5", *train, *test, class_names, "arrays in an HDF5 file", *val)
+    return RawData("h5", *train, *test, class_names, "arrays in an HDF5 file", val[0] if val else None)
 
 
 def _split(raw: Path, file: h5py.File, split: str) -> Arrays:

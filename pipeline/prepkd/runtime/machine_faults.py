@@ -1,0 +1,71 @@
+"""Faults of the machine that the user can fix: a full disk, missing permissions, exhausted memory, threads or files."""
+
+import errno
+import os
+import re
+from pathlib import Path
+
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "allow larger files (ulimit -f), or use another file system",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "change its permissions",
+    errno.EPERM: "change its permissions",
+    errno.EIO: "look at the disk",
+    errno.ESTALE: "look at the network file system",
+    errno.ENOTCONN: "look at the network file system",
+    errno.EEXIST: "move what is in the way",
+    errno.ENOTDIR: "move what is in the way",
+    errno.EISDIR: "move what is in the way",
+    errno.ENOTEMPTY: "move what is in the way",
+    errno.ELOOP: "remove the link that leads to itself",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENFILE: "close files, or allow more on this machine",
+    errno.ENOMEM: "free memory, or use less of it (a smaller batch_size)",
+    errno.EAGAIN: "allow more processes and threads (ulimit -u)",
+    errno.ENOLCK: "this file system has no locks: set PREPKD_SCRATCH to a folder on another one",
+}
+
+# Libraries that run out of something raise errors without a number.
+EXHAUSTED = {
+    r"can't start new thread": errno.EAGAIN,
+    r"[Tt]oo many open files": errno.EMFILE,
+    # oneDNN out of memory; "primitive descriptor" is an operation that it lacks.
+    r"could not (create|execute) a primitive(?! descriptor)": errno.ENOMEM,
+    r"out of memory|[Cc]an(not|'t) allocate memory|not enough memory|ALLOC_FAILED|bad_alloc": errno.ENOMEM,
+    r"failed to map segment": errno.ENOMEM,  # the loader of shared libraries
+}
+
+
+def explained(error: BaseException) -> str | None:
+    """One line for a fault of the machine: the file if it is known, what happened, the remedy; None for any other error."""
+    number = error_number(error)
+    if number not in REMEDIES:
+        return None
+    file, why = None, " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno:
+        # A copy names its source first; HDF5 puts everything, line breaks included, into the message.
+        file, why = error.filename2 or error.filename, " ".join(str(error.strerror).split())
+    why = why or os.strerror(number)  # a MemoryError often has no message
+    said = f"{file}: {why}" if file else why
+    return f"{said}; finished work is kept: {REMEDIES[number]}, then run the same command again"
+
+
+def error_number(error: BaseException) -> int | None:
+    """The number of an OSError, or the one that an error of exhausted resources would have; None for any other error."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if not isinstance(error, OSError | RuntimeError | ImportError):
+        return None
+    return next((number for text, number in EXHAUSTED.items() if re.search(text, str(error))), None)
+
+
+def raise_if_machine(error: Exception, path: Path) -> None:
+    """Raise a plain OSError about `path` if a library's error while reading it is a fault of the machine, not of its content."""
+    number = error_number(error)
+    if number in REMEDIES and not isinstance(error, MemoryError):  # a lying header asks for any amount of memory
+        raise OSError(number, os.strerror(number), str(path)) from error

@@ -1,0 +1,49 @@
+"""Signals that ask the process to end: whichever arrives, what is finished is kept, as with Ctrl-C."""
+
+import os
+import select
+import signal
+from types import FrameType
+
+# Ctrl-C; `kill`, or a batch system at its limit; a terminal that closes; a batch system's warning (Slurm's --signal=USR1).
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to end; `number` says which."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def interrupt_on_signals() -> None:
+    """Raise Interrupted in the main thread at each signal of `ENDING`.
+
+    SIGINT too if it is ignored, as in a script's background jobs: it still ends the process if it is sent. An ignored SIGHUP
+    stays ignored: `nohup` asks for that.
+    """
+    for number in ENDING:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for (
+        other
+    ) in ENDING:  # a closing terminal sends SIGHUP twice, a batch system SIGTERM after SIGUSR1: the end is under way
+        signal.signal(other, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends at once
+    _silence_closed_streams()
+    raise Interrupted(number)
+
+
+def _silence_closed_streams() -> None:
+    """Send standard output and error to nowhere if their terminal or pipe is closed: an error there would end the saving."""
+    for stream in (1, 2):
+        poll = select.poll()
+        poll.register(stream, 0)
+        if poll.poll(0):  # asked for no event: what is reported is a hang-up or an error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream)
+            os.close(nowhere)

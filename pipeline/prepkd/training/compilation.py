@@ -1,0 +1,109 @@
+"""Compiling a training step, with the eager one to fall back on where the machine cannot compile."""
+
+import logging
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prepkd.errors import InputError
+from prepkd.training.settings import Training
+
+log = logging.getLogger(__name__)
+
+Values = dict[str, Tensor]  # per sample, (B,)
+# Pixels (B, C, H, W), labels, the batch's share of its step's samples (), and the teacher's answers -> the objective's values
+# and `top1`, detached; gradients are added to those already there.
+Gradients = Callable[..., Values]
+
+WORTH_COMPILING = 10_000  # steps from which `compile: auto` compiles on a GPU
+# Without a compiler, Python's headers or a folder for libraries; Dynamo's and Inductor's own errors are RuntimeErrors.
+FAILURES = (RuntimeError, OSError, ImportError, AssertionError, NotImplementedError, subprocess.SubprocessError)
+
+
+def compiles(settings: Training, device: torch.device, steps: int) -> bool:
+    """Whether to compile: as `compile` says; with `auto` on a GPU, for runs long enough to amortise it.
+
+    On a CPU a compiled step gains 0 to 10 % (docs/benchmarks.md). The rule depends on settings alone, not on measured times,
+    so a run's last bits do not depend on how busy the machine was.
+    """
+    if settings.compile != "auto":
+        return settings.compile
+    return device.type == "cuda" and steps >= WORTH_COMPILING
+
+
+def compiled(forward: Callable[..., Values]) -> Callable[..., Values]:
+    """A forward pass compiled for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly."""
+    fast = torch.compile(forward, dynamic=False)
+    shapes: list[Any] = []
+
+    def run(*inputs: Tensor) -> Values:
+        found = [(one.shape, one.dtype) for one in inputs]
+        if not shapes:
+            shapes.extend(found)
+        return fast(*inputs) if found == shapes else forward(*inputs)
+
+    return run
+
+
+class Attempt:
+    """A compiled step, or from its first call on the eager one if that call fails; `required` raises InputError instead.
+
+    The first call compiles the forward and the backward pass. If it fails, what it changed in `modules` is undone, so that the
+    run is the eager one to the last bit.
+    """
+
+    def __init__(self, fast: Gradients, eager: Gradients, modules: Sequence[nn.Module], *, required: bool) -> None:
+        self.fast, self.eager, self.required = fast, eager, required
+        self.modules = nn.ModuleList(modules)
+        self.chosen: Gradients | None = None
+
+    def __call__(self, *inputs: Tensor) -> Values:
+        """The step's values."""
+        return self.chosen(*inputs) if self.chosen else self._first(*inputs)
+
+    def _first(self, *inputs: Tensor) -> Values:
+        undo = _undo(self.modules, inputs[0].device)
+        try:
+            values = self.fast(*inputs)
+        except FAILURES as error:
+            reason = _reason(error)
+            if self.required:
+                raise InputError(
+                    f"compile is true, and torch.compile fails: {reason}; install a C++ compiler, or set compile: false"
+                ) from error
+            log.warning(f"compile is auto, and torch.compile fails: {reason}; training goes on without it")
+            undo()
+            self.chosen = self.eager
+            return self.eager(*inputs)
+        self.chosen = self.fast
+        return values
+
+
+def _undo(modules: nn.Module, device: torch.device) -> Callable[[], None]:
+    """A function that puts back buffers, gradients and torch's random state as they are now."""
+    buffers = [(one, one.detach().clone()) for one in modules.buffers()]
+    gradients = [(one, None if one.grad is None else one.grad.clone()) for one in modules.parameters()]
+    random = torch.get_rng_state()
+    random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def undo() -> None:
+        for buffer, value in buffers:
+            buffer.copy_(value)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+        torch.set_rng_state(random)
+        if random_there is not None:
+            torch.cuda.set_rng_state(random_there, device)
+
+    return undo
+
+
+def _reason(error: BaseException) -> str:
+    """An error's first line, and the first one of the compiler's output that names an error; not the advice behind them."""
+    first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    named = [line for line in others if re.search(r"\berror:", line)]
+    return " ".join([f"{type(error).__name__}:", first, *named[:1]])[:400]

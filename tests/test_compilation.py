@@ -1,0 +1,122 @@
+"""Where the machine cannot compile, `compile: auto` trains eagerly with one line, and `compile: true` is refused in one."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from prepkd.errors import InputError
+from prepkd.training import step
+from prepkd.training.compilation import WORTH_COMPILING, compiles
+from small_training import fit, same, settings, timeless
+from torch import Tensor, nn
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "steps", "found"),
+    [
+        ("auto", "cuda", WORTH_COMPILING, True),
+        ("auto", "cuda", WORTH_COMPILING - 1, False),
+        ("auto", "cpu", 10 * WORTH_COMPILING, False),
+        (True, "cpu", 1, True),
+        (False, "cuda", 10 * WORTH_COMPILING, False),
+    ],
+)
+def test_auto_compiles_on_a_gpu_for_enough_steps(asked: Any, device: str, steps: int, found: bool) -> None:
+    assert compiles(settings(compile=asked), torch.device(device), steps) is found
+
+
+class Wrecked(torch.autograd.Function):
+    """The identity, whose backward pass cannot be compiled."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        raise RuntimeError("Failed to compile.\n\nOutput:\nmain.cpp:1: fatal error: Python.h: No such file\nAnd more.")
+
+
+def wrecked_forward(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
+    def run(*inputs: Tensor) -> Any:
+        function(*inputs)  # batch norm's statistics and dropout's random state have moved when it fails
+        raise OSError("failed to map segment from shared object")
+
+    return run
+
+
+def wrecked_backward(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
+    def run(*inputs: Tensor) -> Any:
+        values = function(*inputs)
+        return values | {"loss": Wrecked.apply(values["loss"])}  # type: ignore[no-untyped-call]
+
+    return run
+
+
+def model() -> nn.Module:
+    """With batch norm and dropout: both change state in a forward pass."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 4)
+        )
+
+
+@pytest.mark.parametrize("compile_with", [wrecked_forward, wrecked_backward])
+def test_auto_trains_as_if_it_had_not_tried(
+    compile_with: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(1)
+    weights, history = fit(tmp_path / "eager.pt", settings(), model=model())
+    monkeypatch.setattr(torch, "compile", compile_with)
+    monkeypatch.setattr(step, "compiles", lambda *_: True)  # as on a GPU
+    torch.manual_seed(1)
+    again, rows = fit(tmp_path / "run.pt", settings(), model=model())
+    assert same(again, weights) and timeless(rows) == timeless(history)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING], "it is tried once"
+    line = caplog.messages[0]
+    assert line.startswith("compile is auto, and torch.compile fails: ") and line.endswith(
+        "training goes on without it"
+    )
+    found = {wrecked_forward: "OSError: failed to map segment from shared object"}
+    missing = "RuntimeError: Failed to compile. main.cpp:1: fatal error: Python.h: No such file"
+    assert f"fails: {found.get(compile_with, missing)}; " in line
+
+
+def test_a_compiler_that_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The real compilation, with a compiler that fails, and no cache of earlier ones."""
+    import torch._inductor.config as inductor
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(inductor.cpp, "cxx", ("/bin/false",))
+    monkeypatch.setattr(inductor, "compile_threads", 1)
+    torch._dynamo.reset()
+    with pytest.raises(InputError) as caught:
+        fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
+    assert str(caught.value).startswith("compile is true, and torch.compile fails: ")
+    assert str(caught.value).endswith("; install a C++ compiler, or set compile: false")
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(step, "compiles", lambda *_: True)
+    weights, _ = fit(tmp_path / "auto.pt", settings(epochs=1))
+    monkeypatch.undo()
+    assert same(weights, fit(tmp_path / "eager.pt", settings(epochs=1))[0])
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("prepkd")]
+    assert len(ours) == 1 and "No working C++ compiler found" in ours[0]
+    torch._dynamo.reset()
+
+
+def test_an_error_of_the_training_itself_is_not_the_compilers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
+        def run(*inputs: Tensor) -> Any:
+            raise InputError("a feature that the model lacks")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(InputError, match="a feature that the model lacks"):
+        fit(tmp_path / "run.pt", settings(compile=True))
