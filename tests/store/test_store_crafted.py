@@ -97,8 +97,10 @@ def ask_all(data: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> tup
 
 
 @pytest.fixture(autouse=True)
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scratch folder, and no picture of a store that is read: it takes longer than all the rest."""
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setattr("prepkd.inspection.inspect.draw", lambda inspection, out: str(out))
 
 
 def crafted(name: str, sound: dict[str, Files], folder: Path) -> Path:

@@ -225,11 +225,18 @@ def test_an_endless_answer_ends(server: Server, key: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("answer", [silent, trickle], ids=["silent", "trickle"])
 @pytest.mark.parametrize("key", ["manifest.json", "params/c/0/0/0"])
 def test_a_slow_answer_is_given_up(server: Server, answer: Answer, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LogitStore.open(server.url)
     monkeypatch.setattr(remote, "PATIENCE", 0.05)
     monkeypatch.setattr(remote, "DELAYS", (0.0,))
     server.answers[key] = answer
-    text = refused(InputError, read, server.url)
-    assert text == f"{server.url}: {key}: the server is silent or too slow{MEND}"
+    text = (
+        refused(InputError, LogitStore.open, server.url)
+        if key == "manifest.json"
+        else refused(InputError, store.logits, 0)
+    )
+    # A busy machine may keep another file of the view waiting.
+    file = r"\w+/c/0/\d(/0)?" if "/c/" in key else re.escape(key)
+    assert re.fullmatch(rf"{server.url}: {file}: the server is silent or too slow{re.escape(MEND)}", text)
 
 
 @pytest.mark.parametrize("first", [status(503), status(429), cut], ids=["503", "429", "cut"])
