@@ -17,7 +17,7 @@ def fetch_views(
 
     Stopped? Run it again: what is there is checked and kept. Call it with other views to add them.
     """
-    target = to or f"data/logits/{url.rstrip('/').rsplit('/', 1)[-1]}"
+    target = f"data/logits/{url.rstrip('/').rsplit('/', 1)[-1]}" if to is None else to
     with progress() as bar:
         task = bar.add_task("", start=False, total=None, visible=False, note="files")
 

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.project.outputs import lesson
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
-from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, store_url
+from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, store_url, writing
 from prepkd.store.identity import identities
 
 LESSON = Path("data/lesson.json")
@@ -24,8 +25,10 @@ def gather(
     DVC's `distill` depends on that small file: adding a teacher that is not used makes no student out of date.
     """
     params = read_params(params_file, overrides)
-    names = teachers.split("+") if teachers else params.distill.teacher_names
+    asked = teachers.split("+") if teachers else params.distill.teacher_names
+    names = [known_teacher(params, name) for name in asked]
     path = Path("data/lessons") / f"{teachers}.json" if teachers else LESSON
-    stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
-    write_json(path, {"teachers": stores})
+    with writing(lesson(path)):
+        stores = identities({name: store_url(params, name) for name in names})
+        write_json(path, {"teachers": stores})
     console.print(f"{path}: {', '.join(names)}")

@@ -75,7 +75,7 @@ def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
     settings: dict[str, object] = {"val_fraction": 0, "subset": None, "seed": 0} | changes
     source = Prepare(dataset=dataset, mixed_formats=bool(settings.pop("mixed_formats", False))).source
     data = source.read(raw)
-    prepare(data, **settings, path=path)  # type: ignore[arg-type]
+    prepare(data, **settings, path=path, replace=True)  # type: ignore[arg-type]
     return path
 
 

@@ -34,7 +34,7 @@ def draw_picture(inspection: StoreInspection, title: str, path: Path) -> None:
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": "prepkd"})
 
 
 def _panels(inspection: StoreInspection) -> "Iterator[Callable[[Axes], None]]":

@@ -33,7 +33,9 @@ def create_project(
     made = project_files(dataset, teacher, student, raw)
     if (folder / "README.md").exists():
         del made["README.md"]
-    if found := next(filter(None, (in_the_way(folder / name) for name in made)), None):
+    # `dvc init` replaces whatever is at .dvc but is no folder, and .dvcignore with it.
+    others = [] if not git or (folder / ".dvc").is_dir() else [".dvc", ".dvcignore"]
+    if found := next(filter(None, (in_the_way(folder / name) for name in [*made, *others])), None):
         raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
     settings = YAML(typ="safe", pure=True).load(made["params.yaml"])
     params = validated(Params, settings, str(folder / "params.yaml"))

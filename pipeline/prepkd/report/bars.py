@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from prepkd.runtime.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -27,8 +29,8 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, float]], path: Path) -> None:
         if len(tables) > 1:
             axes.set_title(title, loc="left", size=10, pad=22)
             axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": "prepkd"})
 
 
 def _panel(axes: "Axes", table: pd.DataFrame, teacher: float) -> None:

@@ -163,8 +163,9 @@ def publish(source: Path, target: Path, *, keep: bool = False) -> None:
             shutil.rmtree(source)
     fsync(target.parent)
     # Also the folder left by a process that was killed between its two renames.
-    for left in target.parent.glob(f".{target.name}.*.stale"):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in target.parent.glob(".*.stale"):
+        if re.fullmatch(rf"\.{re.escape(target.name)}\.\d+\.stale", left.name):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _moved(source: Path, target: Path, stale: Path) -> bool:

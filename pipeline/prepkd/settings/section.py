@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 
@@ -15,7 +15,14 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-FilePath = Annotated[Path, Field(strict=False)]  # YAML has no paths
+def place(text: object) -> object:
+    """The text of a path or URL; raises ValueError for one without a name, which would be another folder than is meant."""
+    if isinstance(text, str) and not text.rpartition("://")[2].strip():
+        raise ValueError("expected a path, or a URL with more than its protocol")
+    return text
+
+
+FilePath = Annotated[Path, BeforeValidator(place), Field(strict=False)]  # YAML has no paths
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

@@ -9,10 +9,10 @@ from pathlib import Path
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import fingerprint, json_bytes
-from prepkd.runtime.scratch import scratch
+from prepkd.runtime.files import json_bytes
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
+from prepkd.store.own import claimed_store, first_foreign
 from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
 from prepkd.store.reader import LogitStore, sha256
 
@@ -46,11 +46,9 @@ def fetch_views(
     where = _absolute(target)
     if where == _absolute(url):
         raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
-    if not is_remote(target) and Path(target).exists() and not Path(target).is_dir():
-        raise InputError(f"{target}: is a file; choose another place with --to")
     source = LogitStore.open(url)
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
-    with scratch(scratch_root, fingerprint(["fetch-views", where]), on_wait=on_wait):
+    with claimed_store(target, scratch_root, on_wait):
         on_start(source, len(wanted(source, chosen)))
         return fetch(source, open_place(target, write=True), chosen, target, on_file)
 
@@ -104,10 +102,10 @@ def fetch(
 def check_target(source: LogitStore, target: Store, where: object) -> None:
     """Refuse a place that holds anything except a complete or partial copy of this store; raises InputError."""
     remedy = "choose another place with --to"
+    if foreign := first_foreign(target):
+        raise InputError(f"{where}: holds {foreign}, which is no part of a store that prepkd wrote; {remedy}")
     found = get(target, "zarr.json")
     if found is None:
-        if others := sorted(key for key in keys(target) if not key.endswith(".partial")):
-            raise InputError(f"{where}: holds {others[0]}, which is no part of a store; {remedy}")
         return
     if sha256(found) != source.store.manifest["zarr.json"]:
         theirs = _fingerprints(found)

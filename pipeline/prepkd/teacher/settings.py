@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import BeforeValidator, Field, create_model
 
-from prepkd.settings.section import Section, Seed, one_of
+from prepkd.settings.section import Section, Seed, one_of, place
 from prepkd.store.encodings import ENCODINGS
 from prepkd.teacher.forward_pass import PRECISIONS
 
@@ -24,7 +24,7 @@ def _with_encodings(section: type[S]) -> type[S]:
 class Cache(Section):
     """The cached views, how the teacher computes its logits, and how and where they are stored."""
 
-    root: str = "data/logits"
+    root: Annotated[str, BeforeValidator(place)] = "data/logits"
 
     views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: Seed = 0

@@ -57,14 +57,15 @@ def distill(
     teachers: Mapping[str, TeacherFiles],
     *,
     scratch: Callable[[str], AbstractContextManager[Path]],
+    on_inputs: Callable[[Mapping[str, Any]], None] = lambda inputs: None,
     on_epoch: Callable[[int, Row], None],
     logged: Callable[[Run], AbstractContextManager[Write]],
 ) -> Iterator[Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]]:
     """Train the students that the settings ask for; yield an iterator of (seed, model, history, card).
 
-    `inputs` are the fingerprints of the data, `teachers` the files of each teacher by name. The work of every seed is kept
-    until the caller leaves the context, so that an interrupted run resumes. Raises InputError where files do not belong
-    together.
+    `inputs` are the fingerprints of the data, `teachers` the files of each teacher by name. `on_inputs` gets what the students
+    are made from, before they are trained. The work of every seed is kept until the caller leaves the context, so that an
+    interrupted run resumes. Raises InputError where files do not belong together.
     """
     objective: Callable[..., Objective] = partial(Objective, settings.terms)
     members: dict[str, tuple[Teacher, object]] = {}
@@ -76,6 +77,7 @@ def distill(
             objective = _with_shapes(objective, settings, model[0], dataset)
             members[name] = online_teacher(cache, name, model, dataset, objective())
     made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
+    on_inputs(made_from)
     with contextlib.ExitStack() as held:
         trained = train_students(
             settings,

@@ -16,6 +16,7 @@ from prepkd.runtime.files import fingerprint, write_bytes
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.evaluation import predict, top1
+from prepkd.training.finished import refuse_other_teacher
 from prepkd.training.predictions import write_results
 from prepkd.training.stopping import card_entry
 from prepkd.training.teacher import describe, given_weights, published_preprocessing, train_teacher
@@ -29,6 +30,7 @@ def run_teacher(
     inputs: dict[str, JSON],
     *,
     folder: Path,
+    replace: bool = False,
     students: Iterable[str],
     test_fingerprint: str,
     scratch: Callable[[str], AbstractContextManager[Path]],
@@ -38,12 +40,15 @@ def run_teacher(
     """Train a teacher, write its history, test logits and checkpoint to `folder`, and return its card.
 
     `inputs` are the fingerprints of what was read. The work is kept in `scratch(fingerprint)` until the folder is complete.
-    Raises InputError for a model that does not exist, `students` included, and for test logits that are not finite.
+    Raises InputError for a model that does not exist, `students` included, for test logits that are not finite, and, without
+    `replace`, if `folder` holds a finished teacher of other settings or inputs.
     """
     # Reject unknown student names before training the teacher.
     for model_name in dict.fromkeys([settings.model, *students]):
         check_model(model_name, dataset.samples.channels)
     inputs = inputs | given_weights(settings)
+    if not replace:
+        refuse_other_teacher(folder, settings, inputs)
     kept = settings.identity(but={"checkpoint_every"})
     run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
     with scratch(run) as work, logged(Run(f"teacher-{name}", run, settings.model_dump(mode="json"))) as write:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prepkd.data.images.files import ImageFiles
 from prepkd.data.images.statistics import Statistics
-from prepkd.data.prepared.file import FORMAT
+from prepkd.data.prepared.file import FORMAT, describe
 from prepkd.data.prepared.fingerprints import (
     data_fingerprint,
     encoded_fingerprint,
@@ -19,15 +19,16 @@ from prepkd.data.prepared.fingerprints import (
 )
 from prepkd.data.prepared.holes import FileWithHoles
 from prepkd.data.sources.raw import Labelled, RawData
+from prepkd.errors import InputError
 from prepkd.runtime.files import replacing
 
 LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
 
 
-def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
+def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace: bool) -> str:
     """Write these splits of `data` and return the file's fingerprint; raises InputError naming a file that is no image.
 
-    Only a few image files are in memory at once.
+    Only a few image files are in memory at once. Without `replace`, raises InputError if `path` holds other data; it stays.
     """
     files = {name: (images, labels) for name, (images, labels) in splits.items() if isinstance(images, ImageFiles)}
     fingerprints = {
@@ -49,7 +50,26 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> str:
                     statistics = Statistics.of_counts(counts)
         layout, _ = _layout(data, splits, fingerprints, statistics)
         layout.copy_to(file)
-    return data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+        whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+        if not replace:
+            _refuse_other_data(path, whole, {name: len(labels) for name, (_, labels) in splits.items()})
+    return whole
+
+
+def _refuse_other_data(path: Path, fingerprint: str, splits: Mapping[str, int]) -> None:
+    """Raise InputError if a file holds prepared data of another fingerprint; damaged data can't be read from it."""
+    try:
+        found = describe(path)
+    except InputError:
+        return
+    if found.fingerprint != fingerprint:
+        had, wanted = (
+            ", ".join(f"{count:,} in {name}" for name, count in sorted(one.items())) for one in (found.splits, splits)
+        )
+        raise InputError(
+            f"{path}: holds other data ({had}; fingerprint {found.fingerprint[:12]}) than these settings give ({wanted}; "
+            f"{fingerprint[:12]}); --replace replaces it"
+        )
 
 
 def _copy(images: ImageFiles, labels: NDArray[np.int64], file: IO[bytes]) -> tuple[str, NDArray[np.int64]]:
