@@ -186,14 +186,13 @@ def test_somebodys_file_among_ones_own_stays(project: Path, arguments: list[str]
     refused(*arguments, says=f"{place}: holds {name}, which is no")
 
 
-@pytest.mark.parametrize(("arguments", "place"), OUTPUTS[:-3], ids=lambda value: str(value))
-def test_ones_own_output_is_written_again(project: Path, arguments: list[str], place: str) -> None:
-    """The same command on the same inputs needs no --replace, except for another store."""
-    more = ["--replace"] if arguments[:1] == ["import"] else []
-    before = everything(Path(place)) if Path(place).exists() else {}
-    prepkd(*arguments, *more)
-    after = everything(Path(place))
-    assert before.keys() <= after.keys() or more
+@pytest.mark.parametrize("arguments", {tuple(one): None for one, _ in OUTPUTS[:-3]}, ids=" ".join)
+def test_ones_own_output_is_written_again(project: Path, arguments: tuple[str, ...]) -> None:
+    """The same command on the same inputs needs no --replace; imported logits are another store than the teacher's."""
+    other = arguments == ("import", "logits.npy", "large")
+    before = everything()
+    prepkd(*arguments, *(["--replace"] if other else []))
+    assert before.keys() <= everything().keys() or other
 
 
 def bucket(name: str, content: Mapping[str, bytes]) -> str:
@@ -260,7 +259,7 @@ def test_a_store_in_a_bucket_is_replaced_key_by_key_and_its_neighbours_stay(proj
 OTHERS = [
     (
         ["prepare", "-S", "prepare.subset=9"],
-        "data/digits.h5: holds other data (797 in test, 100 in train; fingerprint ",
+        "data/digits.h5: holds other data (100 in test, 100 in train; fingerprint ",
     ),
     (
         ["train-teacher", "large", "-S", "teachers.large.lr=0.02"],

@@ -21,9 +21,15 @@ from zarr.storage import MemoryStore
 NO_PART = "which is no part of a store that prepkd wrote; move it away, or name another place"
 
 
+@pytest.fixture(params=["local", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A folder, and this process's memory; each file that a bucket keeps takes a request."""
+    return str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
+
+
 @pytest.fixture
 def finished(root: str, made_up: Path) -> str:
-    """A finished store in a folder, in memory, in a bucket."""
+    """A finished store."""
     url = f"{root}/large.zarr"
     for key, content in contents(made_up).items():
         put(open_place(url, write=True), key, content)
@@ -79,6 +85,20 @@ def test_the_neighbours_of_a_store_stay(finished: str) -> None:
     clear_store(open_place(finished, write=True), finished)  # and of nothing
     root = finished.removesuffix("/large.zarr")
     assert keys(open_place(root)) == {"large.zarr.old/logits/c/0/0/0", "large/logits/c/0/0/0"}
+
+
+def test_in_a_bucket(s3: str, made_up: Path, tmp_path: Path) -> None:
+    root = f"{s3}/{tmp_path.name}"
+    theirs = {"notes.txt": b"x", "large.zarr.old/logits/c/0/0/0": b"y"}
+    for key, content in {**theirs, **{f"large.zarr/{key}": one for key, one in contents(made_up).items()}}.items():
+        put(open_place(root, write=True), key, content)
+    for url in (root, s3, f"{root}/notes.txt"):
+        assert NO_PART in refused(InputError, refuse_foreign_store, url)
+        assert NO_PART in refused(InputError, clear_store, open_place(url, write=True), url)
+    refuse_foreign_store(f"{root}/large.zarr")
+    refuse_foreign_store(f"{root}/nothing.zarr")
+    clear_store(open_place(f"{root}/large.zarr", write=True), root)
+    assert files(root) == theirs
 
 
 def test_a_store_is_cleared_so_that_what_a_kill_leaves_is_known_and_unreadable(made_up: Path) -> None:

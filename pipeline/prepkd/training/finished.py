@@ -24,7 +24,7 @@ def refuse_other_teacher(folder: Path, settings: Teacher, inputs: Mapping[str, A
 def refuse_other_students(folder: Path, settings: Distill, inputs: Mapping[str, Any]) -> None:
     """Raise InputError if a folder holds finished students of other settings, inputs or seeds, one folder per seed."""
     found = {int(path.name.removeprefix("seed")): path for path in folder.glob("seed*") if (path / CARD).is_file()}
-    for path in found.values():
+    for _, path in sorted(found.items()):
         _refuse_other(_card(path), _made_from(settings, inputs), f"{path}: holds a finished student")
     _refuse_more_seeds(found.keys(), settings, f"{folder}: holds finished students")
 
