@@ -15,7 +15,7 @@ from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._project import Overrides, ParamsFile, Replace, data_file, may_replace, read_params, writing
 from prepkd.stages._students import students
-from prepkd.training.finished import refuse_other_run
+from prepkd.training.finished_students import refuse_other_run
 from prepkd.training.run_results import write_run
 from prepkd.views import parse_recipe
 

@@ -22,7 +22,7 @@ from prepkd.stages._project import (
     writing,
 )
 from prepkd.stages._students import students
-from prepkd.training.finished import refuse_other_students
+from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.stopping import kept_epoch
 
 

@@ -1,16 +1,19 @@
 """A command replaces only what prepkd wrote; finished work only as asked; two commands never write to one place at once."""
 
+import contextlib
 import json
 import os
 import shutil
-import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import environment
 from prepkd.cli import COMMANDS, app
+from prepkd.errors import InputError
+from prepkd.runtime.outputs import Output, claimed, locked
+from prepkd.stages._console import console
 from prepkd.store.place import get, keys, open_place, put
 from typer.testing import CliRunner
 
@@ -187,12 +190,27 @@ def test_somebodys_file_among_ones_own_stays(project: Path, arguments: list[str]
 
 
 @pytest.mark.parametrize("arguments", {tuple(one): None for one, _ in OUTPUTS[:-3]}, ids=" ".join)
-def test_ones_own_output_is_written_again(project: Path, arguments: tuple[str, ...]) -> None:
+def test_ones_own_output_is_written_again_once_no_other_process_writes_there(
+    project: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same command on the same inputs needs no --replace; imported logits are another store than the teacher's."""
     other = arguments == ("import", "logits.npy", "large")
-    before = everything()
-    prepkd(*arguments, *(["--replace"] if other else []))
+    before, said = everything(), []
+    places = [place for one, place in OUTPUTS if tuple(one) == arguments if one[0] != "inspect"]
+    with contextlib.ExitStack() as other_process:
+        for place in places:
+            other_process.enter_context(locked(Path(place), project / "scratch", print))
+
+        def printed(text: object, **options: object) -> None:
+            said.append(str(text))
+            if "waiting" in str(text):
+                other_process.close()
+
+        monkeypatch.setattr(console, "print", printed)
+        prepkd(*arguments, *(["--replace"] if other else []))
+    assert not places or said[0] == f"{min(places)}: another process is writing there; waiting for it to end", said
     assert before.keys() <= everything().keys() or other
+    assert not list((project / "scratch").glob("*.lock"))
 
 
 def bucket(name: str, content: Mapping[str, bytes]) -> str:
@@ -351,28 +369,28 @@ def test_a_place_without_a_name_is_refused(project: Path, place: str) -> None:
         refused(*command, "--to", place, says=f"the store's place is '{place}'; expected a path")
 
 
-def test_two_commands_with_the_same_outputs_write_one_after_the_other(project: Path) -> None:
-    """Both methods at once by hand: one is trained, the other is refused; never a seed of one beside a seed of the other."""
-    for path in ("models/student", "results/training"):
-        shutil.rmtree(path)
-    changes = environment(PREPKD_SCRATCH=str(project / "scratch"))
-    settings = ["-S", "distill.epochs=3"]
-    running = [
-        subprocess.Popen(
-            ["prepkd", "distill", "--method", method, *settings],
-            env=changes,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        for method in ("kd", "ka-ps")
-    ]
-    said = [process.communicate(timeout=300)[0] for process in running]
-    codes = [process.returncode for process in running]
-    assert sorted(codes) == [0, 2], said
-    winner = ("kd", "ka-ps")[codes.index(0)]
-    cards = [json.loads(Path(f"models/student/seed{seed}/model.json").read_bytes()) for seed in (0, 1)]
-    assert [card["training"]["method"] for card in cards] == [winner, winner]
-    loser = said[codes.index(2)]
-    assert "another process is writing there; waiting for it to end" in loser and "--replace replaces it" in loser
-    assert not list((project / "scratch").glob("*.lock"))
+def test_one_process_at_a_time_and_each_sees_what_the_one_before_it_left(tmp_path: Path) -> None:
+    """What another process leaves while this one waits for it is checked as well."""
+    output = Output(tmp_path / "out", {"": lambda path: path.read_bytes() == b"ours"})
+    seen, waits, goes_on = [], threading.Event(), threading.Event()
+
+    def second() -> None:
+        try:
+            with claimed([output], tmp_path / "locks", lambda line: waits.set()):
+                seen.append("claimed")
+        except InputError as error:
+            seen.append(str(error))
+        goes_on.set()
+
+    for left, expected in (
+        (b"ours", "claimed"),
+        (b"theirs", "out: expected a file that prepkd wrote, or nothing; found"),
+    ):
+        output.path.unlink(missing_ok=True)
+        waits.clear(), goes_on.clear(), seen.clear()
+        with claimed([output], tmp_path / "locks", print):
+            threading.Thread(target=second).start()
+            assert waits.wait(60) and not seen
+            output.path.write_bytes(left)
+        assert goes_on.wait(60) and expected in seen[0]
+    assert not list((tmp_path / "locks").iterdir())

@@ -16,7 +16,7 @@ from prepkd.runtime.files import fingerprint, write_bytes
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.evaluation import predict, top1
-from prepkd.training.finished import refuse_other_teacher
+from prepkd.training.finished import finished_card, refuse_other
 from prepkd.training.predictions import write_results
 from prepkd.training.stopping import card_entry
 from prepkd.training.teacher import describe, given_weights, published_preprocessing, train_teacher
@@ -48,7 +48,8 @@ def run_teacher(
         check_model(model_name, dataset.samples.channels)
     inputs = inputs | given_weights(settings)
     if not replace:
-        refuse_other_teacher(folder, settings, inputs)
+        asked = settings.model_dump(mode="json", exclude={"checkpoint_every"})
+        refuse_other(finished_card(folder), asked, inputs, f"{folder}: holds a finished teacher")
     kept = settings.identity(but={"checkpoint_every"})
     run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
     with scratch(run) as work, logged(Run(f"teacher-{name}", run, settings.model_dump(mode="json"))) as write:
