@@ -136,7 +136,7 @@ def commands_of(project: Project, options: argparse.Namespace) -> dict[str, tupl
     for evaluated, every in {"": 1, ONCE: epochs}.items() if options.epochs else [("", 1)]:
         for title, method in METHODS.items():
             settings = {"distill__student": student, "distill__method": method, "distill__evaluate_every": every}
-            words = ["prepkd", *project.words("distill", **settings)]
+            words = ["prepkd", *project.words("distill", "--replace", **settings)]
             commands[title + evaluated] = (words, project.folder, project.environment)
     return commands
 

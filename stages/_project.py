@@ -1,7 +1,8 @@
 """A project: its settings, the paths of its files, its scratch folder for unfinished work."""
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
 from prepkd.runtime.finished import kept
+from prepkd.runtime.outputs import Output, claimed
 from prepkd.runtime.scratch import scratch as locked_scratch
 from prepkd.stages._console import console
 
@@ -19,6 +21,9 @@ Overrides = Annotated[
     typer.Option(
         "--set", "-S", metavar="KEY=VALUE", help="Override a setting, as in `-S distill.kd.tau=8`; repeatable."
     ),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace finished results of other settings; `dvc repro` does so without it.")
 ]
 DATA = Path("data")
 TEACHERS = Path("models/teachers")
@@ -92,6 +97,21 @@ def scratch_root() -> Path:
         if (folder / ".dvc").is_dir():
             return folder / ".dvc" / "tmp" / "prepkd"
     return here / ".prepkd-scratch"
+
+
+@contextlib.contextmanager
+def writing(*outputs: Output) -> Iterator[None]:
+    """Claim a command's outputs before its work: refuse what prepkd did not write there, and wait for other processes."""
+    with claimed(outputs, scratch_root(), lambda line: console.print(line, markup=False)):
+        yield
+
+
+def may_replace(asked: bool) -> bool:
+    """Whether finished results of other settings may be replaced: as asked, and always in a stage that DVC runs.
+
+    DVC keeps the outputs of its stages in its cache, and decides itself what is out of date; it sets DVC_STAGE.
+    """
+    return asked or "DVC_STAGE" in os.environ
 
 
 def queue_root() -> Path | None:

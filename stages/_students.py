@@ -1,7 +1,7 @@
 """Students from a project's settings: what `distill` and `compare` share."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,15 @@ from prepkd.training.student_settings import Distill
 
 @contextlib.contextmanager
 def students(
-    params: Params, settings: Distill, on_epoch: Callable[[int, Row], None]
+    params: Params,
+    settings: Distill,
+    on_epoch: Callable[[int, Row], None],
+    on_inputs: Callable[[Mapping[str, Any]], None],
 ) -> Iterator[Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]]:
-    """Train the students that the settings ask for; yield an iterator of (seed, model, history, card)."""
+    """Train the students that the settings ask for; yield an iterator of (seed, model, history, card).
+
+    `on_inputs` gets what they are made from, before any is trained.
+    """
     dataset, inputs = read_dataset(params, params.cache.views, params.cache.seed)
     teachers = {
         name: TeacherFiles(teacher_folder(name), store_url(params, name), params.teachers[name].weights)
@@ -42,6 +48,7 @@ def students(
         scratch=where,
         on_epoch=on_epoch,
         logged=logger,
+        on_inputs=on_inputs,
         say=lambda line: console.print(line, markup=False),
     ) as trained:
         data = {"data": str(data_file(params))}

@@ -11,12 +11,15 @@ from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import (
     Overrides,
     ParamsFile,
+    Replace,
     known_teacher,
+    may_replace,
     read_params,
     scratch_root,
     store_url,
     teacher_folder,
 )
+from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import caching
 from prepkd.verification.provenance import check_card, check_given
 
@@ -28,6 +31,7 @@ def cache_logits(
     views: Annotated[
         str | None, typer.Option(metavar="COUNT", help="Override cache.views: how many views, or 'all'.")
     ] = None,
+    replace: Replace = False,
 ) -> None:
     """Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.
 
@@ -36,6 +40,7 @@ def cache_logits(
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
     settings, url, folder = params.cache, store_url(params, name), teacher_folder(name)
+    refuse_foreign_store(url)
     dataset, inputs = read_dataset(params, settings.views, settings.seed)
     teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `prepkd train-teacher {name}`")
     check_card(card, dataset, inputs, folder)
@@ -58,6 +63,7 @@ def cache_logits(
             settings,
             url,
             scratch_root(),
+            replace=may_replace(replace),
             on_wait=lambda line: console.print(line, markup=False),
             on_start=start,
             on_chunk=lambda: advance(bar, task),

@@ -1,18 +1,21 @@
 """compare: one run of the comparison, or the tables of all of them -> results/compare/."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.errors import InputError
+from prepkd.project.outputs import run_logits, tables
 from prepkd.project.params import Params
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress
-from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params
+from prepkd.stages._project import Overrides, ParamsFile, Replace, data_file, may_replace, read_params, writing
 from prepkd.stages._students import students
+from prepkd.training.finished_students import refuse_other_run
 from prepkd.training.run_results import write_run
 from prepkd.views import parse_recipe
 
@@ -20,6 +23,7 @@ from prepkd.views import parse_recipe
 def compare(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    replace: Replace = False,
     run: Annotated[
         str | None,
         typer.Option("--run", metavar="METHOD[,KEY=VALUE...]", help="Train this run, e.g. 'kd,ce_weight=0', and stop."),
@@ -37,25 +41,30 @@ def compare(
     """
     params = read_params(params_file, overrides)
     if run is not None:
-        train(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1])
+        train(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1], may_replace(replace))
         return
     if teacher or student:
         raise InputError("--teacher and --student say which run to train; add --run")
-    text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON)
+    with writing(*tables(COMPARISON)):
+        text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON)
     console.print(fitting(text, console.width), soft_wrap=False, markup=False)
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
 
 
-def train(params: Params, run: str, teacher: str, student: str) -> None:
+def train(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
     """Train one run over all seeds; writes the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
-    with progress() as bar:
+    with writing(run_logits(path)), progress() as bar:
         task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
+        test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
 
         def on_epoch(seed: int, row: dict[str, float]) -> None:
             advance(bar, task, f"seed {seed}: {epoch_note(row)}")
 
-        with students(params, settings, on_epoch) as trained:
-            test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
+        def on_inputs(inputs: Mapping[str, Any]) -> None:
+            if not replace:
+                refuse_other_run(path, settings, inputs, test.fingerprint)
+
+        with students(params, settings, on_epoch, on_inputs) as trained:
             seeds = write_run(path, run, trained, test, recipe)
     console.print(f"{path}: {seeds} seeds; `prepkd compare` makes the table", markup=False)

@@ -1,21 +1,35 @@
 """distill: data/<dataset>.h5 and data/logits/TEACHER.zarr -> models/student/seed<k>/ and results/training/seed<k>/."""
 
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from prepkd.models import save_checkpoint
+from prepkd.project import outputs as outputs_of
+from prepkd.runtime.outputs import remove
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._curves import Curves
-from prepkd.stages._project import STUDENTS, TRAINING, Overrides, ParamsFile, read_params, student_folder
+from prepkd.stages._project import (
+    STUDENTS,
+    TRAINING,
+    Overrides,
+    ParamsFile,
+    Replace,
+    may_replace,
+    read_params,
+    student_folder,
+    writing,
+)
 from prepkd.stages._students import students
+from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.stopping import kept_epoch
 
 
 def distill(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    replace: Replace = False,
     method: Annotated[str | None, typer.Option(help="Override distill.method, e.g. ka-ps+dtd-flsw.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Override distill.teacher.")] = None,
     student: Annotated[str | None, typer.Option(help="Override distill.student.")] = None,
@@ -30,22 +44,31 @@ def distill(
     given = {"method": method, "teacher": teacher, "student": student, "seeds": seeds, "source": source}
     options = {f"distill.{key}": value for key, value in {**given, "epochs": epochs}.items()}
     params = read_params(params_file, overrides, **options)
-    settings, curves = params.distill, Curves(TRAINING)
-    with progress() as bar:
+    settings, log, outputs = (
+        params.distill,
+        Curves(TRAINING),
+        (outputs_of.students(STUDENTS), outputs_of.curves(TRAINING)),
+    )
+
+    def on_inputs(inputs: Mapping[str, Any]) -> None:
+        if not may_replace(replace):
+            refuse_other_students(STUDENTS, settings, inputs)
+
+    with writing(*outputs), progress() as bar:
         tasks = {
             s: bar.add_task(f"{settings.method}, seed {s}", total=settings.epochs, note="") for s in settings.seed_list
         }
 
         def on_epoch(seed: int, row: dict[str, float]) -> None:
             advance(bar, tasks[seed], epoch_note(row))
-            if not curves.logs:  # inputs are checked and training is under way: the last run's outputs are out of date
-                shutil.rmtree(STUDENTS, ignore_errors=True)
-                shutil.rmtree(TRAINING, ignore_errors=True)
-            curves.log(seed, row)
+            if not log.logs:  # inputs are checked and training is under way: the last run's outputs are out of date
+                for output in outputs:
+                    remove(output)
+            log.log(seed, row)
 
-        with students(params, settings, on_epoch) as trained:
+        with students(params, settings, on_epoch, on_inputs) as trained:
             for seed, model, history, card in trained:
                 row = history[kept_epoch(settings, history)]
-                curves.end(seed)
+                log.end(seed)
                 save_checkpoint(student_folder(seed), model, card | {"test_top1": row["test/top1"]})
     console.print(f"models/student: {settings.method}, {len(settings.seed_list)} seeds; `prepkd evaluate` reports them")

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from prepkd.project.outputs import metrics, plots
 from prepkd.report.students import report_students
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.files import write_json
@@ -15,8 +16,11 @@ from prepkd.stages._project import (
     store_url,
     student_folder,
     teacher_folders,
+    writing,
 )
 from prepkd.views import parse_recipe
+
+METRICS, PLOTS = Path("results/metrics.json"), Path("results/plots")
 
 
 def evaluate(
@@ -31,18 +35,19 @@ def evaluate(
     params = read_params(params_file, overrides)
     settings = params.distill
     teachers = teacher_folders(settings.teacher_names)
-    report = report_students(
-        settings,
-        data_file(params),
-        students={seed: student_folder(seed) for seed in settings.seed_list},
-        teachers=teachers,
-        stores={name: store_url(params, name) for name in settings.teacher_names},
-        recipe=parse_recipe(params.augment),
-        device=choose_device(params.threads),
-        training=TRAINING,
-        plots=Path("results/plots"),
-    )
-    write_json(Path("results/metrics.json"), report)
+    with writing(metrics(METRICS), plots(PLOTS)):
+        report = report_students(
+            settings,
+            data_file(params),
+            students={seed: student_folder(seed) for seed in settings.seed_list},
+            teachers=teachers,
+            stores={name: store_url(params, name) for name in settings.teacher_names},
+            recipe=parse_recipe(params.augment),
+            device=choose_device(params.threads),
+            training=TRAINING,
+            plots=PLOTS,
+        )
+        write_json(METRICS, report)
     top1 = report["top1"]
     spread = "" if top1["std"] is None else f" +- {top1['std']:.2%}"
     absent = [str(folder) for folder in teachers.values() if not folder.exists()]

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.project.outputs import lesson
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
-from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, store_url
+from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, store_url, writing
 from prepkd.store.identity import identities
 
 LESSON = Path("data/lesson.json")
@@ -29,6 +30,7 @@ def gather(
         own = [name for run in params.compare.runs for name in params.variant(run, teachers).teacher_names]
         names = list(dict.fromkeys([*teachers.split("+"), *own]))
     path = Path("data/lessons") / f"{teachers}.json" if teachers else LESSON
-    stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
-    write_json(path, {"teachers": stores})
+    with writing(lesson(path)):
+        stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
+        write_json(path, {"teachers": stores})
     console.print(f"{path}: {', '.join(names)}")

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 from prepkd.stages._console import console
-from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params, scratch_root, store_url
+from prepkd.stages._project import (
+    Overrides,
+    ParamsFile,
+    Replace,
+    data_file,
+    may_replace,
+    read_params,
+    scratch_root,
+    store_url,
+)
+from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import imported
 from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count, usage
 from prepkd.teacher.logit_files import read_logits
@@ -21,6 +31,7 @@ def import_logits(
     ],
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    replace: Replace = False,
     data: Annotated[Path | None, typer.Option(help="The prepared data; else that of the settings.")] = None,
     recipe: Annotated[str, typer.Option(help="The views' recipe, JSON; [] is the image itself.")] = "[]",
     views: Annotated[
@@ -37,6 +48,7 @@ def import_logits(
     """
     check_options(name, encoding, seed)
     path, url, settings = places(params_file, overrides, name, data, to, encoding)
+    refuse_foreign_store(url)
     steps, count = parse_json_recipe(recipe), parse_view_count(views)
     raw, kind = read_logits(file)
     dataset, inputs = imported.read_dataset(path, raw, steps, count, seed)
@@ -49,6 +61,7 @@ def import_logits(
         settings,
         url,
         scratch_root(),
+        replace=may_replace(replace),
         on_wait=lambda line: console.print(line, markup=False),
     )
     plan, done = dataset.plan, "already finished; " if written.chunks is None else ""
@@ -58,7 +71,7 @@ def import_logits(
         *imported.findings(file, raw, dataset, path),
         f"{url}: {done}{written.describe()}",
         f"{url}: sha256 of its manifest {written.sha256}",
-        f"to learn from it: {usage(plan, name, path, url if to else None)}",
+        f"to learn from it: {usage(plan, name, path, None if to is None else url)}",
     ):
         console.print(line, markup=False)
 
@@ -71,4 +84,8 @@ def places(
     if data is not None and to is not None and not overrides and not params_file.is_file():
         return data, to, Cache(views=1).model_copy(update=given)
     params = read_params(params_file, overrides)
-    return data or data_file(params), to or store_url(params, name), params.cache.model_copy(update=given)
+    return (
+        data or data_file(params),
+        store_url(params, name) if to is None else to,
+        params.cache.model_copy(update=given),
+    )

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import torch
 import typer
-from prepkd.inspection.inspect import find_store, inspect_store
+from prepkd.inspection.inspect import find_store, inspect_store, picture_path
 from prepkd.inspection.tables import tables
+from prepkd.project.outputs import picture
 from prepkd.runtime.console import TextConsole
 from prepkd.runtime.devices import choose_device
+from prepkd.runtime.outputs import refuse_foreign
 from prepkd.stages._console import console, print_json
 from prepkd.stages._project import DATA, TEACHERS, Overrides, ParamsFile, read_params, scratch_root
 from prepkd.training.student_settings import Distill
@@ -43,8 +45,10 @@ def inspect(
         params = read_params(params_file, overrides)
         return params.distill, choose_device(params.threads)
 
+    found = find_store(store_url, scratch_root())
+    refuse_foreign(picture(picture_path(found, out)))
     inspection = inspect_store(
-        find_store(store_url, scratch_root()),
+        found,
         data=data,
         views=views,
         tau=tau,

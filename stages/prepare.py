@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 from prepkd.data.prepared.prepare import prepare as write_prepared
+from prepkd.project.outputs import prepared_data
 from prepkd.stages._console import console
-from prepkd.stages._project import Overrides, ParamsFile, data_file, read_params
+from prepkd.stages._project import Overrides, ParamsFile, Replace, data_file, may_replace, read_params, writing
 
 
 def prepare(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    replace: Replace = False,
     fetch: Annotated[bool, typer.Option("--download", help="Fetch the official files into prepare.raw first.")] = False,
 ) -> None:
     """Read the raw images and write `data/<dataset>.h5`, which everything else reads.
@@ -21,15 +23,17 @@ def prepare(
     """
     params = read_params(params_file, overrides)
     settings, path = params.prepare, data_file(params)
-    if fetch:
-        settings.source.download(settings.raw)
-    summary = write_prepared(
-        settings.source.read(settings.raw),
-        val_fraction=settings.val_fraction,
-        subset=settings.subset,
-        seed=settings.seed,
-        path=path,
-    )
+    with writing(prepared_data(path)):
+        if fetch:
+            settings.source.download(settings.raw)
+        summary = write_prepared(
+            settings.source.read(settings.raw),
+            val_fraction=settings.val_fraction,
+            subset=settings.subset,
+            seed=settings.seed,
+            path=path,
+            replace=may_replace(replace),
+        )
     for note in summary["notes"]:
         console.print(f"note: {note}")
     console.print(f"{path}: {summary['splits']}")

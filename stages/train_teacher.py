@@ -6,18 +6,22 @@ from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.project.outputs import teacher
 from prepkd.runtime.streams import Purpose
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import (
     Overrides,
     ParamsFile,
+    Replace,
     data_file,
     known_teacher,
     logs_folder,
+    may_replace,
     read_params,
     scratch,
     teacher_folder,
+    writing,
 )
 from prepkd.tracking.loggers import logged
 from prepkd.training.teacher import teacher_views
@@ -28,6 +32,7 @@ def train_teacher(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    replace: Replace = False,
     epochs: Annotated[int | None, typer.Option(help="Override teachers.NAME.epochs.")] = None,
 ) -> None:
     """Train a teacher; writes its weights, its card and its test logits to `models/teachers/NAME/`.
@@ -37,10 +42,10 @@ def train_teacher(
     known_teacher(read_params(params_file, overrides), name)
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     settings, folder = params.teachers[name], teacher_folder(name)
-    views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
-    dataset, inputs = read_dataset(params, *views)
     runs = (params.variant(run, *pair) for pair in params.pairs for run in params.compare.runs)
-    with progress() as bar:
+    with writing(teacher(folder)), progress() as bar:
+        views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
+        dataset, inputs = read_dataset(params, *views)
         task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
         card = run_teacher(
             name,
@@ -49,6 +54,7 @@ def train_teacher(
             inputs,
             folder=folder,
             students=[params.distill, *runs],
+            replace=may_replace(replace),
             test_fingerprint=load_split(data_file(params), "test").fingerprint,
             scratch=scratch,
             logged=partial(logged, params.logger if settings.epochs else None, logs_folder()),

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def test_the_documented_import(project: Path) -> None:
     np.save("logits.npy", np.load("made-up.npy")[0])
     (commands,) = blocks("docs/how-to/import.md", "bash", "prepkd import")
     first, second = commands.splitlines()
+    shutil.rmtree("data/logits/large.zarr")
     assert "views of" not in command(first) and prepkd.LogitStore.open("data/logits/large.zarr").views == 1
     command(second)
     store = prepkd.LogitStore.open("data/logits/large.zarr")

@@ -82,7 +82,7 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
 
     publish(1)
     for changes in ({}, {"teachers__large__epochs": 1, "teachers__large__weights": "null"}):
-        prepkd("train-teacher", "large", **changes)
+        prepkd("train-teacher", "large", "--replace", **changes)
         assert ("weights_from" in card()) == ("given_weights" in card()["inputs"]) == (not changes)
         report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
         assert "weights_from" not in json.loads(report.stdout)["facts"], "another teacher's weights under the same name"
@@ -106,10 +106,10 @@ def test_a_file_that_has_changed_is_refused_by_whatever_comes_after_the_teacher(
     for stage in (["cache-logits", "large"], ["distill"], ["distill", "--source", "online"]):
         text = prepkd(*stage, code=2)
         assert f"{WEIGHTS} has changed; run `prepkd train-teacher large`" in text and "weights_from.sha256 is " in text
-    prepkd("train-teacher", "large")
-    prepkd("cache-logits", "large")
+    prepkd("train-teacher", "large", "--replace")
+    prepkd("cache-logits", "large", "--replace")
     Path(WEIGHTS).unlink()  # as for another user of the teacher
-    prepkd("distill")
+    prepkd("distill", "--replace")
 
 
 def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
@@ -122,7 +122,7 @@ def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
     said = prepkd("train-teacher", "large")
     setting = said.split("teachers.large.preprocessing to ")[1].strip()
     assert setting == "{mean: [0.5], std: [0.25]}"
-    assert "note:" not in prepkd("train-teacher", "large", teachers__large__preprocessing=setting)
+    assert "note:" not in prepkd("train-teacher", "large", "--replace", teachers__large__preprocessing=setting)
     assert card()["preprocessing"] == {"mean": [0.5], "std": [0.25]}
 
 

@@ -233,7 +233,7 @@ def test_students_of_an_imported_and_of_a_cached_store_are_equal(project: Path) 
     weights = {}
     for root in ("cached", "imported"):
         plan = ["-S", "cache.views=3", "-S", "cache.seed=7", "-S", "cache.batch_size=8", "-S", f"cache.root={root}"]
-        prepkd("distill", "--method", "ka-ps+dtd-flsw", "--epochs", "2", *plan)
+        prepkd("distill", "--replace", "--method", "ka-ps+dtd-flsw", "--epochs", "2", *plan)
         weights[root] = json.loads(Path("models/student/seed0/model.json").read_text())["weights_fingerprint"]
     assert weights["imported"] == weights["cached"]
     # The store does not record that this teacher made the logits.
@@ -404,7 +404,7 @@ def test_a_store_that_was_there_survives_a_refusal_and_is_replaced_by_a_success(
     prepkd("import", "z.npy", "large")
     np.save("y.npy", changed(made_up(1)[0], -7e4).numpy())
     refused("import", "y.npy", "large")  # a range that f16 cannot keep
-    prepkd("import", "y.npy", "large", "--encoding", "u8")
+    prepkd("import", "y.npy", "large", "--encoding", "u8", "--replace")
     assert LogitStore.open("data/logits/large.zarr").attributes.teacher.source["file"] == "y.npy"
 
 

@@ -222,6 +222,6 @@ def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, arguments: list[s
 
 
 def test_data_of_another_split_is_refused(project: Path) -> None:
-    prepkd("prepare", "-S", "prepare.seed=1", cwd=project)
+    prepkd("prepare", "--replace", "-S", "prepare.seed=1", cwd=project)
     text = prepkd("inspect", STORE, cwd=project, code=2)
     assert re.search(r"data/digits\.h5: split_fingerprint is [0-9a-f]{12}, expected [0-9a-f]{12}; name the data", text)

@@ -66,11 +66,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def retrained(**changes: object) -> None:
-    prepkd("train-teacher", "large", teachers__large__seed=5, **changes)
+    prepkd("train-teacher", "large", "--replace", teachers__large__seed=5, **changes)
 
 
 def prepared(**changes: object) -> None:
-    prepkd("prepare", **changes)
+    prepkd("prepare", "--replace", **changes)
 
 
 def card(key: str, value: object) -> Callable[[], None]:
@@ -276,7 +276,8 @@ def test_files_that_do_not_belong_together_are_refused(project: Path, case: str)
 def test_what_belongs_together_is_accepted_again(project: Path) -> None:
     """The checks above do not refuse everything."""
     retrained()
-    for command in (CACHE, ["distill"], ["evaluate"], ["compare", "--run", "kd"], ["compare"]):
+    asked = ["--replace"]
+    for command in (CACHE + asked, ["distill", *asked], ["evaluate"], ["compare", "--run", "kd", *asked], ["compare"]):
         prepkd(*command, teachers__large__seed=5)
 
 

@@ -66,7 +66,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate"]
     desk.run(section("bash")[SHARE], project)
     # The same student by the first clone, to compare with.
-    desk.run("prepkd distill --method ka-ps", project)
+    desk.run("prepkd distill --method ka-ps --replace", project)
     shutil.copytree(project / "models/student", desk.folder / "student")
     desk.ran()
     shutil.rmtree(project)

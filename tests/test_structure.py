@@ -16,6 +16,7 @@ OURS = ("pipeline", "stages")
 OUTSIDE = {
     "prepkd.errors": "exceptions and how they are worded",
     "prepkd.settings": "checks values and words errors; DVC follows the values themselves through `params:`",
+    "prepkd.project.outputs": "recognises what a command may replace",
     "prepkd.project.params": "composes every folder's settings; DVC follows the values through `params:`",
     "prepkd.tracking": "reports epochs beside the results",
     "prepkd.stages._console": "the console and the progress bar",

@@ -91,7 +91,7 @@ def test_it_is_part_of_the_run_and_no_part_of_the_cache(project: Path) -> None:
     prepkd("train-teacher", "large")
     plain = json.loads(Path("models/teachers/large/model.json").read_text())
     own = f"teachers.large.augment={json.dumps(OWN)}"
-    prepkd("train-teacher", "large", "-S", own)
+    prepkd("train-teacher", "large", "--replace", "-S", own)
     prepkd("cache-logits", "large", "-S", own)
     card = json.loads(Path("models/teachers/large/model.json").read_text())
     assert card["training"]["augment"] == OWN and plain["training"]["augment"] is None

@@ -555,7 +555,7 @@ def test_another_teacher_is_refused_naming_the_field_and_both_values(project: Pa
 def test_other_data_is_refused_naming_the_field_and_both_values(project: Path) -> None:
     shutil.copy(ROOT / "params.yaml", project)
     shutil.copy("data/digits.h5", "own.h5")
-    assert prepkd("prepare", prepare__seed=3).exit_code == 0
+    assert prepkd("prepare", "--replace", prepare__seed=3).exit_code == 0
     own, other = (load_split(Path(path), "train").fingerprint[:12] for path in ("own.h5", "data/digits.h5"))
     text = refused("f16/large.zarr")
     assert f"f16/large.zarr against data/digits.h5: dataset.split_fingerprint is {own}, expected {other}; name " in text

@@ -76,7 +76,7 @@ def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
     own = {key: settings.pop(key) for key in ("mixed_formats", "upright", "max_pixels") if key in settings}
     source = Prepare(dataset=dataset, **own).source  # type: ignore[arg-type]
     data = source.read(raw)
-    prepare(data, **settings, path=path)  # type: ignore[arg-type]
+    prepare(data, **settings, path=path, replace=True)  # type: ignore[arg-type]
     return path
 
 

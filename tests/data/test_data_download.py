@@ -55,9 +55,33 @@ def test_download_puts_the_files_where_the_source_reads_them(
     (folder / "mini.tar.gz").unlink()
     source.download(raw)  # all there: nothing is fetched
 
-    (tmp_path / "raw" / "mini-python" / "test").write_bytes(b"damaged")
+    test = tmp_path / "raw" / "mini-python" / "test"
+    test.write_bytes(b"somebody's own labels")
+    with pytest.raises(
+        InputError, match=r"mini-python/test: expected the official file \(md5 \w{32}\), or nothing; move"
+    ):
+        source.download(raw)
+    assert test.read_bytes() == b"somebody's own labels"
+    test.unlink()
     with pytest.raises(InputError, match=r"mini.tar.gz: download failed: HTTP Error 404"):
         source.download(raw)
+
+
+def test_a_users_archive_is_used_and_stays_and_files_beside_it_too(tmp_path: Path) -> None:
+    write(tmp_path / "made", mini())
+    raw = tmp_path / "raw"
+    (raw / "mini-python").mkdir(parents=True)
+    (raw / "mini-python" / "notes.txt").write_text("mine")
+    with tarfile.open(raw / "mini.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "made" / "mini-python", "mini-python")
+    content = (raw / "mini.tar.gz").read_bytes()
+    md5 = hashlib.md5(content).hexdigest()
+    source = write(tmp_path / "made", mini(), archive=Archive("http://127.0.0.1:9/mini.tar.gz", "mini.tar.gz", md5))
+    source.download(raw)
+    assert len(source.read(raw).train_labels) == 7
+    assert (raw / "mini.tar.gz").read_bytes() == content
+    assert (raw / "mini-python" / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in raw.iterdir()) == ["mini-python", "mini.tar.gz"]
 
 
 @pytest.mark.parametrize("dataset", ["cinic10", "tiny-imagenet"])

@@ -31,7 +31,7 @@ SETTINGS = {"val_fraction": 0.25, "subset": None, "seed": 0}
 
 
 def prepared(raw: Path, path: Path, **changes: object) -> Path:
-    prepare(SOURCES["folder"].read(raw), **SETTINGS | changes, path=path)  # type: ignore[arg-type]
+    prepare(SOURCES["folder"].read(raw), **SETTINGS | changes, path=path, replace=True)  # type: ignore[arg-type]
     return path
 
 

@@ -37,7 +37,7 @@ def raw_data() -> RawData:
 
 def written(path: Path, **changes: object) -> Path:
     settings: dict[str, object] = {"val_fraction": 0.2, "subset": None, "seed": 0} | changes
-    prepare(raw_data(), **settings, path=path)  # type: ignore[arg-type]
+    prepare(raw_data(), **settings, path=path, replace=True)  # type: ignore[arg-type]
     return path
 
 
@@ -323,7 +323,8 @@ def test_fingerprints_follow_the_content(tmp_path: Path) -> None:
     base = raw_data()
 
     def whole(data: RawData) -> str:
-        return str(prepare(data, val_fraction=0, subset=None, seed=0, path=tmp_path / "x.h5")["fingerprint"])
+        path = tmp_path / "x.h5"
+        return str(prepare(data, val_fraction=0, subset=None, seed=0, path=path, replace=True)["fingerprint"])
 
     changed = base.test_labels.copy()
     changed[0] = (changed[0] + 1) % 3

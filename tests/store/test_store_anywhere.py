@@ -20,14 +20,14 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
-from prepkd.store.place import clear, delete, exists, get, keys, open_place, put
+from prepkd.store.place import delete, exists, get, keys, open_place, put
 from prepkd.store.unfinished import unfinished
 from prepkd.store.writer import StoreWriter
 from store_checks import Cut, Watched, fail, files, refused
 from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, contents, raw
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
-from zarr.storage import FsspecStore, WrapperStore
+from zarr.storage import WrapperStore
 
 ORDER = [
     f"{name}/c/{view}/{chunk}{tail}"
@@ -200,24 +200,11 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{where}/{tmp_path.name}/large.zarr"
 
 
-def test_clear_leaves_nothing_and_neighbours_alone(remote: str) -> None:
-    """Zarr's own clear stops early; if this fails, ours can go."""
-    for url in (remote, f"{remote}.old"):
-        write(open_place(url, write=True), url)
-    clear(open_place(remote, write=True))
-    assert keys(open_place(remote)) == set()
-    assert len(keys(open_place(f"{remote}.old"))) == 33
-    clear(open_place(remote, write=True))  # and of nothing
-    plain = FsspecStore.from_url(f"{remote}.old")
-    clear(plain)
-    assert keys(plain), "Zarr now removes every file: RemoteStore.clear can go"
-
-
 @pytest.mark.parametrize("stopped_after", [None, 5])
 def test_a_finished_store_of_other_settings_is_replaced(
     remote: str, made_up: Path, tmp_path: Path, stopped_after: int | None
 ) -> None:
-    place: dict[str, Any] = {"scratch_root": tmp_path / "scratch", "on_wait": print}
+    place: dict[str, Any] = {"scratch_root": tmp_path / "scratch", "on_wait": print, "replace": True}
     fingerprints = ATTRIBUTES.fingerprints | OTHER
     write(open_place(remote, write=True), remote, fingerprints=fingerprints)
     assert LogitStore.open(remote).attributes.fingerprints == fingerprints

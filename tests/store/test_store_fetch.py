@@ -98,8 +98,8 @@ def test_cut_off_before_each_file_and_resumed(made_up: Path, tmp_path: Path, put
     with pytest.raises(Cut):
         bring(made_up, target, 1)
     refused(InputError, LogitStore.open, copy)
-    (copy / "row_max").mkdir(parents=True, exist_ok=True)
-    (copy / "row_max" / "2.1f.partial").write_bytes(b"torn")
+    (copy / "row_max" / "c").mkdir(parents=True, exist_ok=True)
+    (copy / "row_max" / "c" / f"2.{'1f' * 16}.partial").write_bytes(b"torn")
     again = Watched(open_place(copy, write=True))
     bring(made_up, again, 1)
     order = [*DESCRIBED, *chunks_of(1)]
@@ -131,7 +131,7 @@ def test_cut_off_while_views_are_added(made_up: Path, tmp_path: Path, puts: int)
 
 
 def test_leftovers_of_a_killed_fetch_are_removed(made_up: Path, tmp_path: Path) -> None:
-    left = tmp_path / "copy" / "logits" / "c" / "0" / "0" / "0.1f.partial"
+    left = tmp_path / "copy" / "logits" / "c" / "0" / "0" / f"0.{'1f' * 16}.partial"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"torn")
     bring(made_up, open_place(tmp_path / "copy", write=True), 0, 1, 2)
@@ -181,10 +181,10 @@ def test_places_of_something_else_are_refused(made_up: Path, tmp_path: Path) -> 
     letters.mkdir()
     (letters / "to-mother.txt").write_text("dear")
     text = refused(InputError, bring, made_up, open_place(letters, write=True), 0)
-    assert text == f"target: holds to-mother.txt, which is no part of a store; {remedy}"
+    assert text == f"target: holds to-mother.txt, which is no part of a store that prepkd wrote; {remedy}"
     (letters / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
     text = refused(InputError, bring, made_up, open_place(letters, write=True), 0)
-    assert "target: another store: fingerprints.dataset is None, expected " in text
+    assert text == f"target: holds to-mother.txt, which is no part of a store that prepkd wrote; {remedy}"
     assert (letters / "to-mother.txt").read_text() == "dear" and len(contents(letters)) == 2
 
 
@@ -260,7 +260,8 @@ def test_the_command(
     assert "no such store" in fail("fetch-views", f"{s3}/nothing.zarr", capsys=capsys)
     assert "onto itself" in fail("fetch-views", "data/logits/large.zarr", capsys=capsys)
     (tmp_path / "file").write_text("x")
-    assert fail("fetch-views", url, "--to", "file", capsys=capsys) == "file: is a file; choose another place with --to"
+    expected = "file: expected a store, or nothing; found a file; move it away, or name another place"
+    assert fail("fetch-views", url, "--to", "file", capsys=capsys) == expected
     app(["fetch-views", url], standalone_mode=False)
     assert contents(tmp_path / "data/logits/large.zarr") == contents(made_up)
     assert not list((tmp_path / "scratch").iterdir())
@@ -317,5 +318,5 @@ def test_distillation_from_a_copy_of_the_views_that_it_shows(
     assert student.read_bytes() == weights
     app(["fetch-views", "large.zarr", "--views", views_text(others)], standalone_mode=False)
     assert contents(tmp_path / where) == contents(tmp_path / "large.zarr")
-    app(["distill", "-S", "distill.view_order=random"], standalone_mode=False)
+    app(["distill", "--replace", "-S", "distill.view_order=random"], standalone_mode=False)
     assert student.read_bytes() != weights

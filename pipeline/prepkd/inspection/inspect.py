@@ -107,12 +107,14 @@ def read_data(store: LogitStore, path: Path) -> tuple[Split, DataInfo]:
     return split, info
 
 
+def picture_path(url: str, out: Path) -> Path:
+    """Return the path of a store's picture in the folder `out`."""
+    return out / f"{url.rstrip('/').rsplit('/', 1)[-1].removesuffix('.zarr')}.png"
+
+
 def draw(inspection: StoreInspection, out: Path) -> str:
     """Write the picture to the folder `out`; returns its path."""
-    facts = inspection.facts
-    name = facts.store.rstrip("/").rsplit("/", 1)[-1].removesuffix(".zarr")
-    made = facts.attributes
-    path = out / f"{name}.png"
-    title = f"{name}: {made.teacher.model} on {made.dataset.name}, {made.encoding.name}"
+    made, path = inspection.facts.attributes, picture_path(inspection.facts.store, out)
+    title = f"{path.stem}: {made.teacher.model} on {made.dataset.name}, {made.encoding.name}"
     draw_picture(inspection, f"{title}, {inspection.views_caption}", path)
     return str(path)

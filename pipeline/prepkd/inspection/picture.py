@@ -36,7 +36,7 @@ def draw_picture(inspection: StoreInspection, title: str, path: Path) -> None:
             axes.spines[["top", "right"]].set_visible(False)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
-        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=100, metadata={"Software": "prepkd"})
 
 
 def _panels(inspection: StoreInspection) -> "Iterator[Callable[[Axes], None]]":

@@ -41,7 +41,9 @@ def create_project(
     ours, resumed = left_by_killed(folder), (folder / JOURNAL).is_file()
     if (folder / "README.md").exists() and "README.md" not in ours:
         del made["README.md"]
-    if found := next(filter(None, (in_the_way(folder / name) for name in made if name not in ours)), None):
+    # `dvc init` replaces whatever is at .dvc but is no folder, and .dvcignore with it.
+    others = [] if not git or (folder / ".dvc").is_dir() else [".dvc", ".dvcignore"]
+    if found := next(filter(None, (in_the_way(folder / name) for name in [*made, *others] if name not in ours)), None):
         raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
     settings = YAML(typ="safe", pure=True).load(made["params.yaml"])
     params = validated(Params, settings, str(folder / "params.yaml"))

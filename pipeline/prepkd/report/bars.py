@@ -32,7 +32,7 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], path: P
         if len(tables) > 1:
             axes.set_title(title, loc="left", size=10, pad=8 + 15 * len(teachers))  # above the legend's lines
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": "prepkd"})
 
 
 def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> None:

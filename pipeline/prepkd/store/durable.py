@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from prepkd.runtime.files import fsync, naming
 from prepkd.store.local import LocalFiles
 
 Identity = tuple[int, int, int]
+LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.partial")  # the end of a temporary file's name
 
 
 class DurableStore(LocalFiles):
@@ -41,7 +43,8 @@ class DurableStore(LocalFiles):
     def remove_partial(self) -> None:
         """Remove the temporary files of a killed writer."""
         for left in self.root.rglob("*.partial"):
-            left.unlink()
+            if re.search(rf"{LEFTOVER.pattern}$", left.name):  # others are not this store's
+                left.unlink()
 
 
 def identity(status: os.stat_result) -> Identity:

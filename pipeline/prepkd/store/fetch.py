@@ -14,6 +14,7 @@ from prepkd.store.checked import sha256
 from prepkd.store.documents import parse, parse_manifest, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
+from prepkd.store.own import claimed_store
 from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
 from prepkd.store.reader import LogitStore
 
@@ -59,7 +60,7 @@ def fetch_views(
     place, lock = Path(where).parent, f".{Path(where).name}.fetch"
     if is_remote(target):
         place, lock = scratch_root, fingerprint(["fetch-views", where])
-    with scratch(place, lock, on_wait=on_wait):
+    with claimed_store(target, scratch_root, on_wait), scratch(place, lock, on_wait=on_wait):
         on_start(source, len(wanted(source, chosen)))
         return fetch(source, open_place(target, write=True), chosen, target, on_file)
 
@@ -123,8 +124,6 @@ def check_target(source: LogitStore, target: Store, where: object) -> None:
     remedy = "choose another place with --to"
     found = read_document(target, "zarr.json")
     if found is None:
-        if others := sorted(key for key in keys(target) if not key.endswith(".partial")):
-            raise InputError(f"{where}: holds {others[0]}, which is no part of a store; {remedy}")
         return
     if sha256(found) != source.store.manifest["zarr.json"]:
         theirs = _fingerprints(found)

@@ -104,12 +104,13 @@ def keys(store: Store) -> set[str]:
     return sync(listed())
 
 
-def clear(store: Store) -> None:
-    """Remove every file of a place, if it has any."""
-    try:
-        sync(store.clear())
-    except FileNotFoundError:  # a folder that does not exist yet; buckets do not raise
-        return
+def names(store: Store) -> set[str]:
+    """List the first part of every file's path, by a listing of the place itself."""
+
+    async def listed() -> set[str]:
+        return {name.strip("/") async for name in store.list_dir("")} - {""}
+
+    return sync(listed())
 
 
 def delete(store: Store, key: str) -> None:

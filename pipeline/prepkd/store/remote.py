@@ -101,10 +101,11 @@ class RemoteStore(FsspecStore):
         for key in await self.sizes():
             yield key
 
-    async def clear(self) -> None:
-        """Remove every file; FsspecStore's own method stops at the first file whose folder it has just removed."""
-        with self._one_line(), contextlib.suppress(FileNotFoundError):
-            await self.fs._rm(self.path, recursive=True)
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """List the names under a prefix."""
+        with self._one_line():
+            async for name in super().list_dir(prefix):
+                yield name
 
     @contextlib.contextmanager
     def _one_line(self, key: str = "") -> Iterator[None]:

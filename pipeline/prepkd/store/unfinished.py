@@ -10,27 +10,40 @@ from prepkd.runtime.files import fingerprint, publish, remove_leftovers
 from prepkd.runtime.scratch import is_awaited, remove_finished, scratch
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
-from prepkd.store.place import clear, delete, is_remote, open_place
+from prepkd.store.own import clear_store, refuse_foreign_store, refuse_replacing
+from prepkd.store.place import delete, is_remote, open_place
 from prepkd.store.reader import LogitStore
 from prepkd.store.writer import StoreWriter
 
 
 @contextlib.contextmanager
 def unfinished(
-    url: str, layout: Layout, attributes: Attributes, scratch_root: Path, *, on_wait: Callable[[str], None]
+    url: str,
+    layout: Layout,
+    attributes: Attributes,
+    scratch_root: Path,
+    *,
+    on_wait: Callable[[str], None],
+    replace: bool = False,
 ) -> Iterator[StoreWriter]:
     """Yield a writer that resumes earlier work; on success the store is at `url`.
 
-    A local store grows in scratch, under a lock, and moves to its path last. A bucket has no rename: there the store grows at
-    its URL without a manifest, so readers refuse it; a store that stood there loses its manifest first.
+    A local store grows in scratch, under a lock, and moves to its path last, through a link to where that leads. A bucket has
+    no rename: there the store grows at its URL without a manifest, so readers refuse it; a store that stood there loses its
+    manifest first. Raises InputError if anything but a store of prepkd's stands at `url`, also if it came there meanwhile:
+    then the finished store stays in scratch. Another store of prepkd's is refused as well unless `replace`.
     """
+    refuse_foreign_store(url)
+    if not replace:
+        refuse_replacing(url, attributes)
     with scratch(scratch_root, work_fingerprint(attributes, layout), on_wait=on_wait) as work:
         if is_remote(url):
             yield _remote_writer(url, layout, attributes)
         else:
             growing = work / "store.zarr"
             yield StoreWriter(open_place(growing, write=True), layout, attributes, growing)
-            publish(growing, Path(url), keep=is_awaited(work))
+            refuse_foreign_store(url)
+            publish(growing, Path(url).resolve(), keep=is_awaited(work))
 
 
 def work_fingerprint(attributes: Attributes, layout: Layout) -> str:
@@ -72,5 +85,5 @@ def _remote_writer(url: str, layout: Layout, attributes: Attributes) -> StoreWri
     try:
         return StoreWriter(store, layout, attributes, url)
     except InputError:  # another store's chunks; its manifest is already deleted
-        clear(store)
+        clear_store(store, url)
         return StoreWriter(store, layout, attributes, url)

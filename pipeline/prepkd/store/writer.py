@@ -21,7 +21,8 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, as_tensors
 from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, manifest_of, open_array
-from prepkd.store.place import clear, exists, get, put
+from prepkd.store.own import clear_store
+from prepkd.store.place import exists, get, put
 
 # (view, samples) -> labels int64 (n,), or shares of the classes (n, K)
 Labels = Callable[[int, slice], Tensor]
@@ -30,13 +31,13 @@ Labels = Callable[[int, slice], Tensor]
 class StoreWriter:
     """Writer of an unfinished store; it resumes from the chunks that an earlier writer left.
 
-    `where` names the place in messages. Raises InputError if the place holds a store of other attributes.
+    `where` names the place in messages. Raises InputError if the place holds a store of other attributes, or files of others.
     """
 
     def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
         self.store, self.layout, self.where = store, layout, where
         if not _described(store, layout):
-            clear(store)
+            clear_store(store, where)
             with zarr.config.set({"codec_pipeline.path": PIPELINE}):
                 create(store, layout, attributes)
         self.group = zarr.open_group(store, mode="r+", zarr_format=3)

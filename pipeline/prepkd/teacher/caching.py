@@ -20,6 +20,7 @@ from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
+from prepkd.store.own import claimed_store
 from prepkd.store.unfinished import already_finished, unfinished
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.forward_pass import raw_logits, ready
@@ -97,6 +98,7 @@ def cache_logits(
     url: str,
     scratch_root: Path,
     *,
+    replace: bool = False,
     on_wait: Callable[[str], None],
     on_start: Callable[[Work], None] = lambda work: None,
     on_chunk: Callable[[], None] = lambda: None,
@@ -104,22 +106,26 @@ def cache_logits(
     """Write the store of a teacher's logits, or resume it; a finished one stays as it is.
 
     `card` describes the teacher, `inputs` the prepared data and the device. `on_wait` gets one line when another process does
-    the same work, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk.
-    Raises InputError for a teacher that answers with probabilities.
+    the same work, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk. Raises
+    InputError if anything but a store of prepkd's stands at `url`, or, without `replace`, a store of other settings, and for a
+    teacher that answers with probabilities.
     """
-    trial = make_trial(teacher, dataset, settings)
-    doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
-    layout, attributes = plan_store(settings, dataset, inputs, card, trial)
-    if summary := already_finished(url, layout, attributes, scratch_root):
-        return Written(summary, manifest_sha256(url))
-    with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
-        pending = list(writer.pending())
-        on_start(Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size), doubt))
-        started = time.perf_counter()
-        for _ in write_chunks(writer, pending, teacher, dataset, settings):
-            on_chunk()
-        seconds = elapsed(started)
-        summary = writer.finish(dataset.labels)
+    with claimed_store(url, scratch_root, on_wait):
+        trial = make_trial(teacher, dataset, settings)
+        doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
+        layout, attributes = plan_store(settings, dataset, inputs, card, trial)
+        if summary := already_finished(url, layout, attributes, scratch_root):
+            return Written(summary, manifest_sha256(url))
+        with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait, replace=replace) as writer:
+            pending = list(writer.pending())
+            on_start(
+                Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size), doubt)
+            )
+            started = time.perf_counter()
+            for _ in write_chunks(writer, pending, teacher, dataset, settings):
+                on_chunk()
+            seconds = elapsed(started)
+            summary = writer.finish(dataset.labels)
     return Written(summary, manifest_sha256(url), len(pending), seconds)
 
 

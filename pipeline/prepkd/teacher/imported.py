@@ -21,6 +21,7 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
+from prepkd.store.own import claimed_store
 from prepkd.store.unfinished import already_finished, unfinished
 from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, plan_store
 from prepkd.teacher.settings import Cache
@@ -83,20 +84,23 @@ def import_logits(
     url: str,
     scratch_root: Path,
     *,
+    replace: bool = False,
     on_wait: Callable[[str], None],
 ) -> Written:
     """Write the store of logits (V, N, K) read from `file`; a finished one stays as it is. Raises InputError as `plan_import`.
 
-    `on_wait` gets one line when another process does the same work.
+    `on_wait` gets one line when another process does the same work. Raises InputError as well if anything but a store of
+    prepkd's stands at `url`, or, without `replace`, another store.
     """
-    layout, attributes = plan_import(name, file, raw, dataset, inputs, settings)
-    if summary := already_finished(url, layout, attributes, scratch_root):
-        return Written(summary, manifest_sha256(url))
-    with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait) as writer:
-        pending = list(writer.pending())
-        for view, chunk in pending:
-            writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk)))
-        summary = writer.finish(dataset.labels)
+    with claimed_store(url, scratch_root, on_wait):
+        layout, attributes = plan_import(name, file, raw, dataset, inputs, settings)
+        if summary := already_finished(url, layout, attributes, scratch_root):
+            return Written(summary, manifest_sha256(url))
+        with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait, replace=replace) as writer:
+            pending = list(writer.pending())
+            for view, chunk in pending:
+                writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk)))
+            summary = writer.finish(dataset.labels)
     return Written(summary, manifest_sha256(url), len(pending))
 
 

@@ -38,7 +38,8 @@ def tensorboard(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     logger = TensorBoardLogger(folder / "tensorboard", name=run.name, version=run.fingerprint[:8])
-    shutil.rmtree(logger.log_dir, ignore_errors=True)
+    for old in Path(logger.log_dir).glob("events.out.tfevents.*"):  # what else is in the folder is somebody's
+        old.unlink()
     yield logger, 0
 
 

@@ -62,15 +62,17 @@ def distill(
     teachers: Mapping[str, TeacherFiles],
     *,
     scratch: Callable[[str], AbstractContextManager[Path]],
+    on_inputs: Callable[[Mapping[str, Any]], None] = lambda inputs: None,
     on_epoch: Callable[[int, Row], None],
     logged: Callable[[Run], AbstractContextManager[Write]],
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]]:
     """Train the students that the settings ask for; yield an iterator of (seed, model, history, card).
 
-    `inputs` are the fingerprints of the data, `teachers` the files of each teacher by name. The work of every seed is kept
-    until the caller leaves the context, so that an interrupted run resumes. `say` gets notes, a line each. Raises InputError
-    where files do not belong together, and for a student that cannot be trained.
+    `inputs` are the fingerprints of the data, `teachers` the files of each teacher by name. `on_inputs` gets what the students
+    are made from, before they are trained. The work of every seed is kept until the caller leaves the context, so that an
+    interrupted run resumes. `say` gets notes, a line each. Raises InputError where files do not belong together, and for a
+    student that cannot be trained.
     """
     loaded = try_student(settings, dataset)
     for line in loading_notes(settings, loaded, f"student {settings.student!r}"):
@@ -88,6 +90,7 @@ def distill(
     made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
     if settings.weights:
         made_from |= given_weights(settings, settings.student, "distill")
+    on_inputs(made_from)
     with contextlib.ExitStack() as held:
         trained = train_students(
             settings,

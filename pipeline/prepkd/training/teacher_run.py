@@ -21,6 +21,7 @@ from prepkd.runtime.streams import Purpose
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.evaluation import predict, top1
+from prepkd.training.finished import finished_card, refuse_other
 from prepkd.training.initial import given_weights, initial_model, loading_notes
 from prepkd.training.plausibility import ask, check_class_order, warnings
 from prepkd.training.predictions import write_results
@@ -40,6 +41,7 @@ def run_teacher(
     inputs: dict[str, JSON],
     *,
     folder: Path,
+    replace: bool = False,
     students: "Iterable[StudentSettings]",
     test_fingerprint: str,
     scratch: Callable[[str], AbstractContextManager[Path]],
@@ -51,11 +53,15 @@ def run_teacher(
 
     `inputs` are the fingerprints of what was read. The work is kept in `scratch(fingerprint)` until the folder is complete.
     `say` gets notes and warnings, a line each. Raises InputError for a model that does not exist or cannot be trained,
-    `students` included, for classes in another order than the data's, and for test logits that are not finite, or probabilities.
+    `students` included, for classes in another order than the data's, for test logits that are not finite, or probabilities,
+    and, without `replace`, if `folder` holds a finished teacher of other settings or inputs.
     """
     check_model(settings.model, dataset.samples.channels)
     try_students(students, dataset)
     inputs = inputs | given_weights(settings, settings.model)
+    if not replace:
+        asked = settings.model_dump(mode="json", exclude={"checkpoint_every"})
+        refuse_other(finished_card(folder), asked, inputs, f"{folder}: holds a finished teacher")
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
     claims = loaded.claims if loaded else Claims()

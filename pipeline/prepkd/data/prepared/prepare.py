@@ -15,14 +15,16 @@ from prepkd.runtime.streams import Purpose, raw_words
 SUBSETS = {"train": Purpose.SUBSET_OF_TRAIN, "val": Purpose.SUBSET_OF_VAL, "test": Purpose.SUBSET_OF_TEST}
 
 
-def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int, path: Path) -> dict[str, Any]:
+def prepare(
+    data: RawData, *, val_fraction: float, subset: int | None, seed: int, path: Path, replace: bool = False
+) -> dict[str, Any]:
     """Write the prepared file and return its summary (JSON-able): dataset, classes, image_shape, splits, fingerprint, notes.
 
     `subset` images of each class are kept (outside train, at most that many), then round(n * val_fraction) of each class's n
     training images move to `val`. The choice depends on (seed, class, n) only, images keep their order, and smaller subsets are
     part of larger ones. Equal arguments give equal bytes. Raises InputError if a class has fewer than `subset` training images
-    or would be left without training or validation images, if the source has a val already, or naming the image files that are
-    damaged; then `path` stays as it was.
+    or would be left without training or validation images, if the source has a val already, naming the image files that are
+    damaged, or, without `replace`, if `path` holds other data; then `path` stays as it was.
     """
     if not 0 <= val_fraction < 1:
         raise InputError(f"prepare.val_fraction is {val_fraction:g}; expected 0 <= val_fraction < 1")
@@ -41,7 +43,7 @@ def prepare(data: RawData, *, val_fraction: float, subset: int | None, seed: int
     splits = {name: (images[kept[name]], labels[kept[name]]) for name, (images, labels) in data.splits.items()}
     if val_fraction > 0:
         splits["val"] = data.train_images[val], data.train_labels[val]
-    written = write(data, splits, path)
+    written = write(data, splits, path, replace=replace)
     shape = data.train_images.shape
     return {
         "dataset": data.dataset,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prepkd.data.images.faults import Faults
 from prepkd.data.images.files import ImageFiles
 from prepkd.data.images.statistics import Statistics
-from prepkd.data.prepared.file import FORMAT
+from prepkd.data.prepared.file import FORMAT, describe
 from prepkd.data.prepared.fingerprints import (
     data_fingerprint,
     encoded_fingerprint,
@@ -20,6 +20,7 @@ from prepkd.data.prepared.fingerprints import (
 )
 from prepkd.data.prepared.holes import FileWithHoles
 from prepkd.data.sources.raw import Labelled, RawData
+from prepkd.errors import InputError
 from prepkd.runtime.files import replacing
 
 LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
@@ -32,10 +33,10 @@ class Written(NamedTuple):
     rotated: int
 
 
-def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> Written:
+def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace: bool) -> Written:
     """Write these splits of `data`; raises InputError naming the files that are no images.
 
-    Only a few image files are in memory at once.
+    Only a few image files are in memory at once. Without `replace`, raises InputError if `path` holds other data; it stays.
     """
     files = {name: (images, labels) for name, (images, labels) in splits.items() if isinstance(images, ImageFiles)}
     fingerprints = {
@@ -61,8 +62,26 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path) -> Written:
             faults.refuse(files["train"][0].root)
         layout, _ = _layout(data, splits, fingerprints, statistics, orientations)
         layout.copy_to(file)
-    whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+        whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
+        if not replace:
+            _refuse_other_data(path, whole, {name: len(labels) for name, (_, labels) in splits.items()})
     return Written(whole, sum(int((found != 1).sum()) for found in orientations.values()))
+
+
+def _refuse_other_data(path: Path, fingerprint: str, splits: Mapping[str, int]) -> None:
+    """Raise InputError if a file holds prepared data of another fingerprint; damaged data can't be read from it."""
+    try:
+        found = describe(path)
+    except InputError:
+        return
+    if found.fingerprint != fingerprint:
+        had, wanted = (
+            ", ".join(f"{count:,} in {name}" for name, count in sorted(one.items())) for one in (found.splits, splits)
+        )
+        raise InputError(
+            f"{path}: holds other data ({had}; fingerprint {found.fingerprint[:12]}) than these settings give ({wanted}; "
+            f"{fingerprint[:12]}); --replace replaces it"
+        )
 
 
 def _copy(

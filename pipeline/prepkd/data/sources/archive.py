@@ -1,6 +1,7 @@
 """Official archives: download, check, unpack."""
 
 import http.client
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +17,22 @@ class Archive:
     md5: str
 
     def unpack(self, into: Path, folder: Path) -> None:
-        """Download the archive beside `folder`, check it, unpack it into `into`, and delete it; raises InputError.
+        """Download the archive, check it, and unpack it as the folder `into`, which is ours to replace; raises InputError.
 
-        It is deleted so that a `raw` under `dvc add` doesn't hold the data twice. `folder` is the data's final place.
+        It is deleted then, so that a `raw` under `dvc add` doesn't hold the data twice; a user's own, beside the data's final
+        place `folder`, is used and stays.
         """
         # torchvision's downloader, not its CIFAR100 class: that one would also unpickle the files, with code execution.
         # Imported here: it costs more than a second, and only `--download` needs it.
-        from torchvision.datasets.utils import download_and_extract_archive
+        from torchvision.datasets.utils import check_integrity, download_and_extract_archive, extract_archive
 
+        shutil.rmtree(into, ignore_errors=True)
+        theirs = folder.parent / self.file
         try:
-            download_and_extract_archive(self.url, folder.parent, into, self.file, self.md5, remove_finished=True)
+            if check_integrity(theirs, self.md5):
+                extract_archive(theirs, into)
+            else:
+                download_and_extract_archive(self.url, into, into, self.file, self.md5, remove_finished=True)
         except (OSError, http.client.HTTPException, RuntimeError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(

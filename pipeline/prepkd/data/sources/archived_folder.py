@@ -35,7 +35,6 @@ class ArchivedFolder(Source):
             )
         # Unpacked beside its place and renamed last, so that the folder is either absent or complete.
         unpacked = folder.with_name(f".{self.place}.partial")
-        shutil.rmtree(unpacked, ignore_errors=True)
         self.archive.unpack(unpacked, folder)
         (unpacked / self.inside).rename(folder)
         shutil.rmtree(unpacked, ignore_errors=True)

@@ -1,6 +1,8 @@
 """CIFAR-10 and CIFAR-100 from the official Python files."""
 
 import hashlib
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,16 +38,28 @@ class Cifar(Source):
         return raw if raw.absolute().name == self.place and not inner.exists() else inner
 
     def is_complete(self, raw: Path) -> bool:
-        """Whether every official file is there with its md5."""
-        folder = self.locate(raw)
-        files = (*self.train, *self.test, self.meta)
-        return all((folder / name).is_file() and _md5((folder / name).read_bytes()) == md5 for name, md5 in files)
+        """Whether every official file is there; raises InputError for another file, or a folder, of such a name."""
+        found = [(self.locate(raw) / name, md5) for name, md5 in (*self.train, *self.test, self.meta)]
+        for path, md5 in found:
+            if os.path.lexists(path) and not (path.is_file() and _md5(path.read_bytes()) == md5):
+                raise InputError(
+                    f"{path}: expected the official file (md5 {md5}), or nothing; move it away, then run again"
+                )
+        return all(path.is_file() for path, _ in found)
 
     def download(self, raw: Path) -> None:
-        """Unpack the official archive as the folder that `locate` names, unless it is complete; raises InputError."""
-        if not self.is_complete(raw):
-            folder = self.locate(raw)
-            self.archive.unpack(folder.parent, folder)
+        """Fetch the official files that the folder which `locate` names lacks, and no others; raises InputError."""
+        if self.is_complete(raw):
+            return
+        folder = self.locate(raw)
+        # Unpacked beside its place, so that no file is cut short and none of the user's is replaced.
+        unpacked = folder.with_name(f".{self.place}.partial")
+        self.archive.unpack(unpacked, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (unpacked / self.place).iterdir():
+            if not os.path.lexists(folder / path.name):
+                path.rename(folder / path.name)
+        shutil.rmtree(unpacked, ignore_errors=True)
 
     def read(self, raw: Path) -> RawData:
         """Read the official files as uint8 (N, 32, 32, 3) and int64 (N,), after checking each file's md5.

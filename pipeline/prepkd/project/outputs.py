@@ -1,0 +1,140 @@
+"""Every output of a project but its stores, and how prepkd recognises what it wrote: by content, not by name alone.
+
+It looks at the beginning of a file only, and knows the files of older versions too.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from prepkd.runtime.outputs import Output
+
+BEGINNING = 4096  # bytes of a text or a picture that are looked at
+LARGEST_JSON = 2**26  # bytes
+
+
+def prepared_data(path: Path) -> Output:
+    """The prepared data, one HDF5 file."""
+    return Output(path, {"": _is_data})
+
+
+def teacher(folder: Path) -> Output:
+    """A teacher's folder: checkpoint, history, test logits."""
+    others = {r"history\.csv": _is_history, r"test_logits\.safetensors": _is_tensors}
+    return Output(folder, _CHECKPOINT | others)
+
+
+def students(folder: Path) -> Output:
+    """The students, one checkpoint per seed."""
+    return Output(folder, {rf"seed\d+/{name}": test for name, test in _CHECKPOINT.items()})
+
+
+def curves(folder: Path) -> Output:
+    """DVCLive's curves, one folder per seed."""
+    return Output(folder, {r"seed\d+/metrics\.json": _has("step"), r"seed\d+/plots/metrics/.+\.tsv": _starts("step\t")})
+
+
+def run_logits(path: Path) -> Output:
+    """The test logits of one run of the comparison."""
+    return Output(path, {"": _is_tensors})
+
+
+def lesson(path: Path) -> Output:
+    """The identities of stores that `gather` writes."""
+    return Output(path, {"": _has("teachers")})
+
+
+def metrics(path: Path) -> Output:
+    """The students' metrics."""
+    return Output(path, {"": _has("n", "top1")})
+
+
+def plots(folder: Path) -> Output:
+    """The files that `dvc plots show` draws."""
+    files = {"confusion.csv": _starts("actual,predicted"), "learning_curves.csv": _starts("epoch,")}
+    return Output(folder, files | {"page.html": _holds("<title>prepkd</title>")})
+
+
+def tables(folder: Path) -> list[Output]:
+    """The comparison's tables and picture; other files in the folder are the runs'."""
+    files = {
+        "table.csv": _starts("teacher,student,run,n,"),
+        "long.csv": _starts("teacher,student,run,seed,"),
+        "wide.csv": _starts("run,"),
+        "table.md": _holds("| run "),
+    }
+    named = [Output(folder / name, {"": test}) for name, test in files.items()]
+    return [*named, picture(folder / "top1.png")]
+
+
+def picture(path: Path) -> Output:
+    """A picture, which names prepkd as the software that drew it."""
+    return Output(path, {"": _is_picture})
+
+
+def _is_data(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return bytes(file.attrs["format"]).startswith(b"prepkd-data-")
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError):  # no HDF5, or another one
+        return False
+
+
+def _is_card(path: Path) -> bool:
+    return str(_json(path).get("format")).startswith("prepkd-checkpoint-")
+
+
+def _is_tensors(path: Path) -> bool:
+    """A safetensors file whose metadata has the key prepkd."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = _parsed(file.read(size)) if size < LARGEST_JSON else {}
+    about = header.get("__metadata__")
+    return isinstance(about, dict) and "prepkd" in about
+
+
+def _is_history(path: Path) -> bool:
+    """A teacher's history: its columns, none for given weights that were not trained."""
+    first = _beginning(path).splitlines()[:1]
+    return first in ([], [""], ['""']) or "train/loss" in first[0].split(",")
+
+
+def _is_picture(path: Path) -> bool:
+    start = _beginning(path)
+    return start.startswith("\x89PNG") and "Software\0prepkd" in start
+
+
+def _has(*keys: str) -> Callable[[Path], bool]:
+    return lambda path: set(keys) <= _json(path).keys()
+
+
+def _starts(text: str) -> Callable[[Path], bool]:
+    return lambda path: _beginning(path).startswith(text)
+
+
+def _holds(text: str) -> Callable[[Path], bool]:
+    return lambda path: text in _beginning(path)
+
+
+def _beginning(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(BEGINNING).decode("latin-1")  # any bytes
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return _parsed(path.read_bytes()) if path.stat().st_size < LARGEST_JSON else {}
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    """The JSON object in some bytes; an empty one if there is none."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+_CHECKPOINT: dict[str, Callable[[Path], bool]] = {r"model\.json": _is_card, r"model\.safetensors": _is_tensors}

@@ -1,0 +1,115 @@
+"""Outputs of a command: what stands at their place is replaced only if prepkd wrote it; one process at a time writes there."""
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from prepkd.errors import InputError
+from prepkd.runtime.files import fingerprint
+
+REMEDY = "move it away, or name another place"
+# The names of `runtime.files.replacing`, before the file is whole.
+LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}-\d+\.partial")
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file or folder that a command writes.
+
+    `files` holds, by pattern of a file's path in the folder ("" for a file), the test whether prepkd wrote that file.
+    """
+
+    path: Path
+    files: Mapping[str, Callable[[Path], bool]]
+
+    def wrote(self, name: str) -> bool:
+        """Whether prepkd wrote the file of this path in the folder; a link to such a file counts, since DVC makes links."""
+        path = self.path / name
+        if LEFTOVER.fullmatch(path.name):
+            return True
+        tests = (test for pattern, test in self.files.items() if re.fullmatch(pattern, name))
+        return path.is_file() and any(test(path) for test in tests)
+
+
+def entries(folder: Path) -> Iterator[str]:
+    """The paths in a folder of all that is not a folder, sorted by folder; links are not followed."""
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in sorted([*files, *links]):
+            yield Path(parent, name).relative_to(folder).as_posix()
+
+
+def refuse_blocked(path: Path) -> None:
+    """Raise InputError if something that is no folder stands where one of the path's folders belongs."""
+    for parent in path.parents:
+        if os.path.lexists(parent) and not parent.is_dir():
+            raise InputError(f"{parent}: expected a folder, found {kind(parent)}; {REMEDY}")
+
+
+def kind(path: Path) -> str:
+    """What stands at a path, as messages name it."""
+    mode = path.lstat().st_mode
+    kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
+    return kinds.get(stat.S_IFMT(mode), "a device or socket")
+
+
+def refuse_foreign(output: Output) -> None:
+    """Raise InputError if anything at an output's place is not prepkd's own, or is damaged beyond recognition."""
+    path, whole = output.path, "" in output.files
+    refuse_blocked(path)
+    if whole:
+        if os.path.lexists(path) and not output.wrote(""):
+            raise InputError(f"{path}: expected a file that prepkd wrote, or nothing; found {kind(path)}; {REMEDY}")
+        return
+    if os.path.lexists(path) and not path.is_dir():
+        raise InputError(f"{path}: expected a folder, or nothing; found {kind(path)}; {REMEDY}")
+    if foreign := next((name for name in entries(path) if not output.wrote(name)), None):
+        raise InputError(f"{path}: holds {foreign}, which is no file that prepkd wrote; {REMEDY}")
+
+
+def remove(output: Output) -> None:
+    """Remove the files of an output folder that prepkd wrote, and the folders in it that are empty then."""
+    for name in list(entries(output.path)):
+        if output.wrote(name):
+            (output.path / name).unlink()
+    for parent, _, _ in os.walk(output.path, topdown=False):
+        with contextlib.suppress(OSError):  # not empty
+            Path(parent).rmdir()
+
+
+@contextlib.contextmanager
+def claimed(outputs: Iterable[Output], locks: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the locks of outputs at which stands nothing, or what prepkd wrote; raises InputError otherwise."""
+    found = sorted(outputs, key=lambda output: output.path.absolute())  # one order for all processes: no deadlock
+    with contextlib.ExitStack() as held:
+        for output in found:
+            refuse_foreign(output)
+            held.enter_context(locked(output.path, locks, on_wait))
+            refuse_foreign(output)  # again: another process may have held the lock
+        yield
+
+
+@contextlib.contextmanager
+def locked(place: Path | str, locks: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a path or URL, a file in `locks`; while another process holds it, call `on_wait` once and wait."""
+    # The path itself, not what a link at it leads to: DVC links equal files to one.
+    name = str(place.parent.resolve() / place.name) if isinstance(place, Path) else place.rstrip("/")
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{fingerprint(['output', name])}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        on_wait(f"{place}: another process is writing there; waiting for it to end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # held: a process that waits for it then makes a new one
+        lock.release()

@@ -1,0 +1,134 @@
+"""What prepkd may replace at a store's place: the files of a store that it wrote, file by file, and nothing else."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from prepkd.errors import InputError
+from prepkd.runtime.outputs import REMEDY, entries, kind, locked, refuse_blocked
+from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
+from prepkd.store.durable import LEFTOVER
+from prepkd.store.encodings import ENCODINGS
+from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
+from prepkd.store.place import get, is_remote, keys, names, open_place
+
+DESCRIPTION = "zarr.json"
+AT_ONCE = 64  # files that are removed at once
+
+
+@cache
+def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """The patterns of a store's files, of every encoding, with what a killed writer leaves of one, and of its arrays."""
+    arrays = "|".join(sorted({"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}))
+    files = "|".join(map(re.escape, (DESCRIPTION, MANIFEST, SUMMARY, PARTIAL)))
+    key = rf"({files}|({arrays})/(zarr\.json|c(/\d+)+))({LEFTOVER.pattern})?"
+    return re.compile(key), re.compile(arrays)
+
+
+def refuse_foreign_store(url: str) -> None:
+    """Raise InputError if anything at a store's place, a path or URL, is not part of a store that prepkd wrote.
+
+    A store with somebody's file in it is refused as well: the file would go with the store.
+    """
+    if not url.rpartition("://")[2].strip("/ "):
+        raise InputError(f"the store's place is {url!r}; expected a path, or a URL with more than its protocol")
+    if not is_remote(url):
+        path = Path(url)
+        refuse_blocked(path)
+        if os.path.lexists(path.resolve()) and not path.is_dir():
+            raise InputError(f"{url}: expected a store, or nothing; found {kind(path)}; {REMEDY}")
+    if foreign := first_foreign(open_place(url)):
+        raise InputError(f"{url}: holds {foreign}, which is no part of a store that prepkd wrote; {REMEDY}")
+
+
+def first_foreign(store: Store) -> str | None:
+    """The first key at a place that is no part of a store of prepkd's, or is no file; None if there is none."""
+    found = []
+    for key, is_file in _entries(store):
+        if not is_file or not own_keys()[0].fullmatch(key):
+            return key
+        found.append(key)
+    whole = [key for key in found if not re.search(rf"{LEFTOVER.pattern}$", key)]
+    return None if not whole or _is_ours(store) else whole[0]
+
+
+def _entries(store: Store) -> Iterator[tuple[str, bool]]:
+    """The keys at a place, and whether each is a file; lazily, since a place may hold anything."""
+    root = getattr(store, "root", None)
+    if isinstance(root, Path):
+        yield from ((key, (root / key).is_file()) for key in entries(root))
+        return
+    # One short listing shows that a bucket is full of other things.
+    yield from ((name, False) for name in sorted(names(store)) if not any(key.fullmatch(name) for key in own_keys()))
+    yield from ((key, True) for key in sorted(keys(store)))
+
+
+def _is_ours(store: Store) -> bool:
+    """Whether a place's description or manifest, one of which may be damaged or missing, is that of a store of prepkd's."""
+    described = get(store, DESCRIPTION)
+    try:
+        if described is not None and isinstance(json.loads(described)["attributes"]["prepkd"]["format"], int):
+            return True
+    except ValueError:  # half written by a place without atomic writes, or damaged
+        if described is not None and (not described.strip(b"\0") or b'"prepkd"' in described):
+            return True
+    except MALFORMED:
+        return False
+    try:
+        return {DESCRIPTION, "logits/zarr.json"} <= set(json.loads(get(store, MANIFEST) or b"[]"))
+    except MALFORMED:
+        return False
+
+
+def refuse_replacing(url: str, attributes: Attributes) -> None:
+    """Raise InputError if a store of other attributes, finished or not, stands at the place of one of `attributes`."""
+    described = get(open_place(url), DESCRIPTION)
+    try:
+        stored = json.loads(described or b"")["attributes"]["prepkd"]
+    except MALFORMED:  # damaged: there is nothing to read from it
+        return
+    try:
+        found = read_attributes(stored, url)
+    except InputError:
+        raise InputError(f"{url}: holds a store of another format; --replace replaces it") from None
+    if found.same_store(attributes):
+        return
+    sections = sorted({*found.fingerprints, *attributes.fingerprints})
+    others = [name for name in sections if found.fingerprints.get(name) != attributes.fingerprints.get(name)]
+    raise InputError(
+        f"{url}: holds another store, of teacher {found.teacher.name!r}, {found.views.views} views, "
+        f"{found.encoding.name} (different: {', '.join(others or ['format'])}); --replace replaces it"
+    )
+
+
+@contextlib.contextmanager
+def claimed_store(url: str, locks: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a store's place at which stands nothing, or a store of prepkd's; raises InputError otherwise."""
+    refuse_foreign_store(url)
+    with locked(url if is_remote(url) else Path(url).resolve(), locks, on_wait):
+        refuse_foreign_store(url)  # again: another process may have held the lock
+        yield
+
+
+def clear_store(store: Store, where: object) -> None:
+    """Remove a store's files, one by one; raises InputError, before the first, if the place holds anything else."""
+    if foreign := first_foreign(store):
+        raise InputError(f"{where}: holds {foreign}, which is no part of a store that prepkd wrote; {REMEDY}")
+    # Without its manifest no reader takes the rest for a store; its description, by which it is known, goes last.
+    rest = keys(store) - {MANIFEST, DESCRIPTION}
+    for batch in ([MANIFEST], sorted(rest), [DESCRIPTION]):
+        sync(_remove(store, batch))
+
+
+async def _remove(store: Store, batch: Iterable[str]) -> None:
+    left = list(batch)
+    for start in range(0, len(left), AT_ONCE):
+        await asyncio.gather(*(store.delete(key) for key in left[start : start + AT_ONCE]))
