@@ -250,7 +250,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "teachers={large: {model: resnet8, epochs: 1}, a b: {model: resnet8, epochs: 1}}",
             "teachers has the name 'a b'; expected letters, digits, '_' and '-'",
         ),
-        ("teachers={1: {model: resnet8, epochs: 1}}", "teachers has the name 1; expected text"),
+        ("teachers={1: {model: resnet8, epochs: 1}}", "--set: teachers is '{1: {model: resnet8, epochs: 1}}': '1' is a key of type int; expected text"),
         (
             "teachers.large.epochs=0",
             "teachers.large: epochs is 0 and weights is not set; "
@@ -261,7 +261,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "distill: weights_key is 'ema' and weights is not set; a key needs a file of weights",
         ),
         (
-            "distill={teacher: large, student: 'timm:resnet18:pretrained', weights: w.pth}",
+            "distill={teacher: large, epochs: 1, student: 'timm:resnet18:pretrained', weights: w.pth}",
             "distill: model timm:resnet18:pretrained brings weights, and weights is 'w.pth'; expected one of them",
         ),
         (
@@ -420,7 +420,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("", "expected sections with settings, found NoneType"),
         ("- a\n- b\n", "expected sections with settings, found list"),
         ("just words\n", "expected sections with settings, found str"),
-        ("1: 2\n" + SMALL, "unknown key 1; allowed: augment, cache, "),
+        ("1: 2\n" + SMALL, "'1' is a key of type int; expected text"),
         (SMALL.replace("cache: {views: all}\n", ""), "cache is missing; expected a value"),
         (SMALL.replace("views: all", ""), "cache.views is missing; expected a value"),
     ],

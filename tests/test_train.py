@@ -1,8 +1,10 @@
 """The training loop: nothing in it is random but by seed and epoch, so a killed run ends where an unbroken one does."""
 
+import errno
 import hashlib
 import io
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from prepkd.methods.objective import Objective
 from prepkd.models import build_model
 from prepkd.models.new import new_model
 from prepkd.runtime.files import replacing
+from prepkd.runtime.machine_faults import REMEDIES, explained
 from prepkd.training import checkpoints
 from prepkd.training import loop as train_module
 from prepkd.training.batches import Views
@@ -105,6 +108,27 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     assert same(resumed, weights)
     assert timeless(rows) == timeless(history) == timeless(reported)
     assert len(rows) == EPOCHS
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_leaves_the_last_one(tmp_path: Path) -> None:
+    path, chosen, before = tmp_path / "cut.pt", settings(checkpoint_every=1), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(row: Row) -> None:
+        if row["epoch"] == 1:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+
+    try:
+        with pytest.raises(OSError) as caught:
+            fit(path, chosen, on_epoch=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert explained(caught.value) == (
+        f"{path}: File too large; finished work is kept: {REMEDIES[errno.EFBIG]}, then run the same command again"
+    )
+    assert list(tmp_path.iterdir()) == [path]
+    trained: list[int] = []
+    weights, _ = fit(path, chosen, views_of=lambda epoch: trained.append(epoch) or epoch)  # type: ignore[func-returns-value]
+    assert trained == [2, 3] and same(weights, fit(tmp_path / "whole.pt", chosen)[0])
 
 
 def other_parts(content: bytes, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
@@ -620,7 +644,7 @@ def test_a_teachers_loss_is_smoothed_cross_entropy(tmp_path: Path) -> None:
     eps = 0.2
     chosen = teacher_settings(epochs=1, batch_size=COUNT, label_smoothing=eps)
     _, [row] = taught(chosen, tmp_path / "run.pt")
-    model = new_model("convnet4", DATASET, 3).train()
+    model = new_model("convnet4", DATASET, torch_seed(3, Purpose.TEACHER_WEIGHTS.stream())).train()
     pixels = DATASET.plan.render(DATASET.samples.images, torch.from_numpy(DATASET.plan.parameters(0)))
     expected = 0.0
     for logits, label in zip(model(pixels).detach().double(), DATASET.samples.labels.tolist(), strict=True):

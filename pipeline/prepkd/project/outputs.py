@@ -61,8 +61,8 @@ def plots(folder: Path) -> Output:
 def tables(folder: Path) -> list[Output]:
     """The comparison's tables and picture; other files in the folder are the runs'."""
     files = {
-        "table.csv": _starts("teacher,student,run,n,"),
-        "long.csv": _starts("teacher,student,run,seed,"),
+        "table.csv": _starts("pair,teacher,student,run,n,", "teacher,student,run,n,"),
+        "long.csv": _starts("pair,teacher,student,run,seed,", "teacher,student,run,seed,"),
         "wide.csv": _starts("run,"),
         "table.md": _holds("| run "),
     }
@@ -111,8 +111,8 @@ def _has(*keys: str) -> Callable[[Path], bool]:
     return lambda path: set(keys) <= _json(path).keys()
 
 
-def _starts(text: str) -> Callable[[Path], bool]:
-    return lambda path: _beginning(path).startswith(text)
+def _starts(*texts: str) -> Callable[[Path], bool]:
+    return lambda path: _beginning(path).startswith(texts)
 
 
 def _holds(text: str) -> Callable[[Path], bool]:

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from prepkd.project.schema import template
 from prepkd.runtime.files import write_bytes
 
 MESSAGE = "A prepkd project"
+DVC = sys.executable, "-m", "dvc"  # of this environment, whether or not it is on the path
 
 
 def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False) -> list[str]:
@@ -30,7 +32,7 @@ def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False
             _need(folder, "git", "init", "--quiet")
         if fresh:
             below = bool(_run(folder, "git", "rev-parse", "--show-prefix").stdout.strip())
-            _need(folder, "dvc", "init", "--quiet", "--force", *(["--subdir"] if below else []))
+            _need(folder, *DVC, "init", "--quiet", "--force", *(["--subdir"] if below else []))
         if fresh or (resumed and not config.read_text().strip()):
             write_bytes(folder / ".dvcignore", template("dvcignore").encode())
             write_bytes(config, template("dvc-config").encode())  # last: one with content is complete

@@ -34,7 +34,8 @@ def refuse_other_run(path: Path, settings: Distill, inputs: Mapping[str, Any], t
 
 
 def _identity(settings: Distill) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=NOT_IDENTITY | settings.unused)
+    # Cached and online students are equal.
+    return settings.model_dump(mode="json", exclude=NOT_IDENTITY | {"source"} | settings.unused)
 
 
 def _refuse_more_seeds(found: Iterable[int], settings: Distill, where: str) -> None:
