@@ -110,7 +110,7 @@ def test_without_the_teacher_its_agreement_is_left_out_and_that_is_said(project:
 
 def test_without_the_teacher_the_students_must_be_the_stores(project: Path) -> None:
     retrained()
-    prepkd("cache-logits", "large")
+    prepkd("cache-logits", "large", "--replace")
     shutil.rmtree("models/teachers")
     before = contents(project)
     said = prepkd("evaluate", code=2)
