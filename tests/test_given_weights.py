@@ -249,11 +249,11 @@ def test_a_student_starts_from_a_file_and_is_refused_once_that_has_changed(proje
     assert "training.weights is weights/start" in prepkd("evaluate", code=2)
     write(states[2])
     assert "weights/start.pth has changed; run `prepkd distill`" in prepkd("evaluate", code=2, **start)
-    prepkd("distill", **start)
+    prepkd("distill", "--replace", **start)
     assert Path("models/student/seed0/model.safetensors").read_bytes() != started
     prepkd("evaluate", **start)
     other = {"distill__preprocessing": "{mean: [0.5], std: [0.25]}", **start}
-    prepkd("distill", **other)
+    prepkd("distill", "--replace", **other)
     made = json.loads(Path("models/student/seed0/model.json").read_text())
     assert made["preprocessing"] == {"mean": [0.5], "std": [0.25]}
 
@@ -295,5 +295,7 @@ def test_a_teacher_that_is_handed_on_brings_its_claims(project: Path) -> None:
     own = json.loads(Path("weights/given/model.json").read_text())
     assert own["class_names"] == [str(digit) for digit in range(10)]
     assert "preprocesses otherwise" not in prepkd("train-teacher", "large", **given)
-    said = prepkd("train-teacher", "large", "--replace", teachers__large__preprocessing="{mean: [0.9], std: [0.1]}", **given)
+    said = prepkd(
+        "train-teacher", "large", "--replace", teachers__large__preprocessing="{mean: [0.9], std: [0.1]}", **given
+    )
     assert f"preprocesses otherwise than its file's card says; set preprocessing to {own['preprocessing']}" in said

@@ -250,7 +250,10 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "teachers={large: {model: resnet8, epochs: 1}, a b: {model: resnet8, epochs: 1}}",
             "teachers has the name 'a b'; expected letters, digits, '_' and '-'",
         ),
-        ("teachers={1: {model: resnet8, epochs: 1}}", "--set: teachers is '{1: {model: resnet8, epochs: 1}}': '1' is a key of type int; expected text"),
+        (
+            "teachers={1: {model: resnet8, epochs: 1}}",
+            "--set: teachers is '{1: {model: resnet8, epochs: 1}}': '1' is a key of type int; expected text",
+        ),
         (
             "teachers.large.epochs=0",
             "teachers.large: epochs is 0 and weights is not set; "

@@ -312,6 +312,19 @@ def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypa
     assert trained == ["resumed", "resumed"]
 
 
+def test_a_pairs_runs_depend_on_the_teachers_that_they_name(project: Path) -> None:
+    """DVC's `run` depends on the pair's lesson: with `kd,teacher=small` also a new store of `small` is news."""
+    prepkd("gather", "--teachers", "large")
+    lesson = Path("data/lessons/large.json")
+    assert list(json.loads(lesson.read_text())["teachers"]) == ["large"]
+    named = "[kd, 'kd,teacher=small', 'kd,teachers=[large,small]']"
+    assert "data/logits/small.zarr: " in prepkd("gather", "--teachers", "large", code=2, compare__runs=named)
+    for stage in ("train-teacher", "cache-logits"):
+        prepkd(stage, "small", teachers__small__epochs=1)
+    prepkd("gather", "--teachers", "large", compare__runs=named)
+    assert list(json.loads(lesson.read_text())["teachers"]) == ["large", "small"]
+
+
 def test_what_was_trained_before_a_setting_came_has_its_default(project: Path) -> None:
     """Students and a run of the comparison as version 0.1.0 wrote them, and settings that are not the defaults."""
     for path in project.glob("models/student/*/model.json"):

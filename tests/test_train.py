@@ -25,6 +25,7 @@ from prepkd.models import build_model
 from prepkd.models.new import new_model
 from prepkd.runtime.files import replacing
 from prepkd.runtime.machine_faults import REMEDIES, explained
+from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.training import checkpoints
 from prepkd.training import loop as train_module
 from prepkd.training.batches import Views

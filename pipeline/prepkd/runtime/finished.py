@@ -29,7 +29,7 @@ def kept(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit:
     """
     with scratch(root, fingerprint, on_wait=on_wait, keep=True) as folder:
         mark = folder / MARK
-        if mark.is_file() and mark.read_text() != software():
+        if mark.is_file() and mark.read_bytes() != software().encode():
             shutil.rmtree(folder)
             folder.mkdir()
         yield folder
