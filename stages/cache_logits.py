@@ -69,7 +69,8 @@ def cache_logits(
             on_chunk=lambda: advance(bar, task),
         )
     if 1 - written.summary["teacher_error"] < 1 / dataset.classes + SKILL * (1 - 1 / dataset.classes):
-        console.print(f"warning: {url}: hardly better than chance; `prepkd train-teacher {name}` says likely causes")
+        line = f"warning: {url}: hardly better than chance; `prepkd train-teacher {name}` says likely causes"
+        console.print(line, markup=False)
     if written.chunks is None:
         console.print(f"{url}: already finished; {written.describe()}")
     else:

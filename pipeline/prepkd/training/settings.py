@@ -32,7 +32,7 @@ class Training(Optimisation):
     )
     preprocessing: OwnPreprocessing | None = Field(
         default=None,
-        description="preprocessing of those weights: mean and std per channel, size, interpolation; null: the data's",
+        description="their preprocessing: mean and std per channel, size, interpolation; null: the data's",
     )
     batch_size: int = Field(default=128, ge=1)
     accumulate: int = Field(default=1, ge=1)
