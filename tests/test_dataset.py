@@ -309,6 +309,10 @@ def test_probabilities_in_a_store_are_refused_and_doubtful_values_warned_of(case
 def test_its_text_says_what_it_is(case: Case) -> None:
     dataset = ViewDataset(case.data, case.store, view=2)
     assert repr(dataset) == f"ViewDataset({str(case.data)!r}, {str(case.store)!r}, view=2): 40 samples, 3 views"
+    assert repr(dataset.plan) == f"ViewPlan({[{'crop': {'padding': 2}}, {'flip': {}}]!r}, views=3, seed=7, samples=40)"
+    assert repr(LogitStore.open(case.store)) == (
+        f"LogitStore({str(case.store)!r}: 3 views x 40 samples x 5 classes, f16, teacher 'large', 'noise')"
+    )
     sampler = ViewSampler(dataset, seed=4)
     sampler.set_epoch(3)
     assert repr(sampler) == f"ViewSampler({dataset!r}, seed=4): epoch 3"

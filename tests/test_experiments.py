@@ -127,7 +127,7 @@ def the_second_is_here(folder: Path, sweep: pd.DataFrame) -> bool:
 
 def test_one_is_pushed_and_applied_in_another_clone(project: Path, sweep: pd.DataFrame, tmp_path: Path) -> None:
     said = documented(PUSH, project)
-    assert re.search(r"\b[1-9]\d* files? (?:was|were)? ?pushed|Pushed [1-9]", said, re.I) or said == "", said
+    assert re.search(r"^[1-9]\d* files? uploaded", said, re.M), said
     shutil.copytree(project.parent / "hub.git", tmp_path / "hub.git")
     run("git clone -q hub.git clone", tmp_path)
     documented(PULL, tmp_path / "clone")
