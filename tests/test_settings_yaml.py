@@ -10,7 +10,7 @@ from prepkd.settings.yaml import DEEPEST, LARGEST, parse_yaml
 
 ROOT = Path(__file__).parents[1]
 PLAIN = "expected text (in quotes), a number, true, false or null"
-NESTED = f"more than {DEEPEST} collections within each other"
+NESTED = f"{DEEPEST} collections within each other"
 LAUGHS = "\n".join(["a0: &a0 [x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))])
 MERGES = "\n".join(["m0: &m0 {a: 1}", *(f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}], k{i}: 1}}" for i in range(1, 30))])
 COPIES = "\n".join(
@@ -34,11 +34,11 @@ HOSTILE = {
     str(2**64): "is a number of more than 64 bits",
     "&a [*a]": NESTED,
     "&a {b: *a}": NESTED,
-    "[" * 400: f"not YAML: {NESTED}",
+    "[" * 1000: f"not YAML: more than {NESTED}",
     "[" * 40 + "]" * 40: NESTED,
-    "a: {1: 2}": "a.'1' is a key of type int; expected text",
-    "{[1]: 2}": "'(1,)' is a key of type tuple; expected text",
-    "{null: 2}": "'None' is a key of type NoneType; expected text",
+    "a: {0x" + "f" * 500 + ": 2}": "a has a key of more than 64 bits; expected text",
+    "{[1]: 2}": "(1,) is a key of type tuple; expected text",
+    "{2001-01-01: 2}": "datetime.date(2001, 1, 1) is a key of type date; expected text",
     "a: 1\na: 2": 'found duplicate key "a"',
     "\0": "unacceptable character #x0000",
     "*x": "found undefined alias 'x'",

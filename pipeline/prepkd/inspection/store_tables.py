@@ -53,7 +53,7 @@ def _encoding_error(measured: Measured) -> Section:
     return titled(f"What the encoding changes, measured on {rows:,} rows: {flips:,} argmax flips", table)
 
 
-def _provenance(facts: StoreFacts) -> Iterator[tuple[str, str]]:
+def _provenance(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     attributes = facts.attributes
     dataset, teacher, views = attributes.dataset, attributes.teacher, attributes.views
     yield "dataset", f"{dataset.name}, split {attributes.split}"
@@ -71,9 +71,9 @@ def _provenance(facts: StoreFacts) -> Iterator[tuple[str, str]]:
     yield "view recipe", "; ".join(map(_step, views.recipe)) or "none: the images as they are"
     yield "view plan", f"{views.views} views, seed {views.seed}"
     yield "device", attributes.precision.device
-    yield "fingerprints", "\n".join(f"{key} {value[:12]}" for key, value in sorted(attributes.fingerprints.items()))
+    yield "fingerprints", [f"{key} {value[:12]}" for key, value in sorted(attributes.fingerprints.items())]
     if attributes.unverified:
-        yield "UNVERIFIED", "\n".join(attributes.unverified)
+        yield "UNVERIFIED", attributes.unverified
 
 
 def _step(step: str | dict[str, Any]) -> str:

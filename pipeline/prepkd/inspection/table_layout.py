@@ -15,19 +15,19 @@ def plain_table() -> Table:
     return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
 
 
-def cell(text: str) -> Text:
-    """Text from a store as it is, with escapes for what a terminal would obey; line breaks separate its lines."""
-    return Text("\n".join(map(printable, text.split("\n"))))
+def cell(*lines: str) -> Text:
+    """Lines from a store as they are, with escapes for line breaks within them and for what a terminal would obey."""
+    return Text("\n".join(map(printable, lines)))
 
 
-def pairs(title: str, rows: Iterable[tuple[str, str]]) -> Section:
-    """A table of names and values, without a header."""
+def pairs(title: str, rows: Iterable[tuple[str, str | list[str]]]) -> Section:
+    """A table of names and values, one or several lines each, without a header."""
     table = plain_table()
     table.show_header = False
     table.add_column(style="dim", max_width=22)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(cell(name), cell(value))
+        table.add_row(cell(name), cell(value) if isinstance(value, str) else cell(*value))
     return titled(title, table)
 
 

@@ -9,6 +9,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 
 from prepkd.errors import InputError
+from prepkd.settings.messages import shown
 
 LARGEST = 1 << 18  # bytes of a file
 DEEPEST = 32  # collections within each other
@@ -36,8 +37,8 @@ class BoundedConstructor(SafeConstructor):
 def parse_yaml(source: Path | str, where: str) -> Any:
     """Parse a file, or text: null, booleans, numbers, text, lists, and keys with values.
 
-    Raises InputError with one line that begins with `where` for anything else: tags, dates, keys that are no text, integers
-    of more than 64 bits, aliases within themselves, and whatever is too large.
+    Raises InputError with one line that begins with `where` for anything else: tags, dates, keys that are lists, integers of
+    more than 64 bits, aliases within themselves, and whatever is too large.
     """
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if size > LARGEST:
@@ -78,24 +79,31 @@ def _refuse_unusual(found: object, where: str) -> None:
             )
         if isinstance(value, dict):
             for name in value:
-                if not isinstance(name, str):
+                if not _is_scalar(name):
                     raise InputError(
-                        f"{where}: {_inner(key, '')}{str(name)[:60]!r} is a key of type {_kind(name)}; expected text"
+                        f"{where}: {_inner(key, shown(name))} is a key of type {_kind(name)}; expected text"
                     )
-            waiting += [(_inner(key, name), inner, depth + 1) for name, inner in value.items()]
+                if isinstance(name, int) and abs(name) >= 2**64:
+                    raise InputError(f"{where}: {key}{' ' * bool(key)}has a key of more than 64 bits; expected text")
+            waiting += [(_inner(key, str(name)), inner, depth + 1) for name, inner in value.items()]
         elif isinstance(value, list):
             waiting += [(_inner(key, str(i)), inner, depth + 1) for i, inner in enumerate(value)]
         elif isinstance(value, int) and abs(value) >= 2**64:
             raise InputError(f"{where}: {key}{' ' * bool(key)}is a number of more than 64 bits; expected a smaller one")
-        elif value is not None and not isinstance(value, bool | int | float | str):
+        elif not _is_scalar(value):
             raise InputError(
                 f"{where}: {key}{' ' * bool(key)}is of type {_kind(value)}; "
                 "expected text (in quotes), a number, true, false or null"
             )
 
 
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def _inner(key: str, name: str) -> str:
-    return f"{key}.{name}" if key else name
+    """The dotted key, cut: a file may hold a long one with many below it."""
+    return f"{key[:200]}.{name[:60]}" if key else name[:60]
 
 
 def _kind(value: object) -> str:
