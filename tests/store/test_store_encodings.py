@@ -15,7 +15,7 @@ from prepkd.data.samples.labels import is_wrong, mixture
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
-from prepkd.store.encodings.f16 import F16
+from prepkd.store.encodings.f16 import F16, half_problem
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.measure import measure
 from prepkd.store.encodings.topk import TopK
@@ -71,6 +71,30 @@ def test_errors_stay_within_the_bound_that_is_stated(name: str, row: Tensor, lab
     kept = torch.isfinite(bound)
     assert kept.sum() == (2 if name == "topk" else 5)
     assert ((offsets.double() - gap).abs() <= bound.double())[kept].all()
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(rows(), st.sampled_from([torch.zeros(1, 5), torch.tensor([[0.0, -65504, -1, -2, -3]])])),
+    st.integers(0, 4),
+)
+def test_no_encoded_row_is_called_a_problem(name: str, row: Tensor, label: int) -> None:
+    """A reader refuses values that no encoder gives; it must not refuse any that one gives."""
+    encoding = ALL[name] if name != "i16" else I16(5, step=2.0)
+    stored = encoding.encode(row, torch.tensor([label]))
+    for array, field in encoding.fields.items():
+        assert field.problem(stored[array].numpy().astype(field.dtype)) == ""
+
+
+def test_the_extremes_of_u8_and_float16s_negative_zero_are_no_problem() -> None:
+    most = torch.finfo(torch.float32).max
+    for row in ([[0.0, -most]], [[2.0, 2.0]], [[0.0, -(2.0**-149)]]):
+        stored = U8(2).encode(torch.tensor(row), torch.tensor([0]))
+        assert all(not field.problem(stored[name].numpy()) for name, field in U8(2).fields.items())
+    assert half_problem(np.array([[-0.0, -1.0]], np.float16)) == ""
+    assert half_problem(np.array([[0, -1], [-1, -2]], np.float16)) == "1 of its rows have no maximum"
+    assert half_problem(np.array([[0, 1], [-1, np.inf]], np.float16)) == "1 of its values are not finite"
 
 
 def test_u8_number_by_number() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import StorePath
 
 from prepkd.errors import InputError
@@ -144,7 +145,8 @@ class Layout:
 
     def array(self, store: Store, name: str) -> "zarr.Array[Any]":
         """An array of a store, described by the layout: what is stored in its `zarr.json` is not used."""
-        return zarr.Array(zarr.AsyncArray(self.description(name), StorePath(store, name)))
+        metadata = ArrayV3Metadata.from_dict(self.description(name))
+        return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, name)))
 
     def file_sizes(self, name: str) -> tuple[int, int]:
         """The least and the most bytes of a chunk's file of an array."""

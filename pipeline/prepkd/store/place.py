@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fsspec.implementations.local import LocalFileSystem
 from zarr.abc.store import RangeByteRequest, Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.buffer.cpu import Buffer
@@ -34,7 +33,7 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
     if local and write:  # fsspec writes these in place, where a crash leaves half a file
         raise InputError(f"{url}: name a local store by its path, without {str(url).partition('//')[0]}//")
     if local:
-        return LocalFiles(Path(LocalFileSystem._strip_protocol(str(url))), read_only=True)
+        return LocalFiles(Path(str(url).partition("://")[2]), read_only=True)
     if not is_remote(url):
         return DurableStore(Path(url)) if write else LocalFiles(Path(url), read_only=True)
     # Listings change while another process writes; fsspec would answer from its cache.

@@ -120,6 +120,7 @@ class LogitStore:
         # The number of samples may be false: files of a wrong size are refused before anything of that number is made.
         for key in (self._misfits or {}).get(view, ()):
             await self.store.get(key, default_buffer_prototype())
+        found: list[NDArray[Any]]
         if "params" in self.layout.fields:
             reading = asyncio.create_task(self._read(view, ["params", *names]))
             if self._misfits is None:  # sizes are known once the files are read
