@@ -116,7 +116,7 @@ def test_a_store_is_cleared_so_that_what_a_kill_leaves_is_known_and_unreadable(m
     assert (removed[0], removed[-1], len(removed)) == ("manifest.json", "zarr.json", 33)
 
 
-@pytest.mark.parametrize("strange", ["pipe", "link", "folder link", "file"])
+@pytest.mark.parametrize("strange", ["pipe", "link", "folder link", "file", "device"])
 def test_what_is_no_folder_or_no_file_is_refused(folder: Path, tmp_path: Path, strange: str) -> None:
     url = str(folder)
     if strange == "pipe":
@@ -128,7 +128,7 @@ def test_what_is_no_folder_or_no_file_is_refused(folder: Path, tmp_path: Path, s
     elif strange == "folder link":
         (folder / "row_max/c/7").symlink_to(tmp_path)
     else:
-        url = str(folder / "zarr.json")
+        url = str(folder / "zarr.json") if strange == "file" else "/dev/null"
     assert "move it away, or name another place" in refused(InputError, refuse_foreign_store, url)
 
 
