@@ -42,7 +42,7 @@ def measured(dataset: str, *changes: str) -> float:
         run(*stage, *options)
     found = set()
     for source in ("online", "cached"):
-        run("distill", "--source", source, *options)
+        run("distill", "--replace", "--source", source, *options)
         found.add(weights())
     assert len(found) == 1
     run("evaluate", *options)

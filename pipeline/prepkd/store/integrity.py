@@ -112,9 +112,12 @@ class _Expected:
 
     @classmethod
     def of(cls, description: bytes, logits: bytes) -> tuple["_Expected | None", str]:
-        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store, and the reason."""
+        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store, and the second one's problem."""
         try:
             plan, encoding = plan_and_encoding(parse_attributes(description, ""), "")
+        except BROKEN:
+            return None, ""  # a problem of `zarr.json`, which has its own check
+        try:
             return cls(Layout(plan, encoding, parse_chunk_length(logits, ""))), ""
         except BROKEN as error:
             return None, _line(error).removeprefix(": ").removeprefix("logits/zarr.json: ")
