@@ -71,7 +71,7 @@ def _read(raw: Path, file: h5py.File) -> RawData:
     for split, (_, labels) in splits.items():
         _refuse_labels(f"{raw}: {split}/labels", labels, len(class_names), every=split == "train")
     train, test, *val = splits.values()
-    return RawData("h5", *train, *test, class_names, "arrays in an HDF5 file", *val)
+    return RawData("h5", *train, *test, class_names, "arrays in an HDF5 file", val[0] if val else None)
 
 
 def _split(raw: Path, file: h5py.File, split: str) -> Arrays:
