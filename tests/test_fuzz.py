@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 ROOT = Path(__file__).parents[1]
 MANY = os.environ.get("PREPKD_FUZZ")
 FUZZ = settings(
-    max_examples=int(MANY or 60),
+    max_examples=int(MANY or 30),
     derandomize=not MANY,
     deadline=None,
     database=None,

@@ -77,6 +77,7 @@ def test_without_val_or_subset_everything_is_kept_in_order(tmp_path: Path) -> No
         "image_shape": [5, 4, 3],
         "splits": {"train": 46, "test": 12},
         "fingerprint": info.fingerprint,
+        "notes": [],
     }
 
 
