@@ -113,9 +113,12 @@ class _Expected:
 
     @classmethod
     def of(cls, description: bytes, logits: bytes) -> tuple["_Expected | None", str]:
-        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store, and the reason."""
+        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store, and what is wrong with the latter."""
         try:
             plan, encoding = plan_and_encoding(parse_attributes(description, ""), "")
+        except BROKEN:
+            return None, ""  # the problem of `zarr.json` is found when that is checked
+        try:
             return cls(Layout(plan, encoding, parse_chunk_length(logits, ""))), ""
         except BROKEN as error:
             return None, _line(error).removeprefix(": ").removeprefix("logits/zarr.json: ")
