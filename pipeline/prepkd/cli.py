@@ -123,14 +123,8 @@ class Commands(TyperGroup):
         except InputError as error:
             errors.print(f"error: {error}")
             raise typer.Exit(2) from None
-        except (OSError, MemoryError, RuntimeError, ImportError) as error:
-            if (line := explained(error)) is None:  # a fault of the program
-                raise
-            errors.print(f"error: {line}")
-            raise typer.Exit(2) from None
-        except (
-            SystemExit
-        ) as ended:  # a user's model or a library: with its exit code, half of the work would pass for all of it
+        except SystemExit as ended:
+            # A user's model or a library: with its exit code, half of the work would pass for all of it.
             errors.print(f"error: sys.exit({ended.code!r}) was called by code that prepkd runs; the work is not done")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interruption:
@@ -140,6 +134,11 @@ class Commands(TyperGroup):
                 f"interrupted{by}: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
             )
             raise typer.Exit(128 + number) from None
+        except BaseException as error:
+            if (line := explained(error)) is None:  # a fault of the program
+                raise
+            errors.print(f"error: {line}")
+            raise typer.Exit(2) from None
 
 
 app = typer.Typer(
