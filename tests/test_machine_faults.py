@@ -18,12 +18,18 @@ from prepkd.data.prepared.prepare import prepare
 from prepkd.data.sources import SOURCES
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
+from prepkd.report.page import offline_page
 from prepkd.runtime import clock
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.machine_faults import REMEDIES, explained
 from prepkd.runtime.scratch import scratch
 from small_training import fit, settings
 from typer.testing import CliRunner
+
+
+class PanicException(BaseException):
+    """As a Rust library raises it."""
+
 
 MEMORY, THREADS, FILES = (REMEDIES[number] for number in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE))
 ERRORS = {
@@ -36,6 +42,7 @@ ERRORS = {
     "Python": (MemoryError(), MEMORY),
     "a library": (ImportError("libx.so: cannot open shared object file: Too many open files"), FILES),
     "mapping a library": (OSError("libx.so: failed to map segment from shared object"), MEMORY),
+    "Rust": (PanicException('called on an `Err` value: Os { code: 24, message: "Too many open files" }'), FILES),
     "files": (OSError(errno.EMFILE, "Too many open files", "here"), FILES),
     "a file's size": (OSError(errno.EFBIG, "File too large", "here"), REMEDIES[errno.EFBIG]),
 }
@@ -145,6 +152,14 @@ def test_too_few_file_descriptors_are_not_damage(
     with pytest.raises(OSError) as caught:
         read(prepared)
     assert (caught.value.errno, caught.value.filename) == (errno.EMFILE, str(prepared))
+
+
+def test_the_page_of_plots_needs_descriptors_before_it_begins(no_descriptors: Callable[[], None]) -> None:
+    """The library that bundles its scripts would panic."""
+    no_descriptors()
+    with pytest.raises(OSError) as caught:
+        offline_page()
+    assert caught.value.errno == errno.EMFILE
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES, errno.ENOLCK], ids=errno.errorcode.get)

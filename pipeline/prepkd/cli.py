@@ -135,14 +135,8 @@ class Commands(TyperGroup):
             for line in ("error: " + error.lines[0], *error.lines[1:]):
                 errors.print(shortened(line))
             raise typer.Exit(2) from None
-        except (OSError, MemoryError, RuntimeError, ImportError) as error:
-            if (fault := explained(error)) is None:  # of the program
-                raise
-            errors.print(shortened(f"error: {fault}"))
-            raise typer.Exit(2) from None
-        except (
-            SystemExit
-        ) as ended:  # a user's model or a library: with its exit code, half of the work would pass for all
+        except SystemExit as ended:
+            # A user's model or a library: with its exit code, half of the work would pass for all of it.
             errors.print(f"error: sys.exit({ended.code!r}) was called by code that prepkd runs; the work is not done")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interruption:
@@ -152,6 +146,11 @@ class Commands(TyperGroup):
                 f"interrupted{by}: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
             )
             raise typer.Exit(128 + number) from None
+        except BaseException as error:
+            if (fault := explained(error)) is None:  # of the program
+                raise
+            errors.print(shortened(f"error: {fault}"))
+            raise typer.Exit(2) from None
 
 
 def shortened(line: str) -> str:

@@ -2,9 +2,14 @@
 
 from vl_convert import javascript_bundle
 
+from prepkd.runtime.machine_faults import need_descriptors
+
+DESCRIPTORS = 16  # of the bundler: its runtime's sockets and pipes
+
 
 def offline_page() -> bytes:
     """A template that contains Vega itself, so that the page loads nothing from the network."""
+    need_descriptors(DESCRIPTORS)
     bundle = javascript_bundle("window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;")
     # A plain script, because DVC calls vegaEmbed while the page loads; in a function, because the bundle expects a
     # module's scope. A script element ends at the first "</script", wherever it stands.

@@ -1,5 +1,6 @@
 """Faults of the machine that the user can fix: a full disk, missing permissions, exhausted memory, threads or files."""
 
+import contextlib
 import errno
 import os
 import re
@@ -30,7 +31,7 @@ REMEDIES = {
 
 # Libraries that run out of something raise errors without a number.
 EXHAUSTED = {
-    r"can't start new thread": errno.EAGAIN,
+    r"can't start new thread|[Rr]esource temporarily unavailable": errno.EAGAIN,
     r"[Tt]oo many open files": errno.EMFILE,
     # oneDNN out of memory; "primitive descriptor" is an operation that it lacks.
     r"could not (create|execute) a primitive(?! descriptor)": errno.ENOMEM,
@@ -59,7 +60,8 @@ def error_number(error: BaseException) -> int | None:
         return error.errno
     if isinstance(error, MemoryError):
         return errno.ENOMEM
-    if not isinstance(error, OSError | RuntimeError | ImportError):
+    panic = type(error).__name__ == "PanicException"  # a Rust library's; its type can't be imported
+    if not (panic or isinstance(error, OSError | RuntimeError | ImportError)):
         return None
     return next((number for text, number in EXHAUSTED.items() if re.search(text, str(error))), None)
 
@@ -69,3 +71,10 @@ def raise_if_machine(error: Exception, path: Path) -> None:
     number = error_number(error)
     if number in REMEDIES and not isinstance(error, MemoryError):  # a lying header asks for any amount of memory
         raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def need_descriptors(count: int) -> None:
+    """Raise an OSError unless this process may open `count` more files: a Rust library would panic in the middle of its work."""
+    with contextlib.ExitStack() as opened:
+        for _ in range(count):
+            opened.enter_context(Path(os.devnull).open("rb"))
