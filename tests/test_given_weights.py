@@ -237,7 +237,7 @@ def test_a_file_whose_classes_are_in_another_order_is_no_teacher_but_may_be_a_st
 def test_a_permuted_teacher_is_named_as_such(project: Path) -> None:
     """Trained, then with its classifier's rows moved by one class."""
     prepkd("prepare", prepare__subset=80)
-    trained = {"teachers__large__epochs": 6, "teachers__large__weights": "null", "prepare__subset": 80}
+    trained = {"teachers__large__epochs": 20, "teachers__large__weights": "null", "prepare__subset": 80}
     prepkd("train-teacher", "large", **trained)
     state = load_file("models/teachers/large/model.safetensors")
     for name in ("fc.weight", "fc.bias"):

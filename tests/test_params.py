@@ -228,7 +228,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "distill: weights_key is 'ema' and weights is not set; a key needs a file of weights",
         ),
         (
-            "distill={teacher: large, student: 'timm:resnet18:pretrained', weights: w.pth}",
+            "distill={teacher: large, epochs: 1, student: 'timm:resnet18:pretrained', weights: w.pth}",
             "distill: model timm:resnet18:pretrained brings weights, and weights is 'w.pth'; expected one of them",
         ),
         (
