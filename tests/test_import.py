@@ -192,7 +192,8 @@ def test_another_order_of_samples_or_classes_is_doubted(project: Path) -> None:
     raw[2] = raw[2].roll(1, dims=-1)
     np.save("z.npy", raw.numpy())
     text = prepkd("import", "z.npy", "large", "--recipe", json.dumps(CROP))
-    (line,) = [line for line in text.splitlines() if line.startswith("warning: ")]
+    line, order = [line for line in text.splitlines() if line.startswith("warning: ")]
+    assert order.startswith("warning: view 2 agrees with ") and "if the classes are put in another order" in order
     found = agreement(raw[1], files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels)
     assert line == (
         "warning: 2 of 3 views agree with the labels no better than chance: view 1 "
