@@ -13,7 +13,7 @@ from prepkd.models.new import new_model
 from prepkd.store.encodings import make_encoding
 from prepkd.teacher.forward_pass import ready
 from prepkd.teacher.online import OnlineTeacher
-from prepkd.training.batches import Batch, Epochs, Teacher, batches
+from prepkd.training.batches import Batch, Epochs, TeacherAnswers, batches
 from prepkd.training.loop import note
 from prepkd.training.optimisers import OPTIMIZERS, make_schedule
 from prepkd.training.step import Values, make_gradients
@@ -91,7 +91,7 @@ def student(
     pair: Pair,
     method: str,
     feed: Callable[[], Iterator[Batch]],
-    teacher: Teacher | None = None,
+    teacher: TeacherAnswers | None = None,
     compile: bool = False,
 ) -> Callable[[int], object]:
     """A case: `pair.steps` steps of a new student under a method, on the batches of `feed`."""
@@ -122,7 +122,7 @@ def finish(pair: Pair) -> None:
 
 
 def taught(
-    method: str, teacher_of: Callable[[Pair], Teacher | None], compile: bool = False
+    method: str, teacher_of: Callable[[Pair], TeacherAnswers | None], compile: bool = False
 ) -> Callable[[Pair], Callable[[int], object]]:
     """Make a case: a student on rendered views, taught by one of the pair's teachers or by none."""
 
@@ -139,7 +139,7 @@ def ceiling(pair: Pair) -> Callable[[int], object]:
     return student(pair, "ce", lambda: repeat(batch, pair.steps))
 
 
-def epoch_of(pair: Pair, teacher: Teacher | None) -> Iterator[Batch]:
+def epoch_of(pair: Pair, teacher: TeacherAnswers | None) -> Iterator[Batch]:
     """The batches of training's first epoch; a live teacher answers all of it first."""
     epochs = Epochs(pair.dataset, lambda epoch: 0, SEED, teacher)
     return batches(pair.dataset, epochs.read(0), epochs.answers, pair.batch_size, pair.batch_size)

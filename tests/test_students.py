@@ -25,8 +25,7 @@ from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.training import student as students
-from prepkd.training.batches import Epochs, Views
-from prepkd.training.batches import Teacher as TeacherAnswers
+from prepkd.training.batches import Epochs, TeacherAnswers, Views
 from prepkd.training.checkpoints import Row
 from prepkd.training.distillation import combined
 from prepkd.training.settings import LATER

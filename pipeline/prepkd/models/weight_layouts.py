@@ -12,7 +12,7 @@ PLAIN = "plain"
 
 
 @dataclass(frozen=True)
-class Layout:
+class WeightLayout:
     """One form of file: the keys beside `model`, and the prefix of the names to take from `model`."""
 
     project: str
@@ -22,11 +22,11 @@ class Layout:
 
 # Each may also have the key `optimizer`. The first that fits applies.
 LAYOUTS = (
-    Layout("mdistiller", ("epoch", "best_acc"), prefix="module.student."),  # latest, best, epoch_N
-    Layout("mdistiller", ()),  # student_latest, student_best, student_N, and teachers of Tiny ImageNet
-    Layout("repdistiller", ("epoch", "accuracy")),  # ckpt_epoch_N.pth
-    Layout("repdistiller", ("epoch", "best_acc")),  # NAME_best.pth
-    Layout("repdistiller", ("opt",)),  # NAME_last.pth
+    WeightLayout("mdistiller", ("epoch", "best_acc"), prefix="module.student."),  # latest, best, epoch_N
+    WeightLayout("mdistiller", ()),  # student_latest, student_best, student_N, and teachers of Tiny ImageNet
+    WeightLayout("repdistiller", ("epoch", "accuracy")),  # ckpt_epoch_N.pth
+    WeightLayout("repdistiller", ("epoch", "best_acc")),  # NAME_best.pth
+    WeightLayout("repdistiller", ("opt",)),  # NAME_last.pth
 )
 
 # Both projects' preprocessing, by dataset; only mdistiller has Tiny ImageNet.
@@ -36,7 +36,7 @@ PREPROCESSING = {
 }
 
 
-def layout_of(content: Mapping[object, object]) -> Layout | None:
+def layout_of(content: Mapping[object, object]) -> WeightLayout | None:
     """The layout that a file's content has; None if it has neither project's."""
     inside = content.get("model")
     if not isinstance(inside, Mapping):
@@ -63,7 +63,7 @@ def listed(names: Sequence[str]) -> str:
     return " ".join(", ".join(names[:3]).split()) + (", ..." if len(names) > 3 else "")
 
 
-def _agreement(layout: Layout, content: Mapping[object, object]) -> float:
+def _agreement(layout: WeightLayout, content: Mapping[object, object]) -> float:
     """The share of top-level keys that a file and a layout have in common."""
     keys = set(map(str, content)) - {"optimizer"}
     return len(keys & set(layout.beside)) / len(keys | {*layout.beside, "model"})

@@ -20,7 +20,7 @@ Batch = tuple[Tensor, ...]
 RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batches
 
 
-class Teacher(Protocol):
+class TeacherAnswers(Protocol):
     """A teacher's answers to the views that samples are shown under."""
 
     @property
@@ -63,7 +63,7 @@ class Epochs:
     dataset: Dataset
     views_of: Callable[[int], Views]
     seed: int
-    teacher: Teacher | None = None
+    teacher: TeacherAnswers | None = None
     streams: Streams = STUDENT
 
     @property

@@ -23,7 +23,7 @@ from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import Run, Write
-from prepkd.training.batches import Teacher
+from prepkd.training.batches import TeacherAnswers
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.initial import given_weights, loading_notes, weights_from
 from prepkd.training.stopping import card_entry
@@ -78,7 +78,7 @@ def distill(
     for line in loading_notes(settings, loaded, f"student {settings.student!r}"):
         say(line)
     objective: Callable[..., Objective] = partial(Objective, settings.terms)
-    members: dict[str, tuple[Teacher, object]] = {}
+    members: dict[str, tuple[TeacherAnswers, object]] = {}
     for name, files in teachers.items() if settings.parsed.teacher else ():
         if settings.source == "cached":
             members[name] = cached_teacher(settings, cache, name, files, dataset, inputs)
@@ -129,7 +129,7 @@ def _with_shapes(
     return partial(objective, feature_shapes(student, names, size), feature_shapes(teacher, names, size))
 
 
-def combined(members: list[Teacher], settings: Distill) -> Teacher | None:
+def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers | None:
     """One teacher of several; a single one stays as it is, with the bits of its store; None without one."""
     if len(members) < 2:
         return members[0] if members else None

@@ -13,7 +13,7 @@ from prepkd.models import Normalised
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.tracking.loggers import Run, Write
-from prepkd.training.batches import Epochs, Teacher
+from prepkd.training.batches import Epochs, TeacherAnswers
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.initial import initial_model
 from prepkd.training.loop import train
@@ -27,7 +27,7 @@ NOT_IDENTITY = {"seeds", "resident_gib", "checkpoint_every"}  # settings that do
 def train_students(
     settings: Distill,
     dataset: Dataset,
-    teacher: Teacher | None,
+    teacher: TeacherAnswers | None,
     *,
     objective: Callable[[], Objective] | None = None,
     inputs: Mapping[str, object],
