@@ -61,7 +61,7 @@ def measure(
     target, labels = folder / "bench.zarr", dataset.samples.labels.numpy()
 
     def cache(turn: int) -> None:
-        with unfinished(str(target), layout, attributes, folder / "scratch", on_wait=print) as writer:
+        with unfinished(str(target), layout, attributes, folder / "scratch", on_wait=print, replace=True) as writer:
             for _ in write_chunks(writer, writer.pending(), teacher, dataset, settings):
                 pass
             writer.finish(labels)

@@ -29,7 +29,8 @@ class Timed(Watched):
         super().__init__(build_model(name, num_classes, in_channels=in_channels))
         self.moments: dict[str, list[Any]] = {"epochs": [], "first step": [], "steps": []}
         self.on_cpu = False
-        atexit.register(self.write)
+        if self.reports:
+            atexit.register(self.write)
 
     def write(self) -> None:
         """Write the moments."""

@@ -21,6 +21,7 @@ from prepkd.runtime.allocator import keep_freed_memory
 from benchmarks._decoding import loaded, ours
 from benchmarks._measure import environment, interleaved, interval, median, peak_memory, ratio, report
 from benchmarks._project import Project, importable
+from benchmarks._watched import TRIALS
 
 BAR = 0.9
 RECIPE = [{"resized-crop": {"size": 64}}, "flip"]
@@ -118,7 +119,7 @@ def bounded(raw: Path, folder: Path, options: argparse.Namespace) -> dict[str, f
     project = Project(folder, "folder", raw, settings)
     words = project.words("distill", distill__student="benchmarks._held:convnet4")
     command = [sys.executable, "-m", "benchmarks._bounded", str(options.limit), str(project.data), *words]
-    variables = project.environment | {"PYTHONPATH": importable()}
+    variables = project.environment | {"PYTHONPATH": importable(), TRIALS: "1"}
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, env=variables)
     if done.returncode:
         raise SystemExit(f"the bounded run failed: {done.stderr[-2000:]}")

@@ -18,6 +18,7 @@ import numpy as np
 from benchmarks._measure import ROOT, environment, interleaved, interval, median, peak_memory, ratio, report
 from benchmarks._project import Project, importable
 from benchmarks._timed import FIRST_STEP_ONLY, NOTES
+from benchmarks._watched import TRIALS
 
 CLASSES = 100
 CEILING, ONCE = "ceiling", ", evaluated once"  # the ceiling evaluates, reads and writes nothing
@@ -137,7 +138,7 @@ def commands_of(project: Project, options: argparse.Namespace) -> dict[str, tupl
         for title, method in METHODS.items():
             settings = {"distill__student": student, "distill__method": method, "distill__evaluate_every": every}
             words = ["prepkd", *project.words("distill", "--replace", **settings)]
-            commands[title + evaluated] = (words, project.folder, project.environment)
+            commands[title + evaluated] = (words, project.folder, project.environment | {TRIALS: "1"})
     return commands
 
 

@@ -27,7 +27,7 @@ def fetch_views(
     name = url.rstrip("/").rsplit("/", 1)[-1]
     if to is None and name in ("", ".", ".."):
         raise InputError(f"{url}: has no name for the copy; choose its place with --to")
-    target = to or f"data/logits/{name}"
+    target = f"data/logits/{name}" if to is None else to
     with progress() as bar:
         task = bar.add_task("", start=False, total=None, visible=False, note="files")
 

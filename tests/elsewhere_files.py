@@ -23,7 +23,7 @@ from prepkd.views import ViewPlan
 
 def write_data(path: Path, raw: RawData, *, val_fraction: float = 0.0, subset: int | None = None) -> Path:
     """Prepare data, as `prepkd prepare` does."""
-    prepare(raw, val_fraction=val_fraction, subset=subset, seed=0, path=path)
+    prepare(raw, val_fraction=val_fraction, subset=subset, seed=0, path=path, replace=True)
     return path
 
 

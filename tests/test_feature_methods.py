@@ -1,5 +1,6 @@
 """Methods that read features, through a whole run with a live teacher: adapters are trained, resumed and left out."""
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.features import Answers
 from prepkd.models.new import new_model
 from prepkd.teacher.settings import Cache
-from prepkd.training.checkpoints import Row
+from prepkd.training.checkpoints import CHECKSUM, Row
 from prepkd.training.distillation import TeacherFiles, distill
 from prepkd.training.student import seeded
 from prepkd.training.student_settings import Distill, StudentSettings
@@ -102,7 +103,8 @@ def run(
         logged=lambda described: nullcontext(lambda row: None),
     ) as trained:
         [(_, model, history, card)] = trained
-    state = torch.load(places[0] / "checkpoint.pt", weights_only=True)["objective"]
+    packed = (places[0] / "checkpoint.pt").read_bytes()[CHECKSUM:]
+    state = torch.load(io.BytesIO(packed), weights_only=True)["objective"]
     return model, history, card, state
 
 

@@ -16,6 +16,7 @@ from prepkd.cli import app
 from prepkd.models import save_checkpoint
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.imported import UNVERIFIED, agreement
+from prepkd.views.plan import PLAN_VERSION
 from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner, Result
@@ -110,7 +111,7 @@ def test_several_views(project: Path, spread: bool) -> None:
     torch.save(keyed(raw.transpose(0, 1), int) if spread else raw, "z.pt")
     prepkd("import", "z.pt", "large", "--recipe", json.dumps(CROP), "--seed", "7", "--views", "4")
     store = LogitStore.open("data/logits/large.zarr")
-    assert store.plan.describe() == {"recipe": CROP, "views": 4, "seed": 7, "samples": SAMPLES}
+    assert store.plan.describe() == {"recipe": CROP, "views": 4, "seed": 7, "samples": SAMPLES, "version": PLAN_VERSION}
     assert np.array_equal(np.stack([store.logits(view) for view in range(4)]), kept(raw, store))
 
 
@@ -160,7 +161,8 @@ def test_what_it_says_and_what_the_attributes_say(project: Path) -> None:
     assert lines[1] == f"{checked} chance"
     declared = f"that the views are those of recipe {CROP}, seed 3"
     assert lines[2:7] == [f"not verified: {one}" for one in (*UNVERIFIED, declared)]
-    assert lines[8] == (
+    assert lines[8].startswith("data/logits/large.zarr: sha256 of its manifest ")
+    assert lines[9] == (
         "to learn from it: prepkd distill --teacher large "
         '-S \'augment=[{"crop": {"padding": 1}}]\' -S cache.views=2 -S cache.seed=3'
     )

@@ -23,14 +23,14 @@ def git(command: str, folder: Path) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's repository with a commit, where a quick `dvc` comes first; the working directory is outside."""
+    """A user's repository with a commit, for which a quick `dvc` stands in; the working directory is outside."""
     executable(tmp_path / "bin" / "dvc", DVC)
     for variable in [name for name in os.environ if name.startswith("GIT")]:
         monkeypatch.delenv(variable)
     for who in ("AUTHOR", "COMMITTER"):
         for what in ("NAME", "EMAIL"):
             monkeypatch.setenv(f"GIT_{who}_{what}", "a@b.c")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("prepkd.project.repository.DVC", (str(tmp_path / "bin" / "dvc"),))
     folder = tmp_path / "theirs"
     folder.mkdir()
     for name in ("code.py", "kept.py"):
@@ -113,7 +113,7 @@ def test_files_that_git_ignores_stop_it_and_nothing_is_left(repository: Path) ->
 
 def test_where_dvc_fails_no_repository_is_left(repository: Path, tmp_path: Path) -> None:
     executable(tmp_path / "bin" / "dvc", "#!/bin/sh\necho broken >&2; exit 1\n")
-    with pytest.raises(InputError, match="`dvc init --quiet --force` failed: broken"):
+    with pytest.raises(InputError, match="dvc init --quiet --force` failed: broken"):
         make(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

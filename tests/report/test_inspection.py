@@ -382,9 +382,11 @@ def test_names_are_printed_as_they_are(f16: MadeUp, tmp_path: Path) -> None:
     assert store is not None
     for first in range(len(hostile)):
         names = (hostile * 2)[first : first + CLASSES]
-        made = facts.attributes.teacher.model_dump() | {"name": names[0], "model": names[1]}
+        # Not validated: a store with such a teacher is refused, and what is printed must not depend on that.
+        teacher = facts.attributes.teacher.model_copy(update={"name": names[0], "model": names[1]})
+        made = replace(facts, attributes=facts.attributes.model_copy(update={"teacher": teacher}))
         logits = logit_statistics(store, [0, 1, 2], (split, replace(info, class_names=names)), 4.0, "")
-        inspection = StoreInspection(with_attributes(facts, teacher=made), logits)
+        inspection = StoreInspection(made, logits)
         text = printed(inspection, 100)
         assert all(one.isprintable() for line in text.split("\n") for one in line)
         worst = [name.name for name in logits.class_error[:5]]  # type: ignore[index]

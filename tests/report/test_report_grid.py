@@ -18,6 +18,7 @@ from prepkd.report.grid import tabulate
 from prepkd.runtime.files import fingerprint
 from prepkd.stages._comparison import grid
 from prepkd.teacher.caching import describe_teacher
+from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.predictions import write_results
 from prepkd.training.student_settings import Distill
 from torch import Tensor
@@ -85,6 +86,7 @@ def train(chosen: Params, *, right: int = 160, seeds: list[int] | None = None) -
                 "test_fingerprint": TEST.fingerprint,
                 "training": settings.model_dump(mode="json"),
                 "teacher": taught if settings.parsed.teacher else None,
+                "training_version": TRAINING_VERSION,
             }
             logits = {seed: answers(right + 2 * seed) for seed in seeds or settings.seed_list}
             write_results(run.path, logits, made_from)

@@ -53,7 +53,7 @@ def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: 
 @pytest.mark.timeout(60)
 def test_a_pipe_at_the_pictures_place_does_not_hang_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "top1.png")
-    bars({"a -> b": (table(5), 97.3)}, tmp_path / "top1.png")
+    bars({"a -> b": (table(5), {"a": 97.3})}, tmp_path / "top1.png")
     assert pixels(tmp_path / "top1.png").size
 
 

@@ -9,6 +9,7 @@ import pytest
 from prepkd.errors import InputError
 from prepkd.runtime.files import write_json
 from prepkd.store import LogitStore
+from prepkd.store.attributes import FORMAT
 from prepkd.store.layout import manifest_of
 from prepkd.views import ViewPlan
 from store_checks import refused
@@ -160,12 +161,12 @@ def test_pixels_of_another_plan_are_refused_even_with_a_right_manifest(folder: P
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
-    writer = open_writer(tmp_path / "store", format=3)
+    writer = open_writer(tmp_path / "store", format=FORMAT + 1)
     for view, chunk in writer.pending():
         writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
     writer.finish(LABELS)
     assert refused(InputError, LogitStore.open, tmp_path / "store") == (
-        f"{tmp_path / 'store'}: format is 3, this version of prepkd reads 2; update prepkd"
+        f"{tmp_path / 'store'}: format is {FORMAT + 1}, this version of prepkd reads {FORMAT}; update prepkd"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from prepkd.runtime import files
-from prepkd.runtime.files import publish, write_bytes
+from prepkd.runtime.files import publish
 from prepkd.runtime.scratch import is_awaited, scratch
 from prepkd.store import LogitStore, unfinished
 from prepkd.store.fetch import fetch_views
@@ -84,7 +84,8 @@ def test_killed_at_each_step_of_publishing_and_clearing_up(
         here = tmp_path / f"{steps}"
         place, root = here / "large.zarr", here / "scratch"
         work = shutil.copytree(tmp_path / "whole", root / NAME / "store.zarr")
-        write_bytes(place / "old" / "chunk", b"another store")
+        shutil.copytree(tmp_path / "whole", place)
+        (place / "logits/c/0/0/0").write_bytes(b"damaged")
         ended = not killed(partial(publish_and_clear_up, place, root), at=steps)
         if already_finished(str(place), SMALL, DESCRIBED, root) is None:
             write_to(place, root)

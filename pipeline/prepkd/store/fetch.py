@@ -14,7 +14,7 @@ from prepkd.store.checked import sha256
 from prepkd.store.documents import parse, parse_manifest, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.own import claimed_store
+from prepkd.store.own import claimed_store, first_foreign
 from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
 from prepkd.store.reader import LogitStore
 
@@ -52,8 +52,6 @@ def fetch_views(
     where = _absolute(target)
     if where == _absolute(url):
         raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
-    if not is_remote(target) and Path(target).exists() and not Path(target).is_dir():
-        raise InputError(f"{target}: is a file; choose another place with --to")
     source = LogitStore.open(url, sha256=sha256)
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
     # A local target's lock is beside it, where other projects' fetches find it; a bucket has no locks, so one of this project.
@@ -122,6 +120,8 @@ def manifest_of(source: LogitStore) -> bytes:
 def check_target(source: LogitStore, target: Store, where: object) -> None:
     """Refuse a place that holds anything except a complete or partial copy of this store; raises InputError."""
     remedy = "choose another place with --to"
+    if foreign := first_foreign(target):
+        raise InputError(f"{where}: holds {foreign}, which is no part of a store that prepkd wrote; {remedy}")
     found = read_document(target, "zarr.json")
     if found is None:
         return

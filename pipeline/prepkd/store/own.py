@@ -19,6 +19,7 @@ from prepkd.store.durable import LEFTOVER
 from prepkd.store.encodings import ENCODINGS
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.place import get, is_remote, keys, names, open_place
+from prepkd.store.remote import RemoteStore
 
 DESCRIPTION = "zarr.json"
 AT_ONCE = 64  # files that are removed at once
@@ -30,6 +31,9 @@ def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
     arrays = "|".join(sorted({"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}))
     files = "|".join(map(re.escape, (DESCRIPTION, MANIFEST, SUMMARY, PARTIAL)))
     key = rf"({files}|({arrays})/(zarr\.json|c(/\d+)+))({LEFTOVER.pattern})?"
+    key += (
+        rf"|(({arrays})/)?(zarr|manifest|summary|partial){LEFTOVER.pattern}"  # Zarr's own name for a file half written
+    )
     return re.compile(key), re.compile(arrays)
 
 
@@ -65,6 +69,9 @@ def _entries(store: Store) -> Iterator[tuple[str, bool]]:
     root = getattr(store, "root", None)
     if isinstance(root, Path):
         yield from ((key, (root / key).is_file()) for key in entries(root))
+        return
+    if isinstance(store, RemoteStore) and sync(store.is_object()):
+        yield store.path.rsplit("/", 1)[-1], False
         return
     # One short listing shows that a bucket is full of other things.
     yield from ((name, False) for name in sorted(names(store)) if not any(key.fullmatch(name) for key in own_keys()))

@@ -85,6 +85,14 @@ class RemoteStore(FsspecStore):
         with self._one_line():
             await super().delete(key)
 
+    async def is_object(self) -> bool:
+        """Whether the place itself is an object, not a prefix of others."""
+        with self._one_line():
+            try:
+                return bool((await self.fs._info(self.path))["type"] == "file")
+            except FileNotFoundError:
+                return False
+
     async def sizes(self) -> dict[str, int]:
         """The bytes of each file, by path relative to the store; entries of other places are left out."""
         if self.is_web:

@@ -78,6 +78,7 @@ def verify_store(
     no view is present.
     """
     views, chosen = draw_pairs(store, count, seed)
+    store.store.refuses_values = False  # wrong ones are a FAIL, not unreadable
     stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     labels = query.labels(store)
