@@ -23,7 +23,8 @@ class Watched(nn.Module):
         self.model = model
         # The backward pass ends with the first layer. torch does not type the hook's method.
         first: Any = next(model.parameters())
-        first.register_post_accumulate_grad_hook(lambda weight: self.reports and self.gradients_exist())
+        if self.reports:
+            first.register_post_accumulate_grad_hook(lambda weight: self.gradients_exist())
 
     def train(self, mode: bool = True) -> "Watched":
         """Set the mode; the training loop calls this at the start of every epoch."""

@@ -32,6 +32,8 @@ def _without_login(url: str) -> str:
 
 
 def _root(root: str) -> str:
+    if "://" in root and not root.rpartition("://")[2].strip("/ "):
+        raise ValueError("expected a path, or a URL with more than its protocol")
     if not root.strip("/"):
         raise ValueError("expected a folder or a URL, not the root of the file system")
     if "://" not in root and ".." in Path(root).parts:
