@@ -16,6 +16,7 @@ from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.errors import InputError
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import save_checkpoint
 from prepkd.store import LogitStore
@@ -372,8 +373,10 @@ def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
         row_max[::7] = value
         return stored | {"row_max": row_max}
 
-    verification = verify_store(rewritten(store, tmp_path / "t.zarr", spoiled), teacher, samples, count=200, seed=3)
-    report = verification.as_json()
+    wrong = rewritten(store, tmp_path / "t.zarr", spoiled)
+    report = verify_store(wrong, teacher, samples, count=200, seed=3).as_json()
+    with pytest.raises(InputError, match="row_max"):  # other readers of the same store still refuse them
+        wrong.stored(0)
     assert report["verdict"] == "FAIL" and "rows hold values that are not finite, stored or live" in report["why"]
     assert report["teacher"]["not_finite"] > 10
     allowed = report["teacher"]["allowed"]["excess"]

@@ -189,9 +189,8 @@ def _root(
 def main() -> None:
     """Run the command line; an error that is none of the user's ends it with a traceback and exit code 70."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a terminal or file in ASCII or Latin-1 gets escapes, not an exception
+        # A terminal or file in ASCII or Latin-1 gets escapes, not an exception.
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     # Pillow warns of large images and damaged EXIF data in lines without a file's name; prepkd has a limit and a rule for both.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -78,8 +78,8 @@ def verify_store(
     no view is present.
     """
     views, chosen = draw_pairs(store, count, seed)
-    store.store.refuses_values = False  # wrong ones are a FAIL, not unreadable
-    stored = stored_rows(store, views, chosen)
+    with store.values_as_they_are():  # wrong ones are a FAIL, not unreadable
+        stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     labels = query.labels(store)
     raw = live_logits(store, query)
