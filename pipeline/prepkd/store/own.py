@@ -15,10 +15,11 @@ from zarr.core.sync import sync
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import REMEDY, entries, kind, locked, refuse_blocked
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
+from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
 from prepkd.store.encodings import ENCODINGS
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.place import get, is_remote, keys, names, open_place
+from prepkd.store.place import is_remote, keys, names, open_place
 from prepkd.store.remote import RemoteStore
 
 DESCRIPTION = "zarr.json"
@@ -80,7 +81,10 @@ def _entries(store: Store) -> Iterator[tuple[str, bool]]:
 
 def _is_ours(store: Store) -> bool:
     """Whether a place's description or manifest, one of which may be damaged or missing, is that of a store of prepkd's."""
-    described = get(store, DESCRIPTION)
+    try:
+        described, listing = (read_document(store, key) for key in (DESCRIPTION, MANIFEST))
+    except InputError:  # no regular file, or one that cannot be had
+        return False
     try:
         if described is not None and isinstance(json.loads(described)["attributes"]["prepkd"]["format"], int):
             return True
@@ -90,14 +94,14 @@ def _is_ours(store: Store) -> bool:
     except MALFORMED:
         return False
     try:
-        return {DESCRIPTION, "logits/zarr.json"} <= set(json.loads(get(store, MANIFEST) or b"[]"))
+        return {DESCRIPTION, "logits/zarr.json"} <= set(json.loads(listing or b"[]"))
     except MALFORMED:
         return False
 
 
 def refuse_replacing(url: str, attributes: Attributes) -> None:
     """Raise InputError if a store of other attributes, finished or not, stands at the place of one of `attributes`."""
-    described = get(open_place(url), DESCRIPTION)
+    described = read_document(open_place(url), DESCRIPTION)
     try:
         stored = json.loads(described or b"")["attributes"]["prepkd"]
     except MALFORMED:  # damaged: there is nothing to read from it
