@@ -49,7 +49,7 @@ class Hint(FeatureTerm):
     def asks(self, features: Answers, other: Shapes) -> Answers:
         return {"hint": features["pooled"].float()}
 
-    def adapter(self, student: Shapes, teacher: Shapes) -> nn.Module:
+    def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         return nn.Linear(student["pooled"][0], teacher["pooled"][0])
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

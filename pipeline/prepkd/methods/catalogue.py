@@ -12,7 +12,7 @@ KINDS = SLOTS | {"features": FeatureTerm}
 
 @dataclass(frozen=True)
 class Row:
-    """A term: its name, its slot (empty for `ce`), one sentence, its settings with their defaults, its source."""
+    """A term: its name, its slot, one sentence, its settings with their defaults, its source."""
 
     name: str
     slot: str
@@ -30,7 +30,7 @@ def rows() -> list[Row]:
     return [
         Row(
             name,
-            next((slot for slot, kind in KINDS.items() if issubclass(term, kind)), ""),
+            next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
             (term.__doc__ or "").splitlines()[0],
             _settings(term),
             term.source,
@@ -41,8 +41,10 @@ def rows() -> list[Row]:
 
 def _settings(term: type[Term]) -> dict[str, object]:
     """Dotted keys under `distill`; a divergence without settings of its own uses the fixed temperature's."""
-    used = FixedTemperature if issubclass(term, Divergence) and term.section is None else term
-    return _dotted(str(used.section), used().model_dump(exclude=set(used.ignores)))
+    used = FixedTemperature if issubclass(term, Divergence) and term.tempered and term.section is None else term
+    if used.section is None:
+        return {}
+    return _dotted(used.section, used().model_dump(exclude=set(used.ignores)))
 
 
 def _dotted(key: str, value: object) -> dict[str, object]:

@@ -1,27 +1,46 @@
-"""The grammar of methods: terms joined by `+`, at most one per slot of the logit side, any number of feature terms."""
+"""The grammar of methods: terms joined by `+`, at most one per slot, any number of feature terms."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import combinations, product
 
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.kd import KD, FixedTemperature
-from prepkd.methods.term import Adjustment, Divergence, FeatureTerm, Temperature, Term
+from prepkd.methods.term import (
+    Adjustment,
+    Divergence,
+    FeatureTerm,
+    LabelTerm,
+    Perturbation,
+    Standardisation,
+    Temperature,
+    Term,
+)
 from prepkd.methods.terms import TERMS
 
-# Term classes that exclude each other, by the name of their slot.
-SLOTS: dict[str, type[Term]] = {"adjustment": Adjustment, "temperature": Temperature, "divergence": Divergence}
+# What acts on the teacher's logits, in this order. Terms of one slot exclude each other.
+LOGIT_SLOTS: dict[str, type[Term]] = {
+    "perturbation": Perturbation,
+    "adjustment": Adjustment,
+    "standardisation": Standardisation,
+    "temperature": Temperature,
+    "divergence": Divergence,
+}
+SLOTS: dict[str, type[Term]] = {"labels": LabelTerm} | LOGIT_SLOTS
 
 
 @dataclass(frozen=True)
 class Method:
-    """A parsed method: the term of each slot on the logit side, and the feature terms. Without a divergence no logits
-    are distilled; without any term the student learns from labels alone."""
+    """A parsed method: the term of each slot, and the feature terms. Without a divergence no logits are distilled; without
+    a divergence and features the student learns from labels alone."""
 
     adjustment: type[Adjustment] | None = None
     temperature: type[Temperature] = FixedTemperature
     divergence: type[Divergence] | None = None
     features: tuple[type[FeatureTerm], ...] = field(default=())
+    labels: type[LabelTerm] = CrossEntropy
+    perturbation: type[Perturbation] | None = None
+    standardisation: type[Standardisation] | None = None
 
     @property
     def teacher(self) -> bool:
@@ -30,20 +49,20 @@ class Method:
 
     @property
     def terms(self) -> tuple[type[Term], ...]:
-        """Every term that is used, defaults included."""
-        logit_side = [self.adjustment, self.temperature, self.divergence] if self.divergence else []
-        return *(term for term in logit_side if term), *self.features
+        """Every term that is used, defaults included, in the order in which they act."""
+        logit_side = [getattr(self, slot) for slot in LOGIT_SLOTS] if self.divergence else []
+        return self.labels, *(term for term in logit_side if term), *self.features
 
     @property
     def ce_weight(self) -> float:
-        """The cross-entropy's weight under `auto`: that of the first term that names one, else 1."""
+        """The weight of the labels' loss under `auto`: that of the first other term that names one, else 1."""
         return next((term.ce_weight for term in self.terms if term.ce_weight is not None), 1.0)
 
     def kd_weight(self, ce_weight: float) -> float:
-        """The divergence's weight under `auto`: its own, else 1 - ce_weight; 0 without a divergence."""
+        """The divergence's weight under `auto`: that of the first term that names one, else 1 - ce_weight; 0 without one."""
         if self.divergence is None:
             return 0.0
-        return 1.0 - ce_weight if self.divergence.kd_weight is None else self.divergence.kd_weight
+        return next((term.kd_weight for term in self.terms if term.kd_weight is not None), 1.0 - ce_weight)
 
 
 def parse_method(text: str) -> Method:
@@ -54,40 +73,54 @@ def parse_method(text: str) -> Method:
             raise ValueError(f"has no term {name!r}; terms joined by '+' out of: {', '.join(TERMS)}")
     if len(set(names)) < len(names):
         raise ValueError("names a term twice; each term at most once")
-    terms = [TERMS[name] for name in names]
-    if CrossEntropy in terms and len(terms) > 1:
-        raise ValueError("contradicts itself: 'ce' is training without a teacher; 'ce' alone, or set distill.ce_weight")
-    if KD in terms and _any(terms, Adjustment, Temperature):
-        raise ValueError("contradicts itself: ka-* and dtd-* change kd's target; leave out 'kd'")
-    chosen: dict[str, type[Term]] = {}
-    for slot, kind in SLOTS.items():
-        found = [name for name in names if issubclass(TERMS[name], kind)]
-        if len(found) > 1:
-            raise ValueError(f"contradicts itself: {' and '.join(found)} exclude each other; one of them")
-        if found:
-            chosen[slot] = TERMS[found[0]]
-    if chosen:
+    for first, second in combinations(names, 2):
+        if why := contradiction(TERMS[first], TERMS[second]):
+            raise ValueError(f"contradicts itself: {why}")
+    terms = [term for name, term in TERMS.items() if name in names]  # the order in the text does not count
+    chosen = {slot: term for slot, kind in SLOTS.items() for term in terms if issubclass(term, kind)}
+    if chosen.keys() & LOGIT_SLOTS.keys():
         chosen.setdefault("divergence", KD)
-    features = tuple(term for term in TERMS.values() if term in terms and issubclass(term, FeatureTerm))
+    features = tuple(term for term in terms if issubclass(term, FeatureTerm))
     return Method(**chosen, features=features)  # type: ignore[arg-type]
 
 
-def _any(terms: Iterable[type[Term]], *kinds: type[Term]) -> bool:
-    return any(issubclass(term, kinds) for term in terms)
+def contradiction(first: type[Term], second: type[Term]) -> str | None:
+    """Why two terms have no meaning together, naming both; None where they have one."""
+    for one, other in ((first, second), (second, first)):
+        if one is CrossEntropy:
+            return "'ce' is training without a teacher; 'ce' alone, or set distill.ce_weight"
+        if one is KD and _on_logits(other) and not issubclass(other, Divergence):
+            return f"kd is what {other.name} changes; leave out 'kd'"
+        if other.name in one.excludes:
+            return f"{one.name} and {other.name} exclude each other: {one.excludes[other.name]}"
+        if issubclass(one, Divergence) and issubclass(other, Temperature) and not one.tempered:
+            return f"{one.name} and {other.name} exclude each other: {one.name} has no temperature"
+        if issubclass(one, Adjustment) and one.gives_probs and issubclass(other, Divergence) and not other.takes_probs:
+            return f"{one.name} and {other.name} exclude each other: {other.name} needs logits, {one.name} gives probabilities"
+    if any(issubclass(first, kind) and issubclass(second, kind) for kind in SLOTS.values()):
+        return f"{first.name} and {second.name} exclude each other; one of them"
+    return None
+
+
+def _on_logits(term: type[Term]) -> bool:
+    return any(issubclass(term, kind) for kind in LOGIT_SLOTS.values())
 
 
 def methods() -> list[str]:
-    """Every method of the logit side, once: slots in the order adjustment, temperature, divergence; features are added."""
-    slots = [
-        [None, *(name for name, term in TERMS.items() if issubclass(term, kind))]
-        for kind in (Adjustment, Temperature, Divergence)
-    ]
+    """Every method without label and feature terms, once, slots in their order; then the label terms alone, and feature terms."""
+    slots = [[None, *names] for names in names_by_slot(LOGIT_SLOTS.values())]
     joined = {"+".join(filter(None, names)) for names in product(*slots)} - {""}
-    alone = [name for name in TERMS if name in joined or not issubclass(TERMS[name], (Adjustment, Temperature))]
-    return [*alone, *sorted(text for text in joined if text not in alone and _parses(text))]
+    alone = [name for name, term in TERMS.items() if name in joined or not _on_logits(term)]
+    return [*alone, *sorted(text for text in joined if text not in alone and parses(text))]
 
 
-def _parses(text: str) -> bool:
+def names_by_slot(kinds: Iterable[type[Term]]) -> list[list[str]]:
+    """The names of the terms of each kind."""
+    return [[name for name, term in TERMS.items() if issubclass(term, kind)] for kind in kinds]
+
+
+def parses(text: str) -> bool:
+    """Whether the text is a method."""
     try:
         parse_method(text)
     except ValueError:

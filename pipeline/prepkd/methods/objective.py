@@ -3,42 +3,82 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from prepkd.methods.kl import upcast
-from prepkd.methods.term import Adjustment, Divergence, FeatureTerm, Shapes, State, Target, Temperature, Values
+from prepkd.methods.term import (
+    Adjustment,
+    Divergence,
+    FeatureTerm,
+    LabelTerm,
+    Perturbation,
+    Shapes,
+    Standardisation,
+    State,
+    Target,
+    Temperature,
+    Term,
+    Values,
+)
 from prepkd.models.features import Answers
+from prepkd.runtime.streams import Draw
 
 
 @dataclass(frozen=True)
 class Terms:
-    """A method's terms with their settings, and the weights of cross-entropy and divergence."""
+    """A method's terms with their settings, and the weights of the labels' loss and of the divergence."""
 
     ce_weight: float
     kd_weight: float
+    labels: LabelTerm
     temperature: Temperature
+    perturbation: Perturbation | None = None
     adjustment: Adjustment | None = None
+    standardisation: Standardisation | None = None
     divergence: Divergence | None = None
     features: Sequence[FeatureTerm] = ()
-    label_smoothing: float = 0.0
+
+    @property
+    def all(self) -> tuple[Term, ...]:
+        """Every term, in the order in which they act."""
+        logit_side = self.perturbation, self.adjustment, self.standardisation, self.temperature, self.divergence
+        return self.labels, *(term for term in logit_side if term), *self.features
+
+    @property
+    def needs_raw(self) -> bool:
+        """Whether a term changes if a constant is added to a row of the teacher's logits."""
+        return any(term.needs_raw for term in self.all)
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The names of what the terms draw for an epoch."""
+        return tuple(name for term in self.all for name in term.drawn)
+
+    def draw(self, at: Draw) -> dict[str, NDArray[np.generic]]:
+        """What the terms draw for an epoch, by name, (N, ...)."""
+        return {name: array for term in self.all for name, array in term.draw(at).items()}
 
 
 class Objective(nn.Module):
     """ce_weight CE + kd_weight D(A(t), v; tau_i) + the weighted feature terms, per sample.
 
     Holds the adapters that terms train: they join the optimiser and the checkpoint, and are not part of the student.
-    `student` and `teacher` are the shapes of both models' named features; needed where `features` is not empty.
+    `student` and `teacher` are the shapes of both models' named features, needed where `features` is not empty; `samples` is
+    the number of training samples.
     """
 
     epoch: Tensor
 
-    def __init__(self, terms: Terms, student: Shapes | None = None, teacher: Shapes | None = None) -> None:
+    def __init__(
+        self, terms: Terms, student: Shapes | None = None, teacher: Shapes | None = None, samples: int = 0
+    ) -> None:
         super().__init__()
         self.terms = terms
         self.shapes: tuple[Shapes, Shapes] = student or {}, teacher or {}
-        adapters = {term.name: term.adapter(*self.shapes) for term in terms.features}
+        adapters = {term.name: term.adapter(*self.shapes, samples) for term in terms.features}
         self.adapters = nn.ModuleDict({name: adapter for name, adapter in adapters.items() if adapter is not None})
         # A tensor, since a replayed CUDA graph would keep a number as it was when the graph was captured.
         self.register_buffer("epoch", torch.zeros(()), persistent=False)
@@ -68,11 +108,10 @@ class Objective(nn.Module):
         """`loss`, its parts and statistics, all per sample (B,).
 
         The student's answers are "logits" (B, K) and its named features; labels are int64 (B,) or shares of the classes
-        (B, K); the teacher's answers are "logits" and "row_max" as stored and what the terms ask, or nothing.
+        (B, K); the teacher's answers are "logits" and "row_max" as stored, what the terms ask, and what they draw.
         """
         logits = upcast(student["logits"])
-        given = labels if labels.ndim == 1 else labels.to(logits.dtype)
-        ce = F.cross_entropy(logits, given, reduction="none", label_smoothing=self.terms.label_smoothing)
+        ce = self.terms.labels.loss(logits, labels, self._state(self.terms.labels, teacher))
         loss, parts = self.terms.ce_weight * ce, {"ce": ce.detach()}
         log: Values = {}
         if self.terms.divergence:
@@ -81,21 +120,31 @@ class Objective(nn.Module):
         if self.terms.features:
             own = self.asked_of_student(student)
             for term in self.terms.features:
-                values = term.loss(own, teacher, labels, self._state(term.name))
+                values = term.loss(own, teacher, labels, self._state(term, teacher))
                 loss, parts = loss + term.weight * values, parts | {term.name: values.detach()}
         return {"loss": loss, **parts, **log}
 
     def _divergence(
         self, divergence: Divergence, logits: Tensor, labels: Tensor, teacher: Answers
     ) -> tuple[Tensor, Values]:
-        offsets = upcast(teacher["logits"])
+        terms, offsets, row_max = self.terms, upcast(teacher["logits"]), upcast(teacher["row_max"]).unsqueeze(-1)
+        if terms.perturbation:
+            raw = terms.perturbation.perturb(offsets + row_max, self._state(terms.perturbation, teacher))
+            row_max = raw.amax(dim=-1, keepdim=True)
+            offsets = raw - row_max
+        tau, log = terms.temperature.temperature(logits, offsets + row_max)
         # Right or wrong is decided on the offsets: on the sum with the row's maximum a tiny gap would round to a tie.
-        tau, log = self.terms.temperature.temperature(logits, offsets + teacher["row_max"].unsqueeze(-1))
-        target = self.terms.adjustment.adjust(offsets, labels, tau) if self.terms.adjustment else Target(offsets)
+        target = terms.adjustment.adjust(offsets, labels, tau) if terms.adjustment else Target(offsets)
         if target.adjusted is not None:
             log["adjusted"] = target.adjusted.float()
-        kd, logged = divergence.divergence(logits, target, labels, tau, self._state(divergence.name))
+        if divergence.needs_raw:
+            target = target.plus(row_max)
+        if terms.standardisation:
+            logits = terms.standardisation.standardise(logits)
+            target = target.standardised(terms.standardisation.standardise)
+        kd, logged = divergence.divergence(logits, target, labels, tau, self._state(divergence, teacher))
         return kd if target.weight is None else target.weight * kd, log | logged
 
-    def _state(self, name: str) -> State:
-        return State(self.epoch, dict(self.adapters.items()).get(name))
+    def _state(self, term: Term, teacher: Answers) -> State:
+        drawn = {name: teacher[name] for name in term.drawn}
+        return State(self.epoch, dict(self.adapters.items()).get(term.name), drawn)

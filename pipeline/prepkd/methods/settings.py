@@ -4,8 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from prepkd.methods.grammar import SLOTS, methods, parse_method
-from prepkd.methods.term import Adjustment, FeatureTerm, Temperature
+from prepkd.methods.grammar import contradiction, methods, parse_method
 from prepkd.methods.terms import TERMS
 
 
@@ -16,20 +15,19 @@ def _method(text: str) -> str:
 
 def _pattern() -> str:
     """A regular expression of the methods of two or more terms, in any order: what `parse_method` accepts."""
-    slots = [[name for name, term in TERMS.items() if issubclass(term, kind)] for kind in SLOTS.values()]
-    features = [[name] for name, term in TERMS.items() if issubclass(term, FeatureTerm)]
-    implied = [name for name, term in TERMS.items() if issubclass(term, (Adjustment, Temperature))]
-    excluded = [(names, names) for names in (*slots, *features)] + [(["kd"], implied), (implied, ["kd"])]
-    term = f"(?:{'|'.join(name for names in (*slots, *features) for name in names)})"
-    return f"^{''.join(_not_both(*names) for names in excluded)}{term}(?:\\+{term})+$"
+    refused = {
+        name: [other for other, second in TERMS.items() if other == name or contradiction(term, second)]
+        for name, term in TERMS.items()
+    }
+    term = f"(?:{'|'.join(TERMS)})"
+    return f"^{''.join(_not_both(*names) for names in refused.items())}{term}(?:\\+{term})+$"
 
 
-def _not_both(first: list[str], second: list[str]) -> str:
-    one, other = (f"(?:{'|'.join(names)})" for names in (first, second))
-    return rf"(?!(?:.*\+)?{one}\+(?:.*\+)?{other}(?:\+|$))"
+def _not_both(first: str, others: list[str]) -> str:
+    return rf"(?!(?:.*\+)?{first}\+(?:.*\+)?(?:{'|'.join(others)})(?:\+|$))"
 
 
-# Editors complete the listed methods; the pattern accepts other orders and feature terms.
+# Editors complete the listed methods; the pattern accepts other orders, label terms and feature terms.
 MethodName = Annotated[
     str,
     AfterValidator(_method),

@@ -1,15 +1,17 @@
 """The parts of a method: a term owns its name, its settings, what it asks of a model, and its loss per sample."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prepkd.methods.kl import column
 from prepkd.models.features import Answers
+from prepkd.runtime.streams import Draw
 from prepkd.settings.section import Section
 
 Values = dict[str, Tensor]  # per sample, (B,)
@@ -35,13 +37,24 @@ class Target:
         assert self.probs is not None
         return self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny).log()
 
+    def plus(self, row_max: Tensor) -> "Target":
+        """The same target with raw logits, of logits without their maximum (B, 1); probabilities stay."""
+        return self if self.logits is None else replace(self, logits=self.logits + row_max)
+
+    def standardised(self, standardise: Callable[[Tensor], Tensor]) -> "Target":
+        """The same target with standardised logits, which are tempered; of probabilities their logarithms are standardised."""
+        return replace(
+            self, logits=standardise(self.log_probs(1.0) if self.logits is None else self.logits), probs=None
+        )
+
 
 @dataclass(frozen=True)
 class State:
-    """A term's other inputs: the epoch from 0, a tensor (), and the adapter that the term trains."""
+    """A term's other inputs: the epoch from 0, a tensor (); the adapter that the term trains; its draws for this batch."""
 
     epoch: Tensor
     adapter: nn.Module | None = None
+    drawn: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Term(Section):
@@ -51,6 +64,9 @@ class Term(Section):
     section: ClassVar[str | None] = None  # the key of its settings under `distill`; None: it has none
     ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the section that only its other terms read
     source: ClassVar[str]  # the paper
+    excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
+    needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
+    drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
     kd_weight: ClassVar[float | None] = None
@@ -72,14 +88,38 @@ class Term(Section):
         """
         return {}
 
-    def adapter(self, student: Shapes, teacher: Shapes) -> nn.Module | None:
-        """A module that is trained with the student and is not part of it; None where the term trains nothing."""
+    def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:
+        """A module that is trained with the student and is not part of it; None where the term trains nothing.
+
+        `samples` is the number of training samples, for a module that remembers something of each.
+        """
         return None
+
+    def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
+        """Arrays (N, ...) under the names of `drawn`, one row per training sample, for one epoch."""
+        return {}
+
+
+class LabelTerm(Term):
+    """A loss with the labels alone; the default is `ce`."""
+
+    @abstractmethod
+    def loss(self, student_logits: Tensor, labels: Tensor, state: State) -> Tensor:
+        """Values (B,); student logits (B, K), labels int64 (B,) or shares of the classes (B, K)."""
+
+
+class Perturbation(Term):
+    """Perturbs the teacher's raw answer, before everything else."""
+
+    @abstractmethod
+    def perturb(self, teacher_logits: Tensor, state: State) -> Tensor:
+        """Raw logits (B, K) of raw logits (B, K)."""
 
 
 class Adjustment(Term):
-    """Repairs the teacher's answer."""
+    """Repairs the teacher's answer; `gives_probs`: the target is probabilities, which no temperature changes."""
 
+    gives_probs: ClassVar[bool] = False
     ce_weight: ClassVar[float | None] = 0.0  # all targets are right
 
     @abstractmethod
@@ -87,10 +127,16 @@ class Adjustment(Term):
         """The target of teacher logits (B, K); labels are int64 (B,) or shares of the classes (B, K), `tau` a number or (B,)."""
 
 
-class Temperature(Term):
-    """Sets each sample's temperature; `needs_raw`: it changes if a constant is added to the teacher's logits."""
+class Standardisation(Term):
+    """Scales the logits of both sides, after the adjustment and before the temperature."""
 
-    needs_raw: ClassVar[bool] = False
+    @abstractmethod
+    def standardise(self, logits: Tensor) -> Tensor:
+        """Standardised logits (B, K)."""
+
+
+class Temperature(Term):
+    """Sets each sample's temperature."""
 
     @property
     @abstractmethod
@@ -103,7 +149,13 @@ class Temperature(Term):
 
 
 class Divergence(Term):
-    """Compares the student with the target."""
+    """Compares the student with the target.
+
+    `tempered`: it has a temperature, so that dtd-* has a meaning; `takes_probs`: the target may be probabilities.
+    """
+
+    tempered: ClassVar[bool] = True
+    takes_probs: ClassVar[bool] = True
 
     @abstractmethod
     def divergence(
@@ -113,7 +165,10 @@ class Divergence(Term):
 
 
 class FeatureTerm(Term):
-    """A loss on features, added to the rest."""
+    """A loss on features, added to the rest.
+
+    A loss of the batch's relations returns each sample's share, and is of the batch that a step sees: of `batch_size` samples.
+    """
 
     weight: float
 

@@ -1,5 +1,6 @@
 """Random words that are a pure function of (seed, stream, position), stable across NumPy versions."""
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -17,6 +18,8 @@ class Purpose(IntEnum):
     STUDENT_WEIGHTS = 0x06
     STUDENT_DROPOUT = 0x07  # by epoch
     ADAPTER_WEIGHTS = 0x08
+    NOISY_ANSWERS = 0x09  # by epoch
+    DISTURBED_LABELS = 0x0A  # by epoch
     TEACHER_VIEWS = 0x10  # views that a teacher is trained on, by epoch
     TEACHER_ORDER = 0x11  # by epoch
     TEACHER_WEIGHTS = 0x12
@@ -31,6 +34,16 @@ class Purpose(IntEnum):
     def stream(self, index: int = 0) -> int:
         """The number of this purpose's stream `index`, below 2^56."""
         return (self << 56) + index
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the draws of an epoch depend on: the run's seed, the epoch, and the number of training samples and of classes."""
+
+    seed: int
+    epoch: int
+    samples: int
+    classes: int
 
 
 def raw_words(seed: int, stream: int, start: int, count: int) -> NDArray[np.uint64]:

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.prefetch import prefetch
-from prepkd.runtime.streams import Purpose, torch_seed
+from prepkd.runtime.streams import Draw, Purpose, torch_seed
 from prepkd.views.order import Views, sample_order
 
 # Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); then the
@@ -18,6 +20,17 @@ from prepkd.views.order import Views, sample_order
 Batch = tuple[Tensor, ...]
 
 RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batches
+
+
+class Draws(Protocol):
+    """What an objective's terms draw at random before each epoch."""
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The names of what they draw."""
+
+    def draw(self, at: Draw) -> Mapping[str, NDArray[np.generic]]:
+        """Arrays (N, ...), one row per training sample, by name."""
 
 
 class TeacherAnswers(Protocol):
@@ -37,7 +50,10 @@ class TeacherAnswers(Protocol):
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's sample order, int64 (N,); its view parameters (N, p) and the teacher's answers, by sample; on the device."""
+    """An epoch's sample order, int64 (N,); its view parameters (N, p); the teacher's answers and what terms draw, by sample.
+
+    On the training device.
+    """
 
     order: Tensor
     rows: Tensor
@@ -65,11 +81,12 @@ class Epochs:
     seed: int
     teacher: TeacherAnswers | None = None
     streams: Streams = STUDENT
+    draws: Draws | None = None
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The names of the teacher's answers, none without a teacher."""
-        return self.teacher.names if self.teacher else ()
+        """The names of the teacher's answers and of what terms draw."""
+        return (*(self.teacher.names if self.teacher else ()), *(self.draws.drawn if self.draws else ()))
 
     @property
     def prefetch_depth(self) -> int:
@@ -85,7 +102,11 @@ class Epochs:
         device, views = self.dataset.samples.device, self.views_of(epoch)
         order = torch.from_numpy(sample_order(self.seed, epoch, len(self.dataset.samples), self.streams.order))
         rows = torch.from_numpy(self.dataset.plan.parameters(views))
-        return Epoch(order.to(device), rows.to(device), self.teacher(views) if self.teacher else {})
+        answers = dict(self.teacher(views)) if self.teacher else {}
+        if self.draws:
+            at = Draw(self.seed, epoch, len(self.dataset.samples), self.dataset.classes)
+            answers |= {name: torch.from_numpy(array).to(device) for name, array in self.draws.draw(at).items()}
+        return Epoch(order.to(device), rows.to(device), answers)
 
 
 def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, group: int) -> Iterator[Batch]:

@@ -85,7 +85,7 @@ def distill(
         else:
             model = load_teacher(name, files, dataset, inputs)
             objective = _with_shapes(objective, settings, model[0], dataset)
-            check_live_answers(model[0], dataset, cache, files.folder, raw=settings.terms.temperature.needs_raw)
+            check_live_answers(model[0], dataset, cache, files.folder, raw=settings.terms.needs_raw)
             members[name] = online_teacher(cache, name, model, dataset, objective())
     made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
     if settings.weights:
@@ -126,7 +126,8 @@ def _with_shapes(
         return objective
     size = dataset.samples.size
     student = new_model(settings.student, dataset, 0)
-    return partial(objective, feature_shapes(student, names, size), feature_shapes(teacher, names, size))
+    shapes = feature_shapes(student, names, size), feature_shapes(teacher, names, size)
+    return partial(objective, *shapes, len(dataset.samples))
 
 
 def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers | None:
@@ -160,7 +161,7 @@ def cached_teacher(
         check_teacher(store, card, files.folder)
         check_given(card, files.weights, files.folder)
         check_first_batch(store, model, dataset.samples, order.first(seeds[0], store.views))
-    check_answers(store, order.first(seeds[0], store.views), raw=settings.terms.temperature.needs_raw)
+    check_answers(store, order.first(seeds[0], store.views), raw=settings.terms.needs_raw)
     teacher = CachedTeacher(
         store, dataset.samples.device, resident=order.per_sample, resident_gib=settings.resident_gib
     )

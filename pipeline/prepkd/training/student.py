@@ -58,7 +58,9 @@ def train_students(
                 model,
                 seeded(make, seed).to(dataset.samples.device),
                 dataset,
-                Epochs(dataset, partial(_views, settings.view_order, seed, dataset.plan), seed, asked),
+                Epochs(
+                    dataset, partial(_views, settings.view_order, seed, dataset.plan), seed, asked, draws=settings.terms
+                ),
                 settings,
                 checkpoint=folders[run] / "checkpoint.pt",
                 on_epoch=partial(_report, write, partial(on_epoch, seed)),

@@ -87,15 +87,22 @@ class StudentSettings(Training):
         return Terms(
             ce_weight,
             kd_weight,
+            self._term(method.labels),
             self._term(method.temperature),
-            self._term(method.adjustment) if method.adjustment else None,
-            self._term(method.divergence) if method.divergence else None,
+            self._chosen(method.perturbation),
+            self._chosen(method.adjustment),
+            self._chosen(method.standardisation),
+            self._chosen(method.divergence),
             [self._term(term) for term in method.features],
-            self.label_smoothing,
         )
 
     def _term(self, term: type[T]) -> T:
-        return term(**dict(getattr(self, term.section))) if term.section else term()
+        if term.section is None:  # of its settings those that training has as well, such as label_smoothing
+            return term(**{key: getattr(self, key) for key in term.model_fields if key in type(self).model_fields})
+        return term(**dict(getattr(self, term.section)))
+
+    def _chosen(self, term: type[T] | None) -> T | None:
+        return self._term(term) if term else None
 
     def section(self, kind: type[S]) -> S:
         """The settings of one section class."""
