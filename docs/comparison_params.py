@@ -6,19 +6,19 @@ DVC follows settings one by one there: each run sets some of `distill` anew, and
 import re
 from pathlib import Path
 
-from prepkd.training.student_settings import Distill
+from prepkd.training.student_settings import WITHOUT_EFFECT, Distill
 
 FILE = Path(__file__).parents[1] / "compare/dvc.yaml"
 BLOCK = re.compile(r"(?:^      - distill\.\w+\n)+", re.MULTILINE)
 # Set by each run: `METHOD[,KEY=VALUE...]` for a teacher and a student.
 OF_A_RUN = {"method", "ce_weight", "kd_weight", "teacher", "teachers", "student"}
-# When a checkpoint is written or a student evaluated, and where a store is held: none changes a weight.
-WITHOUT_EFFECT = {"checkpoint_every", "evaluate_every", "resident_gib"}
+# Evaluations change no weight; with early_stop, which is followed, they do, and the runs check it themselves.
+NOT_FOLLOWED = OF_A_RUN | (WITHOUT_EFFECT - {"seeds"}) | {"evaluate_every"}
 
 
 def followed() -> list[str]:
     """The keys of `distill` that change the result of every run, in the order of their declaration."""
-    return [key for key in Distill.model_fields if key not in OF_A_RUN | WITHOUT_EFFECT]
+    return [key for key in Distill.model_fields if key not in NOT_FOLLOWED]
 
 
 def rewritten(pipeline: str) -> str:

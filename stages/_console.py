@@ -18,6 +18,11 @@ from rich.progress import (
 console = TextConsole(stderr=True, soft_wrap=True)
 
 
+def say(line: str) -> None:
+    """Print a note as it is, without markup."""
+    console.print(line, markup=False)
+
+
 def progress() -> Progress:
     """Make a progress bar; on a narrow terminal it shows only the count and the note."""
     wide = [BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()] if console.width >= 100 else []

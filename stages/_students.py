@@ -8,7 +8,7 @@ from typing import Any
 from prepkd.models import Normalised
 from prepkd.models.names import is_factory
 from prepkd.project.params import Params
-from prepkd.stages._console import console
+from prepkd.stages._console import say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch, store_url, teacher_folder
 from prepkd.tracking.loggers import logged
@@ -49,7 +49,7 @@ def students(
         on_epoch=on_epoch,
         logged=logger,
         on_inputs=on_inputs,
-        say=lambda line: console.print(line, markup=False),
+        say=say,
     ) as trained:
         data = {"data": str(data_file(params))}
         yield (

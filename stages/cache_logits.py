@@ -6,19 +6,10 @@ from typing import Annotated
 import typer
 from prepkd.models import load_checkpoint
 from prepkd.models.agreement import SKILL
-from prepkd.stages._console import advance, console, progress
+from prepkd.stages._console import advance, console, progress, say
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._project import (
-    Overrides,
-    ParamsFile,
-    Replace,
-    known_teacher,
-    may_replace,
-    read_params,
-    scratch_root,
-    store_url,
-    teacher_folder,
-)
+from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
+from prepkd.stages._project import scratch_root, store_url, teacher_folder
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import caching
 from prepkd.verification.provenance import check_card, check_given
@@ -51,7 +42,7 @@ def cache_logits(
         def start(work: caching.Work) -> None:
             console.print(work.describe())
             if work.doubt:
-                console.print(f"warning: {work.doubt}", markup=False)
+                say(f"warning: {work.doubt}")
             bar.update(task, total=work.chunks, completed=work.chunks - work.pending, visible=True)
             bar.start_task(task)
 
@@ -64,13 +55,13 @@ def cache_logits(
             url,
             scratch_root(),
             replace=may_replace(replace),
-            on_wait=lambda line: console.print(line, markup=False),
+            on_wait=say,
             on_start=start,
             on_chunk=lambda: advance(bar, task),
         )
     if 1 - written.summary["teacher_error"] < 1 / dataset.classes + SKILL * (1 - 1 / dataset.classes):
         line = f"warning: {url}: hardly better than chance; `prepkd train-teacher {name}` says likely causes"
-        console.print(line, markup=False)
+        say(line)
     if written.chunks is None:
         console.print(f"{url}: already finished; {written.describe()}")
     else:

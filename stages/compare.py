@@ -12,8 +12,9 @@ from prepkd.project.params import Params
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file
-from prepkd.stages._console import advance, console, epoch_note, progress
-from prepkd.stages._project import Overrides, ParamsFile, Replace, data_file, may_replace, read_params, writing
+from prepkd.stages._console import advance, console, epoch_note, progress, say
+from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._project import data_file, writing
 from prepkd.stages._students import students
 from prepkd.training.finished_students import refuse_other_run
 from prepkd.training.run_results import write_run
@@ -67,4 +68,4 @@ def train(params: Params, run: str, teacher: str, student: str, replace: bool) -
 
         with students(params, settings, on_epoch, on_inputs) as trained:
             seeds = write_run(path, run, trained, test, recipe)
-    console.print(f"{path}: {seeds} seeds; `prepkd compare` makes the table", markup=False)
+    say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")

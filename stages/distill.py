@@ -10,17 +10,8 @@ from prepkd.project import outputs as outputs_of
 from prepkd.runtime.outputs import remove
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._curves import Curves
-from prepkd.stages._project import (
-    STUDENTS,
-    TRAINING,
-    Overrides,
-    ParamsFile,
-    Replace,
-    may_replace,
-    read_params,
-    student_folder,
-    writing,
-)
+from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._project import STUDENTS, TRAINING, student_folder, writing
 from prepkd.stages._students import students
 from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.stopping import kept_epoch

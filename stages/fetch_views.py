@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 from prepkd.errors import InputError
-from prepkd.stages._console import advance, console, progress
+from prepkd.stages._console import advance, console, progress, say
 from prepkd.stages._project import scratch_root
 from prepkd.store import LogitStore, fetch
 
@@ -41,7 +41,7 @@ def fetch_views(
             views,
             scratch_root(),
             sha256=sha256,
-            on_wait=lambda line: console.print(line, markup=False),
+            on_wait=say,
             on_start=start,
             on_file=lambda: advance(bar, task, "files"),
         )

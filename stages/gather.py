@@ -7,7 +7,8 @@ import typer
 from prepkd.project.outputs import lesson
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
-from prepkd.stages._project import Overrides, ParamsFile, known_teacher, read_params, store_url, writing
+from prepkd.stages._options import Overrides, ParamsFile, known_teacher, read_params
+from prepkd.stages._project import store_url, writing
 from prepkd.store.identity import identities
 
 LESSON = Path("data/lesson.json")

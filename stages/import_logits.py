@@ -4,17 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.stages._console import console
-from prepkd.stages._project import (
-    Overrides,
-    ParamsFile,
-    Replace,
-    data_file,
-    may_replace,
-    read_params,
-    scratch_root,
-    store_url,
-)
+from prepkd.stages._console import say
+from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._project import data_file, scratch_root, store_url
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import imported
 from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count, usage
@@ -62,7 +54,7 @@ def import_logits(
         url,
         scratch_root(),
         replace=may_replace(replace),
-        on_wait=lambda line: console.print(line, markup=False),
+        on_wait=say,
     )
     plan, done = dataset.plan, "already finished; " if written.chunks is None else ""
     converted = "" if kind == "float32" else f", {kind} converted to float32"
@@ -73,7 +65,7 @@ def import_logits(
         f"{url}: sha256 of its manifest {written.sha256}",
         f"to learn from it: {usage(plan, name, path, None if to is None else url)}",
     ):
-        console.print(line, markup=False)
+        say(line)
 
 
 def places(

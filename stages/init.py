@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from prepkd.project.create import create_project
 from prepkd.project.scaffold import NOTES, data_commands
-from prepkd.stages._console import console
+from prepkd.stages._console import say
 
 
 def init(
@@ -39,4 +39,4 @@ def init(
         *([f"note: {NOTES[dataset]}"] if dataset in NOTES else []),
         f"next: {' && '.join([*into, *data_commands(dataset, str(params.prepare.raw)), 'dvc repro'])}",
     ]:
-        console.print(line, markup=False)
+        say(line)

@@ -12,7 +12,8 @@ from prepkd.runtime.console import TextConsole
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.outputs import refuse_foreign
 from prepkd.stages._console import console, print_json
-from prepkd.stages._project import DATA, TEACHERS, Overrides, ParamsFile, read_params, scratch_root
+from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._project import DATA, TEACHERS, scratch_root
 from prepkd.training.student_settings import Distill
 
 

@@ -7,7 +7,8 @@ import typer
 from prepkd.data.prepared.prepare import prepare as write_prepared
 from prepkd.project.outputs import prepared_data
 from prepkd.stages._console import console
-from prepkd.stages._project import Overrides, ParamsFile, Replace, data_file, may_replace, read_params, writing
+from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._project import data_file, writing
 
 
 def prepare(

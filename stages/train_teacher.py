@@ -8,21 +8,10 @@ import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.project.outputs import teacher
 from prepkd.runtime.streams import Purpose
-from prepkd.stages._console import advance, console, epoch_note, progress
+from prepkd.stages._console import advance, console, epoch_note, progress, say
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._project import (
-    Overrides,
-    ParamsFile,
-    Replace,
-    data_file,
-    known_teacher,
-    logs_folder,
-    may_replace,
-    read_params,
-    scratch,
-    teacher_folder,
-    writing,
-)
+from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
+from prepkd.stages._project import data_file, logs_folder, scratch, teacher_folder, writing
 from prepkd.tracking.loggers import logged
 from prepkd.training.teacher import teacher_views
 from prepkd.training.teacher_run import preprocessing_note, run_teacher
@@ -59,8 +48,8 @@ def train_teacher(
             scratch=scratch,
             logged=partial(logged, params.logger if settings.epochs else None, logs_folder()),
             on_epoch=lambda row: advance(bar, task, epoch_note(row)),
-            say=lambda line: console.print(line, markup=False),
+            say=say,
         )
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
     if note := preprocessing_note(name, settings, card):
-        console.print(note, markup=False)
+        say(note)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from prepkd.runtime.console import TextConsole
 from prepkd.stages._console import print_json
-from prepkd.stages._project import DATA, TEACHERS, read_params
+from prepkd.stages._options import read_params
+from prepkd.stages._project import DATA, TEACHERS
 from prepkd.verification.tables import damage_table, discrepancy_table, notes
 from prepkd.verification.verify import verify_files, verify_store
 

@@ -3,8 +3,6 @@
 import contextlib
 import importlib
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -12,6 +10,7 @@ from typing import cast
 from torch import nn
 
 from prepkd.errors import InputError
+from prepkd.models.failure import users_code
 
 
 def load_factory(name: str) -> Callable[..., object]:
@@ -56,25 +55,3 @@ def _working_directory_importable() -> Iterator[None]:
         # The imported module may have changed sys.path itself.
         with contextlib.suppress(ValueError):
             sys.path.remove(folder)
-
-
-@contextlib.contextmanager
-def users_code(what: str) -> Iterator[None]:
-    """Run a user's code; any exception, that of `sys.exit` too, becomes an InputError of one line that begins with `what`."""
-    try:
-        yield
-    except InputError:
-        raise
-    except SystemExit as error:  # it would end prepkd with this exit code, as if its work were done
-        raise InputError(f"{what} called sys.exit({error.code!r}){_place(error)}") from error
-    except Exception as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{what} raised {said}{_place(error)}") from error
-
-
-def _place(error: BaseException) -> str:
-    """The last line of the user's own files on the way to an error, as " (net.py, line 7)"."""
-    frames = traceback.extract_tb(error.__traceback__)
-    libraries = ("<frozen ", __file__, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
-    own = [frame for frame in frames if not frame.filename.startswith(libraries)]
-    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

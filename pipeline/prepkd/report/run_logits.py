@@ -20,9 +20,6 @@ from prepkd.training.predictions import read_results
 from prepkd.training.student_settings import Distill
 from prepkd.verification.provenance import check_started_from, check_taught_by, check_trained_by
 
-# Settings of `distill` that change no student; every seed is a result of its own.
-NO_RESULTS = frozenset({"checkpoint_every", "evaluate_every", "resident_gib", "source", "seeds"})
-
 
 @dataclass(frozen=True)
 class RunFile:
@@ -65,7 +62,7 @@ def student_logits(
     for seed, folder in students.items():
         model, card = load_checkpoint(folder, device=device, hint=remedy)
         check_version(card, folder, remedy)
-        check_trained_by(card["training"], settings, folder, remedy, but=NO_RESULTS)
+        check_trained_by(card["training"], settings, folder, remedy, but=settings.same_result)
         made_from = card["inputs"]
         refuse_differences(
             {"inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint)}, folder, remedy
@@ -87,7 +84,7 @@ def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
     made_from = results.made_from
     check_version(made_from, run.path, remedy)
     refuse_differences({"test_fingerprint": (made_from.get("test_fingerprint"), test_fingerprint)}, run.path, remedy)
-    check_trained_by(made_from.get("training"), run.settings, run.path, remedy, but=NO_RESULTS)
+    check_trained_by(made_from.get("training"), run.settings, run.path, remedy, but=run.settings.same_result)
     check_started_from(made_from, run.settings.weights, run.path, remedy)
     check_taught_by(made_from.get("teacher"), taught_by(run.settings, run.teachers), run.path, remedy)
     if absent := [seed for seed in run.settings.seed_list if seed not in results.logits]:

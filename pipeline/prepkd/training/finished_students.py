@@ -8,8 +8,7 @@ from prepkd.errors import InputError
 from prepkd.models.checkpoint import CARD
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.predictions import read_results
-from prepkd.training.student import NOT_IDENTITY
-from prepkd.training.student_settings import Distill
+from prepkd.training.student_settings import WITHOUT_EFFECT, Distill
 
 
 def refuse_other_students(folder: Path, settings: Distill, inputs: Mapping[str, Any]) -> None:
@@ -34,8 +33,7 @@ def refuse_other_run(path: Path, settings: Distill, inputs: Mapping[str, Any], t
 
 
 def _identity(settings: Distill) -> dict[str, Any]:
-    # Cached and online students are equal.
-    return settings.model_dump(mode="json", exclude=NOT_IDENTITY | {"source"} | settings.unused)
+    return settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT | {"source"} | settings.unused))
 
 
 def _refuse_more_seeds(found: Iterable[int], settings: Distill, where: str) -> None:

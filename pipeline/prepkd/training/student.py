@@ -17,11 +17,9 @@ from prepkd.training.batches import Epochs, TeacherAnswers
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.initial import initial_model
 from prepkd.training.loop import train
-from prepkd.training.student_settings import Distill
+from prepkd.training.student_settings import WITHOUT_EFFECT, Distill
 from prepkd.views import ViewPlan
 from prepkd.views.order import VIEW_ORDERS, Views
-
-NOT_IDENTITY = {"seeds", "resident_gib", "checkpoint_every"}  # settings that do not change a student
 
 
 def train_students(
@@ -43,7 +41,7 @@ def train_students(
     """
     make = objective or partial(Objective, settings.terms)
     asked = teacher if settings.parsed.teacher else None
-    kept = settings.identity(but=NOT_IDENTITY)
+    kept = settings.identity(but=WITHOUT_EFFECT)
     runs = {
         seed: fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})
         for seed in settings.seed_list

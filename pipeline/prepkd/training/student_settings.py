@@ -16,6 +16,9 @@ from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.training.settings import Training
 from prepkd.views.order import VIEW_ORDERS
 
+# Settings that change neither the student of a seed nor what is recorded of its training.
+WITHOUT_EFFECT = frozenset({"seeds", "resident_gib", "checkpoint_every"})
+
 T = TypeVar("T", bound=Term)
 S = TypeVar("S", bound=Section)
 
@@ -171,6 +174,11 @@ class StudentSettings(Training):
     def teacher_tau(self) -> float:
         """The temperature at which teachers' probabilities are averaged: the method's own, tau_0 with DTD."""
         return self.terms.temperature.base
+
+    @property
+    def same_result(self) -> frozenset[str]:
+        """The settings that do not change a student's weights: cached and online students are equal."""
+        return WITHOUT_EFFECT | {"source"} | (frozenset() if self.early_stop else {"evaluate_every"})
 
     @property
     def seed_list(self) -> list[int]:

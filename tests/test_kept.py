@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from prepkd.runtime import finished
-from prepkd.runtime.finished import MARK, kept
+from prepkd.runtime.kept import MARK, kept
 
 
 def work(root: Path, fingerprint: str, text: str = "work", *, limit: int = 10**6) -> str | None:

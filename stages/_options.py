@@ -1,0 +1,43 @@
+"""Options that commands share, and the settings that they read."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prepkd.errors import InputError
+from prepkd.project.params import Params, load_params
+
+ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", "-S", metavar="KEY=VALUE", help="Override a setting, as in `-S distill.kd.tau=8`; repeatable."
+    ),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Replace finished results of other settings; `dvc repro` does so without it.")
+]
+
+
+def read_params(path: Path, overrides: list[str], **options: object) -> Params:
+    """Read and validate the settings; command-line options (`distill__method="kd"`) win over --set and the file."""
+    given = [f"{key.replace('__', '.')}={value}" for key, value in options.items() if value is not None]
+    return load_params(path, [*overrides, *given])
+
+
+def known_teacher(params: Params, name: str) -> str:
+    """Return the name if it is a key of `teachers`; raises InputError."""
+    if name not in params.teachers:
+        raise InputError(
+            f"teacher is {name!r}; expected a key of teachers in params.yaml: {', '.join(params.teachers)}"
+        )
+    return name
+
+
+def may_replace(asked: bool) -> bool:
+    """Whether finished results of other settings may be replaced: as asked, and always in a stage that DVC runs.
+
+    DVC keeps the outputs of its stages in its cache, and decides itself what is out of date; it sets DVC_STAGE.
+    """
+    return asked or "DVC_STAGE" in os.environ
