@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from prepkd.runtime import finished
+from prepkd.runtime import kept as kept_work
 from prepkd.runtime.kept import MARK, kept
 
 
@@ -27,7 +27,7 @@ def test_finished_work_is_found_again(tmp_path: Path) -> None:
 
 def test_work_of_other_code_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work(tmp_path, "f00d", "first")
-    monkeypatch.setattr(finished, "software", lambda: "0" * 64)
+    monkeypatch.setattr(kept_work, "software", lambda: "0" * 64)
     assert work(tmp_path, "f00d", "second") is None
     assert work(tmp_path, "f00d") == "second"
 
@@ -38,7 +38,7 @@ def test_unfinished_work_goes_on_whatever_the_code(tmp_path: Path, monkeypatch: 
         (folder / "done").write_text("half")
         raise KeyboardInterrupt
     assert not (tmp_path / "f00d" / MARK).exists()
-    monkeypatch.setattr(finished, "software", lambda: "0" * 64)
+    monkeypatch.setattr(kept_work, "software", lambda: "0" * 64)
     assert work(tmp_path, "f00d") == "half"
 
 
@@ -63,10 +63,10 @@ def test_unfinished_work_and_what_is_in_use_are_not_removed(tmp_path: Path) -> N
 
 
 def test_what_computes_is_the_source_and_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = finished.software.__wrapped__()
-    assert before == finished.software() == finished.software.__wrapped__()
-    monkeypatch.setattr(finished, "version", lambda name: "0.0")
-    assert finished.software.__wrapped__() != before
+    before = kept_work.software.__wrapped__()
+    assert before == kept_work.software() == kept_work.software.__wrapped__()
+    monkeypatch.setattr(kept_work, "version", lambda name: "0.0")
+    assert kept_work.software.__wrapped__() != before
     monkeypatch.undo()
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"")
-    assert finished.software.__wrapped__() != before
+    assert kept_work.software.__wrapped__() != before

@@ -20,11 +20,12 @@ OUTSIDE = {
     "prepkd.project.params": "composes every folder's settings; DVC follows the values through `params:`",
     "prepkd.tracking": "reports epochs beside the results",
     "prepkd.stages._console": "the console and the progress bar",
+    "prepkd.stages._options": "how options are read",
 }
 # No dependency itself; what it imports counts.
 THROUGH = {
     "prepkd.losses": "names methods' functions for users, and defines nothing",
-    "prepkd.stages._project": "options, paths and the scratch folder",
+    "prepkd.stages._project": "paths and the scratch folder",
 }
 # Imported by a stage's file, or by a module that it shares with others, and not used by this stage.
 FILES_AS_THEY_ARE = "reads two files of a store as they are"
