@@ -93,16 +93,16 @@ def test_a_compiler_that_is_broken(
     import torch._inductor.config as inductor
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(inductor.cpp, "cxx", ("/bin/false",))
-    monkeypatch.setattr(inductor, "compile_threads", 1)
     torch._dynamo.reset()
-    with pytest.raises(InputError) as caught:
-        fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
-    assert str(caught.value).startswith("compile is true, and torch.compile fails: ")
-    assert str(caught.value).endswith("; install a C++ compiler, or set compile: false")
-    assert "\n" not in str(caught.value)
-    monkeypatch.setattr(step, "compiles", lambda *_: True)
-    weights, _ = fit(tmp_path / "auto.pt", settings(epochs=1))
+    # Its own way of setting for a while: monkeypatch would delete `compile_threads`, whose default is computed.
+    with inductor.patch({"cpp.cxx": ("/bin/false",), "compile_threads": 1}):
+        with pytest.raises(InputError) as caught:
+            fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
+        assert str(caught.value).startswith("compile is true, and torch.compile fails: ")
+        assert str(caught.value).endswith("; install a C++ compiler, or set compile: false")
+        assert "\n" not in str(caught.value)
+        monkeypatch.setattr(step, "compiles", lambda *_: True)
+        weights, _ = fit(tmp_path / "auto.pt", settings(epochs=1))
     monkeypatch.undo()
     assert same(weights, fit(tmp_path / "eager.pt", settings(epochs=1))[0])
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("prepkd")]
