@@ -7,6 +7,7 @@ import platform
 import resource
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from tabulate import tabulate
 
 PACKAGES = ("torch", "numpy", "zarr", "numcodecs", "h5py")
 ROOT = Path(__file__).parents[1]
+PYTHON = os.environ.get("PYTHON", sys.executable)  # of processes that are measured whole
 
 Case = Callable[[int], object]
 

@@ -2,11 +2,10 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks._measure import ROOT
+from benchmarks._measure import PYTHON, ROOT
 
 # A minimal teacher: these benchmarks only read its logits from the store.
 SHORT = {
@@ -40,7 +39,7 @@ class Project:
 
     def run(self, *words: str) -> None:
         """Run `prepkd`; a failure ends the benchmark."""
-        command = [sys.executable, "-c", "from prepkd.cli import main; main()", *words]
+        command = [PYTHON, "-c", "from prepkd.cli import main; main()", *words]
         folder = self.folder if self.folder.exists() else self.folder.parent
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=self.environment)
         if done.returncode:

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from benchmarks._measure import ROOT, environment, interleaved, interval, median, peak_memory, ratio, report
+from benchmarks._measure import PYTHON, ROOT, environment, interleaved, interval, median, peak_memory, ratio, report
 from benchmarks._project import Project, importable
 from benchmarks._timed import FIRST_STEP_ONLY, NOTES
 from benchmarks._watched import TRIALS
@@ -147,9 +146,7 @@ def timed(words: list[str], folder: Path, variables: Mapping[str, str], notes: P
     own = {"PYTHONPATH": importable(), NOTES: str(notes)} | ({} if epochs else {FIRST_STEP_ONLY: "1"})
     notes.unlink(missing_ok=True)
     began = time.time()
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, env={**variables, **own}
-    )
+    done = subprocess.run([PYTHON, "-m", *words], cwd=folder, capture_output=True, text=True, env={**variables, **own})
     whole = time.time() - began
     if done.returncode:
         raise SystemExit(f"{words[0]} failed: {done.stderr[-2000:]}")

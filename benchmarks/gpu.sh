@@ -18,9 +18,10 @@ else
     pass=(--rounds 3 --samples 50000 --views 2 --model resnet32x4 --device cuda)
 fi
 out=${1:-benchmarks/results/gpu}
+python=${PYTHON:-python}
 mkdir -p "$out"
-python -m benchmarks.step "${step[@]}" --out "$out/step.json"
-python -m benchmarks.step "${compiled[@]}" --out "$out/step-compiled.json"
-python -m benchmarks.teacher_pass "${pass[@]}" --precision bf16 --out "$out/pass-bf16.json"
-python -m benchmarks.teacher_pass "${pass[@]}" --precision ieee --out "$out/pass-ieee.json"
-python -m benchmarks.epoch "${epoch[@]}" --out "$out/epoch.json"
+"$python" -m benchmarks.step "${step[@]}" --out "$out/step.json"
+"$python" -m benchmarks.step "${compiled[@]}" --out "$out/step-compiled.json"
+"$python" -m benchmarks.teacher_pass "${pass[@]}" --precision bf16 --out "$out/pass-bf16.json"
+"$python" -m benchmarks.teacher_pass "${pass[@]}" --precision ieee --out "$out/pass-ieee.json"
+"$python" -m benchmarks.epoch "${epoch[@]}" --out "$out/epoch.json"

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks._measure import environment, median, report
+from benchmarks._measure import PYTHON, environment, median, report
 from benchmarks._scale import SyntheticStore
 
 BASE = {"samples": 2_000, "views": 2, "classes": 10}
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
 
 def one(size: dict[str, int], folder: Path) -> dict[str, float]:
     """Seconds and bytes of one size, measured in a separate process."""
-    command = [sys.executable, "-m", "benchmarks._scale", json.dumps(size), str(folder)]
+    command = [PYTHON, "-m", "benchmarks._scale", json.dumps(size), str(folder)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found

@@ -52,7 +52,7 @@ CLIENT = """#!{python} -IS
 import json, os, socket, sys
 name, given = os.path.basename(sys.argv[0]), sys.argv[1:]
 program = given[2:] if given[:2] == ["-W", "error"] else given
-if name == "python" and (not program or program[0] not in ("-", "-c") and program[0][0] == "-"):
+if name == "python" and (not program or program[0] not in ("-", "-c", "-m") and program[0][0] == "-"):
     os.execv({python!r}, [{python!r}, *given])  # it has other options
 asked = json.dumps([[name, *given], os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as server:
@@ -167,11 +167,16 @@ def leave() -> None:
 
 
 def run_python(program: str, arguments: list[str]) -> None:
-    """What `python FILE`, `python -` and `python -c CODE` do, with warnings as errors after `-W error`."""
+    """What `python FILE`, `python -`, `-c CODE` and `-m MODULE` do, with warnings as errors after `-W error`."""
     if program == "-W":
         warnings.simplefilter(arguments[0])  # type: ignore[arg-type]
         program, *arguments = arguments[1:]
     sys.argv[:] = [program, *arguments]
+    if program == "-m":
+        sys.argv.pop(0)
+        sys.path.insert(0, str(Path.cwd()))
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return
     if program not in ("-", "-c"):
         sys.path.insert(0, str(Path(program).resolve().parent))
         runpy.run_path(program, run_name="__main__")

@@ -20,6 +20,7 @@ from commands import environment
         ("python -c 'import sys; print(sys.argv, sys.path[0]); sys.exit(4)' a", 4),
         ("echo 'import sys; print(sys.argv, sys.path[0])' | python - a", 0),
         ("python -W error ../warns.py a", 5),
+        ("cd ..; python -m file 3", 3),
     ],
 )
 def test_it_is_told_from_the_installed_one_by_its_speed_alone(command: str, code: int, tmp_path: Path) -> None:
