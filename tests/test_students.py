@@ -307,6 +307,11 @@ OTHER_SETTINGS: dict[str, Any] = {
     "ka": {"eps": 0.2},
     "dtd": {"tau_min": 1.5},
     "dkd": {"beta": 2.0},
+    "dist": {"beta": 2.0},
+    "nkd": {"gamma": 2.0},
+    "rld": {"tau_a": 2.0},
+    "luminet": {"alpha": 2.0},
+    "sld": {"temperatures": [2.0]},
     "at": {"weight": 10.0},
 }
 
@@ -324,7 +329,7 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
         "ensemble": {"teachers": ["large", "small"]},
         "ka": {"method": "ka-lsr"},
         "dtd": {"method": "dtd-flsw"},
-        "dkd": {"method": "dkd"},
+        **{name: {"method": name} for name in ("dkd", "dist", "nkd", "rld", "luminet", "sld")},
         "at": {"method": "kd+at", "source": "online"},
     }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))

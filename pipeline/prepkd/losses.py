@@ -1,19 +1,35 @@
 """The losses as pure functions from tensors to values per sample; settings outside their domain raise InputError."""
 
+from prepkd.methods import dist as _dist
+from prepkd.methods import dkd as _dkd
 from prepkd.methods import dynamic_temperature as dtd
 from prepkd.methods import kl
 from prepkd.methods import knowledge_adjustment as ka
+from prepkd.methods import logit_mse as _logit_mse
+from prepkd.methods import luminet as _luminet
+from prepkd.methods import nkd as _nkd
+from prepkd.methods import rld as _rld
+from prepkd.methods import sld as _sld
+from prepkd.methods import wttm as _wttm
 from prepkd.methods.domains import checked
 from prepkd.methods.kd import FixedTemperature
 
 __all__ = [
     "cwsm_weights",
+    "dist",
+    "dkd",
     "dynamic_temperature",
     "flsw_weights",
     "kl_divergence",
     "label_smooth",
+    "logit_mse",
+    "luminet",
+    "nkd",
     "probability_shift",
+    "rld",
+    "sld",
     "teacher_wrong",
+    "wttm",
 ]
 
 cwsm_weights = dtd.cwsm_weights
@@ -23,3 +39,12 @@ kl_divergence = checked(kl.kl_divergence, FixedTemperature)
 label_smooth = checked(ka.label_smooth, FixedTemperature, ka.KA)
 probability_shift = ka.probability_shift
 teacher_wrong = ka.teacher_wrong
+
+dist = checked(_dist.dist, FixedTemperature, _dist.DIST)
+dkd = checked(_dkd.dkd, FixedTemperature, _dkd.DKD)
+logit_mse = _logit_mse.logit_mse
+luminet = checked(_luminet.luminet, FixedTemperature, _luminet.LumiNet)
+nkd = checked(_nkd.nkd, FixedTemperature, _nkd.NKD)
+rld = checked(_rld.rld, FixedTemperature, _rld.RLD)
+sld = checked(_sld.sld, _sld.SLD)
+wttm = checked(_wttm.wttm, _wttm.Power)

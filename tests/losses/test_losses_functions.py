@@ -442,6 +442,13 @@ CALLS: dict[str, Callable[..., Tensor]] = {
     "dynamic_temperature": lambda **given: dynamic_temperature(
         V[0], **{"tau_0": 4.0, "beta": 1.0, "tau_min": 1.0, "tau_max": 40.0, **given}
     ),
+    "dkd": lambda **given: losses.dkd(V, -V, Y, **{"tau": 4.0, "alpha": 1.0, "beta": 8.0, **given}),
+    "dist": lambda **given: losses.dist(V, -V, **{"tau": 4.0, "beta": 1.0, "gamma": 1.0, **given}),
+    "nkd": lambda **given: losses.nkd(V, -V, Y, **{"tau": 4.0, "gamma": 1.5, **given}),
+    "wttm": lambda **given: losses.wttm(V, -V, **{"gamma": 0.25, **given}),
+    "rld": lambda **given: losses.rld(V, -V, Y, **{"tau": 4.0, "tau_a": 1.0, "alpha": 1.0, "beta": 8.0, **given}),
+    "luminet": lambda **given: losses.luminet(V, -V, **{"tau": 4.0, "alpha": 33.0, **given}),
+    "sld": lambda **given: losses.sld(V, -V, Y, **{"temperatures": [1.0, 2.0], **given}),
 }
 TEMPERATURES = [0, 0.0, -1.0, INFINITE, NAN, None, "4", True]
 SAMPLES = [torch.tensor([4.0, 0.0]), torch.tensor([4.0, -1.0]), torch.tensor([4.0, NAN]), torch.tensor([INFINITE, 4.0])]
@@ -454,6 +461,21 @@ OUTSIDE: dict[tuple[str, str], list[object]] = {
     ("dynamic_temperature", "tau_min"): [*TEMPERATURES, 5.0],
     ("dynamic_temperature", "tau_max"): [*TEMPERATURES, 3.0],
     ("dynamic_temperature", "beta"): [-1.0, INFINITE, NAN, None],
+    **{(name, "tau"): [*TEMPERATURES, *SAMPLES] for name in ("dkd", "dist", "nkd", "rld", "luminet")},
+    ("rld", "tau_a"): TEMPERATURES,
+    ("wttm", "gamma"): [*TEMPERATURES, *SAMPLES],
+    ("sld", "temperatures"): [[], [0.0], [4.0, -1.0], [INFINITE], [NAN], ["4"], None, 4.0, ()],
+    **{
+        (name, weight): [-1.0, INFINITE, NAN, None]
+        for name, weights in {
+            "dkd": ("alpha", "beta"),
+            "dist": ("beta", "gamma"),
+            "nkd": ("gamma",),
+            "rld": ("alpha", "beta"),
+            "luminet": ("alpha",),
+        }.items()
+        for weight in weights
+    },
 }
 
 
@@ -486,7 +508,7 @@ def test_settings_at_the_edge_of_their_domain_are_taken() -> None:
         dynamic_temperature(V[0], tau_0=50.0, beta=1.0)
 
 
-@pytest.mark.parametrize("name", ["kl", "knowledge_adjustment", "dynamic_temperature"])
+@pytest.mark.parametrize("name", ["dkd", "kl", "knowledge_adjustment", "dynamic_temperature"])
 def test_examples_in_docstrings_run(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(f"prepkd.methods.{name}"))
     assert tried > 0 and failed == 0

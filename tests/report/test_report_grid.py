@@ -180,6 +180,7 @@ def test_settings_that_a_run_does_not_use_do_not_refuse_it() -> None:
         "ka": {"eps": 0.3, "lsr_weight": "1/tau"},  # of ka-lsr alone
         "dtd": {"cwsm": {"beta": 0.7}},
         "dkd": {"beta": 2.0},
+        "rld": {"tau_a": 2.0},
         "at": {"weight": 3.0},
         "adamw": {"eps": 1e-6},
         "lr_decay": 0.5,

@@ -36,9 +36,14 @@ def checked(function: Callable[P, Tensor], *sections: type[Section]) -> Callable
 
 
 def _number(value: object, what: str) -> object:
-    """A setting as a float; of a tensor its smallest value, which decides: domains of temperatures have no upper end."""
+    """A setting as a float; of a tensor its smallest value, which decides: domains of temperatures have no upper end.
+
+    A tuple is a list.
+    """
     if isinstance(value, Tensor):
         if not bool(value.isfinite().all()):
             raise InputError(f"{what} is not finite for every sample; expected finite numbers")
         return value.min().item() if value.numel() else 1.0
+    if isinstance(value, tuple):
+        return list(value)
     return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value

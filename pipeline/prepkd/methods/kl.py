@@ -14,6 +14,21 @@ def column(tau: float | Tensor) -> float | Tensor:
     return tau.unsqueeze(-1) if isinstance(tau, Tensor) and tau.ndim else tau
 
 
+def label_and_rest(log_p: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """ln p[y] and ln(1 - p[y]), (B,) each, of log-probabilities (B, K): no probability is formed that could round to 0."""
+    index = label.unsqueeze(1)
+    return log_p.gather(1, index).squeeze(1), log_p.scatter(1, index, -torch.inf).logsumexp(dim=-1)
+
+
+def log_softmax_outside(logits: Tensor, mask: Tensor) -> Tensor:
+    """Log-probabilities (B, K) among the classes outside `mask`, bool (B, K); 0 inside it, with gradient 0.
+
+    A row that is masked throughout is 0.
+    """
+    left = ~mask.all(dim=-1, keepdim=True)  # the softmax of a row of -inf is NaN
+    return torch.log_softmax(logits.masked_fill(mask & left, -torch.inf), dim=-1).masked_fill(mask, 0)
+
+
 def kl_divergence(
     student_logits: Tensor,
     *,

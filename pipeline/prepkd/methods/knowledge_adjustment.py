@@ -83,6 +83,7 @@ class LabelSmoothing(KA, Adjustment):
     """Replace the teacher's answer by (1 - eps) onehot(y) + eps / K where it is wrong."""
 
     name: ClassVar[str] = "ka-lsr"
+    gives_probs: ClassVar[bool] = True
     source: ClassVar[str] = WEN
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:

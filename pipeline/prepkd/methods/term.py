@@ -37,6 +37,10 @@ class Target:
         assert self.probs is not None
         return self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny).log()
 
+    def as_logits(self, tau: float | Tensor) -> Tensor:
+        """Logits (B, K) whose softmax at `tau` is the target: of probabilities p they are tau ln p."""
+        return column(tau) * self.log_probs(tau) if self.logits is None else self.logits
+
     def plus(self, row_max: Tensor) -> "Target":
         """The same target with raw logits, of logits without their maximum (B, 1); probabilities stay."""
         return self if self.logits is None else replace(self, logits=self.logits + row_max)
@@ -55,6 +59,10 @@ class State:
     epoch: Tensor
     adapter: nn.Module | None = None
     drawn: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def warmup(self, epochs: int) -> Tensor:
+        """The weight, (), of a loss that rises linearly to 1 over `epochs` epochs."""
+        return ((self.epoch + 1) / max(epochs, 1)).clamp(max=1)
 
 
 class Term(Section):
@@ -75,6 +83,11 @@ class Term(Section):
     def section_class(cls) -> type[Section]:
         """The class that declares the settings, which terms of one section share; without settings the term itself."""
         return next(base for base in reversed(cls.__mro__) if getattr(base, "section", None) == cls.section)
+
+    @property
+    def smallest_batch(self) -> int:
+        """The fewest samples for which the loss means anything: 2 where it compares the samples of a batch."""
+        return 1
 
     @property
     def features(self) -> tuple[str, ...]:

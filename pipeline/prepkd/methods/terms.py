@@ -2,17 +2,31 @@
 
 from prepkd.methods.attention_transfer import AttentionTransfer
 from prepkd.methods.cross_entropy import CrossEntropy
+from prepkd.methods.dist import DIST
 from prepkd.methods.dkd import DKD
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
 from prepkd.methods.kd import KD, FixedTemperature
 from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
+from prepkd.methods.logit_mse import LogitMSE
+from prepkd.methods.luminet import LumiNet
+from prepkd.methods.nkd import NKD
+from prepkd.methods.rld import RLD
+from prepkd.methods.sld import SLD
 from prepkd.methods.term import Term
+from prepkd.methods.wttm import WTTM
 from prepkd.settings.section import Section
 
 TERMS: dict[str, type[Term]] = {
     "ce": CrossEntropy,
     "kd": KD,
     "dkd": DKD,
+    "logit-mse": LogitMSE,
+    "dist": DIST,
+    "nkd": NKD,
+    "wttm": WTTM,
+    "rld": RLD,
+    "luminet": LumiNet,
+    "sld": SLD,
     "ka-ps": ProbabilityShift,
     "ka-lsr": LabelSmoothing,
     "dtd-flsw": FlswTemperature,

@@ -142,8 +142,8 @@ def refuse_answers(logits: Tensor, where: object, *, raw: bool, error: Tensor | 
     check_logits(logits, where, error=error)
     if raw and are_log_probabilities(logits, error):
         raise InputError(
-            f"{where}: every row's log-sum-exp is 0: log-probabilities, which have lost the logits' zero; dtd-flsw compares "
-            "raw logits: choose another method, or a teacher without log_softmax"
+            f"{where}: every row's log-sum-exp is 0: log-probabilities, which have lost the logits' zero; this method "
+            "compares raw logits: choose another method, or a teacher without log_softmax"
         )
 
 

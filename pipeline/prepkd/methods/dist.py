@@ -1,0 +1,68 @@
+"""DIST: match correlations, of a sample's classes and of a class's samples, in place of exact probabilities."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.errors import InputError
+from prepkd.methods.kl import column, upcast
+from prepkd.methods.term import Divergence, State, Target, Values
+
+
+def dist(student_logits: Tensor, teacher_logits: Tensor, *, tau: float | Tensor, beta: float, gamma: float) -> Tensor:
+    """tau^2 [beta (1 - rho of the sample's row) + gamma (1 - its share of the columns' mean rho)], (B,), for logits (B, K).
+
+    rho is Pearson's correlation of the student's with the teacher's probabilities at `tau`; the mean of the shares over the
+    batch is the mean of rho over the columns. A row or column without spread, up to rounding, has rho 0. `tau` is a number;
+    it may be (B,) where `gamma` is 0. Raises InputError for a column of one sample, or of samples at several temperatures.
+    Source: Huang et al. 2022, arXiv 2205.10536; tau^2 as in the authors' code.
+    """
+    if gamma and len(student_logits) == 1:
+        raise InputError("dist correlates each class over the batch: a batch of one sample; expected two or more")
+    if gamma and isinstance(tau, Tensor) and tau.ndim:
+        raise InputError("dist: gamma > 0 and a temperature per sample, which a class's column mixes; expected one tau")
+    student, teacher = (
+        torch.softmax(upcast(logits) / column(tau), dim=-1) for logits in (student_logits, teacher_logits)
+    )
+    rows, columns = (1 - (_scaled(student, dim) * _scaled(teacher, dim)).mean(dim=-1) for dim in (1, 0))
+    return tau**2 * (beta * rows + gamma * columns)
+
+
+def _scaled(probs: Tensor, dim: int) -> Tensor:
+    """Mean 0 and variance 1 along a dimension; smaller towards 0 where the spread is that of rounding, so that slopes stay small.
+
+    Spread is relative to the mean: a class that is hardly predicted counts like any other.
+    """
+    limits, mean = torch.finfo(probs.dtype), probs.mean(dim=dim, keepdim=True)
+    relative = (probs - mean) / mean.detach().clamp_min(limits.tiny)
+    return relative * relative.square().mean(dim=dim, keepdim=True).clamp_min(limits.eps).rsqrt()
+
+
+_MIXED = "dist correlates a class over the samples of a batch, which {} gives different temperatures"
+
+
+class DIST(Divergence):
+    """Correlation of the probabilities in place of KL: of each sample's classes, and of each class's samples in a batch."""
+
+    name: ClassVar[str] = "dist"
+    section: ClassVar[str | None] = "dist"
+    source: ClassVar[str] = "Huang et al. 2022, arXiv 2205.10536"
+    excludes: ClassVar[Mapping[str, str]] = {name: _MIXED.format(name) for name in ("dtd-flsw", "dtd-cwsm")}
+    ce_weight: ClassVar[float | None] = 1.0
+    kd_weight: ClassVar[float | None] = 2.0
+    beta: float = Field(default=1.0, ge=0, description="weight of the rows: a sample's classes")
+    gamma: float = Field(default=1.0, ge=0, description="weight of the columns: a class's samples in the batch")
+
+    @property
+    def smallest_batch(self) -> int:
+        """Two samples, unless the columns have no weight."""
+        return 2 if self.gamma else 1
+
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """beta (1 - rho of the row) + gamma (1 - the share of the columns'), (B,), times tau^2."""
+        return dist(student_logits, target.as_logits(tau), tau=tau, beta=self.beta, gamma=self.gamma), {}

@@ -1,0 +1,44 @@
+"""Normalised Knowledge Distillation: the label's probability, and the distribution of the other classes, apart."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.data.samples.labels import has_share, main_class
+from prepkd.methods.kl import column, log_softmax_outside, upcast
+from prepkd.methods.term import Divergence, State, Target, Values
+
+
+def nkd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, tau: float | Tensor, gamma: float) -> Tensor:
+    """-p^t[y] ln p^s[y] - gamma tau^2 sum_(k != y) q^t_k ln q^s_k of each sample, (B,), for logits (B, K).
+
+    p is at temperature 1; q, the distribution of the other classes, is at `tau`, a number or (B,). Both parts are
+    cross-entropies: neither is 0 where the student equals the teacher. Labels are int64 (B,), or shares of the classes (B, K),
+    of which the largest counts. Source: Yang et al. 2023, arXiv 2303.13005; tau^2 as in the authors' code.
+    """
+    student, teacher = upcast(student_logits), upcast(teacher_logits)
+    label = main_class(labels)
+    own = (torch.log_softmax(logits, dim=-1).gather(1, label.unsqueeze(1)).squeeze(1) for logits in (student, teacher))
+    own_s, own_t = own
+    mask = has_share(label, student.shape[-1])
+    other_s, other_t = (log_softmax_outside(logits / column(tau), mask) for logits in (student, teacher))
+    return -own_t.exp() * own_s - gamma * tau**2 * (other_t.exp() * other_s).sum(dim=-1)
+
+
+class NKD(Divergence):
+    """Cross-entropy with the teacher's probability of the label, and with its distribution of the other classes."""
+
+    name: ClassVar[str] = "nkd"
+    section: ClassVar[str | None] = "nkd"
+    source: ClassVar[str] = "Yang et al. 2023, arXiv 2303.13005"
+    ce_weight: ClassVar[float | None] = 1.0
+    kd_weight: ClassVar[float | None] = 1.0
+    gamma: float = Field(default=1.5, ge=0, description="weight of the other classes' part, which alone is tempered")
+
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """The label's part at temperature 1 and the other classes' at tau, (B,)."""
+        return nkd(student_logits, target.as_logits(tau), labels, tau=tau, gamma=self.gamma), {}

@@ -1,0 +1,59 @@
+"""Swapped Logit Distillation: teacher and student, both with their wrong answers swapped, teach the student."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.methods.kl import kl_divergence
+from prepkd.methods.knowledge_adjustment import probability_shift
+from prepkd.methods.term import Divergence, State, Target, Values
+
+
+def sld(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, temperatures: Sequence[float]) -> Tensor:
+    """The sum over the temperatures of tau^2 KL(softmax(S(t) / tau) || softmax(v / tau)), (B,), for logits (B, K).
+
+    S swaps the values at the label and at the maximum where the answer is wrong. The second teacher of the method is the
+    student itself: the same function with the student's logits twice. No gradient flows into `teacher_logits`; through the
+    authors' code one does. Labels are int64 (B,), or shares of the classes (B, K).
+    Source: Limantoro et al. 2025, arXiv 2504.20108.
+    """
+    target = probability_shift(teacher_logits.detach(), labels)
+    values = [kl_divergence(student_logits, target_logits=target, tau=tau) for tau in temperatures]
+    return sum(values[1:], values[0])
+
+
+_FIXED = "sld has a set of temperatures of its own"
+
+
+class SLD(Divergence):
+    """KL at several temperatures with the teacher's and later with the student's own answer, wrong ones swapped; one view."""
+
+    name: ClassVar[str] = "sld"
+    section: ClassVar[str | None] = "sld"
+    source: ClassVar[str] = "Limantoro et al. 2025, arXiv 2504.20108"
+    excludes: ClassVar[Mapping[str, str]] = {
+        "ka-ps": "sld swaps the teacher's wrong answers itself",
+        "dtd-flsw": _FIXED,
+        "dtd-cwsm": _FIXED,
+    }
+    tempered: ClassVar[bool] = False
+    takes_probs: ClassVar[bool] = False
+    ce_weight: ClassVar[float | None] = 0.1
+    temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
+        default=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], description="temperatures whose KL are added up"
+    )
+    student_from_epoch: int = Field(
+        default=150, ge=0, description="epoch, from 0, since when the student teaches as well"
+    )
+
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """The teacher's part and, since `student_from_epoch`, the student's own, (B,)."""
+        by_teacher, by_student = (
+            sld(student_logits, logits, labels, temperatures=self.temperatures)
+            for logits in (target.as_logits(tau), student_logits)
+        )
+        return by_teacher + (state.epoch >= self.student_from_epoch) * by_student, {}

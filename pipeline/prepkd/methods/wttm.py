@@ -1,0 +1,45 @@
+"""Weighted Transformed Teacher Matching: the temperature acts on the teacher alone."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.methods.kl import column, kl_divergence, upcast
+from prepkd.methods.term import Divergence, State, Target, Values
+from prepkd.settings.section import Section
+
+
+def wttm(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float | Tensor) -> Tensor:
+    """U KL(r || p^s) of each sample, (B,), for logits (B, K): r is the normalised power p^t_k^gamma / U, U = sum_k p^t_k^gamma.
+
+    Both p are at temperature 1. `gamma`, a number or (B,), is 1 / tau: r is the teacher's distribution at tau. U is in
+    [1, K^(1 - gamma)] for gamma up to 1, and large where the teacher is unsure. There is no tau^2.
+    Source: Zheng, Yang 2024, arXiv 2402.11148.
+    """
+    teacher = upcast(teacher_logits)
+    teacher = teacher - teacher.amax(dim=-1, keepdim=True)
+    power = column(gamma) * teacher  # the power of a small probability would be 0 in half precision
+    weight = (power.logsumexp(dim=-1) - gamma * teacher.logsumexp(dim=-1)).exp()
+    return weight * kl_divergence(student_logits, target_logits=power, tau=1.0)
+
+
+class Power(Section):
+    """The exponent of the teacher's probabilities."""
+
+    gamma: float = Field(gt=0)
+
+
+class WTTM(Divergence):
+    """KL of the student at temperature 1 with the teacher at tau, weighted by the teacher's uncertainty; without tau^2."""
+
+    name: ClassVar[str] = "wttm"
+    source: ClassVar[str] = "Zheng, Yang 2024, arXiv 2402.11148"
+    ce_weight: ClassVar[float | None] = 1.0
+    kd_weight: ClassVar[float | None] = 4.0
+
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """U KL(r || p^s), (B,), with the exponent 1 / tau."""
+        return wttm(student_logits, target.as_logits(tau), gamma=1 / tau), {}
