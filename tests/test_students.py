@@ -11,7 +11,9 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
-from prepkd.methods.terms import SECTIONS
+from prepkd.methods.objective import Objective
+from prepkd.methods.term import FeatureTerm
+from prepkd.methods.terms import SECTIONS, TERMS
 from prepkd.models import Normalised
 from prepkd.project.params import load_params
 from prepkd.runtime.files import fingerprint
@@ -244,6 +246,7 @@ class Spy:
             named.append(fingerprint)
             return Path(fingerprint)
 
+        changes.setdefault("objective", lambda: Objective(settings("kd").terms))  # terms of features need their shapes
         distilled(chosen, dataset_of("sampled"), lambda views: None, Path(), scratch=scratch, **changes)  # type: ignore[arg-type, return-value]
         folders = [str(call["checkpoint"].parent) for call in self.calls[before:]]
         # Two processes that take several locks must take them in one order, or each might wait for the other.
@@ -312,8 +315,9 @@ OTHER_SETTINGS: dict[str, Any] = {
     "rld": {"tau_a": 2.0},
     "luminet": {"alpha": 2.0},
     "sld": {"temperatures": [2.0]},
-    "at": {"weight": 10.0},
 }
+OF_FEATURES = {term.section: name for name, term in TERMS.items() if issubclass(term, FeatureTerm) and term.section}
+OTHER_SETTINGS |= {section: {"weight": 10.0} for section in OF_FEATURES}
 
 
 @pytest.mark.parametrize("key", Distill.model_fields)
@@ -330,7 +334,7 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
         "ka": {"method": "ka-lsr"},
         "dtd": {"method": "dtd-flsw"},
         **{name: {"method": name} for name in ("dkd", "dist", "nkd", "rld", "luminet", "sld")},
-        "at": {"method": "kd+at", "source": "online"},
+        **{section: {"method": f"kd+{name}", "source": "online"} for section, name in OF_FEATURES.items()},
     }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
     harmless = {"seeds", "resident_gib", "checkpoint_every"}  # they change no bit of a seed's weights
@@ -342,7 +346,7 @@ def test_settings_of_terms_that_a_method_does_not_use_are_not_part_of_its_finger
 ) -> None:
     spy = Spy(monkeypatch)
     unused = {
-        "kd": ["ka", "dtd", "dkd", "at", "adamw", "lr_decay", "ensemble"],
+        "kd": ["ka", "dtd", "dkd", *OF_FEATURES, "adamw", "lr_decay", "ensemble"],
         "ka-ps+dtd-flsw": ["kd", "ka"],  # eps and lsr_weight are ka-lsr's alone
         "ce": ["kd", "ka", "dtd", "teacher", "teachers", "source"],
     }

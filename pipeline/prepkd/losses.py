@@ -1,34 +1,51 @@
 """The losses as pure functions from tensors to values per sample; settings outside their domain raise InputError."""
 
+from prepkd.methods import attention_transfer as at
+from prepkd.methods import correlation_congruence as cc
 from prepkd.methods import dist as _dist
 from prepkd.methods import dkd as _dkd
 from prepkd.methods import dynamic_temperature as dtd
-from prepkd.methods import kl
+from prepkd.methods import fitnet, kl
 from prepkd.methods import knowledge_adjustment as ka
 from prepkd.methods import logit_mse as _logit_mse
 from prepkd.methods import luminet as _luminet
+from prepkd.methods import neuron_selectivity as nst
 from prepkd.methods import nkd as _nkd
+from prepkd.methods import pkt as probabilistic
+from prepkd.methods import relational as rkd
 from prepkd.methods import rld as _rld
+from prepkd.methods import similarity_preserving as sp
 from prepkd.methods import sld as _sld
+from prepkd.methods import variational_information as vid
 from prepkd.methods import wttm as _wttm
 from prepkd.methods.domains import checked
 from prepkd.methods.kd import FixedTemperature
 
 __all__ = [
+    "attention_map",
+    "attention_transfer",
+    "correlation_congruence",
     "cwsm_weights",
     "dist",
     "dkd",
     "dynamic_temperature",
     "flsw_weights",
+    "hint",
     "kl_divergence",
     "label_smooth",
     "logit_mse",
     "luminet",
+    "neuron_selectivity",
     "nkd",
+    "pkt",
     "probability_shift",
+    "relational",
     "rld",
+    "selectivity_kernel",
+    "similarity_preserving",
     "sld",
     "teacher_wrong",
+    "variational_information",
     "wttm",
 ]
 
@@ -40,6 +57,7 @@ label_smooth = checked(ka.label_smooth, FixedTemperature, ka.KA)
 probability_shift = ka.probability_shift
 teacher_wrong = ka.teacher_wrong
 
+# Of logits
 dist = checked(_dist.dist, FixedTemperature, _dist.DIST)
 dkd = checked(_dkd.dkd, FixedTemperature, _dkd.DKD)
 logit_mse = _logit_mse.logit_mse
@@ -48,3 +66,14 @@ nkd = checked(_nkd.nkd, FixedTemperature, _nkd.NKD)
 rld = checked(_rld.rld, FixedTemperature, _rld.RLD)
 sld = checked(_sld.sld, _sld.SLD)
 wttm = checked(_wttm.wttm, _wttm.Power)
+# Of features
+attention_map = at.attention_map
+attention_transfer = at.attention_transfer
+correlation_congruence = checked(cc.correlation_congruence, cc.CorrelationCongruence)
+hint = fitnet.hint
+neuron_selectivity = nst.neuron_selectivity
+pkt = probabilistic.pkt
+relational = checked(rkd.relational, rkd.Relational)
+selectivity_kernel = nst.selectivity_kernel
+similarity_preserving = sp.similarity_preserving
+variational_information = vid.variational_information

@@ -449,6 +449,12 @@ CALLS: dict[str, Callable[..., Tensor]] = {
     "rld": lambda **given: losses.rld(V, -V, Y, **{"tau": 4.0, "tau_a": 1.0, "alpha": 1.0, "beta": 8.0, **given}),
     "luminet": lambda **given: losses.luminet(V, -V, **{"tau": 4.0, "alpha": 33.0, **given}),
     "sld": lambda **given: losses.sld(V, -V, Y, **{"temperatures": [1.0, 2.0], **given}),
+    "correlation_congruence": lambda **given: losses.correlation_congruence(
+        V, -V, **{"gamma": 0.4, "order": 2, **given}
+    ),
+    "relational": lambda **given: losses.relational(
+        torch.cat([V, 2 * V]), torch.cat([-V, V]), **{"distance": 25.0, "angle": 50.0, **given}
+    ),
 }
 TEMPERATURES = [0, 0.0, -1.0, INFINITE, NAN, None, "4", True]
 SAMPLES = [torch.tensor([4.0, 0.0]), torch.tensor([4.0, -1.0]), torch.tensor([4.0, NAN]), torch.tensor([INFINITE, 4.0])]
@@ -463,6 +469,8 @@ OUTSIDE: dict[tuple[str, str], list[object]] = {
     ("dynamic_temperature", "beta"): [-1.0, INFINITE, NAN, None],
     **{(name, "tau"): [*TEMPERATURES, *SAMPLES] for name in ("dkd", "dist", "nkd", "rld", "luminet")},
     ("rld", "tau_a"): TEMPERATURES,
+    ("correlation_congruence", "gamma"): TEMPERATURES,
+    ("correlation_congruence", "order"): [0, 33, 2.5, INFINITE, NAN, None, "2", True],
     ("wttm", "gamma"): [*TEMPERATURES, *SAMPLES],
     ("sld", "temperatures"): [[], [0.0], [4.0, -1.0], [INFINITE], [NAN], ["4"], None, 4.0, ()],
     **{
@@ -473,6 +481,7 @@ OUTSIDE: dict[tuple[str, str], list[object]] = {
             "nkd": ("gamma",),
             "rld": ("alpha", "beta"),
             "luminet": ("alpha",),
+            "relational": ("distance", "angle"),
         }.items()
         for weight in weights
     },
@@ -508,7 +517,7 @@ def test_settings_at_the_edge_of_their_domain_are_taken() -> None:
         dynamic_temperature(V[0], tau_0=50.0, beta=1.0)
 
 
-@pytest.mark.parametrize("name", ["dkd", "kl", "knowledge_adjustment", "dynamic_temperature"])
+@pytest.mark.parametrize("name", ["dkd", "kl", "knowledge_adjustment", "dynamic_temperature", "vectors"])
 def test_examples_in_docstrings_run(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(f"prepkd.methods.{name}"))
     assert tried > 0 and failed == 0

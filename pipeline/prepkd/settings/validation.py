@@ -1,5 +1,6 @@
 """Settings from outside: overrides, validation, and a message of one line for the first error."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_args
 
@@ -10,6 +11,7 @@ from prepkd.settings.messages import expected, shown
 from prepkd.settings.yaml import parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
+LISTED = 40  # keys that a message may name
 
 
 def override(raw: dict[str, Any], change: str, *, where: str) -> None:
@@ -55,7 +57,7 @@ def _explain(schema: type[BaseModel], raw: dict[str, Any], errors: list[dict[str
 def _explain_key(schema: type[BaseModel], key: str, errors: list[dict[str, Any]]) -> str:
     error, *_ = errors
     if error["type"] in {"extra_forbidden", "invalid_key"}:
-        return f"unknown key {key}; allowed: {', '.join(_siblings(schema, key.split('.')))}"
+        return f"unknown key {key}; {_allowed(key.rpartition('.')[2], _siblings(schema, key.split('.')))}"
     if error["type"] == "missing":
         return f"{key} is missing; expected a value"
     if error["loc"] and error["loc"][-1] == "[key]":
@@ -78,6 +80,15 @@ def _keys(raw: object, error: dict[str, Any]) -> list[str]:
             continue
         keys.append(str(part))
     return keys
+
+
+def _allowed(key: str, siblings: list[str]) -> str:
+    """The keys that may stand there; of more than a line can hold, those that are like the wrong one."""
+    if len(siblings) <= LISTED:
+        return f"allowed: {', '.join(siblings)}"
+    close = difflib.get_close_matches(key, siblings, n=3)
+    guess = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{guess}`prepkd schema` lists the {len(siblings)} that are allowed"
 
 
 def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
