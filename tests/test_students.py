@@ -11,6 +11,7 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import SECTIONS, TERMS
 from prepkd.models import Normalised
@@ -245,7 +246,8 @@ class Spy:
             named.append(fingerprint)
             return Path(fingerprint)
 
-        distilled(chosen, dataset_of("sampled"), lambda views: None, Path(), scratch=scratch, **changes)  # type: ignore[arg-type, return-value]
+        changes = {"objective": lambda: Objective(settings("ce").terms), "scratch": scratch} | changes  # not trained
+        distilled(chosen, dataset_of("sampled"), lambda views: None, Path(), **changes)  # type: ignore[arg-type, return-value]
         folders = [str(call["checkpoint"].parent) for call in self.calls[before:]]
         # Two processes that take several locks must take them in one order, or each might wait for the other.
         assert named == sorted(folders)

@@ -51,7 +51,7 @@ def test_a_teachers_map_that_no_convolution_reaches_is_refused() -> None:
     with pytest.raises(
         InputError, match=r"distill.fitnet.stage has 'stage2': shapes \(3,\) and \(3, 4, 4\); expected two"
     ):
-        FitNet().asks({"stage2": torch.zeros(1, 3)}, {"stage2": Size((3, 4, 4))})
+        FitNet().adapter({"stage2": Size((3,))}, {"stage2": Size((3, 4, 4))}, 0)
 
 
 def test_the_term_compares_the_regressors_output_with_the_teachers_own_map() -> None:

@@ -61,11 +61,11 @@ class FitNet(FeatureTerm):
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
         """The whole map."""
-        check_maps("fitnet.stage", self.stage, features[self.stage], other[self.stage])
         return {self.stage: features[self.stage]}
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
-        """The regressor."""
+        """The regressor; raises InputError if a feature is no map, or for sizes that it cannot map."""
+        check_maps("fitnet.stage", self.stage, student[self.stage], teacher[self.stage])
         return regressor(student[self.stage], teacher[self.stage], relu=self.relu)
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

@@ -14,11 +14,10 @@ from prepkd.models.features import Answers
 from prepkd.settings.section import once
 
 
-def check_maps(key: str, name: str, own: Tensor, other: Size) -> None:
-    """Refuse a named feature that is not a map in both models: own (B, C, H, W), and the other's shape (C, H, W)."""
-    if own.ndim != 4 or len(other) != 3:
-        found = tuple(own.shape[1:]), tuple(other)
-        raise InputError(f"distill.{key} has {name!r}: shapes {found[0]} and {found[1]}; expected two maps")
+def check_maps(key: str, name: str, own: Size, other: Size) -> None:
+    """Refuse a named feature whose shape is not (C, H, W) in both models."""
+    if len(own) != 3 or len(other) != 3:
+        raise InputError(f"distill.{key} has {name!r}: shapes {tuple(own)} and {tuple(other)}; expected two maps")
 
 
 def averaged(features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -48,7 +47,7 @@ class StagesTerm(FeatureTerm):
         """Each stage with the height and width of the smaller of both models' maps; raises InputError if one is no map."""
         for name in self.stages:
             own = features[name]
-            check_maps(f"{self.section}.stages", name, own, other[name])
+            check_maps(f"{self.section}.stages", name, own.shape[1:], other[name])
             yield name, (min(own.shape[-2], other[name][-2]), min(own.shape[-1], other[name][-1]))
 
     def ask_map(self, name: str, size: tuple[int, int], features: Answers, other: Shapes) -> Answers:

@@ -32,20 +32,22 @@ def neuron_selectivity(student_map: Tensor, teacher_kernel: Tensor) -> Tensor:
 
 
 def _discrepancy(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """The same loss of two maps, by kernels (C, C): what is smaller for large maps."""
+    """The same loss of two maps, by kernels (C, C), which are smaller for large maps."""
     own, theirs = unit(student_map.flatten(2)), unit(teacher_map.detach().flatten(2))
-    return sum(  # type: ignore[return-value]
-        sign * (one @ other.transpose(1, 2)).square().mean(dim=(1, 2))
-        for one, other, sign in ((theirs, theirs, 1), (own, own, 1), (own, theirs, -2))
-    )
+    return _kernel(theirs, theirs) + _kernel(own, own) - 2 * _kernel(own, theirs)
+
+
+def _kernel(one: Tensor, other: Tensor) -> Tensor:
+    """The mean of (x' y)^2 over pairs of channels, (B,), of normalised maps (B, C, HW)."""
+    return (one @ other.transpose(1, 2)).square().mean(dim=(1, 2))
 
 
 def _packed(kernel: Tensor) -> Tensor:
     """The upper half of symmetric matrices (B, n, n) as vectors (B, n (n + 1) / 2) that keep their distances."""
     size = kernel.shape[-1]
     rows, columns = torch.triu_indices(size, size, device=kernel.device)
-    lengths = 1 + (2**0.5 - 1) * (rows != columns).to(kernel.dtype)  # an entry off the diagonal stands for two
-    return kernel.flatten(1)[:, rows * size + columns] * lengths
+    lengths: Tensor = 1 + (2**0.5 - 1) * (rows != columns).to(kernel.dtype)  # an entry off the diagonal stands for two
+    return kernel.flatten(1).index_select(1, rows * size + columns) * lengths
 
 
 class NeuronSelectivity(StagesTerm):

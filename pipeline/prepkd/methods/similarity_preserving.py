@@ -43,7 +43,7 @@ class SimilarityPreserving(PooledRelation):
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
         """The whole map: no smaller tensor of one sample gives its similarity to others."""
-        check_maps("sp.feature", self.feature, features[self.feature], other[self.feature])
+        check_maps("sp.feature", self.feature, features[self.feature].shape[1:], other[self.feature])
         return super().asks(features, other)
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

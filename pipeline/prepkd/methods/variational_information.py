@@ -70,8 +70,8 @@ class VariationalInformation(StagesTerm):
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
         """The sum over stages, (B,)."""
         assert isinstance(state.adapter, nn.ModuleList)
-        asked = ((self.asked(student, name), self.asked(teacher, name)) for name in self.stages)
-        return sum(  # type: ignore[return-value]
-            variational_information(*predictor(upcast(own)), teacher_map=theirs)
-            for predictor, (own, theirs) in zip(state.adapter, asked, strict=True)
-        )
+        values = []
+        for name, predictor in zip(self.stages, state.adapter, strict=True):
+            mean, variance = predictor(upcast(self.asked(student, name)))
+            values.append(variational_information(mean, variance, self.asked(teacher, name)))
+        return torch.stack(values).sum(dim=0)
