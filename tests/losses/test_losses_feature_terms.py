@@ -83,7 +83,7 @@ RELATIONS = {"sp": 2, "sp-pooled": 2, "rkd": 3, "pkt": 2, "cc": 2}
 
 def test_which_terms_need_several_samples() -> None:
     mine = {name: term for name, term in TERMS.items() if name in NAMES}
-    assert {name: term.min_batch for name, term in mine.items() if term.min_batch > 1} == RELATIONS
+    assert {name: term().smallest_batch for name, term in mine.items() if term().smallest_batch > 1} == RELATIONS
     assert all(issubclass(term, FeatureTerm) for term in mine.values())
 
 
@@ -91,9 +91,9 @@ def test_which_terms_need_several_samples() -> None:
 def test_a_batch_that_is_too_short_is_refused_before_training(name: str) -> None:
     least = RELATIONS[name]
     size = next(size for size in range(COUNT - 1, 0, -1) if COUNT % size == least - 1)
-    words = f"^method kd\\+{name}: {name} compares the samples of a batch and needs {least} or more; "
-    for batch_size, which in ((size, "the last batch of an epoch"), (least - 1, "each batch")):
-        with pytest.raises(InputError, match=f"{words}{which} has {least - 1}, choose another batch_size$"):
+    words = f"the last batch has {least - 1}; {name} compares the samples of a batch, at least {least}; choose another"
+    for batch_size in (size, least - 1):
+        with pytest.raises(InputError, match=f"^distill.batch_size is {batch_size}: of {COUNT} samples {words}"):
             try_student(settings(f"kd+{name}", batch_size=batch_size), DATASET)
     try_student(settings(f"kd+{name}", batch_size=size - least), DATASET)
 

@@ -6,7 +6,7 @@ from divergences import LABELS, gradient, kl_of, logits, of_objective, settings
 from naive_losses import log_softmax
 from prepkd.errors import InputError
 from prepkd.losses import luminet
-from prepkd.training.distillation import check_last_batch
+from prepkd.training.trial import check_last_batch
 from torch import Tensor
 
 

@@ -107,7 +107,7 @@ def test_large_and_small_features_neither_over_nor_underflow(loss: Loss, scale: 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_batch_without_relations_is_refused(name: str) -> None:
-    least = TERMS[name].min_batch
+    least = TERMS[name]().smallest_batch
     with pytest.raises(InputError, match=f"expected the same {least} or more, found {least - 1} of the student and "):
         LOSSES[name](vectors(0, least - 1), vectors(1, least - 1))
     with pytest.raises(InputError, match="found 5 of the student and 4 of the teacher"):

@@ -1,7 +1,5 @@
 """The base of terms that compare relations between samples: one vector per sample is asked."""
 
-from typing import ClassVar
-
 from pydantic import Field
 
 from prepkd.methods.term import FeatureTerm, Shapes
@@ -16,8 +14,12 @@ class PooledRelation(FeatureTerm):
     mean would.
     """
 
-    min_batch: ClassVar[int] = 2
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
+
+    @property
+    def smallest_batch(self) -> int:
+        """Two samples."""
+        return 2
 
     @property
     def features(self) -> tuple[str, ...]:

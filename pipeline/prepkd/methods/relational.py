@@ -61,10 +61,14 @@ class Relational(PooledRelation):
     name: ClassVar[str] = "rkd"
     section: ClassVar[str | None] = "rkd"
     source: ClassVar[str] = "Park et al. 2019, arXiv 1904.05068"
-    min_batch: ClassVar[int] = 3
     weight: float = Field(default=1.0, gt=0, description="weight of both parts")
     distance: float = Field(default=25.0, ge=0, description="weight of the distances")
     angle: float = Field(default=50.0, ge=0, description="weight of the angles; 0 saves their B^3 memory")
+
+    @property
+    def smallest_batch(self) -> int:
+        """Three samples: of two, distances and angles are always equal."""
+        return 3
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
         """Each sample's share, (B,)."""

@@ -75,7 +75,6 @@ class Term(Section):
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
     drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
-    min_batch: ClassVar[int] = 1  # samples that a batch must have: relations between samples need several
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
     kd_weight: ClassVar[float | None] = None
@@ -87,7 +86,7 @@ class Term(Section):
 
     @property
     def smallest_batch(self) -> int:
-        """The fewest samples for which the loss means anything: 2 where it compares the samples of a batch."""
+        """The fewest samples for which the loss means anything: more than 1 where it compares the samples of a batch."""
         return 1
 
     @property

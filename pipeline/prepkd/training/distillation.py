@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
-from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import CARD
@@ -75,7 +74,6 @@ def distill(
     interrupted run resumes. `say` gets notes, a line each. Raises InputError where files do not belong together, and for a
     student that cannot be trained.
     """
-    check_last_batch(settings, len(dataset.samples))
     loaded = try_student(settings, dataset)
     for line in loading_notes(settings, loaded, f"student {settings.student!r}"):
         say(line)
@@ -117,17 +115,6 @@ def distill(
             (seed, student, history, card | {"seed": seed} | card_entry(settings, history))
             for seed, student, history in trained
         )
-
-
-def check_last_batch(settings: Distill, samples: int) -> None:
-    """Refuse an epoch whose last batch is too short for a loss that compares the samples of a batch; raises InputError."""
-    last = samples % settings.batch_size or settings.batch_size
-    for term in settings.terms.all:
-        if last < term.smallest_batch:
-            raise InputError(
-                f"distill.batch_size is {settings.batch_size}: of {samples} samples the last batch has {last}; {term.name} "
-                f"compares the samples of a batch, at least {term.smallest_batch}; choose another batch size"
-            )
 
 
 def _with_shapes(
