@@ -2,11 +2,17 @@
 
 from prepkd.methods.attention_transfer import AttentionTransfer
 from prepkd.methods.cross_entropy import CrossEntropy
+from prepkd.methods.disturbed_labels import DisturbedLabels
 from prepkd.methods.dkd import DKD
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
 from prepkd.methods.kd import KD, FixedTemperature
 from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
+from prepkd.methods.label_revision import LabelRevision
+from prepkd.methods.logit_standardisation import LogitStandardisation
+from prepkd.methods.noisy_teacher import NoisyTeacher
+from prepkd.methods.smoothed_labels import SmoothedLabels
 from prepkd.methods.term import Term
+from prepkd.methods.virtual_teacher import VirtualTeacher
 from prepkd.settings.section import Section
 
 TERMS: dict[str, type[Term]] = {
@@ -17,6 +23,12 @@ TERMS: dict[str, type[Term]] = {
     "ka-lsr": LabelSmoothing,
     "dtd-flsw": FlswTemperature,
     "dtd-cwsm": CwsmTemperature,
+    "lsr": SmoothedLabels,
+    "disturb-label": DisturbedLabels,
+    "tf-kd-virtual": VirtualTeacher,
+    "noisy-teacher": NoisyTeacher,
+    "label-revision": LabelRevision,
+    "ls": LogitStandardisation,
     "at": AttentionTransfer,
 }
 
