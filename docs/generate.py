@@ -9,7 +9,8 @@ from typing import Any
 
 import typer
 from prepkd.cli import app
-from prepkd.methods.catalogue import rows
+from prepkd.methods.asked import example
+from prepkd.methods.catalogue import described, rows, slots
 from prepkd.project.schema import json_schema
 from prepkd.views import AUGMENTATIONS
 
@@ -162,11 +163,25 @@ def cli_page() -> str:
 
 def methods_page() -> str:
     """Build methods.md: the table of terms in the page that is there."""
-    lines = ["| term | slot | meaning | settings and defaults | source |", "| --- | --- | --- | --- | --- |"]
-    for row in rows():
-        settings = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in row.settings.items())
-        lines.append(f"| `{row.name}` | {row.slot or '-'} | {cell(row.summary)} | {settings} | {row.source} |")
-    return _between(FOLDER / "methods.md", "<!-- terms: made by make docs -->\n", "\n".join([*lines, ""]))
+    parts: list[str] = []
+    listed = rows(example())
+    for slot, meaning in slots().items():
+        parts += [f"### {slot}\n", f"{meaning}\n"]
+        parts += ["| term | per sample | asks | settings and defaults | source |", "| --- | --- | --- | --- | --- |"]
+        for row in listed:
+            if row.slot == slot:
+                settings = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in row.settings.items())
+                said = f"{row.summary} {code(row.equation)}"
+                asks = "; ".join(described(row))
+                parts.append(f"| `{row.name}` | {cell(said)} | {asks} | {settings} | {row.source} |")
+        parts.append("")
+    parts += [wrapped(f"Bytes are those beside the logits, in float16, for {listed[0].models}.") + "\n"]
+    return _between(FOLDER / "methods.md", "<!-- terms: made by make docs -->\n", "\n".join(parts))
+
+
+def code(equation: str) -> str:
+    """An equation as code, a line each."""
+    return " ".join(f"`{line}`" for line in equation.splitlines())
 
 
 def contributing_page() -> str:

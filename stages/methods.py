@@ -1,26 +1,81 @@
-"""methods: the terms of which methods are made, as a table."""
+"""methods: the terms of which methods are made, or what one method uses and what it is missing; writes nothing."""
 
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.methods.catalogue import rows
+from prepkd.data.prepared.file import describe
+from prepkd.errors import InputError
+from prepkd.methods import asked
+from prepkd.methods.catalogue import by_default, rows, used
+from prepkd.methods.grammar import parse_method
+from prepkd.methods.tables import method_table, term_tables
+from prepkd.models import load_card
+from prepkd.project.method_check import contradictions, pair, unreadable
+from prepkd.project.params import Params
 from prepkd.runtime.console import TextConsole
-from rich.table import Table
+from prepkd.stages._console import console, print_json
+from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._project import data_file, store_url, teacher_folder
+from prepkd.store import LogitStore
+
+PARAMS = Path("params.yaml")
 
 
 def methods(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list.")] = False,
+    params_file: ParamsFile = PARAMS,
+    overrides: Overrides = [],
+    check: Annotated[str | None, typer.Option(metavar="METHOD", help="Show one method, as ka-ps+dkd+at.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one list, or with --check one object.")] = False,
 ) -> None:
-    """List the terms of a method: slot, meaning, settings with their defaults, source.
+    """List the terms of a method: slot, meaning, what it asks, settings with their defaults, source.
 
     A method is terms joined by `+`, at most one per slot and any number of feature terms: `ka-ps+dtd-flsw`, `ka-ps+dkd+at`.
+    `--check` shows a method's terms, the weights that `auto` gives them, and what is missing in this project. Bytes are for the
+    project's teacher and student; without a project for resnet32x4 and resnet8x4 on pictures of 32x32.
     """
-    if as_json:
-        typer.echo(json.dumps([row.as_json() for row in rows()], indent=2))
+    if check is not None:
+        try:
+            parse_method(check)
+        except ValueError as error:
+            raise InputError(f"method {check!r} {error}") from None
+    params, models = _project(params_file, overrides)
+    configured = params.distill.configured if params else by_default
+    if check is None:
+        listed = rows(models, configured)
+        if as_json:
+            typer.echo(json.dumps([row.as_json() for row in listed], indent=2))
+        for part in () if as_json else term_tables(listed):
+            TextConsole().print(part)
         return
-    table = Table("term", "slot", "meaning", "settings, defaults", box=None, padding=(0, 2, 0, 0))
-    for row in rows():
-        settings = ", ".join(f"{key} {value}" for key, value in row.settings.items())
-        table.add_row(row.name, row.slot, f"{row.summary} ({row.source})", settings)
-    TextConsole().print(table)
+    found = used(check, models, configured)
+    missing = [*contradictions(params, check), *(row.asked.problem for row in found.rows if row.asked.problem)]
+    missing += unreadable(_files(params, check)) if params else []
+    if as_json:
+        print_json(found.as_json() | {"missing": missing})
+    else:
+        TextConsole().print(method_table(found, models, missing))
+
+
+def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, asked.Pair]:
+    """The project's settings and models; without a project, or before its data are prepared, the example's models."""
+    if params_file == PARAMS and not params_file.is_file():
+        return None, asked.example()
+    params = read_params(params_file, overrides)
+    try:
+        return params, pair(params, describe(data_file(params)))
+    except InputError as error:
+        models = asked.example()
+        console.print(f"{error}; bytes are for {models.described}")
+        return params, models
+
+
+def _files(params: Params, method: str) -> Iterator[Callable[[], object]]:
+    """What reads the files that the method needs: the prepared data, and each teacher's store or card."""
+    yield partial(describe, data_file(params))
+    for name in params.distill.teacher_names if parse_method(method).teacher else ():
+        cached = params.distill.source == "cached"
+        yield partial(LogitStore.open, store_url(params, name)) if cached else partial(load_card, teacher_folder(name))

@@ -315,6 +315,11 @@ OTHER_SETTINGS: dict[str, Any] = {
     "rld": {"tau_a": 2.0},
     "luminet": {"alpha": 2.0},
     "sld": {"temperatures": [2.0]},
+    "lsr": {"eps": 0.2},
+    "disturb_label": {"alpha": 0.2},
+    "tf_kd_virtual": {"alpha": 0.2},
+    "noisy_teacher": {"sigma": 0.2},
+    "label_revision": {"eta": 0.2},
 }
 OF_FEATURES = {term.section: name for name, term in TERMS.items() if issubclass(term, FeatureTerm) and term.section}
 OTHER_SETTINGS |= {section: {"weight": 10.0} for section in OF_FEATURES}
@@ -334,6 +339,8 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
         "ka": {"method": "ka-lsr"},
         "dtd": {"method": "dtd-flsw"},
         **{name: {"method": name} for name in ("dkd", "dist", "nkd", "rld", "luminet", "sld")},
+        **{name.replace("-", "_"): {"method": name} for name in ("lsr", "disturb-label", "tf-kd-virtual")},
+        **{name.replace("-", "_"): {"method": name} for name in ("noisy-teacher", "label-revision")},
         **{section: {"method": f"kd+{name}", "source": "online"} for section, name in OF_FEATURES.items()},
     }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))

@@ -2,11 +2,13 @@
 
 from prepkd.methods import attention_transfer as at
 from prepkd.methods import correlation_congruence as cc
+from prepkd.methods import cross_entropy as ce
 from prepkd.methods import dist as _dist
 from prepkd.methods import dkd as _dkd
 from prepkd.methods import dynamic_temperature as dtd
 from prepkd.methods import fitnet, kl
 from prepkd.methods import knowledge_adjustment as ka
+from prepkd.methods import label_revision as lr
 from prepkd.methods import logit_mse as _logit_mse
 from prepkd.methods import luminet as _luminet
 from prepkd.methods import neuron_selectivity as nst
@@ -17,26 +19,35 @@ from prepkd.methods import rld as _rld
 from prepkd.methods import similarity_preserving as sp
 from prepkd.methods import sld as _sld
 from prepkd.methods import variational_information as vid
+from prepkd.methods import virtual_teacher as tf_kd
 from prepkd.methods import wttm as _wttm
+from prepkd.methods.disturbed_labels import disturbed_labels
 from prepkd.methods.domains import checked
 from prepkd.methods.kd import FixedTemperature
+from prepkd.methods.logit_standardisation import standardise
+from prepkd.methods.noisy_teacher import noisy_logits
+from prepkd.methods.smoothed_labels import SmoothedLabels
 
 __all__ = [
     "attention_map",
     "attention_transfer",
     "correlation_congruence",
+    "cross_entropy",
     "cwsm_weights",
     "dist",
+    "disturbed_labels",
     "dkd",
     "dynamic_temperature",
     "flsw_weights",
     "hint",
     "kl_divergence",
+    "label_revision",
     "label_smooth",
     "logit_mse",
     "luminet",
     "neuron_selectivity",
     "nkd",
+    "noisy_logits",
     "pkt",
     "probability_shift",
     "relational",
@@ -44,8 +55,10 @@ __all__ = [
     "selectivity_kernel",
     "similarity_preserving",
     "sld",
+    "standardise",
     "teacher_wrong",
     "variational_information",
+    "virtual_teacher_loss",
     "wttm",
 ]
 
@@ -77,3 +90,6 @@ relational = checked(rkd.relational, rkd.Relational)
 selectivity_kernel = nst.selectivity_kernel
 similarity_preserving = sp.similarity_preserving
 variational_information = vid.variational_information
+cross_entropy = checked(ce.cross_entropy, SmoothedLabels)
+label_revision = checked(lr.label_revision, lr.LabelRevision)
+virtual_teacher_loss = checked(tf_kd.virtual_teacher_loss, tf_kd.VirtualTeacher)

@@ -455,6 +455,11 @@ CALLS: dict[str, Callable[..., Tensor]] = {
     "relational": lambda **given: losses.relational(
         torch.cat([V, 2 * V]), torch.cat([-V, V]), **{"distance": 25.0, "angle": 50.0, **given}
     ),
+    "cross_entropy": lambda **given: losses.cross_entropy(V, Y, **{"eps": 0.1, **given}),
+    "label_revision": lambda **given: losses.label_revision(V, Y, **{"eta": 0.8, **given}),
+    "virtual_teacher_loss": lambda **given: losses.virtual_teacher_loss(
+        V, Y, **{"alpha": 0.1, "tau": 20.0, "correct": 0.9, **given}
+    ),
 }
 TEMPERATURES = [0, 0.0, -1.0, INFINITE, NAN, None, "4", True]
 SAMPLES = [torch.tensor([4.0, 0.0]), torch.tensor([4.0, -1.0]), torch.tensor([4.0, NAN]), torch.tensor([INFINITE, 4.0])]
@@ -485,6 +490,13 @@ OUTSIDE: dict[tuple[str, str], list[object]] = {
         }.items()
         for weight in weights
     },
+    ("cross_entropy", "eps"): [-0.1, 1.1, INFINITE, NAN, None],
+    ("label_revision", "eta"): [-0.1, 1.1, INFINITE, NAN, None],
+    ("virtual_teacher_loss", "alpha"): [-0.1, 1.1, INFINITE, NAN, None],
+    ("virtual_teacher_loss", "tau"): TEMPERATURES,
+    ("virtual_teacher_loss", "correct"): [0.0, 1.0, INFINITE, NAN, None],
+    ("virtual_teacher_loss", "form"): ["published", None, 1],
+    ("virtual_teacher_loss", "multiplier"): [0.0, -1.0, INFINITE, NAN, None],
 }
 
 
@@ -517,7 +529,11 @@ def test_settings_at_the_edge_of_their_domain_are_taken() -> None:
         dynamic_temperature(V[0], tau_0=50.0, beta=1.0)
 
 
-@pytest.mark.parametrize("name", ["dkd", "kl", "knowledge_adjustment", "dynamic_temperature", "vectors"])
+DOCUMENTED = ["dkd", "kl", "knowledge_adjustment", "dynamic_temperature", "vectors"]
+DOCUMENTED += ["cross_entropy", "disturbed_labels", "virtual_teacher", "logit_standardisation", "label_revision"]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
 def test_examples_in_docstrings_run(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(f"prepkd.methods.{name}"))
     assert tried > 0 and failed == 0

@@ -1,10 +1,12 @@
-"""All terms as rows, for the command line and the reference page."""
+"""All terms as rows, and a method's terms, for the command line and the reference page."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from prepkd.methods.grammar import SLOTS
+from prepkd.methods.asked import Asked, Pair, asked
+from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
-from prepkd.methods.term import Divergence, FeatureTerm, Term
+from prepkd.methods.term import Divergence, FeatureTerm, LabelTerm, Term
 from prepkd.methods.terms import TERMS
 
 KINDS = SLOTS | {"features": FeatureTerm}
@@ -12,39 +14,110 @@ KINDS = SLOTS | {"features": FeatureTerm}
 
 @dataclass(frozen=True)
 class Row:
-    """A term: its name, its slot, one sentence, its settings with their defaults, its source."""
+    """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
+
+    `teacher`: whether it needs a teacher; `raw_logits`: whether it changes if a constant is added to a row of the teacher's
+    logits; `draws`: what it draws at random before each epoch; `models`: the pair of models that `asked` is for.
+    """
 
     name: str
     slot: str
     summary: str
+    equation: str
     settings: dict[str, object]
     source: str
+    teacher: bool
+    raw_logits: bool
+    draws: tuple[str, ...]
+    asked: Asked
+    models: str
 
     def as_json(self) -> dict[str, object]:
         """All fields."""
         return asdict(self)
 
 
-def rows() -> list[Row]:
-    """One row per term, in the order of `TERMS`."""
-    return [
-        Row(
-            name,
-            next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
-            (term.__doc__ or "").splitlines()[0],
-            _settings(term),
-            term.source,
-        )
-        for name, term in TERMS.items()
-    ]
+@dataclass(frozen=True)
+class Used:
+    """A method's terms, the weights that `auto` gives the labels' loss and the divergence, and those of its feature terms."""
+
+    method: str
+    rows: list[Row]
+    weights: dict[str, float]
+
+    @property
+    def bytes(self) -> int:
+        """Per (view, sample), of what the terms ask beside the logits; a tensor counts once, however many terms ask it."""
+        return sum({name: size for row in self.rows for name, size in row.asked.bytes.items()}.values())
+
+    def as_json(self) -> dict[str, object]:
+        """All fields, and the bytes."""
+        return asdict(self) | {"bytes": self.bytes}
 
 
-def _settings(term: type[Term]) -> dict[str, object]:
-    """Dotted keys under `distill`; a divergence without settings of its own uses the fixed temperature's."""
-    used = FixedTemperature if issubclass(term, Divergence) and term.tempered and term.section is None else term
-    if used.section is None:
-        return {}
-    return _dotted(used.section, used().model_dump(exclude=set(used.ignores)))
+def by_default(term: type[Term]) -> Term:
+    """A term with its default settings."""
+    return term()
+
+
+def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[Row]:
+    """One row per term, in the order of `SLOTS`; what they ask is for a pair of models and the terms' settings."""
+    ordered = [term for kind in KINDS.values() for term in TERMS.values() if issubclass(term, kind)]
+    return [_row(by_default(_with_settings(term)), configured(term), models) for term in ordered]
+
+
+def used(method: str, models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> Used:
+    """The terms of a method, defaults included, with their settings; raises ValueError as `parse_method` does."""
+    parsed = parse_method(method)
+    found = [configured(term) for term in parsed.terms]
+    weights = {parsed.labels.name: parsed.ce_weight}
+    if parsed.divergence:
+        weights[parsed.divergence.name] = parsed.kd_weight(parsed.ce_weight)
+    weights |= {term.name: term.weight for term in found if isinstance(term, FeatureTerm)}
+    return Used(method, [_row(term, term, models) for term in found], weights)
+
+
+def slots() -> dict[str, str]:
+    """Each slot with its meaning."""
+    return {slot: (kind.__doc__ or "").splitlines()[0] for slot, kind in KINDS.items()}
+
+
+def described(row: Row) -> Sequence[str]:
+    """What a term asks, in words, a line each."""
+    one = row.asked
+    logits = "the teacher's raw logits" if row.raw_logits else "the teacher's logits"
+    lines = [] if row.slot == "features" else [logits if row.teacher else "no teacher"]
+    if row.slot == "features":
+        names = ", ".join(one.features)
+        numbers = f"{sum(one.numbers.values()):,} numbers, {sum(one.bytes.values()):,} bytes per (view, sample)"
+        lines.append(f"features {names}: {one.problem or numbers}")
+    if one.adapter_parameters:
+        lines.append(f"an adapter of {one.adapter_parameters:,} parameters")
+    if row.draws:
+        lines.append(f"a draw per epoch: {', '.join(row.draws)}")
+    return lines
+
+
+def _with_settings(term: type[Term]) -> type[Term]:
+    """The term, or for a divergence without settings of its own the fixed temperature, which it uses."""
+    return FixedTemperature if issubclass(term, Divergence) and term.tempered and term.section is None else term
+
+
+def _row(settings: Term, configured: Term, models: Pair) -> Row:
+    term = type(configured)
+    return Row(
+        term.name,
+        next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
+        (term.__doc__ or "").splitlines()[0],
+        term.equation,
+        _dotted(settings.section, settings.model_dump(exclude=set(settings.ignores))) if settings.section else {},
+        term.source,
+        not issubclass(term, LabelTerm),
+        term.needs_raw,
+        term.drawn,
+        asked(configured, models),
+        models.described,
+    )
 
 
 def _dotted(key: str, value: object) -> dict[str, object]:

@@ -5,7 +5,23 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
+from prepkd.methods.kl import upcast
 from prepkd.methods.term import LabelTerm, State
+
+
+def cross_entropy(student_logits: Tensor, labels: Tensor, *, eps: float = 0.0) -> Tensor:
+    """-sum_k u_k ln softmax(v)_k of each sample with u = (1 - eps) onehot(y) + eps / K, (B,), in float32 or better.
+
+    `labels` is int64 (B,), or shares of the classes (B, K), which stand for onehot(y).
+    Source: Szegedy et al. 2016, arXiv 1512.00567, section 7 (label-smoothing regularization).
+
+    >>> import torch
+    >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]), eps=0.1)
+    tensor([0.6931])
+    """
+    logits = upcast(student_logits)
+    given = labels if labels.ndim == 1 else labels.to(logits.dtype)
+    return F.cross_entropy(logits, given, reduction="none", label_smoothing=eps)
 
 
 class CrossEntropy(LabelTerm):
@@ -13,9 +29,9 @@ class CrossEntropy(LabelTerm):
 
     name: ClassVar[str] = "ce"
     source: ClassVar[str] = "the baseline without a teacher"
+    equation: ClassVar[str] = "-ln p[y]"
     label_smoothing: float = 0.0  # the training setting of that name
 
     def loss(self, student_logits: Tensor, labels: Tensor, state: State) -> Tensor:
         """Cross-entropy of each sample, (B,)."""
-        given = labels if labels.ndim == 1 else labels.to(student_logits.dtype)
-        return F.cross_entropy(student_logits, given, reduction="none", label_smoothing=self.label_smoothing)
+        return cross_entropy(student_logits, labels, eps=self.label_smoothing)

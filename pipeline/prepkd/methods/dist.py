@@ -50,6 +50,9 @@ class DIST(Divergence):
     name: ClassVar[str] = "dist"
     section: ClassVar[str | None] = "dist"
     source: ClassVar[str] = "Huang et al. 2022, arXiv 2205.10536"
+    equation: ClassVar[str] = (
+        "tau^2 [beta (1 - rho(p^s, p^t)) + gamma (1 - mean_k rho_k)],  rho_k: class k over the batch"
+    )
     excludes: ClassVar[Mapping[str, str]] = {name: _MIXED.format(name) for name in ("dtd-flsw", "dtd-cwsm")}
     ce_weight: ClassVar[float | None] = 1.0
     kd_weight: ClassVar[float | None] = 2.0

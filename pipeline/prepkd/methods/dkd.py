@@ -56,6 +56,9 @@ class DKD(Divergence):
     name: ClassVar[str] = "dkd"
     section: ClassVar[str | None] = "dkd"
     source: ClassVar[str] = "Zhao et al. 2022, arXiv 2203.08679"
+    equation: ClassVar[str] = (
+        "tau^2 [alpha KL((p^t[y], rest) || (p^s[y], rest)) + beta KL(q^t || q^s)],  q: p without y"
+    )
     ce_weight: ClassVar[float | None] = 1.0
     kd_weight: ClassVar[float | None] = 1.0
     alpha: float = Field(default=1.0, ge=0, description="weight of the target class's part")

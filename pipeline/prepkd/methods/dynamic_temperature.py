@@ -108,6 +108,7 @@ class FlswTemperature(DynamicTemperature):
     """Temperature by the disagreement of student and teacher: w = max(0, 1 - cos(v, t))^gamma."""
 
     name: ClassVar[str] = "dtd-flsw"
+    equation: ClassVar[str] = "tau_i = tau_0 + beta (mean w - w_i),  w = max(0, 1 - cos(v, t))^gamma"
     needs_raw: ClassVar[bool] = True
     ignores: ClassVar[frozenset[str]] = frozenset({"cwsm"})
 
@@ -120,6 +121,7 @@ class CwsmTemperature(DynamicTemperature):
     """Temperature by the student's confidence: w = 1 / max softmax(v)."""
 
     name: ClassVar[str] = "dtd-cwsm"
+    equation: ClassVar[str] = "tau_i = tau_0 + beta (mean w - w_i),  w = 1 / max softmax(v)"
     ignores: ClassVar[frozenset[str]] = frozenset({"flsw"})
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:

@@ -91,6 +91,8 @@ def contradiction(first: type[Term], second: type[Term]) -> str | None:
             return "'ce' is training without a teacher; 'ce' alone, or set distill.ce_weight"
         if one is KD and _on_logits(other) and not issubclass(other, Divergence):
             return f"kd is what {other.name} changes; leave out 'kd'"
+        if issubclass(one, LabelTerm) and one.replaces_teacher and _on_logits(other):
+            return f"{one.name} and {other.name} exclude each other: {one.name} has a teacher of its own, made of the labels"
         if other.name in one.excludes:
             return f"{one.name} and {other.name} exclude each other: {one.excludes[other.name]}"
         if issubclass(one, Divergence) and issubclass(other, Temperature) and not one.tempered:

@@ -18,6 +18,7 @@ class FixedTemperature(Temperature):
     name: ClassVar[str] = "fixed"
     section: ClassVar[str | None] = "kd"
     source: ClassVar[str] = HINTON
+    equation: ClassVar[str] = "tau_i = tau"
     tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
 
     @property
@@ -35,6 +36,7 @@ class KD(Divergence):
 
     name: ClassVar[str] = "kd"
     source: ClassVar[str] = HINTON
+    equation: ClassVar[str] = "tau^2 sum_k p^t_k ln(p^t_k / p^s_k),  p at tau"
     ce_weight: ClassVar[float | None] = 0.1
 
     def divergence(

@@ -73,6 +73,7 @@ class ProbabilityShift(KA, Adjustment):
     name: ClassVar[str] = "ka-ps"
     ignores: ClassVar[frozenset[str]] = frozenset({"eps", "lsr_weight"})
     source: ClassVar[str] = WEN
+    equation: ClassVar[str] = "where argmax t != y: swap t[y] and max t"
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Shifted logits."""
@@ -85,6 +86,7 @@ class LabelSmoothing(KA, Adjustment):
     name: ClassVar[str] = "ka-lsr"
     gives_probs: ClassVar[bool] = True
     source: ClassVar[str] = WEN
+    equation: ClassVar[str] = "where argmax t != y: (1 - eps) onehot(y) + eps / K"
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Probabilities; with `lsr_weight: 1/tau` the replaced ones weigh 1 / tau."""

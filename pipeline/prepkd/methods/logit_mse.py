@@ -23,6 +23,7 @@ class LogitMSE(Divergence):
 
     name: ClassVar[str] = "logit-mse"
     source: ClassVar[str] = "Ba, Caruana 2014, arXiv 1312.6184"
+    equation: ClassVar[str] = "mean_k (v_k - t_k)^2"
     tempered: ClassVar[bool] = False
     takes_probs: ClassVar[bool] = False  # the logarithm of a probability near 0 has no bound
     needs_raw: ClassVar[bool] = True

@@ -37,6 +37,9 @@ class LumiNet(Divergence):
     name: ClassVar[str] = "luminet"
     section: ClassVar[str | None] = "luminet"
     source: ClassVar[str] = "Hossain et al. 2023, arXiv 2310.03669"
+    equation: ClassVar[str] = (
+        "alpha^2 KL(softmax(h^t / tau) || softmax(h^s / tau)),  h: each class standardised over the batch"
+    )
     excludes: ClassVar[Mapping[str, str]] = {"ls": "luminet standardises the logits itself, per class"}
     takes_probs: ClassVar[bool] = (
         False  # a class's mean over the batch would mix logits with logarithms of probabilities

@@ -58,6 +58,7 @@ class NeuronSelectivity(StagesTerm):
     name: ClassVar[str] = "nst"
     section: ClassVar[str | None] = "nst"
     source: ClassVar[str] = "Huang, Wang 2017, arXiv 1707.01219"
+    equation: ClassVar[str] = "sum over stages of ||A_s - A_t||^2,  A = mean_c u_c u_c',  u_c: a channel of length 1"
     weight: float = Field(default=50.0, gt=0, description="weight of the sum over the stages")
 
     def asks(self, features: Answers, other: Shapes) -> Answers:

@@ -33,6 +33,7 @@ class NKD(Divergence):
     name: ClassVar[str] = "nkd"
     section: ClassVar[str | None] = "nkd"
     source: ClassVar[str] = "Yang et al. 2023, arXiv 2303.13005"
+    equation: ClassVar[str] = "-p^t[y] ln p^s[y] - gamma tau^2 sum_(k != y) q^t_k ln q^s_k,  q at tau"
     ce_weight: ClassVar[float | None] = 1.0
     kd_weight: ClassVar[float | None] = 1.0
     gamma: float = Field(default=1.5, ge=0, description="weight of the other classes' part, which alone is tempered")

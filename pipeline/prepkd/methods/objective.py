@@ -129,9 +129,11 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Values]:
         terms, offsets, row_max = self.terms, upcast(teacher["logits"]), upcast(teacher["row_max"]).unsqueeze(-1)
         if terms.perturbation:
-            raw = terms.perturbation.perturb(offsets + row_max, self._state(terms.perturbation, teacher))
-            row_max = raw.amax(dim=-1, keepdim=True)
-            offsets = raw - row_max
+            raw = offsets + row_max
+            # The change is added to the offsets, so that an answer that is not perturbed keeps its tiny gaps.
+            offsets = offsets + (terms.perturbation.perturb(raw, self._state(terms.perturbation, teacher)) - raw)
+            top = offsets.amax(dim=-1, keepdim=True)
+            offsets, row_max = offsets - top, row_max + top
         tau, log = terms.temperature.temperature(logits, offsets + row_max)
         # Right or wrong is decided on the offsets: on the sum with the row's maximum a tiny gap would round to a tie.
         target = terms.adjustment.adjust(offsets, labels, tau) if terms.adjustment else Target(offsets)

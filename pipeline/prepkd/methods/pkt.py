@@ -37,6 +37,7 @@ class ProbabilisticTransfer(PooledRelation):
     name: ClassVar[str] = "pkt"
     section: ClassVar[str | None] = "pkt"
     source: ClassVar[str] = "Passalis, Tefas 2018, arXiv 1803.10837"
+    equation: ClassVar[str] = "mean_ij P_t ln(P_t / P_s),  P: cosines + 1, rows of sum 1"
     weight: float = Field(default=30000.0, gt=0, description="weight of the term, for batches of 64: it falls as 1 / B")
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

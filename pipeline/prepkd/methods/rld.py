@@ -47,6 +47,9 @@ class RLD(Divergence):
     name: ClassVar[str] = "rld"
     section: ClassVar[str | None] = "rld"
     source: ClassVar[str] = "Sun et al. 2024, arXiv 2408.07703"
+    equation: ClassVar[str] = (
+        "alpha tau_a^2 KL((max p^t, rest) || (p^s[y], rest)) + beta tau^2 KL over k with t_k < t_y"
+    )
     takes_probs: ClassVar[bool] = False  # it leaves out what is wrong itself
     ce_weight: ClassVar[float | None] = 1.0
     kd_weight: ClassVar[float | None] = 1.0

@@ -35,6 +35,7 @@ class SimilarityPreserving(PooledRelation):
     name: ClassVar[str] = "sp"
     section: ClassVar[str | None] = "sp"
     source: ClassVar[str] = TUNG
+    equation: ClassVar[str] = "||G_s - G_t||^2 / B^2,  G = F F' with rows of length 1"
     weight: float = Field(default=3000.0, gt=0, description="weight of the term")
     feature: str = Field(
         default="stage3",
@@ -57,6 +58,7 @@ class PooledSimilarity(PooledRelation):
     name: ClassVar[str] = "sp-pooled"
     section: ClassVar[str | None] = "sp_pooled"
     source: ClassVar[str] = f"variant of {TUNG}"
+    equation: ClassVar[str] = "||G_s - G_t||^2 / B^2,  G of pooled vectors"
     weight: float = Field(default=3000.0, gt=0, description="weight of the term")
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

@@ -33,6 +33,7 @@ class SLD(Divergence):
     name: ClassVar[str] = "sld"
     section: ClassVar[str | None] = "sld"
     source: ClassVar[str] = "Limantoro et al. 2025, arXiv 2504.20108"
+    equation: ClassVar[str] = "sum_tau tau^2 [KL(S(t) || v) + later KL(S(v) || v)],  S: the swap of ka-ps"
     excludes: ClassVar[Mapping[str, str]] = {
         "ka-ps": "sld swaps the teacher's wrong answers itself",
         "dtd-flsw": _FIXED,

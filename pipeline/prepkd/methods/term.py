@@ -72,6 +72,7 @@ class Term(Section):
     section: ClassVar[str | None] = None  # the key of its settings under `distill`; None: it has none
     ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the section that only its other terms read
     source: ClassVar[str]  # the paper
+    equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
     drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
@@ -114,7 +115,12 @@ class Term(Section):
 
 
 class LabelTerm(Term):
-    """A loss with the labels alone; the default is `ce`."""
+    """A loss with the labels alone; the default is `ce`.
+
+    `replaces_teacher`: it distils from a teacher made of the labels, and no other term acts on a teacher's logits.
+    """
+
+    replaces_teacher: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, student_logits: Tensor, labels: Tensor, state: State) -> Tensor:
@@ -130,7 +136,10 @@ class Perturbation(Term):
 
 
 class Adjustment(Term):
-    """Repairs the teacher's answer; `gives_probs`: the target is probabilities, which no temperature changes."""
+    """Repairs the teacher's answer.
+
+    `gives_probs`: the target is probabilities, which no temperature changes.
+    """
 
     gives_probs: ClassVar[bool] = False
     ce_weight: ClassVar[float | None] = 0.0  # all targets are right

@@ -4,22 +4,28 @@ from prepkd.methods.attention_transfer import AttentionTransfer
 from prepkd.methods.correlation_congruence import CorrelationCongruence
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.dist import DIST
+from prepkd.methods.disturbed_labels import DisturbedLabels
 from prepkd.methods.dkd import DKD
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
 from prepkd.methods.fitnet import FitNet
 from prepkd.methods.kd import KD, FixedTemperature
 from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
+from prepkd.methods.label_revision import LabelRevision
 from prepkd.methods.logit_mse import LogitMSE
+from prepkd.methods.logit_standardisation import LogitStandardisation
 from prepkd.methods.luminet import LumiNet
 from prepkd.methods.neuron_selectivity import NeuronSelectivity
 from prepkd.methods.nkd import NKD
+from prepkd.methods.noisy_teacher import NoisyTeacher
 from prepkd.methods.pkt import ProbabilisticTransfer
 from prepkd.methods.relational import Relational
 from prepkd.methods.rld import RLD
 from prepkd.methods.similarity_preserving import PooledSimilarity, SimilarityPreserving
 from prepkd.methods.sld import SLD
+from prepkd.methods.smoothed_labels import SmoothedLabels
 from prepkd.methods.term import Term
 from prepkd.methods.variational_information import VariationalInformation
+from prepkd.methods.virtual_teacher import VirtualTeacher
 from prepkd.methods.wttm import WTTM
 from prepkd.settings.section import Section
 
@@ -38,6 +44,12 @@ TERMS: dict[str, type[Term]] = {
     "ka-lsr": LabelSmoothing,
     "dtd-flsw": FlswTemperature,
     "dtd-cwsm": CwsmTemperature,
+    "lsr": SmoothedLabels,
+    "disturb-label": DisturbedLabels,
+    "tf-kd-virtual": VirtualTeacher,
+    "noisy-teacher": NoisyTeacher,
+    "label-revision": LabelRevision,
+    "ls": LogitStandardisation,
     "at": AttentionTransfer,
     "fitnet": FitNet,
     "nst": NeuronSelectivity,

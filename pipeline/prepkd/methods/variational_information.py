@@ -54,6 +54,7 @@ class VariationalInformation(StagesTerm):
     name: ClassVar[str] = "vid"
     section: ClassVar[str | None] = "vid"
     source: ClassVar[str] = "Ahn et al. 2019, arXiv 1904.05835"
+    equation: ClassVar[str] = "sum over stages of mean ((m(f_s) - f_t)^2 / s^2 + ln s^2) / 2,  m and s trained"
     weight: float = Field(default=1.0, gt=0, description="weight of the sum over the stages")
 
     def asks(self, features: Answers, other: Shapes) -> Answers:

@@ -35,6 +35,7 @@ class WTTM(Divergence):
 
     name: ClassVar[str] = "wttm"
     source: ClassVar[str] = "Zheng, Yang 2024, arXiv 2402.11148"
+    equation: ClassVar[str] = "U KL(p^t_tau || p^s),  U = sum_k (p^t_k)^(1 / tau)"
     ce_weight: ClassVar[float | None] = 1.0
     kd_weight: ClassVar[float | None] = 4.0
 

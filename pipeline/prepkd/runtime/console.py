@@ -1,5 +1,6 @@
 """A terminal on which everything printed is text: no markup, no control sequence, no secret of a URL."""
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +20,11 @@ class TextConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         """Print tables and texts; of strings, the secrets of URLs become `***`."""
         super().print(*(without_secrets(one) if isinstance(one, str) else one for one in objects), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Print no more once the reader is gone, as in `prepkd methods | head`; the command's work goes on."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # what is buffered would fail again at the end
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Lay out, and escape what a terminal would obey; line breaks are rich's own."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
+from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.grammar import Method, parse_method
 from prepkd.methods.objective import Terms
 from prepkd.methods.settings import MethodName
@@ -66,6 +67,24 @@ class StudentSettings(Training):
             raise ValueError("ce_weight and kd_weight are both 0; at least one > 0")
         return self
 
+    @model_validator(mode="after")
+    def _labels_fit(self) -> "StudentSettings":
+        labels = self.parsed.labels
+        if labels is CrossEntropy:
+            return self
+        if self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing is {self.label_smoothing:g} and method {self.method} has a loss with the labels of its "
+                f"own, {labels.name}; expected label_smoothing 0"
+            )
+        if self.loss_weights[0] == 0:
+            auto = " by auto" if self.ce_weight == "auto" else ""
+            raise ValueError(
+                f"method is {self.method} and ce_weight is 0{auto}, with which {labels.name} has no effect; "
+                f"set ce_weight > 0, or leave out {labels.name}"
+            )
+        return self
+
     @property
     def parsed(self) -> Method:
         """The method, parsed."""
@@ -90,22 +109,23 @@ class StudentSettings(Training):
         return Terms(
             ce_weight,
             kd_weight,
-            self._term(method.labels),
-            self._term(method.temperature),
+            self.configured(method.labels),
+            self.configured(method.temperature),
             self._chosen(method.perturbation),
             self._chosen(method.adjustment),
             self._chosen(method.standardisation),
             self._chosen(method.divergence),
-            [self._term(term) for term in method.features],
+            [self.configured(term) for term in method.features],
         )
 
-    def _term(self, term: type[T]) -> T:
+    def configured(self, term: type[T]) -> T:
+        """A term with these settings, whether or not the method has it."""
         if term.section is None:  # of its settings those that training has as well, such as label_smoothing
             return term(**{key: getattr(self, key) for key in term.model_fields if key in type(self).model_fields})
         return term(**dict(getattr(self, term.section)))
 
     def _chosen(self, term: type[T] | None) -> T | None:
-        return self._term(term) if term else None
+        return self.configured(term) if term else None
 
     def section(self, kind: type[S]) -> S:
         """The settings of one section class."""

@@ -1,0 +1,95 @@
+"""What a feature term asks of a teacher beside its logits, for a pair of models: numbers, bytes, adapters."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.errors import InputError
+from prepkd.methods.term import FeatureTerm, Term
+from prepkd.models.build import build_model, pretrained
+from prepkd.models.features import feature_shapes
+from prepkd.models.names import architecture
+from prepkd.models.normalised import Normalised
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and a student, both untrained, the size of their pictures (height, width), the number of training samples."""
+
+    teacher: Normalised
+    student: Normalised
+    size: tuple[int, int]
+    samples: int
+    views: int
+    described: str
+
+
+def pair(
+    teacher: str,
+    student: str,
+    *,
+    size: tuple[int, int],
+    channels: int,
+    classes: int,
+    samples: int,
+    views: int,
+    preprocessing: tuple[Preprocessing | None, Preprocessing | None] = (None, None),
+) -> Pair:
+    """Build both models with random weights; torch's random state stays as it is. Raises InputError as `build_model` does."""
+
+    def untrained(name: str, given: Preprocessing | None) -> Normalised:
+        known = pretrained(name)
+        shown = given or (known.preprocessing if known else Preprocessing((0.5,) * channels, (0.25,) * channels))
+        return Normalised(build_model(architecture(name), classes, in_channels=channels), shown)
+
+    with torch.random.fork_rng(devices=[]):
+        models = untrained(teacher, preprocessing[0]), untrained(student, preprocessing[1])
+    return Pair(
+        models[0], models[1], size, samples, views, f"{teacher} teaching {student} on pictures of {size[0]}x{size[1]}"
+    )
+
+
+def example() -> Pair:
+    """The first pair of the field's tables, on CIFAR-100 with every view of crop and flip."""
+    return pair("resnet32x4", "resnet8x4", size=(32, 32), channels=3, classes=100, samples=50_000, views=162)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a term asks of the teacher per (view, sample) beside its logits: numbers and bytes, by the tensor's name.
+
+    `adapter_parameters`: how many parameters the term trains beside the student. `problem`: why the pair does not serve it.
+    """
+
+    features: tuple[str, ...] = ()
+    numbers: dict[str, int] = field(default_factory=dict)
+    bytes: dict[str, int] = field(default_factory=dict)
+    adapter_parameters: int = 0
+    problem: str | None = None
+
+
+def asked(term: Term, models: Pair) -> Asked:
+    """What a term with its settings asks for a pair of models; only feature terms ask anything."""
+    if not isinstance(term, FeatureTerm):
+        return Asked()
+    try:
+        teacher, student = (feature_shapes(one, term.features, models.size) for one in (models.teacher, models.student))
+        found = term.asks({name: torch.zeros(1, *shape) for name, shape in teacher.items()}, student)
+        with torch.random.fork_rng(devices=[]):
+            adapter = term.adapter(student, teacher, models.samples)
+    except InputError as error:
+        return Asked(term.features, problem=str(error))
+    return Asked(
+        term.features,
+        {name: values.numel() for name, values in found.items()},
+        {name: math.ceil(values.numel() * _bits(values) / 8) for name, values in found.items()},
+        sum(one.numel() for one in adapter.parameters()) if adapter else 0,
+    )
+
+
+def _bits(values: Tensor) -> int:
+    """Of a number in a store: float16, as the logits; a truth value takes one."""
+    return 1 if values.dtype == torch.bool else 16

@@ -1,0 +1,52 @@
+"""DisturbLabel: a random share of the labels is replaced, anew in each epoch."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from prepkd.methods.cross_entropy import cross_entropy
+from prepkd.methods.term import LabelTerm, State
+from prepkd.runtime.streams import Draw, Purpose, below, happens, raw_words
+
+KEPT = -1
+
+
+def disturbed_labels(labels: Tensor, replacements: Tensor) -> Tensor:
+    """The labels, replaced where `replacements`, int64 (B,), is a class and not -1.
+
+    `labels` is int64 (B,), or shares of the classes (B, K), of which a replaced one becomes onehot.
+    Source: Xie et al. 2016, arXiv 1605.00055, DisturbLabel.
+
+    >>> disturbed_labels(torch.tensor([4, 7]), torch.tensor([-1, 2]))
+    tensor([4, 2])
+    """
+    kept = replacements == KEPT
+    if labels.ndim == 1:
+        return torch.where(kept, labels, replacements)
+    replaced = F.one_hot(replacements.clamp_min(0), labels.shape[-1]).to(labels.dtype)
+    return torch.where(kept.unsqueeze(-1), labels, replaced)
+
+
+class DisturbedLabels(LabelTerm):
+    """Cross-entropy with a label that is, with probability alpha, drawn from all classes; in place of `ce`."""
+
+    name: ClassVar[str] = "disturb-label"
+    section: ClassVar[str | None] = "disturb_label"
+    source: ClassVar[str] = "Xie et al. 2016, arXiv 1605.00055"
+    equation: ClassVar[str] = "-ln p[y'],  P(y' = y) = 1 - alpha (K - 1) / K,  P(y' = k) = alpha / K for the others"
+    drawn: ClassVar[tuple[str, ...]] = ("disturbed_label",)
+    alpha: float = Field(default=0.1, ge=0, le=1, description="share of the labels that is drawn anew in each epoch")
+
+    def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
+        """Each sample's new label, int64 (N,), or -1: two words per sample, whatever alpha."""
+        words = raw_words(at.seed, Purpose.DISTURBED_LABELS.stream(at.epoch), 0, 2 * at.samples).reshape(-1, 2)
+        return {"disturbed_label": np.where(happens(words[:, 0], self.alpha), below(words[:, 1], at.classes), KEPT)}
+
+    def loss(self, student_logits: Tensor, labels: Tensor, state: State) -> Tensor:
+        """Cross-entropy of each sample with its label of this epoch, (B,)."""
+        return cross_entropy(student_logits, disturbed_labels(labels, state.drawn["disturbed_label"]))

@@ -1,0 +1,63 @@
+"""A method against a project's settings and files: the pair of models, and what is missing before it can be trained."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prepkd.data.prepared.file import DataInfo
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.errors import InputError
+from prepkd.methods import asked
+from prepkd.models.settings import OwnPreprocessing
+from prepkd.project.params import Params
+from prepkd.settings.validation import validated
+from prepkd.training.student_settings import Distill
+from prepkd.views import ViewPlan, parse_recipe, view_side
+
+
+def pair(params: Params, data: DataInfo) -> asked.Pair:
+    """The project's teacher and student, untrained, on pictures of its views; the first teacher of several.
+
+    Raises InputError for a model that cannot be built, and for pictures of different sizes.
+    """
+    teacher, shape = params.teachers[params.distill.teacher_names[0]], data.image_shape
+    recipe = parse_recipe(params.augment)
+    side = view_side(recipe)
+    if side:
+        size = side, side
+    elif shape:
+        size = shape[0], shape[1]
+    else:
+        raise InputError("the images' sizes differ; expected `augment` to start with a resized crop of one size")
+    return asked.pair(
+        teacher.model,
+        params.distill.student,
+        size=size,
+        channels=shape[2] if shape else 3,
+        classes=len(data.class_names),
+        samples=data.splits["train"],
+        views=ViewPlan(recipe, params.cache.views, 0, samples=1).views,
+        preprocessing=(_own(teacher.preprocessing), _own(params.distill.preprocessing)),
+    )
+
+
+def contradictions(params: Params | None, method: str) -> Iterator[str]:
+    """What in the settings the method contradicts, in the words of their validation; weights count as `auto`."""
+    try:
+        if params:
+            params.variant(method)
+        else:
+            validated(Distill, {"teacher": "t", "student": "resnet8x4", "epochs": 1, "method": method}, method)
+    except InputError as error:
+        yield str(error).removeprefix(f"run {method!r}: ").removeprefix(f"{method}: ")
+
+
+def unreadable(files: Iterable[Callable[[], object]]) -> Iterator[str]:
+    """The errors of the files that cannot be read, each by a function that raises InputError then."""
+    for read in files:
+        try:
+            read()
+        except InputError as error:
+            yield str(error)
+
+
+def _own(given: OwnPreprocessing | None) -> Preprocessing | None:
+    return Preprocessing.from_description(given.model_dump()) if given else None
