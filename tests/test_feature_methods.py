@@ -108,7 +108,13 @@ def run(
     return model, history, card, state
 
 
-@pytest.mark.parametrize("method", ["at", "kd+at", "ka-ps+dkd+at", "hint", "dtd-flsw+at+hint"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("at", "kd+at", "ka-ps+dkd+at", "hint", "dtd-flsw+at+hint"),
+        *("fitnet", "nst", "sp", "sp-pooled", "rkd", "pkt", "vid", "cc", "ka-ps+dtd-flsw+rkd+vid"),
+    ],
+)
 def test_a_run_learns_is_repeatable_and_resumes_to_the_same_bits(
     method: str, hint: None, teacher: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,8 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
-from prepkd.methods.terms import SECTIONS
+from prepkd.methods.term import FeatureTerm
+from prepkd.methods.terms import SECTIONS, TERMS
 from prepkd.models import Normalised
 from prepkd.project.params import load_params
 from prepkd.runtime.files import fingerprint
@@ -307,8 +308,9 @@ OTHER_SETTINGS: dict[str, Any] = {
     "ka": {"eps": 0.2},
     "dtd": {"tau_min": 1.5},
     "dkd": {"beta": 2.0},
-    "at": {"weight": 10.0},
 }
+OF_FEATURES = {term.section: name for name, term in TERMS.items() if issubclass(term, FeatureTerm) and term.section}
+OTHER_SETTINGS |= {section: {"weight": 10.0} for section in OF_FEATURES}
 
 
 @pytest.mark.parametrize("key", Distill.model_fields)
@@ -325,7 +327,7 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
         "ka": {"method": "ka-lsr"},
         "dtd": {"method": "dtd-flsw"},
         "dkd": {"method": "dkd"},
-        "at": {"method": "kd+at", "source": "online"},
+        **{section: {"method": f"kd+{name}", "source": "online"} for section, name in OF_FEATURES.items()},
     }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
     harmless = {"seeds", "resident_gib", "checkpoint_every"}  # they change no bit of a seed's weights
@@ -337,7 +339,7 @@ def test_settings_of_terms_that_a_method_does_not_use_are_not_part_of_its_finger
 ) -> None:
     spy = Spy(monkeypatch)
     unused = {
-        "kd": ["ka", "dtd", "dkd", "at", "adamw", "lr_decay", "ensemble"],
+        "kd": ["ka", "dtd", "dkd", *OF_FEATURES, "adamw", "lr_decay", "ensemble"],
         "ka-ps+dtd-flsw": ["kd", "ka"],  # eps and lsr_weight are ka-lsr's alone
         "ce": ["kd", "ka", "dtd", "teacher", "teachers", "source"],
     }

@@ -1,19 +1,36 @@
 """The losses as pure functions from tensors to values per sample; settings outside their domain raise InputError."""
 
+from prepkd.methods import attention_transfer as at
+from prepkd.methods import correlation_congruence as cc
 from prepkd.methods import dynamic_temperature as dtd
-from prepkd.methods import kl
+from prepkd.methods import fitnet, kl
 from prepkd.methods import knowledge_adjustment as ka
+from prepkd.methods import neuron_selectivity as nst
+from prepkd.methods import pkt as probabilistic
+from prepkd.methods import relational as rkd
+from prepkd.methods import similarity_preserving as sp
+from prepkd.methods import variational_information as vid
 from prepkd.methods.domains import checked
 from prepkd.methods.kd import FixedTemperature
 
 __all__ = [
+    "attention_map",
+    "attention_transfer",
+    "correlation_congruence",
     "cwsm_weights",
     "dynamic_temperature",
     "flsw_weights",
+    "hint",
     "kl_divergence",
     "label_smooth",
+    "neuron_selectivity",
+    "pkt",
     "probability_shift",
+    "relational",
+    "selectivity_kernel",
+    "similarity_preserving",
     "teacher_wrong",
+    "variational_information",
 ]
 
 cwsm_weights = dtd.cwsm_weights
@@ -23,3 +40,15 @@ kl_divergence = checked(kl.kl_divergence, FixedTemperature)
 label_smooth = checked(ka.label_smooth, FixedTemperature, ka.KA)
 probability_shift = ka.probability_shift
 teacher_wrong = ka.teacher_wrong
+
+# Of features
+attention_map = at.attention_map
+attention_transfer = at.attention_transfer
+correlation_congruence = checked(cc.correlation_congruence, cc.CorrelationCongruence)
+hint = fitnet.hint
+neuron_selectivity = nst.neuron_selectivity
+pkt = probabilistic.pkt
+relational = checked(rkd.relational, rkd.Relational)
+selectivity_kernel = nst.selectivity_kernel
+similarity_preserving = sp.similarity_preserving
+variational_information = vid.variational_information

@@ -486,7 +486,7 @@ def test_settings_at_the_edge_of_their_domain_are_taken() -> None:
         dynamic_temperature(V[0], tau_0=50.0, beta=1.0)
 
 
-@pytest.mark.parametrize("name", ["kl", "knowledge_adjustment", "dynamic_temperature"])
+@pytest.mark.parametrize("name", ["kl", "knowledge_adjustment", "dynamic_temperature", "vectors"])
 def test_examples_in_docstrings_run(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(f"prepkd.methods.{name}"))
     assert tried > 0 and failed == 0

@@ -1,58 +1,50 @@
 """Attention Transfer: match the student's attention maps to the teacher's."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from prepkd.errors import InputError
 from prepkd.methods.kl import upcast
-from prepkd.methods.term import FeatureTerm, Shapes, State
+from prepkd.methods.maps import StagesTerm, averaged
+from prepkd.methods.term import Shapes, State
+from prepkd.methods.vectors import unit
 from prepkd.models.features import Answers
-from prepkd.settings.section import once
 
 
-def attention_map(features: Tensor, size: tuple[int, int]) -> Tensor:
+def attention_map(features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """The mean over channels of the squares of a map (B, C, H, W), as a vector of length 1, (B, height * width) of `size`.
 
-    A larger map is averaged to `size` first, as the field's code does. A map of zeros stays zero, with gradient 0.
+    A larger map is averaged to `size` first, as the field's code does: another size is another map. Without a size the map
+    keeps its own. A map of zeros stays zero, with gradient 0.
     Source: Zagoruyko, Komodakis 2017, arXiv 1612.03928, section 3.1.
     """
-    pooled = upcast(features)
-    if pooled.shape[-2:] != size:  # adaptive pooling has no deterministic gradient on a GPU
-        pooled = F.adaptive_avg_pool2d(pooled, size)
-    squares = pooled.square().mean(dim=1).flatten(1)
-    return squares * squares.square().sum(dim=1, keepdim=True).clamp_min(1e-24).rsqrt()
+    maps = upcast(features) if size is None else averaged(features, size)
+    return unit(maps.square().mean(dim=1).flatten(1))
 
 
-class AttentionTransfer(FeatureTerm):
+def attention_transfer(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Mean squared difference (B,) of two attention maps (B, positions), as `attention_map` returns them.
+
+    Source: Zagoruyko, Komodakis 2017, arXiv 1612.03928, section 3.1, with the mean of the authors' code.
+    """
+    return (student_map - teacher_map.detach()).square().mean(dim=1)
+
+
+class AttentionTransfer(StagesTerm):
     """Mean squared difference of the attention maps of student and teacher, summed over stages."""
 
     name: ClassVar[str] = "at"
     section: ClassVar[str | None] = "at"
     source: ClassVar[str] = "Zagoruyko, Komodakis 2017, arXiv 1612.03928"
     weight: float = Field(default=1000.0, gt=0, description="weight of the sum over the stages")
-    stages: Annotated[list[str], Field(min_length=1), AfterValidator(once)] = Field(
-        default=["stage1", "stage2", "stage3"], description="named features of student and teacher, or module paths"
-    )
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """The stages' maps."""
-        return tuple(self.stages)
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
         """Each stage's attention map, in the size of the smaller of both models' maps."""
-        for name in self.stages:
-            if features[name].ndim != 4 or len(other[name]) != 3:
-                found = tuple(features[name].shape[1:]), tuple(other[name])
-                raise InputError(f"distill.at.stages has {name!r}: shapes {found[0]} and {found[1]}; expected two maps")
-        sizes = {name: tuple(map(min, features[name].shape[-2:], other[name][-2:])) for name in self.stages}
-        return {f"at/{name}": attention_map(features[name], (h, w)) for name, (h, w) in sizes.items()}
+        return {f"at/{name}": attention_map(features[name], size) for name, size in self.sized(features, other)}
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
         """The sum over stages of the mean squared difference of both attention maps, (B,)."""
         return sum(  # type: ignore[return-value]
-            (student[key] - teacher[key]).square().mean(dim=1) for key in map("at/{}".format, self.stages)
+            attention_transfer(student[key], teacher[key]) for key in map("at/{}".format, self.stages)
         )

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from numbers import Real
+from numbers import Integral, Real
 from typing import ParamSpec
 
 from torch import Tensor
@@ -36,9 +36,11 @@ def checked(function: Callable[P, Tensor], *sections: type[Section]) -> Callable
 
 
 def _number(value: object, what: str) -> object:
-    """A setting as a float; of a tensor its smallest value, which decides: domains of temperatures have no upper end."""
+    """A setting as a number; of a tensor its smallest value, which decides: domains of temperatures have no upper end."""
     if isinstance(value, Tensor):
         if not bool(value.isfinite().all()):
             raise InputError(f"{what} is not finite for every sample; expected finite numbers")
         return value.min().item() if value.numel() else 1.0
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)

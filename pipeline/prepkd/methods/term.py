@@ -67,6 +67,7 @@ class Term(Section):
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
     drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
+    min_batch: ClassVar[int] = 1  # samples that a batch must have: relations between samples need several
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
     kd_weight: ClassVar[float | None] = None

@@ -30,7 +30,8 @@ def try_students(students: "Iterable[StudentSettings]", dataset: Dataset) -> Non
     for one in students:
         given = one.preprocessing.model_dump_json() if one.preprocessing else None
         start = one.student, one.weights, one.weights_key, given
-        key = (*start, one.batch_size, one.precision, one.deterministic, one.features_read)
+        related = max(term.min_batch for term in one.terms.all)
+        key = (*start, one.batch_size, one.precision, one.deterministic, one.features_read, related)
         if key not in tried:
             try_student(one, dataset)
             tried.add(key)
@@ -43,13 +44,14 @@ def try_student(settings: "StudentSettings", dataset: Dataset) -> Loaded | None:
     not downloaded. torch's random state stays as it is. Raises InputError for a student that cannot be trained.
     """
     check_model(settings.student, dataset.samples.channels)
+    sizes = batch_sizes(len(dataset.samples), settings.batch_size)
+    _check_sizes(settings, sizes)
     known, own = pretrained(settings.student), settings.preprocessing
     preprocessing = Preprocessing.from_description(own.model_dump()) if own else known.preprocessing if known else None
     shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
     model = new_model(architecture(settings.student), shown, 0, preprocessing)
     loaded = load_given(model, settings, dataset)
     batches = Batches(shown.samples.size, dataset.samples.channels, dataset.classes)
-    sizes = batch_sizes(len(dataset.samples), settings.batch_size)
     who = f"student {settings.student!r}"
     try_training(who, model, batches, sizes, settings, settings.features_read)
     return loaded
@@ -124,6 +126,18 @@ def _check_logits(who: str, shown: str, found: object, wanted: tuple[int, int]) 
         kind = type(found).__name__
         text = f"{kind} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind
         raise InputError(f"{who}: {shown} gave {text}; expected logits, a float tensor of shape {wanted}")
+
+
+def _check_sizes(settings: "StudentSettings", sizes: Sequence[int]) -> None:
+    """Refuse batches with too few samples for a term that compares the samples of a batch with each other."""
+    count = min(sizes)
+    for term in settings.terms.all:
+        if count < term.min_batch:
+            which = "the last batch of an epoch" if len(sizes) > 1 else "each batch"
+            raise InputError(
+                f"method {settings.method}: {term.name} compares the samples of a batch and needs {term.min_batch} or more; "
+                f"{which} has {count}, choose another batch_size"
+            )
 
 
 def _advice(count: int, sizes: Sequence[int]) -> str:

@@ -1,0 +1,63 @@
+"""Maps of student and teacher: that both are maps, and one size for both."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from torch import Size, Tensor
+from torch.nn import functional as F
+
+from prepkd.errors import InputError
+from prepkd.methods.kl import upcast
+from prepkd.methods.term import FeatureTerm, Shapes
+from prepkd.models.features import Answers
+from prepkd.settings.section import once
+
+
+def check_maps(key: str, name: str, own: Tensor, other: Size) -> None:
+    """Refuse a named feature that is not a map in both models: own (B, C, H, W), and the other's shape (C, H, W)."""
+    if own.ndim != 4 or len(other) != 3:
+        found = tuple(own.shape[1:]), tuple(other)
+        raise InputError(f"distill.{key} has {name!r}: shapes {found[0]} and {found[1]}; expected two maps")
+
+
+def averaged(features: Tensor, size: tuple[int, int]) -> Tensor:
+    """A map (B, C, H, W) averaged to `size`, in float32 or better; with that size already it is not averaged."""
+    features = upcast(features)
+    height, width = features.shape[-2:]
+    if (height, width) == size:
+        return features
+    if height % size[0] == 0 and width % size[1] == 0:  # adaptive pooling has no deterministic gradient on a GPU
+        return F.avg_pool2d(features, (height // size[0], width // size[1]))
+    return F.adaptive_avg_pool2d(features, size)
+
+
+class StagesTerm(FeatureTerm):
+    """A loss on maps, summed over stages."""
+
+    stages: Annotated[list[str], Field(min_length=1), AfterValidator(once)] = Field(
+        default=["stage1", "stage2", "stage3"], description="named features of student and teacher, or module paths"
+    )
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The stages' maps."""
+        return tuple(self.stages)
+
+    def sized(self, features: Answers, other: Shapes) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Each stage with the height and width of the smaller of both models' maps; raises InputError if one is no map."""
+        for name in self.stages:
+            own = features[name]
+            check_maps(f"{self.section}.stages", name, own, other[name])
+            yield name, (min(own.shape[-2], other[name][-2]), min(own.shape[-1], other[name][-1]))
+
+    def ask_map(self, name: str, size: tuple[int, int], features: Answers, other: Shapes) -> Answers:
+        """A stage's whole map under its own name, which terms share; averaged to `size`, under the term's, if sizes differ."""
+        if features[name].shape[-2:] == other[name][-2:]:
+            return {name: features[name]}
+        return {f"{self.name}/{name}": averaged(features[name], size)}
+
+    def asked(self, answers: Answers, name: str) -> Tensor:
+        """What the term asked of a stage."""
+        key = f"{self.name}/{name}"
+        return answers[key if key in answers else name]

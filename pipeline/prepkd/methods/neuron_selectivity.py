@@ -1,0 +1,75 @@
+"""Neuron Selectivity Transfer: the student's channels respond to the regions that the teacher's respond to."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.methods.maps import StagesTerm, averaged
+from prepkd.methods.term import Shapes, State
+from prepkd.methods.vectors import unit
+from prepkd.models.features import Answers
+
+
+def selectivity_kernel(features: Tensor) -> Tensor:
+    """A = mean over channels of u u', (B, HW, HW), u a channel's map scaled to length 1; `features` are (B, C, H, W).
+
+    A is what the loss asks of a teacher: symmetric, and smaller than the map where HW + 1 < 2 C.
+    """
+    maps = unit(features.flatten(2))
+    return maps.transpose(1, 2) @ maps / maps.shape[1]
+
+
+def neuron_selectivity(student_map: Tensor, teacher_kernel: Tensor) -> Tensor:
+    """||A_s - A_t||^2, (B,), of a map (B, C, H, W) and the teacher's `selectivity_kernel` (B, HW, HW).
+
+    It equals k(t, t) + k(s, s) - 2 k(s, t), the maximum mean discrepancy with the polynomial kernel (x' y)^2, k its mean over
+    pairs of channels. Channels may differ between the models; a map of another size is averaged first.
+    Source: Huang, Wang 2017, arXiv 1707.01219, with the polynomial kernel of its code.
+    """
+    return (selectivity_kernel(student_map) - teacher_kernel.detach()).square().sum(dim=(1, 2))
+
+
+def _discrepancy(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """The same loss of two maps, by kernels (C, C): what is smaller for large maps."""
+    own, theirs = unit(student_map.flatten(2)), unit(teacher_map.detach().flatten(2))
+    return sum(  # type: ignore[return-value]
+        sign * (one @ other.transpose(1, 2)).square().mean(dim=(1, 2))
+        for one, other, sign in ((theirs, theirs, 1), (own, own, 1), (own, theirs, -2))
+    )
+
+
+def _packed(kernel: Tensor) -> Tensor:
+    """The upper half of symmetric matrices (B, n, n) as vectors (B, n (n + 1) / 2) that keep their distances."""
+    size = kernel.shape[-1]
+    rows, columns = torch.triu_indices(size, size, device=kernel.device)
+    lengths = 1 + (2**0.5 - 1) * (rows != columns).to(kernel.dtype)  # an entry off the diagonal stands for two
+    return kernel.flatten(1)[:, rows * size + columns] * lengths
+
+
+class NeuronSelectivity(StagesTerm):
+    """Maximum mean discrepancy between the normalised channels of student and teacher, summed over stages."""
+
+    name: ClassVar[str] = "nst"
+    section: ClassVar[str | None] = "nst"
+    source: ClassVar[str] = "Huang, Wang 2017, arXiv 1707.01219"
+    weight: float = Field(default=50.0, gt=0, description="weight of the sum over the stages")
+
+    def asks(self, features: Answers, other: Shapes) -> Answers:
+        """Each stage's kernel, packed, or its map where that has fewer numbers; the larger of two maps is averaged first."""
+        found: dict[str, Tensor] = {}
+        for name, size in self.sized(features, other):
+            # By the channels of both models, so that both are asked the same.
+            if size[0] * size[1] + 1 <= 2 * min(features[name].shape[1], other[name][0]):
+                found[f"nst/{name}"] = _packed(selectivity_kernel(averaged(features[name], size)))
+            else:
+                found |= self.ask_map(name, size, features, other)
+        return found
+
+    def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
+        """The sum over stages of the squared distance of both kernels, (B,)."""
+        asked = ((self.asked(student, name), self.asked(teacher, name)) for name in self.stages)
+        return sum(  # type: ignore[return-value]
+            (own - theirs).square().sum(dim=1) if own.ndim == 2 else _discrepancy(own, theirs) for own, theirs in asked
+        )
