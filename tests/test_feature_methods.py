@@ -113,6 +113,7 @@ def run(
     [
         *("at", "kd+at", "ka-ps+dkd+at", "hint", "dtd-flsw+at+hint"),
         *("fitnet", "nst", "sp", "sp-pooled", "rkd", "pkt", "vid", "cc", "ka-ps+dtd-flsw+rkd+vid"),
+        *("fsp", "ab", "ofd", "ka-ps+dtd-flsw+ofd"),
     ],
 )
 def test_a_run_learns_is_repeatable_and_resumes_to_the_same_bits(
@@ -128,6 +129,29 @@ def test_a_run_learns_is_repeatable_and_resumes_to_the_same_bits(
     resumed, rows, _, same_adapters = run(chosen, teacher, tmp_path / "cut")
     assert same(resumed.state_dict(), model.state_dict()) and same(same_adapters, adapters)
     assert timeless(rows) == timeless(history)
+
+
+@pytest.mark.parametrize("negatives", ["bank", "batch"])
+def test_crd_learns_and_resumes_with_its_bank_to_the_same_bits(negatives: str, teacher: Path, tmp_path: Path) -> None:
+    """While the bank's rows are random, their scores are low: the loss rises until each sample was shown a few times."""
+    chosen = settings("ka-ps+crd", epochs=8, crd={"negatives": negatives, "count": 64})
+    model, history, card, adapters = run(chosen, teacher, tmp_path / "whole")
+    values = [row["train/crd"] for row in history]
+    assert values[-1] < max(values) and values[-1] < values[1]
+    with pytest.raises(KeyboardInterrupt):
+        run(chosen, teacher, tmp_path / "cut", stop=1)
+    resumed, rows, _, same_adapters = run(chosen, teacher, tmp_path / "cut")
+    assert same(resumed.state_dict(), model.state_dict()) and same(same_adapters, adapters)
+    assert timeless(rows) == timeless(history)
+    state = {key.removeprefix("adapters.crd.") for key in adapters}
+    assert {"rows", "labels", "log_z"} <= state if negatives == "bank" else len(state) == 4
+    if negatives == "bank":
+        assert torch.equal(adapters["adapters.crd.labels"], DATASET.samples.labels), "every sample was shown"
+        lengths = adapters["adapters.crd.rows"].norm(dim=-1)
+        torch.testing.assert_close(lengths, torch.ones_like(lengths))
+    save_checkpoint(tmp_path / "student", model, card)
+    saved, _ = load_checkpoint(tmp_path / "student")
+    assert saved.state_dict().keys() == new_model("resnet8", DATASET, 0).state_dict().keys()
 
 
 def test_adapters_are_trained_and_are_not_part_of_the_student(hint: None, teacher: Path, tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """The losses as pure functions from tensors to values per sample; settings outside their domain raise InputError."""
 
+from prepkd.methods import activation_boundaries as ab
 from prepkd.methods import attention_transfer as at
+from prepkd.methods import contrastive as crd
 from prepkd.methods import correlation_congruence as cc
 from prepkd.methods import cross_entropy as ce
 from prepkd.methods import dist as _dist
 from prepkd.methods import dkd as _dkd
 from prepkd.methods import dynamic_temperature as dtd
-from prepkd.methods import fitnet, kl
+from prepkd.methods import fitnet, fsp, kl
 from prepkd.methods import knowledge_adjustment as ka
 from prepkd.methods import label_revision as lr
 from prepkd.methods import logit_mse as _logit_mse
 from prepkd.methods import luminet as _luminet
 from prepkd.methods import neuron_selectivity as nst
 from prepkd.methods import nkd as _nkd
+from prepkd.methods import overhaul as ofd
 from prepkd.methods import pkt as probabilistic
 from prepkd.methods import relational as rkd
 from prepkd.methods import rld as _rld
@@ -29,6 +32,7 @@ from prepkd.methods.noisy_teacher import noisy_logits
 from prepkd.methods.smoothed_labels import SmoothedLabels
 
 __all__ = [
+    "activation_boundary",
     "attention_map",
     "attention_transfer",
     "correlation_congruence",
@@ -38,16 +42,23 @@ __all__ = [
     "disturbed_labels",
     "dkd",
     "dynamic_temperature",
+    "flow",
+    "flow_difference",
     "flsw_weights",
     "hint",
+    "info_nce",
     "kl_divergence",
     "label_revision",
     "label_smooth",
     "logit_mse",
     "luminet",
+    "margin_relu",
+    "negative_mean",
     "neuron_selectivity",
     "nkd",
+    "noise_contrastive",
     "noisy_logits",
+    "overhaul",
     "pkt",
     "probability_shift",
     "relational",
@@ -93,3 +104,12 @@ variational_information = vid.variational_information
 cross_entropy = checked(ce.cross_entropy, SmoothedLabels)
 label_revision = checked(lr.label_revision, lr.LabelRevision)
 virtual_teacher_loss = checked(tf_kd.virtual_teacher_loss, tf_kd.VirtualTeacher)
+# Of pre-activations, flows and embeddings
+activation_boundary = checked(ab.activation_boundary, ab.ActivationBoundaries)
+flow = fsp.flow
+flow_difference = fsp.flow_difference
+info_nce = checked(crd.info_nce, crd.ContrastiveRepresentation)
+margin_relu = ofd.margin_relu
+negative_mean = ofd.negative_mean
+noise_contrastive = crd.noise_contrastive
+overhaul = ofd.overhaul

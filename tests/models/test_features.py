@@ -57,14 +57,22 @@ def features(model: Normalised, pixels: Tensor) -> dict[str, Tensor]:
     return WithFeatures(model, feature_names(model))(pixels)
 
 
+def without_pre(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if not name.endswith(".pre"))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_shapes_are_those_of_the_literature(name: str) -> None:
     with torch.device("meta"):
         model = Normalised(build_model(name, 7), RGB)
-    names = feature_names(model)
+    names = without_pre(feature_names(model))
     assert names == ("stem", *(f"stage{i}" for i in range(1, len(names) - 1)), "pooled")
     shapes = feature_shapes(model, names, (32, 32))
     assert list(map(tuple, shapes.values())) == PUBLISHED[name] and tuple(shapes) == names
+    assert feature_names(model) == (*names, *(f"{stage}.pre" for stage in names[1:-1]))
+    assert list(feature_shapes(model, feature_names(model)[len(names) :], (32, 32)).values()) == [
+        shapes[stage] for stage in names[1:-1]
+    ]
 
 
 def test_the_page_has_every_models_shapes() -> None:
@@ -105,7 +113,7 @@ def test_stages_end_as_in_the_literature(pixels: Tensor) -> None:
     """ResNets, VGG and ShuffleNetV1 after a ReLU; WRN with a sum, MobileNetV2 with a linear bottleneck."""
     for name in SMALL:
         found = features(made(name).eval(), pixels)
-        signed = {key for key, value in found.items() if key.startswith("st") and value.min() < 0}
+        signed = {key for key in without_pre(tuple(found)) if key.startswith("st") and found[key].min() < 0}
         expected = {
             "wrn_16_1": {"stem", "stage1", "stage2", "stage3"},
             "mobilenetv2": {"stage1", "stage2", "stage3", "stage4"},
@@ -177,7 +185,9 @@ def test_under_autocast(names: list[str], pixels: Tensor) -> None:
     assert torch.equal(found["logits"], expected) and found["logits"].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("names", [["stage1", "pooled"], ["layer1", "stage2"]])
+@pytest.mark.parametrize(
+    "names", [["stage1", "pooled"], ["layer1", "stage2"], ["stage1.pre", "stage3", "stage3.pre", "stage2.pre/affine"]]
+)
 def test_compiled(names: list[str], pixels: Tensor) -> None:
     model, other = made("resnet8"), made("resnet8")
     torch.compiler.reset()
@@ -267,8 +277,8 @@ def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(InputError) as caught:
         WithFeatures(made("resnet8"), ["pooled", "stag3"])
     assert str(caught.value) == (
-        "model ResNet has no feature 'stag3'; did you mean stage3? known: stem, stage1, stage2, stage3, pooled, "
-        "or the path of a module or of one within it: conv1, bn1, layer1, layer2, layer3, fc"
+        "model ResNet has no feature 'stag3'; did you mean stage3? known: stem, stage1, stage2, stage3, pooled, stage1.pre, "
+        "stage2.pre, stage3.pre, or the path of a module or of one within it: conv1, bn1, layer1, layer2, layer3, fc"
     )
     with pytest.raises(InputError) as caught:
         WithFeatures(odd(), [""])

@@ -53,6 +53,17 @@ class Terms:
         return any(term.needs_raw for term in self.all)
 
     @property
+    def student_features(self) -> tuple[str, ...]:
+        """The student's named features that the terms read."""
+        return tuple(dict.fromkeys(name for term in self.features for name in term.features))
+
+    @property
+    def teacher_features(self) -> tuple[str, ...]:
+        """The teacher's named features that the terms read."""
+        alone = (name for term in self.features for name in term.teacher_features)
+        return tuple(dict.fromkeys([*self.student_features, *alone]))
+
+    @property
     def drawn(self) -> tuple[str, ...]:
         """The names of what the terms draw for an epoch."""
         return tuple(name for term in self.all for name in term.drawn)
@@ -85,8 +96,8 @@ class Objective(nn.Module):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The named features of student and teacher that the terms read."""
-        return tuple(dict.fromkeys(name for term in self.terms.features for name in term.features))
+        """The student's named features that the terms read."""
+        return self.terms.student_features
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -95,14 +106,13 @@ class Objective(nn.Module):
 
     def asked_of_student(self, features: Answers) -> Answers:
         """The terms' tensors of the student's features, by name."""
-        return self._asked(features, self.shapes[1])
+        terms, other = self.terms.features, self.shapes[1]
+        return {key: value for term in terms for key, value in term.of_student(features, other).items()}
 
     def asked_of_teacher(self, features: Answers) -> Answers:
         """The terms' tensors of the teacher's features, by name: what a store would hold beside the logits."""
-        return self._asked(features, self.shapes[0])
-
-    def _asked(self, features: Answers, other: Shapes) -> Answers:
-        return {key: value for term in self.terms.features for key, value in term.asks(features, other).items()}
+        terms, other = self.terms.features, self.shapes[0]
+        return {key: value for term in terms for key, value in term.asks(features, other).items()}
 
     def forward(self, student: Answers, labels: Tensor, teacher: Answers) -> Values:
         """`loss`, its parts and statistics, all per sample (B,).

@@ -95,12 +95,21 @@ class Term(Section):
         """The named features of student and teacher that the term reads."""
         return ()
 
+    @property
+    def teacher_features(self) -> tuple[str, ...]:
+        """The named features that it reads of the teacher alone."""
+        return ()
+
     def asks(self, features: Answers, other: Shapes) -> Answers:
-        """The tensors that the term computes from a model's features, by name; a store would hold the teacher's.
+        """The tensors that the term computes from the teacher's features, by name; a store would hold them.
 
         `other` has the shapes of the same features of the other model.
         """
         return {}
+
+    def of_student(self, features: Answers, other: Shapes) -> Answers:
+        """The same of the student's features, by the same names; another reduction for a term that compares unlike things."""
+        return self.asks(features, other)
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:
         """A module that is trained with the student and is not part of it; None where the term trains nothing.

@@ -1,6 +1,8 @@
 """All terms: adding one is a file and an entry here; grammar, settings, schema and reference page are derived."""
 
+from prepkd.methods.activation_boundaries import ActivationBoundaries
 from prepkd.methods.attention_transfer import AttentionTransfer
+from prepkd.methods.contrastive import ContrastiveRepresentation
 from prepkd.methods.correlation_congruence import CorrelationCongruence
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.dist import DIST
@@ -8,6 +10,7 @@ from prepkd.methods.disturbed_labels import DisturbedLabels
 from prepkd.methods.dkd import DKD
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
 from prepkd.methods.fitnet import FitNet
+from prepkd.methods.fsp import FlowOfSolution
 from prepkd.methods.kd import KD, FixedTemperature
 from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
 from prepkd.methods.label_revision import LabelRevision
@@ -17,6 +20,7 @@ from prepkd.methods.luminet import LumiNet
 from prepkd.methods.neuron_selectivity import NeuronSelectivity
 from prepkd.methods.nkd import NKD
 from prepkd.methods.noisy_teacher import NoisyTeacher
+from prepkd.methods.overhaul import Overhaul
 from prepkd.methods.pkt import ProbabilisticTransfer
 from prepkd.methods.relational import Relational
 from prepkd.methods.rld import RLD
@@ -59,6 +63,10 @@ TERMS: dict[str, type[Term]] = {
     "pkt": ProbabilisticTransfer,
     "vid": VariationalInformation,
     "cc": CorrelationCongruence,
+    "fsp": FlowOfSolution,
+    "ab": ActivationBoundaries,
+    "ofd": Overhaul,
+    "crd": ContrastiveRepresentation,
 }
 
 # The settings under `distill`, by key; the fixed temperature is the default of its slot and has no name in a method.

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.resnet import initialise
-from prepkd.models.staged import Staged
+from prepkd.models.staged import Staged, tapped
 
 
 class ConvNet(Staged):
@@ -25,9 +25,13 @@ class ConvNet(Staged):
         self.fc = nn.Linear(2 * width, num_classes)
         initialise(self)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
-        stage1 = functional.relu(self.bn2(self.conv2(functional.max_pool2d(stem, 2))))
+        stage1 = functional.relu(tapped(pre, self.bn2(self.conv2(functional.max_pool2d(stem, 2)))))
         pooled = stage1.mean(dim=(2, 3))
         return self.named(stem, stage1, pooled, logits=self.fc(pooled))
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The norm before the stage's ReLU."""
+        return (self.bn2,)

@@ -13,14 +13,16 @@ from prepkd.models.staged import Staged
 
 # Named tensors of a model for a batch: "logits" (B, K), named features, and what terms make of them.
 Answers = Mapping[str, Tensor]
+AFFINE = "/affine"  # behind a name: the affine parameters of the batch norm that gave this map
 
 
 class WithFeatures(nn.Module):
     """A model that returns named features with its logits, from one forward pass.
 
     A name is one of `feature_names(model)`, or a module's path as in `model.body.named_modules()`. Paths need forward hooks,
-    set for the duration of a forward pass, with which `torch.compile` runs the model eagerly. Logits and state dict of the
-    model don't change. Raises InputError for an unknown name.
+    set for the duration of a forward pass, with which `torch.compile` runs the model eagerly. `NAME/affine` are the weight and
+    bias of the batch norm before the last activation of NAME, a pre-activation or the path of a batch norm; they are the same
+    for every sample. Logits and state dict of the model don't change. Raises InputError for an unknown name.
     """
 
     def __init__(self, model: Normalised, names: Sequence[str]) -> None:
@@ -28,9 +30,12 @@ class WithFeatures(nn.Module):
         self.model = model
         self.names = tuple(dict.fromkeys(names))
         for name in self.names:
-            _check_name(name, model)
+            if not name.endswith(AFFINE):
+                _check_name(name, model)
         own = feature_names(model) if self.names else ()
-        self.paths = tuple(name for name in self.names if name not in own)
+        self.norms = {name: _norm(model, name) for name in self.names if name.endswith(AFFINE)}
+        self.paths = tuple(name for name in self.names if name not in own and name not in self.norms)
+        self.pre = any(name in own and name.endswith(".pre") for name in self.names)
         if self.paths:
             # Dynamo does not guard on hooks: compiled code would keep writing to the first call's outputs. Not a decorator:
             # it would import Dynamo, two seconds, with this module.
@@ -40,7 +45,8 @@ class WithFeatures(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Return `logits` (B, K) and the named features, usually (B, C, H, W) or (B, C), in the dtype the model computes in.
 
-        Raises InputError if the output of a named module is not a tensor, or the module runs twice or not at all.
+        Affine parameters are (B, 2, C), without gradient. Raises InputError if the output of a named module is not a tensor, or
+        the module runs twice or not at all.
         """
         if not self.names:
             return {"logits": self.model(pixels)}
@@ -48,7 +54,8 @@ class WithFeatures(nn.Module):
 
     def _outputs(self, pixels: Tensor) -> dict[str, Tensor]:
         if body := _staged(self.model):
-            return body.outputs(self.model.prepare(pixels))
+            prepared = self.model.prepare(pixels)
+            return body.all_outputs(prepared) if self.pre else body.outputs(prepared)
         return {"logits": self.model(pixels)}
 
     def _with_hooks(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -61,7 +68,8 @@ class WithFeatures(nn.Module):
         return self._chosen({path: self._only(path, outputs[path]) for path in self.paths} | found)
 
     def _chosen(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: found[name] for name in ("logits", *self.names)}
+        affine = {name: _affine(norm, len(found["logits"])) for name, norm in self.norms.items()}
+        return {name: affine[name] if name in affine else found[name] for name in ("logits", *self.names)}
 
     def _only(self, path: str, outputs: list[object]) -> Tensor:
         where = f"feature {path!r} of {type(self.model.body).__name__}"
@@ -73,15 +81,15 @@ class WithFeatures(nn.Module):
 
 
 def feature_names(model: Normalised) -> tuple[str, ...]:
-    """The names of a zoo model's features, first to last; empty for other models, which have only module paths.
+    """The names of a zoo model's features, first to last, then its pre-activations; other models have only module paths.
 
     >>> from prepkd.data.samples.preprocessing import Preprocessing
     >>> from prepkd.models import build_model
     >>> feature_names(Normalised(build_model("resnet8", 10), Preprocessing((0.5,) * 3, (0.25,) * 3)))
-    ('stem', 'stage1', 'stage2', 'stage3', 'pooled')
+    ('stem', 'stage1', 'stage2', 'stage3', 'pooled', 'stage1.pre', 'stage2.pre', 'stage3.pre')
     """
     body = _staged(model)
-    return body.FEATURES if body else ()
+    return (*body.FEATURES, *body.pre_names) if body else ()
 
 
 def feature_shapes(model: Normalised, names: Sequence[str], size: tuple[int, int]) -> dict[str, torch.Size]:
@@ -114,6 +122,24 @@ def _staged(model: Normalised) -> Staged | None:
     """The body if it names its features; a subclass with its own `forward` may compute something else."""
     body = model.body
     return body if isinstance(body, Staged) and type(body).forward is Staged.forward else None
+
+
+def _norm(model: Normalised, name: str) -> nn.BatchNorm2d:
+    """The batch norm that `NAME/affine` means; raises InputError if NAME is no pre-activation of one and no batch norm."""
+    of, body = name.removesuffix(AFFINE), _staged(model)
+    known = dict(zip(body.pre_names, body.norms(), strict=False)) if body else {}
+    norm = known.get(of) or dict(model.body.named_modules()).get(of)
+    if isinstance(norm, nn.BatchNorm2d) and norm.affine:
+        return norm
+    expected = f"expected {', '.join(known)}, or" if known else "expected"
+    raise InputError(
+        f"model {type(model.body).__name__} has no feature {name!r}: {of!r} is not made by one batch norm; {expected} the path "
+        "of a batch norm with affine parameters"
+    )
+
+
+def _affine(norm: nn.BatchNorm2d, samples: int) -> Tensor:
+    return torch.stack([norm.weight, norm.bias]).detach().expand(samples, -1, -1)
 
 
 def _recorder(outputs: list[object]) -> Callable[..., None]:

@@ -5,7 +5,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from prepkd.models.resnet import initialise
-from prepkd.models.staged import Staged
+from prepkd.models.staged import Staged, tapped
 
 # Per stage: expansion, channels at full width, number of blocks, stride of the first block.
 STAGES = (
@@ -67,16 +67,21 @@ class MobileNetV2(Staged):
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = self.conv1(x)
-        # Stages as in Tian et al.'s code; they end without a ReLU.
-        stage1 = self.blocks[1](self.blocks[0](stem))
-        stage2 = self.blocks[2](stage1)
-        stage3 = self.blocks[4](self.blocks[3](stage2))
-        stage4 = self.blocks[6](self.blocks[5](stage3))
+        # Stages as in Tian et al.'s code; they end without a ReLU, so that each is its own pre-activation.
+        stage1 = tapped(pre, self.blocks[1](self.blocks[0](stem)))
+        stage2 = tapped(pre, self.blocks[2](stage1))
+        stage3 = tapped(pre, self.blocks[4](self.blocks[3](stage2)))
+        stage4 = tapped(pre, self.blocks[6](self.blocks[5](stage3)))
         pooled = self.conv2(stage4).mean(dim=(2, 3))
         return self.named(stem, stage1, stage2, stage3, stage4, pooled, logits=self.classifier(pooled))
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The norm of each stage's last projection; its output and the shortcut are summed."""
+        stages = (cast(nn.Sequential, self.blocks[i]) for i in (1, 2, 4, 6))
+        return tuple(cast(nn.BatchNorm2d, cast(InvertedResidual, stage[-1]).conv[-1]) for stage in stages)
 
 
 def _convolution(in_width: int, width: int, size: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:

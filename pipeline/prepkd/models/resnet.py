@@ -1,9 +1,11 @@
 """CIFAR ResNets of the distillation literature: resnet8 to resnet110, and the wider resnet8x4 and resnet32x4."""
 
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prepkd.models.staged import Staged
+from prepkd.models.staged import Stage, Staged, tapped
 
 NARROW = (16, 16, 32, 64)  # widths of the stem and of the three stages
 WIDE_X4 = (32, 64, 128, 256)
@@ -35,11 +37,11 @@ class BasicBlock(nn.Module):
                 nn.BatchNorm2d(width),
             )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output; the ReLU comes after the sum."""
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
+        """The block's output; the ReLU comes after the sum, which is the pre-activation."""
         out = functional.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return functional.relu(out + self.downsample(x))
+        return functional.relu(tapped(pre, out + self.downsample(x)))
 
 
 class ResNet(Staged):
@@ -67,16 +69,20 @@ class ResNet(Staged):
         self.fc = nn.Linear(widths[3], num_classes)
         initialise(self)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
-        stage1 = self.layer1(stem)
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
+        stage1 = self.layer1(stem, pre)
+        stage2 = self.layer2(stage1, pre)
+        stage3 = self.layer3(stage2, pre)
         pooled = stage3.mean(dim=(2, 3))
         return self.named(stem, stage1, stage2, stage3, pooled, logits=self.fc(pooled))
 
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The last norm of each stage's last block; its output and the shortcut are summed before the ReLU."""
+        return tuple(cast(BasicBlock, stage[-1]).bn2 for stage in (self.layer1, self.layer2, self.layer3))
 
-def _stage(in_width: int, width: int, blocks: int, stride: int) -> nn.Sequential:
+
+def _stage(in_width: int, width: int, blocks: int, stride: int) -> Stage:
     first = BasicBlock(in_width, width, stride)
-    return nn.Sequential(first, *(BasicBlock(width, width, 1) for _ in range(blocks - 1)))
+    return Stage(first, *(BasicBlock(width, width, 1) for _ in range(blocks - 1)))

@@ -1,12 +1,13 @@
 """ImageNet's four-stage ResNets with a CIFAR stem: resnet18, resnet34, resnet50."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.resnet import initialise
-from prepkd.models.staged import Staged
+from prepkd.models.staged import Stage, Staged, tapped
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -24,11 +25,16 @@ class Basic(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut = _shortcut(in_width, width, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output; the ReLU comes after the sum."""
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The norm before the sum."""
+        return self.bn2
+
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
+        """The block's output; the ReLU comes after the sum, which is the pre-activation."""
         out = functional.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return functional.relu(out + self.shortcut(x))
+        return functional.relu(tapped(pre, out + self.shortcut(x)))
 
 
 class Bottleneck(nn.Module):
@@ -46,12 +52,17 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(4 * width)
         self.shortcut = _shortcut(in_width, 4 * width, stride)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output; the ReLU comes after the sum."""
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The norm before the sum."""
+        return self.bn3
+
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
+        """The block's output; the ReLU comes after the sum, which is the pre-activation."""
         out = functional.relu(self.bn1(self.conv1(x)))
         out = functional.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        return functional.relu(out + self.shortcut(x))
+        return functional.relu(tapped(pre, out + self.shortcut(x)))
 
 
 class FourStageResNet(Staged):
@@ -73,21 +84,26 @@ class FourStageResNet(Staged):
         for i, (width, count) in enumerate(zip(WIDTHS, blocks, strict=True)):
             out = width * block.expansion
             first = block(before, width, 1 if i == 0 else 2)
-            stages.append(nn.Sequential(first, *(block(out, width, 1) for _ in range(count - 1))))
+            stages.append(Stage(first, *(block(out, width, 1) for _ in range(count - 1))))
             before = out
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.linear = nn.Linear(before, num_classes)
         initialise(self)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
-        stage1 = self.layer1(stem)
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
-        stage4 = self.layer4(stage3)
+        stage1 = self.layer1(stem, pre)
+        stage2 = self.layer2(stage1, pre)
+        stage3 = self.layer3(stage2, pre)
+        stage4 = self.layer4(stage3, pre)
         pooled = stage4.mean(dim=(2, 3))
         return self.named(stem, stage1, stage2, stage3, stage4, pooled, logits=self.linear(pooled))
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The last norm of each stage's last block; its output and the shortcut are summed before the ReLU."""
+        stages = self.layer1, self.layer2, self.layer3, self.layer4
+        return tuple(cast(Basic | Bottleneck, stage[-1]).last_norm for stage in stages)
 
 
 def _shortcut(in_width: int, width: int, stride: int) -> nn.Sequential:

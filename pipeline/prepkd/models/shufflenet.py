@@ -1,10 +1,12 @@
 """ShuffleNetV1 and ShuffleNetV2 for CIFAR: the field's `ShuffleV1` and `ShuffleV2`."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from prepkd.models.staged import Staged
+from prepkd.models.staged import Stage, Staged, tapped
 
 STEM = 24
 GROUPS = 3  # of ShuffleNetV1
@@ -33,13 +35,13 @@ class UnitV1(nn.Module):
         self.conv3 = nn.Conv2d(narrow, width, 1, groups=GROUPS, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
         """(B, in_width, H, W) to (B, width, H, W), or to (B, in_width + width, H / 2, W / 2)."""
         out = shuffle(functional.relu(self.bn1(self.conv1(x))), self.groups)
         out = functional.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         if self.stride == 1:
-            return functional.relu(out + x)
+            return functional.relu(tapped(pre, out + x))
         return functional.relu(torch.cat([out, functional.avg_pool2d(x, 3, stride=2, padding=1)], dim=1))
 
 
@@ -59,19 +61,23 @@ class ShuffleNetV1(Staged):
         for width, blocks in zip(WIDTHS_V1, BLOCKS_V1, strict=True):
             # The first unit concatenates its channels with those of its input.
             first = UnitV1(before, width - before, 2)
-            stages.append(nn.Sequential(first, *(UnitV1(width, width, 1) for _ in range(blocks - 1))))
+            stages.append(Stage(first, *(UnitV1(width, width, 1) for _ in range(blocks - 1))))
             before = width
         self.layer1, self.layer2, self.layer3 = stages
         self.linear = nn.Linear(before, num_classes)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
-        stage1 = self.layer1(stem)
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
+        stage1 = self.layer1(stem, pre)
+        stage2 = self.layer2(stage1, pre)
+        stage3 = self.layer3(stage2, pre)
         pooled = stage3.mean(dim=(2, 3))
         return self.named(stem, stage1, stage2, stage3, pooled, logits=self.linear(pooled))
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The last norm of each stage's last unit; its output and the shortcut are summed before the ReLU."""
+        return tuple(cast(UnitV1, stage[-1]).bn3 for stage in (self.layer1, self.layer2, self.layer3))
 
 
 class UnitV2(nn.Module):
@@ -87,13 +93,15 @@ class UnitV2(nn.Module):
         self.conv3 = nn.Conv2d(half, half, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(half)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W) to the same shape."""
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
+        """(B, width, H, W) to the same shape; half of the pre-activation was passed on, and had its ReLU before."""
         passed, out = x.chunk(2, dim=1)
         out = functional.relu(self.bn1(self.conv1(out)))
         out = self.bn2(self.conv2(out))
-        out = functional.relu(self.bn3(self.conv3(out)))
-        return shuffle(torch.cat([passed, out], dim=1), 2)
+        out = self.bn3(self.conv3(out))
+        if pre is not None:
+            pre.append(shuffle(torch.cat([passed, out], dim=1), 2))
+        return shuffle(torch.cat([passed, functional.relu(out)], dim=1), 2)
 
 
 class DownV2(nn.Module):
@@ -135,18 +143,18 @@ class ShuffleNetV2(Staged):
         self.bn1 = nn.BatchNorm2d(STEM)
         stages, before = [], STEM
         for width, blocks in zip(WIDTHS_V2, BLOCKS_V2, strict=True):
-            stages.append(nn.Sequential(DownV2(before, width), *(UnitV2(width) for _ in range(blocks - 1))))
+            stages.append(Stage(DownV2(before, width), *(UnitV2(width) for _ in range(blocks - 1))))
             before = width
         self.layer1, self.layer2, self.layer3 = stages
         self.conv2 = nn.Conv2d(before, LAST_V2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(LAST_V2)
         self.linear = nn.Linear(LAST_V2, num_classes)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = functional.relu(self.bn1(self.conv1(x)))
-        stage1 = self.layer1(stem)
-        stage2 = self.layer2(stage1)
-        stage3 = self.layer3(stage2)
+        stage1 = self.layer1(stem, pre)
+        stage2 = self.layer2(stage1, pre)
+        stage3 = self.layer3(stage2, pre)
         pooled = functional.relu(self.bn2(self.conv2(stage3))).mean(dim=(2, 3))
         return self.named(stem, stage1, stage2, stage3, pooled, logits=self.linear(pooled))

@@ -1,12 +1,13 @@
 """VGG for CIFAR: vgg8, vgg11, vgg13, vgg16, vgg19, with batch norm and one linear layer."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.resnet import initialise
-from prepkd.models.staged import Staged
+from prepkd.models.staged import Staged, tapped
 
 # The number of 3x3 convolutions in each of the five blocks.
 VGG8, VGG11, VGG13 = (1, 1, 1, 1, 1), (1, 1, 2, 2, 2), (2, 2, 2, 2, 2)
@@ -37,17 +38,21 @@ class VGG(Staged):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         # Features are the maps before max pooling, as in Tian et al.'s code.
         stem = functional.relu(self.block0(x))
-        stage1 = functional.relu(self.block1(functional.max_pool2d(stem, 2)))
-        stage2 = functional.relu(self.block2(functional.max_pool2d(stage1, 2)))
-        stage3 = functional.relu(self.block3(functional.max_pool2d(stage2, 2)))
+        stage1 = functional.relu(tapped(pre, self.block1(functional.max_pool2d(stem, 2))))
+        stage2 = functional.relu(tapped(pre, self.block2(functional.max_pool2d(stage1, 2))))
+        stage3 = functional.relu(tapped(pre, self.block3(functional.max_pool2d(stage2, 2))))
         last = functional.max_pool2d(stage3, 2) if x.shape[2] == 64 else stage3
-        stage4 = functional.relu(self.block4(last))
+        stage4 = functional.relu(tapped(pre, self.block4(last)))
         pooled = stage4.mean(dim=(2, 3))
         return self.named(stem, stage1, stage2, stage3, stage4, pooled, logits=self.classifier(pooled))
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The last norm of each stage."""
+        return tuple(cast(nn.BatchNorm2d, block[-1]) for block in (self.block1, self.block2, self.block3, self.block4))
 
 
 def _block(in_width: int, width: int, depth: int) -> nn.Sequential:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from prepkd.models.resnet import initialise
-from prepkd.models.staged import Staged
+from prepkd.models.staged import Staged, tapped
 
 
 class PreactBlock(nn.Module):
@@ -21,9 +21,12 @@ class PreactBlock(nn.Module):
         # The name in the published weights.
         self.convShortcut = nn.Conv2d(in_width, width, 1, stride, bias=False) if in_width != width else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The block's output; if the width changes, the shortcut also starts from the activated input."""
-        active = functional.relu(self.bn1(x))
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
+        """The block's output; if the width changes, the shortcut also starts from the activated input.
+
+        With a list as `pre`, the normed input is appended to it: the pre-activation of the stage before.
+        """
+        active = functional.relu(tapped(pre, self.bn1(x)))
         shortcut = x if self.convShortcut is None else self.convShortcut(active)
         out = functional.relu(self.bn2(self.conv1(active)))
         return cast(Tensor, shortcut + self.conv2(out))
@@ -53,24 +56,41 @@ class WideResNet(Staged):
         initialise(self)
         nn.init.zeros_(self.fc.bias)
 
-    def outputs(self, x: Tensor) -> dict[str, Tensor]:
+    def outputs(self, x: Tensor, pre: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Features and `logits` (B, num_classes) of images (B, in_channels, H, W)."""
         stem = self.conv1(x)
-        # A stage ends with the residual sum, before the next norm and ReLU, as in Tian et al.'s code.
+        # A stage ends with the residual sum, before the next norm and ReLU, as in Tian et al.'s code. Its pre-activation is
+        # that norm's output, which the next stage computes: a second pass would update the norm's statistics twice.
         stage1 = self.block1(stem)
-        stage2 = self.block2(stage1)
-        stage3 = self.block3(stage2)
-        pooled = functional.relu(self.bn1(stage3)).mean(dim=(2, 3))
+        stage2 = self.block2(stage1, pre)
+        stage3 = self.block3(stage2, pre)
+        pooled = functional.relu(tapped(pre, self.bn1(stage3))).mean(dim=(2, 3))
         return self.named(stem, stage1, stage2, stage3, pooled, logits=self.fc(pooled))
+
+    def norms(self) -> tuple[nn.BatchNorm2d, ...]:
+        """The norm that each stage's sum goes through next."""
+        return cast(PreactBlock, self.block2.layer[0]).bn1, cast(PreactBlock, self.block3.layer[0]).bn1, self.bn1
 
 
 class _Stage(nn.Module):
-    """Blocks of one width; a separate module because the published weights have its `layer` in their names."""
+    """Blocks of one width; a separate module because the published weights have its `layer` in their names.
+
+    With a list as `pre`, the first block appends its normed input to it.
+    """
 
     def __init__(self, in_width: int, width: int, blocks: int, stride: int) -> None:
         super().__init__()
         first = PreactBlock(in_width, width, stride)
-        self.layer = nn.Sequential(first, *(PreactBlock(width, width, 1) for _ in range(blocks - 1)))
+        self.layer = _Blocks(first, *(PreactBlock(width, width, 1) for _ in range(blocks - 1)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.layer(x))
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
+        return cast(Tensor, self.layer(x, pre))
+
+
+class _Blocks(nn.Sequential):
+    def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
+        first, *others = self
+        x = first(x, pre)
+        for block in others:
+            x = block(x)
+        return x

@@ -70,7 +70,7 @@ def forward(
         for pixels in prefetch(rendered(), samples.prefetch_depth):
             answers = teacher(pixels)
             for name, value in {"logits": answers["logits"], **asks(answers)}.items():
-                parts.setdefault(name, []).append(value.float())
+                parts.setdefault(name, []).append(value.float() if value.is_floating_point() else value)
     return {name: torch.cat(values)[: len(chosen)] for name, values in parts.items()}
 
 

@@ -121,13 +121,11 @@ def _with_shapes(
     objective: Callable[..., Objective], settings: Distill, teacher: Normalised, dataset: Dataset
 ) -> Callable[[], Objective]:
     """The objective for the shapes of the features that its terms read, of a student and of the teacher."""
-    names = settings.features_read
-    if not names:
+    terms, size = settings.terms, dataset.samples.size
+    if not terms.features:
         return objective
-    size = dataset.samples.size
-    student = new_model(settings.student, dataset, 0)
-    shapes = feature_shapes(student, names, size), feature_shapes(teacher, names, size)
-    return partial(objective, *shapes, len(dataset.samples))
+    student = feature_shapes(new_model(settings.student, dataset, 0), terms.student_features, size)
+    return partial(objective, student, feature_shapes(teacher, terms.teacher_features, size), len(dataset.samples))
 
 
 def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers | None:
@@ -201,7 +199,7 @@ def online_teacher(
         encoding_of(cache, dataset.classes),
         batch_size=cache.batch_size,
         precision=cache.precision,
-        features=objective.features,
+        features=objective.terms.teacher_features,
         asks=objective.asked_of_teacher,
         asked=objective.asked,
     )

@@ -99,7 +99,7 @@ class StudentSettings(Training):
     @property
     def features_read(self) -> tuple[str, ...]:
         """The student's named features that the method's terms read."""
-        return tuple(dict.fromkeys(name for term in self.terms.features for name in term.features))
+        return self.terms.student_features
 
     @property
     def terms(self) -> Terms:
