@@ -449,6 +449,8 @@ CALLS: dict[str, Callable[..., Tensor]] = {
     "rld": lambda **given: losses.rld(V, -V, Y, **{"tau": 4.0, "tau_a": 1.0, "alpha": 1.0, "beta": 8.0, **given}),
     "luminet": lambda **given: losses.luminet(V, -V, **{"tau": 4.0, "alpha": 33.0, **given}),
     "sld": lambda **given: losses.sld(V, -V, Y, **{"temperatures": [1.0, 2.0], **given}),
+    "activation_boundary": lambda **given: losses.activation_boundary(V, V > 0, **{"margin": 1.0, **given}),
+    "info_nce": lambda **given: losses.info_nce(V, -V, Y, **{"temperature": 0.07, **given}),
     "correlation_congruence": lambda **given: losses.correlation_congruence(
         V, -V, **{"gamma": 0.4, "order": 2, **given}
     ),
@@ -475,6 +477,8 @@ OUTSIDE: dict[tuple[str, str], list[object]] = {
     **{(name, "tau"): [*TEMPERATURES, *SAMPLES] for name in ("dkd", "dist", "nkd", "rld", "luminet")},
     ("rld", "tau_a"): TEMPERATURES,
     ("correlation_congruence", "gamma"): TEMPERATURES,
+    ("activation_boundary", "margin"): TEMPERATURES,
+    ("info_nce", "temperature"): TEMPERATURES,
     ("correlation_congruence", "order"): [0, 33, 2.5, INFINITE, NAN, None, "2", True],
     ("wttm", "gamma"): [*TEMPERATURES, *SAMPLES],
     ("sld", "temperatures"): [[], [0.0], [4.0, -1.0], [INFINITE], [NAN], ["4"], None, 4.0, ()],

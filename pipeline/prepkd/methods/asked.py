@@ -76,7 +76,11 @@ def asked(term: Term, models: Pair) -> Asked:
     if not isinstance(term, FeatureTerm):
         return Asked()
     try:
-        teacher, student = (feature_shapes(one, term.features, models.size) for one in (models.teacher, models.student))
+        names = (*term.features, *term.teacher_features)
+        teacher, student = (
+            feature_shapes(models.teacher, names, models.size),
+            feature_shapes(models.student, term.features, models.size),
+        )
         found = term.asks({name: torch.zeros(1, *shape) for name, shape in teacher.items()}, student)
         with torch.random.fork_rng(devices=[]):
             adapter = term.adapter(student, teacher, models.samples)

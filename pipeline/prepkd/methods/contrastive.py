@@ -21,7 +21,7 @@ from prepkd.runtime.streams import Draw
 INDEX = "crd/index"
 
 
-def noise_contrastive(positive: Tensor, negatives: Tensor, *, samples: int, others: Tensor | None = None) -> Tensor:
+def noise_contrastive(positive: Tensor, negatives: Tensor, samples: int, others: Tensor | None = None) -> Tensor:
     """-ln h+ / (h+ + c) - sum of ln c / (h- + c) over M negatives, of each sample, (B,); c = M / `samples`.
 
     `positive` (B,) and `negatives` (B, M) are the logarithms of h, `samples` the size of the training set. `others`, bool
