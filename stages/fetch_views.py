@@ -6,7 +6,7 @@ import typer
 from prepkd.errors import InputError
 from prepkd.stages._console import advance, console, progress, say
 from prepkd.stages._project import scratch_root
-from prepkd.store import LogitStore, fetch
+from prepkd.store import AnswerStore, fetch
 
 
 def fetch_views(
@@ -31,7 +31,7 @@ def fetch_views(
     with progress() as bar:
         task = bar.add_task("", start=False, total=None, visible=False, note="files")
 
-        def start(source: LogitStore, files: int) -> None:
+        def start(source: AnswerStore, files: int) -> None:
             bar.update(task, description=source.attributes.teacher.name, total=files, visible=True)
             bar.start_task(task)
 

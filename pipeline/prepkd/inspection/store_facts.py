@@ -94,11 +94,12 @@ def _unfinished(where: str, place: Store) -> StoreFacts:
         raise InputError(f"{where}: neither {MANIFEST} nor zarr.json, so there is no logit store; expected one")
     attributes = parse_attributes(group, where)
     plan, encoding = plan_and_encoding(attributes, where)
-    logits = read_document(place, "logits/zarr.json")
-    if logits is None:
-        raise InputError(f"{where}: logits/zarr.json is missing; run cache-logits again")
+    key = f"{encoding.commit}/zarr.json"
+    array = read_document(place, key)
+    if array is None:
+        raise InputError(f"{where}: {key} is missing; run cache-logits again")
     try:
-        layout = Layout(plan, encoding, parse_chunk_length(logits, where))
+        layout = Layout(plan, encoding, parse_chunk_length(array, key, where))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     return _facts(where, sizes(place) or {}, attributes, layout, None)
@@ -108,7 +109,7 @@ def _facts(
     where: str, files: Mapping[str, int | None], attributes: Attributes, layout: Layout, manifest_sha256: str | None
 ) -> StoreFacts:
     # Counted from the files: a description may promise any number of views.
-    there = [part for key in files if (part := layout.part(key)) and part[0] == "logits"]
+    there = [part for key in files if (part := layout.part(key)) and part[0] == layout.encoding.commit]
     rows = sum(layout.length(chunk) for _, _, chunk in there)
     size = None if None in files.values() else sum(size or 0 for size in files.values())
     stated = attributes.measured.bytes_per_row if attributes.measured else None
@@ -118,7 +119,7 @@ def _facts(
         finished=manifest_sha256 is not None,
         views=layout.plan.views,
         samples=layout.plan.samples,
-        classes=layout.encoding.classes,
+        classes=attributes.dataset.classes,
         chunk_samples=layout.chunk,
         chunks=ChunkCount(len(there), layout.plan.views * layout.chunks),
         views_there=sorted(view for view, count in chunks.items() if count == layout.chunks),

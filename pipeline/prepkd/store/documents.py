@@ -103,15 +103,15 @@ def parse_attributes(content: bytes, where: object) -> Attributes:
     return read_attributes(stored, where)
 
 
-def parse_chunk_length(content: bytes, where: object) -> int:
-    """Read the samples per chunk from `logits/zarr.json`; raises InputError."""
-    description = parse(content, "logits/zarr.json", where)
+def parse_chunk_length(content: bytes, key: str, where: object) -> int:
+    """Read the samples per chunk from `key`, the `zarr.json` of an array; raises InputError."""
+    description = parse(content, key, where)
     try:
         chunk = description["chunk_grid"]["configuration"]["chunk_shape"][1]
     except (KeyError, IndexError, TypeError):
         chunk = None
     if type(chunk) is not int or chunk < 1:
-        raise InputError(f"{where}: logits/zarr.json: has no chunk shape; expected [1, samples, ...]")
+        raise InputError(f"{where}: {key}: has no chunk shape; expected [1, samples, ...]")
     return chunk
 
 

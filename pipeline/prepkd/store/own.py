@@ -17,7 +17,7 @@ from prepkd.runtime.outputs import REMEDY, entries, kind, locked, refuse_blocked
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
 from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
-from prepkd.store.encodings import ENCODINGS
+from prepkd.store.encodings import COMMITS, ENCODINGS
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.place import is_remote, keys, names, open_place
 from prepkd.store.remote import RemoteStore
@@ -94,9 +94,14 @@ def _is_ours(store: Store) -> bool:
     except MALFORMED:
         return False
     try:
-        return {DESCRIPTION, "logits/zarr.json"} <= set(json.loads(listing or b"[]"))
+        return _is_listing(set(json.loads(listing or b"[]")))
     except MALFORMED:
         return False
+
+
+def _is_listing(files: set[str]) -> bool:
+    """Whether a manifest lists a description, and that of an array with a chunk's commit records."""
+    return DESCRIPTION in files and any(f"{commit}/zarr.json" in files for commit in COMMITS)
 
 
 def refuse_replacing(url: str, attributes: Attributes) -> None:

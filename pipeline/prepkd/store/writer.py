@@ -44,12 +44,12 @@ class StoreWriter:
         found: Any = self.group.attrs.asdict().get("prepkd")
         identity = {"format": attributes.format, "fingerprints": attributes.fingerprints}
         same = isinstance(found, dict) and all(found.get(key) == value for key, value in identity.items())
-        if not same or open_array(self.group, "logits").chunks[1] != layout.chunk:
+        if not same or open_array(self.group, layout.encoding.commit).chunks[1] != layout.chunk:
             raise InputError(f"{where}: holds another store's chunks; remove it and run again")
         self.arrays = {name: open_array(self.group, name) for name in layout.fields}
 
     def done(self, view: int, chunk: int) -> bool:
-        """Check that a chunk is finished: its logits file, written last, exists, and all its arrays read back."""
+        """Check that a chunk is finished: its commit record, written last, exists, and all its arrays read back."""
         return self._finished(view, chunk) is not None
 
     def pending(self) -> Iterator[tuple[int, int]]:
@@ -60,7 +60,7 @@ class StoreWriter:
                     yield view, chunk
 
     def write(self, view: int, chunk: int, arrays: Mapping[str, Tensor | NDArray[Any]]) -> None:
-        """Write one chunk, the encoding's arrays (n, *width), with the logits last as the commit record.
+        """Write one chunk, the encoding's arrays (n, *width), with the commit record last.
 
         Raises InputError for an array of another shape.
         """
@@ -107,7 +107,7 @@ class StoreWriter:
     def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:
         """A finished chunk as stored; None if one of its files is missing, damaged or of another view."""
         # Checked first: Zarr reads a missing file as the fill value, in a bucket after downloading the other arrays.
-        if not exists(self.store, self.layout.keys(view, chunk)["logits"]):
+        if not exists(self.store, self.layout.keys(view, chunk)[self.layout.encoding.commit]):
             return None
         part = view, self.layout.slice(chunk)
         try:

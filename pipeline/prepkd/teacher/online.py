@@ -9,7 +9,7 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.models.features import Answers, WithFeatures
-from prepkd.store.encodings import Encoding
+from prepkd.store.encodings import LogitEncoding
 from prepkd.teacher.forward_pass import forward, ready
 from prepkd.views.order import Views
 
@@ -27,7 +27,7 @@ class OnlineTeacher:
         self,
         model: Normalised,
         dataset: Dataset,
-        encoding: Encoding,
+        encoding: LogitEncoding,
         *,
         batch_size: int,
         precision: str,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings import Encoding
+from prepkd.store.encodings import LogitEncoding
 from prepkd.store.encodings.measure import added_divergence
 
 
@@ -80,7 +80,7 @@ class Discrepancy:
     within: bool
 
 
-def live_reference(encoding: Encoding, raw: Tensor, labels: Tensor) -> Reference:
+def live_reference(encoding: LogitEncoding, raw: Tensor, labels: Tensor) -> Reference:
     """The limits set by live raw logits (N, K), labels (N,) or shares (N, K); rows that are not finite allow nothing."""
     finite = raw.isfinite().all(dim=-1)
     largest, kl = raw.new_zeros(len(raw), dtype=torch.float64), raw.new_zeros(len(raw), dtype=torch.float64)
@@ -95,7 +95,7 @@ def live_reference(encoding: Encoding, raw: Tensor, labels: Tensor) -> Reference
 
 
 def measure_discrepancy(
-    encoding: Encoding, stored: dict[str, Tensor], raw: Tensor, reference: Reference, arithmetic: str
+    encoding: LogitEncoding, stored: dict[str, Tensor], raw: Tensor, reference: Reference, arithmetic: str
 ) -> Discrepancy:
     """Compare stored rows with live raw logits (N, K), under the limits of a reference and of an arithmetic's rounding."""
     answers = encoding.decode(stored)

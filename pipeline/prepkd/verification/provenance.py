@@ -18,7 +18,7 @@ from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
-from prepkd.store.encodings import Encoding
+from prepkd.store.encodings import LogitEncoding
 from prepkd.store.fetch import views_text
 from prepkd.teacher.caching import describe_teacher, pixel_hash
 from prepkd.verification.discrepancy import live_reference, measure_discrepancy
@@ -34,7 +34,7 @@ def check_store(
     teacher: str,
     plan: ViewPlan,
     dataset: str,
-    encoding: Encoding,
+    encoding: LogitEncoding,
     precision: str,
     batch_size: int,
 ) -> None:

@@ -1,21 +1,22 @@
-"""Encodings of a row of logits: `f16`, `u8`, `i16`, `topk`."""
+"""Encodings of a row: of logits `f16`, `u8`, `i16`, `topk`."""
 
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, as_tensors
+from prepkd.store.encodings.base import Encoding, Field, LogitEncoding, as_tensors
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 
-__all__ = ["ENCODINGS", "Encoding", "Field", "as_tensors", "make_encoding"]
+__all__ = ["COMMITS", "ENCODINGS", "Encoding", "Field", "LogitEncoding", "as_tensors", "make_encoding"]
 
-ENCODINGS: dict[str, type[Encoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK}
+ENCODINGS: dict[str, type[LogitEncoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK}
+COMMITS = (LogitEncoding.commit,)  # the arrays that hold the commit records of chunks
 
 
-def make_encoding(description: dict[str, Any], classes: int) -> Encoding:
-    """Build an encoding from the result of `Encoding.describe`; raises InputError for an unknown name."""
+def make_encoding(description: dict[str, Any], classes: int) -> LogitEncoding:
+    """Build an encoding of logits from the result of `describe`; raises InputError for an unknown name."""
     settings = {key: value for key, value in description.items() if key != "name"}
     if description["name"] not in ENCODINGS:
         raise InputError(f"encoding is {description['name']!r}; expected one of {', '.join(ENCODINGS)}; update prepkd")
