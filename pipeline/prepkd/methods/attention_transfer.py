@@ -32,6 +32,7 @@ class AttentionTransfer(FeatureTerm):
     name: ClassVar[str] = "at"
     section: ClassVar[str | None] = "at"
     source: ClassVar[str] = "Zagoruyko, Komodakis 2017, arXiv 1612.03928"
+    half: ClassVar[bool] = True  # of length 1: from 0 to 1
     weight: float = Field(default=1000.0, gt=0, description="weight of the sum over the stages")
     stages: Annotated[list[str], Field(min_length=1), AfterValidator(once)] = Field(
         default=["stage1", "stage2", "stage3"], description="named features of student and teacher, or module paths"

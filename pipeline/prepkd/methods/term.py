@@ -82,9 +82,10 @@ class Term(Section):
         return ()
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
-        """The tensors that the term computes from a model's features, by name; a store would hold the teacher's.
+        """The tensors that the term computes from a model's features, by name; a store holds the teacher's.
 
-        `other` has the shapes of the same features of the other model.
+        `other` has the shapes of the same features of the other model; only heights and widths below the model's own may change
+        the result. A sample's tensors do not depend on the rest of the batch.
         """
         return {}
 
@@ -170,6 +171,8 @@ class FeatureTerm(Term):
     A loss of the batch's relations returns each sample's share, and is of the batch that a step sees: of `batch_size` samples.
     """
 
+    half: ClassVar[bool] = False  # what it asks of the teacher keeps its meaning in float16, and is cached so
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that change nothing of what it asks
     weight: float
 
     @abstractmethod

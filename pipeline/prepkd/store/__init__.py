@@ -1,5 +1,5 @@
 """Stores: a teacher's answers to every view of every training sample, in Zarr v3."""
 
-from prepkd.store.reader import AnswerStore, LogitStore
+from prepkd.store.reader import AnswerStore, FeatureStore, LogitStore
 
-__all__ = ["AnswerStore", "LogitStore"]
+__all__ = ["AnswerStore", "FeatureStore", "LogitStore"]

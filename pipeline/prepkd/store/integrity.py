@@ -33,7 +33,7 @@ from prepkd.store.encodings import COMMITS
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place
 
-OF_AN_ARRAY = re.compile(r"[a-z_]{1,32}/(zarr\.json|c/\d+(/\d+)+)")
+OF_AN_ARRAY = re.compile(r"[a-z_]{1,32}\d{0,2}/(zarr\.json|c/\d+(/\d+)+)")
 LARGEST_UNKNOWN = 2**30  # bytes of a chunk's file whose size is not known, since the description is damaged
 # A chunk that fails its checksum may raise OSError as well.
 BROKEN = (*MALFORMED, OSError, MemoryError)
@@ -213,7 +213,7 @@ def _own_problems(key: str, content: bytes, expected: _Expected | None) -> Itera
     if key == "zarr.json":
         yield from _attributes(content)
     elif key == SUMMARY:
-        parse_summary(content, expected.layout.plan.views if expected else None, "")
+        parse_summary(content, expected.layout if expected else None, "")
     elif expected is not None:
         yield from expected.problems(key, content)
     elif key.endswith("/zarr.json") and parse(content, key, "").get("node_type") != "array":

@@ -29,7 +29,8 @@ AT_ONCE = 64  # files that are removed at once
 @cache
 def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The patterns of a store's files, of every encoding, with what a killed writer leaves of one, and of its arrays."""
-    arrays = "|".join(sorted({"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}))
+    named = {"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}
+    arrays = "|".join([*sorted(named), r"tensor\d{1,2}"])
     files = "|".join(map(re.escape, (DESCRIPTION, MANIFEST, SUMMARY, PARTIAL)))
     key = rf"({files}|({arrays})/(zarr\.json|c(/\d+)+))({LEFTOVER.pattern})?"
     key += (

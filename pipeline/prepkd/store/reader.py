@@ -5,7 +5,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from prepkd.store.documents import (
     read_document,
     word,
 )
-from prepkd.store.encodings import Encoding, LogitEncoding, as_tensors
+from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, is_remote, keys, open_place, sizes
 
@@ -40,7 +40,7 @@ class AnswerStore:
 
     kind: ClassVar[str] = "store of answers"
     command: ClassVar[str] = "cache-logits"  # writes such stores
-    reads: ClassVar[type[Encoding]] = Encoding
+    reads: ClassVar[tuple[type, ...]] = (Encoding,)
     encoding: Encoding
 
     def __init__(self, url: str, store: CheckedStore, sha256: str, attributes: Attributes, layout: Layout) -> None:
@@ -51,7 +51,7 @@ class AnswerStore:
         self._arrays = {name: layout.array(store, name) for name in layout.fields}
         self._sound: set[int] = set()  # views whose values were checked
         self.present, self._misfits = self._listed()
-        self.summary = parse_summary(_listed(store, SUMMARY), self.views, url)
+        self.summary = parse_summary(_listed(store, SUMMARY), layout, url)
 
     @classmethod
     def open(cls, url: str | Path | Store, *, sha256: str | None = None, **options: Any) -> Self:
@@ -99,7 +99,7 @@ class AnswerStore:
         for name in checked.layout.fields:
             for problem in differences(_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
                 raise InputError(f"{where}: {name}.{problem}; {checked.remedy}")
-        return cast(Self, kind(where, checked, found, attributes, checked.layout))
+        return kind(where, checked, found, attributes, checked.layout))
 
     @contextlib.contextmanager
     def values_as_they_are(self) -> Iterator[None]:
@@ -208,7 +208,7 @@ class LogitStore(AnswerStore):
     """
 
     kind: ClassVar[str] = "logit store"
-    reads: ClassVar[type[Encoding]] = LogitEncoding
+    reads: ClassVar[tuple[type, ...]] = (LogitEncoding,)
     encoding: LogitEncoding
 
     @property
@@ -248,8 +248,53 @@ class LogitStore(AnswerStore):
         return answers["logits"].numpy(), answers["row_max"].numpy()
 
 
-def _kind(encoding: Encoding) -> type[AnswerStore]:
-    return next(kind for kind in (LogitStore,) if isinstance(encoding, kind.reads))
+class FeatureStore(AnswerStore):
+    """A finished store of what one entry of `cache.features` asks of a teacher, for each (view, sample).
+
+    `views` and `samples` are its size, `tensors` the shapes of a sample's named tensors, `attributes` describe their origin.
+    Open one with `FeatureStore.open`.
+    """
+
+    kind: ClassVar[str] = "store of features"
+    command: ClassVar[str] = "cache-features"
+    reads: ClassVar[tuple[type, ...]] = (Tensors,)
+    encoding: Tensors
+
+    def __repr__(self) -> str:
+        made = self.attributes
+        return (
+            f"FeatureStore({self.url!r}: {self.views} views x {self.samples} samples, {', '.join(self.tensors)}, "
+            f"teacher {made.teacher.name!r}, {made.dataset.name!r})"
+        )
+
+    @property
+    def entry(self) -> str:
+        """The entry of `cache.features`."""
+        assert self.attributes.asked is not None  # by `plan_and_encoding`
+        return self.attributes.asked.entry
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each named tensor of a sample."""
+        return {one.name: one.shape for one in self.encoding.tensors}
+
+    def features(self, view: int) -> dict[str, NDArray[np.floating[Any]]]:
+        """The named tensors (N, ...) of one view, float16 or float32; raises InputError, IndexError."""
+        stored = self.stored(view)
+        return {one.name: stored[array] for array, one in self.encoding.arrays.items()}
+
+    def lookup(
+        self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]
+    ) -> dict[str, NDArray[np.floating[Any]]]:
+        """The named tensors (B, ...) of (view, sample) pairs, both (B,); reads each distinct view once."""
+        views, samples = np.asarray(views), np.asarray(samples)
+        found: dict[str, NDArray[np.floating[Any]]] = {}
+        for view in np.unique(views):
+            here = views == view
+            for name, array in self.features(int(view)).items():
+                empty = np.empty((len(views), *array.shape[1:]), array.dtype)
+                found.setdefault(name, empty)[here] = array[samples[here]]
+        return found
 
 
 def read_manifest(store: Store, where: object, command: str = "cache-logits") -> bytes:
@@ -279,3 +324,7 @@ def _listed(store: CheckedStore, key: str) -> bytes:
     if content is None:
         raise InputError(f"{store.where}: {key} is not in {MANIFEST}; run {store.command}")
     return content
+
+
+def _kind(encoding: Encoding) -> type[AnswerStore]:
+    return next(kind for kind in (LogitStore, FeatureStore) if isinstance(encoding, kind.reads))

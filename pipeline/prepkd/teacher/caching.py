@@ -16,7 +16,7 @@ from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
-from prepkd.store.encodings import ENCODINGS, LogitEncoding, make_encoding
+from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
@@ -163,7 +163,17 @@ def plan_store(
     """The layout and the attributes of the store that these settings describe."""
     plan, encoding = dataset.plan, encoding_of(settings, dataset.classes)
     layout = Layout(plan, encoding, chunk_length(plan.samples, settings.chunk, settings.batch_size))
-    sections = {
+    other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
+    # Without a fingerprint: its last digits may differ between machines.
+    measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
+    return layout, Attributes.made_from(origin(settings, dataset, inputs, card, encoding), measured=measured)
+
+
+def origin(
+    settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], encoding: Encoding
+) -> dict[str, Any]:
+    """The sections of a store's attributes that say where its answers come from and how they are kept."""
+    return {
         "dataset": {
             "name": inputs["dataset"],
             "fingerprint": inputs["dataset_fingerprint"],
@@ -172,8 +182,8 @@ def plan_store(
         },
         "split": "train",
         "teacher": describe_teacher(card),
-        "views": plan.describe(),
-        "pixels": describe_pixels(plan, dataset.samples),
+        "views": dataset.plan.describe(),
+        "pixels": describe_pixels(dataset.plan, dataset.samples),
         "encoding": encoding.describe(),
         "precision": {
             "arithmetic": settings.precision,
@@ -181,10 +191,6 @@ def plan_store(
             "device": inputs["device"],
         },
     }
-    other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
-    # Without a fingerprint: its last digits may differ between machines.
-    measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
-    return layout, Attributes.made_from(sections, measured=measured)
 
 
 def describe_teacher(card: Mapping[str, Any]) -> dict[str, Any]:

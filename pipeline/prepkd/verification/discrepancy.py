@@ -79,6 +79,19 @@ class Discrepancy:
     allowed: Allowed
     within: bool
 
+    @property
+    def fault(self) -> str:
+        """How the stored logits differ, in one phrase."""
+        found = (
+            f"{words} {value if math.isfinite(value) else math.nan:.3g} (allowed {limit:.3g})"
+            for words, value, limit in (
+                ("|dz| beyond the encoding's error", self.excess, self.allowed.excess),
+                ("KL at tau 4", self.kl_4, self.allowed.kl_4),
+                ("top-1", self.top1, self.allowed.top1),
+            )
+        )
+        return f"the live teacher's logits are not the stored ones: {', '.join(found)}"
+
 
 def live_reference(encoding: LogitEncoding, raw: Tensor, labels: Tensor) -> Reference:
     """The limits set by live raw logits (N, K), labels (N,) or shares (N, K); rows that are not finite allow nothing."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
+from prepkd.methods.entries import Entry
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
 from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
@@ -17,15 +18,26 @@ from prepkd.models.weight_claims import order_problem
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore, FeatureStore, LogitStore
 from prepkd.store.encodings import LogitEncoding
 from prepkd.store.fetch import views_text
 from prepkd.teacher.caching import describe_teacher, pixel_hash
+from prepkd.teacher.feature_caching import encoding_of
 from prepkd.verification.discrepancy import live_reference, measure_discrepancy
+from prepkd.verification.feature_discrepancy import feature_reference, measure_features
 from prepkd.verification.live_teacher import recorded_pixels
-from prepkd.verification.query import Query, batch_size, live_logits
+from prepkd.verification.query import Query, batch_size, live_features, live_logits
 from prepkd.verification.sampling import stored_rows
 from prepkd.views import ViewPlan
+
+# The sections in which a teacher's stores of logits and features agree, without the keys in which they may differ.
+BELONG_TOGETHER: dict[str, Set[str]] = {
+    "teacher": set(),
+    "dataset": {"name", "fingerprint"},
+    "views": set(),
+    "pixels": set(),
+    "precision": {"device"},
+}
 
 
 def check_store(
@@ -62,7 +74,37 @@ def check_store(
     )
 
 
-def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
+def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logits: LogitStore) -> None:
+    """Refuse a store of features of another teacher, data, views or precision than the logits', or of another entry.
+
+    `found` is the store's entry, `wanted` the one that the settings and the student need, None where it reads other features.
+    Raises InputError.
+    """
+    ours, theirs = (one.attributes.model_dump() for one in (store, logits))
+    remedy = f"run `prepkd cache-features {logits.attributes.teacher.name}` again"
+    for section, left_out in BELONG_TOGETHER.items():
+        found_in, wanted_in = ours.get(section) or {}, theirs.get(section) or {}
+        keys = sorted({*found_in, *wanted_in} - left_out)
+        refuse_differences(
+            {f"{section}.{key}": (found_in.get(key), wanted_in.get(key)) for key in keys}, store.url, remedy
+        )
+    if wanted is None:
+        raise InputError(
+            f"{store.url}: asked.teacher has {', '.join(found.teacher)}, other features than the settings'; {remedy}"
+        )
+    described, expected = found.describe(), wanted.describe()
+    for key in ("settings", "sizes"):
+        one, other = described[key] or {}, expected[key] or {}
+        refuse_differences(
+            {f"asked.{key}.{name}": (one.get(name), other.get(name)) for name in sorted({*one, *other})},
+            store.url,
+            remedy,
+        )
+    encoding = encoding_of(wanted)
+    refuse_differences({"encoding": (store.encoding.describe(), encoding.describe())}, store.url, remedy)
+
+
+def check_teacher(store: AnswerStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
     """Refuse a checkpoint other than the one that the store was made with; raises InputError."""
     made = store.attributes.teacher
     refuse_differences(
@@ -76,7 +118,7 @@ def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy
     )
 
 
-def check_data(store: LogitStore, fingerprint: str, classes: int, samples: int, where: object) -> None:
+def check_data(store: AnswerStore, fingerprint: str, classes: int, samples: int, where: object) -> None:
     """Refuse samples that are not the store's, by the split's fingerprint and both counts; raises InputError."""
     made = store.attributes.dataset
     refuse_differences(
@@ -90,16 +132,16 @@ def check_data(store: LogitStore, fingerprint: str, classes: int, samples: int, 
     )
 
 
-def check_num_classes(store: LogitStore, card: dict[str, Any], where: object) -> None:
+def check_num_classes(store: AnswerStore, card: dict[str, Any], where: object) -> None:
     """Refuse a checkpoint of another number of classes; raises InputError."""
     refuse_differences(
-        {"num_classes": (card["num_classes"], store.classes)},
+        {"num_classes": (card["num_classes"], store.attributes.dataset.classes)},
         f"{where} against {store.url}",
         "name the folder of the store's teacher with --teacher",
     )
 
 
-def check_pixels(store: LogitStore, samples: Samples) -> None:
+def check_pixels(store: AnswerStore, samples: Samples) -> None:
     """Refuse a store whose views this version renders to other pixels; raises InputError."""
     pixels = recorded_pixels(store)
     found = pixel_hash(store.plan, samples, pixels.views, pixels.samples)
@@ -128,6 +170,21 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
         )
 
 
+def check_first_features(store: FeatureStore, teacher: Normalised, samples: Samples, view: int) -> None:
+    """Compare one batch of a view with what the live teacher's features give; raises InputError if the store differs."""
+    chosen = np.arange(min(batch_size(store), store.samples))
+    views = np.full(len(chosen), view)
+    stored = store.encoding.decode(stored_rows(store, views, chosen))
+    live = live_features(store, Query.of(teacher, store.plan, samples, views, chosen))
+    reference = feature_reference(store.encoding, live)
+    found = measure_features(stored, live, reference, store.attributes.precision.arithmetic)
+    if not found.within:
+        raise InputError(
+            f"{store.url}: view {view}, samples 0 to {len(chosen) - 1}: {found.fault}; `prepkd verify {store.url}` looks "
+            "closer"
+        )
+
+
 def check_answers(store: LogitStore, view: int, *, raw: bool) -> None:
     """Refuse a store of probabilities and, if the method needs `raw` logits, one of log-probabilities; raises InputError."""
     chosen = np.arange(min(ROWS, store.samples))
@@ -147,7 +204,7 @@ def refuse_answers(logits: Tensor, where: object, *, raw: bool, error: Tensor | 
         )
 
 
-def check_views(store: LogitStore, shown: Set[int]) -> None:
+def check_views(store: AnswerStore, shown: Set[int]) -> None:
     """Refuse a store that was fetched in part and lacks a view that training will show; raises InputError."""
     if absent := sorted(shown - set(store.present)):
         raise InputError(
