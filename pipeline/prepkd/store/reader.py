@@ -99,7 +99,7 @@ class AnswerStore:
         for name in checked.layout.fields:
             for problem in differences(_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
                 raise InputError(f"{where}: {name}.{problem}; {checked.remedy}")
-        return kind(where, checked, found, attributes, checked.layout))
+        return kind(where, checked, found, attributes, checked.layout)
 
     @contextlib.contextmanager
     def values_as_they_are(self) -> Iterator[None]:

@@ -89,9 +89,8 @@ def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logi
             {f"{section}.{key}": (found_in.get(key), wanted_in.get(key)) for key in keys}, store.url, remedy
         )
     if wanted is None:
-        raise InputError(
-            f"{store.url}: asked.teacher has {', '.join(found.teacher)}, other features than the settings'; {remedy}"
-        )
+        read = ", ".join(found.teacher)
+        raise InputError(f"{store.url}: asked.teacher has {read}, other features than the settings'; {remedy}")
     described, expected = found.describe(), wanted.describe()
     for key in ("settings", "sizes"):
         one, other = described[key] or {}, expected[key] or {}
