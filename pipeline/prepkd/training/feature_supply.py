@@ -11,7 +11,7 @@ from prepkd.models.features import feature_shapes
 from prepkd.models.new import untrained_model
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.layout import MANIFEST
-from prepkd.store.place import exists, open_place
+from prepkd.store.place import entry_url, exists, open_place
 from prepkd.teacher.cached import CachedFeatures
 from prepkd.teacher.feature_caching import cost
 from prepkd.teacher.settings import Cache
@@ -52,7 +52,7 @@ def cached_features(
     Raises InputError for stores that are missing, or that do not fit the settings, the student or the logits.
     """
     names = settings.entries_read(cache.features)
-    urls = {entry: feature_url(place, entry) for entry in names}
+    urls = {entry: entry_url(place, entry) for entry in names}
     stores = {entry: FeatureStore.open(url) for entry, url in urls.items() if exists(open_place(url), MANIFEST)}
     if missing := [entry for entry in entry_names(settings, cache) if entry not in stores]:
         sizes = costs(settings, cache, student, teacher, dataset) if teacher else {}
@@ -65,11 +65,6 @@ def cached_features(
         check_features(stores[entry], found, wanted, logits)
         entries.append(found)
     return CachedFeatures(Supply(settings.terms.features, entries, student), stores, cache.batch_size, cache.precision)
-
-
-def feature_url(place: str, entry: str) -> str:
-    """The place of the store of an entry, in a teacher's folder or URL."""
-    return f"{place}/{entry}.zarr"
 
 
 def entry_names(settings: Distill, cache: Cache) -> list[str]:

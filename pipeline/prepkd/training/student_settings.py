@@ -92,7 +92,7 @@ class StudentSettings(Training):
 
     def entries_read(self, entries: Sequence[str]) -> list[str]:
         """The entries of `cache.features` from which the method is taught; what the others hold, it does not read."""
-        served = [served_by(term, entries) for term in self.terms.features] if self.source == "cached" else []
+        served = [served_by(term, entries) for term in self.terms.features]
         return list(dict.fromkeys(name for names in served for name in names))
 
     @property
