@@ -11,7 +11,6 @@ from prepkd.runtime.kept import kept
 from prepkd.runtime.outputs import Output, claimed
 from prepkd.runtime.scratch import scratch as locked_scratch
 from prepkd.stages._console import say
-from prepkd.store.place import entry_url
 
 DATA = Path("data")
 TEACHERS = Path("models/teachers")
@@ -37,16 +36,6 @@ def teacher_folders(names: Iterable[str]) -> dict[str, Path]:
 def store_url(params: Params, name: str) -> str:
     """Return the place of a teacher's logit store: a local path, or a URL."""
     return f"{params.cache.root.rstrip('/')}/{name}.zarr"
-
-
-def features_place(params: Params, name: str) -> str:
-    """Return the place of a teacher's stores of features, a local folder or a URL."""
-    return f"{params.cache.features_root.rstrip('/')}/{name}"
-
-
-def feature_url(params: Params, name: str, entry: str) -> str:
-    """Return the place of the store of an entry of cache.features."""
-    return entry_url(features_place(params, name), entry)
 
 
 def student_folder(seed: int) -> Path:

@@ -10,15 +10,7 @@ from prepkd.models.names import is_factory
 from prepkd.project.params import Params
 from prepkd.stages._console import say
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._project import (
-    data_file,
-    features_place,
-    kept_scratch,
-    logs_folder,
-    scratch,
-    store_url,
-    teacher_folder,
-)
+from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch, store_url, teacher_folder
 from prepkd.tracking.loggers import logged
 from prepkd.training.checkpoints import Row
 from prepkd.training.distillation import TeacherFiles
@@ -39,9 +31,7 @@ def students(
     """
     dataset, inputs = read_dataset(params, params.cache.views, params.cache.seed)
     teachers = {
-        name: TeacherFiles(
-            teacher_folder(name), store_url(params, name), params.teachers[name].weights, features_place(params, name)
-        )
+        name: TeacherFiles(teacher_folder(name), store_url(params, name), params.teachers[name].weights)
         for name in settings.teacher_names
     }
     logger = partial(logged, params.logger, logs_folder())

@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 from prepkd.errors import InputError
-from prepkd.methods.entries import make_entries
+from prepkd.methods.entries import Entry, make_entries
 from prepkd.models import load_checkpoint
 from prepkd.models.new import untrained_model
 from prepkd.project.outputs import asked
 from prepkd.runtime.files import write_json
-from prepkd.stages._console import advance, console, progress, say
+from prepkd.stages._console import advance, progress, say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import feature_url, scratch_root, teacher_folder, writing
+from prepkd.stages._project import scratch_root, teacher_folder, writing
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
 from prepkd.verification.provenance import check_card, check_given
@@ -47,8 +47,8 @@ def cache_features(
         raise InputError(
             said if listed else "cache.features is empty; name feature terms, as at, or features, as pooled"
         )
-    for entry in names:
-        refuse_foreign_store(feature_url(params, name, entry))
+    for one in names:
+        refuse_foreign_store(settings.feature_url(name, one))
     dataset, inputs = read_dataset(params, settings.views, settings.seed)
     teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `prepkd train-teacher {name}`")
     check_card(card, dataset, inputs, folder)
@@ -57,13 +57,14 @@ def cache_features(
     entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
     for entry in entries:
         say(caching.cost(entry, dataset))
-    for entry in entries:
-        if plan:
+    if plan:
+        for entry in entries:
             path = Path(f"data/asked/{name}/{entry.name}.json")
             with writing(asked(path)):
                 write_json(path, entry.describe())
-            continue
-        url = feature_url(params, name, entry.name)
+        return
+
+    def write(entry: Entry, url: str) -> None:
         with progress() as bar:
             task = bar.add_task(f"{entry.name} of {name}", start=False, total=None, visible=False, note="")
 
@@ -89,3 +90,6 @@ def cache_features(
         took = f"{written.chunks} chunks written in {written.seconds:,.1f} s"
         say(f"{url}: {'already finished' if written.chunks is None else took}")
         say(f"{url}: sha256 of its manifest {written.sha256}")
+
+    for entry in entries:
+        write(entry, settings.feature_url(name, entry.name))

@@ -8,7 +8,7 @@ from prepkd.project.outputs import lesson
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
 from prepkd.stages._options import Overrides, ParamsFile, known_teacher, read_params
-from prepkd.stages._project import feature_url, store_url, writing
+from prepkd.stages._project import store_url, writing
 from prepkd.store.identity import identities, identity
 
 LESSON = Path("data/lesson.json")
@@ -35,7 +35,7 @@ def gather(
     with writing(lesson(path)):
         stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
         features = {
-            f"{name}/{entry}": identity(feature_url(params, name, entry), name, "cache-features")
+            f"{name}/{entry}": identity(params.cache.feature_url(name, entry), name, "cache-features")
             if method.source == "cached"
             else None
             for method in methods

@@ -24,11 +24,6 @@ def is_remote(url: str | Path) -> bool:
     return "://" in str(url)
 
 
-def entry_url(place: str, entry: str) -> str:
-    """The place of the store of an entry of `cache.features`, in a teacher's folder or URL."""
-    return f"{place}/{entry}.zarr"
-
-
 def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store:
     """Open the files under a local path or an fsspec URL; `options` go to fsspec. Raises InputError if that fails.
 

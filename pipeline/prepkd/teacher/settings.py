@@ -62,3 +62,7 @@ class Cache(Section):
     # Not null: DVC makes one stage per entry.
     features: Annotated[list[Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]], AfterValidator(once)] = []
     features_root: Root = "data/features"
+
+    def feature_url(self, teacher: str, entry: str) -> str:
+        """The place of the store of an entry of `features`: a local path, or a URL."""
+        return f"{self.features_root.rstrip('/')}/{teacher}/{entry}.zarr"

@@ -35,11 +35,11 @@ from prepkd.training.stopping import card_entry
 from prepkd.training.student import train_students
 from prepkd.training.student_settings import Distill
 from prepkd.training.trial import try_student
+from prepkd.verification.live_features import check_first_features
 from prepkd.verification.provenance import (
     check_answers,
     check_card,
     check_first_batch,
-    check_first_features,
     check_given,
     check_pixels,
     check_store,
@@ -52,14 +52,11 @@ from prepkd.views.order import VIEW_ORDERS
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """Where a teacher is: its folder, its store's path or URL, the file of weights that its settings name, and the folder or
-    URL of its stores of features.
-    """
+    """Where a teacher is: its folder, its store's path or URL, and the file of weights that its settings name."""
 
     folder: Path
     store: str
     weights: Path | None
-    features: str = ""
 
 
 @contextlib.contextmanager
@@ -174,9 +171,7 @@ def cached_teacher(
         check_given(card, files.weights, files.folder)
         check_first_batch(store, model, dataset.samples, first)
     check_answers(store, first, raw=settings.terms.needs_raw)
-    features = (
-        cached_features(settings, cache, name, files.features, student, store, model, dataset) if student else None
-    )
+    features = cached_features(settings, cache, name, student, store, model, dataset) if student else None
     for one in features.stores.values() if features else ():
         check_views(one, shown)
         if model:

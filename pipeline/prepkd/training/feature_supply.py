@@ -11,14 +11,13 @@ from prepkd.models.features import feature_shapes
 from prepkd.models.new import untrained_model
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.layout import MANIFEST
-from prepkd.store.place import entry_url, exists, open_place
+from prepkd.store.place import exists, open_place
 from prepkd.teacher.cached import CachedFeatures
 from prepkd.teacher.feature_caching import cost
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
 from prepkd.training.student_settings import Distill
-from prepkd.verification.provenance import check_features
-from prepkd.verification.query import entry_of
+from prepkd.verification.live_features import check_features, entry_of
 
 
 def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
@@ -41,18 +40,17 @@ def cached_features(
     settings: Distill,
     cache: Cache,
     name: str,
-    place: str,
     student: Shapes,
     logits: LogitStore,
     teacher: Normalised | None,
     dataset: Dataset,
 ) -> CachedFeatures:
-    """What the terms ask from the stores in `place`, a teacher's folder or URL; `teacher` is the model if it is there.
+    """What the terms ask, from the stores of the teacher `name`; `teacher` is the model if it is there.
 
     Raises InputError for stores that are missing, or that do not fit the settings, the student or the logits.
     """
     names = settings.entries_read(cache.features)
-    urls = {entry: entry_url(place, entry) for entry in names}
+    urls = {entry: cache.feature_url(name, entry) for entry in names}
     stores = {entry: FeatureStore.open(url) for entry, url in urls.items() if exists(open_place(url), MANIFEST)}
     if missing := [entry for entry in entry_names(settings, cache) if entry not in stores]:
         sizes = costs(settings, cache, student, teacher, dataset) if teacher else {}

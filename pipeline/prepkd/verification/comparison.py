@@ -17,7 +17,8 @@ from prepkd.verification.feature_discrepancy import (
     feature_reference,
     measure_features,
 )
-from prepkd.verification.query import Query, live_features, live_logits
+from prepkd.verification.live_features import live_features
+from prepkd.verification.query import Query, live_logits
 
 Found = Discrepancy | FeatureDiscrepancy
 

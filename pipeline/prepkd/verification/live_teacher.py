@@ -10,14 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from prepkd.data.samples.samples import Samples
-from prepkd.errors import InputError
 from prepkd.models import Normalised
 from prepkd.store import AnswerStore
-from prepkd.store.attributes import Pixels
 from prepkd.teacher.caching import pixel_hash
 from prepkd.verification.comparison import Comparison, Found, comparison
 from prepkd.verification.controls import CONTROLS, changed_rows
-from prepkd.verification.query import Query
+from prepkd.verification.query import Query, recorded_pixels
 from prepkd.verification.sampling import draw_pairs, stored_rows
 from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
 
@@ -120,13 +118,6 @@ def _measure_controls(
         else:
             controls[name] = compared.control(other, rows)
     return controls, not_applicable
-
-
-def recorded_pixels(store: AnswerStore) -> Pixels:
-    """The hash of rendered pixels that a store records; raises InputError where it records none."""
-    if store.attributes.pixels is None:
-        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
-    return store.attributes.pixels
 
 
 def replay_pixels(store: AnswerStore, samples: Samples, views: NDArray[np.int64]) -> PixelHashes:

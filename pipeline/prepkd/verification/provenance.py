@@ -10,7 +10,6 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
-from prepkd.methods.entries import Entry
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
 from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
@@ -18,26 +17,14 @@ from prepkd.models.weight_claims import order_problem
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
-from prepkd.store import AnswerStore, FeatureStore, LogitStore
+from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.encodings import LogitEncoding
 from prepkd.store.fetch import views_text
 from prepkd.teacher.caching import describe_teacher, pixel_hash
-from prepkd.teacher.feature_caching import encoding_of
 from prepkd.verification.discrepancy import live_reference, measure_discrepancy
-from prepkd.verification.feature_discrepancy import feature_reference, measure_features
-from prepkd.verification.live_teacher import recorded_pixels
-from prepkd.verification.query import Query, batch_size, live_features, live_logits
+from prepkd.verification.query import Query, batch_size, live_logits, recorded_pixels
 from prepkd.verification.sampling import stored_rows
 from prepkd.views import ViewPlan
-
-# The sections in which a teacher's stores of logits and features agree, without the keys in which they may differ.
-BELONG_TOGETHER: dict[str, Set[str]] = {
-    "teacher": set(),
-    "dataset": {"name", "fingerprint"},
-    "views": set(),
-    "pixels": set(),
-    "precision": {"device"},
-}
 
 
 def check_store(
@@ -72,35 +59,6 @@ def check_store(
         store.url,
         f"change the settings, or run `prepkd cache-logits {teacher}` again",
     )
-
-
-def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logits: LogitStore) -> None:
-    """Refuse a store of features of another teacher, data, views or precision than the logits', or of another entry.
-
-    `found` is the store's entry, `wanted` the one that the settings and the student need, None where it reads other features.
-    Raises InputError.
-    """
-    ours, theirs = (one.attributes.model_dump() for one in (store, logits))
-    remedy = f"run `prepkd cache-features {logits.attributes.teacher.name}` again"
-    for section, left_out in BELONG_TOGETHER.items():
-        found_in, wanted_in = ours.get(section) or {}, theirs.get(section) or {}
-        keys = sorted({*found_in, *wanted_in} - left_out)
-        refuse_differences(
-            {f"{section}.{key}": (found_in.get(key), wanted_in.get(key)) for key in keys}, store.url, remedy
-        )
-    if wanted is None:
-        read = ", ".join(found.teacher)
-        raise InputError(f"{store.url}: asked.teacher has {read}, other features than the settings'; {remedy}")
-    described, expected = found.describe(), wanted.describe()
-    for key in ("settings", "sizes"):
-        one, other = described[key] or {}, expected[key] or {}
-        refuse_differences(
-            {f"asked.{key}.{name}": (one.get(name), other.get(name)) for name in sorted({*one, *other})},
-            store.url,
-            remedy,
-        )
-    encoding = encoding_of(wanted)
-    refuse_differences({"encoding": (store.encoding.describe(), encoding.describe())}, store.url, remedy)
 
 
 def check_teacher(store: AnswerStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
@@ -166,21 +124,6 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
             f"{store.url}: view {view}, samples 0 to {count - 1}: the live teacher's logits differ by {found.dz:.3g}, "
             f"{found.excess:.3g} more than {store.attributes.encoding.name} explains, KL(tau=4) {found.kl_4:.1e}, "
             f"common top-1 {found.top1:.1%}; `prepkd verify {store.url}` looks closer"
-        )
-
-
-def check_first_features(store: FeatureStore, teacher: Normalised, samples: Samples, view: int) -> None:
-    """Compare one batch of a view with what the live teacher's features give; raises InputError if the store differs."""
-    chosen = np.arange(min(batch_size(store), store.samples))
-    views = np.full(len(chosen), view)
-    stored = store.encoding.decode(stored_rows(store, views, chosen))
-    live = live_features(store, Query.of(teacher, store.plan, samples, views, chosen))
-    reference = feature_reference(store.encoding, live)
-    found = measure_features(stored, live, reference, store.attributes.precision.arithmetic)
-    if not found.within:
-        raise InputError(
-            f"{store.url}: view {view}, samples 0 to {len(chosen) - 1}: {found.fault}; `prepkd verify {store.url}` looks "
-            "closer"
         )
 
 

@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.samples import Samples
-from prepkd.errors import refuse_differences
-from prepkd.methods.entries import Entry
+from prepkd.errors import InputError
 from prepkd.models import Normalised
-from prepkd.models.features import WithFeatures
-from prepkd.store import AnswerStore, FeatureStore, LogitStore
-from prepkd.teacher.forward_pass import forward, raw_logits, ready
+from prepkd.store import AnswerStore, LogitStore
+from prepkd.store.attributes import Pixels
+from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.views import ViewPlan
 
 DEFAULT_BATCH = 256
@@ -58,37 +57,6 @@ def batch_size(store: AnswerStore) -> int:
     return min(store.attributes.precision.batch_size or DEFAULT_BATCH, max(store.samples, LARGEST_BATCH))
 
 
-def entry_of(store: FeatureStore) -> Entry:
-    """The entry that a store of features describes; raises InputError."""
-    assert store.attributes.asked is not None  # of every store of features
-    return Entry.from_description(store.attributes.asked.model_dump(), store.url)
-
-
-def live_features(store: FeatureStore, query: Query) -> dict[str, Tensor]:
-    """The store's tensors (N, ...) of the live teacher's features on the CPU, by name, in the store's batches and precision.
-
-    Raises InputError for a feature that the teacher does not have, and for tensors of other shapes than the store's.
-    """
-    entry = entry_of(store)
-    found = forward(
-        WithFeatures(ready(query.model), entry.features),
-        store.plan,
-        query.samples,
-        *query.inputs(),
-        batch_size=batch_size(store),
-        precision=_arithmetic(store),
-        asks=entry.asks,
-    )
-    asked = {name: values.cpu() for name, values in found.items() if name != "logits" or name in store.tensors}
-    shapes = {name: tuple(values.shape[1:]) for name, values in asked.items()}
-    refuse_differences(
-        {"encoding.tensors": (store.tensors, shapes)},
-        store.url,
-        f"run `prepkd cache-features {store.attributes.teacher.name}`",
-    )
-    return asked
-
-
 def live_logits(store: LogitStore, query: Query) -> Tensor:
     """The teacher's raw logits (N, K) on the CPU, in the store's batch shape and precision (float32 if unknown)."""
     raw = raw_logits(
@@ -97,11 +65,19 @@ def live_logits(store: LogitStore, query: Query) -> Tensor:
         query.samples,
         *query.inputs(),
         batch_size=batch_size(store),
-        precision=_arithmetic(store),
+        precision=arithmetic(store),
     )
     return raw.cpu()
 
 
-def _arithmetic(store: AnswerStore) -> str:
+def arithmetic(store: AnswerStore) -> str:
+    """The arithmetic in which a live teacher is asked: the store's, or `ieee` if it is unknown."""
     known = store.attributes.precision.arithmetic
     return "ieee" if known == "unknown" else known
+
+
+def recorded_pixels(store: AnswerStore) -> Pixels:
+    """The hash of rendered pixels that a store records; raises InputError where it records none."""
+    if store.attributes.pixels is None:
+        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
+    return store.attributes.pixels
