@@ -21,8 +21,9 @@ from prepkd.store.reader import AnswerStore
 
 @dataclass(frozen=True)
 class Fetched:
-    """The result of a fetch: files and bytes copied, files that were there already, and the views that are there now."""
+    """The result of a fetch: the copy's place, files and bytes copied, files that were there already, views that are there now."""
 
+    place: str
     files: int
     bytes: int
     kept: int
@@ -32,7 +33,7 @@ class Fetched:
 
 def fetch_views(
     url: str,
-    target: str,
+    target: str | Callable[[AnswerStore], str],
     views: str | None,
     scratch_root: Path,
     *,
@@ -41,7 +42,8 @@ def fetch_views(
     on_start: Callable[[AnswerStore, int], None],
     on_file: Callable[[], None],
 ) -> Fetched:
-    """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`.
+    """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`, which may
+    depend on the store.
 
     With `sha256`, a store whose manifest has another SHA-256 is refused: the manifest states that of every other file.
     `on_wait` gets one line when another process copies to the same place, `on_start` the store and the number of files, and
@@ -49,10 +51,11 @@ def fetch_views(
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise InputError(f"--sha256 is {sha256!r}; expected 64 hex digits, as cache-logits and inspect state them")
+    source = AnswerStore.open(url, sha256=sha256)
+    target = target if isinstance(target, str) else target(source)
     where = _absolute(target)
     if where == _absolute(url):
         raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
-    source = AnswerStore.open(url, sha256=sha256)
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
     # A local target's lock is beside it, where other projects' fetches find it; a bucket has no locks, so one of this project.
     place, lock = Path(where).parent, f".{Path(where).name}.fetch"
@@ -106,7 +109,7 @@ def fetch(
         delete(target, PARTIAL)
     if not exists(target, MANIFEST):
         put(target, MANIFEST, manifest_of(source))
-    return Fetched(files, size, kept, here, source.views)
+    return Fetched(str(where), files, size, kept, here, source.views)
 
 
 def manifest_of(source: AnswerStore) -> bytes:
