@@ -17,7 +17,7 @@ def store_tables(facts: StoreFacts) -> Iterator[Section]:
     yield pairs("Where it came from", _provenance(facts))
 
 
-def _description(facts: StoreFacts) -> Iterator[tuple[str, str]]:
+def _description(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     attributes, chunks, row = facts.attributes, facts.chunks, facts.bytes_per_row
     yield "store", facts.store
     there = f"{chunks.there:,} of {chunks.total:,} chunks are there"

@@ -21,7 +21,7 @@ from prepkd.store.reader import AnswerStore
 
 @dataclass(frozen=True)
 class Fetched:
-    """The result of a fetch: the copy's place, files and bytes copied, files that were there already, views that are there now."""
+    """The result of a fetch: the copy's place, files and bytes copied, files that were there already, the views there now."""
 
     place: str
     files: int
