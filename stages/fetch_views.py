@@ -6,7 +6,7 @@ import typer
 from prepkd.errors import InputError
 from prepkd.stages._console import advance, console, progress, say
 from prepkd.stages._project import scratch_root
-from prepkd.store import LogitStore, fetch
+from prepkd.store import AnswerStore, FeatureStore, fetch
 
 
 def fetch_views(
@@ -18,7 +18,12 @@ def fetch_views(
     views: Annotated[
         str | None, typer.Option(metavar="VIEWS", help="The views to bring, as 0:8 or 0,4:6; all if not given.")
     ] = None,
-    to: Annotated[str | None, typer.Option(help="Where to: a path or URL; data/logits/NAME.zarr, as at URL.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="Where to: a path or URL; data/logits/NAME.zarr or data/features/TEACHER/NAME.zarr, as at URL."
+        ),
+    ] = None,
 ) -> None:
     """Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.
 
@@ -27,11 +32,16 @@ def fetch_views(
     name = url.rstrip("/").rsplit("/", 1)[-1]
     if to is None and name in ("", ".", ".."):
         raise InputError(f"{url}: has no name for the copy; choose its place with --to")
-    target = f"data/logits/{name}" if to is None else to
+
+    def target(source: AnswerStore) -> str:
+        of_features = isinstance(source, FeatureStore)
+        folder = f"data/features/{source.attributes.teacher.name}" if of_features else "data/logits"
+        return f"{folder}/{name}" if to is None else to
+
     with progress() as bar:
         task = bar.add_task("", start=False, total=None, visible=False, note="files")
 
-        def start(source: LogitStore, files: int) -> None:
+        def start(source: AnswerStore, files: int) -> None:
             bar.update(task, description=source.attributes.teacher.name, total=files, visible=True)
             bar.start_task(task)
 
@@ -46,6 +56,6 @@ def fetch_views(
             on_file=lambda: advance(bar, task, "files"),
         )
     console.print(
-        f"{target}: {fetched.files} files, {fetched.bytes:,} bytes fetched, {fetched.kept} files were there; "
+        f"{fetched.place}: {fetched.files} files, {fetched.bytes:,} bytes fetched, {fetched.kept} files were there; "
         f"it holds views {fetch.views_text(fetched.views)} of {fetched.total}"
     )

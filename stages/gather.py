@@ -9,7 +9,7 @@ from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
 from prepkd.stages._options import Overrides, ParamsFile, known_teacher, read_params
 from prepkd.stages._project import store_url, writing
-from prepkd.store.identity import identities
+from prepkd.store.identity import identities, identity
 
 LESSON = Path("data/lesson.json")
 
@@ -26,12 +26,21 @@ def gather(
     DVC's `distill` depends on that small file: adding a teacher that is not used makes no student out of date.
     """
     params = read_params(params_file, overrides)
-    names = params.distill.teacher_names
+    names, methods = params.distill.teacher_names, [params.distill]
     if teachers:  # and those that the comparison's runs name themselves
-        own = [name for run in params.compare.runs for name in params.variant(run, teachers).teacher_names]
+        methods = [params.variant(run, teachers) for run in params.compare.runs]
+        own = [name for method in methods for name in method.teacher_names]
         names = list(dict.fromkeys([*teachers.split("+"), *own]))
     path = Path("data/lessons") / f"{teachers}.json" if teachers else LESSON
     with writing(lesson(path)):
         stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
-        write_json(path, {"teachers": stores})
+        features = {
+            f"{name}/{entry}": identity(params.cache.feature_url(name, entry), name, "cache-features")
+            if method.source == "cached"
+            else None
+            for method in methods
+            for name in method.teacher_names
+            for entry in method.entries_read(params.cache.features)
+        }
+        write_json(path, {"teachers": stores} | ({"features": features} if features else {}))
     console.print(f"{path}: {', '.join(names)}")

@@ -193,7 +193,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ),
         (
             "cache.view=1",
-            "unknown key cache.view; allowed: batch_size, chunk, encoding, precision, root, seed, topk, views",
+            "unknown key cache.view; allowed: batch_size, chunk, encoding, features, features_root, precision, root, seed, "
+            "topk, views",
         ),
         ("distill.teachers=[large,giant]", "distill.teachers has 'giant'; expected a key of teachers: large, small"),
         (

@@ -8,16 +8,28 @@ if TYPE_CHECKING:
     from prepkd import losses as losses
     from prepkd.errors import InputError as InputError
     from prepkd.models import build_model as build_model
+    from prepkd.store import FeatureStore as FeatureStore
     from prepkd.store import LogitStore as LogitStore
     from prepkd.training.view_dataset import ViewDataset as ViewDataset
     from prepkd.training.view_dataset import ViewSampler as ViewSampler
     from prepkd.views import ViewPlan as ViewPlan
 
 __version__ = version("prepkd")
-__all__ = ["InputError", "LogitStore", "ViewDataset", "ViewPlan", "ViewSampler", "__version__", "build_model", "losses"]
+__all__ = [
+    "FeatureStore",
+    "InputError",
+    "LogitStore",
+    "ViewDataset",
+    "ViewPlan",
+    "ViewSampler",
+    "__version__",
+    "build_model",
+    "losses",
+]
 
 # Lazy (PEP 562), so that `import prepkd` and `prepkd --help` never import torch.
 _HOMES = {
+    "FeatureStore": "prepkd.store",
     "InputError": "prepkd.errors",
     "LogitStore": "prepkd.store",
     "ViewDataset": "prepkd.training.view_dataset",

@@ -45,6 +45,11 @@ COMMANDS = {
         "Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.",
         PIPELINE,
     ),
+    "cache-features": Entry(
+        "cache_features",
+        "Write what `cache.features` names, for every view of every training sample, to `data/features/NAME/`.",
+        PIPELINE,
+    ),
     "gather": Entry(
         "gather",
         "Check that the teachers' stores have one view plan; writes their identities to `data/lesson.json`.",

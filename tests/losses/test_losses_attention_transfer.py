@@ -103,7 +103,6 @@ def test_weights_of_auto_and_what_is_refused() -> None:
     assert settings("ka-ps+at").loss_weights == (0.0, 1.0)
     assert settings("dkd+at").loss_weights == (1.0, 1.0)
     for changes, words in (
-        ({"source": "cached"}, r"asks the teacher for features \(at\), which the logit store does not hold; set "),
         ({"teachers": ["t", "u"]}, "compares features .* with those of one teacher; teachers names 2"),
         ({"kd_weight": 0.5}, "without a divergence, such as kd, kd_weight is auto or 0"),
     ):

@@ -10,13 +10,14 @@ import torch
 
 from prepkd.data.prepared.file import DataInfo, Split, describe, load_split
 from prepkd.errors import InputError, refuse_differences
+from prepkd.inspection.feature_statistics import feature_statistics
 from prepkd.inspection.logit_statistics import choose_views, logit_statistics
 from prepkd.inspection.picture import draw_picture
 from prepkd.inspection.store_facts import read_facts
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models.checkpoint import load_card
-from prepkd.store import LogitStore
+from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.attributes import Teacher
 from prepkd.store.place import is_remote
 from prepkd.training.student_settings import Distill
@@ -47,6 +48,10 @@ def inspect_store(
     inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, teachers / teacher.name)))
     if store is None:
         return inspection
+    if isinstance(store, FeatureStore):
+        chosen = choose_views(views, store)
+        return replace(inspection, features=feature_statistics(store, chosen) if chosen else None)
+    assert isinstance(store, LogitStore)
     path = data or datasets / f"{store.attributes.dataset.name}.h5"
     missing = f"{path} is not there; name the data with --data"
     read = read_data(store, path) if data or path.is_file() else None
@@ -69,7 +74,7 @@ def find_store(url: str, scratch: Path) -> str:
     if is_remote(url) or Path(url).exists():
         return url
     descriptions = sorted(scratch.glob("*/store.zarr/zarr.json"))
-    growing = [path.parent for path in descriptions if teacher_of(path) == Path(url).stem]
+    growing = [path.parent for path in descriptions if is_described(path, Path(url))]
     if len(growing) > 1:
         raise InputError(
             f"{url}: no such store; unfinished ones are {', '.join(map(str, growing))}; inspect one of them"
@@ -77,12 +82,14 @@ def find_store(url: str, scratch: Path) -> str:
     return str(growing[0]) if growing else url
 
 
-def teacher_of(description: Path) -> str | None:
-    """Return the teacher's name in an unfinished store's `zarr.json`; None if that is torn or something else."""
+def is_described(description: Path, place: Path) -> bool:
+    """Whether an unfinished store's `zarr.json` is that of the store that will go to a place; False for a torn one."""
     try:
-        return str(json.loads(description.read_bytes())["attributes"]["prepkd"]["teacher"]["name"])
-    except (ValueError, TypeError, KeyError):
-        return None
+        made = json.loads(description.read_bytes())["attributes"]["prepkd"]
+        teacher, asked = str(made["teacher"]["name"]), made.get("asked")
+        return place.stem == teacher if asked is None else place.parts[-2:] == (teacher, f"{asked['entry']}.zarr")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def weights_from(teacher: Teacher, folder: Path) -> dict[str, Any] | None:

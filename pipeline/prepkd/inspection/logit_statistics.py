@@ -12,7 +12,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.inspection.counts import count_views
 from prepkd.inspection.softness import Histograms, confidence_edges, entropy_edges, summarise
 from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors, adjustment, class_errors, view_errors
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.fetch import parse_views
 
 MOST_VIEWS = 8
@@ -48,7 +48,7 @@ class LogitStatistics:
         return sections
 
 
-def choose_views(views: str | None, store: LogitStore) -> list[int]:
+def choose_views(views: str | None, store: AnswerStore) -> list[int]:
     """The views of `0:4,6`, as `fetch-views` takes them; None is at most 8 of the present ones, evenly spread.
 
     Raises InputError.

@@ -9,9 +9,10 @@ from typing import Any
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore
 from prepkd.store.attributes import Attributes, plan_and_encoding
 from prepkd.store.documents import parse_attributes, parse_chunk_length, read_document
+from prepkd.store.encodings import Tensors
 from prepkd.store.layout import MANIFEST, Layout
 from prepkd.store.place import can_list, is_remote, open_place, sizes
 from prepkd.store.reader import read_manifest
@@ -19,7 +20,7 @@ from prepkd.store.reader import read_manifest
 
 @dataclass(frozen=True)
 class ChunkCount:
-    """How many chunks of logits a store holds, of how many."""
+    """How many chunks a store holds, of how many."""
 
     there: int
     total: int
@@ -57,7 +58,7 @@ class StoreFacts:
     weights_from: dict[str, Any] | None = None
 
 
-def read_facts(url: str | Path) -> tuple[StoreFacts, LogitStore | None]:
+def read_facts(url: str | Path) -> tuple[StoreFacts, AnswerStore | None]:
     """Read a store's facts and open it for reading; the store is None if it is unfinished.
 
     Raises InputError if there is no store, or one that is damaged or of another format.
@@ -67,14 +68,14 @@ def read_facts(url: str | Path) -> tuple[StoreFacts, LogitStore | None]:
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
     try:
         if read_document(place, MANIFEST) is not None:
-            store = LogitStore.open(url)
+            store = AnswerStore.open(url)
             return _finished(store), store
         return _unfinished(str(url), place), None
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from None
 
 
-def _finished(store: LogitStore) -> StoreFacts:
+def _finished(store: AnswerStore) -> StoreFacts:
     layout, place = store.layout, store.store.place
     listed = sizes(place)
     if listed is not None:
@@ -94,11 +95,12 @@ def _unfinished(where: str, place: Store) -> StoreFacts:
         raise InputError(f"{where}: neither {MANIFEST} nor zarr.json, so there is no logit store; expected one")
     attributes = parse_attributes(group, where)
     plan, encoding = plan_and_encoding(attributes, where)
-    logits = read_document(place, "logits/zarr.json")
-    if logits is None:
-        raise InputError(f"{where}: logits/zarr.json is missing; run cache-logits again")
+    key = f"{encoding.commit}/zarr.json"
+    array = read_document(place, key)
+    if array is None:
+        raise InputError(f"{where}: {key} is missing; run cache-logits again")
     try:
-        layout = Layout(plan, encoding, parse_chunk_length(logits, where))
+        layout = Layout(plan, encoding, parse_chunk_length(array, key, where))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     return _facts(where, sizes(place) or {}, attributes, layout, None)
@@ -108,17 +110,19 @@ def _facts(
     where: str, files: Mapping[str, int | None], attributes: Attributes, layout: Layout, manifest_sha256: str | None
 ) -> StoreFacts:
     # Counted from the files: a description may promise any number of views.
-    there = [part for key in files if (part := layout.part(key)) and part[0] == "logits"]
+    there = [part for key in files if (part := layout.part(key)) and part[0] == layout.encoding.commit]
     rows = sum(layout.length(chunk) for _, _, chunk in there)
     size = None if None in files.values() else sum(size or 0 for size in files.values())
     stated = attributes.measured.bytes_per_row if attributes.measured else None
+    if isinstance(layout.encoding, Tensors):  # not compressed
+        stated = float(layout.bytes_per_row)
     chunks = Counter(view for _, view, _ in there)
     return StoreFacts(
         store=where,
         finished=manifest_sha256 is not None,
         views=layout.plan.views,
         samples=layout.plan.samples,
-        classes=layout.encoding.classes,
+        classes=attributes.dataset.classes,
         chunk_samples=layout.chunk,
         chunks=ChunkCount(len(there), layout.plan.views * layout.chunks),
         views_there=sorted(view for view, count in chunks.items() if count == layout.chunks),

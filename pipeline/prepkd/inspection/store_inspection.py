@@ -3,31 +3,43 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from prepkd.inspection.feature_statistics import FeatureStatistics
 from prepkd.inspection.logit_statistics import LogitStatistics
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.temperatures import Temperatures
 
 UNFINISHED = "everything about its logits: the store is unfinished and must not be read yet"
+UNFETCHED = "everything about its features: no view was fetched; `prepkd fetch-views` brings them"
 
 
 @dataclass(frozen=True)
 class StoreInspection:
-    """A store's inspection; `logits` is None for an unfinished store, `dtd` without a student, `picture` is its path."""
+    """A store's inspection: statistics of its `logits` or of its `features`, None for an unfinished store.
+
+    `dtd` is None without a student; `picture` is its path.
+    """
 
     facts: StoreFacts
     logits: LogitStatistics | None = None
     dtd: Temperatures | None = None
+    features: FeatureStatistics | None = None
     picture: str | None = None
 
     @property
     def left_out(self) -> list[str]:
         """The missing parts, and the reasons."""
-        return self.logits.left_out if self.logits else [UNFINISHED]
+        if self.logits:
+            return self.logits.left_out
+        if not self.features:
+            return [UNFETCHED if self.facts.finished else UNFINISHED]
+        few = len(self.facts.views_there) - len(self.features.views_read)
+        return [f"{few} of the views; `--views 0:{self.facts.views}` reads all"] if few else []
 
     @property
     def views_caption(self) -> str:
         """The views that were read, as `all 9 views` or `3 of 9 views (0-1, 6)`."""
-        read = self.logits.views_read if self.logits else []
+        statistics = self.logits or self.features
+        read = statistics.views_read if statistics else []
         if len(read) == self.facts.views:
             return f"all {self.facts.views} views"
         return f"{len(read)} of {self.facts.views} views ({ranges(read)})"
@@ -40,6 +52,8 @@ class StoreInspection:
         sections: dict[str, Any] = {"facts": facts, "left_out": self.left_out}
         if self.logits:
             sections |= self.logits.as_json()
+        if self.features:
+            sections |= self.features.as_json()
         if self.dtd:
             sections["dtd"] = self.dtd.as_json()
         if self.picture:

@@ -17,20 +17,32 @@ def store_tables(facts: StoreFacts) -> Iterator[Section]:
     yield pairs("Where it came from", _provenance(facts))
 
 
-def _description(facts: StoreFacts) -> Iterator[tuple[str, str]]:
+def _description(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     attributes, chunks, row = facts.attributes, facts.chunks, facts.bytes_per_row
     yield "store", facts.store
     there = f"{chunks.there:,} of {chunks.total:,} chunks are there"
     if not facts.finished:
-        yield "state", f"UNFINISHED: {there}; run cache-logits again to go on"
+        command = "cache-features" if attributes.asked else "cache-logits"
+        yield "state", f"UNFINISHED: {there}; run {command} again to go on"
     elif chunks.there < chunks.total:
         views = f"views {ranges(facts.views_there)}" if facts.views_there else "no views"
         yield "state", f"fetched in part: {views} of {facts.views}; {there}"
     else:
         yield "state", f"finished: {there}"
-    yield "size", f"{facts.views:,} views x {facts.samples:,} samples x {facts.classes:,} classes"
-    settings = [f"{key} {value:g}" for key, value in attributes.encoding.model_dump().items() if key != "name"]
-    yield "encoding", ", ".join([attributes.encoding.name, *settings])
+    size = f"{facts.views:,} views x {facts.samples:,} samples"
+    if asked := attributes.asked:
+        yield "size", size
+        yield "entry", asked.entry
+        yield (
+            "settings",
+            [f"{key} {value}" for key, value in (asked.settings or {}).items()] or "none: a feature as it is",
+        )
+        yield "reduced to", [f"{name} {_shape(shape)}" for name, shape in asked.sizes.items()] or "nothing"
+        yield "of features", [f"{name} {_shape(shape)}" for name, shape in asked.teacher.items()]
+    else:
+        yield "size", f"{size} x {facts.classes:,} classes"
+        settings = [f"{key} {value:g}" for key, value in attributes.encoding.model_dump().items() if key != "name"]
+        yield "encoding", ", ".join([attributes.encoding.name, *settings])
     batches = f", batches of {attributes.precision.batch_size}" if attributes.precision.batch_size else ""
     yield "precision", f"{attributes.precision.arithmetic}{batches}"
     yield "format", str(attributes.format)
@@ -41,6 +53,10 @@ def _description(facts: StoreFacts) -> Iterator[tuple[str, str]]:
     yield "on disk", f"{size} {facts.files:,} files"
     if facts.manifest_sha256:
         yield "sha256 of its manifest", facts.manifest_sha256
+
+
+def _shape(sizes: list[int]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _encoding_error(measured: Measured) -> Section:

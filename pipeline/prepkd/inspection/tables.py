@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from prepkd.inspection.feature_table import feature_table
 from prepkd.inspection.logit_tables import logit_tables
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.store_tables import store_tables
@@ -23,6 +24,8 @@ def _parts(inspection: StoreInspection) -> Iterator[RenderableType]:
     if inspection.logits:
         for section in logit_tables(inspection.logits, inspection.views_caption):
             yield from section
+    if inspection.features:
+        yield from feature_table(inspection.features, inspection.views_caption)
     if inspection.dtd:
         yield from temperature_table(inspection.dtd, inspection.views_caption)
     for line in inspection.left_out:

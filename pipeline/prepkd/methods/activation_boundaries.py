@@ -37,6 +37,8 @@ class ActivationBoundaries(ConnectedTerm):
     equation: ClassVar[str] = (
         "sum over stages, 1/2 each back, of max(0, margin - s)^2 where t > 0, else max(0, margin + s)^2"
     )
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "margin"})
+    half: ClassVar[bool] = True  # 0 or 1
     weight: float = Field(default=0.003, gt=0, description="weight of the sum over the stages and all their elements")
     margin: float = Field(
         default=1.0, gt=0, description="distance from 0 that the student's pre-activations are drawn to"
@@ -48,4 +50,4 @@ class ActivationBoundaries(ConnectedTerm):
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The squared hinge loss, (B,)."""
-        return activation_boundary(student, teacher, margin=self.margin)
+        return activation_boundary(student, teacher > 0, margin=self.margin)  # numbers if they come from a store

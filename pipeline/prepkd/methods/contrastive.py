@@ -61,6 +61,7 @@ class ContrastiveRepresentation(FeatureTerm):
         "-ln h+ / (h+ + M/N) - sum over M negatives of ln (M/N) / (h- + M/N),  h = exp(e e' / 0.07) / Z"
     )
     drawn: ClassVar[tuple[str, ...]] = (INDEX,)
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "negatives", "count", "dim", "temperature", "momentum"})
     weight: float = Field(default=0.8, gt=0, description="weight of the term")
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
     negatives: Literal["bank", "batch"] = Field(

@@ -44,6 +44,7 @@ class CorrelationCongruence(PooledRelation):
     section: ClassVar[str | None] = "cc"
     source: ClassVar[str] = "Peng et al. 2019, arXiv 1904.01802"
     equation: ClassVar[str] = "||K_s - K_t||^2 / B^2,  K: a Gaussian kernel by its Taylor series"
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "gamma", "order"})
     weight: float = Field(default=100.0, gt=0, description="weight of the term")
     gamma: float = Field(default=0.4, gt=0, description="inverse width of the Gaussian kernel")
     order: int = Field(default=2, ge=1, le=32, description="order of its Taylor series")

@@ -48,6 +48,7 @@ class FitNet(FeatureTerm):
     section: ClassVar[str | None] = "fitnet"
     source: ClassVar[str] = "Romero et al. 2015, arXiv 1412.6550"
     equation: ClassVar[str] = "mean (r(f_s) - f_t)^2,  r: a trained convolution"
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "relu"})
     weight: float = Field(default=100.0, gt=0, description="weight of the term")
     stage: str = Field(default="stage2", description="named feature of student and teacher, or a module path")
     relu: bool = Field(

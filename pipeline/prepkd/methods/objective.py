@@ -129,6 +129,7 @@ class Objective(nn.Module):
             loss, parts = loss + self.terms.kd_weight * kd, parts | {"kd": kd.detach()}
         if self.terms.features:
             own = self.asked_of_student(student)
+            teacher = {name: upcast(value) for name, value in teacher.items()}  # a store may hold float16
             for term in self.terms.features:
                 values = term.loss(own, teacher, labels, self._state(term, teacher))
                 loss, parts = loss + term.weight * values, parts | {term.name: values.detach()}

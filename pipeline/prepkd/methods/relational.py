@@ -62,6 +62,7 @@ class Relational(PooledRelation):
     section: ClassVar[str | None] = "rkd"
     source: ClassVar[str] = "Park et al. 2019, arXiv 1904.05068"
     equation: ClassVar[str] = "distance mean_ij h(d_s - d_t) + angle mean_ijk h(cos_s - cos_t),  h: smooth L1"
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "distance", "angle"})
     weight: float = Field(default=1.0, gt=0, description="weight of both parts")
     distance: float = Field(default=25.0, ge=0, description="weight of the distances")
     angle: float = Field(default=50.0, ge=0, description="weight of the angles; 0 saves their B^3 memory")

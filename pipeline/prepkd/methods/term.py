@@ -100,10 +100,16 @@ class Term(Section):
         """The named features that it reads of the teacher alone."""
         return ()
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
-        """The tensors that the term computes from the teacher's features, by name; a store would hold them.
+    @property
+    def of_teacher(self) -> tuple[str, ...]:
+        """All named features that it reads of the teacher."""
+        return (*self.features, *self.teacher_features)
 
-        `other` has the shapes of the same features of the other model.
+    def asks(self, features: Answers, other: Shapes) -> Answers:
+        """The tensors that the term computes from the teacher's features, by name; a store holds them.
+
+        `other` has the shapes of the same features of the other model; only heights and widths below the model's own may change
+        the result. A sample's tensors do not depend on the rest of the batch.
         """
         return {}
 
@@ -201,6 +207,8 @@ class FeatureTerm(Term):
     A loss of the batch's relations returns each sample's share, and is of the batch that a step sees: of `batch_size` samples.
     """
 
+    half: ClassVar[bool] = False  # what it asks of the teacher keeps its meaning in float16, and is cached so
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that change nothing of what it asks
     weight: float
 
     @abstractmethod

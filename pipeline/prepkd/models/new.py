@@ -9,7 +9,7 @@ from prepkd.errors import InputError
 from prepkd.models.build import build_model, pretrained
 from prepkd.models.failure import cause
 from prepkd.models.logit_checks import LOGITS, are_probabilities
-from prepkd.models.names import is_factory
+from prepkd.models.names import architecture, is_factory
 from prepkd.models.normalised import Normalised
 
 
@@ -27,6 +27,15 @@ def new_model(name: str, dataset: Dataset, seed: int, preprocessing: Preprocessi
         if is_factory(name):
             _check_logits(name, model, dataset)
     return model
+
+
+def untrained_model(name: str, dataset: Dataset, preprocessing: Preprocessing | None = None) -> Normalised:
+    """Build a model of the name's architecture, to try it or to ask for its shapes: pretrained weights are not downloaded.
+
+    Their preprocessing is kept unless another one is given. Raises InputError as `new_model`.
+    """
+    known = pretrained(name)
+    return new_model(architecture(name), dataset, 0, preprocessing or (known.preprocessing if known else None))
 
 
 def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:

@@ -47,6 +47,11 @@ def lesson(path: Path) -> Output:
     return Output(path, {"": _has("teachers")})
 
 
+def asked(path: Path) -> Output:
+    """What an entry of `cache.features` asks, as `cache-features --plan` writes it."""
+    return Output(path, {"": _has("entry", "teacher")})
+
+
 def metrics(path: Path) -> Output:
     """The students' metrics."""
     return Output(path, {"": _has("n", "top1")})

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from prepkd.data.settings import Prepare
 from prepkd.errors import InputError
+from prepkd.methods.entries import check_entries
 from prepkd.models.settings import ModelName
 from prepkd.runtime.devices import MOST_THREADS
 from prepkd.settings.section import Name, Section, once, one_of
@@ -53,6 +54,14 @@ class Params(Section):
             ViewPlan(self.augment, self.cache.views, 0, samples=1)
         except ValueError as error:
             raise ValueError(f"cache.views with augment: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _entries_are_features(self) -> "Params":
+        try:
+            check_entries(self.cache.features)
+        except ValueError as error:
+            raise ValueError(f"cache.features {error}") from None
         return self
 
     @model_validator(mode="after")

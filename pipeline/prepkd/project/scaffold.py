@@ -62,6 +62,8 @@ GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /data/lesson.json
 /data/lessons/
 /data/logits/
+/data/asked/
+/data/features/*/
 /models/
 /results/plots/
 /results/training/
@@ -82,6 +84,8 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
         ".gitignore": GITIGNORE + raw_rules(chosen["raw"]),
         "params.schema.json": json.dumps(json_schema(), indent=2) + "\n",
         "data/raw/README.md": f"The raw files of {dataset}: {chosen['raw']}.\n",
+        # DVC depends on the folder, which is there before anything is cached in it.
+        "data/features/README.md": template("features.md"),
         "README.md": readme(dataset, chosen),
         "params.yaml": settings(dataset, chosen),
     }

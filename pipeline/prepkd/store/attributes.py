@@ -16,7 +16,7 @@ from pydantic import (
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.settings.messages import expected, shown
-from prepkd.store.encodings import Encoding, make_encoding
+from prepkd.store.encodings import Encoding, Tensors, read_encoding
 from prepkd.views import ViewPlan, view_side
 
 FORMAT = 3
@@ -34,6 +34,7 @@ Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u20
 FileName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]+$")]
 Number = int | float
 Setting = Number | Text | None
+Sizes = Annotated[list[Annotated[int, Field(ge=1, le=2**24)]], Field(max_length=4)]
 Temperature = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
 
 
@@ -114,6 +115,19 @@ class Measured(_Section):
         return self
 
 
+class Asked(_Section):
+    """What a store of features holds: an entry of `cache.features`, and what decides its values beside teacher and views.
+
+    `settings` are those of the entry's term that change what it asks, None for a feature as it is; `sizes` the height and
+    width that maps are reduced to; `teacher` the shapes of the teacher's features that were read.
+    """
+
+    entry: FileName
+    settings: dict[Text, Any] | None = Field(max_length=64)
+    sizes: dict[Text, Sizes] = Field(max_length=64)
+    teacher: dict[Text, Sizes] = Field(min_length=1, max_length=64)
+
+
 class Attributes(_Section):
     """All attributes of a store. Its JSON, `model_dump()`, is stored in `zarr.json` under the key `prepkd`."""
 
@@ -124,6 +138,7 @@ class Attributes(_Section):
     views: Views
     pixels: Pixels | None = None
     encoding: Named
+    asked: Asked | None = None
     precision: Precision
     fingerprints: dict[Text, Text] = Field(max_length=32)
     measured: Measured | None = None
@@ -188,13 +203,15 @@ def _expected(error: Mapping[str, Any]) -> str:
 def plan_and_encoding(attributes: Attributes, where: object) -> tuple[ViewPlan, Encoding]:
     """Build the view plan and the encoding that the attributes describe; raises InputError."""
     try:
-        encoding = make_encoding(attributes.encoding.model_dump(), attributes.dataset.classes)
+        encoding = read_encoding(attributes.encoding.model_dump(), attributes.dataset.classes)
         plan = ViewPlan.from_description(attributes.views.model_dump())
     except InputError as error:
         raise InputError(f"{where}: attributes: {error}") from None
     except MALFORMED as error:
         reason = " ".join(str(error).split())[:300]  # it may quote the attributes
         raise InputError(f"{where}: attributes describe no views, or no encoding: {reason}") from None
+    if isinstance(encoding, Tensors) != (attributes.asked is not None):
+        raise InputError(f"{where}: attributes: asked is of stores of features, and of no others")
     side = view_side(plan.recipe)
     if side is not None and side > LARGEST_SIDE:
         raise InputError(

@@ -13,7 +13,6 @@ from prepkd.store.documents import LIMITS, is_web_page
 from prepkd.store.layout import MANIFEST, Layout
 
 YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
-REMEDY = "fetch the store again, or run cache-logits"
 
 
 def sha256(content: bytes | bytearray | memoryview) -> str:
@@ -36,6 +35,7 @@ class CheckedStore(WrapperStore[Store]):
 
     layout: Layout | None = None
     refuses_values = True  # `verify` reports wrong values as its finding
+    command = "cache-logits"  # writes the store
 
     def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
         super().__init__(store)
@@ -46,21 +46,26 @@ class CheckedStore(WrapperStore[Store]):
         """The complete file of a key; None for a key that is not in the manifest, unless it is a chunk's."""
         if key not in self.manifest:
             if "/c/" in key:  # Zarr would read a chunk of fill values
-                raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run cache-logits")
+                raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run {self.command}")
             return None
         before = self._identity(key)
         most = self.most(key)
         value = await super().get(key, prototype, RangeByteRequest(0, most + 1))
         if value is None:
-            raise InputError(f"{self.where}: {key} is missing; {REMEDY}")
+            raise InputError(f"{self.where}: {key} is missing; {self.remedy}")
         if len(value) > most:
-            raise InputError(f"{self.where}: {key}: it has more than {most:,} bytes; {REMEDY}")
+            raise InputError(f"{self.where}: {key}: it has more than {most:,} bytes; {self.remedy}")
         if before is None or self._hashed.get(key) != before:
             await asyncio.to_thread(self.check, key, value.as_buffer_like())
             # A file that changes twice within one clock tick keeps its times: do not remember young files.
             if before is not None and before == self._identity(key) and time.time_ns() - max(before[2:]) > YOUNG:
                 self._hashed[key] = before
         return value
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a damaged file."""
+        return f"fetch the store again, or run {self.command}"
 
     @property
     def place(self) -> Store:
@@ -95,7 +100,7 @@ class CheckedStore(WrapperStore[Store]):
         found, expected = sha256(content), self.manifest[key]
         if found != expected:
             page = "it is an HTML page; the server does not have this file: " if is_web_page(content) else ""
-            raise InputError(f"{self.where}: {key}: {page}sha256 is {difference(found, expected)}; {REMEDY}")
+            raise InputError(f"{self.where}: {key}: {page}sha256 is {difference(found, expected)}; {self.remedy}")
         part = self.layout.part(key) if self.layout else None
         if self.layout and part:
             name, _, chunk = part
@@ -103,4 +108,4 @@ class CheckedStore(WrapperStore[Store]):
             if self.refuses_values:
                 problem = problem or self.layout.value_problem(name, chunk, content)
             if problem:
-                raise InputError(f"{self.where}: {key}: {problem}; {REMEDY}")
+                raise InputError(f"{self.where}: {key}: {problem}; {self.remedy}")

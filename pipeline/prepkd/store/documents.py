@@ -12,6 +12,7 @@ from zarr.abc.store import Store
 from prepkd.errors import InputError
 from prepkd.settings.messages import expected, shown
 from prepkd.store.attributes import Attributes, check_format, read_attributes
+from prepkd.store.encodings.tensors import MOST_TENSORS, Tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get
 
@@ -33,6 +34,19 @@ class Summary(_Document):
 
     teacher_error: Share
     teacher_error_per_view: list[Share] = Field(min_length=1)
+
+
+class Range(_Document):
+    """The smallest and the largest value of a tensor under each view."""
+
+    min: list[float] = Field(min_length=1)
+    max: list[float] = Field(min_length=1)
+
+
+class Ranges(_Document):
+    """`summary.json` of a store of features: the ranges of its tensors."""
+
+    ranges: dict[str, Range] = Field(max_length=MOST_TENSORS)
 
 
 class Partial(_Document):
@@ -103,15 +117,15 @@ def parse_attributes(content: bytes, where: object) -> Attributes:
     return read_attributes(stored, where)
 
 
-def parse_chunk_length(content: bytes, where: object) -> int:
-    """Read the samples per chunk from `logits/zarr.json`; raises InputError."""
-    description = parse(content, "logits/zarr.json", where)
+def parse_chunk_length(content: bytes, key: str, where: object) -> int:
+    """Read the samples per chunk from `key`, the `zarr.json` of an array; raises InputError."""
+    description = parse(content, key, where)
     try:
         chunk = description["chunk_grid"]["configuration"]["chunk_shape"][1]
     except (KeyError, IndexError, TypeError):
         chunk = None
     if type(chunk) is not int or chunk < 1:
-        raise InputError(f"{where}: logits/zarr.json: has no chunk shape; expected [1, samples, ...]")
+        raise InputError(f"{where}: {key}: has no chunk shape; expected [1, samples, ...]")
     return chunk
 
 
@@ -130,14 +144,33 @@ def differences(content: bytes, name: str, layout: Layout, where: object) -> Ite
             yield f"{word(field)} is {_value(found.get(field))}, expected {_value(wanted.get(field))}"
 
 
-def parse_summary(content: bytes, views: int | None, where: object) -> dict[str, Any]:
-    """Parse `summary.json`, of `views` views if given; raises InputError."""
+def parse_summary(content: bytes, layout: Layout | None, where: object) -> dict[str, Any]:
+    """Parse `summary.json`, of a store of this layout if it is known; raises InputError."""
+    views = layout.plan.views if layout else None
+    if isinstance(layout.encoding, Tensors) if layout else "ranges" in parse(content, SUMMARY, where):
+        return _parse_ranges(content, layout, where)
     summary = _validated(Summary, content, SUMMARY, where)
     errors = summary.teacher_error_per_view
     if views is not None and len(errors) != views:
         raise InputError(f"{where}: {SUMMARY}: has the error of {len(errors):,} views, expected {views:,}")
     if not math.isclose(math.fsum(errors) / len(errors), summary.teacher_error, rel_tol=0, abs_tol=1e-9):
         raise InputError(f"{where}: {SUMMARY}: teacher_error is not the mean of teacher_error_per_view")
+    return summary.model_dump()
+
+
+def _parse_ranges(content: bytes, layout: Layout | None, where: object) -> dict[str, Any]:
+    summary = _validated(Ranges, content, SUMMARY, where)
+    if layout and isinstance(layout.encoding, Tensors):
+        names = {one.name for one in layout.encoding.tensors}
+        if summary.ranges.keys() != names:
+            raise InputError(f"{where}: {SUMMARY}: has the ranges of other tensors than the store's")
+        for one in summary.ranges.values():
+            if {len(one.min), len(one.max)} != {layout.plan.views}:
+                raise InputError(
+                    f"{where}: {SUMMARY}: has ranges of {len(one.min):,} views, expected {layout.plan.views:,}"
+                )
+    if any(low > high for one in summary.ranges.values() for low, high in zip(one.min, one.max, strict=False)):
+        raise InputError(f"{where}: {SUMMARY}: a smallest value is above the largest one")
     return summary.model_dump()
 
 

@@ -16,13 +16,14 @@ from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.own import claimed_store, first_foreign
 from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
-from prepkd.store.reader import LogitStore
+from prepkd.store.reader import AnswerStore
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """The result of a fetch: files and bytes copied, files that were there already, and the views that are there now."""
+    """The result of a fetch: the copy's place, files and bytes copied, files that were there already, the views there now."""
 
+    place: str
     files: int
     bytes: int
     kept: int
@@ -32,16 +33,17 @@ class Fetched:
 
 def fetch_views(
     url: str,
-    target: str,
+    target: str | Callable[[AnswerStore], str],
     views: str | None,
     scratch_root: Path,
     *,
     sha256: str | None = None,
     on_wait: Callable[[str], None],
-    on_start: Callable[[LogitStore, int], None],
+    on_start: Callable[[AnswerStore, int], None],
     on_file: Callable[[], None],
 ) -> Fetched:
-    """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`.
+    """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`, which may
+    depend on the store.
 
     With `sha256`, a store whose manifest has another SHA-256 is refused: the manifest states that of every other file.
     `on_wait` gets one line when another process copies to the same place, `on_start` the store and the number of files, and
@@ -49,10 +51,11 @@ def fetch_views(
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise InputError(f"--sha256 is {sha256!r}; expected 64 hex digits, as cache-logits and inspect state them")
+    source = AnswerStore.open(url, sha256=sha256)
+    target = target if isinstance(target, str) else target(source)
     where = _absolute(target)
     if where == _absolute(url):
         raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
-    source = LogitStore.open(url, sha256=sha256)
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
     # A local target's lock is beside it, where other projects' fetches find it; a bucket has no locks, so one of this project.
     place, lock = Path(where).parent, f".{Path(where).name}.fetch"
@@ -67,7 +70,7 @@ def _absolute(url: str) -> str:
     return url if is_remote(url) else str(Path(url).absolute())
 
 
-def wanted(store: LogitStore, views: Sequence[int]) -> list[str]:
+def wanted(store: AnswerStore, views: Sequence[int]) -> list[str]:
     """The files of a copy of these views except its manifest: the descriptions first, then chunk by chunk."""
     described = ["zarr.json", *(f"{name}/zarr.json" for name in store.layout.fields), SUMMARY]
     chunks = [(view, chunk) for view in views for chunk in range(store.layout.chunks)]
@@ -75,7 +78,7 @@ def wanted(store: LogitStore, views: Sequence[int]) -> list[str]:
 
 
 def fetch(
-    source: LogitStore, target: Store, views: Sequence[int], where: object, on_file: Callable[[], None]
+    source: AnswerStore, target: Store, views: Sequence[int], where: object, on_file: Callable[[], None]
 ) -> Fetched:
     """Copy views to a target, the manifest last; correct files are kept, so an interrupted fetch resumes.
 
@@ -106,10 +109,10 @@ def fetch(
         delete(target, PARTIAL)
     if not exists(target, MANIFEST):
         put(target, MANIFEST, manifest_of(source))
-    return Fetched(files, size, kept, here, source.views)
+    return Fetched(str(where), files, size, kept, here, source.views)
 
 
-def manifest_of(source: LogitStore) -> bytes:
+def manifest_of(source: AnswerStore) -> bytes:
     """The source's manifest, byte for byte: a copy has the same SHA-256. Raises InputError if it was replaced meanwhile."""
     content = read_document(source.store.place, MANIFEST)
     if content is None or sha256(content) != source.manifest_sha256:
@@ -117,7 +120,7 @@ def manifest_of(source: LogitStore) -> bytes:
     return content
 
 
-def check_target(source: LogitStore, target: Store, where: object) -> None:
+def check_target(source: AnswerStore, target: Store, where: object) -> None:
     """Refuse a place that holds anything except a complete or partial copy of this store; raises InputError."""
     remedy = "choose another place with --to"
     if foreign := first_foreign(target):

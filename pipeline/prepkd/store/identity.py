@@ -28,16 +28,19 @@ def identities(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     return stores
 
 
-def identity(url: str, name: str) -> dict[str, Any]:
-    """The identity of one teacher's store: the manifest's SHA-256, the fingerprints, the view plan; raises InputError."""
+def identity(url: str, name: str, command: str = "cache-logits") -> dict[str, Any]:
+    """The identity of a store of one teacher: the manifest's SHA-256, the fingerprints, the view plan; raises InputError.
+
+    `command` writes such stores.
+    """
     place = open_place(url)
     manifest, group = read_document(place, MANIFEST), read_document(place, "zarr.json")
     if manifest is None or group is None:
-        raise InputError(f"{url}: no finished store; run `prepkd cache-logits {name}`")
+        raise InputError(f"{url}: no finished store; run `prepkd {command} {name}`")
     refuse_differences(
         {"zarr.json: sha256": (sha256(group), parse_manifest(manifest, url).get("zarr.json"))},
         url,
-        f"run `prepkd cache-logits {name}` again",
+        f"run `prepkd {command} {name}` again",
     )
     attributes = parse_attributes(group, url)
     return {

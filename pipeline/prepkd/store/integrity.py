@@ -29,10 +29,11 @@ from prepkd.store.documents import (
     read_document,
     word,
 )
+from prepkd.store.encodings import COMMITS
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place
 
-OF_AN_ARRAY = re.compile(r"[a-z_]{1,32}/(zarr\.json|c/\d+(/\d+)+)")
+OF_AN_ARRAY = re.compile(r"[a-z_]{1,32}\d{0,2}/(zarr\.json|c/\d+(/\d+)+)")
 LARGEST_UNKNOWN = 2**30  # bytes of a chunk's file whose size is not known, since the description is damaged
 # A chunk that fails its checksum may raise OSError as well.
 BROKEN = (*MALFORMED, OSError, MemoryError)
@@ -56,39 +57,49 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     store = url if isinstance(url, Store) else open_place(url, **options)
     try:
         files = keys(store) if can_list(store) else None
-        listing, description, logits = (
-            read_document(store, key) for key in (MANIFEST, "zarr.json", "logits/zarr.json")
-        )
+        listing, description = (read_document(store, key) for key in (MANIFEST, "zarr.json"))
+        manifest, problem = _manifest(listing)
+        commit = _commit_description(description, {*(files or ()), *manifest})
+        array = read_document(store, commit)
         partial = read_document(store, PARTIAL)
     except OSError as error:
         raise InputError(f"{url}: cannot be read: {error}") from None
     if not files and description is None and listing is None:
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
-    manifest, problem = _manifest(listing)
     found = [Damage("", MANIFEST, problem)] if problem else []
     # An edited description proves nothing; then the manifest lists the files.
-    described = {"zarr.json": description, "logits/zarr.json": logits}
+    described = {"zarr.json": description, commit: array}
     expected, unreadable = None, ""
     if all(key not in manifest or manifest[key] == sha256(text or b"") for key, text in described.items()):
         if description is not None and "zarr.json" in manifest:
             refuse_other_format(description, url)
-        expected, unreadable = _Expected.of(description or b"", logits or b"")
+        expected, unreadable = _Expected.of(description or b"", array or b"")
     here = {*(files or ()), *manifest}
     if expected and expected.layout.files > 2 * len(here) + 10_000:  # not to be enumerated
         found.append(Damage("", "zarr.json", f"it promises {expected.layout.files:,} files, {len(here):,} are there"))
         expected = None
     absent = expected.not_fetched(files, partial) if expected and partial is not None else set()
-    needed = {"zarr.json", "logits/zarr.json", SUMMARY} | set(expected.layout.all_keys() if expected else ())
+    needed = {"zarr.json", commit, SUMMARY} | set(expected.layout.all_keys() if expected else ())
     strays = {key for key in files or () if OF_AN_ARRAY.fullmatch(key)}
     for key in sorted((needed | strays | set(manifest)) - absent):
         problems = ["missing"]
         if files is None or key in files:
             problems = list(_problems(store, key, manifest, expected))
-            if key == "logits/zarr.json" and unreadable and not problems:
+            if key == commit and unreadable and not problems:
                 problems = [unreadable]
         if problems:
             found.append(Damage(key.partition("/")[0] if "/" in key else "", word(key), "; ".join(problems)))
     return found
+
+
+def _commit_description(description: bytes | None, files: Set[str]) -> str:
+    """The `zarr.json` of the array with the commit records; of an unreadable description the first such file that is there."""
+    try:
+        _, encoding = plan_and_encoding(parse_attributes(description or b"", ""), "")
+        return f"{encoding.commit}/zarr.json"
+    except BROKEN:
+        known = [f"{commit}/zarr.json" for commit in COMMITS]
+        return next((key for key in known if key in files), known[0])
 
 
 def refuse_other_format(description: bytes, where: object) -> None:
@@ -111,16 +122,17 @@ class _Expected:
         self.arrays = {name: layout.array(MemoryStore(self.memory), name) for name in layout.fields}
 
     @classmethod
-    def of(cls, description: bytes, logits: bytes) -> tuple["_Expected | None", str]:
-        """Read `zarr.json` and `logits/zarr.json`; None if they describe no readable store, and the second one's problem."""
+    def of(cls, description: bytes, array: bytes) -> tuple["_Expected | None", str]:
+        """Read `zarr.json` and the commit record's; None if they describe no readable store, and the second one's problem."""
         try:
             plan, encoding = plan_and_encoding(parse_attributes(description, ""), "")
         except BROKEN:
             return None, ""  # a problem of `zarr.json`, which has its own check
+        key = f"{encoding.commit}/zarr.json"
         try:
-            return cls(Layout(plan, encoding, parse_chunk_length(logits, ""))), ""
+            return cls(Layout(plan, encoding, parse_chunk_length(array, key, ""))), ""
         except BROKEN as error:
-            return None, _line(error).removeprefix(": ").removeprefix("logits/zarr.json: ")
+            return None, _line(error).removeprefix(": ").removeprefix(f"{key}: ")
 
     def not_fetched(self, files: Set[str] | None, partial: bytes) -> set[str]:
         """The files of views that a partial copy omits: views without any file here that `partial.json` does not list."""
@@ -201,7 +213,7 @@ def _own_problems(key: str, content: bytes, expected: _Expected | None) -> Itera
     if key == "zarr.json":
         yield from _attributes(content)
     elif key == SUMMARY:
-        parse_summary(content, expected.layout.plan.views if expected else None, "")
+        parse_summary(content, expected.layout if expected else None, "")
     elif expected is not None:
         yield from expected.problems(key, content)
     elif key.endswith("/zarr.json") and parse(content, key, "").get("node_type") != "array":

@@ -72,13 +72,13 @@ class Layout:
 
     @cached_property
     def fields(self) -> dict[str, Field]:
-        """The arrays by name, in the order in which a chunk's files are written: `logits` last."""
+        """The arrays by name, in the order in which a chunk's files are written: the commit record last."""
         fields = dict(self.encoding.fields)
-        logits = fields.pop("logits")
+        last = fields.pop(self.encoding.commit)
         if self.plan.ranges:
             minimum = int(np.iinfo(self.plan.dtype).min)
             fields = {"params": Field((len(self.plan.ranges),), self.plan.dtype, minimum), **fields}
-        return fields | {"logits": logits}
+        return fields | {self.encoding.commit: last}
 
     def keys(self, view: int, chunk: int) -> dict[str, str]:
         """The file of one chunk per array, relative to the store."""

@@ -17,7 +17,7 @@ from prepkd.runtime.outputs import REMEDY, entries, kind, locked, refuse_blocked
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
 from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
-from prepkd.store.encodings import ENCODINGS
+from prepkd.store.encodings import COMMITS, ENCODINGS
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.place import is_remote, keys, names, open_place
 from prepkd.store.remote import RemoteStore
@@ -29,7 +29,8 @@ AT_ONCE = 64  # files that are removed at once
 @cache
 def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The patterns of a store's files, of every encoding, with what a killed writer leaves of one, and of its arrays."""
-    arrays = "|".join(sorted({"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}))
+    named = {"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}
+    arrays = "|".join([*sorted(named), r"tensor\d{1,2}"])
     files = "|".join(map(re.escape, (DESCRIPTION, MANIFEST, SUMMARY, PARTIAL)))
     key = rf"({files}|({arrays})/(zarr\.json|c(/\d+)+))({LEFTOVER.pattern})?"
     key += (
@@ -94,9 +95,14 @@ def _is_ours(store: Store) -> bool:
     except MALFORMED:
         return False
     try:
-        return {DESCRIPTION, "logits/zarr.json"} <= set(json.loads(listing or b"[]"))
+        return _is_listing(set(json.loads(listing or b"[]")))
     except MALFORMED:
         return False
+
+
+def _is_listing(files: set[str]) -> bool:
+    """Whether a manifest lists a description, and that of an array with a chunk's commit records."""
+    return DESCRIPTION in files and any(f"{commit}/zarr.json" in files for commit in COMMITS)
 
 
 def refuse_replacing(url: str, attributes: Attributes) -> None:

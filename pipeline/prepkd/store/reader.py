@@ -5,7 +5,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from zarr.core.sync import sync
 
 from prepkd.errors import InputError
 from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding
-from prepkd.store.checked import REMEDY, CheckedStore, sha256
+from prepkd.store.checked import CheckedStore, sha256
 from prepkd.store.documents import (
     differences,
     parse_attributes,
@@ -26,30 +26,35 @@ from prepkd.store.documents import (
     read_document,
     word,
 )
-from prepkd.store.encodings import as_tensors
+from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, is_remote, keys, open_place, sizes
 
 
-class LogitStore:
-    """A finished logit store: the teacher's logits for each (view, sample).
+class AnswerStore:
+    """A finished store of a teacher's answers, named tensors for each (view, sample).
 
-    `views`, `samples` and `classes` are its size; `plan` makes its views, `encoding` decodes its rows, `attributes` describe
-    their origin, and `summary` holds the teacher's error rate on the views. Open one with `LogitStore.open`.
+    `views` and `samples` are its size; `plan` makes its views, `encoding` decodes its rows, `attributes` describe their
+    origin, `summary` what is in them. `open` returns a store of the right kind, and refuses one that the class does not read.
     """
+
+    kind: ClassVar[str] = "store of answers"
+    command: ClassVar[str] = "cache-logits"  # writes such stores
+    reads: ClassVar[tuple[type, ...]] = (Encoding,)
+    encoding: Encoding
 
     def __init__(self, url: str, store: CheckedStore, sha256: str, attributes: Attributes, layout: Layout) -> None:
         self.url, self.attributes, self.store, self.manifest_sha256 = url, attributes, store, sha256
         self.layout, self.plan, self.encoding = layout, layout.plan, layout.encoding
-        self.views, self.samples, self.classes = self.plan.views, self.plan.samples, self.encoding.classes
+        self.views, self.samples = self.plan.views, self.plan.samples
         # Described by the layout, with which the stored descriptions agree: Zarr gets to see none of them.
         self._arrays = {name: layout.array(store, name) for name in layout.fields}
         self._sound: set[int] = set()  # views whose values were checked
         self.present, self._misfits = self._listed()
-        self.summary = parse_summary(_listed(store, SUMMARY), self.views, url)
+        self.summary = parse_summary(_listed(store, SUMMARY), layout, url)
 
     @classmethod
-    def open(cls, url: str | Path | Store, *, sha256: str | None = None, **options: Any) -> "LogitStore":
+    def open(cls, url: str | Path | Store, *, sha256: str | None = None, **options: Any) -> Self:
         """Open a store at a local path, an fsspec URL (`options` go to fsspec) or in a Zarr store, for reading.
 
         Raises InputError if it is missing, unfinished, damaged or of another format, and if its manifest has another SHA-256
@@ -59,19 +64,19 @@ class LogitStore:
         store = url if isinstance(url, Store) else open_place(url, **options)
         try:
             if not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir():
-                raise InputError(f"{where}: no such store; run `prepkd cache-logits NAME`")
+                raise InputError(f"{where}: no such store; run `prepkd {cls.command} NAME`")
             return cls._opened(where, store, sha256)
         except InputError:
             raise
         except (*MALFORMED, MemoryError, FileNotFoundError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{where}: not a logit store ({type(error).__name__}: {reason})") from None
+            raise InputError(f"{where}: not a {cls.kind} ({type(error).__name__}: {reason})") from None
         except OSError as error:
             raise InputError(f"{where}: cannot be read: {error}") from None
 
     @classmethod
-    def _opened(cls, where: str, store: Store, pinned: str | None) -> "LogitStore":
-        listing = read_manifest(store, where)
+    def _opened(cls, where: str, store: Store, pinned: str | None) -> Self:
+        listing = read_manifest(store, where, cls.command)
         found = sha256(listing)
         if pinned is not None and pinned.lower() != found:
             raise InputError(
@@ -80,23 +85,21 @@ class LogitStore:
         checked = CheckedStore(store, parse_manifest(listing, where), where)
         attributes = parse_attributes(_listed(checked, "zarr.json"), where)
         plan, encoding = plan_and_encoding(attributes, where)
-        chunk = parse_chunk_length(_listed(checked, "logits/zarr.json"), where)
+        kind = _kind(encoding)
+        if not issubclass(kind, cls):
+            raise InputError(f"{where}: holds a {kind.kind}, expected a {cls.kind}")
+        checked.command = kind.command
+        described = f"{encoding.commit}/zarr.json"
+        chunk = parse_chunk_length(_listed(checked, described), described, where)
         try:
             checked.layout = Layout(plan, encoding, chunk)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
-        check_manifest(checked.manifest, checked.layout, where)
+        check_manifest(checked, checked.layout)
         for name in checked.layout.fields:
             for problem in differences(_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
-                raise InputError(f"{where}: {name}.{problem}; {REMEDY}")
-        return cls(where, checked, found, attributes, checked.layout)
-
-    def __repr__(self) -> str:
-        made = self.attributes
-        return (
-            f"LogitStore({self.url!r}: {self.views} views x {self.samples} samples x {self.classes} classes, "
-            f"{made.encoding.name}, teacher {made.teacher.name!r}, {made.dataset.name!r})"
-        )
+                raise InputError(f"{where}: {name}.{problem}; {checked.remedy}")
+        return kind(where, checked, found, attributes, checked.layout)
 
     @contextlib.contextmanager
     def values_as_they_are(self) -> Iterator[None]:
@@ -112,7 +115,7 @@ class LogitStore:
     def stored(self, view: int) -> dict[str, NDArray[Any]]:
         """One view as stored: the encoding's arrays (N, *width); raises InputError, IndexError.
 
-        The view's parameters are compared with the plan's, so logits of other pixels are never returned.
+        The view's parameters are compared with the plan's, so answers to other pixels are never returned.
         """
         names = [*self.encoding.fields]
         if view not in range(self.views):
@@ -139,7 +142,9 @@ class LogitStore:
                 await reading
             (params, *found), rows = await asyncio.gather(reading, asyncio.to_thread(self.plan.parameters, view))
             if not np.array_equal(params, rows):
-                raise InputError(f"{self.url}: params of view {view} differ from the plan's; run cache-logits again")
+                raise InputError(
+                    f"{self.url}: params of view {view} differ from the plan's; run {self.store.command} again"
+                )
         else:
             found = await self._read(view, names)
         for name, array in zip(names, found, strict=True):
@@ -147,7 +152,7 @@ class LogitStore:
             # Those of uncompressed arrays were checked with their files.
             checked_here = field.compressed and self.store.refuses_values
             if checked_here and (problem := field.problem(array)):
-                raise InputError(f"{self.url}: {name} of view {view}: {problem}; {REMEDY}")
+                raise InputError(f"{self.url}: {name} of view {view}: {problem}; {self.store.remedy}")
         return found
 
     async def _read(self, view: int, names: list[str]) -> list[NDArray[Any]]:
@@ -169,7 +174,54 @@ class LogitStore:
             raise
         except (*MALFORMED, MemoryError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{self.url}: view {view} does not decode: {reason}; {REMEDY}") from None
+            raise InputError(f"{self.url}: view {view} does not decode: {reason}; {self.store.remedy}") from None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all views in memory, as stored but not compressed."""
+        return self.views * self.samples * sum(field.bytes_per_row for field in self.encoding.fields.values())
+
+    def _listed(self) -> tuple[list[int], dict[int, list[str]] | None]:
+        """The complete views, all of them unless the store is a partial copy; by view, files of a wrong size.
+
+        The latter is None for a place that lists no sizes. Raises InputError for a missing file.
+        """
+        place, layout = self.store.place, self.layout
+        if not can_list(place):  # a missing file is found when it is read
+            partial = read_document(place, PARTIAL)
+            views = [*range(self.views)] if partial is None else parse_partial(partial, self.views, self.url)
+            return views, None
+        known = sizes(place)
+        files = keys(place) if known is None else known.keys()
+        views = layout.views_in(files)
+        if len(views) < self.views and PARTIAL not in files:
+            absent = next(key for key in layout.all_keys() if key not in files)
+            raise InputError(f"{self.url}: {absent} is missing; {self.store.remedy}")
+        return views, None if known is None else layout.misfits(known)
+
+
+class LogitStore(AnswerStore):
+    """A finished logit store: the teacher's logits for each (view, sample).
+
+    `views`, `samples` and `classes` are its size; `plan` makes its views, `encoding` decodes its rows, `attributes` describe
+    their origin, and `summary` holds the teacher's error rate on the views. Open one with `LogitStore.open`.
+    """
+
+    kind: ClassVar[str] = "logit store"
+    reads: ClassVar[tuple[type, ...]] = (LogitEncoding,)
+    encoding: LogitEncoding
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return self.encoding.classes
+
+    def __repr__(self) -> str:
+        made = self.attributes
+        return (
+            f"LogitStore({self.url!r}: {self.views} views x {self.samples} samples x {self.classes} classes, "
+            f"{made.encoding.name}, teacher {made.teacher.name!r}, {made.dataset.name!r})"
+        )
 
     def slab(self, view: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         """One view decoded: z - max(z) (N, K), float16 or float32, and max(z) float32 (N,); raises InputError, IndexError."""
@@ -191,57 +243,88 @@ class LogitStore:
             found[here] = offsets.astype(np.float32) + row_max[:, None]
         return found
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all views in memory, as stored but not compressed."""
-        return self.views * self.samples * sum(field.bytes_per_row for field in self.encoding.fields.values())
-
     def _decoded(self, rows: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         answers = self.encoding.decode(as_tensors(rows))
         return answers["logits"].numpy(), answers["row_max"].numpy()
 
-    def _listed(self) -> tuple[list[int], dict[int, list[str]] | None]:
-        """The complete views, all of them unless the store is a partial copy; by view, files of a wrong size.
 
-        The latter is None for a place that lists no sizes. Raises InputError for a missing file.
-        """
-        place, layout = self.store.place, self.layout
-        if not can_list(place):  # a missing file is found when it is read
-            partial = read_document(place, PARTIAL)
-            views = [*range(self.views)] if partial is None else parse_partial(partial, self.views, self.url)
-            return views, None
-        known = sizes(place)
-        files = keys(place) if known is None else known.keys()
-        views = layout.views_in(files)
-        if len(views) < self.views and PARTIAL not in files:
-            absent = next(key for key in layout.all_keys() if key not in files)
-            raise InputError(f"{self.url}: {absent} is missing; {REMEDY}")
-        return views, None if known is None else layout.misfits(known)
+class FeatureStore(AnswerStore):
+    """A finished store of what one entry of `cache.features` asks of a teacher, for each (view, sample).
+
+    `views` and `samples` are its size, `tensors` the shapes of a sample's named tensors, `attributes` describe their origin.
+    Open one with `FeatureStore.open`.
+    """
+
+    kind: ClassVar[str] = "store of features"
+    command: ClassVar[str] = "cache-features"
+    reads: ClassVar[tuple[type, ...]] = (Tensors,)
+    encoding: Tensors
+
+    def __repr__(self) -> str:
+        made = self.attributes
+        return (
+            f"FeatureStore({self.url!r}: {self.views} views x {self.samples} samples, {', '.join(self.tensors)}, "
+            f"teacher {made.teacher.name!r}, {made.dataset.name!r})"
+        )
+
+    @property
+    def entry(self) -> str:
+        """The entry of `cache.features`."""
+        assert self.attributes.asked is not None  # by `plan_and_encoding`
+        return self.attributes.asked.entry
+
+    @property
+    def tensors(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each named tensor of a sample."""
+        return {one.name: one.shape for one in self.encoding.tensors}
+
+    def features(self, view: int) -> dict[str, NDArray[np.floating[Any]]]:
+        """The named tensors (N, ...) of one view, float16 or float32; raises InputError, IndexError."""
+        stored = self.stored(view)
+        return {one.name: stored[array] for array, one in self.encoding.arrays.items()}
+
+    def lookup(
+        self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]
+    ) -> dict[str, NDArray[np.floating[Any]]]:
+        """The named tensors (B, ...) of (view, sample) pairs, both (B,); reads each distinct view once."""
+        views, samples = np.asarray(views), np.asarray(samples)
+        found: dict[str, NDArray[np.floating[Any]]] = {}
+        for view in np.unique(views):
+            here = views == view
+            for name, array in self.features(int(view)).items():
+                empty = np.empty((len(views), *array.shape[1:]), array.dtype)
+                found.setdefault(name, empty)[here] = array[samples[here]]
+        return found
 
 
-def read_manifest(store: Store, where: object) -> bytes:
+def read_manifest(store: Store, where: object, command: str = "cache-logits") -> bytes:
     """Read `manifest.json`; raises InputError if there is no finished store."""
     content = read_document(store, MANIFEST)
     if content is not None:
         return content
     if not (keys(store) if can_list(store) else get(store, "zarr.json", 1)):
-        raise InputError(f"{where}: no such store; run `prepkd cache-logits NAME`")
-    raise InputError(f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd cache-logits NAME` again")
+        raise InputError(f"{where}: no such store; run `prepkd {command} NAME`")
+    raise InputError(f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd {command} NAME` again")
 
 
-def check_manifest(manifest: Mapping[str, str], layout: Layout, where: object) -> None:
+def check_manifest(store: CheckedStore, layout: Layout) -> None:
     """Refuse a manifest that lists other files than the layout's; raises InputError."""
+    manifest, where = store.manifest, store.where
     # A false number of views is not enumerated: the first key that is not in the manifest ends it.
     if missing := next((key for key in itertools.chain([SUMMARY], layout.all_keys()) if key not in manifest), None):
-        raise InputError(f"{where}: {missing} is not in {MANIFEST}; run cache-logits")
+        raise InputError(f"{where}: {missing} is not in {MANIFEST}; run {store.command}")
     if len(manifest) > layout.files + 1:
         other = min(manifest.keys() - {*layout.all_keys(), SUMMARY})
-        raise InputError(f"{where}: {MANIFEST} lists {word(other)}, which is no file of this store; {REMEDY}")
+        raise InputError(f"{where}: {MANIFEST} lists {word(other)}, which is no file of this store; {store.remedy}")
 
 
 def _listed(store: CheckedStore, key: str) -> bytes:
     """A file that the manifest must list; raises InputError."""
     content = get(store, key)
     if content is None:
-        raise InputError(f"{store.where}: {key} is not in {MANIFEST}; run cache-logits")
+        raise InputError(f"{store.where}: {key} is not in {MANIFEST}; run {store.command}")
     return content
+
+
+def _kind(encoding: Encoding) -> type[AnswerStore]:
+    return next(kind for kind in (LogitStore, FeatureStore) if isinstance(encoding, kind.reads))

@@ -12,7 +12,7 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
 from prepkd.store.own import clear_store, refuse_foreign_store, refuse_replacing
 from prepkd.store.place import delete, is_remote, open_place
-from prepkd.store.reader import LogitStore
+from prepkd.store.reader import AnswerStore
 from prepkd.store.writer import StoreWriter
 
 
@@ -67,7 +67,7 @@ def finished_summary(url: str, attributes: Attributes) -> dict[str, Any] | None:
     Reads all views, so that every byte is checked.
     """
     try:
-        store = LogitStore.open(url)
+        store = AnswerStore.open(url)
         if not store.attributes.same_store(attributes):
             return None
         for view in range(store.views):

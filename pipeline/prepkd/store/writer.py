@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -14,18 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from zarr.abc.store import Store
 
-from prepkd.data.samples.labels import is_wrong
 from prepkd.errors import InputError
 from prepkd.runtime.files import json_bytes
 from prepkd.store.attributes import Attributes
 from prepkd.store.durable import DurableStore
-from prepkd.store.encodings import Field, as_tensors
+from prepkd.store.encodings import Field, LogitEncoding, Tensors
 from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, manifest_of, open_array
 from prepkd.store.own import clear_store
 from prepkd.store.place import exists, get, put
-
-# (view, samples) -> labels int64 (n,), or shares of the classes (n, K)
-Labels = Callable[[int, slice], Tensor]
+from prepkd.store.summary import Labels, Ranges, Summary, TeacherError
 
 
 class StoreWriter:
@@ -44,12 +41,12 @@ class StoreWriter:
         found: Any = self.group.attrs.asdict().get("prepkd")
         identity = {"format": attributes.format, "fingerprints": attributes.fingerprints}
         same = isinstance(found, dict) and all(found.get(key) == value for key, value in identity.items())
-        if not same or open_array(self.group, "logits").chunks[1] != layout.chunk:
+        if not same or open_array(self.group, layout.encoding.commit).chunks[1] != layout.chunk:
             raise InputError(f"{where}: holds another store's chunks; remove it and run again")
         self.arrays = {name: open_array(self.group, name) for name in layout.fields}
 
     def done(self, view: int, chunk: int) -> bool:
-        """Check that a chunk is finished: its logits file, written last, exists, and all its arrays read back."""
+        """Check that a chunk is finished: its commit record, written last, exists, and all its arrays read back."""
         return self._finished(view, chunk) is not None
 
     def pending(self) -> Iterator[tuple[int, int]]:
@@ -60,7 +57,7 @@ class StoreWriter:
                     yield view, chunk
 
     def write(self, view: int, chunk: int, arrays: Mapping[str, Tensor | NDArray[Any]]) -> None:
-        """Write one chunk, the encoding's arrays (n, *width), with the logits last as the commit record.
+        """Write one chunk, the encoding's arrays (n, *width), with the commit record last.
 
         Raises InputError for an array of another shape.
         """
@@ -78,36 +75,41 @@ class StoreWriter:
                 # In the chunk's own shape, which saves Zarr a copy.
                 self.arrays[name][view : view + 1, samples] = array[None]
 
-    def finish(self, labels: NDArray[np.int64] | Labels) -> dict[str, Any]:
+    def finish(self, labels: NDArray[np.int64] | Labels | None = None) -> dict[str, Any]:
         """Re-read every chunk, write the summary and then the manifest; return the summary. Idempotent.
 
-        `labels` are those of all samples, or a function of (view, samples). Raises InputError if a chunk is not finished.
+        `labels` are those of all samples, or a function of (view, samples); only logits need them. Raises InputError if a chunk
+        is not finished.
         """
-        labels_of = labels if callable(labels) else partial(_labels, torch.from_numpy(labels))
-        chunks = itertools.product(range(self.layout.plan.views), range(self.layout.chunks))
+        plan, kind = self.layout.plan, self._summary(labels)
+        chunks = itertools.product(range(plan.views), range(self.layout.chunks))
         with ThreadPoolExecutor(WORKERS) as pool:  # hashing, most of the work, releases the GIL
-            wrong = list(pool.map(lambda chunk: self._read_back(chunk[0], chunk[1], labels_of), chunks))
-        per_view = np.reshape(wrong, (self.layout.plan.views, self.layout.chunks)).sum(axis=1)
-        errors = [int(count) / self.layout.plan.samples for count in per_view]
-        summary = {"teacher_error": float(np.mean(errors)), "teacher_error_per_view": errors}
+            figures = np.stack(list(pool.map(lambda chunk: self._read_back(chunk[0], chunk[1], kind), chunks)))
+        summary = kind.of_store(figures.reshape(plan.views, self.layout.chunks, *figures.shape[1:]), plan.samples)
         put(self.store, SUMMARY, json_bytes(summary))
         if isinstance(self.store, DurableStore):
             self.store.remove_partial()
         put(self.store, MANIFEST, json_bytes(manifest_of(self.store, self.layout)))
         return summary
 
-    def _read_back(self, view: int, chunk: int, labels_of: Labels) -> int:
-        """Count the rows of a finished chunk that the teacher has wrong; raises InputError if it is not finished."""
+    def _summary(self, labels: NDArray[np.int64] | Labels | None) -> Summary:
+        encoding = self.layout.encoding
+        if isinstance(encoding, Tensors):
+            return Ranges(encoding)
+        assert isinstance(encoding, LogitEncoding) and labels is not None
+        return TeacherError(encoding, labels if callable(labels) else partial(_labels, torch.from_numpy(labels)))
+
+    def _read_back(self, view: int, chunk: int, summary: Summary) -> NDArray[Any]:
+        """A finished chunk's figure in the summary; raises InputError if it is not finished."""
         stored = self._finished(view, chunk)
         if stored is None:
             raise InputError(f"{self.where}: view {view}, chunk {chunk} is not finished; run again to resume")
-        offsets = self.layout.encoding.decode(as_tensors(stored))["logits"]
-        return int(is_wrong(offsets, labels_of(view, self.layout.slice(chunk)).cpu()).sum())  # KA corrects these
+        return summary.of_chunk(stored, view, self.layout.slice(chunk))
 
     def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:
         """A finished chunk as stored; None if one of its files is missing, damaged or of another view."""
         # Checked first: Zarr reads a missing file as the fill value, in a bucket after downloading the other arrays.
-        if not exists(self.store, self.layout.keys(view, chunk)["logits"]):
+        if not exists(self.store, self.layout.keys(view, chunk)[self.layout.encoding.commit]):
             return None
         part = view, self.layout.slice(chunk)
         try:

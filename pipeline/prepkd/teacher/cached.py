@@ -1,35 +1,74 @@
-"""A teacher's answers from its logit store."""
+"""A teacher's answers from its stores."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore, FeatureStore, LogitStore
 from prepkd.store.encodings import as_tensors
+from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
 
 
-class CachedTeacher:
-    """Answers from a store: one view's slab for all samples, or a resident store where each sample has a view of its own.
+@dataclass(frozen=True)
+class CachedFeatures:
+    """What feature terms ask, from a store per entry of the supply; in the batches and arithmetic of the stores."""
 
-    Raises InputError if views differ between samples and the store is larger than `resident_gib`.
+    supply: Supply
+    stores: Mapping[str, FeatureStore]
+    batch_size: int
+    precision: str
+
+
+class CachedTeacher:
+    """Answers from stores: one view's slab for all samples, or resident stores where each sample has a view of its own.
+
+    Raises InputError if views differ between samples and the stores are larger than `resident_gib`.
     """
 
-    names = ("logits", "row_max")
     prefetch_depth = 1  # the next epoch's slab is read while this one's is used
 
-    def __init__(self, store: LogitStore, device: torch.device, *, resident: bool, resident_gib: float) -> None:
+    def __init__(
+        self,
+        store: LogitStore,
+        device: torch.device,
+        *,
+        resident: bool,
+        resident_gib: float,
+        features: CachedFeatures | None = None,
+    ) -> None:
+        self.features, self.device = features, device
+        stores: list[AnswerStore] = [store, *(features.stores.values() if features else ())]
+        size = sum(one.nbytes for one in stores)
+        if resident and size > resident_gib * 2**30:
+            raise InputError(
+                f"distill.view_order is random, which needs the whole store in memory: "
+                f"{', '.join(one.url for one in stores)} takes {size / 2**30:.2f} GiB, distill.resident_gib is "
+                f"{resident_gib:g}; raise it, or use cycle"
+            )
+        self.rows = [Rows(one, device, resident=resident) for one in stores]
+        self.names = ("logits", "row_max", *(features.supply.asked if features else ()))
+
+    def __call__(self, views: Views) -> Mapping[str, Tensor]:
+        """The stored answers for every sample, in the order of samples."""
+        logits, *others = (rows(views) for rows in self.rows)
+        if self.features is None:
+            return logits
+        stored = dict(zip(self.features.stores, others, strict=True))
+        settings = {"batch_size": self.features.batch_size, "precision": self.features.precision}
+        return {**logits, **self.features.supply.in_batches(stored, device=self.device, **settings)}  # type: ignore[arg-type]
+
+
+class Rows:
+    """A store's decoded rows on a device; `resident`: all views are kept there."""
+
+    def __init__(self, store: AnswerStore, device: torch.device, *, resident: bool) -> None:
         self.store, self.device = store, device
-        self.resident: dict[str, Tensor] | None = None
-        if resident:
-            if store.nbytes > resident_gib * 2**30:
-                raise InputError(
-                    f"distill.view_order is random, which needs the whole store in memory: {store.url} takes "
-                    f"{store.nbytes / 2**30:.2f} GiB, distill.resident_gib is {resident_gib:g}; raise it, or use cycle"
-                )
-            self.resident = {}
+        self.resident: dict[str, Tensor] | None = {} if resident else None
+        if self.resident is not None:
             for view in range(store.views):
                 for name, array in as_tensors(store.stored(view)).items():
                     if view == 0:
@@ -37,8 +76,8 @@ class CachedTeacher:
                         self.resident[name] = torch.empty(shape, dtype=array.dtype, device=device)
                     self.resident[name][view] = array
 
-    def __call__(self, views: Views) -> Mapping[str, Tensor]:
-        """The stored answers for every sample, in the order of samples."""
+    def __call__(self, views: Views) -> dict[str, Tensor]:
+        """The named tensors of every sample, in the order of samples."""
         if isinstance(views, int):
             stored = as_tensors(self.store.stored(views))
             return self.store.encoding.decode({name: array.to(self.device) for name, array in stored.items()})

@@ -16,7 +16,7 @@ from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
-from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
+from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding
 from prepkd.store.encodings.measure import measure
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
@@ -66,7 +66,7 @@ class Work:
         plan, measured = self.layout.plan, self.attributes.measured
         assert measured is not None  # by `plan_store`
         return (
-            f"{plan.views} views x {plan.samples:,} samples x {self.layout.encoding.classes} classes: "
+            f"{plan.views} views x {plan.samples:,} samples x {self.attributes.dataset.classes} classes: "
             f"{plan.views * plan.samples * measured.bytes_per_row / 1e6:,.1f} MB, "
             f"{measured.bytes_per_row:g} bytes a (view, sample), {self.attributes.encoding.name}, "
             f"KL at tau 4 {measured.kl_mean['4']:.1e}; about {self.seconds:,.0f} s to go"
@@ -134,7 +134,7 @@ def write_chunks(
 ) -> Iterator[None]:
     """Write (view, chunk) pairs, one per step; a chunk is written while the teacher computes the next one."""
     layout = writer.layout
-    answers = partial(teacher_answers, teacher, dataset, layout.encoding, settings)
+    answers = partial(teacher_answers, teacher, dataset, encoding_of(settings, dataset.classes), settings)
     made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in chunks)
     return overlap(lambda part: writer.write(*part), made)
 
@@ -151,7 +151,7 @@ def make_trial(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Trial:
     return Trial(raw, dataset.labels(0, part), seconds / -(-part.stop // size))
 
 
-def encoding_of(settings: Cache, classes: int) -> Encoding:
+def encoding_of(settings: Cache, classes: int) -> LogitEncoding:
     """Build the encoding that `settings.encoding` names, with its own section of the settings if it has one."""
     own = getattr(settings, settings.encoding).model_dump() if ENCODINGS[settings.encoding].settings else {}
     return make_encoding({"name": settings.encoding} | own, classes)
@@ -163,7 +163,17 @@ def plan_store(
     """The layout and the attributes of the store that these settings describe."""
     plan, encoding = dataset.plan, encoding_of(settings, dataset.classes)
     layout = Layout(plan, encoding, chunk_length(plan.samples, settings.chunk, settings.batch_size))
-    sections = {
+    other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
+    # Without a fingerprint: its last digits may differ between machines.
+    measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
+    return layout, Attributes.made_from(origin(settings, dataset, inputs, card, encoding), measured=measured)
+
+
+def origin(
+    settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], encoding: Encoding
+) -> dict[str, Any]:
+    """The sections of a store's attributes that say where its answers come from and how they are kept."""
+    return {
         "dataset": {
             "name": inputs["dataset"],
             "fingerprint": inputs["dataset_fingerprint"],
@@ -172,8 +182,8 @@ def plan_store(
         },
         "split": "train",
         "teacher": describe_teacher(card),
-        "views": plan.describe(),
-        "pixels": describe_pixels(plan, dataset.samples),
+        "views": dataset.plan.describe(),
+        "pixels": describe_pixels(dataset.plan, dataset.samples),
         "encoding": encoding.describe(),
         "precision": {
             "arithmetic": settings.precision,
@@ -181,10 +191,6 @@ def plan_store(
             "device": inputs["device"],
         },
     }
-    other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
-    # Without a fingerprint: its last digits may differ between machines.
-    measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
-    return layout, Attributes.made_from(sections, measured=measured)
 
 
 def describe_teacher(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,7 +215,7 @@ def pixel_hash(plan: ViewPlan, samples: Samples, views: Sequence[int], count: in
 
 
 def teacher_answers(
-    teacher: nn.Module, dataset: Dataset, encoding: Encoding, settings: Cache, view: int, part: slice
+    teacher: nn.Module, dataset: Dataset, encoding: LogitEncoding, settings: Cache, view: int, part: slice
 ) -> dict[str, Tensor]:
     """The teacher's encoded answers for some samples under a view: the arrays of one chunk."""
     return encoding.encode(_raw(ready(teacher), dataset, settings, view, part), dataset.labels(view, part))

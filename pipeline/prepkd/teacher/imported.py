@@ -18,12 +18,12 @@ from prepkd.models.agreement import agreement
 from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import Attributes
-from prepkd.store.encodings import Encoding
+from prepkd.store.encodings import LogitEncoding
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
 from prepkd.store.own import claimed_store
 from prepkd.store.unfinished import already_finished, unfinished
-from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, plan_store
+from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, encoding_of, plan_store
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
 
@@ -98,8 +98,9 @@ def import_logits(
             return Written(summary, manifest_sha256(url))
         with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait, replace=replace) as writer:
             pending = list(writer.pending())
+            encoding = encoding_of(settings, dataset.classes)
             for view, chunk in pending:
-                writer.write(view, chunk, imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk)))
+                writer.write(view, chunk, imported_answers(raw, dataset, encoding, view, layout.slice(chunk)))
             summary = writer.finish(dataset.labels)
     return Written(summary, manifest_sha256(url), len(pending))
 
@@ -118,10 +119,10 @@ def plan_import(
         "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
     }
     others = {"measured": cached.model_dump()["measured"], "unverified": list(unverified(dataset.plan))}
-    attributes = Attributes.made_from(sections, **others)
+    attributes, encoding = Attributes.made_from(sections, **others), encoding_of(settings, dataset.classes)
     for view in range(layout.plan.views):  # refused before anything is written
         for chunk in range(layout.chunks):
-            imported_answers(raw, dataset, layout.encoding, view, layout.slice(chunk))
+            imported_answers(raw, dataset, encoding, view, layout.slice(chunk))
     return layout, attributes
 
 
@@ -133,7 +134,9 @@ def unverified(plan: ViewPlan) -> tuple[str, ...]:
     return (*UNVERIFIED, declared)
 
 
-def imported_answers(raw: Tensor, dataset: Dataset, encoding: Encoding, view: int, part: slice) -> dict[str, Tensor]:
+def imported_answers(
+    raw: Tensor, dataset: Dataset, encoding: LogitEncoding, view: int, part: slice
+) -> dict[str, Tensor]:
     """Encode some samples of a view of imported logits (V, N, K): the arrays of one chunk."""
     return encoding.encode(raw[view, part], dataset.labels(view, part))
 

@@ -1,6 +1,6 @@
 """A live teacher's answers, equal to those of its store."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,17 +8,17 @@ from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
-from prepkd.models.features import Answers, WithFeatures
-from prepkd.store.encodings import Encoding
+from prepkd.models.features import WithFeatures
+from prepkd.store.encodings import LogitEncoding
 from prepkd.teacher.forward_pass import forward, ready
+from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
 
 
 class OnlineTeacher:
     """Answers by running the teacher, through the store's encoding and in the store's batches: equal bits, no store.
 
-    `features` are the model's named features that are read; `asks` reduces them to the tensors `asked`, which are answered
-    beside the logits.
+    `supply` says what feature terms ask, which is answered beside the logits.
     """
 
     prefetch_depth = 0  # the device is the student's while it trains
@@ -27,18 +27,16 @@ class OnlineTeacher:
         self,
         model: Normalised,
         dataset: Dataset,
-        encoding: Encoding,
+        encoding: LogitEncoding,
         *,
         batch_size: int,
         precision: str,
-        features: Sequence[str] = (),
-        asks: Callable[[Answers], Answers] = lambda features: {},
-        asked: Sequence[str] = (),
+        supply: Supply | None = None,
     ) -> None:
-        self.model = WithFeatures(ready(model), features)
-        self.dataset, self.encoding, self.asks = dataset, encoding, asks
+        self.model = WithFeatures(ready(model), supply.features if supply else ())
+        self.dataset, self.encoding, self.supply = dataset, encoding, supply
         self.batch_size, self.precision = batch_size, precision
-        self.names = ("logits", "row_max", *asked)
+        self.names = ("logits", "row_max", *(supply.asked if supply else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
         """The teacher's answers for every sample, in the order of samples."""
@@ -48,6 +46,8 @@ class OnlineTeacher:
             torch.from_numpy(plan.parameters(views)).to(samples.device),
         )
         settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
-        found = forward(self.model, plan, samples, *shown, asks=self.asks, **settings)
+        if self.supply:
+            settings["asks"] = self.supply.live
+        found = forward(self.model, plan, samples, *shown, **settings)
         labels = samples.targets(plan, *shown, self.encoding.classes)
         return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels))}

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, create_model
 
 from prepkd.errors import without_secrets
-from prepkd.settings.section import Section, Seed, one_of, written_out
+from prepkd.settings.section import Section, Seed, once, one_of, written_out
 from prepkd.store.encodings import ENCODINGS
 from prepkd.teacher.forward_pass import PRECISIONS
 
@@ -43,13 +43,15 @@ def _root(root: str) -> str:
     return root
 
 
+# The folder or URL of stores.
+Root = Annotated[str, AfterValidator(written_out), AfterValidator(_root), AfterValidator(_without_login)]
+
+
 @_with_encodings
 class Cache(Section):
     """The cached views, how the teacher computes its logits, and how and where they are stored."""
 
-    root: Annotated[str, AfterValidator(written_out), AfterValidator(_root), AfterValidator(_without_login)] = (
-        "data/logits"
-    )
+    root: Root = "data/logits"
 
     views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: Seed = 0
@@ -57,3 +59,10 @@ class Cache(Section):
     batch_size: int = Field(default=256, ge=1)
     chunk: int = Field(default=65536, ge=1)
     encoding: Annotated[str, one_of(ENCODINGS)] = "f16"
+    # Not null: DVC makes one stage per entry.
+    features: Annotated[list[Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]], AfterValidator(once)] = []
+    features_root: Root = "data/features"
+
+    def feature_url(self, teacher: str, entry: str) -> str:
+        """The place of the store of an entry of `features`: a local path, or a URL."""
+        return f"{self.features_root.rstrip('/')}/{teacher}/{entry}.zarr"

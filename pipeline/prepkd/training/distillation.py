@@ -10,10 +10,9 @@ from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.methods.objective import Objective
+from prepkd.methods.term import Shapes
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import CARD
-from prepkd.models.features import feature_shapes
-from prepkd.models.new import new_model
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedTeacher
@@ -22,14 +21,21 @@ from prepkd.teacher.ensemble import Ensemble
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
+from prepkd.teacher.supply import Supply
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import TeacherAnswers
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
+from prepkd.training.feature_supply import (
+    cached_features,
+    live_supply,
+    student_shapes,
+)
 from prepkd.training.initial import given_weights, loading_notes, weights_from
 from prepkd.training.stopping import card_entry
 from prepkd.training.student import train_students
 from prepkd.training.student_settings import Distill
 from prepkd.training.trial import try_student
+from prepkd.verification.live_features import check_first_features
 from prepkd.verification.provenance import (
     check_answers,
     check_card,
@@ -77,16 +83,21 @@ def distill(
     loaded = try_student(settings, dataset)
     for line in loading_notes(settings, loaded, f"student {settings.student!r}"):
         say(line)
-    objective: Callable[..., Objective] = partial(Objective, settings.terms)
+    student = student_shapes(settings, dataset)
+    objective = partial(Objective, settings.terms)
     members: dict[str, tuple[TeacherAnswers, object]] = {}
     for name, files in teachers.items() if settings.parsed.teacher else ():
+        supply: Supply | None = None
         if settings.source == "cached":
-            members[name] = cached_teacher(settings, cache, name, files, dataset, inputs)
+            members[name], supply = cached_teacher(settings, cache, name, files, dataset, inputs, student)
         else:
             model = load_teacher(name, files, dataset, inputs)
-            objective = _with_shapes(objective, settings, model[0], dataset)
             check_live_answers(model[0], dataset, cache, files.folder, raw=settings.terms.needs_raw)
-            members[name] = online_teacher(cache, name, model, dataset, objective())
+            if student:
+                supply = live_supply(settings, cache, student, model[0], dataset)
+            members[name] = online_teacher(cache, name, model, dataset, supply)
+        if supply:  # of the one teacher
+            objective = partial(Objective, settings.terms, student, supply.teacher, len(dataset.samples))
     made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
     if settings.weights:
         made_from |= given_weights(settings, settings.student, "distill")
@@ -117,17 +128,6 @@ def distill(
         )
 
 
-def _with_shapes(
-    objective: Callable[..., Objective], settings: Distill, teacher: Normalised, dataset: Dataset
-) -> Callable[[], Objective]:
-    """The objective for the shapes of the features that its terms read, of a student and of the teacher."""
-    terms, size = settings.terms, dataset.samples.size
-    if not terms.features:
-        return objective
-    student = feature_shapes(new_model(settings.student, dataset, 0), terms.student_features, size)
-    return partial(objective, student, feature_shapes(teacher, terms.teacher_features, size), len(dataset.samples))
-
-
 def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers | None:
     """One teacher of several; a single one stays as it is, with the bits of its store; None without one."""
     if len(members) < 2:
@@ -138,9 +138,18 @@ def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers
 
 
 def cached_teacher(
-    settings: Distill, cache: Cache, name: str, files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]
-) -> tuple[CachedTeacher, object]:
-    """A teacher that answers from its store, and the store's fingerprints; raises InputError if they do not fit."""
+    settings: Distill,
+    cache: Cache,
+    name: str,
+    files: TeacherFiles,
+    dataset: Dataset,
+    inputs: Mapping[str, Any],
+    student: Shapes,
+) -> tuple[tuple[CachedTeacher, object], Supply | None]:
+    """A teacher that answers from its stores and their fingerprints, and the supply of what feature terms ask.
+
+    `student` has the shapes of the student's features. Raises InputError for stores that are missing or do not fit.
+    """
     store = LogitStore.open(files.store)
     check_store(
         store,
@@ -152,18 +161,34 @@ def cached_teacher(
         batch_size=cache.batch_size,
     )
     order, seeds = VIEW_ORDERS[settings.view_order], settings.seed_list
-    check_views(store, order.shown(seeds, settings.epochs, store.views))
+    shown, first = order.shown(seeds, settings.epochs, store.views), order.first(seeds[0], store.views)
+    check_views(store, shown)
     check_pixels(store, dataset.samples)
+    model = None
     if (files.folder / CARD).is_file():
         model, card = load_checkpoint(files.folder, device=dataset.samples.device)
         check_teacher(store, card, files.folder)
         check_given(card, files.weights, files.folder)
-        check_first_batch(store, model, dataset.samples, order.first(seeds[0], store.views))
-    check_answers(store, order.first(seeds[0], store.views), raw=settings.terms.needs_raw)
+        check_first_batch(store, model, dataset.samples, first)
+    check_answers(store, first, raw=settings.terms.needs_raw)
+    features = cached_features(settings, cache, name, student, store, model, dataset) if student else None
+    for one in features.stores.values() if features else ():
+        check_views(one, shown)
+        if model:
+            check_first_features(one, model, dataset.samples, first)
     teacher = CachedTeacher(
-        store, dataset.samples.device, resident=order.per_sample, resident_gib=settings.resident_gib
+        store,
+        dataset.samples.device,
+        resident=order.per_sample,
+        resident_gib=settings.resident_gib,
+        features=features,
     )
-    return teacher, store.attributes.fingerprints
+    made_from: dict[str, object] = dict(store.attributes.fingerprints)
+    if features:
+        made_from["features"] = {
+            name: fingerprint(one.attributes.fingerprints) for name, one in features.stores.items()
+        }
+    return (teacher, made_from), features.supply if features else None
 
 
 def load_teacher(
@@ -189,9 +214,9 @@ def check_live_answers(model: Normalised, dataset: Dataset, cache: Cache, where:
 
 
 def online_teacher(
-    cache: Cache, name: str, teacher: tuple[Normalised, Mapping[str, Any]], dataset: Dataset, objective: Objective
+    cache: Cache, name: str, teacher: tuple[Normalised, Mapping[str, Any]], dataset: Dataset, supply: Supply | None
 ) -> tuple[OnlineTeacher, object]:
-    """A teacher that runs beside the student, and what its answers depend on."""
+    """A teacher that runs beside the student and supplies what feature terms ask, and what its answers depend on."""
     model, card = teacher
     live = OnlineTeacher(
         model,
@@ -199,9 +224,9 @@ def online_teacher(
         encoding_of(cache, dataset.classes),
         batch_size=cache.batch_size,
         precision=cache.precision,
-        features=objective.terms.teacher_features,
-        asks=objective.asked_of_teacher,
-        asked=objective.asked,
+        supply=supply,
     )
-    made_from = {"teacher": fingerprint(describe_teacher(dict(card) | {"name": name}))}
-    return live, made_from | {"cache": cache.model_dump(mode="json", exclude={"root"})}
+    made_from: dict[str, object] = {"teacher": fingerprint(describe_teacher(dict(card) | {"name": name}))}
+    if supply:
+        made_from["features"] = {entry.name: fingerprint(entry.describe()) for entry in supply.entries}
+    return live, made_from | {"cache": cache.model_dump(mode="json", exclude={"root", "features", "features_root"})}

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from prepkd.data.samples.dataset import Dataset
-from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models import Normalised, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
@@ -21,9 +20,7 @@ def initial_model(
 
     If training follows, weights for other classes get a new classifier. Raises InputError as `new_model` and `load_weights`.
     """
-    asked = settings.preprocessing
-    own = Preprocessing.from_description(asked.model_dump()) if asked else None
-    model = new_model(name, dataset, torch_seed(seed, purpose.stream()), own)
+    model = new_model(name, dataset, torch_seed(seed, purpose.stream()), settings.own_preprocessing)
     return model, load_given(model, settings, dataset)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models.names import split_name
 from prepkd.models.settings import OwnPreprocessing
 from prepkd.settings.section import FilePath, Section, one_of
@@ -78,6 +79,11 @@ class Training(Optimisation):
             end = "the first of milestones" if self.milestones else "epochs"
             raise ValueError(f"{warmup}; expected less than {end}, {min(self.milestones or [self.epochs])}")
         return self
+
+    @property
+    def own_preprocessing(self) -> Preprocessing | None:
+        """The preprocessing of the given weights; None where the settings name none."""
+        return Preprocessing.from_description(self.preprocessing.model_dump()) if self.preprocessing else None
 
     @property
     def unused(self) -> set[str]:

@@ -1,16 +1,17 @@
 """The section `distill` of params.yaml."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from prepkd.methods.cross_entropy import CrossEntropy
+from prepkd.methods.entries import served_by
 from prepkd.methods.grammar import Method, parse_method
 from prepkd.methods.objective import Terms
 from prepkd.methods.settings import MethodName
-from prepkd.methods.term import Term
-from prepkd.methods.terms import SECTIONS
+from prepkd.methods.term import FeatureTerm, Term
+from prepkd.methods.terms import SECTIONS, TERMS
 from prepkd.models.settings import ModelName
 from prepkd.settings.section import Section, Seed, one_of
 from prepkd.teacher.ensemble import EnsembleSettings
@@ -101,6 +102,19 @@ class StudentSettings(Training):
         """The student's named features that the method's terms read."""
         return self.terms.student_features
 
+    def entry_terms(self, entries: Sequence[str]) -> dict[str, FeatureTerm | None]:
+        """Entries of `cache.features` by name: a term with its settings, or None for a named feature."""
+        kinds = {name: TERMS.get(name) for name in entries}
+        return {
+            name: self.configured(kind) if kind and issubclass(kind, FeatureTerm) else None
+            for name, kind in kinds.items()
+        }
+
+    def entries_read(self, entries: Sequence[str]) -> list[str]:
+        """The entries of `cache.features` from which the method is taught; what the others hold, it does not read."""
+        served = [served_by(term, entries) for term in self.terms.features]
+        return list(dict.fromkeys(name for names in served for name in names))
+
     @property
     def terms(self) -> Terms:
         """The method's terms with their settings."""
@@ -159,11 +173,6 @@ class StudentSettings(Training):
     @model_validator(mode="after")
     def _features_fit(self) -> "StudentSettings":
         names = [term.name for term in self.parsed.features]
-        if names and self.source == "cached":
-            raise ValueError(
-                f"method {self.method} asks the teacher for features ({', '.join(names)}), which the logit store does not "
-                "hold; set distill.source: online"
-            )
         if names and len(self.teacher_names) > 1:
             raise ValueError(
                 f"method {self.method} compares features ({', '.join(names)}) with those of one teacher; "

@@ -10,11 +10,10 @@ from torch.nn import functional as F
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
-from prepkd.models import Normalised, Preprocessing, WithFeatures, check_model, pretrained
+from prepkd.models import Normalised, WithFeatures, check_model
 from prepkd.models.checkpoint import weights_fingerprint
 from prepkd.models.failure import cause
-from prepkd.models.names import architecture
-from prepkd.models.new import new_model
+from prepkd.models.new import untrained_model
 from prepkd.models.weights import Loaded
 from prepkd.training.initial import load_given
 from prepkd.training.settings import Training
@@ -45,10 +44,8 @@ def try_student(settings: "StudentSettings", dataset: Dataset) -> Loaded | None:
     """
     check_model(settings.student, dataset.samples.channels)
     check_last_batch(settings, len(dataset.samples))
-    known, own = pretrained(settings.student), settings.preprocessing
-    preprocessing = Preprocessing.from_description(own.model_dump()) if own else known.preprocessing if known else None
     shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
-    model = new_model(architecture(settings.student), shown, 0, preprocessing)
+    model = untrained_model(settings.student, shown, settings.own_preprocessing)
     loaded = load_given(model, settings, dataset)
     batches = Batches(shown.samples.size, dataset.samples.channels, dataset.classes)
     sizes = batch_sizes(len(dataset.samples), settings.batch_size)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from prepkd.models import Normalised
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore
 from prepkd.verification.query import Query, batch_size
 
 
-def shuffled(store: LogitStore, query: Query) -> Query | str:
+def shuffled(store: AnswerStore, query: Query) -> Query | str:
     """Show each row the image of another drawn sample: a permutation without fixed points."""
     order = np.argsort(query.chosen, kind="stable")
     most = int(np.unique(query.chosen, return_counts=True)[1].max())
@@ -24,7 +24,7 @@ def shuffled(store: LogitStore, query: Query) -> Query | str:
     return replace(query, shown=query.chosen[other])
 
 
-def flip_inverted(store: LogitStore, query: Query) -> Query | str:
+def flip_inverted(store: AnswerStore, query: Query) -> Query | str:
     """Invert the flip of each image."""
     start, columns = 0, []
     for name, step in store.plan.recipe:
@@ -38,14 +38,14 @@ def flip_inverted(store: LogitStore, query: Query) -> Query | str:
     return replace(query, parameters=parameters)
 
 
-def next_view(store: LogitStore, query: Query) -> Query | str:
+def next_view(store: AnswerStore, query: Query) -> Query | str:
     """Render each image as the next view; the first view follows the last."""
     if store.views == 1:
         return "the store has one view"
     return replace(query, parameters=store.plan.parameters((query.views + 1) % store.views, query.chosen))
 
 
-def wrong_normalisation(store: LogitStore, query: Query) -> Query | str:
+def wrong_normalisation(store: AnswerStore, query: Query) -> Query | str:
     """Give the teacher pixels in [0, 1], without its mean and standard deviation."""
     channels = query.samples.channels
     plain = replace(query.model.preprocessing, mean=(0.0,) * channels, std=(1.0,) * channels)
@@ -55,7 +55,7 @@ def wrong_normalisation(store: LogitStore, query: Query) -> Query | str:
 
 
 # Each makes a wrong query from the correct one, or returns the reason why it does not apply.
-CONTROLS: dict[str, Callable[[LogitStore, Query], Query | str]] = {
+CONTROLS: dict[str, Callable[[AnswerStore, Query], Query | str]] = {
     "shuffled index": shuffled,
     "inverted flip": flip_inverted,
     "neighbouring view": next_view,
@@ -63,7 +63,7 @@ CONTROLS: dict[str, Callable[[LogitStore, Query], Query | str]] = {
 }
 
 
-def changed_rows(store: LogitStore, query: Query, other: Query) -> Tensor:
+def changed_rows(store: AnswerStore, query: Query, other: Query) -> Tensor:
     """Rows in which two queries differ in the model body's input, bool (N,): an image may equal its mirror image."""
     if other.model is not query.model:
         return torch.ones(len(query.chosen), dtype=torch.bool)

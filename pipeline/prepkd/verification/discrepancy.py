@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings import Encoding
+from prepkd.store.encodings import LogitEncoding
 from prepkd.store.encodings.measure import added_divergence
 
 
@@ -79,8 +79,21 @@ class Discrepancy:
     allowed: Allowed
     within: bool
 
+    @property
+    def fault(self) -> str:
+        """How the stored logits differ, in one phrase."""
+        found = (
+            f"{words} {value if math.isfinite(value) else math.nan:.3g} (allowed {limit:.3g})"
+            for words, value, limit in (
+                ("|dz| beyond the encoding's error", self.excess, self.allowed.excess),
+                ("KL at tau 4", self.kl_4, self.allowed.kl_4),
+                ("top-1", self.top1, self.allowed.top1),
+            )
+        )
+        return f"the live teacher's logits are not the stored ones: {', '.join(found)}"
 
-def live_reference(encoding: Encoding, raw: Tensor, labels: Tensor) -> Reference:
+
+def live_reference(encoding: LogitEncoding, raw: Tensor, labels: Tensor) -> Reference:
     """The limits set by live raw logits (N, K), labels (N,) or shares (N, K); rows that are not finite allow nothing."""
     finite = raw.isfinite().all(dim=-1)
     largest, kl = raw.new_zeros(len(raw), dtype=torch.float64), raw.new_zeros(len(raw), dtype=torch.float64)
@@ -95,7 +108,7 @@ def live_reference(encoding: Encoding, raw: Tensor, labels: Tensor) -> Reference
 
 
 def measure_discrepancy(
-    encoding: Encoding, stored: dict[str, Tensor], raw: Tensor, reference: Reference, arithmetic: str
+    encoding: LogitEncoding, stored: dict[str, Tensor], raw: Tensor, reference: Reference, arithmetic: str
 ) -> Discrepancy:
     """Compare stored rows with live raw logits (N, K), under the limits of a reference and of an arithmetic's rounding."""
     answers = encoding.decode(stored)

@@ -1,4 +1,4 @@
-"""Verify a logit store: compare random stored rows with the live teacher, and with negative controls."""
+"""Verify a store: compare random stored rows with the live teacher, and with negative controls."""
 
 import math
 from collections.abc import Mapping
@@ -8,18 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from prepkd.data.samples.labels import has_share
 from prepkd.data.samples.samples import Samples
-from prepkd.errors import InputError
 from prepkd.models import Normalised
-from prepkd.store import LogitStore
-from prepkd.store.attributes import Pixels
+from prepkd.store import AnswerStore
 from prepkd.teacher.caching import pixel_hash
+from prepkd.verification.comparison import Comparison, Found, comparison
 from prepkd.verification.controls import CONTROLS, changed_rows
-from prepkd.verification.discrepancy import Discrepancy, Reference, live_reference, measure_discrepancy
-from prepkd.verification.query import Query, live_logits
+from prepkd.verification.query import Query, recorded_pixels
 from prepkd.verification.sampling import draw_pairs, stored_rows
 from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
 
@@ -70,7 +66,7 @@ class Verification:
 
 
 def verify_store(
-    store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int, tolerance: str | None = None
+    store: AnswerStore, teacher: Normalised, samples: Samples, *, count: int, seed: int, tolerance: str | None = None
 ) -> Verification:
     """Compare `count` random (view, sample) pairs of a store with the live teacher, and with controls that must differ.
 
@@ -81,18 +77,16 @@ def verify_store(
     with store.values_as_they_are():  # wrong ones are a FAIL, not unreadable
         stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
-    labels = query.labels(store)
-    raw = live_logits(store, query)
-    reference = live_reference(store.encoding, raw, labels)
     arithmetic = tolerance or store.attributes.precision.arithmetic
-    found = measure_discrepancy(store.encoding, stored, raw, reference, arithmetic)
-    controls, not_applicable = _measure_controls(store, query, stored, reference, arithmetic)
+    compared = comparison(store, stored, query, arithmetic)
+    found = compared.teacher()
+    controls, not_applicable = _measure_controls(store, query, compared)
     measured = Measured(
         samples=len(chosen),
         views=sorted({int(view) for view in views}),
         teacher=found,
         controls=controls,
-        labels_left_out=labels_left_out(store, stored, labels),
+        labels_left_out=compared.labels_left_out(),
         pixels=replay_pixels(store, samples, views),
     )
     return Verification(
@@ -111,8 +105,8 @@ def verify_store(
 
 
 def _measure_controls(
-    store: LogitStore, query: Query, stored: dict[str, Tensor], reference: Reference, arithmetic: str
-) -> tuple[dict[str, Discrepancy], dict[str, str]]:
+    store: AnswerStore, query: Query, compared: Comparison
+) -> tuple[dict[str, Found], dict[str, str]]:
     """Each control's discrepancy over the rows that it changes, and why the other controls do not apply."""
     controls, not_applicable = {}, {}
     for name, make in CONTROLS.items():
@@ -122,25 +116,11 @@ def _measure_controls(
         elif not (rows := changed_rows(store, query, other)).any():
             not_applicable[name] = "no drawn picture changes"
         else:
-            few, raw = {key: array[rows] for key, array in stored.items()}, live_logits(store, other)[rows]
-            controls[name] = measure_discrepancy(store.encoding, few, raw, reference.rows(rows), arithmetic)
+            controls[name] = compared.control(other, rows)
     return controls, not_applicable
 
 
-def labels_left_out(store: LogitStore, stored: dict[str, Tensor], labels: Tensor) -> int:
-    """How many stored rows lack the logit of a label; labels (N,) or shares (N, K)."""
-    left_out = store.encoding.largest_error(stored) == torch.inf
-    return int((left_out & has_share(labels, store.classes)).any(dim=-1).sum())
-
-
-def recorded_pixels(store: LogitStore) -> Pixels:
-    """The hash of rendered pixels that a store records; raises InputError where it records none."""
-    if store.attributes.pixels is None:
-        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
-    return store.attributes.pixels
-
-
-def replay_pixels(store: LogitStore, samples: Samples, views: NDArray[np.int64]) -> PixelHashes:
+def replay_pixels(store: AnswerStore, samples: Samples, views: NDArray[np.int64]) -> PixelHashes:
     """The store's recorded pixel hash, the hash of the same pixels rendered now, and a hash per drawn view."""
     recorded = recorded_pixels(store)
     count = recorded.samples
@@ -158,7 +138,7 @@ def device_name(device: torch.device) -> str:
     return device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
 
 
-def _as_json(found: Discrepancy) -> dict[str, Any]:
+def _as_json(found: Found) -> dict[str, Any]:
     """A discrepancy as JSON, which has neither NaN nor infinities."""
     values = asdict(found)
     return _finite(values) | {"allowed": _finite(values["allowed"])}

@@ -17,13 +17,12 @@ from prepkd.models.weight_claims import order_problem
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
-from prepkd.store import LogitStore
-from prepkd.store.encodings import Encoding
+from prepkd.store import AnswerStore, LogitStore
+from prepkd.store.encodings import LogitEncoding
 from prepkd.store.fetch import views_text
 from prepkd.teacher.caching import describe_teacher, pixel_hash
 from prepkd.verification.discrepancy import live_reference, measure_discrepancy
-from prepkd.verification.live_teacher import recorded_pixels
-from prepkd.verification.query import Query, batch_size, live_logits
+from prepkd.verification.query import Query, batch_size, live_logits, recorded_pixels
 from prepkd.verification.sampling import stored_rows
 from prepkd.views import ViewPlan
 
@@ -34,7 +33,7 @@ def check_store(
     teacher: str,
     plan: ViewPlan,
     dataset: str,
-    encoding: Encoding,
+    encoding: LogitEncoding,
     precision: str,
     batch_size: int,
 ) -> None:
@@ -62,7 +61,7 @@ def check_store(
     )
 
 
-def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
+def check_teacher(store: AnswerStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
     """Refuse a checkpoint other than the one that the store was made with; raises InputError."""
     made = store.attributes.teacher
     refuse_differences(
@@ -76,7 +75,7 @@ def check_teacher(store: LogitStore, card: dict[str, Any], where: object, remedy
     )
 
 
-def check_data(store: LogitStore, fingerprint: str, classes: int, samples: int, where: object) -> None:
+def check_data(store: AnswerStore, fingerprint: str, classes: int, samples: int, where: object) -> None:
     """Refuse samples that are not the store's, by the split's fingerprint and both counts; raises InputError."""
     made = store.attributes.dataset
     refuse_differences(
@@ -90,16 +89,16 @@ def check_data(store: LogitStore, fingerprint: str, classes: int, samples: int, 
     )
 
 
-def check_num_classes(store: LogitStore, card: dict[str, Any], where: object) -> None:
+def check_num_classes(store: AnswerStore, card: dict[str, Any], where: object) -> None:
     """Refuse a checkpoint of another number of classes; raises InputError."""
     refuse_differences(
-        {"num_classes": (card["num_classes"], store.classes)},
+        {"num_classes": (card["num_classes"], store.attributes.dataset.classes)},
         f"{where} against {store.url}",
         "name the folder of the store's teacher with --teacher",
     )
 
 
-def check_pixels(store: LogitStore, samples: Samples) -> None:
+def check_pixels(store: AnswerStore, samples: Samples) -> None:
     """Refuse a store whose views this version renders to other pixels; raises InputError."""
     pixels = recorded_pixels(store)
     found = pixel_hash(store.plan, samples, pixels.views, pixels.samples)
@@ -147,7 +146,7 @@ def refuse_answers(logits: Tensor, where: object, *, raw: bool, error: Tensor | 
         )
 
 
-def check_views(store: LogitStore, shown: Set[int]) -> None:
+def check_views(store: AnswerStore, shown: Set[int]) -> None:
     """Refuse a store that was fetched in part and lacks a view that training will show; raises InputError."""
     if absent := sorted(shown - set(store.present)):
         raise InputError(

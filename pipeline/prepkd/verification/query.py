@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.samples import Samples
+from prepkd.errors import InputError
 from prepkd.models import Normalised
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore, LogitStore
+from prepkd.store.attributes import Pixels
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.views import ViewPlan
 
@@ -50,20 +52,32 @@ class Query:
         return self.samples.targets(store.plan, *self.inputs(), store.classes).cpu()
 
 
-def batch_size(store: LogitStore) -> int:
+def batch_size(store: AnswerStore) -> int:
     """The teacher's batch size when the store was written, 256 if it was not recorded; bounded, for it may come from anybody."""
     return min(store.attributes.precision.batch_size or DEFAULT_BATCH, max(store.samples, LARGEST_BATCH))
 
 
 def live_logits(store: LogitStore, query: Query) -> Tensor:
     """The teacher's raw logits (N, K) on the CPU, in the store's batch shape and precision (float32 if unknown)."""
-    known = store.attributes.precision.arithmetic
     raw = raw_logits(
         ready(query.model),
         store.plan,
         query.samples,
         *query.inputs(),
         batch_size=batch_size(store),
-        precision="ieee" if known == "unknown" else known,
+        precision=arithmetic(store),
     )
     return raw.cpu()
+
+
+def arithmetic(store: AnswerStore) -> str:
+    """The arithmetic in which a live teacher is asked: the store's, or `ieee` if it is unknown."""
+    known = store.attributes.precision.arithmetic
+    return "ieee" if known == "unknown" else known
+
+
+def recorded_pixels(store: AnswerStore) -> Pixels:
+    """The hash of rendered pixels that a store records; raises InputError where it records none."""
+    if store.attributes.pixels is None:
+        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
+    return store.attributes.pixels

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.runtime.streams import Purpose, raw_words
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore
 from prepkd.store.encodings import as_tensors
 
 # A view is read whole, so pairs are drawn from as many views as fit in READ bytes, and from at least FEWEST_VIEWS.
 READ, FEWEST_VIEWS = 2**28, 8
 
 
-def draw_pairs(store: LogitStore, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def draw_pairs(store: AnswerStore, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw up to `count` distinct pairs of the present views: views and samples, int64 (n,). Raises InputError."""
     if not store.present:
         raise InputError(f"{store.url}: holds no view; `prepkd fetch-views` brings them")
@@ -25,7 +25,7 @@ def draw_pairs(store: LogitStore, count: int, seed: int) -> tuple[NDArray[np.int
     return views[picked // store.samples], picked % store.samples
 
 
-def stored_rows(store: LogitStore, views: NDArray[np.int64], chosen: NDArray[np.int64]) -> dict[str, Tensor]:
+def stored_rows(store: AnswerStore, views: NDArray[np.int64], chosen: NDArray[np.int64]) -> dict[str, Tensor]:
     """The encoded rows (N, *width) of (view, sample) pairs by array name; each view is read once."""
     found: dict[str, NDArray[Any]] = {}
     for view in np.unique(views):

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
+from prepkd.verification.comparison import Found
+from prepkd.verification.feature_discrepancy import FeatureDiscrepancy
 from prepkd.verification.live_teacher import Verification
 
 
@@ -13,30 +15,42 @@ def discrepancy_table(verification: Verification) -> Table:
     """One row for the teacher and one per control; 60 columns are enough."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("asked")
-    for heading in ("max |dz|", "KL 1", "KL 4", "top-1", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
     measured = verification.measured
+    for heading in (*_figures(measured.teacher), ""):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, found in {"teacher": measured.teacher, **measured.controls}.items():
-        figures = [_short(value) for value in (found.dz, found.kl_1, found.kl_4)]
-        table.add_row(name, *figures, f"{found.top1:.1%}", "within" if found.within else "outside")
+        table.add_row(name, *_figures(found).values(), "within" if found.within else "outside")
     for name in verification.not_applicable:
-        table.add_row(name, "", "", "", "", "n/a")
+        table.add_row(name, *("" for _ in _figures(measured.teacher)), "n/a")
     return table
+
+
+def _figures(found: Found) -> dict[str, str]:
+    """What is shown of a discrepancy, by heading."""
+    if isinstance(found, FeatureDiscrepancy):
+        return {"max |difference|": _short(found.difference), "share of scale": _short(found.excess)}
+    figures = {"max |dz|": found.dz, "KL 1": found.kl_1, "KL 4": found.kl_4}
+    return {name: _short(value) for name, value in figures.items()} | {"top-1": f"{found.top1:.1%}"}
+
+
+def _limits(found: Found) -> str:
+    beyond = f"{_short(found.allowed.excess)} (found {_short(found.excess)})"
+    if isinstance(found, FeatureDiscrepancy):
+        return f"tolerance: difference beyond the encoding's error, as a share of the mean largest |value|, {beyond}"
+    kl, top1 = _short(found.allowed.kl_4), f"{found.allowed.top1:.1%}"
+    return f"tolerance: |dz| beyond the encoding's error {beyond}, KL at tau 4 {kl}, top-1 {top1}"
 
 
 def notes(verification: Verification) -> Iterator[str]:
     """The compared rows, the limits and the pixel hashes, one line each."""
     measured = verification.measured
-    teacher, pixels, allowed = measured.teacher, measured.pixels, measured.teacher.allowed
+    pixels = measured.pixels
     yield (
         f"{measured.samples} samples of {len(measured.views)} views; {verification.encoding}, {verification.precision}, "
         f"asked on {verification.device}, written on {verification.written_on}; "
         f"--seed {verification.seed} draws them again"
     )
-    yield (
-        f"tolerance: |dz| beyond the encoding's error {_short(allowed.excess)} (found {_short(teacher.excess)}), "
-        f"KL at tau 4 {_short(allowed.kl_4)}, top-1 {allowed.top1:.1%}: the rounding of {verification.tolerance}"
-    )
+    yield f"{_limits(measured.teacher)}: the rounding of {verification.tolerance}"
     for name, reason in verification.not_applicable.items():
         yield f"{name}: not applicable, {reason}"
     views = ", ".join(map(str, pixels.views))

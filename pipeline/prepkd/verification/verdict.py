@@ -1,11 +1,10 @@
 """The verdict on a store: PASS, FAIL or WITHHELD, from what was measured."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from prepkd.verification.discrepancy import Discrepancy
+from prepkd.verification.comparison import Found
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Measured:
 
     samples: int
     views: list[int]
-    teacher: Discrepancy
-    controls: Mapping[str, Discrepancy]
+    teacher: Found
+    controls: Mapping[str, Found]
     labels_left_out: int
     pixels: PixelHashes
 
@@ -72,16 +71,7 @@ def _faults(measured: Measured) -> list[str]:
     if pixels.sha256 != pixels.replayed:
         faults.append(f"the replayed pixels' hash is {pixels.replayed[:12]}, the store says {pixels.sha256[:12]}")
     if not teacher.within:
-        allowed = teacher.allowed
-        found = (
-            f"{words} {value if math.isfinite(value) else math.nan:.3g} (allowed {limit:.3g})"
-            for words, value, limit in (
-                ("|dz| beyond the encoding's error", teacher.excess, allowed.excess),
-                ("KL at tau 4", teacher.kl_4, allowed.kl_4),
-                ("top-1", teacher.top1, allowed.top1),
-            )
-        )
-        faults.append(f"the live teacher's logits are not the stored ones: {', '.join(found)}")
+        faults.append(teacher.fault)
     if measured.labels_left_out:
         faults.append(f"{measured.labels_left_out} rows lack their label's logit")
     return faults

@@ -11,7 +11,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.models import load_checkpoint
 from prepkd.runtime.devices import device_like
-from prepkd.store import LogitStore
+from prepkd.store import AnswerStore
 from prepkd.store.documents import parse_manifest, read_document
 from prepkd.store.integrity import damages
 from prepkd.store.layout import MANIFEST
@@ -44,7 +44,7 @@ def verify_store(
     """
     if precision is not None and precision not in PRECISIONS:
         raise InputError(f"--precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
-    store = LogitStore.open(url)
+    store = AnswerStore.open(url)
     made, written_on = store.attributes.teacher, store.attributes.precision.device
     imported = made.model == "imported"
     if imported and teacher is None:

@@ -1,22 +1,42 @@
-"""Encodings of a row of logits: `f16`, `u8`, `i16`, `topk`."""
+"""Encodings of a row: of logits `f16`, `u8`, `i16`, `topk`; of what is made of features `tensors`."""
 
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, as_tensors
+from prepkd.store.encodings.base import Encoding, Field, LogitEncoding, as_tensors
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
+from prepkd.store.encodings.tensors import StoredTensor, Tensors
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 
-__all__ = ["ENCODINGS", "Encoding", "Field", "as_tensors", "make_encoding"]
+__all__ = [
+    "COMMITS",
+    "ENCODINGS",
+    "Encoding",
+    "Field",
+    "LogitEncoding",
+    "StoredTensor",
+    "Tensors",
+    "as_tensors",
+    "make_encoding",
+    "read_encoding",
+]
 
-ENCODINGS: dict[str, type[Encoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK}
+ENCODINGS: dict[str, type[LogitEncoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK}
+COMMITS = (LogitEncoding.commit, Tensors.commit)  # the arrays that hold the commit records of chunks
 
 
-def make_encoding(description: dict[str, Any], classes: int) -> Encoding:
-    """Build an encoding from the result of `Encoding.describe`; raises InputError for an unknown name."""
+def make_encoding(description: dict[str, Any], classes: int) -> LogitEncoding:
+    """Build an encoding of logits from the result of `describe`; raises InputError for an unknown name."""
     settings = {key: value for key, value in description.items() if key != "name"}
     if description["name"] not in ENCODINGS:
         raise InputError(f"encoding is {description['name']!r}; expected one of {', '.join(ENCODINGS)}; update prepkd")
     return ENCODINGS[description["name"]](classes, **settings)
+
+
+def read_encoding(description: dict[str, Any], classes: int) -> Encoding:
+    """Build the encoding that a store describes, of logits or of named tensors; raises InputError."""
+    if description["name"] == Tensors.name:
+        return Tensors.from_description(description.get("tensors"))
+    return make_encoding(description, classes)

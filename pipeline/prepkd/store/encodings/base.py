@@ -1,4 +1,4 @@
-"""The interface of encodings: the arrays that store a row of logits, encoding and decoding."""
+"""The interfaces of encodings: the arrays that store a row of named tensors; encoding and decoding of logits."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,7 +14,17 @@ from torch import Tensor
 from prepkd.errors import InputError
 from prepkd.settings.section import Section
 
-__all__ = ["LARGEST_FLOAT", "NO_MAXIMUM", "Encoding", "Field", "as_tensors", "finite", "gaps", "lowest"]
+__all__ = [
+    "LARGEST_FLOAT",
+    "NO_MAXIMUM",
+    "Encoding",
+    "Field",
+    "LogitEncoding",
+    "as_tensors",
+    "finite",
+    "gaps",
+    "lowest",
+]
 
 LARGEST_FLOAT = torch.finfo(torch.float32).max
 NO_MAXIMUM = "of its rows have no maximum"
@@ -55,22 +65,37 @@ class Field:
         return int(np.prod(self.width, dtype=int)) * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
 class Encoding(ABC):
-    """A stored form of logits (N, K). The array `logits` is written last and is a chunk's commit record.
-
-    Every encoding preserves which classes are at a row's maximum, and so whether the teacher is right: a nonzero gap never
-    becomes zero. An encoding that drops classes preserves it for the others, the label always among them.
-    """
+    """A stored form of rows of named tensors: arrays, one of which is written last and is a chunk's commit record."""
 
     name: ClassVar[str]
-    settings: ClassVar[tuple[str, ...]] = ()  # the fields that params.yaml sets, in its section `cache.NAME`
-    classes: int
+    commit: ClassVar[str]  # the name of that array
 
     @property
     @abstractmethod
     def fields(self) -> dict[str, Field]:
         """The arrays, by name."""
+
+    @abstractmethod
+    def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The named tensors (N, ...) that the arrays (N, *width) hold."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """The encoding as JSON: its name and its settings."""
+
+
+@dataclass(frozen=True)
+class LogitEncoding(Encoding):
+    """A stored form of logits (N, K).
+
+    Every encoding preserves which classes are at a row's maximum, and so whether the teacher is right: a nonzero gap never
+    becomes zero. An encoding that drops classes preserves it for the others, the label always among them.
+    """
+
+    commit: ClassVar[str] = "logits"
+    settings: ClassVar[tuple[str, ...]] = ()  # the fields that params.yaml sets, in its section `cache.NAME`
+    classes: int
 
     @abstractmethod
     def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:

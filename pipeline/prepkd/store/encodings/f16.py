@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.base import NO_MAXIMUM, Encoding, Field, finite, gaps
+from prepkd.store.encodings.base import NO_MAXIMUM, Field, LogitEncoding, finite, gaps
 
 SMALLEST_GAP = 2.0**-24  # float16's smallest subnormal
 LARGEST_GAP = 65504.0  # float16's largest finite value
@@ -44,7 +44,7 @@ def half_problem(offsets: NDArray[np.float16]) -> str:
 
 
 @dataclass(frozen=True)
-class F16(Encoding):
+class F16(LogitEncoding):
     """z - max(z) in float16, max(z) in float32; take argmax on the offsets, not on their sum with the maximum."""
 
     name: ClassVar[str] = "f16"

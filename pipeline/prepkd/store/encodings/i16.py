@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, finite, gaps, lowest
+from prepkd.store.encodings.base import Field, LogitEncoding, finite, gaps, lowest
 
 
 @dataclass(frozen=True)
-class I16(Encoding):
+class I16(LogitEncoding):
     """ceil(gap / step) as int16, bitshuffle and lz4; a gap decodes to its step's middle.
 
     Offsets are at most half a step off, so KL at temperature tau is at most (step / tau)^2 / 8 (Hoeffding's lemma):

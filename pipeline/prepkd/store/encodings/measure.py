@@ -6,7 +6,7 @@ import numcodecs
 import torch
 from torch import Tensor
 
-from prepkd.store.encodings.base import Encoding
+from prepkd.store.encodings.base import LogitEncoding
 
 TAUS = (1, 2, 4, 8)
 BLOSC = {"cname": "lz4", "clevel": 5, "shuffle": numcodecs.Blosc.BITSHUFFLE}
@@ -25,7 +25,7 @@ def argmax_flips(raw: Tensor, offsets: Tensor) -> int:
     return int((given != kept).any(dim=-1).sum())
 
 
-def measure(encoding: Encoding, raw: Tensor, labels: Tensor, *, other_bytes: int = 0) -> dict[str, Any]:
+def measure(encoding: LogitEncoding, raw: Tensor, labels: Tensor, *, other_bytes: int = 0) -> dict[str, Any]:
     """Bytes per row (`other_bytes` of other arrays included), KL at tau 1, 2, 4, 8 and argmax flips on raw logits (N, K)."""
     stored = encoding.encode(raw, labels)
     offsets = encoding.decode(stored)["logits"]

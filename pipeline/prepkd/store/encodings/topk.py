@@ -13,12 +13,12 @@ from torch import Tensor
 
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, finite, gaps
+from prepkd.store.encodings.base import Field, LogitEncoding, finite, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, SMALLEST_GAP, half_error, half_offsets, half_problem
 
 
 @dataclass(frozen=True)
-class TopK(Encoding):
+class TopK(LogitEncoding):
     """k (class, offset) pairs, the label's (both labels' in a mixed view) always among them; each dropped class decodes to
     the log of the dropped classes' mean exp.
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.base import LARGEST_FLOAT, Encoding, Field, finite, gaps, lowest
+from prepkd.store.encodings.base import LARGEST_FLOAT, Field, LogitEncoding, finite, gaps, lowest
 
 STEPS = 254  # the bytes 2 to 255; 1 is the maximum, 0 means "missing"
 
 
 @dataclass(frozen=True)
-class U8(Encoding):
+class U8(LogitEncoding):
     """Affine per row: 1 at the maxima, else 1 + ceil(gap / step), step = range / 254; a gap decodes to its step's middle."""
 
     name: ClassVar[str] = "u8"

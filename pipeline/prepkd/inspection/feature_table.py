@@ -1,0 +1,18 @@
+"""Statistics of a store of features as a table."""
+
+from prepkd.inspection.feature_statistics import FeatureStatistics
+from prepkd.inspection.table_layout import Section, cell, plain_table, titled
+
+
+def feature_table(features: FeatureStatistics, caption: str) -> Section:
+    """One row per named tensor; `caption` says which views mean, deviation and zeros are of."""
+    table = plain_table()
+    table.add_column("tensor", overflow="fold")
+    for heading in ("shape", "type", "mean", "std", "zeros", "min", "max"):
+        table.add_column(heading, justify="right")
+    for one in features.tensors:
+        shape = " x ".join(map(str, one.shape)) or "1"
+        figures = [f"{value:.3g}" for value in (one.mean, one.std)]
+        ends = [f"{value:.3g}" for value in (one.min, one.max)]
+        table.add_row(cell(one.name), shape, one.dtype, *figures, f"{one.zeros:.1%}", *ends)
+    return titled(f"Tensors, {caption}; min and max of all views", table)

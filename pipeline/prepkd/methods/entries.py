@@ -1,0 +1,121 @@
+"""Entries of `cache.features`: what a feature term asks of the teacher, or a named feature as it is, so that it can be cached."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from prepkd.errors import InputError
+from prepkd.methods.term import FeatureTerm, Shapes
+from prepkd.methods.terms import TERMS
+from prepkd.models.features import Answers, feature_shapes
+from prepkd.models.normalised import Normalised
+from prepkd.settings.validation import validated
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry: its tensors per sample are a function of the teacher's features, and of nothing else than what stands here.
+
+    `term` is None for a named feature as it is; `sizes` are the height and width that the term's maps are reduced to, those of
+    the smaller of both models' maps; `teacher` the shapes of the teacher's features that are read.
+    """
+
+    name: str
+    term: FeatureTerm | None
+    sizes: Mapping[str, tuple[int, ...]]
+    teacher: Shapes
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The teacher's named features that are read."""
+        return self.term.of_teacher if self.term else (self.name,)
+
+    @property
+    def dtype(self) -> str:
+        """The type in which its tensors are stored."""
+        return "float16" if self.term and self.term.half else "float32"
+
+    def asks(self, features: Answers) -> dict[str, Tensor]:
+        """The entry's tensors of a batch of the teacher's features, float32 by name."""
+        if self.term is None:
+            return {self.name: features[self.name].float()}
+        other = {name: torch.Size((*shape[:1], *self.sizes.get(name, ()))) for name, shape in self.teacher.items()}
+        return {name: value.float() for name, value in self.term.asks(features, other).items()}
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of each of its tensors, of one sample."""
+        zeros = {name: torch.zeros(1, *self.teacher[name]) for name in self.features}
+        return {name: value.shape[1:] for name, value in self.asks(zeros).items()}
+
+    def describe(self) -> dict[str, Any]:
+        """The entry as JSON: the section `asked` of a store's attributes."""
+        return {
+            "entry": self.name,
+            "settings": self.term.model_dump(mode="json", exclude=set(self.term.loss_only)) if self.term else None,
+            "sizes": {name: list(size) for name, size in self.sizes.items()},
+            "teacher": {name: list(shape) for name, shape in self.teacher.items()},
+        }
+
+    @classmethod
+    def from_description(cls, asked: Mapping[str, Any], where: object) -> "Entry":
+        """The entry that a store describes; raises InputError for a term that this version, or this project, does not have."""
+        name, settings = asked["entry"], asked["settings"]
+        term = None
+        if settings is not None:
+            if (known := TERMS.get(name)) is None or not issubclass(known, FeatureTerm):
+                raise InputError(
+                    f"{where}: attributes: asked.entry is {name!r}, which is no feature term; update prepkd"
+                )
+            term = validated(known, settings, f"{where}: attributes: asked.settings")
+        sizes = {key: tuple(size) for key, size in asked["sizes"].items()}
+        teacher = {key: torch.Size(shape) for key, shape in asked["teacher"].items()}
+        entry = cls(name, term, sizes, teacher)
+        if set(entry.features) != teacher.keys():
+            raise InputError(f"{where}: attributes: asked.teacher has other features than {', '.join(entry.features)}")
+        return entry
+
+
+def make_entry(name: str, term: FeatureTerm | None, student: Shapes, teacher: Shapes) -> Entry:
+    """An entry for both models' shapes; `student` is read for a term only, and may have more features."""
+    own = {one: torch.Size(teacher[one]) for one in (term.of_teacher if term else (name,))}
+    sizes = {one: _smaller(own[one], student[one]) for one in term.features if len(own[one]) > 1} if term else {}
+    return Entry(name, term, sizes, own)
+
+
+def _smaller(one: torch.Size, other: torch.Size) -> tuple[int, ...]:
+    return tuple(map(min, one[1:], other[1:])) if len(one) == len(other) else tuple(one[1:])
+
+
+def make_entries(
+    terms: Mapping[str, FeatureTerm | None], student: Normalised, teacher: Normalised, size: tuple[int, int]
+) -> list[Entry]:
+    """Entries by name, each a term or None for a named feature, for two models on images of `size`.
+
+    Raises InputError for a feature that a model does not have.
+    """
+    made = []
+    for name, term in terms.items():
+        own = feature_shapes(teacher, term.of_teacher if term else (name,), size)
+        made.append(make_entry(name, term, feature_shapes(student, term.features, size) if term else {}, own))
+    return made
+
+
+def served_by(term: FeatureTerm, entries: Sequence[str]) -> tuple[str, ...]:
+    """The entries of `cache.features` that hold what a term asks: its own, or every feature that it reads; none otherwise."""
+    if term.name in entries:
+        return (term.name,)
+    return term.of_teacher if set(term.of_teacher) <= set(entries) else ()
+
+
+def check_entries(entries: Sequence[str]) -> None:
+    """Refuse an entry that is a term without features; raises ValueError."""
+    for name in entries:
+        if name in TERMS and not issubclass(TERMS[name], FeatureTerm):
+            known = ", ".join(key for key, term in TERMS.items() if issubclass(term, FeatureTerm))
+            raise ValueError(
+                f"has {name!r}, which asks no features; expected feature terms ({known}) or names of features"
+            )

@@ -1,0 +1,114 @@
+"""Named tensors as they are: what is made of a teacher's features, in float16 or float32."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prepkd.errors import InputError
+from prepkd.store.encodings.base import Encoding, Field, finite
+
+MOST_TENSORS = 64
+LONGEST_NAME = 200
+LARGEST_ROW = 2**28  # numbers of one tensor per (view, sample)
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+KEYS = {"name", "shape", "dtype"}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One named tensor of a row: its shape, and its type on disk, `float16` or `float32`. Raises InputError."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isprintable() or not 0 < len(self.name) <= LONGEST_NAME:
+            raise InputError(f"encoding.tensors: a name is not printable text of up to {LONGEST_NAME} characters")
+        sizes = all(type(size) is int and size > 0 for size in self.shape)
+        if not sizes or len(self.shape) > 4 or prod(self.shape) > LARGEST_ROW:
+            raise InputError(f"encoding.tensors: the shape of {self.name!r}; expected up to 4 sizes above 0")
+        if self.dtype not in DTYPES:
+            raise InputError(f"encoding.tensors: the dtype of {self.name!r}; expected one of {', '.join(DTYPES)}")
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes per (view, sample)."""
+        return prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+@dataclass(frozen=True)
+class Tensors(Encoding):
+    """The n-th tensor is the array `tensor<n>`: names may be module paths, which are no file names. Raises InputError."""
+
+    name: ClassVar[str] = "tensors"
+    commit: ClassVar[str] = "tensor0"
+    tensors: tuple[StoredTensor, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < len({one.name for one in self.tensors}) == len(self.tensors) <= MOST_TENSORS:
+            raise InputError(f"encoding.tensors: expected 1 to {MOST_TENSORS} tensors of different names")
+
+    @classmethod
+    def of(cls, shapes: Mapping[str, Sequence[int]], dtype: str) -> "Tensors":
+        """The encoding of tensors of these shapes by name, all in one type."""
+        return cls(tuple(StoredTensor(name, tuple(shape), dtype) for name, shape in shapes.items()))
+
+    @classmethod
+    def from_description(cls, tensors: object) -> "Tensors":
+        """The encoding from the list that `describe` gives; raises InputError for another one."""
+        if not isinstance(tensors, list) or len(tensors) > MOST_TENSORS:
+            raise InputError(f"encoding.tensors: expected a list of up to {MOST_TENSORS}")
+        if not all(isinstance(one, dict) and set(one) == KEYS and isinstance(one["shape"], list) for one in tensors):
+            raise InputError(f"encoding.tensors: expected the keys {', '.join(sorted(KEYS))} of each")
+        return cls(tuple(StoredTensor(one["name"], tuple(one["shape"]), one["dtype"]) for one in tensors))
+
+    @property
+    def arrays(self) -> dict[str, StoredTensor]:
+        """The tensors, by array."""
+        return {f"tensor{place}": one for place, one in enumerate(self.tensors)}
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """`tensor0`, `tensor1` ..., as float16 or float32."""
+        return {
+            array: Field(one.shape, np.dtype(one.dtype), np.nan, problem=finite) for array, one in self.arrays.items()
+        }
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes per (view, sample)."""
+        return sum(one.bytes_per_row for one in self.tensors)
+
+    def encode(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The arrays of named tensors (N, ...); raises InputError for another shape, and a value that the type cannot hold."""
+        encoded = {}
+        for array, one in self.arrays.items():
+            value = named[one.name]
+            if tuple(value.shape[1:]) != one.shape:
+                raise InputError(f"{one.name}: shape per sample {tuple(value.shape[1:])}, expected {one.shape}")
+            encoded[array] = value.to(DTYPES[one.dtype]).contiguous()
+            if not bool(torch.isfinite(encoded[array]).all()):
+                found = f"one above the range of {one.dtype}" if bool(torch.isfinite(value).all()) else "others"
+                raise InputError(f"{one.name}: expected finite values, found {found}; look at the teacher's weights")
+        return encoded
+
+    def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The named tensors, in their type on disk."""
+        return {one.name: stored[array] for array, one in self.arrays.items()}
+
+    def largest_error(self, name: str, values: Tensor) -> Tensor:
+        """The bound on |decoded - value| of each number of a tensor, of the shape and type of `values`."""
+        if next(one.dtype for one in self.tensors if one.name == name) == "float32":
+            return torch.zeros_like(values)
+        return torch.clamp(values.abs() * 2.0**-11, min=2.0**-25)  # half a unit in the last place; of a subnormal
+
+    def describe(self) -> dict[str, Any]:
+        """The name, and each tensor's name, shape and type."""
+        listed = [{"name": one.name, "shape": list(one.shape), "dtype": one.dtype} for one in self.tensors]
+        return {"name": self.name, "tensors": listed}

@@ -1,0 +1,89 @@
+"""How feature terms get what they ask of a teacher: from stored entries of `cache.features`, or live, with equal bits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from prepkd.methods.entries import Entry, served_by
+from prepkd.methods.term import FeatureTerm, Shapes
+from prepkd.models.features import Answers
+from prepkd.teacher.feature_caching import encoding_of
+from prepkd.teacher.forward_pass import arithmetic
+
+
+@dataclass(frozen=True)
+class Supply:
+    """A method's feature terms, and the entries that hold what they ask: a term's own, or the features that it reads.
+
+    `student` has the shapes of the student's features.
+    """
+
+    terms: Sequence[FeatureTerm]
+    entries: Sequence[Entry]
+    student: Shapes
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The teacher's named features that are read."""
+        return tuple(self.teacher)
+
+    @property
+    def teacher(self) -> Shapes:
+        """The shapes of these features."""
+        return {name: shape for entry in self.entries for name, shape in entry.teacher.items()}
+
+    @cached_property
+    def asked(self) -> tuple[str, ...]:
+        """The names of what the terms ask."""
+        zeros = {name: torch.zeros(1, *shape) for name, shape in self.teacher.items()}
+        return tuple(self.asks({entry.name: entry.asks(zeros) for entry in self.entries}))
+
+    def live(self, features: Answers) -> dict[str, Tensor]:
+        """What the terms ask of a batch of a live teacher's features, as it comes back from stores of the entries."""
+        stored = {}
+        for entry in self.entries:
+            encoding = encoding_of(entry)
+            stored[entry.name] = encoding.decode(encoding.encode(entry.asks(features)))
+        return self.asks(stored)
+
+    def asks(self, stored: Mapping[str, Answers]) -> dict[str, Tensor]:
+        """What the terms ask of a batch, from the entries' tensors by entry."""
+        names = [entry.name for entry in self.entries]
+        found: dict[str, Tensor] = {}
+        for term in self.terms:
+            if served_by(term, names) == (term.name,):
+                found.update(stored[term.name])
+            else:
+                found.update(term.asks({name: stored[name][name] for name in term.of_teacher}, self.student))
+        return found
+
+    @torch.no_grad()
+    def in_batches(
+        self, stored: Mapping[str, Answers], *, batch_size: int, precision: str, device: torch.device
+    ) -> dict[str, Tensor]:
+        """What the terms ask of all samples (N, ...), in the batches in which a live teacher answers them.
+
+        The last batch is padded to full size, since the last bits depend on a batch's shape.
+        """
+        names = [entry.name for entry in self.entries]
+        if all(served_by(term, names) == (term.name,) for term in self.terms):
+            return self.asks(stored)
+        count = len(next(value for tensors in stored.values() for value in tensors.values()))
+        parts: dict[str, list[Tensor]] = {}
+        with arithmetic(precision, device):
+            for start in range(0, count, batch_size):
+                batch = {
+                    entry: {name: _padded(value[start : start + batch_size], batch_size) for name, value in one.items()}
+                    for entry, one in stored.items()
+                }
+                for name, value in self.asks(batch).items():
+                    parts.setdefault(name, []).append(value)
+        return {name: torch.cat(values)[:count] for name, values in parts.items()}
+
+
+def _padded(rows: Tensor, size: int) -> Tensor:
+    """Rows (n, ...) with zeros below, (size, ...)."""
+    return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])]) if len(rows) < size else rows

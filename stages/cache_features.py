@@ -1,0 +1,95 @@
+"""cache-features: a teacher and the training images -> what cache.features names, data/features/NAME/ENTRY.zarr or URLs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prepkd.errors import InputError
+from prepkd.methods.entries import Entry, make_entries
+from prepkd.models import load_checkpoint
+from prepkd.models.new import untrained_model
+from prepkd.project.outputs import asked
+from prepkd.runtime.files import write_json
+from prepkd.stages._console import advance, progress, say
+from prepkd.stages._dataset import read_dataset
+from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
+from prepkd.stages._project import scratch_root, teacher_folder, writing
+from prepkd.store.own import refuse_foreign_store
+from prepkd.teacher import feature_caching as caching
+from prepkd.verification.provenance import check_card, check_given
+
+
+def cache_features(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
+    only: Annotated[
+        str | None, typer.Option(metavar="ENTRY", help="One entry of cache.features; all of them if not given.")
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Print the bytes, write what is asked to data/asked/NAME/ENTRY.json, cache nothing."
+        ),
+    ] = False,
+    replace: Replace = False,
+) -> None:
+    """Write what `cache.features` names, for every view of every training sample, to `data/features/NAME/`.
+
+    An entry is a feature term, as `at`: what it asks of the teacher, in the size that distill.student needs; or a named
+    feature, as `pooled`: as it is. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
+    """
+    params = read_params(params_file, overrides)
+    settings, listed, folder = params.cache, params.cache.features, teacher_folder(known_teacher(params, name))
+    names = [entry for entry in listed if only in (None, entry)]
+    if not names:
+        said = f"--only is {only!r}; expected an entry of cache.features: {', '.join(listed)}"
+        raise InputError(
+            said if listed else "cache.features is empty; name feature terms, as at, or features, as pooled"
+        )
+    for one in names:
+        refuse_foreign_store(settings.feature_url(name, one))
+    dataset, inputs = read_dataset(params, settings.views, settings.seed)
+    teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `prepkd train-teacher {name}`")
+    check_card(card, dataset, inputs, folder)
+    check_given(card, params.teachers[name].weights, folder)
+    student = untrained_model(params.distill.student, dataset, params.distill.own_preprocessing)
+    entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
+    for entry in entries:
+        say(caching.cost(entry, dataset))
+    if plan:
+        for entry in entries:
+            path = Path(f"data/asked/{name}/{entry.name}.json")
+            with writing(asked(path)):
+                write_json(path, entry.describe())
+        return
+
+    def write(entry: Entry, url: str) -> None:
+        with progress() as bar:
+            task = bar.add_task(f"{entry.name} of {name}", start=False, total=None, visible=False, note="")
+
+            def start(work: caching.FeatureWork) -> None:
+                say(f"{url}: about {work.seconds:,.0f} s to go")
+                bar.update(task, total=work.chunks, completed=work.chunks - work.pending, visible=True)
+                bar.start_task(task)
+
+            written = caching.cache_features(
+                teacher,
+                card | {"name": name},
+                dataset,
+                inputs,
+                settings,
+                entry,
+                url,
+                scratch_root(),
+                replace=may_replace(replace),
+                on_wait=say,
+                on_start=start,
+                on_chunk=lambda: advance(bar, task),
+            )
+        took = f"{written.chunks} chunks written in {written.seconds:,.1f} s"
+        say(f"{url}: {'already finished' if written.chunks is None else took}")
+        say(f"{url}: sha256 of its manifest {written.sha256}")
+
+    for entry in entries:
+        write(entry, settings.feature_url(name, entry.name))
