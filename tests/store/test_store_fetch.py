@@ -46,7 +46,7 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
     target, whole = tmp_path / "copy" / "large.zarr", contents(made_up)
     fetched = bring(bucket, open_place(target, write=True), 0, 2)
     brought = [*DESCRIBED, *chunks_of(0, 2)]
-    assert fetched == Fetched(len(brought), sum(len(whole[key]) for key in brought), 0, [0, 2], 3)
+    assert fetched == Fetched("target", len(brought), sum(len(whole[key]) for key in brought), 0, [0, 2], 3)
     found = contents(target)
     assert json.loads(found.pop("partial.json")) == {"views": [0, 2]}
     assert found == {key: whole[key] for key in sorted([*brought, "manifest.json"])}
@@ -61,7 +61,9 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
 
     before = store_writing.identities(target)
     fetched = bring(bucket, open_place(target, write=True), 0, 1)
-    assert fetched == Fetched(9, sum(len(whole[key]) for key in chunks_of(1)), len(DESCRIBED) + 9, [0, 1, 2], 3)
+    assert fetched == Fetched(
+        str(target), 9, sum(len(whole[key]) for key in chunks_of(1)), len(DESCRIBED) + 9, [0, 1, 2], 3
+    )
     assert contents(target) == whole, "whole, and no longer marked as partial"
     assert before.items() <= store_writing.identities(target).items()
 
