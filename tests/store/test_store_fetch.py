@@ -62,7 +62,7 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
     before = store_writing.identities(target)
     fetched = bring(bucket, open_place(target, write=True), 0, 1)
     assert fetched == Fetched(
-        str(target), 9, sum(len(whole[key]) for key in chunks_of(1)), len(DESCRIBED) + 9, [0, 1, 2], 3
+        "target", 9, sum(len(whole[key]) for key in chunks_of(1)), len(DESCRIBED) + 9, [0, 1, 2], 3
     )
     assert contents(target) == whole, "whole, and no longer marked as partial"
     assert before.items() <= store_writing.identities(target).items()
