@@ -1,5 +1,6 @@
 # make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
-# make lint: ruff, mypy --strict and the order of the imports.   make docs: what is generated: docs/reference, the comparison's settings.   make bench: the speed of a training step.
+# make lint: ruff, mypy --strict, import contracts.   make docs: regenerate docs/reference and the comparison's settings.
+# make bench: the speed of a training step.
 # PYTHON=python3.12 make demo: with another interpreter.
 PYTHON ?= python3
 VENV ?= .venv

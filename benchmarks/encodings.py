@@ -126,7 +126,7 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
     """Title -> header and rows."""
     encodings = result["encodings"].items()
     size = f"{result['rows']:,} rows; {result['images']}; {result['teacher']}"
-    first = ("encoding", "bytes a (view, sample)", "argmax flips", *(f"mean KL, tau {tau}" for tau in TAUS))
+    first = ("encoding", "bytes per (view, sample)", "argmax flips", *(f"mean KL, tau {tau}" for tau in TAUS))
     second = ("encoding", *(f"max KL, tau {tau}" for tau in TAUS))
 
     def divergences(found: dict[str, Any]) -> list[str]:

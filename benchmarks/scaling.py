@@ -66,7 +66,7 @@ def streamed(folder: Path, views: int) -> dict[str, float]:
 
 def tables(result: dict[str, Any]) -> dict[str, Any]:
     """Title -> header and rows."""
-    header = ("", "MB in all", "MB a view", "write, s", "read, s", "ns a logit, read", "memory above start, MB")
+    header = ("", "MB in all", "MB per view", "write, s", "read, s", "ns per logit, read", "memory above start, MB")
     rows = []
     for name, size in result["sizes"].items():
         logits = size["samples"] * size["views"] * size["classes"]

@@ -3,8 +3,8 @@
 import json
 
 import typer
+from prepkd.display.console import TextConsole
 from prepkd.errors import without_secrets
-from prepkd.runtime.console import TextConsole
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,

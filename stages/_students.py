@@ -37,7 +37,7 @@ def students(
     logger = partial(logged, params.logger, logs_folder())
     live = settings.teacher_names if settings.source == "online" else []
     models = [settings.student, *(params.teachers[name].model for name in live)]
-    # Finished seeds stay for a later run with more of them; not where somebody's own code, which may change, has a part.
+    # Finished seeds stay for a later run with more of them, except with a user's own factory, whose code may change.
     where = scratch if any(map(is_factory, models)) else kept_scratch
     with distill_students(
         settings,

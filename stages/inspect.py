@@ -5,10 +5,10 @@ from typing import Annotated
 
 import torch
 import typer
+from prepkd.display.console import TextConsole
 from prepkd.inspection.inspect import find_store, inspect_store, picture_path
 from prepkd.inspection.tables import tables
 from prepkd.project.outputs import picture
-from prepkd.runtime.console import TextConsole
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.outputs import refuse_foreign
 from prepkd.stages._console import console, print_json

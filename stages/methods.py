@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import describe
+from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.methods import asked
 from prepkd.methods.catalogue import by_default, rows, used
@@ -16,7 +17,6 @@ from prepkd.methods.tables import method_table, term_tables
 from prepkd.models import load_card
 from prepkd.project.method_check import contradictions, pair, unreadable
 from prepkd.project.params import Params
-from prepkd.runtime.console import TextConsole
 from prepkd.stages._console import console, print_json
 from prepkd.stages._options import Overrides, ParamsFile, read_params
 from prepkd.stages._project import data_file, store_url, teacher_folder

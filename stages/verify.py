@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.runtime.console import TextConsole
+from prepkd.display.console import TextConsole
 from prepkd.stages._console import print_json
 from prepkd.stages._options import read_params
 from prepkd.stages._project import DATA, TEACHERS
@@ -17,7 +17,7 @@ PARAMS = Path("params.yaml")
 
 def verify(
     store: Annotated[str, typer.Argument(metavar="STORE", help="A path, or a URL as s3://bucket/large.zarr.")],
-    samples: Annotated[int, typer.Option(min=1, help="How many (view, sample) the teacher is asked again.")] = 512,
+    samples: Annotated[int, typer.Option(min=1, help="(view, sample) pairs to recompute.")] = 512,
     teacher: Annotated[
         Path | None, typer.Option(help="The teacher's folder; models/teachers/NAME if not given.", show_default=False)
     ] = None,
@@ -42,8 +42,7 @@ def verify(
 ) -> None:
     """Ask the live teacher a random sample of a store again: PASS (exit code 0), FAIL or WITHHELD (1).
 
-    Controls that ask wrongly must fail, else the verdict is WITHHELD. Of params.yaml it reads the precision alone; it writes
-    nothing.
+    Negative controls must fail, else the verdict is WITHHELD. Reads cache.precision of params.yaml; writes nothing.
     """
     if integrity:
         report = verify_files(store)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from prepkd import FeatureStore, LogitStore
 from prepkd.data.samples.dataset import Dataset
+from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.inspection.inspect import inspect_store
 from prepkd.inspection.tables import tables
@@ -25,7 +26,6 @@ from prepkd.models import Normalised, save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.features import Answers, WithFeatures
 from prepkd.models.new import new_model, untrained_model
-from prepkd.runtime.console import TextConsole
 from prepkd.store import AnswerStore
 from prepkd.store.fetch import fetch_views
 from prepkd.store.integrity import damages

@@ -190,7 +190,7 @@ def test_stages_in_order_without_dvc_and_files_that_do_not_belong_together(proje
     prepkd("train-teacher", "large", cwd=project)
     assert "no such store; run `prepkd cache-logits" in prepkd("distill", cwd=project, code=2)
     text = prepkd("cache-logits", "large", cwd=project)
-    assert "9 views x 120 samples x 10 classes" in text and "26 bytes a (view, sample)" in text
+    assert "9 views x 120 samples x 10 classes" in text and "26 bytes per (view, sample)" in text
     assert "the teacher is wrong on" in text
     assert "already finished" in prepkd("cache-logits", "large", cwd=project)
     prepkd("distill", cwd=project)
@@ -271,7 +271,7 @@ def test_real_cifar100_from_official_files_to_a_measured_student(tmp_path: Path)
     assert "'train': 400" in prepkd("prepare", *options, cwd=tmp_path)
     prepkd("train-teacher", "resnet20", *options, cwd=tmp_path)
     text = prepkd("cache-logits", "resnet20", *options, cwd=tmp_path)
-    assert "2 views x 400 samples x 100 classes" in text and "207 bytes a (view, sample)" in text
+    assert "2 views x 400 samples x 100 classes" in text and "207 bytes per (view, sample)" in text
     weights = {}
     for source in ("cached", "online"):
         prepkd("distill", "--source", source, "--replace", *options, cwd=tmp_path)

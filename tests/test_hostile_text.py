@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prepkd import cli
+from prepkd.display.console import TextConsole
+from prepkd.display.text import csv_cell, printable
 from prepkd.errors import InputError, without_secrets
-from prepkd.runtime.console import TextConsole
-from prepkd.runtime.text import csv_cell, printable
 from prepkd.stages import _console
 from rich.progress import Progress
 from rich.table import Table

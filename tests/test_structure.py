@@ -19,6 +19,7 @@ OUTSIDE = {
     "prepkd.settings": "checks values and words errors; DVC follows the values themselves through `params:`",
     "prepkd.project.outputs": "recognises what a command may replace",
     "prepkd.project.params": "composes every folder's settings; DVC follows the values through `params:`",
+    "prepkd.display": "how text is shown",
     "prepkd.tracking": "reports epochs beside the results",
     "prepkd.stages._console": "the console and the progress bar",
     "prepkd.stages._options": "how options are read",

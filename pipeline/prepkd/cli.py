@@ -13,11 +13,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import prepkd
+from prepkd.display.console import TextConsole
+from prepkd.display.text import printable
 from prepkd.errors import InputError
-from prepkd.runtime.console import TextConsole
 from prepkd.runtime.machine_faults import explained
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
-from prepkd.runtime.text import printable
 
 PIPELINE, STORE, PROJECT = "The pipeline, in order", "A logit store", "A project"
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from dvc_render import VegaRenderer
 from PIL import Image
+from prepkd.display.text import csv_cell
 from prepkd.errors import InputError
 from prepkd.report.bars import bars
 from prepkd.report.page import offline_page
 from prepkd.report.plot_data import confusion, learning_curves
-from prepkd.runtime.text import csv_cell
 
 
 def table(seeds: int) -> pd.DataFrame:

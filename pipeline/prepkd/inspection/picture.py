@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prepkd.display.text import printable
 from prepkd.inspection.softness import Histograms
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors
 from prepkd.inspection.temperatures import Temperatures
 from prepkd.runtime.files import replacing
-from prepkd.runtime.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

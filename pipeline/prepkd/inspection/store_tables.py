@@ -48,7 +48,7 @@ def _description(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     yield "format", str(attributes.format)
     stated = "not stated" if row.stated is None else f"{row.stated:.1f} stated"
     on_disk = "none on disk" if row.on_disk is None else f"{row.on_disk:.1f} on disk"
-    yield "bytes a (view, sample)", f"{stated}, {on_disk}" if facts.bytes is not None else stated
+    yield "bytes per (view, sample)", f"{stated}, {on_disk}" if facts.bytes is not None else stated
     size = "a web server does not list sizes:" if facts.bytes is None else f"{facts.bytes:,} bytes in"
     yield "on disk", f"{size} {facts.files:,} files"
     if facts.manifest_sha256:

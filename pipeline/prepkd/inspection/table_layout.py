@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from prepkd.runtime.text import printable
+from prepkd.display.text import printable
 
 Section = tuple[Text, Table]
 

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from prepkd.display.text import printable
 from prepkd.inspection.feature_table import feature_table
 from prepkd.inspection.logit_tables import logit_tables
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.store_tables import store_tables
 from prepkd.inspection.temperature_table import temperature_table
-from prepkd.runtime.text import printable
 
 
 def tables(inspection: StoreInspection) -> Group:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 SKILL = 0.1  # of the way from chance to always right: below it an answer says hardly anything
-PERMUTED = 0.2  # so much of that way must be gained before an order of classes is called another one
+PERMUTED = 0.2  # minimum gain, of the distance from chance, to call an order of classes another one
 PER_CLASS = 4  # samples per class from which an order of classes can be told
 MOST_CLASSES = 2000  # whose order is looked for: the time grows with the cube of their number
 

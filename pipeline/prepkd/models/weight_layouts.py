@@ -50,7 +50,7 @@ def layout_of(content: Mapping[object, object]) -> WeightLayout | None:
 
 
 def nearest_layout(content: Mapping[object, object]) -> str:
-    """Say for an error message whose files have keys like these; empty if nobody's, or if `model` is there."""
+    """Name, for a message, the project whose files have such keys; empty if unknown, or if `model` is there."""
     nearest = max(LAYOUTS, key=lambda layout: _agreement(layout, content))
     if "model" in content or not _agreement(nearest, content):
         return ""

@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 from torch import Tensor
 
+from prepkd.display.text import csv_cell
 from prepkd.errors import InputError
-from prepkd.runtime.text import csv_cell
 
 
 def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:

@@ -1,4 +1,4 @@
-"""Signals that ask the process to end: whichever arrives, what is finished is kept, as with Ctrl-C."""
+"""Termination signals are handled like Ctrl-C: finished work is kept."""
 
 import os
 import select

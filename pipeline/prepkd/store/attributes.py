@@ -20,7 +20,7 @@ from prepkd.store.encodings import Encoding, Tensors, read_encoding
 from prepkd.views import ViewPlan, view_side
 
 FORMAT = 3
-# A store may come from anybody: each value is bounded, so that no reader takes memory or time for it before the chunks,
+# A store is untrusted input: each value is bounded, so that no reader takes memory or time for it before the chunks,
 # whose sizes are known then, are found to be there.
 PIXEL_SAMPLES = 64  # rendered for the hash of pixels
 LARGEST_SIDE = 2048  # of rendered pictures

@@ -1,4 +1,4 @@
-"""The JSON files of a store, which may come from anybody: read up to a limit, and parsed into typed, bounded values."""
+"""The JSON files of a store, which are untrusted: read up to a limit, and parsed into typed, bounded values."""
 
 import math
 import re

@@ -68,7 +68,7 @@ class Work:
         return (
             f"{plan.views} views x {plan.samples:,} samples x {self.attributes.dataset.classes} classes: "
             f"{plan.views * plan.samples * measured.bytes_per_row / 1e6:,.1f} MB, "
-            f"{measured.bytes_per_row:g} bytes a (view, sample), {self.attributes.encoding.name}, "
+            f"{measured.bytes_per_row:g} bytes per (view, sample), {self.attributes.encoding.name}, "
             f"KL at tau 4 {measured.kl_mean['4']:.1e}; about {self.seconds:,.0f} s to go"
         )
 

@@ -1,4 +1,4 @@
-"""Finished students, and finished runs of the comparison, in the way of others."""
+"""Refuse to overwrite finished students and finished runs of the comparison."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ from prepkd.errors import InputError
 from prepkd.models.checkpoint import CARD
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.predictions import read_results
-from prepkd.training.student_settings import WITHOUT_EFFECT, Distill
+from prepkd.training.student_settings import Distill
 
 
 def refuse_other_students(folder: Path, settings: Distill, inputs: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ def refuse_other_run(path: Path, settings: Distill, inputs: Mapping[str, Any], t
 
 
 def _identity(settings: Distill) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=set(WITHOUT_EFFECT | {"source"} | settings.unused))
+    return settings.model_dump(mode="json", exclude=set(settings.same_result | settings.unused))
 
 
 def _refuse_more_seeds(found: Iterable[int], settings: Distill, where: str) -> None:

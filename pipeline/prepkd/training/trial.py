@@ -1,4 +1,4 @@
-"""Try a model on training batches before any work: a model that cannot be trained is found before a teacher is paid for."""
+"""Try a model on training batches first: a model that cannot be trained is rejected before any teacher is trained."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

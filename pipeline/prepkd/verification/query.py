@@ -53,7 +53,7 @@ class Query:
 
 
 def batch_size(store: AnswerStore) -> int:
-    """The teacher's batch size when the store was written, 256 if it was not recorded; bounded, for it may come from anybody."""
+    """The teacher's batch size when the store was written, 256 if it was not recorded; bounded, since a store is untrusted."""
     return min(store.attributes.precision.batch_size or DEFAULT_BATCH, max(store.samples, LARGEST_BATCH))
 
 

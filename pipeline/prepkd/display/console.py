@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from prepkd.display.text import printable
 from prepkd.errors import without_secrets
-from prepkd.runtime.text import printable
 
 
 class TextConsole(Console):
