@@ -52,7 +52,7 @@ from prepkd.views.order import VIEW_ORDERS
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """Where a teacher is: its folder, its store's path or URL, and the file of weights that its settings name."""
+    """A teacher's folder, its store's path or URL, and the file of weights that its settings name."""
 
     folder: Path
     store: str
