@@ -19,7 +19,7 @@ from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.supply import Supply
 from prepkd.training.batches import Batch, Epochs, TeacherAnswers, batches
 from prepkd.training.loop import note
-from prepkd.training.optimisers import OPTIMIZERS, make_schedule
+from prepkd.training.optimisers import make_optimizer, make_schedule
 from prepkd.training.step import Values, make_gradients
 from prepkd.training.student_settings import Distill
 from prepkd.views.order import Views
@@ -132,7 +132,7 @@ def student(
     terms = settings.terms
     model = new_model(pair.student, pair.dataset, SEED).to(memory_format=torch.channels_last).train()
     objective = Objective(terms, *pair.shapes(terms, model), samples=pair.samples).to(pair.device)
-    optimizer = OPTIMIZERS[settings.optimizer](nn.ModuleList([model, objective]), settings)
+    optimizer = make_optimizer(settings.optimizer, nn.ModuleList([model, objective]), settings)
     schedule = make_schedule(settings.schedule, optimizer, settings, pair.steps)
     names = (*(teacher.names if teacher else ()), *terms.drawn)
     gradients = make_gradients(model, objective, names, settings, pair.device, pair.steps)

@@ -149,7 +149,7 @@ def lookup_cases(folder: Path, view: View) -> dict[str, Case]:
     views, samples = view.layout.plan.views, view.layout.plan.samples
     store = LogitStore.open(folder / "store.zarr")
     teacher = CachedTeacher(store, torch.device("cpu"), resident=True, resident_gib=store.nbytes / 2**30)
-    resident = teacher.resident
+    resident = teacher.rows[0].resident
     assert resident is not None
     shape = views, samples, CLASSES
     logits = np.memmap(folder / "logits.raw", np.float16, "w+", shape=shape)

@@ -13,7 +13,7 @@ from prepkd.project.params import load_params
 from prepkd.project.scaffold import project_files
 from prepkd.training.checkpoints import load_state
 from prepkd.training.evaluation import predict, top1
-from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, make_schedule
+from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from small_training import (
     CLASSES,
     COUNT,
@@ -132,7 +132,7 @@ def test_the_momentum_of_every_step_is_that_of_the_settings(schedule: str, own: 
     more = {"milestones": [2]} if schedule == "multi-step" else {}
     for optimizer in OPTIMIZERS:
         chosen = settings(**own, **more, schedule=schedule, optimizer=optimizer, adamw={"betas": betas})
-        made = OPTIMIZERS[optimizer](nn.Linear(2, 2), chosen)
+        made = make_optimizer(optimizer, nn.Linear(2, 2), chosen)
         rate = make_schedule(schedule, made, chosen, steps=5)
         key, expected = {"sgd": ("momentum", own["momentum"]), "adamw": ("betas", tuple(betas))}[optimizer]
         for _ in range(5 * EPOCHS):
@@ -145,7 +145,7 @@ def test_the_momentum_of_every_step_is_that_of_the_settings(schedule: str, own: 
 def test_the_defaults_are_those_of_the_literature(tmp_path: Path) -> None:
     """RepDistiller's and mdistiller's SGD: momentum 0.9 without Nesterov, weight decay 5e-4 on all parameters."""
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    (group,) = OPTIMIZERS["sgd"](model, settings()).param_groups
+    (group,) = make_optimizer("sgd", model, settings()).param_groups
     assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, False, 5e-4)
     assert len(group["params"]) == 4, "biases and batch norm included"
     recipe = load_params(ROOT / "recipes/cifar100.yaml", [])

@@ -13,7 +13,6 @@ from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.predictions import read_results, write_results
-from prepkd.training.settings import LATER
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -323,6 +322,14 @@ def test_a_pairs_runs_depend_on_the_teachers_that_they_name(project: Path) -> No
         prepkd(stage, "small", teachers__small__epochs=1)
     prepkd("gather", "--teachers", "large", compare__runs=named)
     assert list(json.loads(lesson.read_text())["teachers"]) == ["large", "small"]
+
+
+LATER = {"accumulate", "adamw", "clip_grad_norm", "compile", "early_stop", "ema", "evaluate_every", "optimizer"} | {
+    "preprocessing",
+    "warmup_epochs",
+    "weights",
+    "weights_key",
+}
 
 
 def test_what_was_trained_before_a_setting_came_has_its_default(project: Path) -> None:

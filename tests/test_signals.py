@@ -51,6 +51,7 @@ def test_training_stops_as_with_ctrl_c(
     monkeypatch.chdir(prepared)
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     interrupt_on_signals()
     epochs: list[float] = []
 
@@ -83,6 +84,7 @@ def test_under_nohup_a_closed_terminal_does_not_end_it() -> None:
 WAITS = """
 import signal, sys
 from prepkd.runtime.signals import interrupt_on_signals
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 interrupt_on_signals()
 try:
     print("ready", flush=True)

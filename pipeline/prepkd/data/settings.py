@@ -2,24 +2,35 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from prepkd.data.images.decode import MOST_PIXELS
 from prepkd.data.sources import SOURCES
 from prepkd.data.sources.source import RAW, Source
 from prepkd.settings.section import FilePath, Section, Seed, one_of
 
+S = TypeVar("S", bound=Section)
 
+
+def _with_sources(section: type[S]) -> type[S]:
+    """Add the keys that only some sources read."""
+    own: Any = {
+        name: (field.annotation, field)
+        for source in SOURCES.values()
+        for name, field in type(source.settings).model_fields.items()
+    }
+    return create_model(
+        section.__name__, __base__=section, __doc__=section.__doc__, __module__=section.__module__, **own
+    )
+
+
+@_with_sources
 class Prepare(Section):
     """The data set, and the share of it that is used."""
 
     dataset: Annotated[str, one_of(SOURCES)]
     raw: FilePath = Path(RAW)
-    mixed_formats: bool = False
-    upright: bool = True
-    max_pixels: int = Field(default=MOST_PIXELS, ge=1, le=MOST_PIXELS)
     val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     subset: int | None = Field(default=None, ge=1)
     seed: Seed = 0
@@ -28,4 +39,5 @@ class Prepare(Section):
     def source(self) -> Source:
         """The data source with its own settings."""
         source = SOURCES[self.dataset]
-        return replace(source, **{key: getattr(self, key) for key in source.settings})
+        own = type(source.settings)
+        return replace(source, settings=own(**{key: getattr(self, key) for key in own.model_fields}))

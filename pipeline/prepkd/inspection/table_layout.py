@@ -24,7 +24,7 @@ def pairs(title: str, rows: Iterable[tuple[str, str | list[str]]]) -> Section:
     """A table of names and values, one or several lines each, without a header."""
     table = plain_table()
     table.show_header = False
-    table.add_column(style="dim", max_width=22)
+    table.add_column(style="dim", max_width=24)
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(cell(name), cell(value) if isinstance(value, str) else cell(*value))

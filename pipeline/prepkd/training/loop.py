@@ -19,7 +19,7 @@ from prepkd.training.batches import Epochs, batches
 from prepkd.training.checkpoints import Row, load_state, pack, write_state
 from prepkd.training.compilation import Values
 from prepkd.training.evaluation import evaluate
-from prepkd.training.optimisers import OPTIMIZERS, make_average, make_schedule
+from prepkd.training.optimisers import make_average, make_optimizer, make_schedule
 from prepkd.training.settings import Training
 from prepkd.training.step import Objective, be_deterministic, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
@@ -53,7 +53,7 @@ def train(
     be_deterministic(settings.deterministic)
     model.to(memory_format=torch.channels_last)
     trained = nn.ModuleList([model, objective])  # type: ignore[list-item]
-    optimizer = OPTIMIZERS[settings.optimizer](trained, settings)
+    optimizer = make_optimizer(settings.optimizer, trained, settings)
     schedule = make_schedule(settings.schedule, optimizer, settings, steps)
     state: dict[str, Any] = {"model": model, "objective": objective, "optimizer": optimizer, "schedule": schedule}
     evaluated = model

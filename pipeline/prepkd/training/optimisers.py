@@ -1,7 +1,8 @@
 """Optimisers, learning-rate schedules and the average of the weights, beside the settings that they read."""
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
 
 from pydantic import Field
 from torch import nn, optim
@@ -42,27 +43,61 @@ class Optimisation(Section):
     lr_decay: float = Field(default=0.1, gt=0, lt=1)
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, Optimisation], Optimizer]] = {
-    "sgd": lambda model, s: optim.SGD(
-        model.parameters(), s.lr, s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov, fused=True
+M = TypeVar("M", bound=Callable[..., object])
+
+
+@dataclass(frozen=True)
+class Choice(Generic[M]):
+    """An optimiser or a schedule: how it is made, and the settings that not all of its kind read."""
+
+    make: M
+    reads: frozenset[str] = frozenset()
+
+
+OPTIMIZERS: dict[str, Choice[Callable[[nn.Module, Optimisation], Optimizer]]] = {
+    "sgd": Choice(
+        lambda model, s: optim.SGD(
+            model.parameters(), s.lr, s.momentum, weight_decay=s.weight_decay, nesterov=s.nesterov, fused=True
+        ),
+        reads=frozenset({"momentum", "nesterov"}),
     ),
-    "adamw": lambda model, s: optim.AdamW(
-        model.parameters(),
-        s.lr,
-        betas=(s.adamw.betas[0], s.adamw.betas[1]),
-        eps=s.adamw.eps,
-        weight_decay=s.weight_decay,
-        fused=True,
+    "adamw": Choice(
+        lambda model, s: optim.AdamW(
+            model.parameters(),
+            s.lr,
+            betas=(s.adamw.betas[0], s.adamw.betas[1]),
+            eps=s.adamw.eps,
+            weight_decay=s.weight_decay,
+            fused=True,
+        ),
+        reads=frozenset({"adamw"}),
     ),
 }
 
 # The arguments are the optimiser, the settings, the steps per epoch, and the steps of the warm-up before.
-SCHEDULES: dict[str, Callable[[Optimizer, Optimisation, int, int], LRScheduler]] = {
-    "multi-step": lambda o, s, steps, warmup: MultiStepLR(o, [m * steps - warmup for m in s.milestones], s.lr_decay),
-    "cosine": lambda o, s, steps, warmup: CosineAnnealingLR(o, s.epochs * steps - warmup),
-    # torch would move the momentum (AdamW: the first beta) between 0.85 and 0.95, whatever is set.
-    "one-cycle": lambda o, s, steps, _: OneCycleLR(o, s.lr, total_steps=s.epochs * steps, cycle_momentum=False),
+SCHEDULES: dict[str, Choice[Callable[[Optimizer, Optimisation, int, int], LRScheduler]]] = {
+    "multi-step": Choice(
+        lambda o, s, steps, warmup: MultiStepLR(o, [m * steps - warmup for m in s.milestones], s.lr_decay),
+        reads=frozenset({"milestones", "lr_decay", "warmup_epochs"}),
+    ),
+    "cosine": Choice(
+        lambda o, s, steps, warmup: CosineAnnealingLR(o, s.epochs * steps - warmup),
+        reads=frozenset({"warmup_epochs"}),
+    ),
+    "one-cycle": Choice(  # torch would move the momentum (AdamW: the first beta) between 0.85 and 0.95, whatever is set
+        lambda o, s, steps, _: OneCycleLR(o, s.lr, total_steps=s.epochs * steps, cycle_momentum=False)
+    ),
 }
+
+
+def unread(choices: Mapping[str, Choice[M]], name: str) -> frozenset[str]:
+    """The settings that other entries of `choices` read and `name` does not."""
+    return frozenset(key for choice in choices.values() for key in choice.reads) - choices[name].reads
+
+
+def make_optimizer(name: str, model: nn.Module, settings: Optimisation) -> Optimizer:
+    """The optimiser of all of a model's parameters; `name` is a key of `OPTIMIZERS`."""
+    return OPTIMIZERS[name].make(model, settings)
 
 
 def make_schedule(name: str, optimizer: Optimizer, settings: Optimisation, steps: int) -> LRScheduler:
@@ -72,7 +107,7 @@ def make_schedule(name: str, optimizer: Optimizer, settings: Optimisation, steps
     falls from the warm-up's end to the last step.
     """
     warmup = round(settings.warmup_epochs * steps)
-    schedule = SCHEDULES[name](optimizer, settings, steps, warmup)
+    schedule = SCHEDULES[name].make(optimizer, settings, steps, warmup)
     if not warmup:
         return schedule
     return SequentialLR(optimizer, [LambdaLR(optimizer, lambda t: (t + 1) / warmup), schedule], [warmup])

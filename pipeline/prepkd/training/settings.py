@@ -9,12 +9,7 @@ from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models.names import split_name
 from prepkd.models.settings import OwnPreprocessing
 from prepkd.settings.section import FilePath, Section, one_of
-from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, Optimisation
-
-# Keys of `Training` and `Teacher` that earlier versions did not have.
-LATER = frozenset(
-    {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment", "compile"}
-) | {"evaluate_every", "weights", "weights_key", "preprocessing"}
+from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, Optimisation, unread
 
 
 class EarlyStop(Section):
@@ -87,18 +82,9 @@ class Training(Optimisation):
 
     @property
     def unused(self) -> set[str]:
-        """The keys that this training does not read: those of the other optimiser and of other schedules."""
-        others = {"momentum", "nesterov"} if self.optimizer == "adamw" else {"adamw"}
-        return others if self.schedule == "multi-step" else others | {"milestones", "lr_decay"}
+        """The keys that this training does not read: those of other optimisers and of other schedules."""
+        return {*unread(OPTIMIZERS, self.optimizer), *unread(SCHEDULES, self.schedule)}
 
     def used(self, *, but: Set[str]) -> dict[str, Any]:
         """The settings that training reads, as JSON, without the keys `but`: two runs that agree in them are the same run."""
         return super().used(but=but | self.unused)
-
-    def identity(self, *, but: Set[str]) -> dict[str, Any]:
-        """The settings in a run's fingerprint: those used, without the keys `but`.
-
-        A key of `LATER` counts only if it differs from its default: a run that does not use it keeps its fingerprint.
-        """
-        fields = type(self).model_fields
-        return {k: v for k, v in self.used(but=but).items() if k not in LATER or getattr(self, k) != fields[k].default}

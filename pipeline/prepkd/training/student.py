@@ -41,7 +41,7 @@ def train_students(
     """
     make = objective or partial(Objective, settings.terms)
     asked = teacher if settings.parsed.teacher else None
-    kept = settings.identity(but=WITHOUT_EFFECT)
+    kept = settings.used(but=WITHOUT_EFFECT)
     runs = {
         seed: fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})
         for seed in settings.seed_list

@@ -69,7 +69,7 @@ def run_teacher(
         check_class_order(settings.model, loaded, dataset, settings.weights or settings.model)
     for line in loading_notes(settings, loaded, f"teacher {name!r}"):
         say(line)
-    kept = settings.identity(but={"checkpoint_every"})
+    kept = settings.used(but={"checkpoint_every"})
     run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
     with scratch(run) as work, logged(Run(f"teacher-{name}", run, settings.model_dump(mode="json"))) as write:
 

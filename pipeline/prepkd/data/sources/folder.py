@@ -1,9 +1,10 @@
 """Image folders by split and class, including ImageNet's layout."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+
+from pydantic import Field
 
 from prepkd.data.images.decode import MOST_PIXELS
 from prepkd.data.images.files import common_shape, with_one_format
@@ -12,6 +13,7 @@ from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.data.sources.tree import Walk
 from prepkd.errors import InputError
+from prepkd.settings.section import Section
 
 # Images of one size become arrays up to this many bytes: they are then rendered without decoding, and any recipe fits.
 ARRAY_BYTES = 4 << 30
@@ -19,21 +21,24 @@ ARRAY_BYTES = 4 << 30
 MIXED = "convert it, or set prepare.mixed_formats: true, which reads all formats, whatever their names"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Folder(Source):
-    """Images of any size in a folder per split and class.
-
-    `mixed_formats` allows several image formats; `upright` turns photographs as their EXIF orientation says; an image of more
+class FolderSettings(Section):
+    """`mixed_formats` allows several image formats; `upright` turns photographs as their EXIF orientation says; an image of more
     than `max_pixels` is refused before it is decoded.
     """
+
+    mixed_formats: bool = False
+    upright: bool = True
+    max_pixels: int = Field(default=MOST_PIXELS, ge=1, le=MOST_PIXELS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(Source):
+    """Images of any size in a folder per split and class."""
 
     name: str = "folder"
     place: str = "images"
     own: str = "a folder of images"
-    mixed_formats: bool = False
-    upright: bool = True
-    max_pixels: int = MOST_PIXELS
-    settings: ClassVar[tuple[str, ...]] = ("mixed_formats", "upright", "max_pixels")
+    settings: FolderSettings = field(default_factory=FolderSettings)
 
     def read(self, raw: Path) -> RawData:
         """Read train/<class>/ and test/<class>/, classes in the order of their names.
@@ -43,6 +48,7 @@ class Folder(Source):
         differ, files that are no images, and those that, without `mixed_formats`, have another format than the others or than
         their endings say.
         """
+        own = self.settings
         held_out = [name for name in ("test", "val", "valid") if (raw / name).is_dir()]
         if not (raw / "train").is_dir():
             raise InputError(
@@ -62,8 +68,8 @@ class Folder(Source):
             walk.faults.add(f"{raw / 'train'}: {len(classes)} class folders; {expected}")
             walk.faults.refuse(raw)
         found = [walk.split_files(name, classes) for name in ("train", *held_out)]
-        files = [replace(each, upright=self.upright, max_pixels=self.max_pixels) for each, _ in found]
-        if not self.mixed_formats:
+        files = [replace(each, upright=own.upright, max_pixels=own.max_pixels) for each, _ in found]
+        if not own.mixed_formats:
             files = with_one_format(files, MIXED, walk.faults)
         notes = walk.notes()
         shape = common_shape(files)

@@ -1,13 +1,13 @@
 """The interface of a data source."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 from prepkd.data.sources.archive import Archive
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
+from prepkd.settings.section import Section
 
 RAW = "data/raw"
 
@@ -26,8 +26,7 @@ class Source(ABC):
     archive: Archive | None = None
     own: str | None = None
     shape: tuple[int, int, int] | None = None  # height, width, channels
-    # The keys of `prepare` that only this source has; each is a field of the same name.
-    settings: ClassVar[tuple[str, ...]] = ()
+    settings: Section = field(default_factory=Section)  # the keys of `prepare` that only this source reads
 
     @property
     def default_raw(self) -> str:
