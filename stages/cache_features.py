@@ -20,7 +20,7 @@ from prepkd.verification.provenance import check_card, check_given
 
 
 def cache_features(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` or `generations`.")],
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     only: Annotated[
@@ -50,9 +50,9 @@ def cache_features(
     for one in names:
         refuse_foreign_store(settings.feature_url(name, one))
     dataset, inputs = read_dataset(params, settings.views, settings.seed)
-    teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `prepkd train-teacher {name}`")
+    teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `{params.command_of(name)}`")
     check_card(card, dataset, inputs, folder)
-    check_given(card, params.teachers[name].weights, folder)
+    check_given(card, params.all_teachers[name].weights, folder)
     student = untrained_model(params.distill.student, dataset, params.distill.own_preprocessing)
     entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
     for entry in entries:

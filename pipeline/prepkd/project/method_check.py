@@ -18,7 +18,7 @@ def pair(params: Params, data: DataInfo) -> asked.Pair:
 
     Raises InputError for a model that cannot be built, and for pictures of different sizes.
     """
-    teacher, shape = params.teachers[params.distill.teacher_names[0]], data.image_shape
+    teacher, shape = params.all_teachers[params.distill.teacher_names[0]], data.image_shape
     recipe = parse_recipe(params.augment)
     side = view_side(recipe)
     if side:

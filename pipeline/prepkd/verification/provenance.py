@@ -163,17 +163,22 @@ def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, A
     }
     if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
-    remedy = f"run `prepkd train-teacher {folder.name}`"
+    remedy = f"run `{command_of(card, folder)}`"
     refuse_differences(wanted, folder, remedy)
     if wrong := order_problem(card.get("class_names"), dataset.class_names):
         raise InputError(f"{folder}: {wrong}; {remedy}")
+
+
+def command_of(card: Mapping[str, Any], folder: Path) -> str:
+    """The command that makes a teacher's folder, by its card."""
+    return f"prepkd train-{'generation' if card.get('distilled_from') else 'teacher'} {folder.name}"
 
 
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
     """Refuse a teacher whose given file of weights has changed since; raises InputError."""
     made_from = card.get("weights_from", {}).get("sha256")
     if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
-        remedy = f"{weights} has changed; run `prepkd train-teacher {folder.name}`"
+        remedy = f"{weights} has changed; run `{command_of(card, folder)}`"
         refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
 
 
