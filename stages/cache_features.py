@@ -7,6 +7,7 @@ import typer
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry, make_entries
 from prepkd.models import load_checkpoint
+from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.project.outputs import asked
 from prepkd.runtime.files import write_json
@@ -53,7 +54,8 @@ def cache_features(
     teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `{params.command_of(name)}`")
     check_card(card, dataset, inputs, folder)
     check_given(card, params.all_teachers[name].weights, folder)
-    student = untrained_model(params.distill.student, dataset, params.distill.own_preprocessing)
+    given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
+    student = untrained_model(params.distill.student, dataset, given)
     entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
     for entry in entries:
         say(caching.cost(entry, dataset))

@@ -193,9 +193,7 @@ def cached_teacher(
     return (teacher, made_from), features.supply if features else None
 
 
-def load_teacher(
-    files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]
-) -> tuple[Normalised, dict[str, Any]]:
+def load_teacher(files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]) -> tuple[Normalised, dict[str, Any]]:
     """A teacher's model and card; raises InputError if it does not fit the data."""
     model, card = load_checkpoint(files.folder, device=dataset.samples.device, hint=f"run `{files.command}`")
     check_card(card, dataset, inputs, files.folder)

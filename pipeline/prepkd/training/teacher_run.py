@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prepkd.data.samples.dataset import Dataset
-from prepkd.errors import InputError
 from prepkd.models import Normalised, check_model, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.runtime.files import fingerprint

@@ -14,6 +14,7 @@ from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
 from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
 from prepkd.models.weight_claims import order_problem
+from prepkd.models.weight_files import weights_file
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
@@ -177,16 +178,18 @@ def command_of(card: Mapping[str, Any], folder: Path) -> str:
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
     """Refuse a teacher whose given file of weights has changed since; raises InputError."""
     made_from = card.get("weights_from", {}).get("sha256")
-    if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
+    if made_from and weights and weights_file(weights).is_file():  # the file need not be where the teacher is used
         remedy = f"{weights} has changed; run `{command_of(card, folder)}`"
-        refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
+        refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights_file(weights)))}, folder, remedy)
 
 
 def check_started_from(made_from: Mapping[str, Any], weights: Path | None, where: object, remedy: str) -> None:
     """Refuse a student whose file of weights has changed since; raises InputError."""
-    if weights and weights.is_file():
+    if weights and weights_file(weights).is_file():
         remedy = f"{weights} has changed; {remedy}"
-        refuse_differences({"given_weights": (made_from.get("given_weights"), file_sha256(weights))}, where, remedy)
+        refuse_differences(
+            {"given_weights": (made_from.get("given_weights"), file_sha256(weights_file(weights)))}, where, remedy
+        )
 
 
 def check_trained_by(made_from: Any, wanted: Section, where: object, remedy: str, *, but: Set[str]) -> None:
