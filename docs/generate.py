@@ -32,7 +32,7 @@ def params_page() -> str:
     top = {key: entry for key, entry in schema["properties"].items() if not sections(entry, schema)}
     parts += [table(row(key, entry, key in schema["required"]) for key, entry in top.items() if key != "augment")]
     for key, entry in schema["properties"].items():
-        heading = "teachers.NAME" if key == "teachers" else key
+        heading = f"{key}.NAME" if key in ("teachers", "generations") else key
         if key == "augment":
             parts += [
                 f"## {heading}\n",
@@ -40,12 +40,24 @@ def params_page() -> str:
                 steps(),
             ]
         for section in sections(entry, schema):
-            parts += [
-                f"## {heading}\n",
-                f"{wrapped(sentence(section['description']))}\n",
-                table(key_rows(section, schema)),
-            ]
+            parts += [f"## {heading}\n", f"{wrapped(sentence(section['description']))}\n"]
+            if key == "generations":
+                section, said = own_keys(section, schema["$defs"]["Distill"])
+                parts += [f"{wrapped(said)}\n"]
+            parts += [table(key_rows(section, schema))]
     return "\n".join(parts)
+
+
+def own_keys(section: Schema, other: Schema) -> tuple[Schema, str]:
+    """A generation's section without the keys that `distill` has with the same meaning, and what is said of those."""
+    theirs = other["properties"]
+    same = {key for key, entry in section["properties"].items() if entry == theirs.get(key)}
+    own = {key: entry for key, entry in section["properties"].items() if key not in same}
+    missing = ", ".join(f"`{key}`" for key in theirs if key not in section["properties"])
+    return section | {"properties": own}, (
+        f"All other keys are those of [distill](#distill), with the defaults given there, except {missing}, which a "
+        "generation does not have: it has one teacher and one seed."
+    )
 
 
 def key_rows(section: Schema, schema: Schema, prefix: str = "", above: str = "") -> Iterator[str]:
