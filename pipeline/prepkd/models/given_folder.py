@@ -7,14 +7,18 @@ from typing import Any
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models.checkpoint import load_card, load_checkpoint
+from prepkd.models.settings import OwnPreprocessing
 from prepkd.models.weight_claims import unknown_class
+from prepkd.settings.validation import validated
 
 HINT = "weights names a folder; expected one that prepkd wrote, as models/student/seed0, or a file of weights"
 
 
 def folder_card(folder: Path) -> dict[str, Any]:
     """The card of a checkpoint's folder; raises InputError for any other folder."""
-    return load_card(folder, HINT)
+    card = load_card(folder, HINT)
+    validated(OwnPreprocessing, card["preprocessing"], f"{folder}: preprocessing")
+    return card
 
 
 def preprocessing_of(weights: Path | None, own: Preprocessing | None) -> Preprocessing | None:

@@ -24,7 +24,9 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["Teacher"]["properties"]["augment"]["anyOf"][0] |= steps
     settings = YAML().load(template("params.yaml"))
     _describe(schema, schema, settings)
-    teacher, student, generation = (schema["$defs"][name]["properties"] for name in ("Teacher", "Distill", "Generation"))
+    teacher, student, generation = (
+        schema["$defs"][name]["properties"] for name in ("Teacher", "Distill", "Generation")
+    )
     for key in Training.model_fields:  # a comment beside either describes both
         for one, other in ((teacher[key], student[key]), (student[key], teacher[key])):
             if "description" in other:

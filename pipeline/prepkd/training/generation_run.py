@@ -22,7 +22,8 @@ def refuse_other_generation(folder: Path, settings: Generation, inputs: Mapping[
     student, had = settings.as_student, finished_card(folder)
     asked = settings.model_dump(mode="json", exclude=set((student.same_result | student.unused) - {"teacher"}))
     found = {**had, "inputs": {"teacher": None, **(had.get("inputs") or {})}} if had else had
-    refuse_other(found, asked, inputs, f"{folder}: holds a finished teacher")
+    wanted = {"teacher": inputs["teacher"], **inputs}  # first: it says most
+    refuse_other(found, asked, wanted, f"{folder}: holds a finished teacher")
 
 
 def write_generation(

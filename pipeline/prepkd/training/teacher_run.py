@@ -53,7 +53,8 @@ def run_teacher(
     inputs = inputs | given_weights(settings, settings.model)
     if not replace:
         asked = settings.model_dump(mode="json", exclude={"checkpoint_every"})
-        refuse_other(finished_card(folder), asked, inputs, f"{folder}: holds a finished teacher")
+        without = {"teacher": None}  # a distilled one of this name is another teacher
+        refuse_other(finished_card(folder), asked, without | inputs, f"{folder}: holds a finished teacher")
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
     if settings.epochs == 0:
