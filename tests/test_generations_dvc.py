@@ -29,11 +29,8 @@ def ran(output: str) -> list[str]:
 
 
 def stale(folder: Path) -> list[str]:
-    return [
-        line.rstrip(":")
-        for line in run("dvc status dvc.yaml", folder).splitlines()
-        if line.endswith(":") and line[0] != "\t"
-    ]
+    lines = run("dvc status dvc.yaml", folder).splitlines()
+    return [line.rstrip(":") for line in lines if line.endswith(":") and not line.startswith("\t")]
 
 
 def test_a_chain_of_two_generations(tmp_path: Path) -> None:

@@ -187,7 +187,10 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("foo=1", "unknown key foo; allowed: augment, cache, compare, distill, logger, prepare, teachers, threads"),
+        (
+            "foo=1",
+            "unknown key foo; allowed: augment, cache, compare, distill, generations, logger, prepare, teachers, threads",
+        ),
         ("distill.kd.temperature=1", "unknown key distill.kd.temperature; allowed: tau"),
         ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),
         (

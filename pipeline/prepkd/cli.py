@@ -97,7 +97,9 @@ COMMANDS = {
         "init", "Make a new project for a data set, a teacher and a student; `dvc repro` runs there.", PROJECT
     ),
     "methods": Entry(
-        "methods", "List the terms of a method: slot, meaning, settings with their defaults, source.", PROJECT
+        "methods",
+        "List the terms of a method: slot, meaning, what it asks, settings with their defaults, source.",
+        PROJECT,
     ),
     "schema": Entry(
         "schema", "Print the JSON schema of params.yaml, with which editors complete and check it.", PROJECT
