@@ -7,18 +7,23 @@ from itertools import repeat
 
 import torch
 from prepkd.data.samples.dataset import Dataset
-from prepkd.methods.objective import Objective
-from prepkd.models.features import Answers
+from prepkd.methods.entries import make_entries
+from prepkd.methods.objective import Objective, Terms
+from prepkd.methods.term import Shapes
+from prepkd.models import Normalised
+from prepkd.models.features import Answers, feature_shapes
 from prepkd.models.new import new_model
 from prepkd.store.encodings import make_encoding
 from prepkd.teacher.forward_pass import ready
 from prepkd.teacher.online import OnlineTeacher
+from prepkd.teacher.supply import Supply
 from prepkd.training.batches import Batch, Epochs, TeacherAnswers, batches
 from prepkd.training.loop import note
 from prepkd.training.optimisers import OPTIMIZERS, make_schedule
 from prepkd.training.step import Values, make_gradients
 from prepkd.training.student_settings import Distill
 from prepkd.views.order import Views
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks._datasets import SEED, made_up
@@ -56,18 +61,46 @@ class Pair:
         """Make the images and the teacher."""
         model, self.dataset, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples, self.device)
         self.model = ready(model)
-        self.online = OnlineTeacher(
-            model,
+        self.online = self.live()
+
+    def live(self, supply: Supply | None = None) -> OnlineTeacher:
+        """The live teacher; `supply` says what feature terms ask of it."""
+        return OnlineTeacher(
+            self.model,
             self.dataset,
             make_encoding({"name": "f16"}, CLASSES),
             batch_size=TEACHER_BATCH,
             precision="ieee",
+            supply=supply,
         )
 
     @cached_property
     def cached(self) -> Remembered:
         """The answers of the live teacher, computed once; the teacher's weights are random."""
         return Remembered(self.online(0), self.online.names)
+
+    def cached_for(self, method: str) -> Remembered | None:
+        """What a method asks of the teacher, computed once; None for one without a teacher."""
+        settings = self.settings(method, compile=False)
+        if not settings.parsed.teacher:
+            return None
+        if not settings.features_read:
+            return self.cached
+        untrained, size = new_model(self.student, self.dataset, SEED), self.dataset.samples.size
+        entries = make_entries({term.name: term for term in settings.terms.features}, untrained, self.model, size)
+        shapes = feature_shapes(untrained, settings.features_read, size)
+        live = self.live(Supply(settings.terms.features, entries, shapes))
+        return Remembered(live(0), live.names)
+
+    def shapes(self, terms: Terms, student: Normalised) -> tuple[Shapes, Shapes]:
+        """The shapes of the features that the terms read: the student's, the teacher's."""
+        size = self.dataset.samples.size
+        if not terms.features:
+            return {}, {}
+        return (
+            feature_shapes(student, terms.student_features, size),
+            feature_shapes(self.model, terms.teacher_features, size),
+        )
 
     @property
     def samples(self) -> int:
@@ -96,11 +129,12 @@ def student(
 ) -> Callable[[int], object]:
     """A case: `pair.steps` steps of a new student under a method, on the batches of `feed`."""
     settings = pair.settings(method, compile)
+    terms = settings.terms
     model = new_model(pair.student, pair.dataset, SEED).to(memory_format=torch.channels_last).train()
-    objective = Objective(settings.terms).to(pair.device)
-    optimizer = OPTIMIZERS[settings.optimizer](model, settings)
+    objective = Objective(terms, *pair.shapes(terms, model), samples=pair.samples).to(pair.device)
+    optimizer = OPTIMIZERS[settings.optimizer](nn.ModuleList([model, objective]), settings)
     schedule = make_schedule(settings.schedule, optimizer, settings, pair.steps)
-    names = teacher.names if teacher else ()
+    names = (*(teacher.names if teacher else ()), *terms.drawn)
     gradients = make_gradients(model, objective, names, settings, pair.device, pair.steps)
 
     def run(turn: int) -> None:
@@ -127,8 +161,8 @@ def taught(
     """Make a case: a student on rendered views, taught by one of the pair's teachers or by none."""
 
     def make(pair: Pair) -> Callable[[int], object]:
-        teacher = teacher_of(pair)
-        return student(pair, method, lambda: epoch_of(pair, teacher), teacher, compile)
+        teacher, terms = teacher_of(pair), pair.settings(method, compile).terms
+        return student(pair, method, lambda: epoch_of(pair, teacher, terms), teacher, compile)
 
     return make
 
@@ -139,9 +173,9 @@ def ceiling(pair: Pair) -> Callable[[int], object]:
     return student(pair, "ce", lambda: repeat(batch, pair.steps))
 
 
-def epoch_of(pair: Pair, teacher: TeacherAnswers | None) -> Iterator[Batch]:
-    """The batches of training's first epoch; a live teacher answers all of it first."""
-    epochs = Epochs(pair.dataset, lambda epoch: 0, SEED, teacher)
+def epoch_of(pair: Pair, teacher: TeacherAnswers | None, terms: Terms | None = None) -> Iterator[Batch]:
+    """The batches of training's first epoch, with what `terms` draw; a live teacher answers all of it first."""
+    epochs = Epochs(pair.dataset, lambda epoch: 0, SEED, teacher, draws=terms)
     return batches(pair.dataset, epochs.read(0), epochs.answers, pair.batch_size, pair.batch_size)
 
 

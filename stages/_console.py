@@ -1,4 +1,4 @@
-"""What commands print: notes and progress on standard error, JSON on standard output."""
+"""Output of commands: notes and progress on standard error, JSON on standard output."""
 
 import json
 

@@ -50,21 +50,20 @@ def cache_features(
         )
     for one in names:
         refuse_foreign_store(settings.feature_url(name, one))
-    dataset, inputs = read_dataset(params, settings.views, settings.seed)
-    teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `{params.command_of(name)}`")
-    check_card(card, dataset, inputs, folder)
-    check_given(card, params.all_teachers[name].weights, folder)
-    given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
-    student = untrained_model(params.distill.student, dataset, given)
-    entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
-    for entry in entries:
-        say(caching.cost(entry, dataset))
-    if plan:
+    plans = [Path(f"data/asked/{name}/{one}.json") for one in names] if plan else []
+    with writing(*map(asked, plans)):
+        dataset, inputs = read_dataset(params, settings.views, settings.seed)
+        hint = f"run `{params.command_of(name)}`"
+        teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=hint)
+        check_card(card, dataset, inputs, folder)
+        check_given(card, params.all_teachers[name].weights, folder)
+        given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
+        student = untrained_model(params.distill.student, dataset, given)
+        entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
         for entry in entries:
-            path = Path(f"data/asked/{name}/{entry.name}.json")
-            with writing(asked(path)):
-                write_json(path, entry.describe())
-        return
+            say(caching.cost(entry, dataset))
+        for path, entry in zip(plans, entries, strict=False):
+            write_json(path, entry.describe())
 
     def write(entry: Entry, url: str) -> None:
         with progress() as bar:
@@ -93,5 +92,5 @@ def cache_features(
         say(f"{url}: {'already finished' if written.chunks is None else took}")
         say(f"{url}: sha256 of its manifest {written.sha256}")
 
-    for entry in entries:
+    for entry in [] if plan else entries:
         write(entry, settings.feature_url(name, entry.name))

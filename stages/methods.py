@@ -74,7 +74,7 @@ def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, as
 
 
 def _files(params: Params, method: str) -> Iterator[Callable[[], object]]:
-    """What reads the files that the method needs: the prepared data, and each teacher's store or card."""
+    """Readers of the files that the method needs: the prepared data, and each teacher's store or card."""
     yield partial(describe, data_file(params))
     for name in params.distill.teacher_names if parse_method(method).teacher else ():
         cached = params.distill.source == "cached"

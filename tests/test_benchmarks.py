@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, encodings, epoch, fingerprints, scaling, store  # noqa: E402
+from benchmarks import decode, encodings, epoch, fingerprints, methods, scaling, store  # noqa: E402
 from benchmarks._measure import interleaved, interval, ratio, rendered  # noqa: E402
 
 MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling}
@@ -116,6 +116,27 @@ def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
 
 
+def test_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, threads = tmp_path / "methods.json", torch.get_num_threads()
+    only = ("lsr", "disturb-label", "noisy-teacher", "ls", "at", "crd", "fsp+rkd")
+    options = [part for method in only for part in ("--only", method)]
+    methods.main([*options, "--rounds", "1", "--steps", "1", "--batch-size", "8", "--out", str(out)])
+    torch.set_num_threads(threads)
+    result = json.loads(out.read_text())
+    check_environment(result)
+    found = result["methods"]
+    assert list(found) == ["ce", "kd", *only]
+    assert {name for name, one in found.items() if one["of"] == "kd"} == {"at", "crd", "fsp+rkd"}
+    # Of resnet20: maps of 32x32, 16x16 and 8x8; a vector of 64; Gram matrices of 16x16, 16x32 and 32x64 channels.
+    assert (found["at"]["bytes"], found["crd"]["bytes"]) == (2 * (1024 + 256 + 64), 2 * 64)
+    assert found["fsp+rkd"]["bytes"] == 2 * (16 * 16 + 16 * 32 + 32 * 64 + 64)
+    assert found["crd"]["adapter_parameters"] == 2 * (64 * 128 + 128)
+    assert all(0 < one["ratio"]["median"] < math.inf for one in found.values())
+    printed = capsys.readouterr().out
+    assert "Logit terms" in printed
+    assert "Feature terms" in printed
+
+
 def test_allocator(tmp_path: Path) -> None:
     from benchmarks import allocator
 
@@ -136,7 +157,7 @@ def test_what_a_gpu_would_run_runs_on_a_cpu(tmp_path: Path) -> None:
     done = subprocess.run(command, env={**os.environ, "PYTHON": python}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = {file.stem: json.loads(file.read_text()) for file in tmp_path.glob("*.json")}
-    assert found.keys() == {"step", "step-compiled", "pass-bf16", "pass-ieee", "epoch"}
+    assert found.keys() == {"step", "step-compiled", "methods", "pass-bf16", "pass-ieee", "epoch"}
     for result in found.values():
         check_environment(result)
         assert all(0 < one["low"] <= one["median"] <= one["high"] < math.inf for one in ratios(result))

@@ -13,7 +13,7 @@ from prepkd.settings.section import FilePath, Section, Seed, one_of
 
 
 class Prepare(Section):
-    """Which data, and how much of it."""
+    """The data set, and the share of it that is used."""
 
     dataset: Annotated[str, one_of(SOURCES)]
     raw: FilePath = Path(RAW)

@@ -20,7 +20,7 @@ from prepkd.store.reader import read_manifest
 
 @dataclass(frozen=True)
 class ChunkCount:
-    """How many chunks a store holds, of how many."""
+    """The number of chunks in a store, and the number that a finished one has."""
 
     there: int
     total: int

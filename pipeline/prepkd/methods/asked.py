@@ -1,4 +1,4 @@
-"""What a feature term asks of a teacher beside its logits, for a pair of models: numbers, bytes, adapters."""
+"""The cost of a feature term for a pair of models: numbers and bytes asked of the teacher, adapters."""
 
 import math
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ def example() -> Pair:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a term asks of the teacher per (view, sample) beside its logits: numbers and bytes, by the tensor's name.
+    """A term's tensors of the teacher per (view, sample), beside its logits: numbers and bytes, by the tensor's name.
 
     `adapter_parameters`: how many parameters the term trains beside the student. `problem`: why the pair does not serve it.
     """
@@ -72,7 +72,7 @@ class Asked:
 
 
 def asked(term: Term, models: Pair) -> Asked:
-    """What a term with its settings asks for a pair of models; only feature terms ask anything."""
+    """The cost of a term with its settings for a pair of models; only feature terms ask anything."""
     if not isinstance(term, FeatureTerm):
         return Asked()
     try:

@@ -87,7 +87,7 @@ def slots() -> dict[str, str]:
 
 
 def described(row: Row) -> Sequence[str]:
-    """What a term asks, in words, a line each."""
+    """The needs of a term in words, a line each."""
     one = row.asked
     logits = "the teacher's raw logits" if row.raw_logits else "the teacher's logits"
     lines = [] if row.slot == "features" else [logits if row.teacher else "no teacher"]

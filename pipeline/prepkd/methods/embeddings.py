@@ -1,4 +1,4 @@
-"""What CRD trains and remembers: both models' embeddings, and a bank of those of every training sample."""
+"""CRD's adapter: both models' embeddings, and a bank of those of every training sample."""
 
 from math import inf, log
 

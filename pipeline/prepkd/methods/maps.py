@@ -57,6 +57,6 @@ class StagesTerm(FeatureTerm):
         return {f"{self.name}/{name}": averaged(features[name], size)}
 
     def asked(self, answers: Answers, name: str) -> Tensor:
-        """What the term asked of a stage."""
+        """The tensor that the term asked of a stage."""
         key = f"{self.name}/{name}"
         return answers[key if key in answers else name]

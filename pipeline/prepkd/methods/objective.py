@@ -69,7 +69,7 @@ class Terms:
         return tuple(name for term in self.all for name in term.drawn)
 
     def draw(self, at: Draw) -> dict[str, NDArray[np.generic]]:
-        """What the terms draw for an epoch, by name, (N, ...)."""
+        """The terms' draws for an epoch, by name, (N, ...)."""
         return {name: array for term in self.all for name, array in term.draw(at).items()}
 
 

@@ -24,7 +24,7 @@ def term_tables(rows: Sequence[Row]) -> Iterator[Table | str]:
 
 
 def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
-    """What a method consists of: its terms by slot with their weights, what they ask, and what is missing."""
+    """A method's terms by slot with their weights, what they ask, and what is missing."""
     table = _two_columns(len("standardisation"))
     table.add_row("method", used.method)
     for row in used.rows:
@@ -54,7 +54,7 @@ def _asks(row: Row) -> Iterator[str]:
 
 
 def _asked_by_all(rows: Sequence[Row]) -> list[str]:
-    """What a method's terms ask together: raw logits if one of them needs raw ones; each feature term's own."""
+    """Everything that a method's terms ask: raw logits if one of them needs raw ones; each feature term's own."""
     logits = [row for row in rows if row.teacher and row.slot != "features"]
     raw = [row for row in logits if row.raw_logits]
     lines = [line for row in rows if row not in logits and row.teacher for line in described(row)]

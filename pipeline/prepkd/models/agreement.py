@@ -1,4 +1,4 @@
-"""How a model's answers agree with labels: no better than chance, or far better with the classes in another order."""
+"""Agreement of a model's answers with labels: no better than chance, or far better with the classes in another order."""
 
 import math
 from dataclasses import dataclass, replace

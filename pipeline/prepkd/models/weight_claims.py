@@ -1,4 +1,4 @@
-"""What a file of weights claims about them: accuracy, class names, preprocessing."""
+"""Claims of a file of weights: accuracy, class names, preprocessing."""
 
 import json
 from collections.abc import Mapping, Sequence

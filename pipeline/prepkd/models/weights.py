@@ -22,7 +22,7 @@ COMPLEX = {torch.complex64, torch.complex128}
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was loaded from a file: its form, the key of the weights, what else is there, and what the file claims.
+    """Weights loaded from a file: its form, the key of the weights, what else is there, and what the file claims.
 
     `others` are keys of parts of the same weights; `classifier` names the tensors that stay the model's own.
     """

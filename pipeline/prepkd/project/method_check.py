@@ -42,7 +42,7 @@ def pair(params: Params, data: DataInfo) -> asked.Pair:
 
 
 def contradictions(params: Params | None, method: str) -> Iterator[str]:
-    """What in the settings the method contradicts, in the words of their validation; weights count as `auto`."""
+    """The settings that the method contradicts, in the words of their validation; weights count as `auto`."""
     try:
         if params:
             params.variant(method)

@@ -48,7 +48,7 @@ def lesson(path: Path) -> Output:
 
 
 def asked(path: Path) -> Output:
-    """What an entry of `cache.features` asks, as `cache-features --plan` writes it."""
+    """The plan of an entry of `cache.features`, as `cache-features --plan` writes it."""
     return Output(path, {"": _has("entry", "teacher")})
 
 

@@ -67,5 +67,5 @@ def _need(folder: Path, *command: str) -> None:
 
 
 def _said(done: subprocess.CompletedProcess[str]) -> str:
-    """What a command said, in one line."""
+    """A command's output in one line."""
     return " ".join((done.stderr or done.stdout).split())

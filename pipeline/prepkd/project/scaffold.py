@@ -125,9 +125,8 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
     params["teachers"]["teacher"] = trained
     training = chosen.get("training", {})
     _update(trained, {"model": chosen["teacher"]} | training)
-    if split_name(chosen["teacher"])[
-        2
-    ]:  # brings weights, for its own classes; data with other classes needs a short training
+    # It brings weights for its own classes; data with other classes needs a short training.
+    if split_name(chosen["teacher"])[2]:
         _update(trained, {"epochs": 5, "milestones": [2, 4], "lr": 0.01} if training else {})
     _update(params["distill"], {"teacher": "teacher", "student": chosen["student"]} | training)
     params["compare"] |= {"teachers": ["teacher"], "students": [chosen["student"]]}

@@ -24,7 +24,7 @@ def to_markdown(table: pd.DataFrame, caption: str) -> str:
 
 
 def caption(table: pd.DataFrame, teachers: Mapping[str, float], epoch: str) -> str:
-    """What the figures of a table are: its teachers with their test top-1 in percent, the epoch, the statistics."""
+    """A table's caption: its teachers with their test top-1 in percent, the epoch, the statistics."""
     named = ", ".join(f"`{name}`: {top1:.2f} %" for name, top1 in teachers.items())
     parts = [
         f"Teacher{'s' if len(teachers) > 1 else ''} {named} test top-1.",

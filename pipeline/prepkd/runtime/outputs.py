@@ -54,7 +54,7 @@ def refuse_blocked(path: Path) -> None:
 
 
 def kind(path: Path) -> str:
-    """What stands at a path, as messages name it."""
+    """The kind of file at a path, as messages name it."""
     mode = path.lstat().st_mode
     kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
     return kinds.get(stat.S_IFMT(mode), "a device or socket")

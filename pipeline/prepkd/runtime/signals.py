@@ -29,9 +29,8 @@ def interrupt_on_signals() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for (
-        other
-    ) in ENDING:  # a closing terminal sends SIGHUP twice, a batch system SIGTERM after SIGUSR1: the end is under way
+    # A closing terminal sends SIGHUP twice, a batch system SIGTERM after SIGUSR1: the end is under way.
+    for other in ENDING:
         signal.signal(other, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends at once
     _silence_closed_streams()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """What random words are for. A purpose is the highest byte of its streams' numbers, so that no two share words."""
+    """The purpose of random words: the highest byte of its streams' numbers, so that no two share words."""
 
     CACHED_VIEWS = 0x01  # sampled views that are cached and shown to students, by view
     TABLE_ORDER = 0x02  # each sample's order of a finite recipe's views, by round
@@ -40,7 +40,7 @@ class Purpose(IntEnum):
 
 @dataclass(frozen=True)
 class Draw:
-    """What the draws of an epoch depend on: the run's seed, the epoch, and the number of training samples and of classes."""
+    """The inputs of an epoch's draws: the run's seed, the epoch, and the number of training samples and of classes."""
 
     seed: int
     epoch: int

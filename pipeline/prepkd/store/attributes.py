@@ -92,7 +92,7 @@ class Named(_Section):
 
 
 class Precision(_Section):
-    """How the teacher computed its logits; unknown for an imported store."""
+    """Conditions under which the teacher computed its logits; unknown for an imported store."""
 
     arithmetic: Literal["ieee", "tf32", "bf16", "unknown"]
     batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] | None
@@ -116,7 +116,7 @@ class Measured(_Section):
 
 
 class Asked(_Section):
-    """What a store of features holds: an entry of `cache.features`, and what decides its values beside teacher and views.
+    """The content of a store of features: an entry of `cache.features`, and what decides its values beside teacher and views.
 
     `settings` are those of the entry's term that change what it asks, None for a feature as it is; `sizes` the height and
     width that maps are reduced to; `teacher` the shapes of the teacher's features that were read.

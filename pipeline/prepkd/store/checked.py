@@ -64,7 +64,7 @@ class CheckedStore(WrapperStore[Store]):
 
     @property
     def remedy(self) -> str:
-        """What to do about a damaged file."""
+        """The remedy for a damaged file."""
         return f"fetch the store again, or run {self.command}"
 
     @property

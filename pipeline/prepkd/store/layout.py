@@ -173,9 +173,8 @@ class Layout:
         if field.compressed:
             return ""
         rows = np.frombuffer(content, field.dtype.newbyteorder("<"), self.chunk * math.prod(field.width))
-        rows = rows.reshape(self.chunk, *field.width)[
-            : self.length(chunk)
-        ]  # the rest of the last chunk is the fill value
+        rows = rows.reshape(self.chunk, *field.width)
+        rows = rows[: self.length(chunk)]  # the rest of the last chunk is the fill value
         return field.problem(rows.astype(field.dtype, copy=False))
 
     @property

@@ -1,4 +1,4 @@
-"""What prepkd may replace at a store's place: the files of a store that it wrote, file by file, and nothing else."""
+"""Files that prepkd may replace at a store's place: those of a store that it wrote, file by file, and nothing else."""
 
 import asyncio
 import contextlib

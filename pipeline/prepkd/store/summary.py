@@ -1,4 +1,4 @@
-"""What `summary.json` says of a finished store, from its chunks: the teacher's error, or the range of each tensor."""
+"""`summary.json` of a finished store, from its chunks: the teacher's error, or the range of each tensor."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from prepkd.views.order import Views
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """What feature terms ask, from a store per entry of the supply; in the batches and arithmetic of the stores."""
+    """The tensors that feature terms ask, from a store per entry of the supply; in the batches and arithmetic of the stores."""
 
     supply: Supply
     stores: Mapping[str, FeatureStore]

@@ -72,7 +72,7 @@ COMBINATIONS: dict[str, Callable[[Sequence[Tensor], Sequence[float], float], tup
 
 
 class EnsembleSettings(Section):
-    """How the logits of several teachers are combined."""
+    """The rules by which the logits of several teachers are combined."""
 
     combine: Annotated[str, one_of(COMBINATIONS)] = "probabilities"
     weights: list[Annotated[float, Field(gt=0, le=1e6)]] | None = None

@@ -1,4 +1,4 @@
-"""How feature terms get what they ask of a teacher: from stored entries of `cache.features`, or live, with equal bits."""
+"""Supply of feature terms with what they ask of a teacher: from stored entries of `cache.features`, or live, with equal bits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Supply:
         return tuple(self.asks({entry.name: entry.asks(zeros) for entry in self.entries}))
 
     def live(self, features: Answers) -> dict[str, Tensor]:
-        """What the terms ask of a batch of a live teacher's features, as it comes back from stores of the entries."""
+        """The terms' tensors of a batch of a live teacher's features, as stores of the entries would return them."""
         stored = {}
         for entry in self.entries:
             encoding = encoding_of(entry)
@@ -50,7 +50,7 @@ class Supply:
         return self.asks(stored)
 
     def asks(self, stored: Mapping[str, Answers]) -> dict[str, Tensor]:
-        """What the terms ask of a batch, from the entries' tensors by entry."""
+        """The terms' tensors of a batch, from the entries' tensors by entry."""
         names = [entry.name for entry in self.entries]
         found: dict[str, Tensor] = {}
         for term in self.terms:
@@ -64,7 +64,7 @@ class Supply:
     def in_batches(
         self, stored: Mapping[str, Answers], *, batch_size: int, precision: str, device: torch.device
     ) -> dict[str, Tensor]:
-        """What the terms ask of all samples (N, ...), in the batches in which a live teacher answers them.
+        """The terms' tensors of all samples (N, ...), in the batches in which a live teacher answers them.
 
         The last batch is padded to full size, since the last bits depend on a batch's shape.
         """

@@ -23,7 +23,7 @@ RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batc
 
 
 class Draws(Protocol):
-    """What an objective's terms draw at random before each epoch."""
+    """The random draws of an objective's terms before each epoch."""
 
     @property
     def drawn(self) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ class TeacherAnswers(Protocol):
 
     @property
     def prefetch_depth(self) -> int:
-        """How many epochs ahead it is asked."""
+        """The number of epochs that it is asked ahead."""
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
         """Named tensors (N, ...) for all samples in order, on the training device: "logits" z - max(z), "row_max" max(z)."""
@@ -90,7 +90,7 @@ class Epochs:
 
     @property
     def prefetch_depth(self) -> int:
-        """How many epochs are read ahead."""
+        """The number of epochs that are read ahead."""
         return self.teacher.prefetch_depth if self.teacher else 1
 
     def dropout_seed(self, epoch: int) -> int:
@@ -145,7 +145,7 @@ def _shares(count: int, size: int, group: int) -> set[float]:
 
 
 def _block(samples: Samples, size: int) -> int:
-    """How many samples are rendered at once: whole batches."""
+    """The number of samples that are rendered at once: whole batches."""
     if not samples.resident:
         return size
     assert isinstance(samples.images, Tensor)

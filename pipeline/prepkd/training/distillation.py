@@ -52,7 +52,7 @@ from prepkd.views.order import VIEW_ORDERS
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """Where a teacher is: its folder, its store's path or URL, the weights that its settings name, the command that makes it."""
+    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it."""
 
     folder: Path
     store: str

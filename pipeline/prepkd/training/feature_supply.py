@@ -1,4 +1,4 @@
-"""Where a method's feature terms get what they ask of the teacher: its stores of features, or the live teacher."""
+"""The source of a method's feature tensors: the teacher's stores of features, or the live teacher."""
 
 from collections.abc import Mapping, Sequence
 
@@ -46,7 +46,7 @@ def cached_features(
     teacher: Normalised | None,
     dataset: Dataset,
 ) -> CachedFeatures:
-    """What the terms ask, from the stores of the teacher `name`; `teacher` is the model if it is there.
+    """The tensors that the terms ask, from the stores of the teacher `name`; `teacher` is the model if it is there.
 
     Raises InputError for stores that are missing, or that do not fit the settings, the student or the logits.
     """
@@ -84,6 +84,6 @@ def _missing(settings: Distill, cache: Cache, name: str, missing: Sequence[str],
 
 
 def costs(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> dict[str, str]:
-    """What each entry that the method reads would hold, and its bytes, a line each."""
+    """The content and the bytes of each entry that the method reads, a line each."""
     supply = live_supply(settings, cache, student, teacher, dataset)
     return {entry.name: cost(entry, dataset) for entry in supply.entries}

@@ -1,4 +1,4 @@
-"""How a model is trained, teacher or student: the settings that both have."""
+"""Settings of training that teachers and students share."""
 
 from collections.abc import Set
 from typing import Annotated, Any, Literal
@@ -24,7 +24,7 @@ class EarlyStop(Section):
 
 
 class Training(Optimisation):
-    """How a model is trained, teacher or student, and what it starts from."""
+    """Optimiser, schedule and initial weights of a teacher or a student."""
 
     weights: FilePath | None = Field(default=None, description="a file of weights to start from; null: none")
     weights_key: Annotated[str, Field(min_length=1)] | None = Field(

@@ -1,4 +1,4 @@
-"""When training ends, when it is evaluated, and which epoch's weights are kept. The test set decides nothing."""
+"""The end of training, the epochs that are evaluated, and the epoch whose weights are kept. The test set decides nothing."""
 
 from collections.abc import Sequence
 

@@ -62,7 +62,7 @@ def batch_sizes(samples: int, batch_size: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Batches:
-    """What a batch looks like: height and width, channels, classes of the labels."""
+    """The form of batches: height and width, channels, classes of the labels."""
 
     size: tuple[int, int]
     channels: int

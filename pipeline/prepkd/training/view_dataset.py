@@ -69,7 +69,7 @@ class ViewDataset(Dataset[Item]):
 
     @property
     def views(self) -> int:
-        """How many views the store has."""
+        """The number of views in the store."""
         return self.plan.views
 
     def __len__(self) -> int:
@@ -175,7 +175,7 @@ class ViewSampler(Sampler[tuple[int, int]]):
         return f"ViewSampler({self.dataset!r}, seed={self.seed}): epoch {self.epoch}"
 
     def set_epoch(self, epoch: int) -> None:
-        """Which epoch the next iteration is of."""
+        """The epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

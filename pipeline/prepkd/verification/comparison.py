@@ -33,7 +33,7 @@ class Comparison(Protocol):
         """Some rows, bool (N,), against the live answers to a wrong query; the limits stay those of the correct one."""
 
     def labels_left_out(self) -> int:
-        """How many stored rows lack the logit of a label."""
+        """The number of stored rows that lack the logit of a label."""
 
 
 def comparison(store: AnswerStore, stored: dict[str, Tensor], query: Query, arithmetic: str) -> Comparison:
@@ -78,7 +78,7 @@ class LogitComparison:
         return measure_discrepancy(self.store.encoding, few, raw, self.reference.rows(rows), self.arithmetic)
 
     def labels_left_out(self) -> int:
-        """How many stored rows lack the logit of a label."""
+        """The number of stored rows that lack the logit of a label."""
         left_out = self.store.encoding.largest_error(self.stored) == torch.inf
         return int((left_out & has_share(self.labels, self.store.classes)).any(dim=-1).sum())
 

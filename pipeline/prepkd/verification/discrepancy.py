@@ -81,7 +81,7 @@ class Discrepancy:
 
     @property
     def fault(self) -> str:
-        """How the stored logits differ, in one phrase."""
+        """The difference of the stored logits, in one phrase."""
         found = (
             f"{words} {value if math.isfinite(value) else math.nan:.3g} (allowed {limit:.3g})"
             for words, value, limit in (

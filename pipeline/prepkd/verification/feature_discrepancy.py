@@ -51,7 +51,7 @@ class FeatureDiscrepancy:
 
     @property
     def fault(self) -> str:
-        """How the stored values differ, in one phrase."""
+        """The difference of the stored values, in one phrase."""
         return (
             f"the live teacher's features are not the stored ones: {self.worst} differs by {self.excess:.3g} of its scale "
             f"beyond the encoding's error (allowed {self.allowed.excess:.3g})"

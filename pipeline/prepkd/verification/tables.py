@@ -26,7 +26,7 @@ def discrepancy_table(verification: Verification) -> Table:
 
 
 def _figures(found: Found) -> dict[str, str]:
-    """What is shown of a discrepancy, by heading."""
+    """A discrepancy's figures, by heading."""
     if isinstance(found, FeatureDiscrepancy):
         return {"max |difference|": _short(found.difference), "share of scale": _short(found.excess)}
     figures = {"max |dz|": found.dz, "KL 1": found.kl_1, "KL 4": found.kl_4}

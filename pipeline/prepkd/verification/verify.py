@@ -92,6 +92,6 @@ def verify_files(url: str) -> dict[str, Any]:
 
 
 def _listed(place: Store, url: str) -> int:
-    """How many files a web server should have: those of the manifest, and the manifest."""
+    """The number of files that a web server should have: the manifest's, and the manifest."""
     content = read_document(place, MANIFEST)
     return 0 if content is None else 1 + len(parse_manifest(content, url))

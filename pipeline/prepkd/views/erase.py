@@ -26,9 +26,8 @@ class Erase(Augmentation):
     def boxes(self, fractions: NDArray[np.int64], height: int, width: int) -> NDArray[np.int64]:
         """Boxes (B, 4), top, left, height, width, from fractions (B, 5); empty if nothing is erased."""
         sides = np.full(len(fractions), height), np.full(len(fractions), width)
-        low, high = (
-            self.ratio
-        )  # of height / width, as in torchvision; the reciprocal is as uniform on a logarithmic scale
+        # Of height / width, as in torchvision; the reciprocal is as uniform on a logarithmic scale.
+        low, high = self.ratio
         boxes = draw_boxes(fractions[:, 1:], *sides, scale=self.scale, ratio=(1 / high, 1 / low), smallest=0, margin=1)
         boxes[fractions[:, 0] >= self.probability * FRACTIONS] = 0
         return boxes

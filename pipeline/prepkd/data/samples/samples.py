@@ -54,7 +54,7 @@ class Samples:
 
     @property
     def prefetch_depth(self) -> int:
-        """How many batches are worth rendering in a thread before they are used.
+        """The number of batches that are worth rendering in a thread before they are used.
 
         Encoded images are read from disk meanwhile; others wait for an idle processor.
         """

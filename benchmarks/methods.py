@@ -1,0 +1,126 @@
+"""Speed of a training step under each term, from cached answers, and the bytes of what it asks of the teacher."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from prepkd.methods import asked, catalogue
+from prepkd.methods.term import FeatureTerm
+from prepkd.methods.terms import TERMS
+from prepkd.runtime.allocator import keep_freed_memory
+
+from benchmarks._measure import Case, environment, interleaved, interval, median, ratio, report
+from benchmarks._steps import CLASSES, Pair, taught
+
+BAR = 1.03  # the upper limit of a logit term's time as a multiple of plain CE's
+COMBINED = ("ka-ps+dtd-flsw", "ka-ps+ls+dtd-flsw+dkd")
+DRAWS = ("noisy-teacher", "disturb-label")  # they draw before each epoch, which a case's few steps pay in full
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure every term, print tables, write JSON."""
+    options = parser().parse_args(arguments)
+    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cpu":
+        torch.set_num_threads(options.threads)
+        keep_freed_memory()
+    settings = {key: value for key, value in vars(options).items() if key not in ("out", "only")}
+    result = environment() | {"command": "python -m benchmarks.methods", "settings": settings}
+    result |= {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
+    pair = Pair(options.teacher, options.student, options.batch_size, options.steps, device, options.precision)
+    result |= measure(pair, options.rounds, options.only or [*TERMS, *COMBINED])
+    report(result, tables(result), options.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options; small `--steps` and `--rounds` shorten a run."""
+    found = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
+    found.add_argument("--teacher", default="resnet20")
+    found.add_argument("--student", default="resnet8")
+    found.add_argument("--only", action="append", metavar="METHOD", help="repeatable; every term if none is named")
+    found.add_argument("--batch-size", type=int, default=128)
+    found.add_argument("--rounds", type=int, default=9)
+    found.add_argument("--steps", type=int, default=10, help="steps of each method in a round")
+    found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
+    found.add_argument("--device", help="cpu or cuda; else a GPU if available")
+    found.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
+    found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
+    return found
+
+
+def measure(pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:
+    """Time of a step under each method as a multiple of `ce`'s (feature terms: of `kd`'s), and what each asks."""
+    cases: dict[str, Case] = {}
+    for method in dict.fromkeys(["ce", "kd", *methods]):
+        cases[method] = taught(method, partial(Pair.cached_for, method=method))(pair)
+    seconds = interleaved(cases, rounds)
+    height, width = pair.dataset.samples.size
+    models = asked.pair(
+        pair.teacher,
+        pair.student,
+        size=(height, width),
+        channels=3,
+        classes=CLASSES,
+        samples=pair.samples,
+        views=1,
+    )
+    found = {}
+    for method, times in seconds.items():
+        used = catalogue.used(method, models)
+        of_features = any(isinstance(term, FeatureTerm) for term in pair.settings(method, compile=False).terms.all)
+        base = "kd" if of_features else "ce"
+        found[method] = {
+            "samples_per_second": pair.samples / median(times),
+            "of": base,
+            "ratio": ratio(times, seconds[base]),
+            "bytes": used.bytes,
+            "adapter_parameters": sum(row.asked.adapter_parameters for row in used.rows),
+        }
+    return {"samples": pair.samples, "methods": found}
+
+
+def tables(result: dict[str, Any]) -> dict[str, Any]:
+    """Title -> header and rows."""
+    settings, found = result["settings"], result["methods"]
+    title = (
+        f"{settings['teacher']} teaching {settings['student']}, batch {settings['batch_size']}: "
+        f"{settings['rounds']} rounds of {result['samples']:,} samples"
+    )
+    logit = [
+        [method, f"{one['samples_per_second']:,.0f}", interval(one["ratio"]), "" if method in DRAWS else f"{BAR:.3g}"]
+        for method, one in found.items()
+        if one["of"] == "ce" and method != "ce"
+    ]
+    features = [
+        [
+            method,
+            f"{one['samples_per_second']:,.0f}",
+            interval(one["ratio"]),
+            f"{one['bytes']:,}",
+            f"{one['adapter_parameters']:,}",
+        ]
+        for method, one in found.items()
+        if one["of"] == "kd"
+    ]
+    return {
+        f"Logit terms, {title}": (
+            ("a step under", "samples/s", "time as a multiple of ce's (95 % interval)", "to reach"),
+            logit,
+        ),
+        f"Feature terms, {title}": (
+            (
+                "a step under",
+                "samples/s",
+                "time as a multiple of kd's (95 % interval)",
+                "bytes per (view, sample)",
+                "adapter's parameters",
+            ),
+            features,
+        ),
+    }
+
+
+if __name__ == "__main__":
+    main()
