@@ -27,11 +27,9 @@ def read_params(path: Path, overrides: list[str], **options: object) -> Params:
 
 
 def known_teacher(params: Params, name: str) -> str:
-    """Return the name if it is a key of `teachers`; raises InputError."""
-    if name not in params.teachers:
-        raise InputError(
-            f"teacher is {name!r}; expected a key of teachers in params.yaml: {', '.join(params.teachers)}"
-        )
+    """Return the name if it is a key of `teachers` or `generations`; raises InputError."""
+    if name not in params.all_teachers:
+        raise InputError(f"teacher is {name!r}; {params.expected_teachers}")
     return name
 
 

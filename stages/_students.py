@@ -1,42 +1,67 @@
-"""Students from a project's settings: what `distill` and `compare` share."""
+"""Students from a project's settings: what `distill`, `compare` and `train-generation` share."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
+from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.models.names import is_factory
 from prepkd.project.params import Params
 from prepkd.stages._console import say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch, store_url, teacher_folder
-from prepkd.tracking.loggers import logged
+from prepkd.tracking.loggers import Run, Write, logged
 from prepkd.training.checkpoints import Row
 from prepkd.training.distillation import TeacherFiles
 from prepkd.training.distillation import distill as distill_students
 from prepkd.training.student_settings import Distill
 
+Trained = Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]
 
-@contextlib.contextmanager
+
 def students(
     params: Params,
     settings: Distill,
     on_epoch: Callable[[int, Row], None],
     on_inputs: Callable[[Mapping[str, Any]], None],
-) -> Iterator[Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]]:
+) -> AbstractContextManager[Trained]:
     """Train the students that the settings ask for; yield an iterator of (seed, model, history, card).
 
     `on_inputs` gets what they are made from, before any is trained.
     """
-    dataset, inputs = read_dataset(params, params.cache.views, params.cache.seed)
+    data = read_dataset(params, params.cache.views, params.cache.seed)
+    return students_on(data, params, settings, on_epoch, on_inputs)
+
+
+@contextlib.contextmanager
+def students_on(
+    data: tuple[Dataset, dict[str, Any]],
+    params: Params,
+    settings: Distill,
+    on_epoch: Callable[[int, Row], None],
+    on_inputs: Callable[[Mapping[str, Any]], None],
+    run: str | None = None,
+) -> Iterator[Trained]:
+    """The same on data that were read; `run` names the run for loggers, by default its method and seed."""
+    dataset, inputs = data
     teachers = {
-        name: TeacherFiles(teacher_folder(name), store_url(params, name), params.teachers[name].weights)
+        name: TeacherFiles(
+            teacher_folder(name),
+            store_url(params, name),
+            params.all_teachers[name].weights,
+            params.command_of(name),
+        )
         for name in settings.teacher_names
     }
-    logger = partial(logged, params.logger, logs_folder())
+
+    def logger(one: Run) -> AbstractContextManager[Write]:
+        return logged(params.logger, logs_folder(), replace(one, name=run or one.name))
+
     live = settings.teacher_names if settings.source == "online" else []
-    models = [settings.student, *(params.teachers[name].model for name in live)]
+    models = [settings.student, *(params.all_teachers[name].model for name in live)]
     # Finished seeds stay for a later run with more of them, except with a user's own factory, whose code may change.
     where = scratch if any(map(is_factory, models)) else kept_scratch
     with distill_students(
@@ -51,7 +76,7 @@ def students(
         on_inputs=on_inputs,
         say=say,
     ) as trained:
-        data = {"data": str(data_file(params))}
+        path = {"data": str(data_file(params))}
         yield (
-            (seed, model, history, card | {"inputs": card["inputs"] | data}) for seed, model, history, card in trained
+            (seed, model, history, card | {"inputs": card["inputs"] | path}) for seed, model, history, card in trained
         )

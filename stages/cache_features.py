@@ -7,6 +7,7 @@ import typer
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry, make_entries
 from prepkd.models import load_checkpoint
+from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.project.outputs import asked
 from prepkd.runtime.files import write_json
@@ -20,7 +21,7 @@ from prepkd.verification.provenance import check_card, check_given
 
 
 def cache_features(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` or `generations`.")],
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     only: Annotated[
@@ -52,11 +53,12 @@ def cache_features(
     plans = [Path(f"data/asked/{name}/{one}.json") for one in names] if plan else []
     with writing(*map(asked, plans)):
         dataset, inputs = read_dataset(params, settings.views, settings.seed)
-        hint = f"run `prepkd train-teacher {name}`"
+        hint = f"run `{params.command_of(name)}`"
         teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=hint)
         check_card(card, dataset, inputs, folder)
-        check_given(card, params.teachers[name].weights, folder)
-        student = untrained_model(params.distill.student, dataset, params.distill.own_preprocessing)
+        check_given(card, params.all_teachers[name].weights, folder)
+        given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
+        student = untrained_model(params.distill.student, dataset, given)
         entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
         for entry in entries:
             say(caching.cost(entry, dataset))

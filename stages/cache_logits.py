@@ -16,7 +16,7 @@ from prepkd.verification.provenance import check_card, check_given
 
 
 def cache_logits(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` in params.yaml.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A key of `teachers` or `generations`.")],
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     views: Annotated[
@@ -33,9 +33,9 @@ def cache_logits(
     settings, url, folder = params.cache, store_url(params, name), teacher_folder(name)
     refuse_foreign_store(url)
     dataset, inputs = read_dataset(params, settings.views, settings.seed)
-    teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `prepkd train-teacher {name}`")
+    teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `{params.command_of(name)}`")
     check_card(card, dataset, inputs, folder)
-    check_given(card, params.teachers[name].weights, folder)
+    check_given(card, params.all_teachers[name].weights, folder)
     with progress() as bar:
         task = bar.add_task(f"logits of {name}", start=False, total=None, visible=False, note="")
 
@@ -60,7 +60,7 @@ def cache_logits(
             on_chunk=lambda: advance(bar, task),
         )
     if 1 - written.summary["teacher_error"] < 1 / dataset.classes + SKILL * (1 - 1 / dataset.classes):
-        line = f"warning: {url}: hardly better than chance; `prepkd train-teacher {name}` says likely causes"
+        line = f"warning: {url}: hardly better than chance; `{params.command_of(name)}` says likely causes"
         say(line)
     if written.chunks is None:
         console.print(f"{url}: already finished; {written.describe()}")

@@ -1,4 +1,4 @@
-"""methods: the terms of which methods are made, or what one method uses and what it is missing; writes nothing."""
+"""methods: the terms of methods and the schemes of generations, or what one method uses and is missing; writes nothing."""
 
 import json
 from collections.abc import Callable, Iterator

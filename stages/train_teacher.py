@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.runtime.streams import Purpose
 from prepkd.stages._console import advance, console, epoch_note, progress, say
@@ -28,7 +29,9 @@ def train_teacher(
 
     Killed? Run the same command again: it resumes from the last checkpoint and ends with the same weights.
     """
-    known_teacher(read_params(params_file, overrides), name)
+    known = read_params(params_file, overrides)
+    if known_teacher(known, name) in known.generations:
+        raise InputError(f"{name!r} is a key of generations; run `prepkd train-generation {name}`")
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     settings, folder = params.teachers[name], teacher_folder(name)
     runs = (params.variant(run, *pair) for pair in params.pairs for run in params.compare.runs)
@@ -42,7 +45,7 @@ def train_teacher(
             dataset,
             inputs,
             folder=folder,
-            students=[params.distill, *runs],
+            students=[params.distill, *runs, *(one.as_student for one in params.generations.values())],
             replace=may_replace(replace),
             test_fingerprint=load_split(data_file(params), "test").fingerprint,
             scratch=scratch,

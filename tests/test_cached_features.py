@@ -173,7 +173,7 @@ def run(
         cache,
         DATASET,
         INPUTS,
-        {"t": TeacherFiles(teacher.folder, str(teacher.root / "t.zarr"), None)},
+        {"t": TeacherFiles(teacher.folder, str(teacher.root / "t.zarr"), None, "prepkd train-teacher t")},
         scratch=lambda fingerprint: nullcontext(folder / fingerprint),
         on_epoch=on_epoch,
         logged=lambda described: nullcontext(lambda row: None),

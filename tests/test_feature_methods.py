@@ -94,7 +94,7 @@ def run(
         if row["epoch"] == stop:
             raise KeyboardInterrupt
 
-    files: Mapping[str, TeacherFiles] = {"t": TeacherFiles(teacher, "no store", None)}
+    files: Mapping[str, TeacherFiles] = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
     with distill(
         chosen,
         Cache(views=1, batch_size=16),

@@ -68,6 +68,7 @@ PLACES = ["here", "gone", "empty", "folder", "bytes.h5", "bytes.npy", "bytes.pt"
 PLACE = st.sampled_from(PLACES) | TEXTS
 ARGUMENTS: dict[str, list[st.SearchStrategy[str]]] = {
     "train-teacher": [st.sampled_from(["large", "small", "huge", ""]) | TEXTS],
+    "train-generation": [st.sampled_from(["large", "first", ""]) | TEXTS],
     "cache-logits": [st.sampled_from(["large", "small", "huge", ""]) | TEXTS],
     "verify": [PLACE],
     "inspect": [PLACE],

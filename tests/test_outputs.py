@@ -22,6 +22,7 @@ threads: 1
 prepare: {dataset: digits, subset: 10}
 augment: [{crop: {padding: 1}}]
 teachers: {large: {model: convnet4, epochs: 1, precision: float32}}
+generations: {next: {teacher: large, student: convnet4, epochs: 1, precision: float32}}
 cache: {views: 2, batch_size: 32, chunk: 64}
 distill: {teacher: large, student: convnet4, epochs: 1, seeds: [0, 1], precision: float32}
 compare: {runs: [kd]}
@@ -33,6 +34,7 @@ FEATURES = ["cache-features", "large", "-S", "cache.features=[pooled]"]
 OUTPUTS = [
     (["prepare"], "data/digits.h5"),
     (["train-teacher", "large"], "models/teachers/large"),
+    (["train-generation", "next"], "models/teachers/next"),
     (["cache-logits", "large"], "data/logits/large.zarr"),
     (FEATURES, "data/features/large/pooled.zarr"),
     ([*FEATURES, "--only", "pooled", "--plan"], "data/asked/large/pooled.json"),
@@ -85,6 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["prepare"],
             ["train-teacher", "large"],
             ["cache-logits", "large"],
+            ["train-generation", "next"],
             FEATURES,
             [*FEATURES, "--only", "pooled", "--plan"],
             ["gather"],
@@ -292,6 +295,10 @@ OTHERS = [
         "models/teachers/large: holds a finished teacher: training.lr is ",
     ),
     (["train-teacher", "large", "--epochs", "2"], "training.epochs is 1, expected 2; --replace replaces it"),
+    (
+        ["train-generation", "next", "-S", "generations.next.kd.tau=2.0"],
+        "models/teachers/next: holds a finished teacher: training.kd is ",
+    ),
     (["cache-logits", "large", "--views", "1"], "2 views, f16 (different: pixels, views); --replace replaces it"),
     (["cache-logits", "large", "-S", "cache.encoding=u8"], "2 views, f16 (different: encoding); --replace replaces it"),
     (

@@ -9,6 +9,7 @@ from dvc.utils.hydra import apply_overrides
 from prepkd.errors import InputError
 from prepkd.methods.terms import TERMS
 from prepkd.project.params import Params, load_params
+from prepkd.training.generation_settings import Generation
 from prepkd.training.settings import Training
 from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
@@ -74,6 +75,8 @@ def test_dvc_can_set_every_key_of_the_first_teacher_and_of_every_other_section(t
             inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
             for kind in inner:
                 if issubclass(kind, BaseModel) and isinstance(written[key], dict):
+                    if kind is Generation:  # none is there; a new one is a new key for DVC as well
+                        continue
                     named = kind is Teacher
                     look(kind, written[key]["large"] if named else written[key], f"{where}{key}.{'large.' * named}")
 
@@ -184,7 +187,10 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("foo=1", "unknown key foo; allowed: augment, cache, compare, distill, logger, prepare, teachers, threads"),
+        (
+            "foo=1",
+            "unknown key foo; allowed: augment, cache, compare, distill, generations, logger, prepare, teachers, threads",
+        ),
         ("distill.kd.temperature=1", "unknown key distill.kd.temperature; allowed: tau"),
         ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),
         (

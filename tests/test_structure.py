@@ -36,6 +36,7 @@ UNUSED = {
     "compare/dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
     # What a term asks is in data/asked/, its code is not: `distill` compares the first batch with the live teacher's.
     "dvc.yaml:cache-features": {"prepkd.methods": "a change of any method would run the teacher again"},
+    "dvc.yaml:cache-generation-features": {"prepkd.methods": "a change of any method would run the teacher again"},
     "compare/dvc.yaml:run": {"prepkd.report": "`prepkd compare --run` makes no table"},
 }
 
@@ -160,6 +161,12 @@ def test_adding_an_entry_of_cache_features_makes_nothing_else_stale() -> None:
     both = [pipelines["dvc.yaml"][stage] for stage in ("ask-features", "cache-features")]
     assert all(one["matrix"] == {"teacher": "${teachers}", "entry": "${cache.features}"} for one in both)
     assert all("${item.entry}" in path for one in both for path in one["outs"])
+    for ours, theirs in (("cache-logits", "cache-generation"), ("ask-features", "ask-generation-features")):
+        mine, other = (pipelines["dvc.yaml"][stage] for stage in (ours, theirs))
+        several = ("foreach", "matrix")
+        assert {k: v for k, v in mine.items() if k not in several} == {
+            k: v for k, v in other.items() if k not in several
+        }
     for settings in (ROOT / "params.yaml", *(ROOT / "recipes").glob("*.yaml")):
         here = set(YAML(typ="safe").load(settings)["cache"])
         assert followed | {"chunk", "features"} <= here, f"{settings}: DVC fails on a parameter that is not there"

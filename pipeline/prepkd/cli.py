@@ -40,6 +40,11 @@ COMMANDS = {
         "Train a teacher; writes its weights, its card and its test logits to `models/teachers/NAME/`.",
         PIPELINE,
     ),
+    "train-generation": Entry(
+        "train_generation",
+        "Train a teacher that learns from another teacher's cached logits; writes `models/teachers/NAME/`.",
+        PIPELINE,
+    ),
     "cache-logits": Entry(
         "cache_logits",
         "Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.",

@@ -1,4 +1,4 @@
-"""All terms as rows, and a method's terms, for the command line and the reference page."""
+"""All terms and schemes as rows, and a method's terms, for the command line and the reference page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from prepkd.methods.asked import Asked, Pair, asked
 from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
+from prepkd.methods.schemes import MEANING, SCHEMES, Scheme
 from prepkd.methods.term import Divergence, FeatureTerm, LabelTerm, Term
 from prepkd.methods.terms import TERMS
 
@@ -17,7 +18,8 @@ class Row:
     """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
 
     `teacher`: whether it needs a teacher; `raw_logits`: whether it changes if a constant is added to a row of the teacher's
-    logits; `draws`: what it draws at random before each epoch; `models`: the pair of models that `asked` is for.
+    logits; `draws`: what it draws at random before each epoch; `models`: the pair of models that `asked` is for. A scheme is
+    a row of the slot `schemes`.
     """
 
     name: str
@@ -61,9 +63,11 @@ def by_default(term: type[Term]) -> Term:
 
 
 def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[Row]:
-    """One row per term, in the order of `SLOTS`; what they ask is for a pair of models and the terms' settings."""
+    """One row per term, in the order of `SLOTS`, then the schemes; what they ask is for a pair of models and the settings."""
     ordered = [term for kind in KINDS.values() for term in TERMS.values() if issubclass(term, kind)]
-    return [_row(by_default(_with_settings(term)), configured(term), models) for term in ordered]
+    return [_row(by_default(_with_settings(term)), configured(term), models) for term in ordered] + [
+        _scheme(one, models) for one in SCHEMES.values()
+    ]
 
 
 def used(method: str, models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> Used:
@@ -78,8 +82,8 @@ def used(method: str, models: Pair, configured: Callable[[type[Term]], Term] = b
 
 
 def slots() -> dict[str, str]:
-    """Each slot with its meaning."""
-    return {slot: (kind.__doc__ or "").splitlines()[0] for slot, kind in KINDS.items()}
+    """Each slot with its meaning, and that of `schemes`."""
+    return {slot: (kind.__doc__ or "").splitlines()[0] for slot, kind in KINDS.items()} | {"schemes": MEANING}
 
 
 def described(row: Row) -> Sequence[str]:
@@ -117,6 +121,23 @@ def _row(settings: Term, configured: Term, models: Pair) -> Row:
         term.drawn,
         asked(configured, models),
         models.described,
+    )
+
+
+def _scheme(scheme: Scheme, models: Pair) -> Row:
+    said = f"{scheme.chain} {scheme.deviation}"
+    return Row(
+        scheme.name,
+        "schemes",
+        said,
+        "",
+        scheme.settings,
+        scheme.source,
+        teacher=True,
+        raw_logits=False,
+        draws=(),
+        asked=Asked(),
+        models=models.described,
     )
 
 

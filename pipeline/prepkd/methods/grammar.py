@@ -6,6 +6,7 @@ from itertools import combinations, product
 
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.kd import KD, FixedTemperature
+from prepkd.methods.schemes import SCHEMES
 from prepkd.methods.term import (
     Adjustment,
     Divergence,
@@ -69,6 +70,8 @@ def parse_method(text: str) -> Method:
     """Parse `ka-ps+dtd-flsw` and similar, in any order; raises ValueError for an unknown term or a contradiction."""
     names = text.split("+")
     for name in names:
+        if name in SCHEMES:
+            raise ValueError(f"has {name!r}, a scheme of `generations` and no term; `prepkd methods` says its settings")
         if name not in TERMS:
             raise ValueError(f"has no term {name!r}; terms joined by '+' out of: {', '.join(TERMS)}")
     if len(set(names)) < len(names):

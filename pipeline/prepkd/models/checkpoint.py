@@ -15,7 +15,7 @@ from prepkd.models.build import build_model
 from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
 from prepkd.models.weight_claims import CARD
-from prepkd.models.weight_files import read_safetensors
+from prepkd.models.weight_files import WEIGHTS, read_safetensors
 from prepkd.models.weights import COMPLEX, FLOATS, WHOLE, load_strictly, load_weights
 from prepkd.runtime.files import array_fingerprint, canonical_json, write_bytes, write_json
 
@@ -34,7 +34,6 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 
 FORMAT = "prepkd-checkpoint-1"
 HASHED = (FLOATS | WHOLE | COMPLEX) - {torch.bfloat16}
-WEIGHTS = "model.safetensors"
 
 
 def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -> None:

@@ -55,6 +55,12 @@ def order_problem(theirs: Sequence[str] | None, ours: Sequence[str]) -> str | No
     return f"{wrong} of {len(own)} classes are in another order: class {first} is {given[first]!r}, the data's is {own[first]!r}"
 
 
+def unknown_class(theirs: Sequence[str], ours: Sequence[str]) -> str | None:
+    """The first class name that is not among the data's, compared as in `order_problem`; None if all are."""
+    own = set(map(_plain, ours))
+    return next((str(name) for name in theirs if _plain(str(name)) not in own), None)
+
+
 def _plain(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 

@@ -31,6 +31,8 @@ HARMLESS: list[Any] = [
     *((_Ignored, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
 ]
 
+WEIGHTS = "model.safetensors"  # in a checkpoint's folder
+
 # The first bytes of torch.save's files: a zip archive, or a pickle before PyTorch 1.6.
 ZIP = b"PK"
 STARTS = (ZIP, b"\x80")
@@ -51,6 +53,11 @@ OTHER_KINDS: dict[tuple[int, bytes], tuple[str, str]] = {
     (0, b"<!"): ("a web page, not the file itself", "download it again"),
     (0, b"<html"): ("a web page, not the file itself", "download it again"),
 }
+
+
+def weights_file(path: Path) -> Path:
+    """The file of weights that a path names: the path, or in a checkpoint's folder `model.safetensors`."""
+    return path / WEIGHTS if path.is_dir() else path
 
 
 def read_weights_file(path: Path) -> object:

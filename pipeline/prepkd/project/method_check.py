@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from prepkd.data.prepared.file import DataInfo
-from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.methods import asked
-from prepkd.models.settings import OwnPreprocessing
+from prepkd.models.given_folder import preprocessing_of
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated
 from prepkd.training.student_settings import Distill
@@ -18,7 +17,7 @@ def pair(params: Params, data: DataInfo) -> asked.Pair:
 
     Raises InputError for a model that cannot be built, and for pictures of different sizes.
     """
-    teacher, shape = params.teachers[params.distill.teacher_names[0]], data.image_shape
+    teacher, shape = params.all_teachers[params.distill.teacher_names[0]], data.image_shape
     recipe = parse_recipe(params.augment)
     side = view_side(recipe)
     if side:
@@ -35,7 +34,10 @@ def pair(params: Params, data: DataInfo) -> asked.Pair:
         classes=len(data.class_names),
         samples=data.splits["train"],
         views=ViewPlan(recipe, params.cache.views, 0, samples=1).views,
-        preprocessing=(_own(teacher.preprocessing), _own(params.distill.preprocessing)),
+        preprocessing=(
+            preprocessing_of(teacher.weights, teacher.own_preprocessing),
+            preprocessing_of(params.distill.weights, params.distill.own_preprocessing),
+        ),
     )
 
 
@@ -57,7 +59,3 @@ def unreadable(files: Iterable[Callable[[], object]]) -> Iterator[str]:
             read()
         except InputError as error:
             yield str(error)
-
-
-def _own(given: OwnPreprocessing | None) -> Preprocessing | None:
-    return Preprocessing.from_description(given.model_dump()) if given else None

@@ -17,6 +17,7 @@ from prepkd.settings.validation import override, validated
 from prepkd.settings.yaml import parse_yaml
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import LOGGERS
+from prepkd.training.generation_settings import Generation
 from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
@@ -26,8 +27,8 @@ from prepkd.views.settings import RecipeSteps
 class Compare(Section):
     """The comparison's grid: every run for every student and every teacher, over the seeds.
 
-    A run is a method, then settings of `distill` that differ, joined by commas; a teacher is a key of `teachers`, or several
-    joined by '+'. Without a list, the students and teachers are those of `distill`.
+    A run is a method, then settings of `distill` that differ, joined by commas; a teacher is a key of `teachers` or
+    `generations`, or several joined by '+'. Without a list, the students and teachers are those of `distill`.
     """
 
     runs: Annotated[list[str], Field(min_length=1), AfterValidator(once)]
@@ -44,6 +45,7 @@ class Params(Section):
     prepare: Prepare
     augment: RecipeSteps = []
     teachers: Annotated[dict[Name, Teacher], Field(min_length=1)]
+    generations: dict[Name, Generation] = {}
     cache: Cache
     distill: Distill
     compare: Compare
@@ -65,23 +67,55 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _generations_descend(self) -> "Params":
+        if both := sorted(self.teachers.keys() & self.generations.keys()):
+            raise ValueError(f"generations has {both[0]!r}, which is a key of teachers; expected another name")
+        for name, settings in self.generations.items():
+            if settings.teacher not in self.all_teachers:
+                raise ValueError(f"generations.{name}.teacher is {settings.teacher!r}; {self.expected_teachers}")
+        for name in self.generations:
+            descent = [name]
+            while (above := self.generations.get(descent[-1])) is not None:
+                descent.append(above.teacher)
+                if above.teacher == name:
+                    raise ValueError(f"generations teach one another in a circle: {' <- '.join(descent)}")
+                if above.teacher in descent[:-1]:  # another one's circle, reported there
+                    break
+        return self
+
+    @model_validator(mode="after")
     def _teacher_known(self) -> "Params":
-        known = f"expected a key of teachers: {', '.join(self.teachers)}"
-        if self.distill.teacher not in self.teachers:
-            raise ValueError(f"distill.teacher is {self.distill.teacher!r}; {known}")
+        known = self.all_teachers
+        if self.distill.teacher not in known:
+            raise ValueError(f"distill.teacher is {self.distill.teacher!r}; {self.expected_teachers}")
         for name in self.distill.teacher_names:
-            if name not in self.teachers:
-                raise ValueError(f"distill.teachers has {name!r}; {known}")
+            if name not in known:
+                raise ValueError(f"distill.teachers has {name!r}; {self.expected_teachers}")
         for several in self.compare.teachers:
             for name in several.split("+"):
-                if name not in self.teachers:
-                    raise ValueError(f"compare.teachers has {name!r}; {known}")
+                if name not in known:
+                    raise ValueError(f"compare.teachers has {name!r}; {self.expected_teachers}")
         for run in self.compare.runs:
             try:
                 self.variant(run)
             except InputError as error:
                 raise ValueError(f"compare.runs: {error}") from None
         return self
+
+    @property
+    def all_teachers(self) -> dict[str, Teacher | Generation]:
+        """Every teacher by name: trained with labels, given, or distilled."""
+        return {**self.teachers, **self.generations}
+
+    def command_of(self, name: str) -> str:
+        """The command that makes a teacher's folder."""
+        return f"prepkd train-{'generation' if name in self.generations else 'teacher'} {name}"
+
+    @property
+    def expected_teachers(self) -> str:
+        """The end of a message about a teacher that is not there."""
+        sections = "teachers or generations" if self.generations else "teachers"
+        return f"expected a key of {sections}: {', '.join(self.all_teachers)}"
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -117,10 +151,8 @@ class Params(Section):
 
     def _known(self, names: list[str], where: str) -> list[str]:
         for name in names:
-            if name not in self.teachers:
-                raise InputError(
-                    f"{where}: teacher is {name!r}; expected a key of teachers: {', '.join(self.teachers)}"
-                )
+            if name not in self.all_teachers:
+                raise InputError(f"{where}: teacher is {name!r}; {self.expected_teachers}")
         return names
 
 

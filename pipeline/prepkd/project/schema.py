@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from prepkd.project.params import Params
+from prepkd.training.generation_settings import GenerationSettings
 from prepkd.training.settings import Training
 from prepkd.views import AUGMENTATIONS
 
@@ -23,11 +24,17 @@ def json_schema() -> dict[str, Any]:
     schema["$defs"]["Teacher"]["properties"]["augment"]["anyOf"][0] |= steps
     settings = YAML().load(template("params.yaml"))
     _describe(schema, schema, settings)
-    teacher, student = (schema["$defs"][name]["properties"] for name in ("Teacher", "Distill"))
+    teacher, student, generation = (
+        schema["$defs"][name]["properties"] for name in ("Teacher", "Distill", "Generation")
+    )
     for key in Training.model_fields:  # a comment beside either describes both
         for one, other in ((teacher[key], student[key]), (student[key], teacher[key])):
             if "description" in other:
                 one.setdefault("description", other["description"])
+    for key, entry in generation.items():
+        entry.pop("title", None)
+        if key not in GenerationSettings.__annotations__:  # as `distill` has it
+            generation[key] = student[key]
     return schema
 
 
@@ -55,6 +62,8 @@ def _describe(schema: dict[str, Any], section: dict[str, Any], settings: Comment
         if found := _section(schema, entry):
             inner = settings.get(key) or CommentedMap()
             if "patternProperties" in entry:  # names, as under `teachers`: the first one's settings have the comments
+                if not inner:  # none shown, as under `generations`
+                    continue
                 inner = next(iter(inner.values()))
             # A section on one line, or one that is not shown, shares its comment with its keys.
             _describe(schema, found, inner, "" if inner and not inner.fa.flow_style() else text)

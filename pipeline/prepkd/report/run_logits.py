@@ -16,9 +16,10 @@ from prepkd.models.checkpoint import load_card
 from prepkd.teacher.ensemble import combine
 from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.evaluation import predict
+from prepkd.training.finished import finished_card
 from prepkd.training.predictions import read_results
 from prepkd.training.student_settings import Distill
-from prepkd.verification.provenance import check_started_from, check_taught_by, check_trained_by
+from prepkd.verification.provenance import check_started_from, check_taught_by, check_trained_by, command_of
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
     Raises InputError for a file that is missing, or made by other weights or from other data.
     """
     answers = []
-    for name, folder in teachers.items():
-        path, remedy = folder / "test_logits.safetensors", f"run `prepkd train-teacher {name}`"
+    for folder in teachers.values():
+        path, remedy = folder / "test_logits.safetensors", f"run `{command_of(finished_card(folder), folder)}`"
         results = read_results(path, remedy)
         wanted = {
             "weights_fingerprint": load_card(folder)["weights_fingerprint"],

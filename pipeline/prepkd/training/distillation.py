@@ -52,11 +52,12 @@ from prepkd.views.order import VIEW_ORDERS
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """A teacher's folder, its store's path or URL, and the file of weights that its settings name."""
+    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it."""
 
     folder: Path
     store: str
     weights: Path | None
+    command: str
 
 
 @contextlib.contextmanager
@@ -91,7 +92,7 @@ def distill(
         if settings.source == "cached":
             members[name], supply = cached_teacher(settings, cache, name, files, dataset, inputs, student)
         else:
-            model = load_teacher(name, files, dataset, inputs)
+            model = load_teacher(files, dataset, inputs)
             check_live_answers(model[0], dataset, cache, files.folder, raw=settings.terms.needs_raw)
             if student:
                 supply = live_supply(settings, cache, student, model[0], dataset)
@@ -116,6 +117,7 @@ def distill(
         card = {
             "model": settings.student,
             "num_classes": dataset.classes,
+            "class_names": list(dataset.class_names),
             "in_channels": dataset.samples.channels,
             "training": settings.model_dump(mode="json"),
             "training_version": TRAINING_VERSION,
@@ -191,12 +193,9 @@ def cached_teacher(
     return (teacher, made_from), features.supply if features else None
 
 
-def load_teacher(
-    name: str, files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]
-) -> tuple[Normalised, dict[str, Any]]:
+def load_teacher(files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]) -> tuple[Normalised, dict[str, Any]]:
     """A teacher's model and card; raises InputError if it does not fit the data."""
-    hint = f"run `prepkd train-teacher {name}`"
-    model, card = load_checkpoint(files.folder, device=dataset.samples.device, hint=hint)
+    model, card = load_checkpoint(files.folder, device=dataset.samples.device, hint=f"run `{files.command}`")
     check_card(card, dataset, inputs, files.folder)
     check_given(card, files.weights, files.folder)
     return model, card

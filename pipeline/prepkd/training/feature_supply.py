@@ -8,6 +8,7 @@ from prepkd.methods.entries import make_entry, served_by
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
+from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.layout import MANIFEST
@@ -24,7 +25,7 @@ def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
     """The shapes of the features that the method reads, of a student; nothing where it reads none."""
     if not settings.features_read:
         return {}
-    student = untrained_model(settings.student, dataset, settings.own_preprocessing)
+    student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
     return feature_shapes(student, settings.features_read, dataset.samples.size)
 
 

@@ -1,4 +1,4 @@
-"""A model as its training starts: fresh, with the pretrained weights in its name, or with those of a file."""
+"""A model as its training starts: fresh, with the pretrained weights in its name, or with those of a file or a folder."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,9 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
 from prepkd.models import Normalised, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
+from prepkd.models.given_folder import check_folder, folder_card, preprocessing_of
 from prepkd.models.new import new_model
+from prepkd.models.weight_files import weights_file
 from prepkd.models.weights import Loaded
 from prepkd.runtime.files import file_sha256
 from prepkd.runtime.streams import Purpose, torch_seed
@@ -20,16 +22,26 @@ def initial_model(
 
     If training follows, weights for other classes get a new classifier. Raises InputError as `new_model` and `load_weights`.
     """
-    model = new_model(name, dataset, torch_seed(seed, purpose.stream()), settings.own_preprocessing)
-    return model, load_given(model, settings, dataset)
+    model = new_model(
+        name,
+        dataset,
+        torch_seed(seed, purpose.stream()),
+        preprocessing_of(settings.weights, settings.own_preprocessing),
+    )
+    return model, load_given(model, name, settings, dataset)
 
 
-def load_given(model: Normalised, settings: Training, dataset: Dataset) -> Loaded | None:
-    """Load the file that the settings name into a model, in place; None if they name none."""
+def load_given(model: Normalised, name: str, settings: Training, dataset: Dataset) -> Loaded | None:
+    """Load the weights that the settings name into a model of this name, in place; None if they name none.
+
+    A folder must be a checkpoint of this model, and unless training follows one for the data's classes. Raises InputError.
+    """
     if settings.weights is None:
         return None
+    if settings.weights.is_dir():
+        check_folder(settings.weights, name, None if settings.epochs else dataset.class_names)
     classes = dataset.classes if settings.epochs else None
-    return load_weights(model.body, settings.weights, settings.weights_key, classes=classes)
+    return load_weights(model.body, weights_file(settings.weights), settings.weights_key, classes=classes)
 
 
 def given_weights(settings: Training, name: str, where: str = "teachers.NAME") -> dict[str, JSON]:
@@ -41,9 +53,12 @@ def given_weights(settings: Training, name: str, where: str = "teachers.NAME") -
         return {"given_weights": known.source}
     if settings.weights is None:
         return {}
-    if not settings.weights.is_file():
-        raise InputError(f"{settings.weights}: no such file; set {where}.weights to a file of weights, or remove it")
-    return {"given_weights": file_sha256(settings.weights)}
+    if settings.weights.is_dir():
+        folder_card(settings.weights)
+    file = weights_file(settings.weights)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; set {where}.weights to a file of weights, or remove it")
+    return {"given_weights": file_sha256(file)}
 
 
 def weights_from(settings: Training, inputs: Mapping[str, JSON], loaded: Loaded | None) -> dict[str, JSON]:

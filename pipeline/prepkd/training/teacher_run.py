@@ -6,27 +6,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from torch import Tensor
-
 from prepkd.data.samples.dataset import Dataset
-from prepkd.errors import InputError
-from prepkd.models import Normalised, check_model, pretrained, save_checkpoint
-from prepkd.models.agreement import agreement
-from prepkd.models.checkpoint import JSON, weights_fingerprint
-from prepkd.models.logit_checks import check_logits
-from prepkd.models.weight_claims import Claims
-from prepkd.runtime.files import fingerprint, write_bytes
+from prepkd.models import Normalised, check_model, pretrained
+from prepkd.models.checkpoint import JSON
+from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import Purpose
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
-from prepkd.training.evaluation import predict, top1
 from prepkd.training.finished import finished_card, refuse_other
 from prepkd.training.initial import given_weights, initial_model, loading_notes
-from prepkd.training.plausibility import ask, check_class_order, warnings
-from prepkd.training.predictions import write_results
+from prepkd.training.plausibility import check_class_order
 from prepkd.training.stopping import card_entry
 from prepkd.training.teacher import describe, published_preprocessing, train_teacher
+from prepkd.training.teacher_folder import write_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.training.trial import Batches, batch_sizes, try_answering, try_students, try_training
 
@@ -61,10 +53,10 @@ def run_teacher(
     inputs = inputs | given_weights(settings, settings.model)
     if not replace:
         asked = settings.model_dump(mode="json", exclude={"checkpoint_every"})
-        refuse_other(finished_card(folder), asked, inputs, f"{folder}: holds a finished teacher")
+        without = {"teacher": None}  # a distilled one of this name is another teacher
+        refuse_other(finished_card(folder), asked, without | inputs, f"{folder}: holds a finished teacher")
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
-    claims = loaded.claims if loaded else Claims()
     if settings.epochs == 0:
         check_class_order(settings.model, loaded, dataset, settings.weights or settings.model)
     for line in loading_notes(settings, loaded, f"teacher {name!r}"):
@@ -78,31 +70,17 @@ def run_teacher(
             write(row)
 
         model, history = train_teacher(settings, dataset, start, checkpoint=work / "checkpoint.pt", on_epoch=report)
-        test = dataset.held_out["test"]
-        logits = _finite(name, predict(model, test))
-        if doubt := check_logits(logits, f"teacher {name!r}"):
-            say(f"warning: {doubt}")
-        for line in warnings(
-            f"teacher {name!r}",
-            bool(history),
-            ask(model, dataset),
-            agreement(logits, test.labels),
-            claims,
+        return write_teacher(
+            folder,
+            name,
             model,
-        ):
-            say(line)
-        card: dict[str, JSON] = describe(model, settings, dataset, inputs, loaded) | {
-            "name": name,
-            "test_top1": top1(logits, test.labels),
-            **card_entry(settings, history),
-        }
-        # Without the clock's column: the same training gives the same folder, and nothing after it is out of date.
-        table = pd.DataFrame(history).drop(columns="samples_per_second", errors="ignore")
-        write_bytes(folder / "history.csv", table.to_csv(index=False).encode())
-        made_from = {"weights_fingerprint": weights_fingerprint(model), "test_fingerprint": test_fingerprint}
-        write_results(folder / "test_logits.safetensors", {0: logits}, made_from)
-        save_checkpoint(folder, model, card)
-    return card
+            history,
+            describe(model, settings, dataset, inputs, loaded) | card_entry(settings, history),
+            dataset,
+            claims=loaded.claims if loaded else None,
+            test_fingerprint=test_fingerprint,
+            say=say,
+        )
 
 
 def preprocessing_note(name: str, settings: Teacher, card: dict[str, Any]) -> str | None:
@@ -126,12 +104,3 @@ def try_teacher(name: str, settings: Teacher, model: Normalised, dataset: Datase
         try_training(who, copy.deepcopy(model), batches, sizes, settings)
     if settings.epochs or not pretrained(settings.model):  # weights for other classes are refused later, in other words
         try_answering(who, copy.deepcopy(model), Batches(dataset.held_out["test"].size, channels, classes))
-
-
-def _finite(name: str, logits: Tensor) -> Tensor:
-    if strange := int((~logits.isfinite()).any(dim=1).sum()):
-        raise InputError(
-            f"teacher {name!r}: its logits are not finite for {strange} of {len(logits)} test images; "
-            "look at its weights, its preprocessing and its lr"
-        )
-    return logits

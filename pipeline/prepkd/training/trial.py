@@ -13,6 +13,7 @@ from prepkd.errors import InputError
 from prepkd.models import Normalised, WithFeatures, check_model
 from prepkd.models.checkpoint import weights_fingerprint
 from prepkd.models.failure import cause
+from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.models.weights import Loaded
 from prepkd.training.initial import load_given
@@ -45,8 +46,8 @@ def try_student(settings: "StudentSettings", dataset: Dataset) -> Loaded | None:
     check_model(settings.student, dataset.samples.channels)
     check_last_batch(settings, len(dataset.samples))
     shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
-    model = untrained_model(settings.student, shown, settings.own_preprocessing)
-    loaded = load_given(model, settings, dataset)
+    model = untrained_model(settings.student, shown, preprocessing_of(settings.weights, settings.own_preprocessing))
+    loaded = load_given(model, settings.student, settings, dataset)
     batches = Batches(shown.samples.size, dataset.samples.channels, dataset.classes)
     sizes = batch_sizes(len(dataset.samples), settings.batch_size)
     who = f"student {settings.student!r}"

@@ -14,6 +14,7 @@ from prepkd.models import Normalised
 from prepkd.models.checkpoint import load_card
 from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
 from prepkd.models.weight_claims import order_problem
+from prepkd.models.weight_files import weights_file
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
@@ -163,25 +164,32 @@ def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, A
     }
     if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
         wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
-    remedy = f"run `prepkd train-teacher {folder.name}`"
+    remedy = f"run `{command_of(card, folder)}`"
     refuse_differences(wanted, folder, remedy)
     if wrong := order_problem(card.get("class_names"), dataset.class_names):
         raise InputError(f"{folder}: {wrong}; {remedy}")
 
 
+def command_of(card: Mapping[str, Any], folder: Path) -> str:
+    """The command that makes a teacher's folder, by its card."""
+    return f"prepkd train-{'generation' if card.get('distilled_from') else 'teacher'} {folder.name}"
+
+
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
     """Refuse a teacher whose given file of weights has changed since; raises InputError."""
     made_from = card.get("weights_from", {}).get("sha256")
-    if made_from and weights and weights.is_file():  # the file need not be where the teacher is used
-        remedy = f"{weights} has changed; run `prepkd train-teacher {folder.name}`"
-        refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights))}, folder, remedy)
+    if made_from and weights and weights_file(weights).is_file():  # the file need not be where the teacher is used
+        remedy = f"{weights} has changed; run `{command_of(card, folder)}`"
+        refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights_file(weights)))}, folder, remedy)
 
 
 def check_started_from(made_from: Mapping[str, Any], weights: Path | None, where: object, remedy: str) -> None:
     """Refuse a student whose file of weights has changed since; raises InputError."""
-    if weights and weights.is_file():
+    if weights and weights_file(weights).is_file():
         remedy = f"{weights} has changed; {remedy}"
-        refuse_differences({"given_weights": (made_from.get("given_weights"), file_sha256(weights))}, where, remedy)
+        refuse_differences(
+            {"given_weights": (made_from.get("given_weights"), file_sha256(weights_file(weights)))}, where, remedy
+        )
 
 
 def check_trained_by(made_from: Any, wanted: Section, where: object, remedy: str, *, but: Set[str]) -> None:
