@@ -20,6 +20,7 @@ from prepkd.errors import InputError
 from prepkd.inspection.inspect import inspect_store
 from prepkd.inspection.tables import tables
 from prepkd.methods import terms
+from prepkd.methods.asked import Pair, asked
 from prepkd.methods.entries import Entry, make_entries
 from prepkd.methods.term import FeatureTerm, Shapes, State
 from prepkd.models import Normalised, save_checkpoint
@@ -32,7 +33,7 @@ from prepkd.store.integrity import damages
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.caching import cache_logits
-from prepkd.teacher.feature_caching import cache_features, cost, feature_answers, plan_features
+from prepkd.teacher.feature_caching import cache_features, cost, encoding_of, feature_answers, plan_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
 from prepkd.training.distillation import TeacherFiles, distill
@@ -140,7 +141,7 @@ class Teacher:
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
-    """A teacher, its logits, and three entries: a term with maps, a term and a feature of vectors."""
+    """A teacher, its logits, and four entries: terms with maps and with bits, a term and a feature of vectors."""
     made = Teacher(tmp_path_factory.mktemp("teacher"))
     model = new_model("resnet14", DATASET, 9)
     save_checkpoint(made.folder, model, {"model": "resnet14", "num_classes": CLASSES, "in_channels": 1})
@@ -154,7 +155,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
         made.root / "scratch",
         on_wait=print,
     )
-    for name in ("at", "hint", "pooled"):
+    for name in ("at", "ab", "hint", "pooled"):
         made.write(name, made.root / "scratch")
     return made
 
@@ -190,6 +191,7 @@ def run(
         ("kd+hint", ["hint"]),
         ("kd+hint", ["pooled"]),  # made from the feature that the term reads
         ("at+hint", ["pooled", "at"]),
+        ("ab", ["ab"]),
     ],
 )
 def test_cached_and_online_students_have_equal_weights(
@@ -201,7 +203,7 @@ def test_cached_and_online_students_have_equal_weights(
     assert same(cached, live) and timeless(history) == timeless(rows)
     used = set(card["inputs"]["teacher"]["t"]["features"])
     assert used == set(chosen.entries_read(entries)) and used <= set(entries)
-    assert all(row[f"train/{name}"] > 0 for row in history for name in ("at", "hint") if name in method)
+    assert all(row[f"train/{name}"] > 0 for row in history for name in ("at", "ab", "hint") if name in method)
 
 
 def test_a_stored_entry_is_what_the_term_asks_of_the_live_teacher(teacher: Teacher) -> None:
@@ -446,7 +448,7 @@ def test_logits_and_features_are_not_taken_for_each_other(teacher: Teacher) -> N
     assert isinstance(AnswerStore.open(teacher.cache().feature_url("t", "at")), FeatureStore)
 
 
-@pytest.mark.parametrize("name", ["at", "hint", "pooled"])
+@pytest.mark.parametrize("name", ["at", "ab", "hint", "pooled"])
 def test_verify_passes_a_correct_store_and_its_controls_fail(name: str, teacher: Teacher) -> None:
     store = FeatureStore.open(teacher.cache().feature_url("t", name))
     found = verify_store(store, teacher.model, DATASET.samples, count=200, seed=1)
@@ -609,3 +611,15 @@ def test_the_cost_is_one_line(teacher: Teacher) -> None:
     assert cost(teacher.entry("stage1"), DATASET) == (
         "stage1: 9 views x 70 samples x 4,096 bytes = 2.6 MB, float32 (stage1 16x8x8)"
     )
+
+
+def test_bits_are_stored_as_bits_and_the_list_of_methods_states_the_bytes(teacher: Teacher) -> None:
+    store = FeatureStore.open(teacher.cache().feature_url("t", "ab"))
+    assert store.encoding.fields["tensor0"].dtype == np.uint8
+    assert {float(value) for values in store.features(0).values() for value in np.unique(values)} == {0.0, 1.0}
+    student = untrained_model("resnet8", DATASET)
+    models = Pair(teacher.model, student, DATASET.samples.size, samples=70, views=9, described="")
+    for name in ("at", "ab", "hint"):
+        encoding = encoding_of(teacher.entry(name))
+        stated = asked(settings(name).configured(terms.TERMS[name]), models).bytes
+        assert stated == {one.name: one.bytes_per_row for one in encoding.tensors}

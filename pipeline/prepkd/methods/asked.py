@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import torch
-from torch import Tensor
 
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
@@ -13,6 +13,8 @@ from prepkd.models.build import build_model, pretrained
 from prepkd.models.features import feature_shapes
 from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
+
+BYTES = {"float32": Fraction(4), "float16": Fraction(2), "bits": Fraction(1, 7)}  # of a number in a store of features
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,6 @@ def asked(term: Term, models: Pair) -> Asked:
     return Asked(
         term.features,
         {name: values.numel() for name, values in found.items()},
-        {name: math.ceil(values.numel() * _bits(values) / 8) for name, values in found.items()},
+        {name: math.ceil(values.numel() * BYTES[term.stored]) for name, values in found.items()},
         sum(one.numel() for one in adapter.parameters()) if adapter else 0,
     )
-
-
-def _bits(values: Tensor) -> int:
-    """Of a number in a store: float16, as the logits; a truth value takes one."""
-    return 1 if values.dtype == torch.bool else 16

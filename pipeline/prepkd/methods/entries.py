@@ -36,7 +36,7 @@ class Entry:
     @property
     def dtype(self) -> str:
         """The type in which its tensors are stored."""
-        return "float16" if self.term and self.term.half else "float32"
+        return self.term.stored if self.term else "float32"
 
     def asks(self, features: Answers) -> dict[str, Tensor]:
         """The entry's tensors of a batch of the teacher's features, float32 by name."""

@@ -207,7 +207,9 @@ class FeatureTerm(Term):
     A loss of the batch's relations returns each sample's share, and is of the batch that a step sees: of `batch_size` samples.
     """
 
-    half: ClassVar[bool] = False  # what it asks of the teacher keeps its meaning in float16, and is cached so
+    stored: ClassVar[str] = (
+        "float32"  # a store keeps what it asks in this type: float16 or bits where the meaning stays
+    )
     loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that change nothing of what it asks
     weight: float
 

@@ -51,7 +51,8 @@ class Ranges:
 
     def of_chunk(self, stored: Mapping[str, NDArray[Any]], view: int, part: slice) -> NDArray[Any]:
         """Smallest and largest value of each tensor, float64 (tensors, 2)."""
-        return np.array([(stored[name].min(), stored[name].max()) for name in self.encoding.arrays], np.float64)
+        values = self.encoding.decode(as_tensors(stored)).values()
+        return np.array([(one.min().item(), one.max().item()) for one in values], np.float64)
 
     def of_store(self, figures: NDArray[Any], samples: int) -> dict[str, Any]:
         """`ranges`: by tensor, `min` and `max` of each view."""

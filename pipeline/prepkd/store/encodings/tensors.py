@@ -1,4 +1,4 @@
-"""Named tensors as they are: what is made of a teacher's features, in float16 or float32."""
+"""Named tensors as they are: what is made of a teacher's features, in float16, float32 or bits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import Encoding, Field, finite
@@ -15,13 +17,43 @@ from prepkd.store.encodings.base import Encoding, Field, finite
 MOST_TENSORS = 64
 LONGEST_NAME = 200
 LARGEST_ROW = 2**28  # numbers of one tensor per (view, sample)
-DTYPES = {"float16": torch.float16, "float32": torch.float32}
+FLOATS = {"float16": torch.float16, "float32": torch.float32}
+BITS = "bits"  # truth values; seven to a byte, since a byte of 255 is a value that is missing
+PER_BYTE = 7
+DTYPES = (*FLOATS, BITS)
 KEYS = {"name", "shape", "dtype"}
+
+
+def pack(bits: Tensor) -> Tensor:
+    """Truth values (N, ...) as uint8 (N, bytes): bit i of a byte is its i-th value, rows padded with False.
+
+    >>> pack(torch.tensor([[True, False, True, False, False, False, False, True]]))
+    tensor([[5, 1]], dtype=torch.uint8)
+    """
+    flat = bits.flatten(1).to(torch.uint8)
+    padded = F.pad(flat, (0, -flat.shape[1] % PER_BYTE)).view(len(flat), -1, PER_BYTE)
+    return (padded << _shifts(padded.device)).sum(dim=-1, dtype=torch.uint8)
+
+
+def unpack(stored: Tensor, shape: Sequence[int]) -> Tensor:
+    """The values, uint8 (N, *shape), 0 or 1, that `pack` packed."""
+    bits = (stored.unsqueeze(-1) >> _shifts(stored.device)) & 1
+    return bits.flatten(1)[:, : prod(shape)].reshape(len(stored), *shape)
+
+
+def _shifts(device: torch.device) -> Tensor:
+    return torch.arange(PER_BYTE, dtype=torch.uint8, device=device)
+
+
+def packed(stored: NDArray[np.integer[Any]]) -> str:
+    """Say how many bytes are no packed bits; '' if all are."""
+    bad = np.count_nonzero(stored >> PER_BYTE)
+    return f"{bad} of its bytes are no packed bits" if bad else ""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One named tensor of a row: its shape, and its type on disk, `float16` or `float32`. Raises InputError."""
+    """One named tensor of a row: its shape, and its type on disk, `float16`, `float32` or `bits`. Raises InputError."""
 
     name: str
     shape: tuple[int, ...]
@@ -37,9 +69,16 @@ class StoredTensor:
             raise InputError(f"encoding.tensors: the dtype of {self.name!r}; expected one of {', '.join(DTYPES)}")
 
     @property
+    def field(self) -> Field:
+        """Its array: as it is, or packed."""
+        if self.dtype == BITS:
+            return Field((-(-prod(self.shape) // PER_BYTE),), np.dtype("uint8"), 255, problem=packed)
+        return Field(self.shape, np.dtype(self.dtype), np.nan, problem=finite)
+
+    @property
     def bytes_per_row(self) -> int:
         """Bytes per (view, sample)."""
-        return prod(self.shape) * DTYPES[self.dtype].itemsize
+        return self.field.bytes_per_row
 
 
 @dataclass(frozen=True)
@@ -75,10 +114,8 @@ class Tensors(Encoding):
 
     @property
     def fields(self) -> dict[str, Field]:
-        """`tensor0`, `tensor1` ..., as float16 or float32."""
-        return {
-            array: Field(one.shape, np.dtype(one.dtype), np.nan, problem=finite) for array, one in self.arrays.items()
-        }
+        """`tensor0`, `tensor1` ..., as float16, float32 or packed bits."""
+        return {array: one.field for array, one in self.arrays.items()}
 
     @property
     def bytes_per_row(self) -> int:
@@ -92,19 +129,25 @@ class Tensors(Encoding):
             value = named[one.name]
             if tuple(value.shape[1:]) != one.shape:
                 raise InputError(f"{one.name}: shape per sample {tuple(value.shape[1:])}, expected {one.shape}")
-            encoded[array] = value.to(DTYPES[one.dtype]).contiguous()
+            if one.dtype == BITS:
+                encoded[array] = pack(value != 0)
+                continue
+            encoded[array] = value.to(FLOATS[one.dtype]).contiguous()
             if not bool(torch.isfinite(encoded[array]).all()):
                 found = f"one above the range of {one.dtype}" if bool(torch.isfinite(value).all()) else "others"
                 raise InputError(f"{one.name}: expected finite values, found {found}; look at the teacher's weights")
         return encoded
 
     def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The named tensors, in their type on disk."""
-        return {one.name: stored[array] for array, one in self.arrays.items()}
+        """The named tensors, in their type on disk; of bits uint8, 0 or 1."""
+        return {
+            one.name: unpack(stored[array], one.shape) if one.dtype == BITS else stored[array]
+            for array, one in self.arrays.items()
+        }
 
     def largest_error(self, name: str, values: Tensor) -> Tensor:
         """The bound on |decoded - value| of each number of a tensor, of the shape and type of `values`."""
-        if next(one.dtype for one in self.tensors if one.name == name) == "float32":
+        if next(one.dtype for one in self.tensors if one.name == name) != "float16":
             return torch.zeros_like(values)
         return torch.clamp(values.abs() * 2.0**-11, min=2.0**-25)  # half a unit in the last place; of a subnormal
 
