@@ -29,7 +29,7 @@ def students(
 
     `on_inputs` gets what they are made from, before any is trained.
     """
-    dataset, inputs = read_dataset(params, params.cache.views, params.cache.seed)
+    dataset, inputs = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
     teachers = {
         name: TeacherFiles(teacher_folder(name), store_url(params, name), params.teachers[name].weights)
         for name in settings.teacher_names

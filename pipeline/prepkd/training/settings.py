@@ -11,10 +11,10 @@ from prepkd.models.settings import OwnPreprocessing
 from prepkd.settings.section import FilePath, Section, one_of
 from prepkd.training.optimisers import OPTIMIZERS, SCHEDULES, Optimisation
 
-# Keys of `Training` and `Teacher` that earlier versions did not have.
+# Keys of `Training`, `Teacher` and `Distill` that earlier versions did not have.
 LATER = frozenset(
     {"accumulate", "optimizer", "adamw", "clip_grad_norm", "warmup_epochs", "ema", "early_stop", "augment", "compile"}
-) | {"evaluate_every", "weights", "weights_key", "preprocessing"}
+) | {"evaluate_every", "weights", "weights_key", "preprocessing", "views_per_step"}
 
 
 class EarlyStop(Section):
