@@ -67,6 +67,11 @@ class PairedPlan(ViewPlan):
         """The plan of the strong views, numbered from 0 as the weak ones."""
         return self.kinds[1]
 
+    def columns(self, augmentation: str) -> dict[int, int]:
+        """Where in a row the first step of that name begins, by the kind of view: 0 weak, 1 strong."""
+        found = [plan.columns(augmentation) for plan in self.kinds]
+        return {kind: 1 + column for kind, one in enumerate(found) for column in one.values()}
+
     def parameters(
         self, view: int | NDArray[np.integer[Any]], samples: slice | NDArray[np.integer[Any]] = slice(None)
     ) -> NDArray[Any]:

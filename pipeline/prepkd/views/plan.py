@@ -76,6 +76,15 @@ class ViewPlan:
         """The plan of the strong views, numbered as the weak ones; None if there are none."""
         return None
 
+    def columns(self, augmentation: str) -> dict[int, int]:
+        """Where in a row the first step of that name begins, by the kind of view: 0 weak, 1 strong."""
+        start = 0
+        for name, step in self.recipe:
+            if name == augmentation:
+                return {0: start}
+            start += len(step.ranges)
+        return {}
+
     @property
     def dtype(self) -> np.dtype[np.signedinteger[Any]]:
         """The smallest signed type that holds every parameter; its minimum stays free to mean "missing"."""
