@@ -9,7 +9,6 @@ import pytest
 import torch
 from divergences import LABELS, logits, settings
 from naive_losses import kl, softmax
-from prepkd.errors import InputError
 from prepkd.losses import crld, cross_entropy, kl_divergence, mlkd, probability_shift, standardise
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.objective import Objective
@@ -219,20 +218,6 @@ def test_two_classes_and_a_batch_of_one_are_enough(name: str) -> None:
     for shape in ((5, 2), (1, 6), (1, 2)):
         found = LOSSES[name](*four(*shape))
         assert found.shape == (shape[0],) and found.isfinite().all()
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: mlkd(*four(), temperatures=[0.0]), "temperatures"),
-        (lambda: mlkd(*four(), temperatures=[4.0], form="best"), "form"),  # type: ignore[arg-type]
-        (lambda: crld(*four(), **{**CRLD, "weak_threshold": 1.5}), "weak_threshold"),
-        (lambda: crld(*four(), **{**CRLD, "tau": 0.0}), "tau"),
-    ],
-)
-def test_settings_outside_their_domain_are_refused(call: Callable[[], Tensor], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        call()
 
 
 # In a method
