@@ -1,5 +1,6 @@
 """The project's prepared data on the training device."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from prepkd.data.prepared.file import describe
@@ -19,14 +20,17 @@ def read_dataset(
     seed: int,
     augment: RecipeSteps | None = None,
     purpose: Purpose = Purpose.CACHED_VIEWS,
+    strong: Sequence[object] = (),
 ) -> tuple[Dataset, dict[str, Any]]:
     """Read the project's prepared data onto the device; also return the fingerprints of what was read.
 
-    Training shows views of the recipe `augment`, by default the project's; held-out data always follow the project's recipe.
+    Training shows views of the recipe `augment`, by default the project's, and those of `strong` if it has steps; held-out
+    data always follow the project's recipe.
     """
     path = data_file(params)
     describe(path)  # a missing file is reported before the device is set up
     held_out = parse_recipe(params.augment)
     recipe = held_out if augment is None else parse_recipe(augment)
     device = choose_device(params.threads)
-    return read_prepared(path, recipe, views, seed, device, held_out_recipe=held_out, purpose=purpose)
+    both = parse_recipe(strong)
+    return read_prepared(path, recipe, views, seed, device, held_out_recipe=held_out, purpose=purpose, strong=both)

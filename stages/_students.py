@@ -32,7 +32,7 @@ def students(
 
     `on_inputs` gets what they are made from, before any is trained.
     """
-    data = read_dataset(params, params.cache.views, params.cache.seed)
+    data = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
     return students_on(data, params, settings, on_epoch, on_inputs)
 
 

@@ -32,7 +32,7 @@ def cache_logits(
     known_teacher(params, name)
     settings, url, folder = params.cache, store_url(params, name), teacher_folder(name)
     refuse_foreign_store(url)
-    dataset, inputs = read_dataset(params, settings.views, settings.seed)
+    dataset, inputs = read_dataset(params, settings.views, settings.seed, strong=params.augment_strong)
     teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `{params.command_of(name)}`")
     check_card(card, dataset, inputs, folder)
     check_given(card, params.all_teachers[name].weights, folder)

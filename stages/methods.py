@@ -15,12 +15,11 @@ from prepkd.methods.catalogue import by_default, rows, used
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.tables import method_table, term_tables
 from prepkd.models import load_card
-from prepkd.project.method_check import contradictions, pair, unreadable
+from prepkd.project.method_check import contradictions, open_store, pair, unreadable
 from prepkd.project.params import Params
 from prepkd.stages._console import console, print_json
 from prepkd.stages._options import Overrides, ParamsFile, read_params
 from prepkd.stages._project import data_file, store_url, teacher_folder
-from prepkd.store import LogitStore
 
 PARAMS = Path("params.yaml")
 
@@ -76,6 +75,7 @@ def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, as
 def _files(params: Params, method: str) -> Iterator[Callable[[], object]]:
     """Readers of the files that the method needs: the prepared data, and each teacher's store or card."""
     yield partial(describe, data_file(params))
-    for name in params.distill.teacher_names if parse_method(method).teacher else ():
-        cached = params.distill.source == "cached"
-        yield partial(LogitStore.open, store_url(params, name)) if cached else partial(load_card, teacher_folder(name))
+    parsed, cached = parse_method(method), params.distill.source == "cached"
+    for name in params.distill.teacher_names if parsed.teacher else ():
+        read = partial(open_store, store_url(params, name), name, parsed.views)
+        yield read if cached else partial(load_card, teacher_folder(name))

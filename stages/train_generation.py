@@ -39,7 +39,7 @@ def train_generation(
             refuse_other_generation(folder, settings, inputs)
 
     with writing(teacher(folder)), progress() as bar:
-        data = read_dataset(params, params.cache.views, params.cache.seed)
+        data = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
         task = bar.add_task(f"generation {name}", total=settings.epochs, note="")
 
         def on_epoch(_: int, row: dict[str, float]) -> None:

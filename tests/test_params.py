@@ -189,7 +189,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
     [
         (
             "foo=1",
-            "unknown key foo; allowed: augment, cache, compare, distill, generations, logger, prepare, teachers, threads",
+            "unknown key foo; allowed: augment, augment_strong, cache, compare, distill, generations, logger, prepare, teachers, "
+            "threads",
         ),
         ("distill.kd.temperature=1", "unknown key distill.kd.temperature; allowed: tau"),
         ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),
@@ -431,7 +432,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("", "expected sections with settings, found NoneType"),
         ("- a\n- b\n", "expected sections with settings, found list"),
         ("just words\n", "expected sections with settings, found str"),
-        ("1: 2\n" + SMALL, "unknown key 1; allowed: augment, cache, "),
+        ("1: 2\n" + SMALL, "unknown key 1; allowed: augment, augment_strong, "),
         (SMALL.replace("cache: {views: all}\n", ""), "cache is missing; expected a value"),
         (SMALL.replace("views: all", ""), "cache.views is missing; expected a value"),
     ],

@@ -4,6 +4,7 @@ from prepkd.methods import activation_boundaries as ab
 from prepkd.methods import attention_transfer as at
 from prepkd.methods import contrastive as crd
 from prepkd.methods import correlation_congruence as cc
+from prepkd.methods import crld as _crld
 from prepkd.methods import cross_entropy as ce
 from prepkd.methods import dist as _dist
 from prepkd.methods import dkd as _dkd
@@ -13,6 +14,7 @@ from prepkd.methods import knowledge_adjustment as ka
 from prepkd.methods import label_revision as lr
 from prepkd.methods import logit_mse as _logit_mse
 from prepkd.methods import luminet as _luminet
+from prepkd.methods import mlkd as _mlkd
 from prepkd.methods import neuron_selectivity as nst
 from prepkd.methods import nkd as _nkd
 from prepkd.methods import overhaul as ofd
@@ -36,6 +38,7 @@ __all__ = [
     "attention_map",
     "attention_transfer",
     "correlation_congruence",
+    "crld",
     "cross_entropy",
     "cwsm_weights",
     "dist",
@@ -53,6 +56,7 @@ __all__ = [
     "logit_mse",
     "luminet",
     "margin_relu",
+    "mlkd",
     "negative_mean",
     "neuron_selectivity",
     "nkd",
@@ -90,6 +94,9 @@ nkd = checked(_nkd.nkd, FixedTemperature, _nkd.NKD)
 rld = checked(_rld.rld, FixedTemperature, _rld.RLD)
 sld = checked(_sld.sld, _sld.SLD)
 wttm = checked(_wttm.wttm, _wttm.Power)
+# Of the logits of two views
+crld = checked(_crld.crld, FixedTemperature, _crld.CRLD)
+mlkd = checked(_mlkd.mlkd, _mlkd.MLKD)
 # Of features
 attention_map = at.attention_map
 attention_transfer = at.attention_transfer

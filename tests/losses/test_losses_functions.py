@@ -449,6 +449,14 @@ CALLS: dict[str, Callable[..., Tensor]] = {
     "rld": lambda **given: losses.rld(V, -V, Y, **{"tau": 4.0, "tau_a": 1.0, "alpha": 1.0, "beta": 8.0, **given}),
     "luminet": lambda **given: losses.luminet(V, -V, **{"tau": 4.0, "alpha": 33.0, **given}),
     "sld": lambda **given: losses.sld(V, -V, Y, **{"temperatures": [1.0, 2.0], **given}),
+    "mlkd": lambda **given: losses.mlkd(V, -V, V, -V, **{"temperatures": [1.0, 2.0], **given}),
+    "crld": lambda **given: losses.crld(
+        V,
+        -V,
+        V,
+        -V,
+        **{"tau": 4.0, "same_view": 2.0, "cross_view": 0.5, "weak_threshold": 0.9, "strong_threshold": 0.2, **given},
+    ),
     "activation_boundary": lambda **given: losses.activation_boundary(V, V > 0, **{"margin": 1.0, **given}),
     "info_nce": lambda **given: losses.info_nce(V, -V, Y, **{"temperature": 0.07, **given}),
     "correlation_congruence": lambda **given: losses.correlation_congruence(
@@ -474,14 +482,20 @@ OUTSIDE: dict[tuple[str, str], list[object]] = {
     ("dynamic_temperature", "tau_min"): [*TEMPERATURES, 5.0],
     ("dynamic_temperature", "tau_max"): [*TEMPERATURES, 3.0],
     ("dynamic_temperature", "beta"): [-1.0, INFINITE, NAN, None],
-    **{(name, "tau"): [*TEMPERATURES, *SAMPLES] for name in ("dkd", "dist", "nkd", "rld", "luminet")},
+    **{(name, "tau"): [*TEMPERATURES, *SAMPLES] for name in ("dkd", "dist", "nkd", "rld", "luminet", "crld")},
     ("rld", "tau_a"): TEMPERATURES,
     ("correlation_congruence", "gamma"): TEMPERATURES,
     ("activation_boundary", "margin"): TEMPERATURES,
     ("info_nce", "temperature"): TEMPERATURES,
     ("correlation_congruence", "order"): [0, 33, 2.5, INFINITE, NAN, None, "2", True],
     ("wttm", "gamma"): [*TEMPERATURES, *SAMPLES],
-    ("sld", "temperatures"): [[], [0.0], [4.0, -1.0], [INFINITE], [NAN], ["4"], None, 4.0, ()],
+    **{
+        (name, "temperatures"): [[], [0.0], [4.0, -1.0], [INFINITE], [NAN], ["4"], None, 4.0, ()]
+        for name in ("sld", "mlkd")
+    },
+    ("mlkd", "form"): ["published", None, 1],
+    ("crld", "weak_threshold"): [-0.1, 1.1, INFINITE, NAN, None],
+    ("crld", "strong_threshold"): [-0.1, 1.1, INFINITE, NAN, None],
     **{
         (name, weight): [-1.0, INFINITE, NAN, None]
         for name, weights in {
@@ -490,6 +504,7 @@ OUTSIDE: dict[tuple[str, str], list[object]] = {
             "nkd": ("gamma",),
             "rld": ("alpha", "beta"),
             "luminet": ("alpha",),
+            "crld": ("same_view", "cross_view"),
             "relational": ("distance", "angle"),
         }.items()
         for weight in weights

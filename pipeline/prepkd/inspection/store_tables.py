@@ -85,7 +85,12 @@ def _provenance(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     for key, values in (teacher.preprocessing or {}).items():
         yield f"preprocessing {key}", ", ".join(f"{v:g}" for v in values) if isinstance(values, list) else str(values)
     yield "view recipe", "; ".join(map(_step, views.recipe)) or "none: the images as they are"
-    yield "view plan", f"{views.views} views, seed {views.seed}"
+    if views.strong:
+        yield "strong views", "; ".join(map(_step, views.strong))
+    yield (
+        "view plan",
+        f"{views.views} views{' of each kind, the weak ones first' if views.strong else ''}, seed {views.seed}",
+    )
     yield "device", attributes.precision.device
     yield "fingerprints", [f"{key} {value[:12]}" for key, value in sorted(attributes.fingerprints.items())]
     if attributes.unverified:

@@ -18,8 +18,8 @@ class Row:
     """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
 
     `teacher`: whether it needs a teacher; `raw_logits`: whether it changes if a constant is added to a row of the teacher's
-    logits; `draws`: what it draws at random before each epoch; `models`: the pair of models that `asked` is for. A scheme is
-    a row of the slot `schemes`.
+    logits; `views`: how many views of a sample it compares; `draws`: what it draws at random before each epoch; `models`: the
+    pair of models that `asked` is for. A scheme is a row of the slot `schemes`.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Row:
     source: str
     teacher: bool
     raw_logits: bool
+    views: int
     draws: tuple[str, ...]
     asked: Asked
     models: str
@@ -95,6 +96,8 @@ def described(row: Row) -> Sequence[str]:
         names = ", ".join(one.features)
         numbers = f"{sum(one.numbers.values()):,} numbers, {sum(one.bytes.values()):,} bytes per (view, sample)"
         lines.append(f"features {names}: {one.problem or numbers}")
+    if row.views == 2:
+        lines.append("extra views: a strong one beside each weak one, twice the logits' bytes per sample")
     if one.adapter_parameters:
         lines.append(f"an adapter of {one.adapter_parameters:,} parameters")
     if row.draws:
@@ -118,6 +121,7 @@ def _row(settings: Term, configured: Term, models: Pair) -> Row:
         term.source,
         not issubclass(term, LabelTerm),
         term.needs_raw,
+        term.views,
         term.drawn,
         asked(configured, models),
         models.described,
@@ -135,6 +139,7 @@ def _scheme(scheme: Scheme, models: Pair) -> Row:
         scheme.source,
         teacher=True,
         raw_logits=False,
+        views=1,
         draws=(),
         asked=Asked(),
         models=models.described,

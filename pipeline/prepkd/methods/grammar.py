@@ -55,6 +55,11 @@ class Method:
         return self.labels, *(term for term in logit_side if term), *self.features
 
     @property
+    def views(self) -> int:
+        """How many views of each sample it needs in a step: 2 are a weak and a strong one."""
+        return max(term.views for term in self.terms)
+
+    @property
     def ce_weight(self) -> float:
         """The weight of the labels' loss under `auto`: that of the first other term that names one, else 1."""
         return next((term.ce_weight for term in self.terms if term.ce_weight is not None), 1.0)

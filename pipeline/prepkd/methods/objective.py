@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from prepkd.methods.term import (
     Term,
     Values,
 )
-from prepkd.models.features import Answers
+from prepkd.models.features import STRONG, Answers
 from prepkd.runtime.streams import Draw
 
 
@@ -40,6 +41,7 @@ class Terms:
     standardisation: Standardisation | None = None
     divergence: Divergence | None = None
     features: Sequence[FeatureTerm] = ()
+    views: int = 1  # of each sample in a step: 2 are a weak and a strong one
 
     @property
     def all(self) -> tuple[Term, ...]:
@@ -76,6 +78,8 @@ class Terms:
 class Objective(nn.Module):
     """ce_weight CE + kd_weight D(A(t), v; tau_i) + the weighted feature terms, per sample.
 
+    Where a step shows two views of each sample, CE and a divergence of one view are means over both, and feature terms compare
+    the weak one.
     Holds the adapters that terms train: they join the optimiser and the checkpoint, and are not part of the student.
     `student` and `teacher` are the shapes of both models' named features, needed where `features` is not empty; `samples` is
     the number of training samples.
@@ -118,14 +122,16 @@ class Objective(nn.Module):
         """`loss`, its parts and statistics, all per sample (B,).
 
         The student's answers are "logits" (B, K) and its named features; labels are int64 (B,) or shares of the classes
-        (B, K); the teacher's answers are "logits" and "row_max" as stored, what the terms ask, and what they draw.
+        (B, K); the teacher's answers are "logits" and "row_max" as stored, what the terms ask, and what they draw. With two
+        views the logits of both have also the strong view's, as "strong/logits".
         """
-        logits = upcast(student["logits"])
-        ce = self.terms.labels.loss(logits, labels, self._state(self.terms.labels, teacher))
+        shown = {view: upcast(student[f"{view}logits"]) for view in ("", STRONG)[: self.terms.views]}
+        state = self._state(self.terms.labels, teacher)
+        ce = _mean([self.terms.labels.loss(logits, labels, state) for logits in shown.values()])
         loss, parts = self.terms.ce_weight * ce, {"ce": ce.detach()}
         log: Values = {}
         if self.terms.divergence:
-            kd, log = self._divergence(self.terms.divergence, logits, labels, teacher)
+            kd, log = self._divergence(self.terms.divergence, shown, labels, teacher)
             loss, parts = loss + self.terms.kd_weight * kd, parts | {"kd": kd.detach()}
         if self.terms.features:
             own = self.asked_of_student(student)
@@ -136,16 +142,42 @@ class Objective(nn.Module):
         return {"loss": loss, **parts, **log}
 
     def _divergence(
-        self, divergence: Divergence, logits: Tensor, labels: Tensor, teacher: Answers
+        self, divergence: Divergence, shown: Answers, labels: Tensor, teacher: Answers
     ) -> tuple[Tensor, Values]:
-        terms, offsets, row_max = self.terms, upcast(teacher["logits"]), upcast(teacher["row_max"]).unsqueeze(-1)
+        """The divergence (B,) of the student's logits, by view, and what is logged."""
+        state = self._state(divergence, teacher)
+        compared = partial(self._compared, divergence, labels, teacher)
+        if divergence.views == 1:
+            each = [
+                (one := compared(view, logits), one.by(divergence, labels, state)) for view, logits in shown.items()
+            ]
+            return _mean([kd for _, (kd, _) in each]), _mean_of_logs([one.log | log for one, (_, log) in each])
+        weak = compared("", shown[""])
+        strong = compared(STRONG, shown[STRONG], weak.tau)  # one temperature per sample
+        kd, logged = weak.beside(strong).by(divergence, labels, state)
+        return kd, _mean_of_logs([weak.log, strong.log]) | logged
+
+    def _compared(
+        self,
+        divergence: Divergence,
+        labels: Tensor,
+        teacher: Answers,
+        view: str,
+        logits: Tensor,
+        tau: float | Tensor | None = None,
+    ) -> "Compared":
+        """What the divergence compares in a view; `tau` is computed unless it is given."""
+        terms = self.terms
+        offsets, row_max = upcast(teacher[f"{view}logits"]), upcast(teacher[f"{view}row_max"]).unsqueeze(-1)
         if terms.perturbation:
             raw = offsets + row_max
             # The change is added to the offsets, so that an answer that is not perturbed keeps its tiny gaps.
             offsets = offsets + (terms.perturbation.perturb(raw, self._state(terms.perturbation, teacher)) - raw)
             top = offsets.amax(dim=-1, keepdim=True)
             offsets, row_max = offsets - top, row_max + top
-        tau, log = terms.temperature.temperature(logits, offsets + row_max)
+        log: Values = {}
+        if tau is None:
+            tau, log = terms.temperature.temperature(logits, offsets + row_max)
         # Right or wrong is decided on the offsets: on the sum with the row's maximum a tiny gap would round to a tie.
         target = terms.adjustment.adjust(offsets, labels, tau) if terms.adjustment else Target(offsets)
         if target.adjusted is not None:
@@ -155,9 +187,41 @@ class Objective(nn.Module):
         if terms.standardisation:
             logits = terms.standardisation.standardise(logits)
             target = target.standardised(terms.standardisation.standardise)
-        kd, logged = divergence.divergence(logits, target, labels, tau, self._state(divergence, teacher))
-        return kd if target.weight is None else target.weight * kd, log | logged
+        return Compared(logits, target, tau, log)
 
     def _state(self, term: Term, teacher: Answers) -> State:
         drawn = {name: teacher[name] for name in term.drawn}
         return State(self.epoch, dict(self.adapters.items()).get(term.name), drawn)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Student logits (B, K), target, temperature (a number or (B,)), and what is logged of them; or stacked, of two views."""
+
+    logits: Tensor
+    target: Target
+    tau: float | Tensor
+    log: Values
+
+    def by(self, divergence: Divergence, labels: Tensor, state: State) -> tuple[Tensor, Values]:
+        """The divergence (B,), weighted as the target says, and what it logs."""
+        kd, logged = divergence.divergence(self.logits, self.target, labels, self.tau, state)
+        return kd if self.target.weight is None else self.target.weight * kd, logged
+
+    def beside(self, strong: "Compared") -> "Compared":
+        """Both views stacked, this one first: logits (2, B, K)."""
+        targets = [one.target.as_logits(one.tau) for one in (self, strong)]
+        return Compared(torch.stack([self.logits, strong.logits]), Target(torch.stack(targets)), self.tau, {})
+
+
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    """The mean over the views."""
+    return values[0] if len(values) == 1 else torch.stack([*values]).mean(dim=0)
+
+
+def _mean_of_logs(logs: Sequence[Values]) -> Values:
+    """The means over the views that have a value, which is not NaN."""
+    if len(logs) == 1:
+        return logs[0]
+    names = dict.fromkeys(name for log in logs for name in log)
+    return {name: torch.stack([log[name] for log in logs if name in log]).nanmean(dim=0) for name in names}

@@ -58,7 +58,8 @@ def _asked_by_all(rows: Sequence[Row]) -> list[str]:
     logits = [row for row in rows if row.teacher and row.slot != "features"]
     raw = [row for row in logits if row.raw_logits]
     lines = [line for row in rows if row not in logits and row.teacher for line in described(row)]
-    lines = [*described((raw or logits)[0])[:1], *lines] if logits else lines
+    views = [line for row in logits if row.views == 2 for line in described(row)[1:2]]
+    lines = [*described((raw or logits)[0])[:1], *views, *lines] if logits else lines
     draws = [name for row in rows for name in row.draws]
     return [*lines, *([f"a draw per epoch: {', '.join(draws)}"] if draws else [])] or ["no teacher"]
 

@@ -75,6 +75,7 @@ class Term(Section):
     equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
+    views: ClassVar[int] = 1  # of each sample in a step: 2 are a weak and a strong one
     drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
@@ -188,7 +189,8 @@ class Temperature(Term):
 class Divergence(Term):
     """Compares the student with the target.
 
-    `tempered`: it has a temperature, so that dtd-* has a meaning; `takes_probs`: the target may be probabilities.
+    `tempered`: it has a temperature, so that dtd-* has a meaning; `takes_probs`: the target may be probabilities. With
+    `views` 2 it gets the logits of both views stacked, (2, B, K), the weak ones first; its target is logits then.
     """
 
     tempered: ClassVar[bool] = True

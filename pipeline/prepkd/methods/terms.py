@@ -4,6 +4,7 @@ from prepkd.methods.activation_boundaries import ActivationBoundaries
 from prepkd.methods.attention_transfer import AttentionTransfer
 from prepkd.methods.contrastive import ContrastiveRepresentation
 from prepkd.methods.correlation_congruence import CorrelationCongruence
+from prepkd.methods.crld import CRLD
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.dist import DIST
 from prepkd.methods.disturbed_labels import DisturbedLabels
@@ -17,6 +18,7 @@ from prepkd.methods.label_revision import LabelRevision
 from prepkd.methods.logit_mse import LogitMSE
 from prepkd.methods.logit_standardisation import LogitStandardisation
 from prepkd.methods.luminet import LumiNet
+from prepkd.methods.mlkd import MLKD
 from prepkd.methods.neuron_selectivity import NeuronSelectivity
 from prepkd.methods.nkd import NKD
 from prepkd.methods.noisy_teacher import NoisyTeacher
@@ -44,6 +46,8 @@ TERMS: dict[str, type[Term]] = {
     "rld": RLD,
     "luminet": LumiNet,
     "sld": SLD,
+    "mlkd": MLKD,
+    "crld": CRLD,
     "ka-ps": ProbabilityShift,
     "ka-lsr": LabelSmoothing,
     "dtd-flsw": FlswTemperature,

@@ -13,6 +13,7 @@ from prepkd.models.staged import Staged
 
 # Named tensors of a model for a batch: "logits" (B, K), named features, and what terms make of them.
 Answers = Mapping[str, Tensor]
+STRONG = "strong/"  # before a name: of the strong view, where a step shows a weak and a strong one
 AFFINE = "/affine"  # behind a name: the affine parameters of the batch norm that gave this map
 
 

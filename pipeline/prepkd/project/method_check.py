@@ -8,6 +8,7 @@ from prepkd.methods import asked
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated
+from prepkd.store import LogitStore
 from prepkd.training.student_settings import Distill
 from prepkd.views import ViewPlan, parse_recipe, view_side
 
@@ -59,3 +60,11 @@ def unreadable(files: Iterable[Callable[[], object]]) -> Iterator[str]:
             read()
         except InputError as error:
             yield str(error)
+
+
+def open_store(url: str, name: str, views: int) -> LogitStore:
+    """Open a teacher's store that holds one or two kinds of `views`; raises InputError."""
+    store = LogitStore.open(url)
+    if views == 2 and store.plan.strong is None:
+        raise InputError(f"{url}: holds no strong views; set augment_strong and run `prepkd cache-logits {name}`")
+    return store

@@ -20,7 +20,7 @@ from prepkd.tracking.loggers import LOGGERS
 from prepkd.training.generation_settings import Generation
 from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
-from prepkd.views import ViewPlan
+from prepkd.views import ViewPlan, make_plan
 from prepkd.views.settings import RecipeSteps
 
 
@@ -44,6 +44,7 @@ class Params(Section):
     logger: Annotated[str, one_of(LOGGERS)] | None = None
     prepare: Prepare
     augment: RecipeSteps = []
+    augment_strong: RecipeSteps = []
     teachers: Annotated[dict[Name, Teacher], Field(min_length=1)]
     generations: dict[Name, Generation] = {}
     cache: Cache
@@ -56,6 +57,13 @@ class Params(Section):
             ViewPlan(self.augment, self.cache.views, 0, samples=1)
         except ValueError as error:
             raise ValueError(f"cache.views with augment: {error}") from None
+        try:
+            make_plan(self.augment, self.cache.views, 0, 1, self.augment_strong)
+        except ValueError as error:
+            raise ValueError(f"augment with augment_strong: {error}") from None
+        self._strong_views_given(self.distill, "distill")
+        for name, one in self.generations.items():
+            self._strong_views_given(one.as_student, f"generations.{name}")
         return self
 
     @model_validator(mode="after")
@@ -147,7 +155,18 @@ class Params(Section):
             override(raw, change, where=f"run {run!r}")
         settings = validated(Distill, raw, f"run {run!r}")
         self._known(settings.teacher_names, f"run {run!r}")
+        try:
+            self._strong_views_given(settings, "distill")
+        except ValueError as error:
+            raise InputError(f"run {run!r}: {error}") from None
         return settings
+
+    def _strong_views_given(self, settings: Distill, where: str) -> None:
+        if settings.views_per_step == 2 and not self.augment_strong:
+            raise ValueError(
+                f"{where}.views_per_step is 2 and augment_strong is empty; expected the recipe of the strong views, "
+                "e.g. [{crop: {padding: 4}}, flip, trivial-augment, erase]"
+            )
 
     def _known(self, names: list[str], where: str) -> list[str]:
         for name in names:

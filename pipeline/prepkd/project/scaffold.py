@@ -119,7 +119,6 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
             {name: _inline(own) for name, own in step.items()} if isinstance(step, dict) else step
             for step in chosen["augment"]
         ]
-        params.yaml_set_comment_before_after_key("teachers", before="\n")
     trained = params["teachers"]["large"]
     params["teachers"].clear()
     params["teachers"]["teacher"] = trained

@@ -20,7 +20,8 @@ def json_schema() -> dict[str, Any]:
     schema = Params.model_json_schema()
     schema = {"$schema": DIALECT, "$id": "params.schema.json", **schema, "title": "params.yaml of prepkd"}
     steps = {"items": _steps(schema)}
-    schema["properties"]["augment"] |= steps
+    for recipe in ("augment", "augment_strong"):
+        schema["properties"][recipe] |= steps
     schema["$defs"]["Teacher"]["properties"]["augment"]["anyOf"][0] |= steps
     settings = YAML().load(template("params.yaml"))
     _describe(schema, schema, settings)

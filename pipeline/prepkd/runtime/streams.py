@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     ADAPTER_WEIGHTS = 0x08
     NOISY_ANSWERS = 0x09  # by epoch
     DISTURBED_LABELS = 0x0A  # by epoch
+    STRONG_VIEWS = 0x0B  # the strong views beside cached ones, by view
     TEACHER_VIEWS = 0x10  # views that a teacher is trained on, by epoch
     TEACHER_ORDER = 0x11  # by epoch
     TEACHER_WEIGHTS = 0x12

@@ -17,7 +17,7 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.settings.messages import expected, shown
 from prepkd.store.encodings import Encoding, Tensors, read_encoding
-from prepkd.views import ViewPlan, view_side
+from prepkd.views import ViewPlan, read_plan, view_side
 
 FORMAT = 3
 # A store is untrusted input: each value is bounded, so that no reader takes memory or time for it before the chunks,
@@ -68,9 +68,10 @@ class Teacher(_Section):
 
 
 class Views(_Section):
-    """The view plan, as `ViewPlan.describe` returns it."""
+    """The view plan, as its `describe` returns it; `strong` is the recipe of the strong views, where it has some."""
 
     recipe: list[Any] = Field(max_length=32)
+    strong: list[Any] = Field(default=[], max_length=32)
     views: Annotated[int, Field(ge=1, lt=2**31)] | Literal["all"]
     seed: int = Field(ge=0, lt=2**64)
     samples: int = Field(ge=1, lt=2**31)
@@ -204,7 +205,7 @@ def plan_and_encoding(attributes: Attributes, where: object) -> tuple[ViewPlan, 
     """Build the view plan and the encoding that the attributes describe; raises InputError."""
     try:
         encoding = read_encoding(attributes.encoding.model_dump(), attributes.dataset.classes)
-        plan = ViewPlan.from_description(attributes.views.model_dump())
+        plan = read_plan(attributes.views.model_dump())
     except InputError as error:
         raise InputError(f"{where}: attributes: {error}") from None
     except MALFORMED as error:

@@ -21,7 +21,7 @@ def identities(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     for name in others:
         found, expected = stores[name]["views"], stores[first]["views"]
         refuse_differences(
-            {f"views.{key}": (value, expected[key]) for key, value in found.items()},
+            {f"views.{key}": (found.get(key), expected.get(key)) for key in sorted({*found, *expected})},
             f"{urls[name]} against {urls[first]}",
             f"run `prepkd cache-logits {name}` again",
         )

@@ -26,7 +26,8 @@ class CachedFeatures:
 class CachedTeacher:
     """Answers from stores: one view's slab for all samples, or resident stores where each sample has a view of its own.
 
-    Raises InputError if views differ between samples and the stores are larger than `resident_gib`.
+    Of a store with two kinds of views it answers the weak ones, or the `strong` ones, both numbered from 0. Raises InputError
+    if views differ between samples and the stores are larger than `resident_gib`.
     """
 
     prefetch_depth = 1  # the next epoch's slab is read while this one's is used
@@ -39,17 +40,19 @@ class CachedTeacher:
         resident: bool,
         resident_gib: float,
         features: CachedFeatures | None = None,
+        strong: bool = False,
     ) -> None:
         self.features, self.device = features, device
         stores: list[AnswerStore] = [store, *(features.stores.values() if features else ())]
-        size = sum(one.nbytes for one in stores)
+        kinds = [views_of(one, strong=strong) for one in stores]
+        size = sum(one.nbytes // one.views * len(views) for one, views in zip(stores, kinds, strict=True))
         if resident and size > resident_gib * 2**30:
             raise InputError(
                 f"distill.view_order is random, which needs the whole store in memory: "
                 f"{', '.join(one.url for one in stores)} takes {size / 2**30:.2f} GiB, distill.resident_gib is "
                 f"{resident_gib:g}; raise it, or use cycle"
             )
-        self.rows = [Rows(one, device, resident=resident) for one in stores]
+        self.rows = [Rows(one, device, views, resident=resident) for one, views in zip(stores, kinds, strict=True)]
         self.names = ("logits", "row_max", *(features.supply.asked if features else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
@@ -62,24 +65,30 @@ class CachedTeacher:
         return {**logits, **self.features.supply.in_batches(stored, device=self.device, **settings)}  # type: ignore[arg-type]
 
 
-class Rows:
-    """A store's decoded rows on a device; `resident`: all views are kept there."""
+def views_of(store: AnswerStore, *, strong: bool) -> range:
+    """The store's views of one kind."""
+    count = store.plan.weak.views
+    return range(count, store.views) if strong else range(count)
 
-    def __init__(self, store: AnswerStore, device: torch.device, *, resident: bool) -> None:
-        self.store, self.device = store, device
+
+class Rows:
+    """A store's decoded rows of some views, numbered from 0, on a device; `resident`: all of them are kept there."""
+
+    def __init__(self, store: AnswerStore, device: torch.device, views: range, *, resident: bool) -> None:
+        self.store, self.device, self.views = store, device, views
         self.resident: dict[str, Tensor] | None = {} if resident else None
         if self.resident is not None:
-            for view in range(store.views):
+            for place, view in enumerate(views):
                 for name, array in as_tensors(store.stored(view)).items():
-                    if view == 0:
-                        shape = (store.views, *array.shape)
+                    if place == 0:
+                        shape = (len(views), *array.shape)
                         self.resident[name] = torch.empty(shape, dtype=array.dtype, device=device)
-                    self.resident[name][view] = array
+                    self.resident[name][place] = array
 
     def __call__(self, views: Views) -> dict[str, Tensor]:
         """The named tensors of every sample, in the order of samples."""
         if isinstance(views, int):
-            stored = as_tensors(self.store.stored(views))
+            stored = as_tensors(self.store.stored(self.views[views]))
             return self.store.encoding.decode({name: array.to(self.device) for name, array in stored.items()})
         assert self.resident is not None
         rows = torch.from_numpy(views).to(self.device), torch.arange(len(views), device=self.device)

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
+from prepkd.models.features import STRONG
 from prepkd.runtime.prefetch import prefetch
 from prepkd.runtime.streams import Draw, Purpose, torch_seed
+from prepkd.views import ViewPlan
 from prepkd.views.order import Views, sample_order
 
 # Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); then the
-# teacher's answers, in the order of their names.
+# teacher's answers and the strong views' pixels, in the order of their names.
 Batch = tuple[Tensor, ...]
 
+STRONG_PIXELS = f"{STRONG}pixels"
 RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batches
 
 
@@ -52,12 +55,13 @@ class TeacherAnswers(Protocol):
 class Epoch:
     """An epoch's sample order, int64 (N,); its view parameters (N, p); the teacher's answers and what terms draw, by sample.
 
-    On the training device.
+    `strong` is the plan of the strong views and their parameters (N, q), if steps show two views. On the training device.
     """
 
     order: Tensor
     rows: Tensor
     answers: Mapping[str, Tensor]
+    strong: tuple[ViewPlan, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,10 @@ TEACHER = Streams(Purpose.TEACHER_ORDER, Purpose.TEACHER_DROPOUT)
 
 @dataclass(frozen=True)
 class Epochs:
-    """The epochs of a run: their order, views and answers are functions of (seed, epoch); `views_of` maps epoch to views."""
+    """The epochs of a run: their order, views and answers are functions of (seed, epoch); `views_of` maps epoch to views.
+
+    `strong` is the plan of the strong views, if steps show two: each epoch those of the same numbers as the weak ones.
+    """
 
     dataset: Dataset
     views_of: Callable[[int], Views]
@@ -82,11 +89,13 @@ class Epochs:
     teacher: TeacherAnswers | None = None
     streams: Streams = STUDENT
     draws: Draws | None = None
+    strong: ViewPlan | None = None
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The names of the teacher's answers and of what terms draw."""
-        return (*(self.teacher.names if self.teacher else ()), *(self.draws.drawn if self.draws else ()))
+        """The names of the teacher's answers, of what terms draw, and of the strong views' pixels."""
+        drawn, pixels = self.draws.drawn if self.draws else (), (STRONG_PIXELS,) if self.strong else ()
+        return (*(self.teacher.names if self.teacher else ()), *drawn, *pixels)
 
     @property
     def prefetch_depth(self) -> int:
@@ -106,7 +115,8 @@ class Epochs:
         if self.draws:
             at = Draw(self.seed, epoch, len(self.dataset.samples), self.dataset.classes)
             answers |= {name: torch.from_numpy(array).to(device) for name, array in self.draws.draw(at).items()}
-        return Epoch(order.to(device), rows.to(device), answers)
+        strong = (self.strong, torch.from_numpy(self.strong.parameters(views)).to(device)) if self.strong else None
+        return Epoch(order.to(device), rows.to(device), answers, strong)
 
 
 def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, group: int) -> Iterator[Batch]:
@@ -116,6 +126,7 @@ def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, g
     the images renders many batches at once. A batch's content does not depend on either.
     """
     samples, plan, count = dataset.samples, dataset.plan, len(epoch.order)
+    given = [name for name in answers if name != STRONG_PIXELS]  # which come last
     shares = {
         part: torch.tensor(part, dtype=torch.float64, device=samples.device) for part in _shares(count, size, group)
     }
@@ -127,12 +138,22 @@ def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, g
             rows = epoch.rows[chosen]
             pixels = samples.pixels(plan, chosen, rows).contiguous(memory_format=torch.channels_last)
             labels = samples.targets(plan, chosen, rows, dataset.classes)
+            strong = _strong(samples, epoch, chosen)
             for start in range(0, len(chosen), size):
                 part = slice(start, start + size)
-                teacher = (epoch.answers[name][chosen[part]] for name in answers)
-                yield pixels[part], labels[part], shares[_share(first + start, count, size, group)], *teacher
+                teacher = (epoch.answers[name][chosen[part]] for name in given)
+                share = shares[_share(first + start, count, size, group)]
+                yield pixels[part], labels[part], share, *teacher, *(one[part] for one in strong)
 
     return prefetch(made(), samples.prefetch_depth)
+
+
+def _strong(samples: Samples, epoch: Epoch, chosen: Tensor) -> list[Tensor]:
+    """The pixels of the chosen samples' strong views, if the epoch has them."""
+    if epoch.strong is None:
+        return []
+    plan, rows = epoch.strong
+    return [samples.pixels(plan, chosen, rows[chosen]).contiguous(memory_format=torch.channels_last)]
 
 
 def _share(start: int, count: int, size: int, group: int) -> float:

@@ -3,19 +3,20 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import CARD
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
-from prepkd.teacher.cached import CachedTeacher
+from prepkd.teacher.cached import CachedFeatures, CachedTeacher
 from prepkd.teacher.caching import describe_teacher, encoding_of
 from prepkd.teacher.ensemble import Ensemble
 from prepkd.teacher.forward_pass import raw_logits, ready
@@ -24,6 +25,7 @@ from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import TeacherAnswers
+from prepkd.training.both_views import BothViews
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.feature_supply import (
     cached_features,
@@ -87,27 +89,36 @@ def distill(
     student = student_shapes(settings, dataset)
     objective = partial(Objective, settings.terms)
     members: dict[str, tuple[TeacherAnswers, object]] = {}
+    weak, strong = kinds(dataset, settings)
+    strongs: list[TeacherAnswers] = []
     for name, files in teachers.items() if settings.parsed.teacher else ():
         supply: Supply | None = None
         if settings.source == "cached":
-            members[name], supply = cached_teacher(settings, cache, name, files, dataset, inputs, student)
+            members[name], supply, store = cached_teacher(settings, cache, name, files, dataset, inputs, student)
+            if strong:
+                strongs.append(stored_answers(settings, store, dataset, strong=True))
         else:
             model = load_teacher(files, dataset, inputs)
-            check_live_answers(model[0], dataset, cache, files.folder, raw=settings.terms.needs_raw)
+            check_live_answers(model[0], weak, cache, files.folder, raw=settings.terms.needs_raw)
             if student:
                 supply = live_supply(settings, cache, student, model[0], dataset)
-            members[name] = online_teacher(cache, name, model, dataset, supply)
+            members[name] = online_teacher(cache, name, model, weak, supply)
+            if strong:
+                strongs.append(online_teacher(cache, name, model, strong, None)[0])
         if supply:  # of the one teacher
             objective = partial(Objective, settings.terms, student, supply.teacher, len(dataset.samples))
     made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
     if settings.weights:
         made_from |= given_weights(settings, settings.student, "distill")
     on_inputs(made_from)
+    answers = combined([teacher for teacher, _ in members.values()], settings)
+    if answers and (other := combined(strongs, settings)):
+        answers = BothViews(answers, other)
     with contextlib.ExitStack() as held:
         trained = train_students(
             settings,
             dataset,
-            combined([teacher for teacher, _ in members.values()], settings),
+            answers,
             objective=objective,
             inputs=made_from,
             scratch=lambda run: held.enter_context(scratch(run)),
@@ -130,6 +141,15 @@ def distill(
         )
 
 
+def kinds(dataset: Dataset, settings: Distill) -> tuple[Dataset, Dataset | None]:
+    """The data under the plan's weak views, and, if a step shows two views, under its strong ones; raises InputError."""
+    plan = dataset.plan
+    if settings.views_per_step == 2 and plan.strong is None:
+        raise InputError("distill.views_per_step is 2 and the data has one kind of views; set augment_strong")
+    strong = replace(dataset, plan=plan.strong) if plan.strong and settings.views_per_step == 2 else None
+    return replace(dataset, plan=plan.weak), strong
+
+
 def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers | None:
     """One teacher of several; a single one stays as it is, with the bits of its store; None without one."""
     if len(members) < 2:
@@ -147,8 +167,8 @@ def cached_teacher(
     dataset: Dataset,
     inputs: Mapping[str, Any],
     student: Shapes,
-) -> tuple[tuple[CachedTeacher, object], Supply | None]:
-    """A teacher that answers from its stores and their fingerprints, and the supply of what feature terms ask.
+) -> tuple[tuple[CachedTeacher, object], Supply | None, LogitStore]:
+    """A teacher that answers weak views from its stores, their fingerprints, the supply of what feature terms ask, its logits.
 
     `student` has the shapes of the student's features. Raises InputError for stores that are missing or do not fit.
     """
@@ -163,34 +183,52 @@ def cached_teacher(
         batch_size=cache.batch_size,
     )
     order, seeds = VIEW_ORDERS[settings.view_order], settings.seed_list
-    shown, first = order.shown(seeds, settings.epochs, store.views), order.first(seeds[0], store.views)
-    check_views(store, shown)
+    views = store.plan.weak.views
+    shown, first = order.shown(seeds, settings.epochs, views), order.first(seeds[0], views)
+    partners = {view + views for view in shown} if settings.views_per_step == 2 else set()
+    check_views(store, shown | partners)
     check_pixels(store, dataset.samples)
     model = None
     if (files.folder / CARD).is_file():
         model, card = load_checkpoint(files.folder, device=dataset.samples.device)
         check_teacher(store, card, files.folder)
         check_given(card, files.weights, files.folder)
-        check_first_batch(store, model, dataset.samples, first)
+        for view in (first, first + views)[: settings.views_per_step]:
+            check_first_batch(store, model, dataset.samples, view)
     check_answers(store, first, raw=settings.terms.needs_raw)
     features = cached_features(settings, cache, name, student, store, model, dataset) if student else None
     for one in features.stores.values() if features else ():
         check_views(one, shown)
+        if dataset.plan.strong:  # else it has the logits' hash
+            check_pixels(one, dataset.samples)
         if model:
             check_first_features(one, model, dataset.samples, first)
-    teacher = CachedTeacher(
-        store,
-        dataset.samples.device,
-        resident=order.per_sample,
-        resident_gib=settings.resident_gib,
-        features=features,
-    )
+    teacher = stored_answers(settings, store, dataset, features)
     made_from: dict[str, object] = dict(store.attributes.fingerprints)
     if features:
         made_from["features"] = {
             name: fingerprint(one.attributes.fingerprints) for name, one in features.stores.items()
         }
-    return (teacher, made_from), features.supply if features else None
+    return (teacher, made_from), features.supply if features else None, store
+
+
+def stored_answers(
+    settings: Distill,
+    store: LogitStore,
+    dataset: Dataset,
+    features: CachedFeatures | None = None,
+    *,
+    strong: bool = False,
+) -> CachedTeacher:
+    """A teacher that answers one kind of views; raises InputError if they must be in memory and do not fit."""
+    return CachedTeacher(
+        store,
+        dataset.samples.device,
+        resident=VIEW_ORDERS[settings.view_order].per_sample,
+        resident_gib=settings.resident_gib,
+        features=features,
+        strong=strong,
+    )
 
 
 def load_teacher(files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]) -> tuple[Normalised, dict[str, Any]]:

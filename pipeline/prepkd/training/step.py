@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.labels import main_class
-from prepkd.models.features import Answers, WithFeatures
+from prepkd.models.features import STRONG, Answers, WithFeatures
+from prepkd.training.batches import STRONG_PIXELS
 from prepkd.training.compilation import Attempt, Gradients, Values, compiled, compiles
 from prepkd.training.settings import Training
 
@@ -40,11 +41,17 @@ def make_gradients(
     """Build the gradient function; `answers` names the teacher's tensors, `steps` decides whether to compile."""
     bf16 = uses_bf16(settings.precision, device)
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
+    two_views = STRONG_PIXELS in answers
 
     def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> Values:
+        given = dict(zip(answers, teacher, strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             found = student(pixels)
-        values = objective(found, labels, dict(zip(answers, teacher, strict=True)))
+            if (
+                two_views
+            ):  # a forward pass each, as in MLKD's and CRLD's code: batch norm sees one kind of views at a time
+                found = found | {f"{STRONG}logits": model(given.pop(STRONG_PIXELS))}
+        values = objective(found, labels, given)
         return values | {"top1": (found["logits"].detach().argmax(dim=-1) == main_class(labels)).float()}
 
     gradients: Gradients = partial(_gradients, forward)

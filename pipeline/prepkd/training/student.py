@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -36,9 +37,12 @@ def train_students(
     """Train a student for each seed; yield (seed, model, history). Each seed's work is kept in `scratch(fingerprint)`.
 
     `objective` makes a new objective per seed, by default the settings' terms without features. Each seed is a run of its own
-    for `logged`; `inputs` are the fingerprints of what the students are trained from. A seed that was finished before an
+    for `logged`. With two views a step they also show the strong views of the data's plan, which `teacher` answers too; else
+    the weak ones alone. `inputs` are the fingerprints of what the students are trained from. A seed that was finished before an
     interruption is loaded, not trained again.
     """
+    strong = dataset.plan.strong if settings.views_per_step == 2 else None
+    dataset = replace(dataset, plan=dataset.plan.weak)
     make = objective or partial(Objective, settings.terms)
     asked = teacher if settings.parsed.teacher else None
     kept = settings.used(but=WITHOUT_EFFECT)
@@ -57,7 +61,12 @@ def train_students(
                 seeded(make, seed).to(dataset.samples.device),
                 dataset,
                 Epochs(
-                    dataset, partial(_views, settings.view_order, seed, dataset.plan), seed, asked, draws=settings.terms
+                    dataset,
+                    partial(_views, settings.view_order, seed, dataset.plan),
+                    seed,
+                    asked,
+                    draws=settings.terms,
+                    strong=strong,
                 ),
                 settings,
                 checkpoint=folders[run] / "checkpoint.pt",

@@ -49,6 +49,7 @@ class StudentSettings(Training):
     source: Literal["cached", "online"] = "cached"
     view_order: Annotated[str, one_of(VIEW_ORDERS)] = "cycle"
     resident_gib: float = Field(default=4.0, ge=0)
+    views_per_step: Literal[1, 2] = 1
     ce_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     kd_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
 
@@ -66,6 +67,16 @@ class StudentSettings(Training):
             )
         if ce_weight + kd_weight == 0 and not self.parsed.features:
             raise ValueError("ce_weight and kd_weight are both 0; at least one > 0")
+        return self
+
+    @model_validator(mode="after")
+    def _views_fit(self) -> "StudentSettings":
+        for term in self.parsed.terms:
+            if term.views > self.views_per_step:
+                raise ValueError(
+                    f"method is {self.method} and views_per_step is {self.views_per_step}; {term.name} compares a weak and a "
+                    "strong view of each sample: set distill.views_per_step: 2, and augment_strong"
+                )
         return self
 
     @model_validator(mode="after")
@@ -130,6 +141,7 @@ class StudentSettings(Training):
             self._chosen(method.standardisation),
             self._chosen(method.divergence),
             [self.configured(term) for term in method.features],
+            self.views_per_step,
         )
 
     def configured(self, term: type[T]) -> T:

@@ -35,7 +35,7 @@ class ViewDataset(Dataset[Item]):
     `dataset[sample]` and `dataset[sample, view]` are (image float32 (C, H, W) in [0, 1], not normalised; label, an int, or
     where the views mix samples a share of each class, float32 (K,); the teacher's raw logits float32 (K,)). `store` is a
     path or an fsspec URL (`options` go to fsspec). Files are opened in the process that reads them, so that workers may be
-    forked or spawned; each keeps the images and one view's logits.
+    forked or spawned; each keeps the images and one view's logits. Of a store with two kinds of views the weak ones are shown.
     Warns of answers that may not be logits. Raises InputError where the store was not made from this data, a view was not
     fetched, or the answers are probabilities; IndexError.
     """
@@ -52,9 +52,9 @@ class ViewDataset(Dataset[Item]):
         self._forget()
         opened = self._opened()
         self._fingerprints = opened.attributes.fingerprints
-        self.plan, self.encoding = opened.plan, opened.encoding
-        if not 0 <= view < self.plan.views:
-            raise InputError(f"{self.store}: view is {view}, expected 0 to {self.plan.views - 1}")
+        self.plan, self.encoding = opened.plan.weak, opened.encoding
+        if not 0 <= view < self.views:
+            raise InputError(f"{self.store}: view is {view}, expected 0 to {self.views - 1}")
         self._view = view
         # Files are opened when they are read, so that forked workers inherit no handle.
         self._forget()
@@ -69,7 +69,7 @@ class ViewDataset(Dataset[Item]):
 
     @property
     def views(self) -> int:
-        """The number of views in the store."""
+        """The number of views that the data set shows: the store's, or its weak ones."""
         return self.plan.views
 
     def __len__(self) -> int:

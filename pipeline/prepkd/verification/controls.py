@@ -26,15 +26,13 @@ def shuffled(store: AnswerStore, query: Query) -> Query | str:
 
 def flip_inverted(store: AnswerStore, query: Query) -> Query | str:
     """Invert the flip of each image."""
-    start, columns = 0, []
-    for name, step in store.plan.recipe:
-        if name == "flip":
-            columns.append(start)
-        start += len(step.ranges)
+    columns = store.plan.columns("flip")
     if not columns:
         return "the recipe has no flip"
     parameters = query.parameters.copy()
-    parameters[:, columns[0]] = 1 - parameters[:, columns[0]]  # only one: two inverted flips would cancel
+    for kind, column in columns.items():
+        here = query.views // store.plan.weak.views == kind
+        parameters[here, column] = 1 - parameters[here, column]
     return replace(query, parameters=parameters)
 
 

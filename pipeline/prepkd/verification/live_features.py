@@ -21,7 +21,7 @@ from prepkd.verification.sampling import stored_rows
 BELONG_TOGETHER: dict[str, Set[str]] = {
     "teacher": set(),
     "dataset": {"name", "fingerprint"},
-    "views": set(),
+    "views": {"strong"},  # features are of weak views
     "pixels": set(),
     "precision": {"device"},
 }
@@ -68,6 +68,8 @@ def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logi
     remedy = f"run `prepkd cache-features {logits.attributes.teacher.name}` again"
     for section, left_out in BELONG_TOGETHER.items():
         found_in, wanted_in = ours.get(section) or {}, theirs.get(section) or {}
+        if section == "pixels" and "strong" in theirs["views"]:
+            continue  # of the last strong view; the store's own pixels are checked with `check_pixels`
         keys = sorted({*found_in, *wanted_in} - left_out)
         refuse_differences(
             {f"{section}.{key}": (found_in.get(key), wanted_in.get(key)) for key in keys}, store.url, remedy

@@ -44,6 +44,7 @@ def check_store(
     """
     found = store.attributes
     views, kept = found.views.model_dump(), found.encoding.model_dump()
+    wanted = plan.describe()
     computed = {
         "precision.arithmetic": (found.precision.arithmetic, precision),
         "precision.batch_size": (found.precision.batch_size, batch_size),
@@ -53,7 +54,7 @@ def check_store(
             "teacher.name": (found.teacher.name, teacher),
             "dataset.split_fingerprint": (found.dataset.split_fingerprint, dataset),
             "dataset.classes": (found.dataset.classes, encoding.classes),
-            **{f"views.{key}": (views[key], value) for key, value in plan.describe().items()},
+            **{f"views.{key}": (views.get(key), wanted.get(key)) for key in dict.fromkeys([*wanted, "strong"])},
             **{f"encoding.{key}": (kept.get(key), value) for key, value in encoding.describe().items()},
             **(computed if found.precision.arithmetic != "unknown" else {}),
         },

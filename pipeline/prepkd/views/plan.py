@@ -67,6 +67,25 @@ class ViewPlan:
         return f"ViewPlan({made['recipe']!r}, views={made['views']!r}, seed={self.seed}, samples={self.samples})"
 
     @property
+    def weak(self) -> "ViewPlan":
+        """The plan of the weak views: this one, unless it has two kinds, as `PairedPlan` has."""
+        return self
+
+    @property
+    def strong(self) -> "ViewPlan | None":
+        """The plan of the strong views, numbered as the weak ones; None if there are none."""
+        return None
+
+    def columns(self, augmentation: str) -> dict[int, int]:
+        """Where in a row the first step of that name begins, by the kind of view: 0 weak, 1 strong."""
+        start = 0
+        for name, step in self.recipe:
+            if name == augmentation:
+                return {0: start}
+            start += len(step.ranges)
+        return {}
+
+    @property
     def dtype(self) -> np.dtype[np.signedinteger[Any]]:
         """The smallest signed type that holds every parameter; its minimum stays free to mean "missing"."""
         return np.min_scalar_type(-max(self.ranges, default=1))  # -n has room for 0 to n - 1 and for the minimum
@@ -155,6 +174,8 @@ class ViewPlan:
         """Read the result of `describe` back; raises ValueError for another version's, which would make other views."""
         if description["version"] != PLAN_VERSION:
             raise ValueError(f"views.version is {description['version']}; expected {PLAN_VERSION}")
+        if "strong" in description:
+            raise ValueError("views.strong is set: a plan of pairs, which prepkd.views.read_plan reads")
         return cls(description["recipe"], description["views"], description["seed"], description["samples"])
 
     @property

@@ -14,7 +14,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.streams import Purpose
-from prepkd.views import Recipe, ViewPlan
+from prepkd.views import Recipe, make_plan
 
 
 def read_dataset(
@@ -26,11 +26,13 @@ def read_dataset(
     *,
     held_out_recipe: Recipe,
     purpose: Purpose = Purpose.CACHED_VIEWS,
+    strong: Recipe = (),
 ) -> tuple[Dataset, dict[str, Any]]:
     """Read prepared data onto `device` under a view plan; also return the fingerprints of data and plan.
 
-    Training samples are rendered by `recipe`; held-out samples have the size that `held_out_recipe` gives. Raises InputError
-    for a missing or damaged file, and if the recipe does not fit images of several sizes.
+    Training samples are rendered by `recipe`, and as strong views by `strong` if it has steps; held-out samples have the size
+    that `held_out_recipe` gives. Raises InputError for a missing or damaged file, and if the recipe does not fit images of
+    several sizes.
     """
     info = describe(path)
     others = [name for name in info.splits if name != "train"]
@@ -43,7 +45,7 @@ def read_dataset(
         reading = pool.submit(read_train)
         held_out = dict(zip(others, pool.map(partial(load_split, path), others), strict=True))
         train, statistics = reading.result()
-    plan = ViewPlan(recipe, views, seed, len(train.labels), purpose=purpose)
+    plan = make_plan(recipe, views, seed, len(train.labels), strong, purpose=purpose)
     dataset = Dataset(
         Samples.of(train, device, recipe),
         {name: Samples.of(split, device, held_out_recipe) for name, split in held_out.items()},

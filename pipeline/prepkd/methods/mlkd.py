@@ -1,0 +1,93 @@
+"""Multi-level logit distillation: samples, pairs of samples and pairs of classes, at several temperatures, in two views."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.methods.kl import kl_divergence, upcast
+from prepkd.methods.term import Divergence, State, Target, Values
+
+Form = Literal["as-intended", "as-published"]
+STRONG_AT = (3.0, 4.0, 5.0)  # the authors' code takes the weak view again at the other temperatures, 2 and 6
+
+
+def mlkd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    strong_student_logits: Tensor,
+    strong_teacher_logits: Tensor,
+    *,
+    temperatures: Sequence[float],
+    form: Form = "as-intended",
+) -> Tensor:
+    """The sum over the temperatures of the three levels' losses, (B,), for logits (B, K) of a weak and a strong view.
+
+    Of the weak view m [KL + pairs of samples] + pairs of classes, of the strong one KL; KL times tau^2. m marks the half of the
+    batch on which the teacher is least confident, and pairs of classes count for the half that it expects least, at
+    temperature 1. Pairs of samples are the squared difference of the rows of P P', (B, B); pairs of classes that of P' P,
+    (K, K), over K: one value for the batch. `as-published`, the authors' code: the masks scale the batch's means by the share
+    that they mark, and the strong view is shown at 3, 4 and 5 only, the weak one instead at other temperatures.
+    Source: Jin et al. 2023, "Multi-Level Logit Distillation", CVPR; Jin-Ying/Multi-Level-Logit-Distillation, KD_ours.py.
+    """
+    weak = upcast(student_logits), upcast(teacher_logits).detach()
+    strong = upcast(strong_student_logits), upcast(strong_teacher_logits).detach()
+    published, confidence = form == "as-published", torch.softmax(weak[1], dim=-1)
+    rows, classes = _lower_half(confidence.amax(dim=-1)), _lower_half(confidence.sum(dim=0))
+    if published:
+        rows, classes = rows.mean(), classes.mean()
+    total = torch.zeros_like(weak[0][:, 0])
+    for tau in temperatures:
+        student, teacher = (torch.softmax(logits / tau, dim=-1) for logits in weak)
+        samples = (student @ student.mT - teacher @ teacher.mT).square().sum(dim=-1)
+        pairs = (student.mT @ student - teacher.mT @ teacher).square().sum(dim=-1)
+        again = strong if not published or tau in STRONG_AT else weak
+        total = total + rows * (_kl(*weak, tau) + samples) + (classes * pairs).mean() + _kl(*again, tau)
+    return total
+
+
+def _kl(student_logits: Tensor, teacher_logits: Tensor, tau: float) -> Tensor:
+    return kl_divergence(student_logits, target_logits=teacher_logits, tau=tau)
+
+
+def _lower_half(values: Tensor) -> Tensor:
+    """1 for values (n,) up to their median, else 0; sorted, which a CUDA graph replays and a deterministic run allows."""
+    return (values <= values.sort().values[(len(values) - 1) // 2]).to(values.dtype)
+
+
+_FIXED = "mlkd has a set of temperatures of its own"
+
+
+class MLKD(Divergence):
+    """KL at several temperatures in a weak and a strong view, and in the weak one relations of samples and of classes."""
+
+    name: ClassVar[str] = "mlkd"
+    section: ClassVar[str | None] = "mlkd"
+    source: ClassVar[str] = "Jin et al. 2023, Multi-Level Logit Distillation, CVPR"
+    equation: ClassVar[str] = (
+        "sum_tau m_i [tau^2 KL(w) + ||(P P' - T T')_i||^2] + sum_k n_k ||(P' P - T' T)_k||^2 / K + tau^2 KL(s)\n"
+        "w, s: weak and strong view,  P, T: student's and teacher's probabilities of the batch in w, at tau\n"
+        "m, n: the less confident half of the batch, the half of the classes with the least mass"
+    )
+    excludes: ClassVar[Mapping[str, str]] = {"dtd-flsw": _FIXED, "dtd-cwsm": _FIXED}
+    tempered: ClassVar[bool] = False
+    takes_probs: ClassVar[bool] = False
+    views: ClassVar[int] = 2
+    # The authors weigh CE by 0.1 in each of two views, of which it is the mean here.
+    ce_weight: ClassVar[float | None] = 0.2
+    kd_weight: ClassVar[float | None] = 0.9
+    temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
+        default=[2.0, 3.0, 4.0, 5.0, 6.0], description="temperatures whose losses are added up"
+    )
+    form: Form = Field(
+        default="as-intended", description="masks of rows and classes, or the authors' code: as-published"
+    )
+
+    def divergence(
+        self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
+    ) -> tuple[Tensor, Values]:
+        """The sum over the temperatures, (B,); logits are (2, B, K)."""
+        (weak, strong), (teacher, strong_teacher) = student_logits, target.as_logits(tau)
+        return mlkd(weak, teacher, strong, strong_teacher, temperatures=self.temperatures, form=self.form), {}
