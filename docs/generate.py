@@ -123,6 +123,7 @@ def allowed(entry: Schema) -> str:
         "boolean": "`true`, `false`",
         "null": "`null`",
         "string": "text",
+        "object": "a section",
     }[kind]
     words = "path" if entry.get("format") == "path" else words
     signs = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}

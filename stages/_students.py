@@ -62,8 +62,8 @@ def students_on(
 
     live = settings.teacher_names if settings.source == "online" else []
     models = [settings.student, *(params.all_teachers[name].model for name in live)]
-    # Finished seeds stay for a later run with more of them, except with a user's own factory, whose code may change.
-    where = scratch if any(map(is_factory, models)) else kept_scratch
+    # Finished seeds stay for a later run with more of them, except with a user's own code, which may change.
+    where = scratch if any(map(is_factory, models)) or settings.own_terms else kept_scratch
     with distill_students(
         settings,
         params.cache,

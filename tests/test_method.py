@@ -90,7 +90,7 @@ def test_a_term_owns_its_name_source_and_settings() -> None:
     assert all(term.section for term in TERMS.values() if issubclass(term, FeatureTerm))
 
 
-KNOWN = f"terms joined by '+' out of: {', '.join(TERMS)}"
+KNOWN = f"terms joined by '+' out of: {', '.join(TERMS)}, or package.module:Class"
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,14 @@ def test_an_error_is_found_at_its_key(change: Any, where: list[Any], validator: 
 def test_methods_are_those_that_the_parser_takes(count: int, validator: Any) -> None:
     """Every sequence of terms, with repetition and in every order; `methods` lists each on the logits once."""
     # The alternatives of one key, looked at directly: validating all settings for each of many sequences takes minutes.
-    named, composed = validator.schema["$defs"]["Distill"]["properties"]["method"]["anyOf"]
-    assert (named.keys(), composed.keys()) == ({"enum"}, {"type", "pattern"})
+    named, composed, own = validator.schema["$defs"]["Distill"]["properties"]["method"]["anyOf"]
+    assert (named.keys(), composed.keys(), own.keys()) == ({"enum"}, {"type", "pattern"}, {"type", "pattern"})
     known, pattern = set(named["enum"]), re.compile(composed["pattern"])
+    users = re.compile(own["pattern"])
+    assert users.search("ka-ps+my.terms:Huber+at") and not users.search("ka-ps+my.terms")
     found = set()
     for method in map("+".join, product(TERMS, repeat=count)):
-        valid = method in known or pattern.search(method) is not None
+        valid = method in known or any(one.search(method) for one in (pattern, users))
         try:
             found.add(parse_method(method))
         except ValueError:

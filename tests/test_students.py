@@ -324,7 +324,7 @@ OTHER_SETTINGS: dict[str, Any] = {
     "label_revision": {"eta": 0.2},
 }
 OF_FEATURES = {term.section: name for name, term in TERMS.items() if issubclass(term, FeatureTerm) and term.section}
-OTHER_SETTINGS |= {section: {"weight": 10.0} for section in OF_FEATURES}
+OTHER_SETTINGS |= {section: {"weight": 10.0} for section in OF_FEATURES} | {"own": {"huber": {"delta": 2.0}}}
 
 
 @pytest.mark.parametrize("key", Distill.model_fields)
@@ -347,7 +347,7 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
         **{section: {"method": f"kd+{name}", "source": "online"} for section, name in OF_FEATURES.items()},
     }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
-    harmless = {"seeds", "resident_gib", "checkpoint_every"}  # they change no bit of a seed's weights
+    harmless = {"seeds", "resident_gib", "checkpoint_every", "own"}  # they change no bit of a seed's weights
     assert (ours == theirs) == (key in harmless)
 
 
@@ -380,6 +380,7 @@ def test_the_fingerprint_is_of_the_settings_that_are_used(monkeypatch: pytest.Mo
         "lr_decay",
         "warmup_epochs",
         "teacher",
+        "own",
         "ensemble",
     }  # of other schedules, of several teachers
     without_effect = {"seeds", "resident_gib", "checkpoint_every"}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from prepkd.methods.asked import Asked, Pair, asked
 from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
+from prepkd.methods.own import is_own
 from prepkd.methods.schemes import MEANING, SCHEMES, Scheme
 from prepkd.methods.term import Divergence, FeatureTerm, LabelTerm, Term
 from prepkd.methods.terms import TERMS
@@ -112,12 +113,13 @@ def _with_settings(term: type[Term]) -> type[Term]:
 
 def _row(settings: Term, configured: Term, models: Pair) -> Row:
     term = type(configured)
+    section = f"own.{term.name}" if is_own(term) else settings.section
     return Row(
         term.name,
         next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
-        (term.__doc__ or "").splitlines()[0],
+        (term.__doc__ or "").partition("\n")[0],
         term.equation,
-        _dotted(settings.section, settings.model_dump(exclude=set(settings.ignores))) if settings.section else {},
+        _dotted(section, settings.model_dump(exclude=set(settings.ignores))) if section else {},
         term.source,
         not issubclass(term, LabelTerm),
         term.needs_raw,

@@ -6,6 +6,7 @@ from itertools import combinations, product
 
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.kd import KD, FixedTemperature
+from prepkd.methods.own import find_term
 from prepkd.methods.schemes import SCHEMES
 from prepkd.methods.term import (
     Adjustment,
@@ -72,19 +73,22 @@ class Method:
 
 
 def parse_method(text: str) -> Method:
-    """Parse `ka-ps+dtd-flsw` and similar, in any order; raises ValueError for an unknown term or a contradiction."""
+    """Parse `ka-ps+dtd-flsw`, `kd+my_terms:Huber` and similar, in any order.
+
+    Raises ValueError for an unknown term or a contradiction.
+    """
     names = text.split("+")
     for name in names:
         if name in SCHEMES:
             raise ValueError(f"has {name!r}, a scheme of `generations` and no term; `prepkd methods` says its settings")
-        if name not in TERMS:
-            raise ValueError(f"has no term {name!r}; terms joined by '+' out of: {', '.join(TERMS)}")
-    if len(set(names)) < len(names):
+    found = {name: find_term(name) for name in names}
+    if len({term.name for term in found.values()}) < len(names):
         raise ValueError("names a term twice; each term at most once")
     for first, second in combinations(names, 2):
-        if why := contradiction(TERMS[first], TERMS[second]):
+        if why := contradiction(found[first], found[second]):
             raise ValueError(f"contradicts itself: {why}")
-    terms = [term for name, term in TERMS.items() if name in names]  # the order in the text does not count
+    known = [name for name in TERMS if name in found]  # the order in the text does not count
+    terms = [found[name] for name in [*known, *sorted(found.keys() - known)]]
     chosen = {slot: term for slot, kind in SLOTS.items() for term in terms if issubclass(term, kind)}
     if chosen.keys() & LOGIT_SLOTS.keys():
         chosen.setdefault("divergence", KD)

@@ -27,9 +27,13 @@ def _not_both(first: str, others: list[str]) -> str:
     return rf"(?!(?:.*\+)?{first}\+(?:.*\+)?(?:{'|'.join(others)})(?:\+|$))"
 
 
-# Editors complete the listed methods; the pattern accepts other orders, label terms and feature terms.
+OWN = r"^(?:[\w-]+\+)*[\w.]+:\w+(?:\+[\w.:-]+)*$"  # a method with a term of the user's own
+
+# Editors complete the listed methods; the patterns accept other orders, label terms, feature terms, and a user's own.
 MethodName = Annotated[
     str,
     AfterValidator(_method),
-    WithJsonSchema({"anyOf": [{"enum": methods()}, {"type": "string", "pattern": _pattern()}]}),
+    WithJsonSchema(
+        {"anyOf": [{"enum": methods()}, *({"type": "string", "pattern": text} for text in (_pattern(), OWN))]}
+    ),
 ]

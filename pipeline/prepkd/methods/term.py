@@ -71,7 +71,7 @@ class Term(Section):
     name: ClassVar[str]
     section: ClassVar[str | None] = None  # the key of its settings under `distill`; None: it has none
     ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the section that only its other terms read
-    source: ClassVar[str]  # the paper
+    source: ClassVar[str] = ""  # the paper
     equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits

@@ -13,23 +13,25 @@ from prepkd.errors import InputError
 from prepkd.models.failure import users_code
 
 
-def load_factory(name: str) -> Callable[..., object]:
-    """Import the function or class named by `package.module:factory`; raises InputError if it can't be imported or called."""
+def load_factory(name: str, kind: str = "model") -> Callable[..., object]:
+    """Import the function or class named by `package.module:factory`; raises InputError if it can't be imported or called.
+
+    `kind` says in messages what it is for.
+    """
     module_name, _, attribute = name.partition(":")
-    with users_code(f"model {name!r}: the import of {module_name}"), _working_directory_importable():
+    said = f"{kind} {name!r}"
+    with users_code(f"{said}: the import of {module_name}"), _working_directory_importable():
         try:
             module = importlib.import_module(module_name)
         except (ImportError, SyntaxError) as error:
-            raise InputError(f"model {name!r}: can't import {module_name}: {' '.join(str(error).split())}") from error
+            raise InputError(f"{said}: can't import {module_name}: {' '.join(str(error).split())}") from error
     factory = getattr(module, attribute, None)
     if factory is None:
         # A module without __file__ is often a folder of the same name, imported instead of the module.
         where = getattr(module, "__file__", None) or f"{module_name}, a folder without __init__.py"
-        raise InputError(f"model {name!r}: {where} has no {attribute!r}")
+        raise InputError(f"{said}: {where} has no {attribute!r}")
     if not callable(factory):
-        raise InputError(
-            f"model {name!r}: {attribute} is of type {type(factory).__name__}; expected a function or class"
-        )
+        raise InputError(f"{said}: {attribute} is of type {type(factory).__name__}; expected a function or class")
     return cast(Callable[..., object], factory)
 
 

@@ -278,17 +278,14 @@ class FeatureStore(AnswerStore):
         """The shape of each named tensor of a sample."""
         return {one.name: one.shape for one in self.encoding.tensors}
 
-    def features(self, view: int) -> dict[str, NDArray[np.floating[Any]]]:
-        """The named tensors (N, ...) of one view, float16 or float32; raises InputError, IndexError."""
-        stored = self.stored(view)
-        return {one.name: stored[array] for array, one in self.encoding.arrays.items()}
+    def features(self, view: int) -> dict[str, NDArray[Any]]:
+        """The named tensors (N, ...) of one view: float16 or float32, of bits uint8; raises InputError, IndexError."""
+        return {name: one.numpy() for name, one in self.encoding.decode(as_tensors(self.stored(view))).items()}
 
-    def lookup(
-        self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]
-    ) -> dict[str, NDArray[np.floating[Any]]]:
+    def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> dict[str, NDArray[Any]]:
         """The named tensors (B, ...) of (view, sample) pairs, both (B,); reads each distinct view once."""
         views, samples = np.asarray(views), np.asarray(samples)
-        found: dict[str, NDArray[np.floating[Any]]] = {}
+        found: dict[str, NDArray[Any]] = {}
         for view in np.unique(views):
             here = views == view
             for name, array in self.features(int(view)).items():

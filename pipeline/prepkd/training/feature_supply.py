@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entry, served_by
+from prepkd.methods.own import is_own
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
@@ -67,8 +68,14 @@ def cached_features(
 
 
 def entry_names(settings: Distill, cache: Cache) -> list[str]:
-    """The entries that hold what the method's feature terms ask; for a term that none of `cache.features` serves, its own."""
-    served = [served_by(term, cache.features) or (term.name,) for term in settings.terms.features]
+    """The entries that hold what the method's feature terms ask.
+
+    For a term that none of `cache.features` serves it is the term's own; for a user's term, the features that it reads.
+    """
+    served = [
+        served_by(term, cache.features) or (term.of_teacher if is_own(type(term)) else (term.name,))
+        for term in settings.terms.features
+    ]
     return list(dict.fromkeys(name for names in served for name in names))
 
 

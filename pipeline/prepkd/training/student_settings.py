@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
+from prepkd.errors import InputError
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.entries import served_by
 from prepkd.methods.grammar import Method, parse_method
 from prepkd.methods.objective import Terms
+from prepkd.methods.own import is_own
 from prepkd.methods.settings import MethodName
 from prepkd.methods.term import FeatureTerm, Term
 from prepkd.methods.terms import SECTIONS, TERMS
 from prepkd.models.settings import ModelName
 from prepkd.settings.section import Section, Seed, one_of
+from prepkd.settings.validation import validated
 from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.training.settings import Training
 from prepkd.views.order import VIEW_ORDERS
@@ -52,6 +55,7 @@ class StudentSettings(Training):
     views_per_step: Literal[1, 2] = 1
     ce_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     kd_weight: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    own: dict[str, dict[str, Any]] = Field(default={}, description="settings of terms of your own, by their `name`")
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "StudentSettings":
@@ -109,6 +113,20 @@ class StudentSettings(Training):
         return ce_weight, self.parsed.kd_weight(ce_weight) if self.kd_weight == "auto" else self.kd_weight
 
     @property
+    def own_terms(self) -> list[type[Term]]:
+        """The method's terms that are a user's own."""
+        return [term for term in self.parsed.terms if is_own(term)]
+
+    @model_validator(mode="after")
+    def _own_terms_fit(self) -> "StudentSettings":
+        for term in self.own_terms:
+            try:
+                self.configured(term)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return self
+
+    @property
     def features_read(self) -> tuple[str, ...]:
         """The student's named features that the method's terms read."""
         return self.terms.student_features
@@ -146,6 +164,8 @@ class StudentSettings(Training):
 
     def configured(self, term: type[T]) -> T:
         """A term with these settings, whether or not the method has it."""
+        if is_own(term):
+            return validated(term, self.own.get(term.name, {}), f"distill.own.{term.name}")
         if term.section is None:  # of its settings those that training has as well, such as label_smoothing
             return term(**{key: getattr(self, key) for key in term.model_fields if key in type(self).model_fields})
         return term(**dict(getattr(self, term.section)))
@@ -162,7 +182,11 @@ class StudentSettings(Training):
     @property
     def unused(self) -> set[str]:
         """The keys that training does not read: also sections of other terms, and teachers that are not asked."""
-        keys = super().unused | SECTIONS.keys() - {term.section for term in self.parsed.terms}
+        keys = (
+            super().unused
+            | (set() if self.own_terms else {"own"})
+            | SECTIONS.keys() - {term.section for term in self.parsed.terms}
+        )
         if not self.parsed.teacher:
             return keys | {"teacher", "teachers", "ensemble", "source"}
         return keys | ({"teacher"} if len(self.teacher_names) > 1 else {"teacher", "ensemble"})
@@ -173,6 +197,8 @@ class StudentSettings(Training):
         for term in self.parsed.terms:
             if term.section:
                 values[term.section] = {k: v for k, v in values[term.section].items() if k not in term.ignores}
+        if self.own_terms:
+            values["own"] = {one.name: self.configured(one).model_dump(mode="json") for one in self.own_terms}
         ce_weight, kd_weight = self.loss_weights
         resolved = {"ce_weight": ce_weight, "kd_weight": kd_weight, "teachers": self.teacher_names}
         return values | {key: value for key, value in resolved.items() if key in values}
