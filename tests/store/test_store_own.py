@@ -154,6 +154,53 @@ def test_what_comes_to_the_place_while_the_store_is_written_stays(root: str, tmp
     assert LogitStore.open(url).views == 3
 
 
+def damage(growing: Path, file: str, change: str) -> None:
+    path = growing / file
+    if change == "gone":
+        path.unlink()
+    elif change in ("folder", "pipe"):
+        path.unlink()
+        (os.mkfifo if change == "pipe" else os.mkdir)(path)
+    elif change in ("[]", "{}", "[1]", "", "[" * 100_000):
+        path.write_text(change)
+    else:  # one letter
+        text = path.read_bytes()
+        place = text.index(change.encode()) + len(change) // 2
+        path.write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+
+
+DAMAGE = [(file, change) for file in ("zarr.json", "params/zarr.json", "row_max/zarr.json") for change in (
+    "gone", "folder", "pipe", "[]", "{}", "[1]", "", "[" * 100_000, "node_type")]  # fmt: skip
+DAMAGE += [("zarr.json", one) for one in ("prepkd", "fingerprints", "seed", "views", "weights_fingerprint", "format")]
+DAMAGE += [("logits/zarr.json", one) for one in ("codecs", "crc32c", "NaN", "little", "float16", "chunk_shape")]
+
+
+@pytest.mark.parametrize(("file", "change"), DAMAGE, ids=lambda value: value[:12])
+def test_a_store_in_scratch_whose_description_is_damaged_ends_sound(
+    tmp_path: Path, made_up: Path, capsys: pytest.CaptureFixture[str], file: str, change: str
+) -> None:
+    url, scratch = str(tmp_path / "large.zarr"), tmp_path / "scratch"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer,
+    ):
+        for view, chunk in list(writer.pending())[:4]:
+            writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
+        raise KeyboardInterrupt
+    damage(next(scratch.glob("*/store.zarr")), file, change)
+    with unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer:
+        pending = list(writer.pending())
+        for view, chunk in pending:
+            writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
+        writer.finish(LABELS)
+    assert contents(Path(url)) == contents(made_up)
+    lines = capsys.readouterr().out.splitlines()
+    aside = change in ("folder", "pipe")
+    assert len(lines) == (change != "gone") and (not lines or file in lines[0] or aside)
+    assert (len(pending) == 9) is aside, "what was finished is kept"
+    assert not list(scratch.iterdir())
+
+
 def test_a_store_of_other_attributes_is_replaced_only_as_asked(finished: str, tmp_path: Path) -> None:
     before = files(finished)
     changed = ATTRIBUTES.fingerprints | {"teacher": fingerprint("another")}

@@ -16,7 +16,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.metadata import ArrayV3Metadata
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import canonical_json
@@ -213,6 +213,15 @@ def create(store: Store, layout: Layout, attributes: Attributes) -> zarr.Group:
             config={"write_empty_chunks": True},
         )
     return group
+
+
+def descriptions(layout: Layout, attributes: Attributes) -> dict[str, bytes]:
+    """The files of an empty store by path: `zarr.json` of the group, and of each array."""
+    store = MemoryStore()
+    with zarr.config.set({"codec_pipeline.path": PIPELINE}):
+        create(store, layout, attributes)
+    keys = ["zarr.json", *(f"{name}/zarr.json" for name in layout.fields)]
+    return {key: content for key in keys if (content := get(store, key)) is not None}
 
 
 def open_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
