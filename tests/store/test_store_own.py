@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS
-from prepkd.store.own import clear_store, own_keys, refuse_foreign_store, refuse_replacing
-from prepkd.store.place import keys, open_place, put
+from prepkd.store.own import clear_store, own_keys, publishing, refuse_foreign_store, refuse_replacing
+from prepkd.store.place import delete, keys, open_place, put
 from prepkd.store.unfinished import unfinished
+from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 from store_checks import files, refused
 from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, attributes, contents, write
@@ -152,6 +154,64 @@ def test_what_comes_to_the_place_while_the_store_is_written_stays(root: str, tmp
         assert list(writer.pending()) == []
         writer.finish(LABELS)
     assert LogitStore.open(url).views == 3
+
+
+def test_of_two_projects_stores_for_one_place_the_later_one_is_refused(tmp_path: Path, made_up: Path) -> None:
+    url, lines = str(tmp_path / "shared" / "large.zarr"), []
+    changed = ATTRIBUTES.fingerprints | {"teacher": fingerprint("another")}
+    other = ATTRIBUTES.model_validate(ATTRIBUTES.model_dump() | {"fingerprints": changed})
+
+    def work(writer: StoreWriter) -> None:
+        for view, chunk in list(writer.pending()):
+            writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
+        writer.finish(LABELS)
+
+    def waits(line: str) -> None:
+        lines.append(line)
+        goes_on.set()
+
+    goes_on, held = threading.Event(), threading.Event()
+    with (
+        pytest.raises(InputError, match="holds another store, .* --replace replaces it"),
+        unfinished(url, LAYOUT, other, tmp_path / "second", on_wait=print) as second,
+    ):
+        with unfinished(url, LAYOUT, ATTRIBUTES, tmp_path / "first", on_wait=print) as first:
+            work(first)
+        work(second)
+    assert contents(Path(url)) == contents(made_up) and os.listdir(tmp_path / "shared") == ["large.zarr"]
+    assert next((tmp_path / "second").glob("*/store.zarr/manifest.json"))
+
+    # A fetch to the same place, of any project, holds the same lock.
+    def fetching() -> None:
+        with publishing(Path(url), print):
+            held.set()
+            goes_on.wait(60)
+
+    with unfinished(url, LAYOUT, other, tmp_path / "second", on_wait=waits, replace=True) as second:
+        work(second)
+        thread = threading.Thread(target=fetching)
+        thread.start()
+        assert held.wait(60)
+    thread.join(60)
+    assert lines == [f"{url}: another process is writing there; waiting for it to end"]
+
+
+@pytest.mark.parametrize("state", ["finished", "unfinished", "damaged"])
+def test_no_store_is_written_inside_another_or_over_a_folder_of_them(finished: str, state: str) -> None:
+    place = open_place(finished, write=True)
+    if state != "finished":
+        delete(place, "manifest.json")
+    if state == "damaged":
+        put(place, "zarr.json", b'{"attributes": {"prepkd"')
+    before = files(finished)
+    for inner in ("x.zarr", "a/b/x.zarr/"):
+        said = refused(InputError, refuse_foreign_store, f"{finished}/{inner}")
+        assert said.startswith(f"{finished}/{inner}: is inside a store, {finished}, which it would make unusable")
+    assert files(finished) == before
+    outer = finished.rpartition("/")[0]
+    said = refused(InputError, refuse_foreign_store, outer)
+    assert said.startswith(f"{outer}: holds large.zarr") and said.endswith(NO_PART)
+    refuse_foreign_store(f"{outer}/other.zarr")
 
 
 def damage(growing: Path, file: str, change: str) -> None:

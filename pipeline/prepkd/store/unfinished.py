@@ -11,7 +11,7 @@ from prepkd.runtime.files import fingerprint, publish, remove_leftovers, set_asi
 from prepkd.runtime.scratch import is_awaited, remove_finished, scratch
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
-from prepkd.store.own import clear_store, refuse_foreign_store, refuse_replacing
+from prepkd.store.own import clear_store, publishing, refuse_foreign_store, refuse_replacing
 from prepkd.store.place import delete, is_remote, open_place
 from prepkd.store.reader import AnswerStore
 from prepkd.store.writer import StoreWriter, mend_descriptions
@@ -31,8 +31,8 @@ def unfinished(
 
     A local store grows in scratch, under a lock, and moves to its path last, through a link to where that leads. A bucket has
     no rename: there the store grows at its URL without a manifest, so readers refuse it; a store that stood there loses its
-    manifest first. Raises InputError if anything but a store of prepkd's stands at `url`, also if it came there meanwhile:
-    then the finished store stays in scratch. Another store of prepkd's is refused as well unless `replace`.
+    manifest first. Raises InputError if anything but a store of prepkd's stands at `url`, and unless `replace` also if
+    that is another store; whatever came there meanwhile is refused too: then the finished store stays in scratch.
     """
     refuse_foreign_store(url)
     if not replace:
@@ -43,8 +43,12 @@ def unfinished(
         else:
             growing = work / "store.zarr"
             yield _local_writer(growing, layout, attributes, on_wait)
-            refuse_foreign_store(url)
-            publish(growing, Path(url).resolve(), keep=is_awaited(work))
+            path = Path(url).resolve()
+            with publishing(path, on_wait):
+                refuse_foreign_store(url)
+                if not replace:
+                    refuse_replacing(url, attributes)
+                publish(growing, path, keep=is_awaited(work))
 
 
 def work_fingerprint(attributes: Attributes, layout: Layout) -> str:
