@@ -60,8 +60,8 @@ def run_teacher(
     try_students(students, dataset)
     inputs = inputs | given_weights(settings, settings.model)
     if not replace:
-        asked = settings.model_dump(mode="json", exclude={"checkpoint_every"})
-        refuse_other(finished_card(folder), asked, inputs, f"{folder}: holds a finished teacher")
+        where = f"{folder}: holds a finished teacher"
+        refuse_other(finished_card(folder), settings, inputs, where, but={"checkpoint_every", "evaluate_every"})
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
     claims = loaded.claims if loaded else Claims()
