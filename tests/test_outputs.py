@@ -142,6 +142,32 @@ def empty_file(place: Path) -> None:
     place.touch()
 
 
+LIKE_OURS = [
+    (["evaluate"], "results/metrics.json", '{"n": 3, "top1": 5}'),
+    (["evaluate"], "results/plots/confusion.csv", "actual,predicted\nmine"),
+    (["evaluate"], "results/plots/confusion.csv", "actual,predicted,by\na,b,c\n"),
+    (["evaluate"], "results/plots/learning_curves.csv", "epoch,mine\n1,2\n"),
+    (["compare"], "results/compare/wide.csv", "run,mine\n"),
+    (["compare"], "results/compare/table.csv", "teacher,student,run,n,mine\n"),
+    (["compare"], "results/compare/long.csv", "teacher,student,run,seed,mine\n"),
+    (["gather"], "data/lesson.json", '{"teachers": ["Ada"]}'),
+    (["train-teacher", "large", "--replace"], "models/teachers/large/history.csv", ""),
+    (["distill", "--replace"], "results/training/seed0/metrics.json", '{"step": 3}'),
+    (["distill", "--replace"], "results/training/seed0/plots/metrics/mine.tsv", "step\tother\n1\t2\n"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "place", "content"), LIKE_OURS, ids=lambda value: str(value)[:40])
+def test_a_file_that_begins_as_one_of_ours_is_somebodys(
+    project: Path, arguments: list[str], place: str, content: str
+) -> None:
+    if "teacher" in arguments[0]:
+        clear(Path("models/teachers/large"))
+        Path("models/teachers/large").mkdir()
+    Path(place).write_text(content)
+    refused(*arguments, says=Path(place).name)
+
+
 def pipe(place: Path) -> None:
     os.mkfifo(place)
 
