@@ -14,6 +14,7 @@ from prepkd.cli import COMMANDS, app
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import Output, claimed, locked
 from prepkd.stages._console import console
+from prepkd.store.own import refuse_foreign_store
 from prepkd.store.place import get, keys, open_place, put
 from typer.testing import CliRunner
 
@@ -401,6 +402,14 @@ def test_a_place_without_a_name_is_refused(project: Path, place: str) -> None:
     refused("cache-logits", "large", "-S", f"cache.root='{place}'", says=f"cache.root is '{place}': expected a path")
     for command in (["import", "logits.npy", "large"], ["fetch-views", "data/logits/large.zarr"]):
         refused(*command, "--to", place, says=f"the store's place is '{place}'; expected a path")
+
+
+@pytest.mark.parametrize("place", ["~", "~/x.zarr", "~other/x.zarr", "a\x1bb"])
+def test_a_place_that_would_be_another_than_it_seems_is_refused(project: Path, place: str) -> None:
+    for command in (["import", "logits.npy", "large"], ["fetch-views", "data/logits/large.zarr"]):
+        refused(*command, f"--to={place}", says="the store's place is ")
+    with pytest.raises(InputError, match="the store's place is "):
+        refuse_foreign_store(place)
 
 
 def test_one_process_at_a_time_and_each_sees_what_the_one_before_it_left(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from zarr.core.sync import sync
 
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import REMEDY, entries, kind, locked, refuse_blocked
+from prepkd.settings.section import written_out
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
 from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
@@ -46,6 +47,10 @@ def refuse_foreign_store(url: str) -> None:
     """
     if not url.rpartition("://")[2].strip("/ "):
         raise InputError(f"the store's place is {url!r}; expected a path, or a URL with more than its protocol")
+    try:
+        written_out(url)
+    except ValueError as error:
+        raise InputError(f"the store's place is {url!r}: {error}") from None
     if not is_remote(url):
         path = Path(url)
         refuse_blocked(path)
