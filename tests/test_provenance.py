@@ -366,12 +366,16 @@ def test_finished_work_is_that_of_the_settings_which_it_uses(
     given = load_params(project / "params.yaml", [f"{k.replace('__', '.')}={v}" for k, v in base.items()]).distill
     inputs = {"teacher": {}}
     (project / "seed0").mkdir()
-    (project / "seed0/model.json").write_text(json.dumps({"training": given.model_dump(mode="json"), "seed": 0, "inputs": {}}))
+    (project / "seed0/model.json").write_text(
+        json.dumps({"training": given.model_dump(mode="json"), "seed": 0, "inputs": {}})
+    )
     for changes in SAME[method]:
         options = base | {f"distill__{key}": value for key, value in changes.items()}
-        other = load_params(project / "params.yaml", [f"{k.replace('__', '.')}={v}" for k, v in options.items()]).distill
+        other = load_params(
+            project / "params.yaml", [f"{k.replace('__', '.')}={v}" for k, v in options.items()]
+        ).distill
         if changes is SAME[method][-1] and method != "ka-ps":
-            with pytest.raises(InputError, match="holds a finished student: training.* --replace replaces it"):
+            with pytest.raises(InputError, match=r"holds a finished student: training.* --replace replaces it"):
                 refuse_other_students(project, other, inputs)
             continue
         refuse_other_students(project, other, inputs)

@@ -172,13 +172,13 @@ def test_of_two_projects_stores_for_one_place_the_later_one_is_refused(tmp_path:
 
     goes_on, held = threading.Event(), threading.Event()
     with (
-        pytest.raises(InputError, match="holds another store, .* --replace replaces it"),
+        pytest.raises(InputError, match=r"holds another store, .* --replace replaces it"),
         unfinished(url, LAYOUT, other, tmp_path / "second", on_wait=print) as second,
     ):
         with unfinished(url, LAYOUT, ATTRIBUTES, tmp_path / "first", on_wait=print) as first:
             work(first)
         work(second)
-    assert contents(Path(url)) == contents(made_up) and os.listdir(tmp_path / "shared") == ["large.zarr"]
+    assert contents(Path(url)) == contents(made_up) and list((tmp_path / "shared").iterdir()) == [Path(url)]
     assert next((tmp_path / "second").glob("*/store.zarr/manifest.json"))
 
     # A fetch to the same place, of any project, holds the same lock.

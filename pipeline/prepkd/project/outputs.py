@@ -37,7 +37,9 @@ def students(folder: Path) -> Output:
 
 def curves(folder: Path) -> Output:
     """DVCLive's curves, one folder per seed."""
-    return Output(folder, {r"seed\d+/metrics\.json": _has("step", "train"), r"seed\d+/plots/metrics/.+\.tsv": _is_curve})
+    return Output(
+        folder, {r"seed\d+/metrics\.json": _has("step", "train"), r"seed\d+/plots/metrics/.+\.tsv": _is_curve}
+    )
 
 
 def run_logits(path: Path) -> Output:

@@ -19,9 +19,19 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.documents import differences, parse_attributes, parse_chunk_length, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, LogitEncoding, Tensors
-from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, descriptions, manifest_of, open_array
+from prepkd.store.layout import (
+    MANIFEST,
+    PIPELINE,
+    SUMMARY,
+    WORKERS,
+    Layout,
+    create,
+    descriptions,
+    manifest_of,
+    open_array,
+)
 from prepkd.store.own import clear_store
-from prepkd.store.place import exists, get, put
+from prepkd.store.place import exists, put
 from prepkd.store.summary import Labels, Ranges, Summary, TeacherError
 
 
