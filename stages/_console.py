@@ -54,4 +54,13 @@ def epoch_note(row: dict[str, float]) -> str:
 
 def print_json(value: object) -> None:
     """Print one indented JSON object."""
-    typer.echo(without_secrets(json.dumps(value, sort_keys=True, indent=2, allow_nan=False)))
+    typer.echo(json.dumps(_shown(value), sort_keys=True, indent=2, allow_nan=False))
+
+
+def _shown(value: object) -> object:
+    """A JSON value whose texts hold no secrets of URLs."""
+    if isinstance(value, dict):
+        return {key: _shown(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(one) for one in value]
+    return without_secrets(value) if isinstance(value, str) else value

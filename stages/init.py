@@ -30,7 +30,7 @@ def init(
 
     No existing file is touched: if one is in the way, nothing is written.
     """
-    params, left = create_project(folder, dataset, teacher=teacher, student=student, raw=raw, git=git)
+    params, left = create_project(folder, dataset, teacher=teacher, student=student, raw=raw, git=git, on_wait=say)
     models = f"{params.teachers['teacher'].model} teaches {params.distill.student}"
     into = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
     for line in [

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import commands
@@ -155,6 +156,41 @@ def test_killed_before_each_file_it_does_not_stand_in_its_own_way(tmp_path: Path
         assert contents(folder).keys() == files.keys()
         assert load_params(folder / "params.yaml").teachers["teacher"].model == "resnet20"
     assert step == len(files)
+
+
+def test_of_two_at_once_the_second_waits_and_finds_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of the first one's files, whose journal is not that of a killed call."""
+    options = {"teacher": None, "student": None, "raw": None, "git": False}
+    lines, said, waits, written = [], [], threading.Event(), create.write_bytes
+
+    def second() -> None:
+        def on_wait(line: str) -> None:
+            lines.append(line)
+            waits.set()
+
+        try:
+            create_project(tmp_path / "link" / "new", "cifar10", **options, on_wait=on_wait)
+        except InputError as error:
+            said.append(str(error))
+        waits.set()
+
+    def write(path: Path, content: bytes) -> None:
+        written(path, content)
+        if not thread.ident:
+            thread.start()
+            assert waits.wait(60)
+
+    thread = threading.Thread(target=second)
+    monkeypatch.setattr(create, "write_bytes", write)
+    monkeypatch.setattr(create, "locks", lambda: tmp_path / "locks")
+    (tmp_path / "link").symlink_to(tmp_path)
+    create_project(tmp_path / "new", "digits", **options)
+    thread.join(60)
+    assert lines == [f"{tmp_path}/new: another process is writing there; waiting for it to end"]
+    assert len(said) == 1 and "is there already; choose an empty folder" in said[0]
+    left = set(project_files("digits", None, None, None)) | {"README.md"}
+    assert set(contents(tmp_path / "new")) == left, "the first one's, and no lock"
+    assert not list((tmp_path / "locks").iterdir())
 
 
 def test_what_was_changed_after_a_killed_init_is_in_the_way(tmp_path: Path) -> None:

@@ -221,6 +221,18 @@ def test_bad_input_is_one_line_and_exit_code_2(pipeline: Path, arguments: list[s
     assert message in prepkd("inspect", *arguments, cwd=pipeline, code=2)
 
 
+def test_a_students_temperatures_from_log_probabilities_are_doubtful(project: Path) -> None:
+    store = LogitStore.open(project / STORE)
+    raw = torch.from_numpy(np.stack([store.logits(view) for view in range(store.views)])).float()
+    np.save(project / "log.npy", raw[0].log_softmax(-1).numpy())
+    np.save(project / "raw.npy", raw[0].numpy())
+    for name, says in (("log", ["warning: ", "every row's log-sum-exp is 0"]), ("raw", [])):
+        prepkd("import", f"{name}.npy", "large", "--to", f"{name}.zarr", cwd=project)
+        text = prepkd("inspect", f"{name}.zarr", "--student", "models/student/seed0", cwd=project)
+        assert "Temperatures under DTD" in text and ("log-sum-exp" in text) is bool(says)
+        assert all(one in text for one in says)
+
+
 def test_data_of_another_split_is_refused(project: Path) -> None:
     prepkd("prepare", "--replace", "-S", "prepare.seed=1", cwd=project)
     text = prepkd("inspect", STORE, cwd=project, code=2)

@@ -14,6 +14,7 @@ from prepkd.cli import COMMANDS, app
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import Output, claimed, locked
 from prepkd.stages._console import console
+from prepkd.store.own import refuse_foreign_store
 from prepkd.store.place import get, keys, open_place, put
 from typer.testing import CliRunner
 
@@ -143,6 +144,32 @@ def file_of_somebody(place: Path) -> None:
 
 def empty_file(place: Path) -> None:
     place.touch()
+
+
+LIKE_OURS = [
+    (["evaluate"], "results/metrics.json", '{"n": 3, "top1": 5}'),
+    (["evaluate"], "results/plots/confusion.csv", "actual,predicted\nmine"),
+    (["evaluate"], "results/plots/confusion.csv", "actual,predicted,by\na,b,c\n"),
+    (["evaluate"], "results/plots/learning_curves.csv", "epoch,mine\n1,2\n"),
+    (["compare"], "results/compare/wide.csv", "run,mine\n"),
+    (["compare"], "results/compare/table.csv", "teacher,student,run,n,mine\n"),
+    (["compare"], "results/compare/long.csv", "teacher,student,run,seed,mine\n"),
+    (["gather"], "data/lesson.json", '{"teachers": ["Ada"]}'),
+    (["train-teacher", "large", "--replace"], "models/teachers/large/history.csv", ""),
+    (["distill", "--replace"], "results/training/seed0/metrics.json", '{"step": 3}'),
+    (["distill", "--replace"], "results/training/seed0/plots/metrics/mine.tsv", "step\tother\n1\t2\n"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "place", "content"), LIKE_OURS, ids=lambda value: str(value)[:40])
+def test_a_file_that_begins_as_one_of_ours_is_somebodys(
+    project: Path, arguments: list[str], place: str, content: str
+) -> None:
+    if "teacher" in arguments[0]:
+        clear(Path("models/teachers/large"))
+        Path("models/teachers/large").mkdir()
+    Path(place).write_text(content)
+    refused(*arguments, says=Path(place).name)
 
 
 def pipe(place: Path) -> None:
@@ -382,6 +409,14 @@ def test_a_place_without_a_name_is_refused(project: Path, place: str) -> None:
     refused("cache-logits", "large", "-S", f"cache.root='{place}'", says=f"cache.root is '{place}': expected a path")
     for command in (["import", "logits.npy", "large"], ["fetch-views", "data/logits/large.zarr"]):
         refused(*command, "--to", place, says=f"the store's place is '{place}'; expected a path")
+
+
+@pytest.mark.parametrize("place", ["~", "~/x.zarr", "~other/x.zarr", "a\x1bb"])
+def test_a_place_that_would_be_another_than_it_seems_is_refused(project: Path, place: str) -> None:
+    for command in (["import", "logits.npy", "large"], ["fetch-views", "data/logits/large.zarr"]):
+        refused(*command, f"--to={place}", says="the store's place is ")
+    with pytest.raises(InputError, match="the store's place is "):
+        refuse_foreign_store(place)
 
 
 def test_one_process_at_a_time_and_each_sees_what_the_one_before_it_left(tmp_path: Path) -> None:

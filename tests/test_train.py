@@ -190,6 +190,19 @@ def test_a_damaged_checkpoint_is_set_aside_and_training_starts_anew(
     assert fit(path, chosen)[1] == rows, "the new checkpoint is whole"
 
 
+@pytest.mark.parametrize("place", ["cut.pt", "cut.pt.damaged"])
+def test_a_folder_in_a_checkpoints_place_is_set_aside(
+    place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, chosen = tmp_path / "cut.pt", settings()
+    path.write_bytes(b"torn")
+    (tmp_path / place).unlink(missing_ok=True)
+    (tmp_path / place / "inner").mkdir(parents=True)
+    fit(path, chosen)
+    assert path.is_file() and (tmp_path / "cut.pt.damaged").is_dir() is (place == "cut.pt")
+    assert len(caplog.messages) == 1 and "set aside as cut.pt.damaged" in caplog.messages[0]
+
+
 def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:
     one, _ = fit(tmp_path / "one.pt", settings())
     half, _ = fit(tmp_path / "half.pt", settings(precision="bf16"))

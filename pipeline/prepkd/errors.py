@@ -1,11 +1,16 @@
 """The one exception for input that the user can fix; its message holds no secret of a URL."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from urllib.parse import unquote
 
-# `user:password@`, the password up to the last @ (keys of S3 contain slashes), but not `host:port/`; or `user@`.
-_LOGIN = re.compile(r"(?<=://)(?:[^/\s:@'\"]*:(?!\d+(?:/|\s|$))[^\s'\"]*@|[^/\s@'\"]*@)")
-_QUERY = re.compile(r"(://[^\s?'\"]*)\?[^\s'\"]*")
+# `user:password@`, the password up to the last @ (keys of S3 contain slashes), but not `host:port/`; or `user@`. A password
+# may hold quotes, and spaces if no @ stands before the first of them.
+_PORT = r"\d+(?:[/\s:?#;,)\]]|$|['\"](?!\S*@))"
+_LOGIN = re.compile(rf"(?<=://)(?:[^/\s:@]*:(?!\s|{_PORT})(?:\S*@|(?:(?!://|: )[^\n@])*@)|[^/\s@]*@)")
+# What follows ?, # or ; up to the next space; quotes and brackets at its end are the message's.
+_QUERY = re.compile(r"(://[^\s?#;]*)([?#]|;(?=\w))\S*?(?=['\",:)\]}]*(?:\s|$))")
+LONG = 6  # characters; a shorter password is replaced where it stands as a word of its own
 
 
 class InputError(ValueError):
@@ -17,7 +22,9 @@ class InputError(ValueError):
     @property
     def lines(self) -> list[str]:
         """The message and further faults, without the secrets of URLs."""
-        return [without_secrets(str(line)) for line in self.args]
+        texts = [str(line) for line in self.args]
+        secrets = _secrets("\n".join(texts))
+        return [_replaced(text, secrets) for text in texts]
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -38,9 +45,32 @@ def _short(value: object) -> str:
 def without_secrets(text: str) -> str:
     """The text with logins and queries of URLs, where keys, passwords, tokens and signatures stand, as `***`.
 
+    What stands in one of its URLs is replaced in the rest of the text too: libraries repeat parts of a URL.
+
     >>> without_secrets("s3://key:sec/ret@bucket/x.zarr https://host:8080/x?X-Amz-Signature=1&b=2 https://a.org/x@2")
     's3://***@bucket/x.zarr https://host:8080/x?*** https://a.org/x@2'
+    >>> without_secrets('s3://key:sec/ret@bucket/x: Invalid bucket name "key:sec/ret@bucket"')
+    's3://***@bucket/x: Invalid bucket name "***@bucket"'
     """
+    return _replaced(text, _secrets(text))
+
+
+def _secrets(text: str) -> set[str]:
+    """The logins, passwords and values of queries in the URLs of a text, as they stand there and decoded."""
     if "://" not in text:
-        return text
-    return _QUERY.sub(r"\1?***", _LOGIN.sub("***@", text))
+        return set()
+    found: set[str] = set()
+    for login in (one[:-1] for one in _LOGIN.findall(text)):
+        found |= {login, login.partition(":")[2]}
+    for query in (one[0][len(one[1]) + 1 :] for one in _QUERY.finditer(_LOGIN.sub("", text))):
+        found |= {part for part in (query, *re.split("[&;=]", query)) if len(part) >= LONG}
+    return {form for one in found for form in (one, unquote(one)) if form.strip("*")}
+
+
+def _replaced(text: str, secrets: Set[str]) -> str:
+    if "://" in text:
+        text = _QUERY.sub(r"\1\2***", _LOGIN.sub("***@", text))
+    for secret in sorted(secrets, key=len, reverse=True):  # a login before its password
+        word = re.escape(secret)
+        text = re.sub(word if len(secret) >= LONG else rf"(?<!\w){word}(?!\w)", "***", text)
+    return text

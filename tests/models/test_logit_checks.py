@@ -1,5 +1,7 @@
 """Probabilities in place of logits are refused, doubtful values are named, and logits are neither."""
 
+import math
+
 import pytest
 import torch
 from prepkd.errors import InputError
@@ -31,6 +33,19 @@ DOUBTFUL = {
     "sigmoid": (RAW.sigmoid(), "no value of 60 rows is negative"),
     "top 5 in percent": (100 * top5(RAW.softmax(-1)), "no value of 60 rows is negative"),
     "log-probabilities": (RAW.log_softmax(-1), "every row's log-sum-exp is 0: log-probabilities"),
+    "log-probabilities in bfloat16": (RAW.log_softmax(-1).bfloat16().float(), "log-probabilities"),
+    "uniform log-probabilities in bfloat16": (
+        torch.full((60, 21349), -math.log(21349)).bfloat16().float(),
+        "every row's log-sum-exp is 0",
+    ),
+    "one raw row": (torch.cat([RAW[:59].softmax(-1), RAW[59:]]), "98.3% of the rows are probabilities"),
+    "one raw row among percentages": (torch.cat([100 * RAW[:59].softmax(-1), RAW[59:]]), "98.3% of the rows"),
+    "one raw row among log-probabilities": (torch.cat([RAW[:59].log_softmax(-1), RAW[59:]]), "98.3% of the rows"),
+    "missing rows of -1": (RAW.softmax(-1).index_fill(0, torch.arange(20), -1), "66.7% of the rows are"),
+    "missing rows of 0 and one raw": (
+        torch.cat([RAW[:59].softmax(-1).index_fill(0, torch.arange(5), 0), RAW[59:]]),
+        "90.0% of the rows are",
+    ),
     "rounded log-probabilities": (RAW.log_softmax(-1).half().float(), "log-probabilities"),
 }
 LOGITS = {
@@ -38,6 +53,7 @@ LOGITS = {
     "one negative value": RAW.softmax(-1).index_fill(1, torch.tensor([3]), -0.1),
     "small": RAW / 1000,
     "all zero": torch.zeros(60, 12),
+    "few rows of probabilities": torch.cat([RAW[:20].softmax(-1), RAW[20:]]),
     "one class": torch.ones(60, 1),
     "shifted to a maximum of 0": RAW - RAW.amax(-1, keepdim=True),
     "tempered log-probabilities": 4 * (RAW / 4).log_softmax(-1),

@@ -272,3 +272,8 @@ def test_settings_as_files_keep_them_are_read_again() -> None:
     """Sections in full, as cards have them."""
     settings = params("kd").distill
     assert Distill.model_validate(settings.model_dump(mode="json")).used(but=set()) == settings.used(but=set())
+
+
+def test_names_in_the_tables_are_no_formulas() -> None:
+    frame = pd.DataFrame({"top1_percent": [1.0], "run": ["=1+1"], "=2 -> a": [2.0]})
+    assert grid_module._csv(frame) == b"run,top1_percent,'=2 -> a\n'=1+1,1,2\n"

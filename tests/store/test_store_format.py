@@ -8,15 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.attributes import FORMAT
+from prepkd.store.documents import LIMITS, parse_manifest, read_document
 from prepkd.store.encodings import ENCODINGS, Encoding
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
-from prepkd.store.layout import Layout
+from prepkd.store.layout import MOST_FILES, Layout
+from prepkd.store.place import put
+from prepkd.views import ViewPlan
 from store_writing import PLAN, chunk_files, write
+from zarr.storage import MemoryStore
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/store-format.md").read_text()
 (READER,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
@@ -44,6 +49,20 @@ def test_the_pages_reader_reads_every_encoding(name: str, tmp_path: Path) -> Non
     found = np.load(tmp_path / "read.npy")
     assert found.dtype == np.float32
     assert np.array_equal(found, np.stack([store.logits(view) for view in range(3)]))
+
+
+def test_a_manifest_is_bounded_and_so_are_the_files_that_it_lists() -> None:
+    most = Layout(ViewPlan([{"crop": {"padding": 4}}], 87_000, 0, 65_536), F16(5), 65_536)
+    longest = max(len(key) for key in list(most.keys(86_999, 0).values()))
+    assert MOST_FILES * (longest + 64 + 12) < LIMITS["manifest.json"]
+    with pytest.raises(InputError, match=r"are 1,\d+,\d+ files; expected <= 524,288: larger chunks, or fewer views"):
+        Layout(ViewPlan([{"crop": {"padding": 4}}], 9, 0, 50_000), F16(5), 1)
+    endless = MemoryStore()
+    put(endless, "manifest.json", b"[" + b"1," * 2**25 + b"1]")
+    content = read_document(endless, "manifest.json")
+    assert content is not None and len(content) == 2**26 + 1
+    with pytest.raises(InputError, match="it has more than 67,108,864 bytes"):
+        parse_manifest(content, "here")
 
 
 def test_the_pages_reader_finds_a_swapped_chunk(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS
-from prepkd.store.own import clear_store, own_keys, refuse_foreign_store, refuse_replacing
-from prepkd.store.place import keys, open_place, put
+from prepkd.store.own import clear_store, own_keys, publishing, refuse_foreign_store, refuse_replacing
+from prepkd.store.place import delete, keys, open_place, put
 from prepkd.store.unfinished import unfinished
+from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 from store_checks import files, refused
 from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, attributes, contents, write
@@ -152,6 +154,111 @@ def test_what_comes_to_the_place_while_the_store_is_written_stays(root: str, tmp
         assert list(writer.pending()) == []
         writer.finish(LABELS)
     assert LogitStore.open(url).views == 3
+
+
+def test_of_two_projects_stores_for_one_place_the_later_one_is_refused(tmp_path: Path, made_up: Path) -> None:
+    url, lines = str(tmp_path / "shared" / "large.zarr"), []
+    changed = ATTRIBUTES.fingerprints | {"teacher": fingerprint("another")}
+    other = ATTRIBUTES.model_validate(ATTRIBUTES.model_dump() | {"fingerprints": changed})
+
+    def work(writer: StoreWriter) -> None:
+        for view, chunk in list(writer.pending()):
+            writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
+        writer.finish(LABELS)
+
+    def waits(line: str) -> None:
+        lines.append(line)
+        goes_on.set()
+
+    goes_on, held = threading.Event(), threading.Event()
+    with (
+        pytest.raises(InputError, match=r"holds another store, .* --replace replaces it"),
+        unfinished(url, LAYOUT, other, tmp_path / "second", on_wait=print) as second,
+    ):
+        with unfinished(url, LAYOUT, ATTRIBUTES, tmp_path / "first", on_wait=print) as first:
+            work(first)
+        work(second)
+    assert contents(Path(url)) == contents(made_up) and list((tmp_path / "shared").iterdir()) == [Path(url)]
+    assert next((tmp_path / "second").glob("*/store.zarr/manifest.json"))
+
+    # A fetch to the same place, of any project, holds the same lock.
+    def fetching() -> None:
+        with publishing(Path(url), print):
+            held.set()
+            goes_on.wait(60)
+
+    with unfinished(url, LAYOUT, other, tmp_path / "second", on_wait=waits, replace=True) as second:
+        work(second)
+        thread = threading.Thread(target=fetching)
+        thread.start()
+        assert held.wait(60)
+    thread.join(60)
+    assert lines == [f"{url}: another process is writing there; waiting for it to end"]
+
+
+@pytest.mark.parametrize("state", ["finished", "unfinished", "damaged"])
+def test_no_store_is_written_inside_another_or_over_a_folder_of_them(finished: str, state: str) -> None:
+    place = open_place(finished, write=True)
+    if state != "finished":
+        delete(place, "manifest.json")
+    if state == "damaged":
+        put(place, "zarr.json", b'{"attributes": {"prepkd"')
+    before = files(finished)
+    for inner in ("x.zarr", "a/b/x.zarr/"):
+        said = refused(InputError, refuse_foreign_store, f"{finished}/{inner}")
+        assert said.startswith(f"{finished}/{inner}: is inside a store, {finished}, which it would make unusable")
+    assert files(finished) == before
+    outer = finished.rpartition("/")[0]
+    said = refused(InputError, refuse_foreign_store, outer)
+    assert said.startswith(f"{outer}: holds large.zarr") and said.endswith(NO_PART)
+    refuse_foreign_store(f"{outer}/other.zarr")
+
+
+def damage(growing: Path, file: str, change: str) -> None:
+    path = growing / file
+    if change == "gone":
+        path.unlink()
+    elif change in ("folder", "pipe"):
+        path.unlink()
+        (os.mkfifo if change == "pipe" else os.mkdir)(path)
+    elif change in ("[]", "{}", "[1]", "", "[" * 100_000):
+        path.write_text(change)
+    else:  # one letter
+        text = path.read_bytes()
+        place = text.index(change.encode()) + len(change) // 2
+        path.write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])
+
+
+DAMAGE = [(file, change) for file in ("zarr.json", "params/zarr.json", "row_max/zarr.json") for change in (
+    "gone", "folder", "pipe", "[]", "{}", "[1]", "", "[" * 100_000, "node_type")]  # fmt: skip
+DAMAGE += [("zarr.json", one) for one in ("prepkd", "fingerprints", "seed", "views", "weights_fingerprint", "format")]
+DAMAGE += [("logits/zarr.json", one) for one in ("codecs", "crc32c", "NaN", "little", "float16", "chunk_shape")]
+
+
+@pytest.mark.parametrize(("file", "change"), DAMAGE, ids=lambda value: value[:12])
+def test_a_store_in_scratch_whose_description_is_damaged_ends_sound(
+    tmp_path: Path, made_up: Path, capsys: pytest.CaptureFixture[str], file: str, change: str
+) -> None:
+    url, scratch = str(tmp_path / "large.zarr"), tmp_path / "scratch"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer,
+    ):
+        for view, chunk in list(writer.pending())[:4]:
+            writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
+        raise KeyboardInterrupt
+    damage(next(scratch.glob("*/store.zarr")), file, change)
+    with unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer:
+        pending = list(writer.pending())
+        for view, chunk in pending:
+            writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
+        writer.finish(LABELS)
+    assert contents(Path(url)) == contents(made_up)
+    lines = capsys.readouterr().out.splitlines()
+    aside = change in ("folder", "pipe")
+    assert len(lines) == (change != "gone") and (not lines or file in lines[0] or aside)
+    assert (len(pending) == 9) is aside, "what was finished is kept"
+    assert not list(scratch.iterdir())
 
 
 def test_a_store_of_other_attributes_is_replaced_only_as_asked(finished: str, tmp_path: Path) -> None:

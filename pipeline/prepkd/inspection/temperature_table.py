@@ -22,4 +22,6 @@ def temperature_table(dtd: Temperatures, caption: str) -> Section:
         f"Temperatures under DTD for {dtd.student}, {caption}; tau_0 {settings['tau_0']:g}, clamped to "
         f"{settings['tau_min']:g} - {settings['tau_max']:g}; the weights' mean is over batches of {dtd.batch_size}"
     )
+    if dtd.doubt:
+        title += f"\nwarning: {dtd.doubt}"
     return titled(title, table)

@@ -19,6 +19,7 @@ from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.training.student_settings import Distill
+from prepkd.verification.provenance import check_answers
 from prepkd.views.order import sample_order
 
 METHODS = ("dtd-flsw", "dtd-cwsm")
@@ -48,7 +49,10 @@ class MethodTemperatures:
 
 @dataclass(frozen=True)
 class Temperatures:
-    """The temperatures of `rows` rows for one student, by DTD method, in common bins; `settings` is `distill.dtd`."""
+    """The temperatures of `rows` rows for one student, by DTD method, in common bins; `settings` is `distill.dtd`.
+
+    `doubt` says why `distill` would refuse the store, for dtd-flsw at least, which reads the logits' zero.
+    """
 
     student: str
     batch_size: int
@@ -56,6 +60,7 @@ class Temperatures:
     rows: int
     edges: list[float]
     methods: dict[str, MethodTemperatures]
+    doubt: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """All fields."""
@@ -88,7 +93,16 @@ def dtd_temperatures(
         rows=len(every) // len(found),
         edges=edges.tolist(),
         methods={method: summarise(rows, edges, settings.section(DTD)) for method, rows in found.items()},
+        doubt=_doubt(store, views[0]),
     )
+
+
+def _doubt(store: LogitStore, view: int) -> str | None:
+    try:
+        check_answers(store, view, raw=True)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 @torch.inference_mode()

@@ -1,5 +1,7 @@
 """Are a model's answers logits? Probabilities are refused; values that leave a doubt get a warning."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,8 @@ def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> 
     """Refuse probabilities and percentages in place of logits (N, K), and return a warning of one line for doubtful values.
 
     Refused if no value is negative and each row has a sum of at most 1, as a table of the top classes does, or of 100.
-    Doubtful if no value is negative, or if the rows are log-probabilities; `error` bounds the rounding of values (N, K).
+    Doubtful if no value is negative, or if most rows are probabilities, percentages or log-probabilities: the others may be
+    missing rows that were filled. `error` bounds the rounding of values (N, K).
     Raises InputError that begins with `where`.
     """
     if raw.shape[-1] < 2:
@@ -26,13 +29,24 @@ def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> 
         )
     # All zeros, as of a classifier that was initialised so, are no distribution.
     if bool((raw < 0).any()) or not bool((raw > 0).any()):
-        return None
+        return _mostly(raw, where, error)
     sums = raw.sum(dim=-1, dtype=torch.float64)
     if bool((sums <= 1 + ROUNDING).all()):
         raise InputError(f"{where}: no value is negative and every row's sum is at most 1: probabilities; {LOGITS}")
     if bool(((sums / 100 - 1).abs() <= ROUNDING).all()):
         raise InputError(f"{where}: no value is negative and every row's sum is 100: percentages; {LOGITS}")
     return f"{where}: no value of {raw[..., 0].numel():,} rows is negative; {LOGITS}"
+
+
+def _mostly(raw: Tensor, where: object, error: Tensor | float) -> str | None:
+    """A warning with the share of rows that are distributions, if it is more than half."""
+    sums = raw.sum(dim=-1, dtype=torch.float64)
+    one = ((sums - 1).abs() <= ROUNDING) | ((sums / 100 - 1).abs() <= ROUNDING)
+    rows = ((raw >= 0).all(dim=-1) & one) | _log_rows(raw, error)
+    share = float(rows.double().mean())
+    if share <= 0.5:
+        return None
+    return f"{where}: {share:.1%} of the rows are probabilities, percentages or log-probabilities; {LOGITS}"
 
 
 def are_probabilities(raw: Tensor) -> bool:
@@ -43,7 +57,12 @@ def are_probabilities(raw: Tensor) -> bool:
 
 def are_log_probabilities(raw: Tensor, error: Tensor | float = 0.0) -> bool:
     """Whether each row (N, K) has the log-sum-exp 0, up to rounding and the `error` of its values: the logits' zero is lost."""
+    return raw.shape[-1] > 1 and bool(_log_rows(raw, error).all())
+
+
+def _log_rows(raw: Tensor, error: Tensor | float) -> Tensor:
     bound = error if isinstance(error, Tensor) else torch.full_like(raw[..., :1], error)
-    # Classes whose value was dropped have an infinite bound; the row's log-sum-exp is kept.
-    allowed = ROUNDING + bound.masked_fill(bound == torch.inf, 0).amax(dim=-1)
-    return raw.shape[-1] > 1 and bool((raw.logsumexp(dim=-1).abs() <= allowed).all())
+    # Classes whose value was dropped have an infinite bound; the row's log-sum-exp is kept. Values in bfloat16 are rounded by
+    # up to 2**-9 of themselves, which are log K in a uniform row: there all of them by the same amount.
+    allowed = ROUNDING + math.log(raw.shape[-1]) / 2**9 + bound.masked_fill(bound == torch.inf, 0).amax(dim=-1)
+    return raw.logsumexp(dim=-1).abs() <= allowed

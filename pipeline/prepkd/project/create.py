@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,6 +18,7 @@ from prepkd.project.params import Params
 from prepkd.project.repository import make_repository
 from prepkd.project.scaffold import DATASETS, project_files
 from prepkd.runtime.files import file_sha256, write_bytes, write_json
+from prepkd.runtime.outputs import locked
 from prepkd.settings.validation import validated
 
 JOURNAL = (
@@ -24,12 +27,20 @@ JOURNAL = (
 
 
 def create_project(
-    folder: Path, dataset: str, *, teacher: str | None, student: str | None, raw: str | None, git: bool
+    folder: Path,
+    dataset: str,
+    *,
+    teacher: str | None,
+    student: str | None,
+    raw: str | None,
+    git: bool,
+    on_wait: Callable[[str], None] = lambda line: None,
 ) -> tuple[Params, list[str]]:
     """Write a project's files to `folder`, and with `git` set up a repository; return the settings and the remaining steps.
 
     None stands for the data set's usual teacher, student and raw folder. No existing file is touched: if one is in the way,
-    or anything fails, nothing is left behind. The unchanged files of a killed call are not in the way. Raises InputError.
+    or anything fails, nothing is left behind. The unchanged files of a killed call are not in the way; while another process
+    makes a project there, `on_wait` gets one line, and this one waits. Raises InputError.
     """
     if dataset not in DATASETS:
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
@@ -37,6 +48,18 @@ def create_project(
         raise InputError(f"--raw is {raw!r}, and digits are bundled; leave --raw out, or name another --dataset")
     if raw and ".." in Path(raw).parts:  # a queued experiment runs in another folder
         raw = str((folder / raw).resolve())
+    with locked(folder.resolve(), locks(), on_wait):
+        return _create(folder, dataset, teacher, student, raw, git)
+
+
+def locks() -> Path:
+    """The folder of the locks of projects that are being made: in the system's temporary folder, since a user's stays clean."""
+    return Path(tempfile.gettempdir(), f"prepkd-{os.getuid()}")
+
+
+def _create(
+    folder: Path, dataset: str, teacher: str | None, student: str | None, raw: str | None, git: bool
+) -> tuple[Params, list[str]]:
     made = project_files(dataset, teacher, student, raw)
     ours, resumed = left_by_killed(folder), (folder / JOURNAL).is_file()
     if (folder / "README.md").exists() and "README.md" not in ours:

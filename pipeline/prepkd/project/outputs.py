@@ -1,9 +1,12 @@
 """Every output of a project but its stores, and how prepkd recognises what it wrote: by content, not by name alone.
 
-It looks at the beginning of a file only, and knows the files of older versions too.
+It looks at the beginning of a file only, and knows the files of older versions too. Of a text it knows the whole first line:
+others have a column or a key of the same name.
 """
 
+import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,9 @@ def students(folder: Path) -> Output:
 
 def curves(folder: Path) -> Output:
     """DVCLive's curves, one folder per seed."""
-    return Output(folder, {r"seed\d+/metrics\.json": _has("step"), r"seed\d+/plots/metrics/.+\.tsv": _starts("step\t")})
+    return Output(
+        folder, {r"seed\d+/metrics\.json": _has("step", "train"), r"seed\d+/plots/metrics/.+\.tsv": _is_curve}
+    )
 
 
 def run_logits(path: Path) -> Output:
@@ -44,31 +49,31 @@ def run_logits(path: Path) -> Output:
 
 def lesson(path: Path) -> Output:
     """The identities of stores that `gather` writes."""
-    return Output(path, {"": _has("teachers")})
+    return Output(path, {"": _is_lesson})
 
 
 def asked(path: Path) -> Output:
     """The plan of an entry of `cache.features`, as `cache-features --plan` writes it."""
-    return Output(path, {"": _has("entry", "teacher")})
+    return Output(path, {"": _has("entry", "settings", "sizes", "teacher")})
 
 
 def metrics(path: Path) -> Output:
     """The students' metrics."""
-    return Output(path, {"": _has("n", "top1")})
+    return Output(path, {"": _is_metrics})
 
 
 def plots(folder: Path) -> Output:
     """The files that `dvc plots show` draws."""
-    files = {"confusion.csv": _starts("actual,predicted"), "learning_curves.csv": _starts("epoch,")}
+    files = {"confusion.csv": _table("actual,predicted"), "learning_curves.csv": _table("epoch(,(train|val|test))+")}
     return Output(folder, files | {"page.html": _holds("<title>prepkd</title>")})
 
 
 def tables(folder: Path) -> list[Output]:
     """The comparison's tables and picture; other files in the folder are the runs'."""
     files = {
-        "table.csv": _starts("pair,teacher,student,run,n,", "teacher,student,run,n,"),
-        "long.csv": _starts("pair,teacher,student,run,seed,", "teacher,student,run,seed,"),
-        "wide.csv": _starts("run,"),
+        "table.csv": _table("(pair,)?teacher,student,run,n,top1.*"),
+        "long.csv": _table("(pair,)?teacher,student,run,seed,top1.*"),
+        "wide.csv": _table("run(,.+ -> .+, top1[a-z0-9_]*)+"),
         "table.md": _holds("| run "),
     }
     named = [Output(folder / name, {"": test}) for name, test in files.items()]
@@ -102,9 +107,29 @@ def _is_tensors(path: Path) -> bool:
 
 
 def _is_history(path: Path) -> bool:
-    """A teacher's history: its columns, none for given weights that were not trained."""
-    first = _beginning(path).splitlines()[:1]
-    return first in ([], [""], ['""']) or "train/loss" in first[0].split(",")
+    """A teacher's history: its columns; of given weights that were not trained, pandas' table without columns."""
+    return path.read_bytes() in (b"\n", b'""\n') if path.stat().st_size < 4 else _columns(path, ".*train/loss.*", ",")
+
+
+def _is_curve(path: Path) -> bool:
+    return _columns(path, f"step\t{re.escape(path.stem)}", "\t")
+
+
+def _is_metrics(path: Path) -> bool:
+    found = _json(path)
+    return {"n", "top1", "nll", "ece"} <= found.keys() and _keys(found["top1"]) == {"mean", "std"}
+
+
+def _is_lesson(path: Path) -> bool:
+    """The identities of stores by teacher; those of features, if any, by teacher and entry."""
+    teachers = _json(path).get("teachers")
+    if not isinstance(teachers, dict) or not teachers:
+        return False
+    return all({"manifest", "fingerprints"} <= _keys(store) for store in teachers.values())
+
+
+def _keys(value: object) -> set[str]:
+    return set(value) if isinstance(value, dict) else set()
 
 
 def _is_picture(path: Path) -> bool:
@@ -116,8 +141,19 @@ def _has(*keys: str) -> Callable[[Path], bool]:
     return lambda path: set(keys) <= _json(path).keys()
 
 
-def _starts(*texts: str) -> Callable[[Path], bool]:
-    return lambda path: _beginning(path).startswith(texts)
+def _table(columns: str) -> Callable[[Path], bool]:
+    return lambda path: _columns(path, columns, ",")
+
+
+def _columns(path: Path, columns: str, separator: str) -> bool:
+    """Whether a text has this pattern of columns, and as many cells in each line."""
+    text = _beginning(path)
+    lines = text.splitlines()[: None if len(text) < BEGINNING else -1]  # the last may be cut
+    try:
+        first, *rows = csv.reader(lines, delimiter=separator)
+    except (ValueError, csv.Error):  # no line at all, or no table
+        return False
+    return bool(re.fullmatch(columns, separator.join(first))) and all(len(row) == len(first) for row in rows)
 
 
 def _holds(text: str) -> Callable[[Path], bool]:

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from prepkd.data.prepared.file import Split
+from prepkd.display.text import csv_cell
 from prepkd.report.bars import bars
 from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
 from prepkd.report.markdown import caption, to_markdown, wide_markdown
@@ -61,7 +62,8 @@ def _named(frame: pd.DataFrame, runs: Runs) -> pd.DataFrame:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    """Format a table as CSV; the columns that name a row come first."""
+    """Format a table as CSV; the columns that name a row come first, and names are escaped for spreadsheets."""
     first = [column for column in ("pair", "teacher", "student", "run") if column in frame]
     ordered = frame[[*first, *(column for column in frame if column not in first)]]
-    return ordered.to_csv(index=False, float_format="%.6g").encode()
+    ordered = ordered.assign(**{column: ordered[column].map(csv_cell) for column in first})
+    return ordered.rename(columns=csv_cell).to_csv(index=False, float_format="%.6g").encode()

@@ -13,13 +13,14 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
+from prepkd.settings.sameness import check_trained_by
 from prepkd.teacher.ensemble import combine
 from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.evaluation import predict
 from prepkd.training.finished import finished_card
 from prepkd.training.predictions import read_results
 from prepkd.training.student_settings import Distill
-from prepkd.verification.provenance import check_started_from, check_taught_by, check_trained_by, command_of
+from prepkd.verification.provenance import check_started_from, check_taught_by, command_of
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,12 @@ def student_logits(
         check_trained_by(card["training"], settings, folder, remedy, but=settings.same_result)
         made_from = card["inputs"]
         refuse_differences(
-            {"inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint)}, folder, remedy
+            {
+                "seed": (card.get("seed"), seed),  # else a renamed folder passes for another student
+                "inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint),
+            },
+            folder,
+            remedy,
         )
         check_started_from(made_from, settings.weights, folder, remedy)
         check_taught_by(made_from["teacher"], taught_by(settings, teachers), folder, remedy)

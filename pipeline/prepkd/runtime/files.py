@@ -161,6 +161,16 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def set_aside(path: Path) -> Path:
+    """Give a damaged file, or a folder in its place, the name `<name>.damaged`, and return that; one of before is removed."""
+    aside = path.with_name(f"{path.name}.damaged")
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
+    return path.rename(aside)
+
+
 def publish(source: Path, target: Path, *, keep: bool = False) -> None:
     """Move a finished folder to its declared path and replace the one there; across devices copy, flush, then rename.
 

@@ -97,12 +97,17 @@ def claimed(outputs: Iterable[Output], locks: Path, on_wait: Callable[[str], Non
 
 
 @contextlib.contextmanager
-def locked(place: Path | str, locks: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a path or URL, a file in `locks`; while another process holds it, call `on_wait` once and wait."""
+def locked(
+    place: Path | str, locks: Path, on_wait: Callable[[str], None], *, file: str | None = None
+) -> Iterator[None]:
+    """Hold the lock of a path or URL, a file in `locks`; while another process holds it, call `on_wait` once and wait.
+
+    `file` is the lock's name, one that follows from the place if not given.
+    """
     # The path itself, not what a link at it leads to: DVC links equal files to one.
     name = str(place.parent.resolve() / place.name) if isinstance(place, Path) else place.rstrip("/")
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{fingerprint(['output', name])}.lock")
+    lock = FileLock(locks / (file or f"{fingerprint(['output', name])}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:

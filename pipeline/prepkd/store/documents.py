@@ -16,8 +16,8 @@ from prepkd.store.encodings.tensors import MOST_TENSORS, Tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get
 
-# Bytes. A manifest has about 100 per file, a summary and a list of views about 25 per view.
-LIMITS = {MANIFEST: 2**28, SUMMARY: 2**26, PARTIAL: 2**26, "zarr.json": 2**20}
+# Bytes. A manifest has up to 120 per file, and a layout at most 2**19 files; a summary and a list of views about 25 per view.
+LIMITS = {MANIFEST: 2**26, SUMMARY: 2**26, PARTIAL: 2**26, "zarr.json": 2**20}
 BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 SHA256 = re.compile("[0-9a-f]{64}")
 

@@ -2,19 +2,19 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import fingerprint, json_bytes
-from prepkd.runtime.scratch import scratch
+from prepkd.runtime.files import json_bytes
 from prepkd.store.checked import sha256
 from prepkd.store.documents import parse, parse_manifest, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.own import claimed_store, first_foreign
+from prepkd.store.own import claimed_store, first_foreign, publishing
 from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
 from prepkd.store.reader import AnswerStore
 
@@ -57,11 +57,9 @@ def fetch_views(
     if where == _absolute(url):
         raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
-    # A local target's lock is beside it, where other projects' fetches find it; a bucket has no locks, so one of this project.
-    place, lock = Path(where).parent, f".{Path(where).name}.fetch"
-    if is_remote(target):
-        place, lock = scratch_root, fingerprint(["fetch-views", where])
-    with claimed_store(target, scratch_root, on_wait), scratch(place, lock, on_wait=on_wait):
+    # A bucket has no locks: there only this project's commands wait for each other.
+    alone = nullcontext() if is_remote(target) else publishing(Path(target).resolve(), on_wait)
+    with claimed_store(target, scratch_root, on_wait), alone:
         on_start(source, len(wanted(source, chosen)))
         return fetch(source, open_place(target, write=True), chosen, target, on_file)
 

@@ -16,7 +16,7 @@ import zarr
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.metadata import ArrayV3Metadata
-from zarr.storage import StorePath
+from zarr.storage import MemoryStore, StorePath
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import canonical_json
@@ -34,6 +34,7 @@ PARTIAL = "partial.json"  # marks a copy of some views only
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
+MOST_FILES = 2**19  # a store's manifest, of about 100 bytes per file, is read whole
 LARGEST_FILE = 2**32  # bytes of a chunk in memory
 CHECKSUM = 4  # bytes at the end of a chunk's file
 BLOSC_HEADER = 16  # bytes; also the most by which Blosc makes incompressible data longer
@@ -43,7 +44,7 @@ BLOSC_HEADER = 16  # bytes; also the most by which Blosc makes incompressible da
 class Layout:
     """The arrays that follow from a plan, an encoding and a chunk length (samples).
 
-    Raises InputError for a chunk of more samples than the plan has, or of more than 4 GiB.
+    Raises InputError for a chunk of more samples than the plan has, or of more than 4 GiB, and for more than 2**19 files.
     """
 
     plan: ViewPlan
@@ -56,6 +57,11 @@ class Layout:
         largest = self.chunk * max(field.bytes_per_row for field in self.fields.values())
         if largest > LARGEST_FILE:
             raise InputError(f"a chunk of {self.chunk:,} samples has {largest:,} bytes; expected <= {LARGEST_FILE:,}")
+        if self.files > MOST_FILES:
+            raise InputError(
+                f"{self.plan.views:,} views in chunks of {self.chunk:,} samples are {self.files:,} files; expected <= "
+                f"{MOST_FILES:,}: larger chunks, or fewer views"
+            )
 
     @property
     def chunks(self) -> int:
@@ -213,6 +219,15 @@ def create(store: Store, layout: Layout, attributes: Attributes) -> zarr.Group:
             config={"write_empty_chunks": True},
         )
     return group
+
+
+def descriptions(layout: Layout, attributes: Attributes) -> dict[str, bytes]:
+    """The files of an empty store by path: `zarr.json` of the group, and of each array."""
+    store = MemoryStore()
+    with zarr.config.set({"codec_pipeline.path": PIPELINE}):
+        create(store, layout, attributes)
+    keys = ["zarr.json", *(f"{name}/zarr.json" for name in layout.fields)]
+    return {key: content for key in keys if (content := get(store, key)) is not None}
 
 
 def open_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":

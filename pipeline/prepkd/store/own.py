@@ -14,6 +14,7 @@ from zarr.core.sync import sync
 
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import REMEDY, entries, kind, locked, refuse_blocked
+from prepkd.settings.section import written_out
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
 from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
@@ -46,6 +47,10 @@ def refuse_foreign_store(url: str) -> None:
     """
     if not url.rpartition("://")[2].strip("/ "):
         raise InputError(f"the store's place is {url!r}; expected a path, or a URL with more than its protocol")
+    try:
+        written_out(url)
+    except ValueError as error:
+        raise InputError(f"the store's place is {url!r}: {error}") from None
     if not is_remote(url):
         path = Path(url)
         refuse_blocked(path)
@@ -53,6 +58,24 @@ def refuse_foreign_store(url: str) -> None:
             raise InputError(f"{url}: expected a store, or nothing; found {kind(path)}; {REMEDY}")
     if foreign := first_foreign(open_place(url)):
         raise InputError(f"{url}: holds {foreign}, which is no part of a store that prepkd wrote; {REMEDY}")
+    if outer := next(filter(_holds_store, _parents(url)), None):
+        raise InputError(f"{url}: is inside a store, {outer}, which it would make unusable; name another place")
+
+
+def _parents(url: str) -> Iterator[str]:
+    """The folders around a path or URL, the nearest first."""
+    if not is_remote(url):
+        yield from map(str, Path(url).resolve().parents)
+        return
+    protocol, _, path = url.partition("://")
+    parts = path.rstrip("/").split("/")
+    yield from (f"{protocol}://{'/'.join(parts[:count])}" for count in range(len(parts) - 1, 0, -1) if parts[count - 1])
+
+
+def _holds_store(url: str) -> bool:
+    if not is_remote(url) and not any(os.path.lexists(Path(url, name)) for name in (DESCRIPTION, MANIFEST)):
+        return False
+    return _is_ours(open_place(url))
 
 
 def first_foreign(store: Store) -> str | None:
@@ -132,6 +155,16 @@ def claimed_store(url: str, locks: Path, on_wait: Callable[[str], None]) -> Iter
     refuse_foreign_store(url)
     with locked(url if is_remote(url) else Path(url).resolve(), locks, on_wait):
         refuse_foreign_store(url)  # again: another process may have held the lock
+        yield
+
+
+@contextlib.contextmanager
+def publishing(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a local store's path, a file beside it, where other projects find it too.
+
+    Who writes there holds it; a store that grows elsewhere does while it moves there.
+    """
+    with locked(path, path.parent, on_wait, file=f".{path.name}.lock"):
         yield
 
 

@@ -68,7 +68,7 @@ class RemoteStore(FsspecStore):
                 if most is not None and len(content) >= most:
                     break
                 limit.reschedule(start + PATIENCE + len(content) / RATE)
-        return bytes(content[:most])
+        return bytes(memoryview(content)[:most])  # a slice of the bytearray would be one copy more
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         """Write a file; in a bucket it appears complete or not at all."""

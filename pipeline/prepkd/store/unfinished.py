@@ -1,19 +1,20 @@
 """A store while it is written: resumed after a crash, visible at its place only when it is finished."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.runtime.files import fingerprint, publish, remove_leftovers
+from prepkd.runtime.files import fingerprint, publish, remove_leftovers, set_aside
 from prepkd.runtime.scratch import is_awaited, remove_finished, scratch
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
-from prepkd.store.own import clear_store, refuse_foreign_store, refuse_replacing
+from prepkd.store.own import clear_store, publishing, refuse_foreign_store, refuse_replacing
 from prepkd.store.place import delete, is_remote, open_place
 from prepkd.store.reader import AnswerStore
-from prepkd.store.writer import StoreWriter
+from prepkd.store.writer import StoreWriter, mend_descriptions
 
 
 @contextlib.contextmanager
@@ -30,8 +31,8 @@ def unfinished(
 
     A local store grows in scratch, under a lock, and moves to its path last, through a link to where that leads. A bucket has
     no rename: there the store grows at its URL without a manifest, so readers refuse it; a store that stood there loses its
-    manifest first. Raises InputError if anything but a store of prepkd's stands at `url`, also if it came there meanwhile:
-    then the finished store stays in scratch. Another store of prepkd's is refused as well unless `replace`.
+    manifest first. Raises InputError if anything but a store of prepkd's stands at `url`, and unless `replace` also if
+    that is another store; whatever came there meanwhile is refused too: then the finished store stays in scratch.
     """
     refuse_foreign_store(url)
     if not replace:
@@ -41,9 +42,13 @@ def unfinished(
             yield _remote_writer(url, layout, attributes)
         else:
             growing = work / "store.zarr"
-            yield StoreWriter(open_place(growing, write=True), layout, attributes, growing)
-            refuse_foreign_store(url)
-            publish(growing, Path(url).resolve(), keep=is_awaited(work))
+            yield _local_writer(growing, layout, attributes, on_wait)
+            path = Path(url).resolve()
+            with publishing(path, on_wait):
+                refuse_foreign_store(url)
+                if not replace:
+                    refuse_replacing(url, attributes)
+                publish(growing, path, keep=is_awaited(work))
 
 
 def work_fingerprint(attributes: Attributes, layout: Layout) -> str:
@@ -75,6 +80,19 @@ def finished_summary(url: str, attributes: Attributes) -> dict[str, Any] | None:
     except InputError:
         return None  # missing, unfinished or damaged: it is written again and replaced at the end
     return store.summary
+
+
+def _local_writer(growing: Path, layout: Layout, attributes: Attributes, say: Callable[[str], None]) -> StoreWriter:
+    """The writer of a store in scratch; damaged descriptions are written anew, and what can't be resumed is set aside."""
+    store = open_place(growing, write=True)
+    try:
+        damaged = mend_descriptions(store, layout, attributes) if os.path.lexists(growing) else []
+    except (InputError, FileExistsError, IsADirectoryError, NotADirectoryError):  # no file, or no folder, in its place
+        say(f"{growing}: damaged; set aside as {set_aside(growing).name}, and the work starts anew")
+    else:
+        if damaged:
+            say(f"{growing}: {', '.join(damaged)}: not as this store has it; written anew, and the work goes on")
+    return StoreWriter(store, layout, attributes, growing)
 
 
 def _remote_writer(url: str, layout: Layout, attributes: Attributes) -> StoreWriter:

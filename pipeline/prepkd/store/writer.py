@@ -1,7 +1,6 @@
 """Write a store chunk by chunk; resumable, committed by its manifest."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,11 +16,22 @@ from zarr.abc.store import Store
 from prepkd.errors import InputError
 from prepkd.runtime.files import json_bytes
 from prepkd.store.attributes import Attributes
+from prepkd.store.documents import differences, parse_attributes, parse_chunk_length, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, LogitEncoding, Tensors
-from prepkd.store.layout import MANIFEST, PIPELINE, SUMMARY, WORKERS, Layout, create, manifest_of, open_array
+from prepkd.store.layout import (
+    MANIFEST,
+    PIPELINE,
+    SUMMARY,
+    WORKERS,
+    Layout,
+    create,
+    descriptions,
+    manifest_of,
+    open_array,
+)
 from prepkd.store.own import clear_store
-from prepkd.store.place import exists, get, put
+from prepkd.store.place import exists, put
 from prepkd.store.summary import Labels, Ranges, Summary, TeacherError
 
 
@@ -33,7 +43,7 @@ class StoreWriter:
 
     def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
         self.store, self.layout, self.where = store, layout, where
-        if not _described(store, layout):
+        if not _described(store, layout, attributes):
             clear_store(store, where)
             with zarr.config.set({"codec_pipeline.path": PIPELINE}):
                 create(store, layout, attributes)
@@ -131,13 +141,35 @@ def _labels(labels: Tensor, view: int, part: slice) -> Tensor:
     return labels[part]
 
 
-def _described(store: Store, layout: Layout) -> bool:
-    """Check that all descriptions are complete; without them, written before the first chunk, nothing can be resumed."""
-    texts = [get(store, key) for key in ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))]
+def _described(store: Store, layout: Layout, attributes: Attributes) -> bool:
+    """Check that all descriptions are whole; without them, written before the first chunk, nothing can be resumed."""
     try:
-        return all(text is not None and json.loads(text) is not None for text in texts)
-    except ValueError:  # half written, by a place without atomic writes
+        keys = ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))
+        group, *arrays = (read_document(store, key) or b"" for key in keys)
+        found, chunk = parse_attributes(group, ""), parse_chunk_length(arrays[-1], "zarr.json", "")
+        if not found.same_store(attributes) or chunk != layout.chunk:
+            return True  # another store's, which is refused
+        if found.sections != attributes.sections:
+            return False
+        return not any(
+            any(differences(text, name, layout, "")) for name, text in zip(layout.fields, arrays, strict=True)
+        )
+    except InputError:  # damaged, or half written by a place without atomic writes
         return False
+
+
+def mend_descriptions(store: Store, layout: Layout, attributes: Attributes) -> list[str]:
+    """Write each description of a store that is not as this writer writes it; returns the keys of those that were damaged.
+
+    For a place whose chunks are known to be this store's, as those in scratch are by their folder's name.
+    """
+    damaged = []
+    for key, content in descriptions(layout, attributes).items():
+        found = read_document(store, key)
+        if found != content:
+            put(store, key, content)
+            damaged += [] if found is None else [key]
+    return damaged
 
 
 def _has_missing(array: NDArray[Any], field: Field) -> bool:

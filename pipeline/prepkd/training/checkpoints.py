@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from prepkd.runtime.files import write_bytes
+from prepkd.runtime.files import set_aside, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
     stay as they were.
     """
     if not path.is_file():
+        if os.path.lexists(path):  # training would write there at the end of an epoch
+            log.warning(f"{path}: no file; set aside as {set_aside(path).name}, and training starts anew")
         return []
     content, before = path.read_bytes(), pack(state, [])
     try:
@@ -49,10 +52,8 @@ def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
         return _unpack(content[CHECKSUM:], state)
     except UNFIT as error:
         _unpack(before, state)
-        aside = path.with_name(f"{path.name}.damaged")
-        path.replace(aside)
         reason = " ".join(f"{error}".split()).split(". ")[0]
-        log.warning(f"{path}: {reason}; set aside as {aside.name}, and training starts anew")
+        log.warning(f"{path}: {reason}; set aside as {set_aside(path).name}, and training starts anew")
         return []
 
 

@@ -1,12 +1,14 @@
 """Finished work is replaced by that of other settings or inputs only if that is asked for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
-from prepkd.errors import refuse_differences
+from prepkd.errors import InputError, refuse_differences
 from prepkd.models.checkpoint import CARD
+from prepkd.settings.sameness import check_trained_by
+from prepkd.settings.section import Section
 
 REMEDY = "--replace replaces it"
 
@@ -20,16 +22,18 @@ def finished_card(folder: Path) -> dict[str, Any]:
     return card if isinstance(card, dict) else {}
 
 
-def refuse_other(had: Mapping[str, Any], settings: Mapping[str, Any], inputs: Mapping[str, Any], where: str) -> None:
-    """Raise InputError if finished work has other settings (`training`) or inputs.
+def refuse_other(
+    had: Mapping[str, Any], settings: Section, inputs: Mapping[str, Any], where: str, *, but: Set[str]
+) -> None:
+    """Raise InputError if finished work has other settings (`training`) or inputs, as far as training reads them, `but` keys.
 
-    A key that did not exist when the work was done is not compared.
+    A setting that did not exist when the work was done counts as its default; such an input is not compared.
     """
-    fields = {
-        f"{part}.{key}": (found[key], value)
-        for part, values in (("training", settings), ("inputs", inputs))
-        for found in [had.get(part) or {}]
-        for key, value in values.items()
-        if key in found
-    }
-    refuse_differences(fields, where, REMEDY)
+    if (training := had.get("training")) is not None:
+        try:
+            check_trained_by(training, settings, where, REMEDY, but=but)
+        except InputError as error:
+            known = str(error).endswith(REMEDY)  # else the settings are of another version
+            raise error if known else InputError(f"{error}; {REMEDY}") from None
+    found = had.get("inputs") or {}
+    refuse_differences({f"inputs.{key}": (found[key], inputs[key]) for key in inputs if key in found}, where, REMEDY)

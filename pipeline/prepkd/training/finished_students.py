@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, refuse_differences
 from prepkd.models.checkpoint import CARD
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.predictions import read_results
@@ -14,8 +14,10 @@ from prepkd.training.student_settings import Distill
 def refuse_other_students(folder: Path, settings: Distill, inputs: Mapping[str, Any]) -> None:
     """Raise InputError if a folder holds finished students of other settings, inputs or seeds, one folder per seed."""
     found = {int(path.name.removeprefix("seed")): path for path in folder.glob("seed*") if (path / CARD).is_file()}
-    for _, path in sorted(found.items()):
-        refuse_other(finished_card(path), _identity(settings), inputs, f"{path}: holds a finished student")
+    for seed, path in sorted(found.items()):
+        card, where = finished_card(path), f"{path}: holds a finished student"
+        refuse_other(card, settings, inputs, where, but=settings.same_result)
+        refuse_differences({"seed": (card.get("seed", seed), seed)}, where, REMEDY)
     _refuse_more_seeds(found, settings, f"{folder}: holds finished students")
 
 
@@ -28,12 +30,8 @@ def refuse_other_run(path: Path, settings: Distill, inputs: Mapping[str, Any], t
     where, made = f"{path}: holds a finished run", results.made_from
     had = {"training": made.get("training"), "inputs": {key: made.get(key) for key in ("teacher", "test_fingerprint")}}
     wanted = {"teacher": inputs["teacher"], "test_fingerprint": test_fingerprint}
-    refuse_other(had, _identity(settings), wanted, where)
+    refuse_other(had, settings, wanted, where, but=settings.same_result)
     _refuse_more_seeds(results.logits, settings, where)
-
-
-def _identity(settings: Distill) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=set(settings.same_result | settings.unused))
 
 
 def _refuse_more_seeds(found: Iterable[int], settings: Distill, where: str) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.errors import refuse_differences
 from prepkd.models import Normalised
 from prepkd.models.checkpoint import JSON, load_card
 from prepkd.training.checkpoints import Row
-from prepkd.training.finished import finished_card, refuse_other
+from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.generation_settings import Generation
 from prepkd.training.teacher_folder import write_teacher
 
@@ -19,11 +20,11 @@ DESCRIBED = ("name", "model", "weights_fingerprint")
 
 def refuse_other_generation(folder: Path, settings: Generation, inputs: Mapping[str, Any]) -> None:
     """Raise InputError if a folder holds a finished teacher of other settings or inputs, or one that had no teacher."""
-    student, had = settings.as_student, finished_card(folder)
-    asked = settings.model_dump(mode="json", exclude=set((student.same_result | student.unused) - {"teacher"}))
-    found = {**had, "inputs": {"teacher": None, **(had.get("inputs") or {})}} if had else had
-    wanted = {"teacher": inputs["teacher"], **inputs}  # first: it says most
-    refuse_other(found, asked, wanted, f"{folder}: holds a finished teacher")
+    had, where = finished_card(folder), f"{folder}: holds a finished teacher"
+    if had:  # first: it says most
+        taught = (had.get("inputs") or {}).get("teacher")
+        refuse_differences({"inputs.teacher": (taught, inputs["teacher"])}, where, REMEDY)
+    refuse_other(had, settings, inputs, where, but=settings.as_student.same_result)
 
 
 def write_generation(

@@ -1,6 +1,7 @@
 """A generation in params.yaml: a teacher that is distilled from another one."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Set
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, create_model, model_validator
 
@@ -31,6 +32,10 @@ class GenerationSettings(Training):
         """The settings of a student that is the same training, bit for bit."""
         own = self.model_dump(mode="json", exclude_unset=True, exclude={"seed"})
         return Distill.model_validate(own | {"seeds": [self.seed]})
+
+    def used(self, *, but: Set[str]) -> dict[str, Any]:
+        """The settings that training reads, as JSON, without the keys `but`."""
+        return self.as_student.used(but=but | {"seeds"}) | {"seed": self.seed}
 
     @model_validator(mode="after")
     def _is_a_student(self) -> "GenerationSettings":

@@ -52,9 +52,12 @@ def run_teacher(
     try_students(students, dataset)
     inputs = inputs | given_weights(settings, settings.model)
     if not replace:
-        asked = settings.model_dump(mode="json", exclude={"checkpoint_every"})
-        without = {"teacher": None}  # a distilled one of this name is another teacher
-        refuse_other(finished_card(folder), asked, without | inputs, f"{folder}: holds a finished teacher")
+        where = f"{folder}: holds a finished teacher"
+        had, made_from = (
+            finished_card(folder),
+            {"teacher": None} | inputs,
+        )  # a distilled one of this name is another teacher
+        refuse_other(had, settings, made_from, where, but={"checkpoint_every", "evaluate_every"})
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
     if settings.epochs == 0:

@@ -16,8 +16,6 @@ from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
 from prepkd.models.weight_claims import order_problem
 from prepkd.models.weight_files import weights_file
 from prepkd.runtime.files import file_sha256, fingerprint
-from prepkd.settings.section import Section
-from prepkd.settings.validation import validated
 from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.encodings import LogitEncoding
 from prepkd.store.fetch import views_text
@@ -191,19 +189,6 @@ def check_started_from(made_from: Mapping[str, Any], weights: Path | None, where
         refuse_differences(
             {"given_weights": (made_from.get("given_weights"), file_sha256(weights_file(weights)))}, where, remedy
         )
-
-
-def check_trained_by(made_from: Any, wanted: Section, where: object, remedy: str, *, but: Set[str]) -> None:
-    """Refuse a model trained with other settings than `wanted`, as far as training reads them, `but` some keys.
-
-    Settings that did not exist when the model was trained count as their defaults. Raises InputError.
-    """
-    had = validated(type(wanted), made_from, f"{where}: training")
-    # What decides the settings used (method, optimiser, ...) is used by both: only they need comparing, and come first.
-    read, expected = had.used(but=but), wanted.used(but=but)
-    found = had.model_dump(mode="json") | read
-    keys = sorted(expected, key=lambda key: key not in read)
-    refuse_differences({f"training.{key}": (found[key], expected[key]) for key in keys}, where, remedy)
 
 
 def check_taught_by(
