@@ -54,7 +54,9 @@ def error(path: Path, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "path", [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))], ids=lambda p: p.name
+    "path",
+    [ROOT / "params.yaml", *sorted(ROOT.glob("recipes/*.yaml")), *sorted(ROOT.glob("experiments/*/params.yaml"))],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
 def test_the_projects_own_settings_hold(path: Path) -> None:
     params = load_params(path)
