@@ -191,7 +191,7 @@ def methods_page() -> str:
                 asks = "; ".join(described(row))
                 parts.append(f"| `{row.name}` | {cell(said)} | {asks} | {settings} | {row.source} |")
         parts.append("")
-    parts += [wrapped(f"Bytes are those beside the logits, in float16, for {listed[0].models}.") + "\n"]
+    parts += [wrapped(f"Bytes are those beside the logits, as a store keeps them, for {listed[0].models}.") + "\n"]
     return _between(FOLDER / "methods.md", "<!-- terms: made by make docs -->\n", "\n".join(parts))
 
 

@@ -20,7 +20,7 @@ def term_tables(rows: Sequence[Row]) -> Iterator[Table | str]:
                 table.add_row(row.name, "\n".join(_about(row)))
         yield table
     if features := [row for row in rows if row.slot == "features"]:
-        yield f"\nBytes, beside the logits, in float16: {features[0].models}."
+        yield f"\nBytes, beside the logits, as a store keeps them: {features[0].models}."
 
 
 def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
