@@ -583,7 +583,7 @@ def test_missing_weights_say_which_setting_to_mend(tmp_path: Path) -> None:
     [
         ("(y, x)", "forward returned tuple; expected logits, a float tensor of shape (2, {classes})"),
         ("y[:, 1:]", "forward returned Tensor of shape (2, {fewer}); expected logits"),
-        ("y.argmax(1)", "forward returned Tensor of shape (2,); expected logits"),
+        ("y.argmax(1)", "forward returned Tensor of shape (2,), torch.int64; expected logits"),
         ("y.softmax(-1)", "forward returned probabilities; expected raw logits: the output of the last layer, without"),
         ("y - y.mean(0)", "an image's logits depend on the rest of the batch"),
     ],

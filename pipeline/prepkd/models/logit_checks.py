@@ -35,6 +35,19 @@ def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> 
     return f"{where}: no value of {raw[..., 0].numel():,} rows is negative; {LOGITS}"
 
 
+def logits_problem(found: object, wanted: tuple[int, int]) -> str | None:
+    """What a model returned in place of finite logits of the shape `wanted`, (B, K), and what is expected; None for logits."""
+    expected = f"expected logits, a float tensor of shape {wanted}"
+    if not isinstance(found, Tensor):
+        return f"{type(found).__name__}; {expected}"
+    if tuple(found.shape) != wanted or not found.is_floating_point():
+        kind = "" if found.is_floating_point() else f", {found.dtype}"
+        return f"{type(found).__name__} of shape {tuple(found.shape)}{kind}; {expected}"
+    if not bool(found.isfinite().all()):
+        return f"{int((~found.isfinite()).sum())} of {found.numel()} values that are NaN or infinite; expected finite logits"
+    return None
+
+
 def are_probabilities(raw: Tensor) -> bool:
     """Whether each of the rows (N, K) is a distribution: a softmax, of whatever weights, ends in no other way."""
     sums = raw.sum(dim=-1, dtype=torch.float64)
