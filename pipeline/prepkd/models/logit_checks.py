@@ -21,8 +21,8 @@ def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> 
         return None
     if are_log_probabilities(raw, error):
         return (
-            f"{where}: every row's log-sum-exp is 0: log-probabilities, which methods that compare raw logits "
-            "(dtd-flsw, logit-mse, luminet) refuse; other methods are not affected"
+            f"{where}: every row's log-sum-exp is 0: log-probabilities, which methods that compare raw logits refuse "
+            "(`prepkd methods` says of each what it asks); other methods are not affected"
         )
     # All zeros, as of a classifier that was initialised so, are no distribution.
     if bool((raw < 0).any()) or not bool((raw > 0).any()):
