@@ -52,5 +52,6 @@ def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> 
     seeds = ", ".join(map(str, sorted(set(table["n"]))))
     what = "one seed" if seeds == "1" else f"mean and standard deviation over n = {seeds} seeds"
     axes.set_xlabel(f"test top-1, %: {what} (axis from {start:g})", loc="right")  # long names leave little room
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)  # grows to the left
+    if teachers:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)  # grows to the left
     axes.spines[["top", "right"]].set_visible(False)
