@@ -17,6 +17,7 @@ from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.logit_checks import logits_problem
 from prepkd.models.new import untrained_model
 from prepkd.models.weights import Loaded
+from prepkd.training.compilation import make_cache_folder
 from prepkd.training.initial import load_given
 from prepkd.training.settings import Training
 from prepkd.training.step import be_deterministic, uses_bf16
@@ -88,6 +89,7 @@ def try_training(
     model.train().to(memory_format=torch.channels_last)
     student, bf16 = WithFeatures(model, features), uses_bf16(settings.precision, device)
     before = torch.are_deterministic_algorithms_enabled()
+    make_cache_folder(settings)
     be_deterministic(settings.deterministic)
     with torch.random.fork_rng():
         for count in sizes:
