@@ -389,7 +389,8 @@ def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_pat
         nesterov=nesterov,
         weight_decay=decay,
         schedule="multi-step",
-        milestones=[2],
+        milestones=[1],
+        lr_decay=1 - 1e-12,
     )
     model = Watched(CLASSES)
     w = {name: value.detach().double().numpy().copy() for name, value in model.fc.named_parameters()}
