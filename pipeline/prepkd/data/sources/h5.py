@@ -54,8 +54,11 @@ class H5(Source):
 
 def _read(raw: Path, file: h5py.File) -> RawData:
     allowed = {"class_names", *SPLITS, *(f"{split}/{name}" for split in SPLITS for name in ARRAYS)}
-    names: list[str] = []
+    names = list(file)
     file.visit(names.append)
+    # HDF5's walk shows what has two names only once, and what a link leads to not at all.
+    groups = [name for name in SPLITS if isinstance(file.get(name), h5py.Group)]
+    names += [f"{split}/{name}" for split in groups for name in file[split]]
     if unknown := sorted(set(names) - allowed):
         raise InputError(f"{raw}: {unknown[0]}: an unknown name; expected {_EXPECTED}; take it out or rename it")
     splits = {split: _split(raw, file, split) for split in SPLITS if split in file or split != "val"}
