@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prepkd.project.params import Params
 from prepkd.report.run_logits import RunFile
-from prepkd.stages._project import teacher_folders
+from prepkd.stages._project import store_url, teacher_folders
 
 COMPARISON = Path("results/compare")
 
@@ -25,5 +25,6 @@ def _runs(params: Params, teacher: str, student: str) -> dict[str, RunFile]:
     for run in params.compare.runs:
         settings, command = params.variant(run, teacher, student), f"prepkd compare --run '{run}'{options}"
         teachers = teacher_folders(settings.teacher_names)  # the run's own, which may differ from the pair's
-        runs[run] = RunFile(settings, teachers, run_file(run, teacher, student), command)
+        stores = {name: store_url(params, name) for name in teachers}
+        runs[run] = RunFile(settings, teachers, stores, run_file(run, teacher, student), command)
     return runs

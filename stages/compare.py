@@ -38,7 +38,8 @@ def compare(
 
     They cover the grid in `compare`, runs x students x teachers: mean, std, n, and differences paired by seed, with the
     t interval and the p of the paired t test after Holm's correction. Seeds that were trained before are not trained again.
-    long.csv has one row per seed, wide.csv one row per run and the pairs side by side.
+    long.csv has one row per seed, wide.csv one row per run and the pairs side by side. Without `models/teachers/NAME` agreement
+    and genetic errors are left out.
     """
     params = read_params(params_file, overrides)
     if run is not None:

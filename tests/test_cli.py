@@ -97,9 +97,19 @@ def test_an_interruption_of_a_commands_import_is_reported_as_one_of_its_work(mon
     assert done.exit_code == 130 and done.output.startswith("interrupted: ")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("boom"), OSError(5000, "no such code"), AssertionError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("boom"),
+        OSError(5000, "no such code"),
+        AssertionError(),
+        EOFError(),
+        GeneratorExit(),
+        BaseException("a Rust library's panic"),
+    ],
+)
 def test_a_fault_of_the_program_is_no_verdict(
-    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Python's own exit code of a traceback is 1, with which `verify` says FAIL."""
 

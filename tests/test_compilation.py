@@ -1,6 +1,7 @@
 """Where the machine cannot compile, `compile: auto` trains eagerly with one line, and `compile: true` is refused in one."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from prepkd.errors import InputError
 from prepkd.training import step
-from prepkd.training.compilation import WORTH_COMPILING, compiles
+from prepkd.training.compilation import CACHE_VARIABLE, WORTH_COMPILING, compiles
 from small_training import fit, same, settings, timeless
 from torch import Tensor, nn
 
@@ -108,6 +109,41 @@ def test_a_compiler_that_is_broken(
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("prepkd")]
     assert len(ours) == 1 and "No working C++ compiler found" in ours[0]
     torch._dynamo.reset()
+
+
+def test_a_cache_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """PyTorch makes it when it imports its compiler, which every optimiser does."""
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file/x")
+    said = f"{CACHE_VARIABLE} is {folder!r}, which can't be made: Not a directory; "
+    monkeypatch.setenv(CACHE_VARIABLE, folder)
+    with pytest.raises(InputError) as caught:
+        fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
+    assert str(caught.value) == said + "set it to a folder that can be written, or unset it"
+    assert len(fit(tmp_path / "auto.pt", settings(epochs=1))[1]) == 1
+    assert caplog.messages == [said + "a temporary folder takes its place"]
+    assert Path(os.environ[CACHE_VARIABLE]).is_dir()
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "new/cache"))
+    fit(tmp_path / "fine.pt", settings(epochs=1))
+    assert (tmp_path / "new/cache").is_dir() and len(caplog.messages) == 1
+
+
+def test_an_import_that_fails_is_the_compilers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise ImportError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(InputError, match=r"compile is true, and torch.compile fails: ImportError: no compiler;"):
+        fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
+    monkeypatch.setattr(step, "compiles", lambda *_: True)
+    fit(tmp_path / "auto.pt", settings(epochs=1))
+    assert caplog.messages == [
+        "compile is auto, and torch.compile fails: ImportError: no compiler; training goes on without it"
+    ]
 
 
 def test_an_error_of_the_training_itself_is_not_the_compilers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,12 @@ from prepkd.data.prepared.prepare import prepare
 from prepkd.data.sources import SOURCES
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
+from prepkd.project.outputs import prepared_data
 from prepkd.report.page import offline_page
 from prepkd.runtime import clock
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.machine_faults import REMEDIES, explained
+from prepkd.runtime.outputs import refuse_foreign as refuse_foreign_outputs
 from prepkd.runtime.scratch import scratch
 from small_training import fit, settings
 from typer.testing import CliRunner
@@ -116,6 +118,20 @@ def test_prepared_data_are_read_without_a_lock(prepared: Path, locked: Callable[
     locked(prepared)
     assert describe(prepared).splits == {"train": 4, "test": 4}
     assert load_split(prepared, "test").images.sum() == 4 * 75
+
+
+def test_a_lock_that_the_environment_insists_on_is_named_as_such(
+    prepared: Path, locked: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5_USE_FILE_LOCKING=TRUE, read when HDF5 starts, takes precedence over what a program asks for."""
+    insisting = h5py.File
+    monkeypatch.setattr(h5py, "File", lambda path, mode, locking: insisting(path, mode, locking=True))
+    refuse_foreign_outputs(prepared_data(prepared))
+    locked(prepared)
+    for read in (lambda: describe(prepared), lambda: refuse_foreign_outputs(prepared_data(prepared))):
+        with pytest.raises(InputError) as caught:
+            read()
+        assert str(caught.value).startswith(f"{prepared}: can't be locked for reading: another process writes it")
 
 
 def test_a_lock_on_raw_arrays_is_named_as_such(tmp_path: Path, locked: Callable[[Path], None]) -> None:

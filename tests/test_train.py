@@ -402,7 +402,8 @@ def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_pat
         nesterov=nesterov,
         weight_decay=decay,
         schedule="multi-step",
-        milestones=[2],
+        milestones=[1],
+        lr_decay=1 - 1e-12,
     )
     model = Watched(CLASSES)
     w = {name: value.detach().double().numpy().copy() for name, value in model.fc.named_parameters()}
@@ -596,7 +597,7 @@ def test_missing_weights_say_which_setting_to_mend(tmp_path: Path) -> None:
     [
         ("(y, x)", "forward returned tuple; expected logits, a float tensor of shape (2, {classes})"),
         ("y[:, 1:]", "forward returned Tensor of shape (2, {fewer}); expected logits"),
-        ("y.argmax(1)", "forward returned Tensor of shape (2,); expected logits"),
+        ("y.argmax(1)", "forward returned Tensor of shape (2,), torch.int64; expected logits"),
         ("y.softmax(-1)", "forward returned probabilities; expected raw logits: the output of the last layer, without"),
         ("y - y.mean(0)", "an image's logits depend on the rest of the batch"),
     ],

@@ -73,6 +73,57 @@ class OneByOne(Net):
         return self.fc(self.norm(self.conv(x).mean((2, 3), keepdim=True)).flatten(1))
 
 
+class Squeezing(Net):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+
+class NotANumber(Net):
+    def forward(self, x):
+        y = super().forward(x)
+        return y if self.training else y * float("nan")
+
+
+class NotANumberWhileTrained(Net):
+    def forward(self, x):
+        y = super().forward(x)
+        return y / 0 if self.training else y
+
+
+class Panic(BaseException):
+    pass
+
+
+class Panics(Net):
+    error = Panic("boom")
+
+    def forward(self, x):
+        raise self.error
+
+
+class Leaves(Panics):
+    error = GeneratorExit()
+
+
+class Exits(Panics):
+    error = SystemExit(0)
+
+
+class PanicsWhileTrained(Net):
+    def forward(self, x):
+        if self.training:
+            raise Panic("boom")
+        return super().forward(x)
+
+
+class Unspeakable(Panics):
+    class Error(Exception):
+        def __str__(self):
+            raise ValueError
+
+    error = Error()
+
+
 class Half(Net):
     def __init__(self, num_classes, in_channels):
         super().__init__(num_classes, in_channels)
@@ -113,10 +164,24 @@ def refusal(**changes: Any) -> str:
         ("tried_models:Squeezed", "failed: KeyError: 'no\\nreason' (tried_models.py, line "),
         ("tried_models:Frozen", "failed: RuntimeError: element 0 of tensors does not require grad"),
         (
+            "tried_models:Squeezing",
+            "forward returned Tensor of shape (4,); expected logits, a float tensor of shape (1, 4), for one image",
+        ),
+        ("tried_models:NotANumber", "forward returned 8 of 8 values that are NaN or infinite; expected finite logits"),
+        (
+            "tried_models:NotANumberWhileTrained",
+            "gave 64 of 64 values that are NaN or infinite; expected finite logits",
+        ),
+        ("tried_models:Panics", "forward failed for two images (1, 8, 8): Panic: boom (tried_models.py, line "),
+        ("tried_models:PanicsWhileTrained", "images (1, 8, 8) failed: Panic: boom (tried_models.py, line "),
+        ("tried_models:Leaves", "forward failed for two images (1, 8, 8): GeneratorExit:"),
+        ("tried_models:Exits", "model 'tried_models:Exits': forward called sys.exit(0) (tried_models.py, line "),
+        ("tried_models:Unspeakable", "Error: (its message can't be shown: ValueError) (tried_models.py, line "),
+        (
             "tried_models:OneSize",
             "model 'tried_models:OneSize': forward failed for two images (1, 8, 8): RuntimeError: addmm: mat1",
         ),
-        ("timm:vit_tiny_patch16_224", "failed: AssertionError: Input height (8) doesn't match model (224). ("),
+        ("timm:vit_tiny_patch16_224", "failed: AssertionError: Input height (8) doesn't match model (224).; is it"),
         (
             "timm:vit_tiny_patch16_224",
             "; is it made for images of this size? `preprocessing` with a `size` resizes them",
@@ -127,6 +192,11 @@ def refusal(**changes: Any) -> str:
 )
 def test_a_student_that_cannot_be_trained_is_refused(name: str, message: str) -> None:
     assert message in refusal(student=name)
+
+
+def test_the_advice_on_images_is_for_the_forward_pass() -> None:
+    text = refusal(student="tried_models:Frozen")
+    assert "the backward pass of a training batch" in text and "size" not in text and ".py" not in text
 
 
 def test_a_size_in_preprocessing_makes_it_fit() -> None:

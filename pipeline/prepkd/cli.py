@@ -160,6 +160,8 @@ class Commands(TyperGroup):
             raise typer.Exit(128 + number) from None
         except BaseException as error:
             if (fault := explained(error)) is None:  # of the program
+                if isinstance(error, EOFError):  # Typer would take it for Ctrl-D: "Aborted!", exit code 1
+                    raise RuntimeError("a file or stream ended too early") from error
                 raise
             errors.print(shortened(f"error: {fault}"))
             raise typer.Exit(2) from None
@@ -212,6 +214,8 @@ def main() -> None:
     gc.set_threshold(5_000, 50, 100)
     try:
         app()
-    except Exception:  # noqa: BLE001 - a fault of the program, whatever it is
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:  # noqa: BLE001 - a fault of the program; a Rust library's panic and GeneratorExit are no Exceptions
         traceback.print_exc()
         sys.exit(FAULT)

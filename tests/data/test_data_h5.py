@@ -183,6 +183,16 @@ def test_images_that_are_those_of_another_split_are_refused(name: str, kind: str
     assert refusal(raw) == f"{raw}: {expected}"
 
 
+@pytest.mark.parametrize("name", ["extra", "train/extra"])
+@pytest.mark.parametrize("target", ["soft", "/", "train", "train/images"])
+def test_a_second_name_is_an_unknown_one(name: str, target: str, tmp_path: Path) -> None:
+    """HDF5's own walk shows an object under its first name only."""
+    raw = write(tmp_path / "x.h5", arrays())
+    with h5py.File(raw, "r+") as file:
+        file[name] = h5py.SoftLink("/train/images") if target == "soft" else file[target]
+    assert refusal(raw).startswith(f"{raw}: {name}: an unknown name; expected train/images")
+
+
 def test_what_is_no_hdf5_file_is_told_apart(tmp_path: Path) -> None:
     assert f"{tmp_path}: a folder; expected an HDF5 file with train/images" in refusal(tmp_path)
     assert "gone.h5: no such file; expected an HDF5 file" in refusal(tmp_path / "gone.h5")

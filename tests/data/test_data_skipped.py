@@ -67,12 +67,22 @@ def test_linked_folders_are_followed_and_named(tmp_path: Path) -> None:
     assert len(data.train_labels) == 8
     (note,) = data.notes
     assert note.startswith(
-        "1 folders are links: train/ant; `dvc add` does not follow them and misses changes behind them"
+        "1 folder is a link: train/ant; `dvc add` does not follow links and misses changes behind them"
     )
     (tmp_path / "tests").mkdir()
     (raw / "test").rename(tmp_path / "tests" / "test")
     (raw / "test").symlink_to(tmp_path / "tests" / "test")
     assert SOURCES["folder"].read(raw).notes[0].startswith("2 folders are links: train/ant, test;")
+
+
+def test_what_is_no_image_is_listed_beside_other_faults(tmp_path: Path) -> None:
+    raw = folder(tmp_path / "raw")
+    (raw / "train/ant/notes.txt").write_text("a fault of the folder")
+    (raw / "train/ant/x.png").write_bytes(b"no image")
+    (raw / "train/ant/cat.jpg").write_bytes(b"of another ending: listed once")
+    text = refusal("folder", raw, tmp_path / "out" / "x.h5")
+    assert text.startswith(f"{raw}: 3 faults:\n") and "notes.txt: a .txt file among the images" in text
+    assert "x.png: not a JPEG, PNG, WebP or BMP image" in text and text.count("cat.jpg: ") == 1
 
 
 def test_faults_are_listed_together(tmp_path: Path) -> None:

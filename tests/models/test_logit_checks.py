@@ -32,7 +32,10 @@ DOUBTFUL = {
     "relu": (RAW.relu(), "no value of 60 rows is negative"),
     "sigmoid": (RAW.sigmoid(), "no value of 60 rows is negative"),
     "top 5 in percent": (100 * top5(RAW.softmax(-1)), "no value of 60 rows is negative"),
-    "log-probabilities": (RAW.log_softmax(-1), "every row's log-sum-exp is 0: log-probabilities"),
+    "log-probabilities": (
+        RAW.log_softmax(-1),
+        "every row's log-sum-exp is 0: log-probabilities, which methods that compare raw logits refuse (`prepkd methods`",
+    ),
     "log-probabilities in bfloat16": (RAW.log_softmax(-1).bfloat16().float(), "log-probabilities"),
     "uniform log-probabilities in bfloat16": (
         torch.full((60, 21349), -math.log(21349)).bfloat16().float(),

@@ -13,7 +13,9 @@ import torch
 from prepkd.errors import InputError
 from prepkd.models import build_model, load_weights
 from prepkd.models.weights import Loaded
+from prepkd.training.initial import loading_notes
 from safetensors.torch import save_file
+from small_training import settings as training_settings
 from test_models_checkpoint import Bomb
 from torch import Tensor, nn
 
@@ -74,6 +76,10 @@ FORMS: dict[str, tuple[Any, str]] = {
     "two levels down": ({"checkpoint": {"epoch": 3, "weights": STATE}}, "checkpoint.weights"),
     "a prefix of one's own": (under("backbone.trunk."), "backbone.trunk"),
     "among other values": ({**STATE, "epoch": 3}, ""),
+    "the only one of a list": ([STATE], "0"),
+    "of several models": ({"models": [STATE], "lr": [0.1]}, "models.0"),
+    "by the number of its fold": ({0: STATE}, "0"),
+    "beside unnamed tensors": ((STATE, [torch.zeros(3)]), "0"),
     "one set under two keys": ({"state_dict": STATE, "best": STATE}, "state_dict"),
 }
 
@@ -128,6 +134,7 @@ SEVERAL: dict[str, tuple[Any, tuple[str, str]]] = {
         {"state_dict": under("net.", RAW) | under("ema.module.")},
         ("state_dict.net", "state_dict.ema.module"),
     ),
+    "a list": ([RAW, STATE], ("0", "1")),
 }
 
 
@@ -157,6 +164,20 @@ def test_an_average_without_statistics_is_spoken_of(name: str, tmp_path: Path) -
     assert same(net, RAW) and found.others == (name,)
     assert loaded(path, "state_dict")[0].others == ()  # chosen, and so known
     assert "4 missing: bn1.running_mean" in refusal(path, name)
+
+
+def test_an_average_without_names_is_spoken_of(tmp_path: Path) -> None:
+    """torch_ema saves a list of parameters."""
+    average = {"decay": 0.99, "num_updates": 3, "shadow_params": list(PARAMETERS.values()), "collected_params": None}
+    path = save({"model": RAW, "ema": average}, tmp_path / "w.pt")
+    found, net = loaded(path)
+    assert same(net, RAW) and (found.key, found.others, found.unnamed) == ("model", (), ("ema.shadow_params",))
+    note, *others = loading_notes(training_settings(weights=path), found, "student 'convnet4'")
+    assert f"{path} also holds ema.shadow_params: tensors" in note and "can't be loaded" in note and not others
+    assert loaded(path, "model")[0].unnamed == ()  # chosen, and so known
+    assert "no weights of this model are; there are some under model" in refusal(path, "ema")
+    fewer = average | {"shadow_params": list(PARAMETERS.values())[1:]}
+    assert loaded(save({"model": RAW, "ema": fewer}, path))[0].unnamed == ()
 
 
 def test_a_classifier_for_other_classes_is_left_out_only_if_training_follows(tmp_path: Path) -> None:

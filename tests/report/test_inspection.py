@@ -376,7 +376,21 @@ def printed(inspection: StoreInspection, columns: int) -> str:
 
 def test_names_are_printed_as_they_are(f16: MadeUp, tmp_path: Path) -> None:
     """Markup, emoji codes, formulas and what a terminal obeys, in the names of classes and of the teacher."""
-    hostile = ("[/red]", "[bold]x", ":cat:", "$x_{$", "\x1b[2Jx", "a\nb", "\x9b2J", "\u202etxt", "bée", "\ud800")
+    hostile = (
+        "[/red]",
+        "[bold]x",
+        ":cat:",
+        "$x_{$",
+        "\x1b[2Jx",
+        "a\nb",
+        "\x9b2J",
+        "\u202etxt",
+        "bée",
+        "\ud800",
+        "猫",
+        "🐱",
+        "பூனை",
+    )
     facts, store = read_facts(f16.folder)
     split, info = read(f16)
     assert store is not None

@@ -1,7 +1,9 @@
 """The comparison's files from made-up test logits: each run against the teachers and over the seeds of its own settings."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,38 @@ def test_the_picture_has_a_line_for_each_teacher(monkeypatch: pytest.MonkeyPatch
     tables(chosen)
     assert drawn == [{"large": pytest.approx(95), "small": pytest.approx(75)}]
     assert Path("results/compare/top1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_a_teachers_folder_what_compares_with_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores are enough to train from: the students are checked against the store's teacher instead."""
+    monkeypatch.setattr(grid_module, "bars", bars)
+    chosen = params("ce", "kd", "kd,teacher=small")
+    train(chosen)
+    taught = fingerprint(describe_teacher(json.loads(Path("models/teachers/large/model.json").read_text())))
+    shutil.rmtree("models/teachers/large")
+
+    class Stored:
+        attributes = SimpleNamespace(fingerprints={"teacher": taught})
+
+        @classmethod
+        def open(cls, url: str) -> type["Stored"]:
+            assert url == "data/logits/large.zarr"
+            return cls
+
+    monkeypatch.setattr("prepkd.report.run_logits.LogitStore", Stored)
+    text, long, _, table = tables(chosen)
+    against = ["agreement_percent", "genetic_errors_percent"]
+    assert table.loc[["ce", "kd"], against].isna().all(axis=None) and long["top1_percent"].notna().all()
+    assert table.loc["kd,teacher=small", against].notna().all() and "nan" not in text
+    assert "Agreement and genetic errors left out: no models/teachers/large." in text and "`small`: 75.00 %" in text
+    shutil.rmtree("models/teachers/small")
+    text, *_ = tables(params("ce", "kd"))
+    assert text.splitlines()[-1].startswith("Agreement and genetic errors left out: no models/teachers/large. Mean +-")
+    Stored.attributes = SimpleNamespace(fingerprints={"teacher": "b" * 64})
+    with pytest.raises(
+        InputError, match=r"kd\.safetensors: inputs\.teacher\.large is \w{12}, expected bbbbbbbbbbbb; run"
+    ):
+        tables(params("ce", "kd"))
 
 
 def test_one_teacher_is_named_alone() -> None:

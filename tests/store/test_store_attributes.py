@@ -75,6 +75,26 @@ def test_edited_attributes_are_named_by_reader_check_and_inspection(folder: Path
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "precision.arithmetic",
+            "unknown",
+            "precision.arithmetic is 'unknown' and teacher.model is 'none'; only stores of imported logits may leave it open",
+        ),
+        ("teacher.name", "..", "teacher.name is '..'; expected a name that is no folder"),
+        ("dataset.name", ".", "dataset.name is '.'; expected a name that is no folder"),
+        ("pixels", {"views": [0], "samples": 64, "sha256": "a"}, "pixels.samples is 64; expected <= views.samples, 22"),
+    ],
+)
+def test_attributes_that_do_not_fit_each_other(folder: Path, key: str, value: object, said: str) -> None:
+    """An unknown arithmetic would be granted the coarsest rounding by `verify`, and by `distill` for its first batch."""
+    edited(folder, "zarr.json", put(key, value))
+    for read in (LogitStore.open, read_facts):
+        assert refused(InputError, read, folder) == f"{folder}: attributes: {said}"
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [("shape", -1), ("shape", [3]), ("data_type", "float99"), ("codecs", None), ("chunk_grid", {}), ("zarr_format", 9)],
 )

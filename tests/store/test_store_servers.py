@@ -171,6 +171,18 @@ def test_a_refusal_is_no_missing_store(
     assert server.asked["/large.zarr/manifest.json"] == (3 if code == 500 else 1), "only what may pass is asked again"
 
 
+def test_a_circle_of_redirects_is_named_as_such(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    def in_a_circle(handler: Handler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", handler.path)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server.answers["*"] = in_a_circle
+    text = fail("inspect", server.url, capsys=capsys)
+    assert text == f"{server.url}: manifest.json: the server redirects in a circle{MEND}"
+
+
 @pytest.mark.parametrize("command", ["inspect", "fetch-views"])
 def test_nobody_listens(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(remote, "DELAYS", (0.0,))

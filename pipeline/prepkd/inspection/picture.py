@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prepkd.display.pictures import missing_glyphs
 from prepkd.display.text import printable
 from prepkd.inspection.softness import Histograms
 from prepkd.inspection.store_inspection import StoreInspection
@@ -27,7 +28,8 @@ def draw_picture(inspection: StoreInspection, title: str, path: Path) -> None:
 
     panels = list(_panels(inspection))
     rows = -(-len(panels) // 2)
-    with rc_context({"text.parse_math": False}), replacing(path) as temporary:  # a `$` in a name is no formula
+    # A `$` in a name is no formula.
+    with rc_context({"text.parse_math": False}), missing_glyphs(), replacing(path) as temporary:
         figure = Figure(figsize=(10, 3.1 * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, 2, squeeze=False)
         figure.suptitle(printable(title), size=11)

@@ -8,31 +8,37 @@ from pathlib import Path
 
 from prepkd.errors import InputError
 
-CALLERS = (__file__, str(Path(__file__).with_name("factory.py")))
+OWN = str(Path(__file__).parents[1])  # prepkd's code, which calls theirs
 
 
 @contextlib.contextmanager
-def users_code(what: str) -> Iterator[None]:
-    """Run a user's code; any exception, that of `sys.exit` too, becomes an InputError of one line that begins with `what`."""
+def users_code(what: str, said: str = "raised", advice: str = "") -> Iterator[None]:
+    """Run a user's code; whatever it raises, `sys.exit` too, becomes an InputError of one line: `what`, `said`, the error.
+
+    Ctrl-C and the signals that end prepkd pass.
+    """
     try:
         yield
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         raise
     except SystemExit as error:  # it would end prepkd with this exit code, as if its work were done
         raise InputError(f"{what} called sys.exit({error.code!r}){_place(error)}") from error
-    except Exception as error:
-        raise InputError(f"{what} raised {cause(error)}") from error
+    except BaseException as error:  # a Rust library's panic and GeneratorExit are no Exceptions
+        raise InputError(f"{what} {said} {_cause(error)}{advice}") from error
 
 
-def cause(error: Exception) -> str:
+def _cause(error: BaseException) -> str:
     """The error's type and first 300 characters, and the last place on the way to it that is in no library."""
-    text = " ".join(str(error).split())[:300]
+    try:
+        text = " ".join(str(error).split())[:300]
+    except Exception as broken:  # noqa: BLE001 - their __str__ is their code, too
+        text = f"(its message can't be shown: {type(broken).__name__})"
     return f"{type(error).__name__}: {text}{_place(error)}"
 
 
 def _place(error: BaseException) -> str:
-    """As " (net.py, line 7)"; empty if every place is in a library."""
+    """As " (net.py, line 7)"; empty if every place is in a library or in prepkd."""
     frames = traceback.extract_tb(error.__traceback__)
-    libraries = ("<frozen ", *CALLERS, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+    libraries = ("<frozen ", OWN, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
     own = [frame for frame in frames if not frame.filename.startswith(libraries)]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -24,8 +24,8 @@ def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> 
         return None
     if are_log_probabilities(raw, error):
         return (
-            f"{where}: every row's log-sum-exp is 0: log-probabilities, which methods that compare raw logits "
-            "(dtd-flsw, logit-mse, luminet) refuse; other methods are not affected"
+            f"{where}: every row's log-sum-exp is 0: log-probabilities, which methods that compare raw logits refuse "
+            "(`prepkd methods` says of each what it asks); other methods are not affected"
         )
     # All zeros, as of a classifier that was initialised so, are no distribution.
     if bool((raw < 0).any()) or not bool((raw > 0).any()):
@@ -47,6 +47,19 @@ def _mostly(raw: Tensor, where: object, error: Tensor | float) -> str | None:
     if share <= 0.5:
         return None
     return f"{where}: {share:.1%} of the rows are probabilities, percentages or log-probabilities; {LOGITS}"
+
+
+def logits_problem(found: object, wanted: tuple[int, int]) -> str | None:
+    """What a model returned in place of finite logits of the shape `wanted`, (B, K), and what is expected; None for logits."""
+    expected = f"expected logits, a float tensor of shape {wanted}"
+    if not isinstance(found, Tensor):
+        return f"{type(found).__name__}; {expected}"
+    if tuple(found.shape) != wanted or not found.is_floating_point():
+        kind = "" if found.is_floating_point() else f", {found.dtype}"
+        return f"{type(found).__name__} of shape {tuple(found.shape)}{kind}; {expected}"
+    if not bool(found.isfinite().all()):
+        return f"{int((~found.isfinite()).sum())} of {found.numel()} values that are NaN or infinite; expected finite logits"
+    return None
 
 
 def are_probabilities(raw: Tensor) -> bool:

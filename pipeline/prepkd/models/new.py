@@ -1,14 +1,13 @@
 """A new model for a dataset."""
 
 import torch
-from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models.build import build_model, pretrained
-from prepkd.models.failure import cause
-from prepkd.models.logit_checks import LOGITS, are_probabilities
+from prepkd.models.failure import users_code
+from prepkd.models.logit_checks import LOGITS, are_probabilities, logits_problem
 from prepkd.models.names import architecture, is_factory
 from prepkd.models.normalised import Normalised
 
@@ -45,22 +44,18 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
     A teacher is a function of one image: in evaluation mode its logits may not depend on the rest of the batch.
     """
     pixels = dataset.samples.plain(slice(0, 2))
-    try:
-        with torch.no_grad():
-            both, first = model.eval()(pixels), model(pixels[:1])
-    except InputError:
-        raise
-    except Exception as error:
-        shown = tuple(pixels.shape[1:])
-        raise InputError(f"model {name!r}: forward failed for two images {shown}: {cause(error)}") from error
+    answers, forward = [], f"model {name!r}: forward"
+    for count in (len(pixels), 1):  # `squeeze` loses the only image's dimension
+        images = "two images" if count > 1 else "one image"
+        with torch.no_grad(), users_code(forward, f"failed for {images} {tuple(pixels.shape[1:])}:"):
+            answers.append(model.eval()(pixels[:count]))
+        if problem := logits_problem(answers[-1], (count, dataset.classes)):
+            raise InputError(f"{forward} returned {problem}, for {images}")
     model.train()
-    found = f"{type(both).__name__} of shape {tuple(both.shape)}" if isinstance(both, Tensor) else type(both).__name__
-    wanted = (len(pixels), dataset.classes)
-    if not isinstance(both, Tensor) or both.shape != wanted or not both.is_floating_point():
-        raise InputError(f"model {name!r}: forward returned {found}; expected logits, a float tensor of shape {wanted}")
+    both, first = answers
     if are_probabilities(both):
         raise InputError(f"model {name!r}: forward returned probabilities; {LOGITS}")
-    if not torch.allclose(both[:1], first, rtol=1e-2, atol=1e-2 * float(both.std()), equal_nan=True):
+    if not torch.allclose(both[:1], first, rtol=1e-2, atol=1e-2 * float(both.std())):
         raise InputError(
             f"model {name!r}: an image's logits depend on the rest of the batch, even in evaluation mode; "
             "expected a function of one image"

@@ -27,13 +27,15 @@ class WeightSet:
     """Weights chosen from a file: tensors by the model's names, the file's form, and the key where they are in the file.
 
     `key` is empty for the whole file. `others` are keys of parts of the same weights, such as an average without batch
-    norm's statistics. `classifier` names the tensors that are the model's own, since the file's are for other classes.
+    norm's statistics; `unnamed` those of lists of tensors of the parameters' shapes, such as torch_ema's average. `classifier`
+    names the tensors that are the model's own, since the file's are for other classes.
     """
 
     state: Mapping[str, Tensor]
     form: str
     key: str
     others: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
     classifier: tuple[str, ...] = ()
 
 
@@ -48,9 +50,9 @@ def choose_weights(
     and for an unknown `key`.
     """
     found: dict[str, Tensor] = dict(_flattened(content, set()))
-    if not isinstance(content, Mapping) or not found:
+    if not found:
         raise InputError(f"{where}: {_no_tensors(content)}")
-    layout, own = layout_of(content), model.state_dict()
+    layout, own = layout_of(content) if isinstance(content, Mapping) else None, model.state_dict()
     names = {WRAPPERS.sub("", name): name for name in own}
     shapes = {bare: shape_of(own[name]) for bare, name in names.items()}
     theirs = {name: shape_of(value) for name, value in found.items()}
@@ -75,6 +77,7 @@ def choose_weights(
         layout.project if layout else PLAIN,
         chosen,
         tuple(map(_shown, parts)) if fitting and key is None else (),
+        tuple(map(_shown, _unnamed(theirs, model))) if fitting and key is None else (),
         tuple(other_classes),
     )
 
@@ -103,14 +106,16 @@ def fits(theirs: Shapes, ours: Shapes, classes: int | None) -> bool:
 
 
 def _flattened(content: object, seen: set[int], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested mappings by its dotted name; an optimizer's are left out, and what is there twice is seen once."""
-    if not isinstance(content, Mapping) or depth > DEPTH or id(content) in seen or set(content) >= OPTIMIZER:
+    """Every tensor in nested mappings and lists by its dotted name, once; an optimizer's are left out."""
+    if not isinstance(content, Mapping | list | tuple) or depth > DEPTH or id(content) in seen:
+        return
+    if isinstance(content, Mapping) and set(content) >= OPTIMIZER:
         return
     seen.add(id(content))
-    for key, value in content.items():
-        if isinstance(key, str) and isinstance(value, Tensor):
+    for key, value in content.items() if isinstance(content, Mapping) else enumerate(content):
+        if isinstance(key, str | int) and isinstance(value, Tensor):
             yield WRAPPERS.sub("", f"{prefix}{key}"), value
-        elif isinstance(key, str):
+        elif isinstance(key, str | int):
             yield from _flattened(value, seen, f"{prefix}{key}.", depth + 1)
 
 
@@ -143,6 +148,13 @@ def _agreement(theirs: Shapes, ours: Shapes) -> tuple[float, float]:
 def _is_part(theirs: Shapes, ours: Shapes) -> bool:
     """Whether these are some of the model's tensors, at least half of them, and no others."""
     return theirs.items() < ours.items() and 2 * len(theirs) >= len(ours)
+
+
+def _unnamed(theirs: Shapes, model: nn.Module) -> list[str]:
+    """The keys of lists of tensors that have the shapes of the model's parameters, in their order."""
+    shapes = [shape_of(one) for one in model.parameters()]
+    lists = [name.removesuffix(".0") for name in theirs if name.endswith(".0")]
+    return [prefix for prefix in lists if list(_under(prefix, theirs).values()) == shapes]
 
 
 def _completed(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -24,12 +24,14 @@ COMPLEX = {torch.complex64, torch.complex128}
 class Loaded:
     """Weights loaded from a file: its form, the key of the weights, what else is there, and what the file claims.
 
-    `others` are keys of parts of the same weights; `classifier` names the tensors that stay the model's own.
+    `others` are keys of parts of the same weights, `unnamed` those of weights without names; `classifier` names the tensors that
+    stay the model's own.
     """
 
     form: str
     key: str
     others: tuple[str, ...]
+    unnamed: tuple[str, ...]
     classifier: tuple[str, ...]
     claims: Claims
 
@@ -54,7 +56,8 @@ def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classe
         first = listed(strange[:1])
         raise InputError(f"{path}: {first} holds a value that is not finite; expected a trained model's weights")
     model.load_state_dict(dict(chosen.state))
-    return Loaded(chosen.form, chosen.key, chosen.others, chosen.classifier, find_claims(content, path))
+    claims = find_claims(content, path)
+    return Loaded(chosen.form, chosen.key, chosen.others, chosen.unnamed, chosen.classifier, claims)
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 
+from prepkd.runtime.hdf5 import refuse_locked
 from prepkd.runtime.outputs import Output
 
 BEGINNING = 4096  # bytes of a text or a picture that are looked at
@@ -89,7 +90,8 @@ def _is_data(path: Path) -> bool:
     try:
         with h5py.File(path, "r", locking=False) as file:
             return bytes(file.attrs["format"]).startswith(b"prepkd-data-")
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError):  # no HDF5, or another one
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # no HDF5, or another one
+        refuse_locked(error, path)
         return False
 
 

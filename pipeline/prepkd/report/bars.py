@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from prepkd.display.pictures import missing_glyphs
 from prepkd.runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], path: P
         _panel(axes, table, teachers)
         if len(tables) > 1:
             axes.set_title(title, loc="left", size=10, pad=8 + 15 * len(teachers))  # above the legend's lines
-    with replacing(path) as temporary:
+    with missing_glyphs(), replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": "prepkd"})
 
 
@@ -52,5 +53,6 @@ def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> 
     seeds = ", ".join(map(str, sorted(set(table["n"]))))
     what = "one seed" if seeds == "1" else f"mean and standard deviation over n = {seeds} seeds"
     axes.set_xlabel(f"test top-1, %: {what} (axis from {start:g})", loc="right")  # long names leave little room
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)  # grows to the left
+    if teachers:
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)  # grows to the left
     axes.spines[["top", "right"]].set_visible(False)

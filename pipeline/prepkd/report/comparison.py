@@ -1,6 +1,7 @@
 """The numbers of a comparison: mean and spread over seeds, and paired differences to the baselines."""
 
 from collections.abc import Mapping
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -28,10 +29,13 @@ RunMetrics = Mapping[str, Mapping[int, dict[str, float]]]
 def measure_runs(
     runs: Mapping[str, Mapping[int, Tensor]], teachers: Mapping[str, Tensor], labels: Tensor
 ) -> RunMetrics:
-    """Every metric of every run and seed, from test logits (N, K) by run and seed, and of the teacher by run."""
+    """Every metric of every run and seed, from test logits (N, K) by run and seed, and of the teacher by run.
+
+    Runs whose teacher's logits are not there have no figures against it.
+    """
     return {
         run: {
-            seed: measure(logits, labels) | against_teacher(logits, teachers[run], labels)
+            seed: measure(logits, labels) | (against_teacher(logits, teachers[run], labels) if run in teachers else {})
             for seed, logits in seeds.items()
         }
         for run, seeds in runs.items()
@@ -39,10 +43,14 @@ def measure_runs(
 
 
 def long_form(metrics: RunMetrics) -> pd.DataFrame:
-    """One row per run and seed with every metric."""
+    """One row per run and seed with every metric; NaN for one that a run does not have."""
     return pd.DataFrame(
         [
-            {"run": run, "seed": seed, **{COLUMNS[name][0]: COLUMNS[name][1] * value for name, value in values.items()}}
+            {
+                "run": run,
+                "seed": seed,
+                **{column: factor * values.get(name, nan) for name, (column, factor) in COLUMNS.items()},
+            }
             for run, seeds in metrics.items()
             for seed, values in seeds.items()
         ]
@@ -82,7 +90,7 @@ def compare_runs(metrics: RunMetrics) -> pd.DataFrame:
         row["top1_std_percent"] = None if spread is None else 100 * spread
         for name in ("nll", "ece", "agreement", "genetic_errors"):
             column, factor = COLUMNS[name]
-            row[column] = factor * summary[name]["mean"]
+            row[column] = factor * summary[name]["mean"] if name in summary else nan
         rows.append(row)
     table = pd.DataFrame(rows).set_index("run")
     for name, baseline in BASELINES.items():

@@ -22,7 +22,8 @@ def tabulate(pairs: Mapping[str, Runs], test: Split, folder: Path) -> str:
     """Write the tables and the picture of the whole grid to `folder`, and return the tables as Markdown.
 
     `pairs` are the runs by `teacher -> student`; a run may name others in its settings, and its figures are against the
-    teachers that it names. Raises InputError for test logits that are missing, or made by other settings, teachers or data.
+    teachers that it names; where a teacher's folder is not there, those figures are left out. Raises InputError for test logits
+    that are missing, or made by other settings, teachers or data.
     """
     labels = torch.from_numpy(test.labels)
     early = any(run.settings.early_stop for runs in pairs.values() for run in runs.values())
@@ -30,14 +31,20 @@ def tabulate(pairs: Mapping[str, Runs], test: Split, folder: Path) -> str:
     longs, tables, texts = [], {}, []
     for pair, runs in pairs.items():
         distinct = {run.teacher: run for run in runs.values()}
-        answers = {name: teacher_logits(run.settings, run.teachers, test.fingerprint) for name, run in distinct.items()}
+        absent = list(dict.fromkeys(folder for run in distinct.values() for folder in run.absent))
+        answers = {
+            name: teacher_logits(run.settings, run.teachers, test.fingerprint)
+            for name, run in distinct.items()
+            if not run.absent
+        }
         logits = {text: run_logits(run, test.fingerprint) for text, run in runs.items()}
-        figures = measure_runs(logits, {text: answers[run.teacher] for text, run in runs.items()}, labels)
-        teachers = {name: 100 * measure(theirs, labels)["top1"] for name, theirs in answers.items()}
+        theirs = {text: answers[run.teacher] for text, run in runs.items() if run.teacher in answers}
+        figures = measure_runs(logits, theirs, labels)
+        teachers = {name: 100 * measure(values, labels)["top1"] for name, values in answers.items()}
         table = _named(compare_runs(figures), runs).assign(pair=pair)
         longs.append(_named(long_form(figures), runs))
         tables[pair] = table, teachers
-        texts.append(to_markdown(table, caption(table, teachers, epoch)))
+        texts.append(to_markdown(table, caption(table, teachers, epoch, absent)))
     # A run that names its teacher and its student is the same one in several pairs.
     long = pd.concat(longs).drop_duplicates(["teacher", "student", "run", "seed"])
     whole = pd.concat([table for table, _ in tables.values()])

@@ -1,6 +1,7 @@
 """The comparison's tables as Markdown."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,17 +20,21 @@ def to_markdown(table: pd.DataFrame, caption: str) -> str:
         shown[f"minus {name}"] = [_difference(row, table, name) for row in table.to_dict("records")]
     shown["NLL"] = table["nll_nats"].map("{:.3f}".format)
     for title in ("ECE", "agreement", "genetic errors"):
-        shown[f"{title}, %"] = table[f"{title.lower().replace(' ', '_')}_percent"].map("{:.2f}".format)
+        values = table[f"{title.lower().replace(' ', '_')}_percent"]
+        shown[f"{title}, %"] = values.map("{:.2f}".format).where(values.notna(), "")
     return f"{shown.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
 
 
-def caption(table: pd.DataFrame, teachers: Mapping[str, float], epoch: str) -> str:
-    """A table's caption: its teachers with their test top-1 in percent, the epoch, the statistics."""
+def caption(table: pd.DataFrame, teachers: Mapping[str, float], epoch: str, absent: Sequence[Path] = ()) -> str:
+    """A table's caption: its teachers with their test top-1 in percent, the epoch, the statistics.
+
+    `absent` are folders of teachers whose figures are left out.
+    """
     named = ", ".join(f"`{name}`: {top1:.2f} %" for name, top1 in teachers.items())
-    parts = [
-        f"Teacher{'s' if len(teachers) > 1 else ''} {named} test top-1.",
-        f"Mean +- standard deviation over n seeds, {epoch}.",
-    ]
+    parts = [f"Teacher{'s' if len(teachers) > 1 else ''} {named} test top-1."] if teachers else []
+    if absent:
+        parts.append(f"Agreement and genetic errors left out: no {', '.join(map(str, absent))}.")
+    parts.append(f"Mean +- standard deviation over n seeds, {epoch}.")
     tests = {name: int(table[difference_column(name, "p_holm")].notna().sum()) for name in baselines(table)}
     if tests:
         parts.append("Differences are paired by seed.")

@@ -14,6 +14,7 @@ from prepkd.errors import InputError, refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
 from prepkd.settings.sameness import check_trained_by
+from prepkd.store import LogitStore
 from prepkd.teacher.ensemble import combine
 from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.evaluation import predict
@@ -25,12 +26,18 @@ from prepkd.verification.provenance import check_started_from, check_taught_by, 
 
 @dataclass(frozen=True)
 class RunFile:
-    """A run of the comparison: its settings, the folders of its teachers by name, its file, and the command that writes it."""
+    """A run of the comparison: its settings, its teachers' folders and stores by name, its file, the command that writes it."""
 
     settings: Distill
     teachers: Mapping[str, Path]
+    stores: Mapping[str, str]
     path: Path
     command: str
+
+    @property
+    def absent(self) -> list[Path]:
+        """The teachers' folders that are not there: stores are enough to train from."""
+        return [folder for folder in self.teachers.values() if not folder.exists()]
 
     @property
     def teacher(self) -> str:
@@ -93,7 +100,11 @@ def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
     refuse_differences({"test_fingerprint": (made_from.get("test_fingerprint"), test_fingerprint)}, run.path, remedy)
     check_trained_by(made_from.get("training"), run.settings, run.path, remedy, but=run.settings.same_result)
     check_started_from(made_from, run.settings.weights, run.path, remedy)
-    check_taught_by(made_from.get("teacher"), taught_by(run.settings, run.teachers), run.path, remedy)
+    here = {name: folder for name, folder in run.teachers.items() if folder not in run.absent}
+    check_taught_by(made_from.get("teacher"), taught_by(run.settings, here), run.path, remedy)
+    if run.settings.parsed.teacher:
+        stores = {name: LogitStore.open(url) for name, url in run.stores.items() if name not in here}
+        check_stores(made_from.get("teacher"), stores, run.path, remedy)
     if absent := [seed for seed in run.settings.seed_list if seed not in results.logits]:
         there = ", ".join(map(str, results.logits))
         raise InputError(f"{run.path}: holds no seed {absent[0]}, only {there}; {remedy}")
@@ -129,6 +140,15 @@ def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> N
     """Refuse what another version of training made: equal settings meant other steps, views or weights. Raises InputError."""
     found = made_from.get("training_version")
     refuse_differences({"training_version": (found, TRAINING_VERSION)}, where, f"{remedy} again")
+
+
+def check_stores(
+    made_from: Mapping[str, Any] | None, stores: Mapping[str, LogitStore], where: object, remedy: str
+) -> None:
+    """Refuse students of other teachers than those of the `stores`, by name; raises InputError."""
+    for name, store in stores.items():
+        then, now = (made_from or {}).get(name, {}).get("teacher"), store.attributes.fingerprints["teacher"]
+        refuse_differences({f"inputs.teacher.{name}": (then, now)}, where, remedy)
 
 
 def taught_by(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:

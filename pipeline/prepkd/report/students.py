@@ -9,12 +9,11 @@ import torch
 
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
-from prepkd.errors import refuse_differences
 from prepkd.models.checkpoint import load_card
 from prepkd.report.metrics import against_teacher, measure, over_seeds
 from prepkd.report.page import offline_page
 from prepkd.report.plot_data import confusion, learning_curves
-from prepkd.report.run_logits import student_logits, teacher_logits
+from prepkd.report.run_logits import check_stores, student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore
 from prepkd.training.student_settings import Distill
@@ -52,18 +51,11 @@ def report_students(
         figures = {seed: row | against_teacher(logits[seed], answers, labels) for seed, row in figures.items()}
         teacher = measure(answers, labels) | teacher
     elif settings.parsed.teacher:
-        check_stores(students, {name: store for name, store in opened.items() if name not in here})
+        absent = {name: store for name, store in opened.items() if name not in here}
+        for folder in students.values():
+            check_stores(load_card(folder)["inputs"]["teacher"], absent, folder, "run `prepkd distill`")
     everyone = torch.cat(list(logits.values()))
     write_bytes(plots / "confusion.csv", confusion(everyone, labels.repeat(len(logits)), info.class_names))
     write_bytes(plots / "learning_curves.csv", learning_curves(training, list(students)))
     write_bytes(plots / "page.html", offline_page())
     return over_seeds(list(figures.values())) | {"teacher": teacher}
-
-
-def check_stores(students: Mapping[int, Path], stores: Mapping[str, LogitStore]) -> None:
-    """Refuse students, folders by seed, that were taught by other teachers than those of the stores; raises InputError."""
-    for folder in students.values():
-        taught_by = load_card(folder)["inputs"]["teacher"]
-        for name, store in stores.items():
-            then, now = taught_by.get(name, {}).get("teacher"), store.attributes.fingerprints["teacher"]
-            refuse_differences({f"inputs.teacher.{name}": (then, now)}, folder, "run `prepkd distill`")

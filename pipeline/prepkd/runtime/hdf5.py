@@ -35,6 +35,15 @@ def refuse_foreign(path: Path, file: h5py.File) -> None:
             seen.add(address)
 
 
+def refuse_locked(error: Exception, path: Path) -> None:
+    """Raise InputError if HDF5 could not open a file for want of its lock: it is no damage, and more processes don't help."""
+    if "lock file" in str(error):
+        raise InputError(
+            f"{path}: can't be locked for reading: another process writes it, or its file system has no locks; "
+            "wait for the writer, or set HDF5_USE_FILE_LOCKING=FALSE"
+        ) from None
+
+
 def _problem(dataset: h5py.Dataset) -> str | None:
     """Say where a dataset's values are if they are not in its file; None if they are."""
     if dataset.is_virtual:  # first: for others, asking for the shape opens the sources

@@ -20,6 +20,7 @@ from prepkd.store.encodings import Encoding, Tensors, read_encoding
 from prepkd.views import ViewPlan, read_plan, view_side
 
 FORMAT = 3
+IMPORTED = "imported"  # in place of a model's name: nothing is known of what made the logits
 # A store is untrusted input: each value is bounded, so that no reader takes memory or time for it before the chunks,
 # whose sizes are known then, are found to be there.
 PIXEL_SAMPLES = 64  # rendered for the hash of pixels
@@ -147,11 +148,19 @@ class Attributes(_Section):
 
     @model_validator(mode="after")
     def _fit(self) -> "Attributes":
-        for part in (self.dataset, self.teacher):
+        for key, part in (("dataset", self.dataset), ("teacher", self.teacher)):
             if part.name in (".", ".."):
-                raise ValueError("a name that is no folder")
+                raise ValueError(f"{key}.name is {part.name!r}; expected a name that is no folder")
+        # The rounding that `unknown` stands for is the coarsest one: no claim may buy it.
+        if self.precision.arithmetic == "unknown" and self.teacher.model != IMPORTED:
+            raise ValueError(
+                f"precision.arithmetic is 'unknown' and teacher.model is {shown(self.teacher.model)}; only stores of "
+                "imported logits may leave it open"
+            )
         if self.pixels and self.pixels.samples > self.views.samples:
-            raise ValueError(f"pixels.samples up to views.samples, {self.views.samples}")
+            raise ValueError(
+                f"pixels.samples is {self.pixels.samples}; expected <= views.samples, {self.views.samples}"
+            )
         return self
 
     @classmethod
@@ -191,10 +200,13 @@ def read_attributes(stored: object, where: object) -> Attributes:
         first: dict[str, Any] = dict(error.errors(include_url=False)[0])
         key = ".".join(map(str, first["loc"]))
         key = key if len(key) <= 80 and key.isprintable() else shown(key)
-        problem = (
-            "is missing" if first["type"] == "missing" else f"is {shown(first['input'])}; expected {_expected(first)}"
-        )
-        raise InputError(f"{where}: attributes: {key} {problem}") from None
+        if not key and isinstance(stored, dict):  # keys that don't fit each other; the message names them
+            problem = expected(first)
+        elif first["type"] == "missing":
+            problem = f"{key} is missing"
+        else:
+            problem = f"{key} is {shown(first['input'])}; expected {_expected(first)}".lstrip()
+        raise InputError(f"{where}: attributes: {problem}") from None
 
 
 def _expected(error: Mapping[str, Any]) -> str:

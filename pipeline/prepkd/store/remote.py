@@ -132,6 +132,8 @@ def _is_below(name: str, root: str) -> bool:
 
 def _words(error: Exception) -> str:
     status = getattr(error, "status", None)
+    if type(error).__name__ == "TooManyRedirects":  # aiohttp's; its status is 0
+        return "the server redirects in a circle"
     if isinstance(status, int):
         return f"the server answers {status} {' '.join(str(getattr(error, 'message', '')).split())}".rstrip()
     if isinstance(error, TimeoutError):

@@ -17,7 +17,7 @@ from prepkd.errors import InputError
 from prepkd.models.agreement import agreement
 from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import file_sha256
-from prepkd.store.attributes import Attributes
+from prepkd.store.attributes import IMPORTED, Attributes
 from prepkd.store.encodings import LogitEncoding
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
@@ -109,7 +109,7 @@ def plan_import(
     name: str, file: Path, raw: Tensor, dataset: Dataset, inputs: dict[str, Any], settings: Cache
 ) -> tuple[Layout, Attributes]:
     """The layout and the attributes of a store of imported logits (V, N, K); raises InputError if they cannot be encoded."""
-    unknown = {"name": name, "model": "imported", "weights_fingerprint": None, "preprocessing": None}
+    unknown = {"name": name, "model": IMPORTED, "weights_fingerprint": None, "preprocessing": None}
     part = slice(0, TRIAL_BATCHES * settings.batch_size)
     trial = Trial(raw[0, part], dataset.labels(0, part), 0.0)
     layout, cached = plan_store(settings, dataset, inputs, unknown, trial)

@@ -1,9 +1,14 @@
 """Compiling a training step, with the eager one to fall back on where the machine cannot compile."""
 
+import atexit
 import logging
+import os
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +25,7 @@ Values = dict[str, Tensor]  # per sample, (B,)
 Gradients = Callable[..., Values]
 
 WORTH_COMPILING = 10_000  # steps from which `compile: auto` compiles on a GPU
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch's, of the folder of its compiler's cache
 # Without a compiler, Python's headers or a folder for libraries; Dynamo's and Inductor's own errors are RuntimeErrors.
 FAILURES = (RuntimeError, OSError, ImportError, AssertionError, NotImplementedError, subprocess.SubprocessError)
 
@@ -35,15 +41,38 @@ def compiles(settings: Training, device: torch.device, steps: int) -> bool:
     return device.type == "cuda" and steps >= WORTH_COMPILING
 
 
+def make_cache_folder(settings: Training) -> None:
+    """Make the folder that TORCHINDUCTOR_CACHE_DIR names, or with one line of warning a temporary one in its place.
+
+    PyTorch makes it whenever a model is trained, compiled or not, and fails where it can't. Raises InputError if compiling is
+    required.
+    """
+    if (wanted := os.environ.get(CACHE_VARIABLE)) is None:
+        return
+    try:
+        Path(wanted).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"{CACHE_VARIABLE} is {wanted!r}, which can't be made: {error.strerror}"
+        if settings.compile is True:
+            raise InputError(f"{reason}; set it to a folder that can be written, or unset it") from None
+        log.warning(f"{reason}; a temporary folder takes its place")
+        os.environ[CACHE_VARIABLE] = temporary = tempfile.mkdtemp(prefix="prepkd-inductor-")
+        atexit.register(shutil.rmtree, temporary, ignore_errors=True)
+
+
 def compiled(forward: Callable[..., Values]) -> Callable[..., Values]:
-    """A forward pass compiled for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly."""
-    fast = torch.compile(forward, dynamic=False)
+    """A forward pass compiled for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly.
+
+    `torch.compile` is called with the first batch, so that an `Attempt` sees a failure of what it imports.
+    """
+    fast: Callable[..., Values] | None = None
     shapes: list[Any] = []
 
     def run(*inputs: Tensor) -> Values:
+        nonlocal fast
         found = [(one.shape, one.dtype) for one in inputs]
-        if not shapes:
-            shapes.extend(found)
+        if fast is None:
+            fast, shapes[:] = torch.compile(forward, dynamic=False), found
         return fast(*inputs) if found == shapes else forward(*inputs)
 
     return run

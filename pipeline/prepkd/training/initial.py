@@ -81,6 +81,12 @@ def loading_notes(settings: Training, loaded: Loaded | None, where: str) -> list
             f"note: {settings.weights} also holds {', '.join(loaded.others)}: a part of the same weights, such as an average "
             f"without batch norm's statistics; {where} starts from {loaded.key or 'the whole set'}"
         )
+    if loaded.unnamed:
+        notes.append(
+            f"note: {settings.weights} also holds {', '.join(loaded.unnamed)}: tensors of the parameters' shapes without names, "
+            f"such as torch_ema's average, which can't be loaded; {where} starts from {loaded.key or 'the whole set'}; to start "
+            "from the others, copy them to the model (torch_ema's copy_to) and save its state dict"
+        )
     if loaded.classifier:
         notes.append(
             f"note: {settings.weights} is for other classes; {where} gets a new classifier ({', '.join(loaded.classifier)})"

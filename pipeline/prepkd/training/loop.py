@@ -17,7 +17,7 @@ from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import prefetch
 from prepkd.training.batches import Epochs, batches
 from prepkd.training.checkpoints import Row, load_state, pack, write_state
-from prepkd.training.compilation import Values
+from prepkd.training.compilation import Values, make_cache_folder
 from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import make_average, make_optimizer, make_schedule
 from prepkd.training.settings import Training
@@ -50,6 +50,7 @@ def train(
     device, count = dataset.samples.device, len(dataset.samples)
     group = settings.batch_size * settings.accumulate  # samples per step
     steps = -(-count // group)
+    make_cache_folder(settings)
     be_deterministic(settings.deterministic)
     model.to(memory_format=torch.channels_last)
     trained = nn.ModuleList([model, objective])  # type: ignore[list-item]

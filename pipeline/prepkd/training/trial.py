@@ -12,10 +12,12 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
 from prepkd.models import Normalised, WithFeatures, check_model
 from prepkd.models.checkpoint import weights_fingerprint
-from prepkd.models.failure import cause
+from prepkd.models.failure import users_code
 from prepkd.models.given_folder import preprocessing_of
+from prepkd.models.logit_checks import logits_problem
 from prepkd.models.new import untrained_model
 from prepkd.models.weights import Loaded
+from prepkd.training.compilation import make_cache_folder
 from prepkd.training.initial import load_given
 from prepkd.training.settings import Training
 from prepkd.training.step import be_deterministic, uses_bf16
@@ -87,43 +89,34 @@ def try_training(
     model.train().to(memory_format=torch.channels_last)
     student, bf16 = WithFeatures(model, features), uses_bf16(settings.precision, device)
     before = torch.are_deterministic_algorithms_enabled()
+    make_cache_folder(settings)
     be_deterministic(settings.deterministic)
     with torch.random.fork_rng():
         for count in sizes:
             shown = f"a training batch of {count} images {(batches.channels, *batches.size)}"
-            try:
+            with users_code(f"{who}: {shown}", "failed:", _advice(count, sizes)):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits = student(batches.pixels(count, device))["logits"]
                 _check_logits(who, shown, logits, (count, batches.classes))
-                loss = F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device))
+            loss = F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device))
+            with users_code(f"{who}: the backward pass of {shown}", "failed:"):
                 loss.backward()  # type: ignore[no-untyped-call]
-            except InputError:
-                raise
-            except Exception as error:
-                raise InputError(f"{who}: {shown} failed: {cause(error)}{_advice(count, sizes)}") from error
     be_deterministic(before)
     weights_fingerprint(model)  # what cannot be saved must not be trained
 
 
 def try_answering(who: str, model: Normalised, batches: Batches) -> None:
-    """Ask for the logits of two images in evaluation mode; raises InputError in one line."""
-    shown = f"two images {(batches.channels, *batches.size)}"
-    try:
-        with torch.no_grad(), torch.random.fork_rng():
-            logits = model.eval()(batches.pixels(2, model.mean.device))
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{who}: {shown} failed: {cause(error)}") from error
-    _check_logits(who, shown, logits, (2, batches.classes))
+    """Ask for the logits of two images, then of one, in evaluation mode; raises InputError in one line."""
+    for count, images in ((2, "two images"), (1, "one image")):
+        shown = f"{images} {(batches.channels, *batches.size)}"
+        with users_code(f"{who}: {shown}", "failed:"), torch.no_grad(), torch.random.fork_rng():
+            logits = model.eval()(batches.pixels(count, model.mean.device))
+        _check_logits(who, shown, logits, (count, batches.classes))
 
 
 def _check_logits(who: str, shown: str, found: object, wanted: tuple[int, int]) -> None:
-    fits = isinstance(found, Tensor) and tuple(found.shape) == wanted and found.is_floating_point()
-    if not fits:
-        kind = type(found).__name__
-        text = f"{kind} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else kind
-        raise InputError(f"{who}: {shown} gave {text}; expected logits, a float tensor of shape {wanted}")
+    if problem := logits_problem(found, wanted):
+        raise InputError(f"{who}: {shown} gave {problem}")
 
 
 def check_last_batch(settings: "StudentSettings", samples: int) -> None:

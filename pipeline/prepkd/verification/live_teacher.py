@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
 from prepkd.store import AnswerStore
+from prepkd.store.attributes import IMPORTED
 from prepkd.teacher.caching import pixel_hash
 from prepkd.verification.comparison import Comparison, Found, comparison
 from prepkd.verification.controls import CONTROLS, changed_rows
@@ -94,7 +95,7 @@ def verify_store(
         encoding=store.attributes.encoding.name,
         precision=store.attributes.precision.arithmetic,
         tolerance=arithmetic,
-        imported=store.attributes.teacher.model == "imported",
+        imported=store.attributes.teacher.model == IMPORTED,
         seed=seed,
         device=device_name(samples.device),
         written_on=store.attributes.precision.device,

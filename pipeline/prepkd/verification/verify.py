@@ -12,6 +12,7 @@ from prepkd.errors import InputError
 from prepkd.models import load_checkpoint
 from prepkd.runtime.devices import device_like
 from prepkd.store import AnswerStore
+from prepkd.store.attributes import IMPORTED
 from prepkd.store.documents import parse_manifest, read_document
 from prepkd.store.integrity import damages
 from prepkd.store.layout import MANIFEST
@@ -46,7 +47,7 @@ def verify_store(
         raise InputError(f"--precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
     store = AnswerStore.open(url)
     made, written_on = store.attributes.teacher, store.attributes.precision.device
-    imported = made.model == "imported"
+    imported = made.model == IMPORTED
     if imported and teacher is None:
         raise InputError(
             f"{url}: imported, and what made its logits was not recorded: weights, preprocessing, arithmetic can't be "

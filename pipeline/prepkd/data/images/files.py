@@ -108,6 +108,19 @@ def with_one_format(splits: list[ImageFiles], advice: str, faults: Faults) -> li
     return splits
 
 
+def find_unreadable(splits: list[ImageFiles], faults: Faults) -> None:
+    """Add the files to `faults` whose beginning is that of no image; those with the ending of another format are there already.
+
+    Pixels are not decoded, which takes minutes: other faults wait to be shown.
+    """
+    for files in splits:
+        paths = (files.path(i) for i in range(len(files)))
+        wanted = (path for path in paths if files.format in (None, _ending(path)))
+        for fault in threaded(_fault, wanted, AHEAD):
+            if fault is not None:
+                faults.add(fault)
+
+
 def common_shape(splits: list[ImageFiles]) -> tuple[int, int, int] | None:
     """The (H, W, 3) of all images, None if two differ; files that are no images are left to `ImageFiles.read`."""
     paths = ((files.path(i), files.upright) for files in splits for i in range(len(files)))
@@ -128,6 +141,15 @@ def _size(named: tuple[Path, bool]) -> tuple[int, int] | None:
             return image_size(path, upright=upright)
     except InputError:  # named when the file is decoded, together with the other faults
         return None
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        with _readable(path):
+            image_size(path)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def _read(files: ImageFiles, index: int) -> ReadImage:

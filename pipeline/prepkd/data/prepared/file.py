@@ -20,7 +20,7 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import refuse_foreign
+from prepkd.runtime.hdf5 import refuse_foreign, refuse_locked
 from prepkd.runtime.machine_faults import raise_if_machine
 
 FORMAT = "prepkd-data-1"
@@ -92,6 +92,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        refuse_locked(error, path)  # HDF5_USE_FILE_LOCKING=TRUE takes precedence over `locking`
         raise_if_machine(error, path)
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not a whole HDF5 file of prepared data: {reason}; {_PREPARE} again") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from prepkd.data.images.decode import MOST_PIXELS
-from prepkd.data.images.files import common_shape, with_one_format
+from prepkd.data.images.files import common_shape, find_unreadable, with_one_format
 from prepkd.data.sources.names import text
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
@@ -65,12 +65,14 @@ class Folder(Source):
         classes = walk.class_folders("train")
         if len(classes) < 2:
             expected = "expected two or more, as train/<class>/<image>"
-            walk.faults.add(f"{raw / 'train'}: {len(classes)} class folders; {expected}")
+            walk.faults.add(f"{raw / 'train'}: {len(classes)} class folder{'' if classes else 's'}; {expected}")
             walk.faults.refuse(raw)
         found = [walk.split_files(name, classes) for name in ("train", *held_out)]
         files = [replace(each, upright=own.upright, max_pixels=own.max_pixels) for each, _ in found]
         if not own.mixed_formats:
             files = with_one_format(files, MIXED, walk.faults)
+        if walk.faults.count:  # else they are found when they are decoded
+            find_unreadable(files, walk.faults)
         notes = walk.notes()
         shape = common_shape(files)
         images = sum(map(len, files))

@@ -12,7 +12,7 @@ from prepkd.data.sources.names import differing, normal
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import refuse_foreign
+from prepkd.runtime.hdf5 import refuse_foreign, refuse_locked
 from prepkd.runtime.machine_faults import raise_if_machine
 
 SPLITS = ("train", "test", "val")
@@ -46,11 +46,7 @@ class H5(Source):
             raise
         # The errors of h5py on damaged files.
         except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-            if "lock file" in str(error):  # a half-written file could read as whole, so the user decides
-                raise InputError(
-                    f"{raw}: can't be locked for reading: another process writes it, or its file system has no locks; "
-                    "wait for the writer, or set HDF5_USE_FILE_LOCKING=FALSE"
-                ) from None
+            refuse_locked(error, raw)  # a half-written file could read as whole, so the user decides
             raise_if_machine(error, raw)
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{raw}: not a whole HDF5 file: {reason}; write it again") from None
@@ -58,8 +54,11 @@ class H5(Source):
 
 def _read(raw: Path, file: h5py.File) -> RawData:
     allowed = {"class_names", *SPLITS, *(f"{split}/{name}" for split in SPLITS for name in ARRAYS)}
-    names: list[str] = []
+    names = list(file)
     file.visit(names.append)
+    # HDF5's walk shows what has two names only once, and what a link leads to not at all.
+    groups = [name for name in SPLITS if isinstance(file.get(name), h5py.Group)]
+    names += [f"{split}/{name}" for split in groups for name in file[split]]
     if unknown := sorted(set(names) - allowed):
         raise InputError(f"{raw}: {unknown[0]}: an unknown name; expected {_EXPECTED}; take it out or rename it")
     splits = {split: _split(raw, file, split) for split in SPLITS if split in file or split != "val"}

@@ -85,13 +85,13 @@ class Walk:
         self.faults.refuse(self.root)
         notes = []
         if self._hidden:
-            notes.append(
-                f"{len(self._hidden):,} files and folders skipped, hidden or of a system: {_some(self._hidden)}"
-            )
+            several = "files and folders" if len(self._hidden) > 1 else "file or folder"
+            notes.append(f"{len(self._hidden):,} {several} skipped, hidden or of a system: {_some(self._hidden)}")
         if self._linked:
+            several = "folders are links" if len(self._linked) > 1 else "folder is a link"
             notes.append(
-                f"{len(self._linked):,} folders are links: {_some(self._linked)}; `dvc add` does not follow them and misses "
-                "changes behind them; use hard links (cp -al) or copies"
+                f"{len(self._linked):,} {several}: {_some(self._linked)}; `dvc add` does not follow links and misses changes "
+                "behind them; use hard links (cp -al) or copies"
             )
         return tuple(notes)
 
