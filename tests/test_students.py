@@ -332,8 +332,8 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
     spy = Spy(monkeypatch)
     monkeypatch.setattr("prepkd.training.initial.load_given", lambda *_: None)
     base: dict[str, Any] = {
-        "milestones": {"schedule": "multi-step", "milestones": [2], "epochs": 4},
-        "lr_decay": {"schedule": "multi-step", "milestones": [1]},
+        "milestones": {"schedule": "multi-step", "milestones": [2]},
+        "lr_decay": {"schedule": "multi-step", "milestones": [2]},
         "warmup_epochs": {"schedule": "cosine"},
         "weights_key": {"weights": "start.pth"},
         "adamw": {"optimizer": "adamw"},

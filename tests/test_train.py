@@ -402,8 +402,7 @@ def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_pat
         nesterov=nesterov,
         weight_decay=decay,
         schedule="multi-step",
-        milestones=[1],
-        lr_decay=1 - 1e-12,
+        milestones=[2],
     )
     model = Watched(CLASSES)
     w = {name: value.detach().double().numpy().copy() for name, value in model.fc.named_parameters()}

@@ -67,11 +67,6 @@ class Training(Optimisation):
             raise ValueError("schedule is multi-step and milestones is empty; list the epochs at which lr drops")
         if self.schedule != "multi-step" and self.milestones:
             raise ValueError(f"milestones belong to schedule: multi-step; schedule is {self.schedule}")
-        late = [milestone for milestone in self.milestones if milestone >= self.epochs]
-        if late and self.epochs:  # without epochs nothing is trained
-            raise ValueError(
-                f"milestones has {late[0]} and epochs is {self.epochs}; lr drops only at milestones < epochs"
-            )
         warmup = f"warmup_epochs is {self.warmup_epochs:g}"
         if self.warmup_epochs and self.schedule == "one-cycle":
             raise ValueError(f"{warmup} and schedule is one-cycle, which has a warm-up of its own; expected 0")
