@@ -20,7 +20,7 @@ from prepkd.teacher.supply import Supply
 from prepkd.training.batches import Batch, Epochs, TeacherAnswers, batches
 from prepkd.training.loop import note
 from prepkd.training.optimisers import make_optimizer, make_schedule
-from prepkd.training.step import Values, make_gradients
+from prepkd.training.step import SampleValues, make_gradients
 from prepkd.training.student_settings import Distill
 from prepkd.views.order import Views
 from torch import nn
@@ -138,7 +138,7 @@ def student(
     gradients = make_gradients(model, objective, names, settings, pair.device, pair.steps)
 
     def run(turn: int) -> None:
-        figures: Values = {}
+        figures: SampleValues = {}
         for step, batch in enumerate(feed()):
             note(figures, gradients(*batch), step * pair.batch_size, pair.samples)
             optimizer.step()

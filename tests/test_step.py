@@ -8,7 +8,7 @@ import pytest
 import torch
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
-from prepkd.training.compilation import Values
+from prepkd.training.compilation import SampleValues
 from prepkd.training.step import EAGER_CALLS, Replayed, make_gradients
 from prepkd.training.student_settings import Distill
 from small_training import CLASSES, DATASET
@@ -61,15 +61,15 @@ class Again:
     def __init__(self) -> None:
         self.warmed = self.captured = self.replayed = 0
 
-    def warm_up(self, function: Callable[[], Values]) -> Values:
+    def warm_up(self, function: Callable[[], SampleValues]) -> SampleValues:
         self.warmed += 1
         return function()
 
-    def capture(self, function: Callable[[], Values]) -> Callable[[], Values]:
+    def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
         self.captured += 1  # nothing runs now, as on a GPU
-        memory: Values = {}
+        memory: SampleValues = {}
 
-        def replay() -> Values:
+        def replay() -> SampleValues:
             self.replayed += 1
             for name, value in function().items():
                 memory.setdefault(name, torch.empty_like(value)).copy_(value)

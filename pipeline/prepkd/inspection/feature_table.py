@@ -1,10 +1,10 @@
 """Statistics of a store of features as a table."""
 
 from prepkd.inspection.feature_statistics import FeatureStatistics
-from prepkd.inspection.table_layout import Section, cell, plain_table, titled
+from prepkd.inspection.table_layout import TitledTable, cell, plain_table, titled
 
 
-def feature_table(features: FeatureStatistics, caption: str) -> Section:
+def feature_table(features: FeatureStatistics, caption: str) -> TitledTable:
     """One row per named tensor; `caption` says which views mean, deviation and zeros are of."""
     table = plain_table()
     table.add_column("tensor", overflow="fold")

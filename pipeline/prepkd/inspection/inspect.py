@@ -18,7 +18,7 @@ from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models.checkpoint import load_card
 from prepkd.store import FeatureStore, LogitStore
-from prepkd.store.attributes import Teacher
+from prepkd.store.attributes import TeacherAttributes
 from prepkd.store.place import is_remote
 from prepkd.training.student_settings import Distill
 
@@ -92,7 +92,7 @@ def is_described(description: Path, place: Path) -> bool:
         return False
 
 
-def weights_from(teacher: Teacher, folder: Path) -> dict[str, Any] | None:
+def weights_from(teacher: TeacherAttributes, folder: Path) -> dict[str, Any] | None:
     """Return the source of the teacher's weights if they were given and the teacher is in `folder`: a store lacks it."""
     try:
         card = load_card(folder)

@@ -11,7 +11,7 @@ from prepkd.data.prepared.file import DataInfo, Split
 from prepkd.data.samples.samples import Samples
 from prepkd.inspection.counts import count_views
 from prepkd.inspection.softness import Histograms, confidence_edges, entropy_edges, summarise
-from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors, adjustment, class_errors, view_errors
+from prepkd.inspection.teacher_errors import AdjustedRows, ClassError, ViewErrors, adjustment, class_errors, view_errors
 from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.fetch import parse_views
 
@@ -32,7 +32,7 @@ class LogitStatistics:
     confidence: Histograms | None = None
     entropy: Histograms | None = None
     class_error: list[ClassError] | None = None
-    ka: Adjustment | None = None
+    ka: AdjustedRows | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The sections that are there."""

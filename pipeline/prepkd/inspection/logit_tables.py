@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from prepkd.inspection.logit_statistics import LogitStatistics
 from prepkd.inspection.softness import Histograms
-from prepkd.inspection.table_layout import Section, cell, pairs, plain_table, titled
-from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors
+from prepkd.inspection.table_layout import TitledTable, cell, pairs, plain_table, titled
+from prepkd.inspection.teacher_errors import AdjustedRows, ClassError, ViewErrors
 
 WORST = 5
 
 
-def logit_tables(logits: LogitStatistics, caption: str) -> Iterator[Section]:
+def logit_tables(logits: LogitStatistics, caption: str) -> Iterator[TitledTable]:
     """Every table that there are statistics for."""
     yield pairs("Teacher error per view, all views", _view_errors(logits.teacher_error))
     if logits.class_error is not None:
@@ -30,7 +30,7 @@ def _view_errors(errors: ViewErrors) -> Iterator[tuple[str, str]]:
     yield "max", f"{errors.max:.2%}, view {errors.per_view.index(errors.max)}"
 
 
-def _class_errors(errors: list[ClassError], views: int) -> Section:
+def _class_errors(errors: list[ClassError], views: int) -> TitledTable:
     table = plain_table()
     table.add_column("class", overflow="fold")
     table.add_column("error", justify="right")
@@ -41,7 +41,7 @@ def _class_errors(errors: list[ClassError], views: int) -> Section:
     return titled(f"Teacher error per class{worst}, over {views:,} view{'s' * (views != 1)}", table)
 
 
-def _adjustment(ka: Adjustment) -> Iterator[tuple[str, str]]:
+def _adjustment(ka: AdjustedRows) -> Iterator[tuple[str, str]]:
     def share(count: int, of: int) -> str:
         return f"{count:,} of {of:,} ({count / of:.2%})"
 
@@ -50,7 +50,7 @@ def _adjustment(ka: Adjustment) -> Iterator[tuple[str, str]]:
     yield "samples, in every view", share(ka.samples_wrong_in_all_views, ka.samples)
 
 
-def _histograms(found: Histograms, title: str) -> Section:
+def _histograms(found: Histograms, title: str) -> TitledTable:
     """Half as many bins as counted, so that they fit a screen."""
     means = ", ".join(f"{one.mean:.3f} at tau {tau}" for tau, one in found.by_tau.items())
     table = plain_table()

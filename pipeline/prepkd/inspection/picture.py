@@ -9,7 +9,7 @@ from prepkd.display.pictures import missing_glyphs
 from prepkd.display.text import printable
 from prepkd.inspection.softness import Histograms
 from prepkd.inspection.store_inspection import StoreInspection
-from prepkd.inspection.teacher_errors import Adjustment, ClassError, ViewErrors
+from prepkd.inspection.teacher_errors import AdjustedRows, ClassError, ViewErrors
 from prepkd.inspection.temperatures import Temperatures
 from prepkd.runtime.files import replacing
 
@@ -74,7 +74,7 @@ def _class_errors(axes: "Axes", errors: list[ClassError]) -> None:
     axes.set(title=f"Teacher error per class, the {len(worst)} worst", xlabel="teacher error, %", ylabel="class")
 
 
-def _adjustment(axes: "Axes", ka: Adjustment) -> None:
+def _adjustment(axes: "Axes", ka: AdjustedRows) -> None:
     counts = ka.samples_by_wrong_views
     share = [100 * count / ka.samples for count in counts]
     axes.bar(range(len(share)), share, color=COLOURS[0])

@@ -5,11 +5,11 @@ from typing import Any
 
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.store_inspection import ranges
-from prepkd.inspection.table_layout import Section, pairs, plain_table, titled
-from prepkd.store.attributes import Measured
+from prepkd.inspection.table_layout import TitledTable, pairs, plain_table, titled
+from prepkd.store.attributes import MeasuredAttributes
 
 
-def store_tables(facts: StoreFacts) -> Iterator[Section]:
+def store_tables(facts: StoreFacts) -> Iterator[TitledTable]:
     """Every table that the facts suffice for."""
     yield pairs("What it is", _description(facts))
     if measured := facts.attributes.measured:
@@ -59,7 +59,7 @@ def _shape(sizes: list[int]) -> str:
     return " x ".join(map(str, sizes))
 
 
-def _encoding_error(measured: Measured) -> Section:
+def _encoding_error(measured: MeasuredAttributes) -> TitledTable:
     rows, flips = measured.rows, measured.argmax_flips
     table = plain_table()
     for column in ("tau", "KL, mean", "KL, max"):

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from prepkd.display.text import printable
 
-Section = tuple[Text, Table]
+TitledTable = tuple[Text, Table]
 
 
 def plain_table() -> Table:
@@ -20,7 +20,7 @@ def cell(*lines: str) -> Text:
     return Text("\n".join(map(printable, lines)))
 
 
-def pairs(title: str, rows: Iterable[tuple[str, str | list[str]]]) -> Section:
+def pairs(title: str, rows: Iterable[tuple[str, str | list[str]]]) -> TitledTable:
     """A table of names and values, one or several lines each, without a header."""
     table = plain_table()
     table.show_header = False
@@ -31,7 +31,7 @@ def pairs(title: str, rows: Iterable[tuple[str, str | list[str]]]) -> Section:
     return titled(title, table)
 
 
-def titled(title: str, table: Table) -> Section:
+def titled(title: str, table: Table) -> TitledTable:
     """A title above a table."""
     # Not the table's own title: rich wraps that to the table's width.
     return Text(f"\n{printable(title)}", style="bold"), table

@@ -56,7 +56,7 @@ class ClassError:
 
 
 @dataclass(frozen=True)
-class Adjustment:
+class AdjustedRows:
     """KA's share: wrong rows, and samples by the number of views in which the teacher is wrong."""
 
     rows: int
@@ -79,10 +79,10 @@ def count_errors(offsets: Tensor, labels: Tensor) -> ErrorCounts:
     )
 
 
-def adjustment(counts: ErrorCounts, views: int) -> Adjustment:
+def adjustment(counts: ErrorCounts, views: int) -> AdjustedRows:
     """KA's share of `views` views, from their counts."""
     wrong = counts.wrong
-    return Adjustment(
+    return AdjustedRows(
         rows=views * len(wrong),
         rows_wrong=int(wrong.sum()),
         samples=len(wrong),

@@ -1,10 +1,10 @@
 """A student's DTD temperatures as a table."""
 
-from prepkd.inspection.table_layout import Section, plain_table, titled
+from prepkd.inspection.table_layout import TitledTable, plain_table, titled
 from prepkd.inspection.temperatures import Temperatures
 
 
-def temperature_table(dtd: Temperatures, caption: str) -> Section:
+def temperature_table(dtd: Temperatures, caption: str) -> TitledTable:
     """One column per method, under its settings; `caption` says which views were read."""
     settings = dtd.settings
     table = plain_table()

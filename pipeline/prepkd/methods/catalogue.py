@@ -15,7 +15,7 @@ KINDS = SLOTS | {"features": FeatureTerm}
 
 
 @dataclass(frozen=True)
-class Row:
+class TermRow:
     """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
 
     `teacher`: whether it needs a teacher; `raw_logits`: whether it changes if a constant is added to a row of the teacher's
@@ -46,7 +46,7 @@ class Used:
     """A method's terms, the weights that `auto` gives the labels' loss and the divergence, and those of its feature terms."""
 
     method: str
-    rows: list[Row]
+    rows: list[TermRow]
     weights: dict[str, float]
 
     @property
@@ -64,7 +64,7 @@ def by_default(term: type[Term]) -> Term:
     return term()
 
 
-def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[Row]:
+def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[TermRow]:
     """One row per term, in the order of `SLOTS`, then the schemes; what they ask is for a pair of models and the settings."""
     ordered = [term for kind in KINDS.values() for term in TERMS.values() if issubclass(term, kind)]
     return [_row(by_default(_with_settings(term)), configured(term), models) for term in ordered] + [
@@ -88,7 +88,7 @@ def slots() -> dict[str, str]:
     return {slot: (kind.__doc__ or "").splitlines()[0] for slot, kind in KINDS.items()} | {"schemes": MEANING}
 
 
-def described(row: Row) -> Sequence[str]:
+def described(row: TermRow) -> Sequence[str]:
     """The needs of a term in words, a line each."""
     one = row.asked
     logits = "the teacher's raw logits" if row.raw_logits else "the teacher's logits"
@@ -111,10 +111,10 @@ def _with_settings(term: type[Term]) -> type[Term]:
     return FixedTemperature if issubclass(term, Divergence) and term.tempered and term.section is None else term
 
 
-def _row(settings: Term, configured: Term, models: Pair) -> Row:
+def _row(settings: Term, configured: Term, models: Pair) -> TermRow:
     term = type(configured)
     section = f"own.{term.name}" if is_own(term) else settings.section
-    return Row(
+    return TermRow(
         term.name,
         next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
         (term.__doc__ or "").partition("\n")[0],
@@ -130,9 +130,9 @@ def _row(settings: Term, configured: Term, models: Pair) -> Row:
     )
 
 
-def _scheme(scheme: Scheme, models: Pair) -> Row:
+def _scheme(scheme: Scheme, models: Pair) -> TermRow:
     said = f"{scheme.chain} {scheme.deviation}"
-    return Row(
+    return TermRow(
         scheme.name,
         "schemes",
         said,

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.table import Table
 
 from prepkd.methods.asked import Pair
-from prepkd.methods.catalogue import Row, Used, described, slots
+from prepkd.methods.catalogue import TermRow, Used, described, slots
 
 
-def term_tables(rows: Sequence[Row]) -> Iterator[Table | str]:
+def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
     """Yield each slot's meaning and a table of its terms: sentence, what it asks, settings with defaults, source."""
     width = max(len(row.name) for row in rows)
     for slot, meaning in slots().items():
@@ -41,19 +41,19 @@ def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
     return table
 
 
-def _about(row: Row) -> Iterator[str]:
+def _about(row: TermRow) -> Iterator[str]:
     yield row.summary
     yield from _asks(row)
     yield from _settings(row.settings)
     yield row.source
 
 
-def _asks(row: Row) -> Iterator[str]:
+def _asks(row: TermRow) -> Iterator[str]:
     if lines := described(row):
         yield f"asks: {'; '.join(lines)}"
 
 
-def _asked_by_all(rows: Sequence[Row]) -> list[str]:
+def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:
     """Everything that a method's terms ask: raw logits if one of them needs raw ones; each feature term's own."""
     logits = [row for row in rows if row.teacher and row.slot != "features"]
     raw = [row for row in logits if row.raw_logits]

@@ -49,7 +49,7 @@ class _Section(BaseModel):
         return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
 
 
-class Dataset(_Section):
+class DatasetAttributes(_Section):
     """The prepared data, and the fingerprints of the whole file and of the split."""
 
     name: FileName
@@ -58,7 +58,7 @@ class Dataset(_Section):
     split_fingerprint: Text
 
 
-class Teacher(_Section):
+class TeacherAttributes(_Section):
     """The teacher; the weights of an imported store are unknown, and `source` names the imported file."""
 
     name: FileName
@@ -68,7 +68,7 @@ class Teacher(_Section):
     source: dict[Literal["file", "sha256"], Text] | None = Field(default=None, min_length=2)
 
 
-class Views(_Section):
+class ViewsAttributes(_Section):
     """The view plan, as its `describe` returns it; `strong` is the recipe of the strong views, where it has some."""
 
     recipe: list[Any] = Field(max_length=32)
@@ -79,7 +79,7 @@ class Views(_Section):
     version: int
 
 
-class Pixels(_Section):
+class PixelsAttributes(_Section):
     """SHA-256 of the rendered pixels of the first `samples` samples in some views."""
 
     views: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=2)
@@ -87,13 +87,13 @@ class Pixels(_Section):
     sha256: Text
 
 
-class Named(_Section):
+class EncodingAttributes(_Section):
     """The encoding: its name, and its settings as further keys."""
 
     name: Text
 
 
-class Precision(_Section):
+class PrecisionAttributes(_Section):
     """Conditions under which the teacher computed its logits; unknown for an imported store."""
 
     arithmetic: Literal["ieee", "tf32", "bf16", "unknown"]
@@ -101,7 +101,7 @@ class Precision(_Section):
     device: Text
 
 
-class Measured(_Section):
+class MeasuredAttributes(_Section):
     """The encoding's size and error on `rows` rows of the teacher's first batches; KL by temperature."""
 
     rows: int = Field(ge=0)
@@ -111,13 +111,13 @@ class Measured(_Section):
     argmax_flips: int = Field(ge=0)
 
     @model_validator(mode="after")
-    def _equal_temperatures(self) -> "Measured":
+    def _equal_temperatures(self) -> "MeasuredAttributes":
         if self.kl_mean.keys() != self.kl_max.keys():
             raise ValueError("the same temperatures in kl_mean and kl_max")
         return self
 
 
-class Asked(_Section):
+class AskedAttributes(_Section):
     """The content of a store of features: an entry of `cache.features`, and what decides its values beside teacher and views.
 
     `settings` are those of the entry's term that change what it asks, None for a feature as it is; `sizes` the height and
@@ -134,16 +134,16 @@ class Attributes(_Section):
     """All attributes of a store. Its JSON, `model_dump()`, is stored in `zarr.json` under the key `prepkd`."""
 
     format: int
-    dataset: Dataset
+    dataset: DatasetAttributes
     split: Literal["train"]
-    teacher: Teacher
-    views: Views
-    pixels: Pixels | None = None
-    encoding: Named
-    asked: Asked | None = None
-    precision: Precision
+    teacher: TeacherAttributes
+    views: ViewsAttributes
+    pixels: PixelsAttributes | None = None
+    encoding: EncodingAttributes
+    asked: AskedAttributes | None = None
+    precision: PrecisionAttributes
     fingerprints: dict[Text, Text] = Field(max_length=32)
-    measured: Measured | None = None
+    measured: MeasuredAttributes | None = None
     unverified: list[Text] | None = Field(default=None, max_length=32)
 
     @model_validator(mode="after")

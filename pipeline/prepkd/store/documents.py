@@ -29,27 +29,27 @@ class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Summary(_Document):
+class SummaryDocument(_Document):
     """`summary.json`: the teacher's error rate on all views, and on each."""
 
     teacher_error: Share
     teacher_error_per_view: list[Share] = Field(min_length=1)
 
 
-class Range(_Document):
+class RangeDocument(_Document):
     """The smallest and the largest value of a tensor under each view."""
 
     min: list[float] = Field(min_length=1)
     max: list[float] = Field(min_length=1)
 
 
-class Ranges(_Document):
+class RangesDocument(_Document):
     """`summary.json` of a store of features: the ranges of its tensors."""
 
-    ranges: dict[str, Range] = Field(max_length=MOST_TENSORS)
+    ranges: dict[str, RangeDocument] = Field(max_length=MOST_TENSORS)
 
 
-class Partial(_Document):
+class PartialDocument(_Document):
     """`partial.json`, in a copy of some views: the views that were fetched."""
 
     views: list[int] = []
@@ -149,7 +149,7 @@ def parse_summary(content: bytes, layout: Layout | None, where: object) -> dict[
     views = layout.plan.views if layout else None
     if isinstance(layout.encoding, Tensors) if layout else "ranges" in parse(content, SUMMARY, where):
         return _parse_ranges(content, layout, where)
-    summary = _validated(Summary, content, SUMMARY, where)
+    summary = _validated(SummaryDocument, content, SUMMARY, where)
     errors = summary.teacher_error_per_view
     if views is not None and len(errors) != views:
         raise InputError(f"{where}: {SUMMARY}: has the error of {len(errors):,} views, expected {views:,}")
@@ -159,7 +159,7 @@ def parse_summary(content: bytes, layout: Layout | None, where: object) -> dict[
 
 
 def _parse_ranges(content: bytes, layout: Layout | None, where: object) -> dict[str, Any]:
-    summary = _validated(Ranges, content, SUMMARY, where)
+    summary = _validated(RangesDocument, content, SUMMARY, where)
     if layout and isinstance(layout.encoding, Tensors):
         names = {one.name for one in layout.encoding.tensors}
         if summary.ranges.keys() != names:
@@ -176,7 +176,7 @@ def _parse_ranges(content: bytes, layout: Layout | None, where: object) -> dict[
 
 def parse_partial(content: bytes, views: int, where: object) -> list[int]:
     """Parse `partial.json`: the views that were fetched, sorted; raises InputError for others than 0 to `views` - 1."""
-    found = sorted(set(_validated(Partial, content, PARTIAL, where).views))
+    found = sorted(set(_validated(PartialDocument, content, PARTIAL, where).views))
     if found and not 0 <= found[0] <= found[-1] < views:
         raise InputError(f"{where}: {PARTIAL}: lists other views than 0 to {views - 1}")
     return found

@@ -19,10 +19,10 @@ from prepkd.training.settings import Training
 
 log = logging.getLogger(__name__)
 
-Values = dict[str, Tensor]  # per sample, (B,)
+SampleValues = dict[str, Tensor]  # per sample, (B,)
 # Pixels (B, C, H, W), labels, the batch's share of its step's samples (), and the teacher's answers -> the objective's values
 # and `top1`, detached; gradients are added to those already there.
-Gradients = Callable[..., Values]
+Gradients = Callable[..., SampleValues]
 
 WORTH_COMPILING = 10_000  # steps from which `compile: auto` compiles on a GPU
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch's, of the folder of its compiler's cache
@@ -60,15 +60,15 @@ def make_cache_folder(settings: Training) -> None:
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
 
 
-def compiled(forward: Callable[..., Values]) -> Callable[..., Values]:
+def compiled(forward: Callable[..., SampleValues]) -> Callable[..., SampleValues]:
     """A forward pass compiled for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly.
 
     `torch.compile` is called with the first batch, so that an `Attempt` sees a failure of what it imports.
     """
-    fast: Callable[..., Values] | None = None
+    fast: Callable[..., SampleValues] | None = None
     shapes: list[Any] = []
 
-    def run(*inputs: Tensor) -> Values:
+    def run(*inputs: Tensor) -> SampleValues:
         nonlocal fast
         found = [(one.shape, one.dtype) for one in inputs]
         if fast is None:
@@ -90,11 +90,11 @@ class Attempt:
         self.modules = nn.ModuleList(modules)
         self.chosen: Gradients | None = None
 
-    def __call__(self, *inputs: Tensor) -> Values:
+    def __call__(self, *inputs: Tensor) -> SampleValues:
         """The step's values."""
         return self.chosen(*inputs) if self.chosen else self._first(*inputs)
 
-    def _first(self, *inputs: Tensor) -> Values:
+    def _first(self, *inputs: Tensor) -> SampleValues:
         undo = _undo(self.modules, inputs[0].device)
         try:
             values = self.fast(*inputs)

@@ -6,14 +6,12 @@ from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import refuse_differences
-from prepkd.models import Normalised
 from prepkd.models.checkpoint import JSON, load_card
-from prepkd.training.checkpoints import Row
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.generation_settings import Generation
+from prepkd.training.run_results import Trained
 from prepkd.training.teacher_folder import write_teacher
 
-Trained = tuple[int, Normalised, list[Row], Mapping[str, Any]]  # seed, model, history, card
 DEEPEST = 1000  # teachers above a generation that a card may list
 DESCRIBED = ("name", "model", "weights_fingerprint")
 

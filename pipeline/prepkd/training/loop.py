@@ -17,18 +17,18 @@ from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import prefetch
 from prepkd.training.batches import Epochs, batches
 from prepkd.training.checkpoints import Row, load_state, pack, write_state
-from prepkd.training.compilation import Values, make_cache_folder
+from prepkd.training.compilation import SampleValues, make_cache_folder
 from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import make_average, make_optimizer, make_schedule
 from prepkd.training.settings import Training
-from prepkd.training.step import Objective, be_deterministic, make_gradients
+from prepkd.training.step import TrainingObjective, be_deterministic, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
 
 
 @torch.random.fork_rng()  # torch's random state outside stays as it was
 def train(
     model: nn.Module,
-    objective: Objective,
+    objective: TrainingObjective,
     dataset: Dataset,
     epochs: Epochs,
     settings: Training,
@@ -76,7 +76,7 @@ def train(
             lr = float(schedule.get_last_lr()[0])
             objective.epoch.fill_(number)
             trained.train()
-            figures: Values = {}
+            figures: SampleValues = {}
             done = 0
             for batch in batches(dataset, next(fed), epochs.answers, settings.batch_size, group):
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
@@ -118,7 +118,7 @@ def train(
     return history
 
 
-def note(figures: Values, values: Values, done: int, count: int) -> None:
+def note(figures: SampleValues, values: SampleValues, done: int, count: int) -> None:
     """Put a batch's values (B,) into an epoch's (count,), behind those of the `done` samples before it.
 
     One tensor per name for all steps: small tensors that outlive a step sit between large ones, and memory grows with every
@@ -130,7 +130,7 @@ def note(figures: Values, values: Values, done: int, count: int) -> None:
         figures[name][done : done + len(value)] = value
 
 
-def summarise(figures: Values) -> Row:
+def summarise(figures: SampleValues) -> Row:
     """An epoch's figures from its samples' values, (N,) each: means, and the temperature's range."""
     row: Row = {}
     for name, values in figures.items():

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from prepkd.data.samples.labels import main_class
 from prepkd.models.features import STRONG, Answers, WithFeatures
 from prepkd.training.batches import STRONG_PIXELS
-from prepkd.training.compilation import Attempt, Gradients, Values, compiled, compiles
+from prepkd.training.compilation import Attempt, Gradients, SampleValues, compiled, compiles
 from prepkd.training.settings import Training
 
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient gets its place
 
 
-class Objective(Protocol):
+class TrainingObjective(Protocol):
     """A module from the student's answers, labels and the teacher's answers to `loss` and logged values, per sample."""
 
     epoch: Tensor  # from 0, ()
@@ -26,13 +26,13 @@ class Objective(Protocol):
     def features(self) -> tuple[str, ...]:
         """The student's named features that it reads."""
 
-    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> Values:
+    def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> SampleValues:
         """Values (B,), `loss` among them; labels are int64 (B,) or shares of the classes (B, K)."""
 
 
 def make_gradients(
     model: nn.Module,
-    objective: Objective,
+    objective: TrainingObjective,
     answers: Sequence[str],
     settings: Training,
     device: torch.device,
@@ -43,7 +43,7 @@ def make_gradients(
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
     two_views = STRONG_PIXELS in answers
 
-    def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> Values:
+    def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> SampleValues:
         given = dict(zip(answers, teacher, strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             found = student(pixels)
@@ -70,8 +70,8 @@ def be_deterministic(wanted: bool) -> None:
 
 
 def _gradients(
-    forward: Callable[..., Values], pixels: Tensor, labels: Tensor, share: Tensor, *teacher: Tensor
-) -> Values:
+    forward: Callable[..., SampleValues], pixels: Tensor, labels: Tensor, share: Tensor, *teacher: Tensor
+) -> SampleValues:
     values = forward(pixels, labels, *teacher)
     (values["loss"].mean() * share).backward()  # type: ignore[no-untyped-call]
     return {name: value.detach() for name, value in values.items()}
@@ -98,9 +98,9 @@ class Replayed:
         self.function, self.recorder = function, recorder or CudaRecorder()
         self.calls = 0
         self.inputs: list[Tensor] = []
-        self.replay: Callable[[], Values] | None = None
+        self.replay: Callable[[], SampleValues] | None = None
 
-    def __call__(self, *inputs: Tensor) -> Values:
+    def __call__(self, *inputs: Tensor) -> SampleValues:
         """The function's values, in tensors that the next call may write to."""
         if not self.inputs:
             self.inputs = [one.clone() for one in inputs]
@@ -119,10 +119,10 @@ class Replayed:
 class Recorder(Protocol):
     """Captures a function without arguments after warming it up."""
 
-    def warm_up(self, function: Callable[[], Values]) -> Values:
+    def warm_up(self, function: Callable[[], SampleValues]) -> SampleValues:
         """Run a function that will be captured."""
 
-    def capture(self, function: Callable[[], Values]) -> Callable[[], Values]:
+    def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
         """Record the function; return a callable that replays the record on the same memory and returns the values there."""
 
 
@@ -132,7 +132,7 @@ class CudaRecorder:
     def __init__(self) -> None:
         self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def warm_up(self, function: Callable[[], Values]) -> Values:
+    def warm_up(self, function: Callable[[], SampleValues]) -> SampleValues:
         """Run on a side stream: the default stream cannot be captured, and libraries allocate per stream."""
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self.stream):
@@ -142,13 +142,13 @@ class CudaRecorder:
             value.record_stream(torch.cuda.current_stream())
         return values
 
-    def capture(self, function: Callable[[], Values]) -> Callable[[], Values]:
+    def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
         """Record the kernels without running them; a thread may move the next epoch's answers meanwhile."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             values = function()
 
-        def replay() -> Values:
+        def replay() -> SampleValues:
             graph.replay()
             return values
 

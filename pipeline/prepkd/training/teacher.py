@@ -83,7 +83,7 @@ def published_preprocessing(card: Mapping[str, Any]) -> str | None:
     return f"{{mean: {known['mean']}, std: {known['std']}}}" if known else None
 
 
-def describe(
+def teacher_card(
     model: Normalised, settings: Teacher, dataset: Dataset, inputs: Mapping[str, JSON], loaded: Loaded | None = None
 ) -> dict[str, JSON]:
     """A teacher's card, without what `save_checkpoint` adds."""

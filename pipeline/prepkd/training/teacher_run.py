@@ -17,7 +17,7 @@ from prepkd.training.finished import finished_card, refuse_other
 from prepkd.training.initial import given_weights, initial_model, loading_notes
 from prepkd.training.plausibility import check_class_order
 from prepkd.training.stopping import card_entry
-from prepkd.training.teacher import describe, published_preprocessing, train_teacher
+from prepkd.training.teacher import published_preprocessing, teacher_card, train_teacher
 from prepkd.training.teacher_folder import write_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.training.trial import Batches, batch_sizes, try_answering, try_students, try_training
@@ -78,7 +78,7 @@ def run_teacher(
             name,
             model,
             history,
-            describe(model, settings, dataset, inputs, loaded) | card_entry(settings, history),
+            teacher_card(model, settings, dataset, inputs, loaded) | card_entry(settings, history),
             dataset,
             claims=loaded.claims if loaded else None,
             test_fingerprint=test_fingerprint,

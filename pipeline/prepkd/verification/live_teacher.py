@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
+from prepkd.runtime.devices import device_name
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import IMPORTED
 from prepkd.teacher.caching import pixel_hash
@@ -132,11 +132,6 @@ def replay_pixels(store: AnswerStore, samples: Samples, views: NDArray[np.int64]
         replayed=pixel_hash(store.plan, samples, recorded.views, count),
         by_view={str(view): pixel_hash(store.plan, samples, [int(view)], count) for view in np.unique(views)},
     )
-
-
-def device_name(device: torch.device) -> str:
-    """The device as stores record it."""
-    return device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"
 
 
 def _as_json(found: Found) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.models import Normalised
 from prepkd.store import AnswerStore, LogitStore
-from prepkd.store.attributes import Pixels
+from prepkd.store.attributes import PixelsAttributes
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.views import ViewPlan
 
@@ -76,7 +76,7 @@ def arithmetic(store: AnswerStore) -> str:
     return "ieee" if known == "unknown" else known
 
 
-def recorded_pixels(store: AnswerStore) -> Pixels:
+def recorded_pixels(store: AnswerStore) -> PixelsAttributes:
     """The hash of rendered pixels that a store records; raises InputError where it records none."""
     if store.attributes.pixels is None:
         raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
