@@ -1,4 +1,4 @@
-"""Two views a step through the commands: one teacher's store holds both kinds, and the student is shown both."""
+"""docs/how-to/two-views.md through the commands: one teacher's store holds both kinds, and the student is shown both."""
 
 import json
 import shutil
