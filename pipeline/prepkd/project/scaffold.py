@@ -134,7 +134,7 @@ def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
         _update(params["distill"], TEMPERATURES | {"seeds": 3})
         _update(params["cache"], {"batch_size": 512})
     _update(params["cache"], chosen.get("cache", {}))
-    params.yaml_set_comment_before_after_key("cache", before="\n")
+    params.yaml_set_comment_before_after_key("generations", before="\n")
     text = io.StringIO()
     yaml.dump(params, text)
     return f"# yaml-language-server: $schema=params.schema.json\n{text.getvalue()}"
