@@ -35,7 +35,7 @@ def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
     if used.bytes:
         every = used.bytes * models.views * models.samples
         size = f"{used.bytes:,} per (view, sample), {every / 1e9:,.3g} GB for {models.views} x {models.samples:,}"
-        table.add_row("bytes", f"{size}, beside the logits; float16\n{models.described}")
+        table.add_row("bytes", f"{size}, beside the logits\n{models.described}")
     for line in missing or ["nothing"]:
         table.add_row("missing", line)
     return table
