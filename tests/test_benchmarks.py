@@ -171,7 +171,7 @@ def test_what_a_gpu_would_run_runs_on_a_cpu(tmp_path: Path) -> None:
     }
     assert all(0 < one["ratio"]["low"] <= one["ratio"]["high"] < math.inf for one in found["epoch"]["ratios"])
     assert [(one["time"], one["of"], one["bar"]) for one in found["epoch"]["ratios"]] == list(epoch.BARS)
-    assert done.stdout.count("to reach") == 5
+    assert done.stdout.count("to reach") == 6
 
 
 def test_a_student_notes_the_moments_of_its_training(tmp_path: Path) -> None:

@@ -313,7 +313,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ("distill.milestones=[0]", "distill.milestones.0 is 0; expected >= 1"),
         (
             "distill.method=foo",
-            f"distill.method is 'foo': has no term 'foo'; terms joined by '+' out of: {', '.join(TERMS)}",
+            f"distill.method is 'foo': has no term 'foo'; terms joined by '+' out of: {', '.join(TERMS)}, "
+            "or package.module:Class",
         ),
         (
             "distill.method=ka-ps+ka-lsr",

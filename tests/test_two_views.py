@@ -106,7 +106,9 @@ def run(
         dataset or data(),
         INPUTS,
         {
-            name: TeacherFiles(teacher.root / name, str(stores.get(name, teacher.store(name))), None)
+            name: TeacherFiles(
+                teacher.root / name, str(stores.get(name, teacher.store(name))), None, f"prepkd train-teacher {name}"
+            )
             for name in chosen.teacher_names
         },
         scratch=lambda fingerprint: nullcontext(folder / fingerprint),

@@ -51,7 +51,7 @@ def test_digits_need_no_download_and_unknown_names_are_refused(tmp_path: Path) -
 def test_every_source_is_a_choice_with_settings_of_its_own(name: str) -> None:
     source = SOURCES[name]
     assert source.name == name
-    assert set(source.settings) <= set(Prepare.model_fields)
+    assert type(source.settings).model_fields.keys() <= Prepare.model_fields.keys()
     assert Prepare(dataset=name).source == source, "the defaults of `prepare` are the source's"
     assert str(source.default_raw).startswith("data/raw")
     assert source.archive is None or source.own is None

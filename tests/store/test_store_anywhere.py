@@ -251,7 +251,7 @@ def test_no_credentials(s3: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_no_server(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     url, nobody = f"{s3}/large.zarr", {"endpoint_url": "http://127.0.0.1:9"}
-    expected = f'{url}: Could not connect to the endpoint URL: "http://127.0.0.1:9/bucket/large.zarr/'
+    expected = f'{url}: Could not connect to the endpoint URL: "http://127.0.0.1:9/bucket/large.zarr'
     for text in (
         refused(InputError, LogitStore.open, url, **nobody),
         refused(InputError, write, open_place(url, write=True, **nobody), url),
