@@ -57,7 +57,7 @@ class Method:
 
     @property
     def views(self) -> int:
-        """How many views of each sample it needs in a step: 2 are a weak and a strong one."""
+        """The number of views of each sample that a step needs: 2 are a weak and a strong one."""
         return max(term.views for term in self.terms)
 
     @property

@@ -289,8 +289,9 @@ class FeatureStore(AnswerStore):
         for view in np.unique(views):
             here = views == view
             for name, array in self.features(int(view)).items():
-                empty = np.empty((len(views), *array.shape[1:]), array.dtype)
-                found.setdefault(name, empty)[here] = array[samples[here]]
+                if name not in found:
+                    found[name] = np.empty((len(views), *array.shape[1:]), array.dtype)
+                found[name][here] = array[samples[here]]
         return found
 
 

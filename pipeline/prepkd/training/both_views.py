@@ -27,7 +27,7 @@ class BothViews:
 
     @property
     def prefetch_depth(self) -> int:
-        """How many epochs ahead it is asked."""
+        """The number of epochs that it is asked ahead."""
         return self.weak.prefetch_depth
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:

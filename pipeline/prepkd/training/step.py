@@ -47,9 +47,8 @@ def make_gradients(
         given = dict(zip(answers, teacher, strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             found = student(pixels)
-            if (
-                two_views
-            ):  # a forward pass each, as in MLKD's and CRLD's code: batch norm sees one kind of views at a time
+            if two_views:
+                # A forward pass each, as in MLKD's and CRLD's code: batch norm sees one kind of views at a time.
                 found = found | {f"{STRONG}logits": model(given.pop(STRONG_PIXELS))}
         values = objective(found, labels, given)
         return values | {"top1": (found["logits"].detach().argmax(dim=-1) == main_class(labels)).float()}
