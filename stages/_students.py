@@ -12,10 +12,10 @@ from prepkd.models.names import is_factory
 from prepkd.project.params import Params
 from prepkd.stages._console import say
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch, store_url, teacher_folder
+from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch
+from prepkd.stages._teachers import teacher_files
 from prepkd.tracking.loggers import Run, Write, logged
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import TeacherFiles
 from prepkd.training.distillation import distill as distill_students
 from prepkd.training.student_settings import Distill
 
@@ -47,15 +47,7 @@ def students_on(
 ) -> Iterator[Trained]:
     """The same on data that were read; `run` names the run for loggers, by default its method and seed."""
     dataset, inputs = data
-    teachers = {
-        name: TeacherFiles(
-            teacher_folder(name),
-            store_url(params, name),
-            params.all_teachers[name].weights,
-            params.command_of(name),
-        )
-        for name in settings.teacher_names
-    }
+    teachers = {name: teacher_files(params, name) for name in settings.teacher_names}
 
     def logger(one: Run) -> AbstractContextManager[Write]:
         return logged(params.logger, logs_folder(), replace(one, name=run or one.name))

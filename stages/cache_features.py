@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry, make_entries
-from prepkd.models import load_checkpoint
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.project.outputs import asked
@@ -14,10 +13,11 @@ from prepkd.runtime.files import write_json
 from prepkd.stages._console import advance, progress, say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import scratch_root, teacher_folder, writing
+from prepkd.stages._project import scratch_root, writing
+from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
-from prepkd.verification.provenance import check_card, check_given
+from prepkd.verification.teacher_files import load_teacher
 
 
 def cache_features(
@@ -41,7 +41,8 @@ def cache_features(
     feature, as `pooled`: as it is. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
     """
     params = read_params(params_file, overrides)
-    settings, listed, folder = params.cache, params.cache.features, teacher_folder(known_teacher(params, name))
+    known_teacher(params, name)
+    settings, listed = params.cache, params.cache.features
     names = [entry for entry in listed if only in (None, entry)]
     if not names:
         said = f"--only is {only!r}; expected an entry of cache.features: {', '.join(listed)}"
@@ -53,10 +54,7 @@ def cache_features(
     plans = [Path(f"data/asked/{name}/{one}.json") for one in names] if plan else []
     with writing(*map(asked, plans)):
         dataset, inputs = read_dataset(params, settings.views, settings.seed)
-        hint = f"run `{params.command_of(name)}`"
-        teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=hint)
-        check_card(card, dataset, inputs, folder)
-        check_given(card, params.all_teachers[name].weights, folder)
+        teacher, card = load_teacher(teacher_files(params, name), dataset, inputs)
         given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
         student = untrained_model(params.distill.student, dataset, given)
         entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.models import load_checkpoint
 from prepkd.models.agreement import SKILL
 from prepkd.stages._console import advance, console, progress, say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import scratch_root, store_url, teacher_folder
+from prepkd.stages._project import scratch_root, store_url
+from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import caching
-from prepkd.verification.provenance import check_card, check_given
+from prepkd.verification.teacher_files import load_teacher
 
 
 def cache_logits(
@@ -30,12 +30,10 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
-    settings, url, folder = params.cache, store_url(params, name), teacher_folder(name)
+    settings, url = params.cache, store_url(params, name)
     refuse_foreign_store(url)
     dataset, inputs = read_dataset(params, settings.views, settings.seed, strong=params.augment_strong)
-    teacher, card = load_checkpoint(folder, device=dataset.samples.device, hint=f"run `{params.command_of(name)}`")
-    check_card(card, dataset, inputs, folder)
-    check_given(card, params.all_teachers[name].weights, folder)
+    teacher, card = load_teacher(teacher_files(params, name), dataset, inputs)
     with progress() as bar:
         task = bar.add_task(f"logits of {name}", start=False, total=None, visible=False, note="")
 

@@ -36,10 +36,11 @@ from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.feature_caching import cache_features, cost, encoding_of, feature_answers, plan_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import TeacherFiles, distill
+from prepkd.training.distillation import distill
 from prepkd.training.student_settings import Distill
 from prepkd.verification.live_teacher import verify_store
 from prepkd.verification.tables import discrepancy_table, notes
+from prepkd.verification.teacher_files import TeacherFiles
 from small_training import CLASSES, DATASET, same, timeless
 from torch import Tensor, nn
 

@@ -18,9 +18,10 @@ from prepkd.models.features import Answers
 from prepkd.models.new import new_model
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import CHECKSUM, Row
-from prepkd.training.distillation import TeacherFiles, distill
+from prepkd.training.distillation import distill
 from prepkd.training.student import seeded
 from prepkd.training.student_settings import Distill, StudentSettings
+from prepkd.verification.teacher_files import TeacherFiles
 from small_training import CLASSES, DATASET, same, timeless
 from torch import Tensor, nn
 

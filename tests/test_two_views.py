@@ -23,9 +23,10 @@ from prepkd.teacher.feature_caching import cache_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import STRONG_PIXELS, Epochs, batches
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import TeacherFiles, distill
+from prepkd.training.distillation import distill
 from prepkd.training.student_settings import Distill
 from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.teacher_files import TeacherFiles
 from prepkd.views import PairedPlan, ViewPlan, make_plan
 from prepkd.views.order import cycle
 from small_training import CLASSES, COUNT, DATASET, same, timeless

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,6 @@ from prepkd.training.trial import try_student
 from prepkd.verification.live_features import check_first_features
 from prepkd.verification.provenance import (
     check_answers,
-    check_card,
     check_first_batch,
     check_given,
     check_pixels,
@@ -49,17 +48,8 @@ from prepkd.verification.provenance import (
     check_views,
     refuse_answers,
 )
+from prepkd.verification.teacher_files import TeacherFiles, load_teacher
 from prepkd.views.order import VIEW_ORDERS
-
-
-@dataclass(frozen=True)
-class TeacherFiles:
-    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it."""
-
-    folder: Path
-    store: str
-    weights: Path | None
-    command: str
 
 
 @contextlib.contextmanager
@@ -229,14 +219,6 @@ def stored_answers(
         features=features,
         strong=strong,
     )
-
-
-def load_teacher(files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]) -> tuple[Normalised, dict[str, Any]]:
-    """A teacher's model and card; raises InputError if it does not fit the data."""
-    model, card = load_checkpoint(files.folder, device=dataset.samples.device, hint=f"run `{files.command}`")
-    check_card(card, dataset, inputs, files.folder)
-    check_given(card, files.weights, files.folder)
-    return model, card
 
 
 def check_live_answers(model: Normalised, dataset: Dataset, cache: Cache, where: object, *, raw: bool) -> None:

@@ -1,0 +1,12 @@
+"""Where the project's teachers are."""
+
+from prepkd.project.params import Params
+from prepkd.stages._project import store_url, teacher_folder
+from prepkd.verification.teacher_files import TeacherFiles
+
+
+def teacher_files(params: Params, name: str) -> TeacherFiles:
+    """The files of a key of `teachers` or `generations`."""
+    return TeacherFiles(
+        teacher_folder(name), store_url(params, name), params.all_teachers[name].weights, params.command_of(name)
+    )
