@@ -13,6 +13,7 @@ from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import Answers, feature_shapes
 from prepkd.models.new import new_model
+from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.store.encodings import make_encoding
 from prepkd.teacher.forward_pass import ready
 from prepkd.teacher.online import OnlineTeacher
@@ -190,6 +191,15 @@ def forward(pair: Pair) -> Callable[[int], object]:
         finish(pair)
 
     return run
+
+
+def chosen_device(name: str | None, threads: int) -> torch.device:
+    """The named device, else a GPU if there is one; on a CPU with that number of threads, and freed memory kept."""
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cpu":
+        torch.set_num_threads(threads)
+        keep_freed_memory()
+    return device
 
 
 CASES = {

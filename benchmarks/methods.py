@@ -9,10 +9,9 @@ import torch
 from prepkd.methods import asked, catalogue
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import TERMS
-from prepkd.runtime.allocator import keep_freed_memory
 
 from benchmarks._measure import Case, environment, interleaved, interval, median, ratio, report
-from benchmarks._steps import CLASSES, Pair, taught
+from benchmarks._steps import CLASSES, Pair, chosen_device, taught
 
 BAR = 1.03  # the upper limit of a logit term's time as a multiple of plain CE's
 ONE_VIEW = [name for name, term in TERMS.items() if term.views == 1]  # two views are two forward passes
@@ -23,10 +22,7 @@ DRAWS = ("noisy-teacher", "disturb-label")  # they draw before each epoch, which
 def main(arguments: list[str] | None = None) -> None:
     """Measure every term, print tables, write JSON."""
     options = parser().parse_args(arguments)
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cpu":
-        torch.set_num_threads(options.threads)
-        keep_freed_memory()
+    device = chosen_device(options.device, options.threads)
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "only")}
     result = environment() | {"command": "python -m benchmarks.methods", "settings": settings}
     result |= {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.runtime.allocator import keep_freed_memory
 
 from benchmarks._measure import environment, interleaved, interval, median, ratio, report
-from benchmarks._steps import CASES, COMPILED, Pair, profile_of
+from benchmarks._steps import CASES, COMPILED, Pair, chosen_device, profile_of
 
 PAIRS = {
     name: tuple(name.split("->"))
@@ -29,10 +28,7 @@ BARS = {
 def main(arguments: list[str] | None = None) -> None:
     """Measure every pair at every batch size, print tables and one step's profile, write JSON."""
     options = parser().parse_args(arguments)
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cpu":
-        torch.set_num_threads(options.threads)
-        keep_freed_memory()
+    device = chosen_device(options.device, options.threads)
     pairs = options.pair or (["resnet20->resnet8"] if device.type == "cpu" else list(PAIRS))
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "profile")}
     result = environment() | {"command": "python -m benchmarks.step", "settings": settings | {"pair": pairs}}

@@ -1,6 +1,7 @@
 """Two workers share two processors: each computes on one, and the files that take longest come first."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,3 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slowest first, so that no worker begins a long file when the other is done."""
     places = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread, whatever a module before has set: the last bits of results depend on it."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -48,12 +48,7 @@ INPUTS = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprin
 BATCH = 16
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Hint(FeatureTerm):

@@ -1,7 +1,7 @@
 """Methods that read features, through a whole run with a live teacher: adapters are trained, resumed and left out."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,12 +28,7 @@ from torch import Tensor, nn
 INPUTS = {"split_fingerprint": "5" * 64}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Hint(FeatureTerm):

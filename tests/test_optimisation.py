@@ -1,6 +1,6 @@
 """AdamW, warm-up, clipping, accumulation and averaged weights: each against the arithmetic written out, each resumed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,7 @@ PLAIN = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
 WHOLE = {"batch_size": COUNT, "schedule": "multi-step", "milestones": [99]}  # one step an epoch, all of the same lr
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def start() -> Arrays:

@@ -1,6 +1,6 @@
 """Students: the store stands in for the teacher bit for bit, and runs differ only in what they are meant to differ in."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -49,12 +49,7 @@ PLANS: dict[str, int | str] = {"sampled": 3, "exhaustive": "all"}
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def textures(count: int, seed: int) -> Samples:

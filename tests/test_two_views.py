@@ -1,6 +1,6 @@
 """Two views a step: one store holds weak and strong views, and students of it equal those of a live teacher."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,12 +41,7 @@ def data(views: Any = "all", strong: list[Any] = STRONG) -> Dataset:
     return replace(DATASET, plan=make_plan(WEAK, views, 5, COUNT, strong))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @dataclass(frozen=True)
