@@ -45,4 +45,14 @@ def objective(method: str, student: Features, teacher: Features, samples: int = 
 def answers(made: Objective, teacher: Features, logits: Tensor, **drawn: Tensor) -> dict[str, Tensor]:
     """A teacher's answers: logits as stored, what the terms ask, what they draw."""
     stored = {"logits": logits - logits.amax(1, keepdim=True), "row_max": logits.amax(1)}
-    return stored | dict(made.asked_of_teacher(teacher)) | drawn
+    return stored | dict(asked_of_teacher(made, teacher)) | drawn
+
+
+def asked_of_teacher(made: Objective, features: Features) -> Features:
+    """The terms' tensors of a teacher's features, by name: what a store would hold beside the logits."""
+    return {key: value for term in made.terms.features for key, value in term.asks(features, made.shapes[0]).items()}
+
+
+def asked_names(made: Objective) -> tuple[str, ...]:
+    """The names of these tensors."""
+    return tuple(asked_of_teacher(made, {name: torch.zeros(1, *shape) for name, shape in made.shapes[1].items()}))

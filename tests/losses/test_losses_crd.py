@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from feature_losses import EPOCH, answers, objective, randn, settings
+from feature_losses import EPOCH, answers, asked_names, objective, randn, settings
 from prepkd.errors import InputError
 from prepkd.losses import info_nce, noise_contrastive
 from prepkd.methods.contrastive import INDEX, ContrastiveRepresentation
@@ -292,7 +292,7 @@ def test_maps_are_refused_and_settings_have_domains() -> None:
 def test_the_objective_adds_it_with_its_weight(method: str) -> None:
     student, teacher = {"pooled": randn(2, 5, seed=1)}, {"pooled": randn(2, 6, seed=2)}
     made = objective(method, student, teacher, SAMPLES, crd={"dim": DIM, "count": COUNT})
-    assert made.asked == ("pooled",) and isinstance(made.adapters["crd"], Embeddings)
+    assert asked_names(made) == ("pooled",) and isinstance(made.adapters["crd"], Embeddings)
     given = answers(made, teacher, randn(2, 2, seed=8), **{INDEX: torch.tensor([3, 4])})
     values = made(student | {"logits": randn(2, 2, seed=7)}, torch.tensor([0, 1]), given)
     ce, kd = settings(method).loss_weights

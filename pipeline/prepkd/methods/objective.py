@@ -103,20 +103,10 @@ class Objective(nn.Module):
         """The student's named features that the terms read."""
         return self.terms.student_features
 
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """The names of the tensors that the terms ask of the teacher beside its logits."""
-        return tuple(self.asked_of_teacher({name: torch.zeros(1, *shape) for name, shape in self.shapes[1].items()}))
-
     def asked_of_student(self, features: Answers) -> Answers:
         """The terms' tensors of the student's features, by name."""
         terms, other = self.terms.features, self.shapes[1]
         return {key: value for term in terms for key, value in term.of_student(features, other).items()}
-
-    def asked_of_teacher(self, features: Answers) -> Answers:
-        """The terms' tensors of the teacher's features, by name: what a store would hold beside the logits."""
-        terms, other = self.terms.features, self.shapes[0]
-        return {key: value for term in terms for key, value in term.asks(features, other).items()}
 
     def forward(self, student: Answers, labels: Tensor, teacher: Answers) -> Values:
         """`loss`, its parts and statistics, all per sample (B,).
