@@ -87,6 +87,14 @@ def test_a_generation_is_the_student_of_the_same_settings_and_seed(project: Path
     assert card(Path("models/student/seed2"))["weights_fingerprint"] != card(ONE)["weights_fingerprint"]
 
 
+def test_a_generation_of_two_views_is_the_student_of_the_same_settings(project: Path) -> None:
+    strong = {"augment_strong": "[{crop: {padding: 1}}, erase]"}
+    prepkd("cache-logits", "large", "--replace", **strong)
+    prepkd("train-generation", "one", "--replace", generations__one__views_per_step=2, **strong)
+    prepkd("distill", **{f"distill.{key}": value for key, value in SAME.items()}, distill__views_per_step=2, **strong)
+    assert Path("models/student/seed1/model.safetensors").read_bytes() == (ONE / "model.safetensors").read_bytes()
+
+
 def test_the_live_teacher_is_another_module_and_stays_as_it_is(project: Path) -> None:
     """Where teacher and student are one module, the student's loss is zero."""
     before, cached = card(ONE)["weights_fingerprint"], (Path("models/teachers/two/model.safetensors")).read_bytes()
@@ -236,6 +244,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"generations.one.ce_weight": 2.0}, "generations.one: ce_weight is 2 and kd_weight auto is 1 - ce_weight"),
     ({"generations.one.student": "null"}, "generations.one.student is null; expected"),
     ({"generations": "[one]"}, "generations is ['one']; expected keys with settings"),
+    ({"generations.one.views_per_step": 2}, "generations.one.views_per_step is 2 and augment_strong is empty"),
     ({"distill.teacher": "three"}, f"distill.teacher is 'three'; {KNOWN}"),
 ]
 
