@@ -34,7 +34,7 @@ from prepkd.training.evaluation import predict, top1
 from prepkd.training.initial import given_weights
 from prepkd.training.loop import summarise
 from prepkd.training.student_settings import Distill
-from prepkd.training.teacher import describe, teacher_views, train_teacher
+from prepkd.training.teacher import teacher_card, teacher_views, train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
@@ -665,7 +665,7 @@ def test_a_teachers_loss_is_smoothed_cross_entropy(tmp_path: Path) -> None:
 
 def test_a_teachers_card_says_what_it_is() -> None:
     chosen = teacher_settings()
-    card = describe(new_model("convnet4", DATASET, 0), chosen, DATASET, {"dataset": "noise"})
+    card = teacher_card(new_model("convnet4", DATASET, 0), chosen, DATASET, {"dataset": "noise"})
     # convolutions 4 * 9 and 8 * 4 * 9, two batch norms, the classifier
     assert card["parameters"] == 4 * 9 + 8 * 4 * 9 + 2 * 4 + 2 * 8 + 8 * CLASSES + CLASSES
     assert (card["model"], card["num_classes"], card["in_channels"]) == ("convnet4", CLASSES, 1)
