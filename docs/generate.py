@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from prepkd.catalogue.requirements import example
+from prepkd.catalogue.rows import described, rows, slots
 from prepkd.cli import app
-from prepkd.methods.asked import example
-from prepkd.methods.catalogue import described, rows, slots
 from prepkd.project.schema import json_schema
 from prepkd.views import AUGMENTATIONS
 

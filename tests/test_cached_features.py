@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import torch
 from prepkd import FeatureStore, LogitStore
+from prepkd.catalogue.requirements import Pair, asked
 from prepkd.data.samples.dataset import Dataset
 from prepkd.display.console import TextConsole
+from prepkd.distillation.distill import distill
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.inspection.inspect import inspect_store
 from prepkd.inspection.tables import tables
 from prepkd.methods import terms
-from prepkd.methods.asked import Pair, asked
 from prepkd.methods.entries import Entry, make_entries
 from prepkd.methods.term import FeatureTerm, Shapes, State
 from prepkd.models import Normalised, save_checkpoint
@@ -36,8 +38,6 @@ from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.feature_caching import cache_features, cost, encoding_of, feature_answers, plan_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import distill
-from prepkd.training.student_settings import Distill
 from prepkd.verification.live_teacher import verify_store
 from prepkd.verification.tables import discrepancy_table, notes
 from prepkd.verification.teacher_files import TeacherFiles

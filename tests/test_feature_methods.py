@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.distill import distill
+from prepkd.distillation.student import seeded
+from prepkd.distillation.student_settings import Distill, StudentSettings
 from prepkd.methods import terms
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm, Shapes, State
@@ -18,9 +21,6 @@ from prepkd.models.features import Answers
 from prepkd.models.new import new_model
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import CHECKSUM, Row
-from prepkd.training.distillation import distill
-from prepkd.training.student import seeded
-from prepkd.training.student_settings import Distill, StudentSettings
 from prepkd.verification.teacher_files import TeacherFiles
 from small_training import CLASSES, DATASET, same, timeless
 from torch import Tensor, nn

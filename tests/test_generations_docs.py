@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prepkd.catalogue.requirements import example
+from prepkd.catalogue.rows import rows, slots
 from prepkd.cli import app
-from prepkd.methods.asked import example
-from prepkd.methods.catalogue import rows, slots
 from prepkd.methods.schemes import SCHEMES
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from prepkd.cli import app
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.grammar import parse_method
-from prepkd.training.student_settings import Distill
 from typer.testing import CliRunner
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/own-term.md").read_text()

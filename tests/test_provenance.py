@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from prepkd.cli import app
+from prepkd.distillation.finished_students import refuse_other_students
+from prepkd.distillation.student_settings import WITHOUT_EFFECT
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
 from prepkd.store import LogitStore
 from prepkd.training.checkpoints import TRAINING_VERSION
-from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.predictions import read_results, write_results
-from prepkd.training.student_settings import WITHOUT_EFFECT
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -285,7 +285,7 @@ def test_what_belongs_together_is_accepted_again(project: Path) -> None:
 
 def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From two to three, as DVC does it: the old output is removed first. `kd` with another ka.eps is the same run."""
-    from prepkd.training import student
+    from prepkd.distillation import student
 
     trained: list[str] = []
     train = student.train

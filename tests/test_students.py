@@ -11,6 +11,10 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation import student as students
+from prepkd.distillation.distill import combined
+from prepkd.distillation.student import TRAINING_VERSION, train_students
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import SECTIONS, TERMS
@@ -26,12 +30,8 @@ from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
 from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
-from prepkd.training import student as students
 from prepkd.training.batches import Epochs, TeacherAnswers, Views
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import combined
-from prepkd.training.student import TRAINING_VERSION, train_students
-from prepkd.training.student_settings import Distill
 from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan

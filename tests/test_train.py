@@ -19,6 +19,7 @@ import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.models import build_model
@@ -33,7 +34,6 @@ from prepkd.training.checkpoints import CHECKSUM, Row, load_state
 from prepkd.training.evaluation import predict, top1
 from prepkd.training.initial import given_weights
 from prepkd.training.loop import summarise
-from prepkd.training.student_settings import Distill
 from prepkd.training.teacher import teacher_card, teacher_views, train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan

@@ -11,6 +11,8 @@ import pytest
 import torch
 from prepkd import FeatureStore, LogitStore
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.distill import distill
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entries
 from prepkd.models import save_checkpoint
@@ -23,8 +25,6 @@ from prepkd.teacher.feature_caching import cache_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import STRONG_PIXELS, Epochs, batches
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import distill
-from prepkd.training.student_settings import Distill
 from prepkd.verification.live_teacher import verify_store
 from prepkd.verification.teacher_files import TeacherFiles
 from prepkd.views import PairedPlan, ViewPlan, make_plan

@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 from naive_losses import distillation_loss, kl, softmax
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import kl_divergence
 from prepkd.methods.dkd import DKD, decoupled_divergence
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import State, Target
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 

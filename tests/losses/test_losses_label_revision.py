@@ -9,12 +9,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from naive_losses import distillation_loss, is_wrong, kl, softmax
 from prepkd.data.samples.labels import mixture
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.losses import label_revision, teacher_wrong
 from prepkd.methods.dkd import decoupled_divergence
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.term import Target
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 LABELS = torch.tensor([0, 5, 2, 2, 4])

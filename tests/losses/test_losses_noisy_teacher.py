@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from naive_losses import distillation_loss
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import noisy_logits, probability_shift
 from prepkd.methods import noisy_teacher
 from prepkd.methods.noisy_teacher import NoisyTeacher
 from prepkd.methods.objective import Objective
 from prepkd.runtime.streams import Draw, Purpose, happens, normal, raw_words
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 LABELS = torch.tensor([0, 5, 2, 2, 4])

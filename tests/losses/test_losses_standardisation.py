@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from naive_losses import distillation_loss, flsw, kl, softmax, temperatures
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.losses import kl_divergence, label_revision, probability_shift, standardise
 from prepkd.methods.dkd import decoupled_divergence
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.term import Target
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 LABELS = torch.tensor([0, 5, 2, 2, 4])

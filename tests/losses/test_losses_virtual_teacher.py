@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from naive_losses import distillation_loss, kl, smoothed_cross_entropy, softmax
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.losses import cross_entropy, virtual_teacher_loss
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.terms import TERMS
 from prepkd.methods.virtual_teacher import virtual_teacher
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 LABELS = torch.tensor([0, 5, 2, 2, 4])

@@ -16,6 +16,7 @@ from prepkd.data.prepared.file import DataInfo, Split
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.display.console import TextConsole
 from prepkd.display.text import printable
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.inspection.counts import Counts, count_view, count_views
 from prepkd.inspection.logit_statistics import choose_views, logit_statistics
@@ -27,7 +28,6 @@ from prepkd.inspection.tables import tables
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models import Normalised, build_model, save_checkpoint
 from prepkd.store.attributes import FORMAT, Attributes
-from prepkd.training.student_settings import Distill
 from prepkd.views.order import sample_order
 
 NAMES = tuple(f"class-{k}" for k in range(CLASSES))

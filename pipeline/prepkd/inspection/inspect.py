@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from prepkd.data.prepared.file import DataInfo, Split, describe, load_split
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
 from prepkd.inspection.feature_statistics import feature_statistics
 from prepkd.inspection.logit_statistics import choose_views, logit_statistics
@@ -20,7 +21,6 @@ from prepkd.models.checkpoint import load_card
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.attributes import TeacherAttributes
 from prepkd.store.place import is_remote
-from prepkd.training.student_settings import Distill
 
 
 def inspect_store(

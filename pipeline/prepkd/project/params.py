@@ -7,7 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from prepkd.data.settings import Prepare
+from prepkd.data.sources.settings import Prepare
+from prepkd.distillation.generation_settings import Generation
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import check_entries
 from prepkd.models.settings import ModelName
@@ -17,8 +19,6 @@ from prepkd.settings.validation import override, validated
 from prepkd.settings.yaml import parse_yaml
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import LOGGERS
-from prepkd.training.generation_settings import Generation
-from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan, make_plan
 from prepkd.views.settings import RecipeSteps

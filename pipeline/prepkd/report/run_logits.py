@@ -10,6 +10,7 @@ from torch import Tensor
 
 from prepkd.data.prepared.file import DataInfo
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
@@ -20,7 +21,6 @@ from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.evaluation import predict
 from prepkd.training.finished import finished_card
 from prepkd.training.predictions import read_results
-from prepkd.training.student_settings import Distill
 from prepkd.verification.provenance import check_started_from, check_taught_by, command_of
 
 

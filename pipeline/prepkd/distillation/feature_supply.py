@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entry, served_by
 from prepkd.methods.own import is_own
@@ -18,7 +19,6 @@ from prepkd.teacher.cached import CachedFeatures
 from prepkd.teacher.feature_caching import cost
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
-from prepkd.training.student_settings import Distill
 from prepkd.verification.live_features import check_features, entry_of
 
 
