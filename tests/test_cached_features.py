@@ -29,6 +29,7 @@ from prepkd.models import Normalised, save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.features import Answers, WithFeatures
 from prepkd.models.new import new_model, untrained_model
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.store import AnswerStore
 from prepkd.store.fetch import fetch_views
 from prepkd.store.integrity import damages
@@ -40,7 +41,6 @@ from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
 from prepkd.verification.live_teacher import verify_store
 from prepkd.verification.tables import discrepancy_table, notes
-from prepkd.verification.teacher_files import TeacherFiles
 from small_training import CLASSES, DATASET, same, timeless
 from torch import Tensor, nn
 

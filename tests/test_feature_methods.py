@@ -19,9 +19,9 @@ from prepkd.models import Normalised, save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.features import Answers
 from prepkd.models.new import new_model
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import CHECKSUM, Row
-from prepkd.verification.teacher_files import TeacherFiles
 from small_training import CLASSES, DATASET, same, timeless
 from torch import Tensor, nn
 

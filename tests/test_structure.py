@@ -195,11 +195,24 @@ def test_a_change_of_a_method_runs_no_teacher(path: Path) -> None:
     assert {"dvc.yaml:distill", "compare/dvc.yaml:run"} <= stale(path)
 
 
+SHOWN = ("catalogue", "display", "inspection", "tracking")
+
+
 @pytest.mark.parametrize(
-    "path", [*files("pipeline/prepkd/tracking"), ROOT / "stages/_console.py"], ids=lambda path: path.name
+    "path",
+    [*(path for folder in SHOWN for path in files(f"pipeline/prepkd/{folder}")), ROOT / "stages/_console.py"],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
-def test_a_change_of_a_logger_or_of_the_progress_bar_runs_nothing(path: Path) -> None:
+def test_a_change_of_what_is_shown_runs_nothing(path: Path) -> None:
     assert path.is_file() and not stale(path)
+
+
+@pytest.mark.parametrize("folder", ["report", "verification"])
+def test_a_change_of_a_table_runs_no_teacher(folder: str) -> None:
+    for path in files(f"pipeline/prepkd/{folder}"):
+        assert not {
+            stage for stage in stale(path) if stage.removeprefix("dvc.yaml:").startswith(("cache-", "train-teacher"))
+        }
 
 
 def test_adding_an_entry_of_cache_features_makes_nothing_else_stale() -> None:

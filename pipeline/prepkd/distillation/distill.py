@@ -22,6 +22,8 @@ from prepkd.methods.objective import Objective
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import CARD
+from prepkd.provenance.stores import check_pixels, check_store, check_teacher, check_views
+from prepkd.provenance.teacher_files import TeacherFiles, check_given, load_teacher
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedFeatures, CachedTeacher
@@ -37,18 +39,8 @@ from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.initial import given_weights, loading_notes, weights_from
 from prepkd.training.stopping import card_entry
 from prepkd.training.trial import try_student
-from prepkd.verification.live_features import check_first_features
-from prepkd.verification.provenance import (
-    check_answers,
-    check_first_batch,
-    check_given,
-    check_pixels,
-    check_store,
-    check_teacher,
-    check_views,
-    refuse_answers,
-)
-from prepkd.verification.teacher_files import TeacherFiles, load_teacher
+from prepkd.verification.answers import check_answers, refuse_answers
+from prepkd.verification.first_batch import check_first_batch, check_first_features
 from prepkd.views.order import VIEW_ORDERS
 
 

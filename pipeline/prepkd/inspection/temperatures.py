@@ -19,7 +19,7 @@ from prepkd.methods.kl import upcast
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
-from prepkd.verification.provenance import check_answers
+from prepkd.verification.answers import check_answers
 from prepkd.views.order import sample_order
 
 METHODS = ("dtd-flsw", "dtd-cwsm")
