@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,8 +54,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class Hint(FeatureTerm):
     """A test's own term: a linear map of the student's pooled features, scaled, is drawn to the teacher's."""
 
-    name: ClassVar[str] = "hint"
-    source: ClassVar[str] = "this test"
+    name = "hint"
+    source = "this test"
     weight: float = 2.0
 
     @property

@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class Hint(FeatureTerm):
     """A test's own term: a linear map of the student's pooled features is drawn to the teacher's."""
 
-    name: ClassVar[str] = "hint"
-    source: ClassVar[str] = "this test"
+    name = "hint"
+    source = "this test"
     weight: float = 2.0
 
     @property

@@ -12,7 +12,7 @@ from prepkd.data.samples.labels import mixture
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.losses import label_revision, teacher_wrong
-from prepkd.methods.dkd import decoupled_divergence
+from prepkd.methods.dkd import dkd_parts
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.term import Target
 from torch import Tensor
@@ -95,7 +95,7 @@ def test_with_dkd_and_dtd(temperature: str) -> None:
     target = Target(teacher).log_probs(tau)
     wrong = teacher_wrong(teacher, LABELS).unsqueeze(1)
     target = torch.where(wrong, label_revision(teacher, LABELS, eta=0.8).log(), target)
-    own, others = decoupled_divergence(Target(student).log_probs(tau), target, LABELS, tau=tau)
+    own, others = dkd_parts(Target(student).log_probs(tau), target, LABELS, tau=tau)
     torch.testing.assert_close(values["kd"], own + 8 * others)
 
 
