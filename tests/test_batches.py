@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from encoded_files import RECIPE, SIZES, encoded, pictures
 from prepkd.data.samples.samples import Samples
 from prepkd.training.batches import Epoch, batches
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 from small_training import CLASSES, COUNT, DATASET
-from test_samples import RECIPE, SIZES, encoded, pictures
 
 SAMPLES, PLAN = DATASET.samples, DATASET.plan
 NAMES = ("logits", "row_max")

@@ -14,12 +14,12 @@ from typing import Any
 import preloaded
 import pytest
 import torch
+from commands import ROOT
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, encodings, epoch, fingerprints, methods, scaling, store  # noqa: E402
-from benchmarks._measure import interleaved, interval, ratio, rendered  # noqa: E402
+from benchmarks import decode, encodings, epoch, fingerprints, methods, scaling, store
+from benchmarks._measure import interleaved, interval, ratio, rendered
 
 MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling}
 TINY = {

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ROOT
 from prepkd.cli import app
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/how-to/cached-features.md"
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import preloaded
 import pytest
 import typer
+from commands import ROOT
 from prepkd.cli import COMMANDS, app, main
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 PREPKD = Path(sys.executable).parent / "prepkd"
 STAGES = ["prepare", "train-teacher", "train-generation", "cache-logits", "cache-features", "gather", "distill"]
 STAGES += ["evaluate", "compare"]

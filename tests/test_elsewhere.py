@@ -11,13 +11,13 @@ import numpy as np
 import prepkd
 import pytest
 import torch
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.data.sources import SOURCES
 from torch.nn.functional import kl_div, log_softmax, one_hot
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 CROP = [{"crop": {"padding": 1}}]
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from commands import edit_params, run, stop_workers, wait_for_queue
+from commands import ROOT, edit_params, run, stop_workers, wait_for_queue
 from ruamel.yaml import YAML
 
 HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repository
 REMOTE = "/mnt/shared/dvc"
-PAGE = (Path(__file__).parents[1] / "docs/how-to/sweeps.md").read_text()
+PAGE = (ROOT / "docs/how-to/sweeps.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
 START, QUEUE, LOGS, FAILED, PLOTS, KEEP, PUSH, PULL, TAG, GET = range(10)
 # Some thirty processes that import PyTorch, one after the other: slow on a busy machine.

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prepkd.cli import COMMANDS, app
@@ -19,7 +20,6 @@ from ruamel.yaml import YAML
 from safetensors.torch import save
 from typer.testing import CliRunner, Result
 
-ROOT = Path(__file__).parents[1]
 MANY = os.environ.get("PREPKD_FUZZ")
 FUZZ = settings(
     max_examples=int(MANY or 30),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.methods.asked import example
 from prepkd.methods.catalogue import rows, slots
@@ -15,7 +16,6 @@ from prepkd.settings.validation import validated
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/how-to/generations.md").read_text()
 RECIPES = dict(re.findall(r"^### `([\w-]+)`.*?^```yaml\n(.*?)^```", PAGE, re.M | re.S))
 

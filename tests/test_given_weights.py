@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import run
+from commands import ROOT, run
 from prepkd.cli import app
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models import build_model
@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 WEIGHTS = "weights/ckpt_epoch_240.pth"
 SETTINGS = {
     "prepare.subset": 12,

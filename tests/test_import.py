@@ -11,6 +11,7 @@ import elsewhere_files as files
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from prepkd import LogitStore, ViewDataset
 from prepkd.cli import app
 from prepkd.models import save_checkpoint
@@ -21,7 +22,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
-ROOT = Path(__file__).parents[1]
 SAMPLES, CLASSES = 120, 10
 CROP = [{"crop": {"padding": 1}}]
 

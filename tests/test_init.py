@@ -10,6 +10,7 @@ from pathlib import Path
 import commands
 import pandas as pd
 import pytest
+from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.project import create, repository
 from prepkd.project.create import create_project
@@ -17,7 +18,6 @@ from prepkd.project.params import load_params
 from prepkd.project.scaffold import DATASETS, project_files, without_our_code
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[1]
 # Settings that take seconds.
 FEWER = [
     "prepare.subset=12",

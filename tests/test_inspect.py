@@ -13,13 +13,13 @@ import numpy as np
 import preloaded
 import pytest
 import torch
+from commands import ROOT
 from PIL import Image
 from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.store import LogitStore
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 STORE = "data/logits/large.zarr"
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 import wandb_file
+from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.tracking.loggers import LOGGERS, Run, logged
 
-ROOT = Path(__file__).parents[1]
 RUN = Run("kd-seed0", "0123456789abcdef" * 4, {"lr": 0.1, "kd": {"tau": 2.0}, "milestones": [1, 2], "ema": None})
 ROWS = [{"train/loss": 1 / (e + 1), "test/top1": e / 8, "epoch": float(e)} for e in range(5)]
 

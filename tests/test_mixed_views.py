@@ -8,6 +8,7 @@ import numpy as np
 import prepkd
 import pytest
 import torch
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.data.samples.labels import is_wrong
@@ -30,7 +31,7 @@ SETTINGS = {
 
 @pytest.fixture(params=["mixup: {alpha: 0.5}", "cutmix: {}"])
 def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(Path(__file__).parents[1] / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
     recipe = f"augment=[crop: {{padding: 1}}, {request.param}]"

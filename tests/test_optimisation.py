@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from numpy.typing import NDArray
 from prepkd.models.new import new_model
 from prepkd.project.params import load_params
@@ -30,7 +31,6 @@ from small_training import (
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-ROOT = Path(__file__).parents[1]
 Arrays = dict[str, NDArray[np.float64]]
 PLAIN = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
 WHOLE = {"batch_size": COUNT, "schedule": "multi-step", "milestones": [99]}  # one step an epoch, all of the same lr

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.methods.grammar import parse_method
 from prepkd.training.student_settings import Distill
 from typer.testing import CliRunner
 
-PAGE = (Path(__file__).parents[1] / "docs/how-to/own-term.md").read_text()
+PAGE = (ROOT / "docs/how-to/own-term.md").read_text()
 [HUBER] = re.findall(r"<<'END'\n(.*?)^END$", PAGE, re.M | re.S)
 REST = """
 from prepkd.methods.term import FeatureTerm

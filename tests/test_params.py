@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from commands import ROOT
 from dvc.utils.hydra import apply_overrides
 from prepkd.errors import InputError
 from prepkd.methods.terms import TERMS
@@ -17,7 +18,6 @@ from prepkd.views import AUGMENTATIONS
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parents[1]
 SMALL = """\
 prepare: {dataset: digits}
 augment:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from encoded_files import RECIPE, SIZES, encoded, pictures
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.prefetch import overlap, prefetch
 from prepkd.runtime.processors import compute_on, idle_processors, processors
 from prepkd.views import ViewPlan
 from small_training import DATASET
-from test_samples import RECIPE, SIZES, encoded, pictures
 from torch import Tensor
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
@@ -18,7 +19,6 @@ from prepkd.training.predictions import read_results, write_results
 from prepkd.training.student_settings import WITHOUT_EFFECT
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = {
     "prepare.subset": 12,
     "teachers.large.model": "convnet4",

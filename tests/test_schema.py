@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.grammar import methods, parse_method
@@ -18,7 +19,6 @@ from prepkd.project.schema import json_schema
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
 from prepkd.runtime.devices import MOST_THREADS, device_like
 from prepkd.settings.yaml import DEEPEST, LARGEST, parse_yaml
 
-ROOT = Path(__file__).parents[1]
 PLAIN = "expected text (in quotes), a number, true, false or null"
 NESTED = f"{DEEPEST} collections within each other"
 LAUGHS = "\n".join(["a0: &a0 [x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))])

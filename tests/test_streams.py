@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.models import Normalised
 from prepkd.runtime.streams import Purpose, raw_words, torch_seed
@@ -24,8 +25,6 @@ from prepkd.views import ViewPlan
 from small_training import DATASET, fit, ignore, same, settings, stop_after, timeless
 from torch import Tensor, nn
 from typer.testing import CliRunner
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_no_two_purposes_share_words() -> None:

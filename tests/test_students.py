@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
@@ -39,7 +40,7 @@ from ruamel.yaml import YAML
 from small_training import Answers
 from torch import Tensor
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = ROOT / "params.yaml"
 RUNS: list[str] = YAML(typ="safe", pure=True).load(PARAMS)["compare"]["runs"]
 COUNT, CLASSES = 70, 4
 CACHE = Cache(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.models.new import new_model
 from prepkd.project.params import load_params
@@ -20,7 +21,6 @@ from prepkd.views import ViewPlan
 from small_training import CLASSES, COUNT, DATASET, ignore
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 OWN = [{"resized-crop": {"size": 6}}, {"cutmix": {"alpha": 1.0}}]
 SMALL = ["prepare.subset=12", "teachers.large.model=convnet4", "teachers.large.epochs=2"]
 

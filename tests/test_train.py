@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
@@ -235,7 +236,7 @@ def killed_run(checkpoint: Path, moment: str) -> None:
 @pytest.mark.parametrize("moment", ["step", "save"])
 def test_a_run_killed_by_sigkill_ends_with_the_same_bits(moment: str, tmp_path: Path) -> None:
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(ROOT / 'tests')]}\n"
         "from pathlib import Path; from test_train import killed_run\n"
         f"killed_run(Path({str(tmp_path / 'cut.pt')!r}), {moment!r})"
     )

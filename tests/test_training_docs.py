@@ -7,11 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from prepkd.cli import app
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_the_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.models import build_model
 from prepkd.project.params import load_params
@@ -14,7 +15,7 @@ from prepkd.training.teacher_run import run_teacher
 from prepkd.training.trial import batch_sizes, try_student, try_students
 from small_training import CLASSES, DATASET, ignore, teacher_of
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = ROOT / "params.yaml"
 COUNT = len(DATASET.samples)
 MODELS = """
 import torch

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import prepkd
 import pytest
+from commands import ROOT
 from prepkd.cli import app
 from typer.testing import CliRunner
 
@@ -41,7 +42,7 @@ def run(*arguments: str, **changes: str) -> str:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
-    shutil.copy(Path(__file__).parents[1] / "params.yaml", folder)
+    shutil.copy(ROOT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.data.samples.preprocessing import Preprocessing
@@ -33,7 +34,6 @@ from prepkd.views.crop import Crop
 from torch import Tensor
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
 ENCODINGS = ["f16", "u8", "i16", "topk"]
 CPU = torch.device("cpu")
 SETTINGS = {

@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from prepkd.cli import app
 from prepkd.store import LogitStore
 from store_checks import files
 from store_writing import contents
 
-ROOT = Path(__file__).parents[2]
 PARAMS = """
 threads: 1
 prepare: {dataset: digits, subset: 10}
