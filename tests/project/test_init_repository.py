@@ -9,7 +9,7 @@ from prepkd.errors import InputError
 from prepkd.project.create import create_project
 from prepkd.project.scaffold import project_files
 
-# `dvc init` as far as git sees it; DVC's own takes seconds, and tests/test_init.py runs it.
+# `dvc init` as far as git sees it; DVC's own takes seconds, and tests/project/test_init.py runs it.
 DVC = (
     "#!/bin/sh\nmkdir .dvc && echo /tmp > .dvc/.gitignore && touch .dvc/config .dvcignore && git add .dvc .dvcignore\n"
 )

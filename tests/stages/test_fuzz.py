@@ -1,6 +1,7 @@
 """Every command under hostile arguments, settings and files: success, or exit code 2 with one line.
 
-`PREPKD_FUZZ=20000 pytest tests/test_fuzz.py` tries that many inputs of each kind, drawn anew; the suite tries the same few.
+`PREPKD_FUZZ=20000 pytest tests/stages/test_fuzz.py` tries that many inputs of each kind, drawn anew; the suite tries
+the same few.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The commands that docs/how-to/sharing.md prints for folders and buckets, run in order; tests/test_sharing_dvc.py runs DVC's."""
+"""The commands of docs/how-to/sharing.md for folders and buckets, in order; docs/test_sharing_dvc.py runs DVC's."""
 
 import re
 import shlex
