@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ROOT
-from prepkd.cli import app
+from commands import ROOT, prepkd
 from ruamel.yaml import YAML
-from typer.testing import CliRunner
 
 PAGE = ROOT / "docs/how-to/cached-features.md"
 
@@ -17,13 +15,6 @@ PAGE = ROOT / "docs/how-to/cached-features.md"
 def blocks(language: str) -> str:
     """The page's blocks of a language."""
     return "".join(re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.M | re.S))
-
-
-def prepkd(*arguments: str, code: int = 0) -> str:
-    """Run a command; its output."""
-    done = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
-    assert done.exit_code == code, (arguments, done.output, done.exception)
-    return done.output
 
 
 @pytest.fixture(scope="module")

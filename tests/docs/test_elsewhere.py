@@ -6,17 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import commands
 import elsewhere_files as files
 import numpy as np
 import prepkd
 import pytest
 import torch
 from commands import ROOT
-from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.data.sources import SOURCES
 from torch.nn.functional import kl_div, log_softmax, one_hot
-from typer.testing import CliRunner
 
 CROP = [{"crop": {"padding": 1}}]
 
@@ -44,14 +43,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     labels = torch.from_numpy(load_split(data, "train").labels)
     noise = torch.randn(9, len(labels), 10, generator=torch.Generator().manual_seed(0))
     np.save("made-up.npy", (6 * one_hot(labels, 10) + noise / 2).numpy())
-    command('prepkd import made-up.npy large --views all --recipe \'[{"crop": {"padding": 1}}]\'')
+    commands.prepkd("import", "made-up.npy", "large", "--views", "all", "--recipe", '[{"crop": {"padding": 1}}]')
     return tmp_path
 
 
 def command(line: str) -> str:
-    result = CliRunner().invoke(app, shlex.split(line)[1:])
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.output
+    return commands.prepkd(*shlex.split(line)[1:])
 
 
 def divergence(student: torch.nn.Module, tau: float) -> float:

@@ -6,24 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ROOT
-from prepkd.cli import app
+from commands import ROOT, prepkd
 from prepkd.methods.asked import example
 from prepkd.methods.catalogue import rows, slots
 from prepkd.methods.schemes import SCHEMES
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated
 from ruamel.yaml import YAML
-from typer.testing import CliRunner
 
 PAGE = (ROOT / "docs/how-to/generations.md").read_text()
 RECIPES = dict(re.findall(r"^### `([\w-]+)`.*?^```yaml\n(.*?)^```", PAGE, re.M | re.S))
-
-
-def prepkd(*arguments: str) -> str:
-    done = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "TERM": "dumb"})
-    assert done.exit_code == 0, (arguments, done.output, done.exception)
-    return done.output
 
 
 def merged(text: str) -> dict[str, Any]:

@@ -7,10 +7,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from commands import ROOT
-from prepkd.cli import app
+from commands import ROOT, prepkd
 from ruamel.yaml import YAML
-from typer.testing import CliRunner
 
 
 def test_the_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,8 +31,7 @@ def test_the_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(lines) == 10
     for program, *arguments in lines:
         assert program == "prepkd"
-        done = CliRunner().invoke(app, arguments)
-        assert done.exit_code == 0, (arguments, done.output, done.exception)
+        prepkd(*arguments)
     logs = tmp_path / "results/logs"
     assert sorted(path.name for path in (logs / "tensorboard").iterdir()) == ["kd-seed0", "kd-seed1"]
     assert len(list(logs.glob("wandb/offline-run-*/*.wandb"))) == 2

@@ -4,12 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import commands
 import numpy as np
 import prepkd
 import pytest
 from commands import ROOT
-from prepkd.cli import app
-from typer.testing import CliRunner
 
 STORE = "data/logits/large.zarr"
 SETTINGS = {
@@ -28,8 +27,7 @@ BOTH = {
 
 
 def invoke(*arguments: str, **changes: str) -> tuple[int, str, str]:
-    settings = [f"{key}={value}" for key, value in (SETTINGS | changes).items()]
-    done = CliRunner().invoke(app, [*arguments, *(part for one in settings for part in ("-S", one))])
+    done = commands.invoke(*arguments, **SETTINGS | changes)
     return done.exit_code, done.stdout, f"{done.stderr}{done.exception or ''}"
 
 
@@ -61,9 +59,9 @@ def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_every_command_takes_a_store_of_both_kinds(here: None) -> None:
     store = prepkd.LogitStore.open(STORE)
     assert (store.views, store.plan.weak.views) == (18, 9)  # all weak views, and as many strong ones
-    report = json.loads(CliRunner().invoke(app, ["verify", STORE, "--json", "--seed", "1"]).stdout)
+    report = json.loads(commands.invoke("verify", STORE, "--json", "--seed", "1").stdout)
     assert report["verdict"] == "PASS" and min(report["views"]) < 9 <= max(report["views"])
-    shown = CliRunner().invoke(app, ["inspect", STORE]).stdout
+    shown = commands.invoke("inspect", STORE).stdout
     assert "strong views" in shown and "9 of 18" not in shown and "trivial-augment" in shown
     run("gather", **BOTH)
     run("distill", **BOTH)

@@ -2,42 +2,28 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import preloaded
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, invoke, prepkd_process
 from PIL import Image
-from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.store import LogitStore
-from typer.testing import CliRunner
 
 STORE = "data/logits/large.zarr"
 
 
-def process(*arguments: str, cwd: Path, columns: int = 200) -> str:
-    """The output of a command in a separate process."""
-    command = [preloaded.commands() / "prepkd", *arguments]
-    environment = os.environ | {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
-    done = subprocess.run(command, cwd=cwd, env=environment, text=True, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
     """The standard output of a command in this process; its error line if it fails."""
-    environment = {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
     threads = torch.get_num_threads()
-    with contextlib.chdir(cwd):
-        done = CliRunner().invoke(app, arguments, env=environment)
+    with contextlib.chdir(cwd), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREPKD_SCRATCH", str(cwd / "scratch"))
+        done = invoke(*arguments, columns=columns)
     torch.set_num_threads(threads)
     assert done.exit_code == code, f"{done.output}{done.exception!r}"
     if code == 0:
@@ -55,7 +41,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = text.replace("subset: null", "subset: 12").replace("epochs: 30", "epochs: 2").replace("seeds: 5", "seeds: 1")
     (folder / "params.yaml").write_text(text.replace("model: resnet8", "model: convnet4"))
     for stage in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"]):
-        process(*stage, cwd=folder)
+        prepkd_process(*stage, cwd=folder)
     return folder
 
 
@@ -66,7 +52,7 @@ def project(pipeline: Path, tmp_path: Path) -> Path:
 
 
 def test_help_says_what_it_needs_and_fits_a_narrow_terminal(tmp_path: Path) -> None:
-    text = process("inspect", "--help", cwd=tmp_path, columns=60)
+    text = prepkd_process("inspect", "--help", cwd=tmp_path, columns=60)
     assert max(map(len, text.splitlines())) <= 60
     for option in ("STORE", "--data", "--views", "--tau", "--student", "--params", "--set", "--out", "--json"):
         assert option in text, option
@@ -74,7 +60,7 @@ def test_help_says_what_it_needs_and_fits_a_narrow_terminal(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("columns", [60, 100])
 def test_tables_and_picture(project: Path, columns: int) -> None:
-    text = process("inspect", STORE, "--student", "models/student/seed0", cwd=project, columns=columns)
+    text = prepkd_process("inspect", STORE, "--student", "models/student/seed0", cwd=project, columns=columns)
     assert max(map(len, text.splitlines())) <= columns
     words = " ".join(text.split())
     for part in (

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import ROOT
-from prepkd.cli import app
+from commands import ROOT, prepkd
 from prepkd.methods.grammar import parse_method
 from prepkd.training.student_settings import Distill
-from typer.testing import CliRunner
 
 PAGE = (ROOT / "docs/how-to/own-term.md").read_text()
 [HUBER] = re.findall(r"<<'END'\n(.*?)^END$", PAGE, re.M | re.S)
@@ -65,12 +63,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def settings(method: str, **changes: object) -> Distill:
     return Distill.model_validate({"teacher": "large", "student": "convnet4", "epochs": 2, "method": method} | changes)
-
-
-def prepkd(*arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == code, (done.output, done.exception)
-    return done.output
 
 
 def test_it_is_in_its_slot_beside_the_others() -> None:

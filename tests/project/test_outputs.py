@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prepkd.cli import COMMANDS, app
+from commands import prepkd
+from prepkd.cli import COMMANDS
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import Output, claimed, locked
 from prepkd.stages._console import console
 from prepkd.store.own import refuse_foreign_store
 from prepkd.store.place import get, keys, open_place, put
-from typer.testing import CliRunner
 
 PARAMS = """
 threads: 1
@@ -61,13 +61,6 @@ OUTPUTS = [
 WRITES_NOTHING = {"verify", "methods", "schema"}
 
 
-def prepkd(*arguments: str, code: int = 0) -> str:
-    """Run a command in this process; what it said."""
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == code, (arguments, result.output, result.exception)
-    return result.output
-
-
 def everything(root: Path = Path()) -> dict[str, bytes | None]:
     """The bytes of every file; of links, pipes and folders that they are there. Scratch, with its locks, is left out."""
     found = [path for path in root.rglob("*") if "scratch" not in path.parts]
@@ -81,7 +74,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-        patch.setenv("COLUMNS", "200")
         patch.delenv("DVC_STAGE", raising=False)
         Path("params.yaml").write_text(PARAMS)
         for arguments in (
@@ -110,7 +102,6 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     folder = shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns("scratch"))
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("DVC_STAGE", raising=False)
     return folder
 

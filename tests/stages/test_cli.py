@@ -10,10 +10,10 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import preloaded
 import pytest
 import typer
 from commands import ROOT
+from commands import prepkd_process as prepkd
 from prepkd.cli import COMMANDS, app, main
 from typer.testing import CliRunner
 
@@ -23,16 +23,6 @@ STAGES += ["evaluate", "compare"]
 # What a stage adds to the name of its command: a question without an answer, a teacher of `generations`.
 VARIANTS = {"ask-features": "cache-features", "cache-generation": "cache-logits"}
 VARIANTS |= {"ask-generation-features": "cache-features", "cache-generation-features": "cache-features"}
-
-
-def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
-    environment = os.environ | {"COLUMNS": str(columns), "PREPKD_SCRATCH": str(cwd / "scratch"), "TERM": "dumb"}
-    command = [preloaded.commands() / "prepkd", *arguments]
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=300
-    )
-    assert done.returncode == code, done.stdout
-    return done.stdout
 
 
 @pytest.fixture

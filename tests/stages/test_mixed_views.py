@@ -4,17 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import commands
 import numpy as np
 import prepkd
 import pytest
 import torch
 from commands import ROOT
-from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.data.samples.labels import is_wrong
 from prepkd.data.samples.samples import Samples
 from torch.utils.data import DataLoader
-from typer.testing import CliRunner
 
 STORE = "data/logits/large.zarr"
 SETTINGS = {
@@ -34,15 +33,14 @@ def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     shutil.copy(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
-    recipe = f"augment=[crop: {{padding: 1}}, {request.param}]"
+    recipe = f"[crop: {{padding: 1}}, {request.param}]"
     for stage in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"], ["evaluate"]):
         run(*stage, recipe=recipe)
     return tmp_path
 
 
 def run(*arguments: str, recipe: str | None = None) -> str:
-    settings = [*(f"{key}={value}" for key, value in SETTINGS.items()), recipe] if recipe else []
-    done = CliRunner().invoke(app, [*arguments, *(part for one in settings for part in ("-S", one))])
+    done = commands.invoke(*arguments, **SETTINGS | {"augment": recipe} if recipe else {})
     assert done.exit_code == 0, (done.output, done.exception)
     return done.stdout
 

@@ -11,16 +11,14 @@ import elsewhere_files as files
 import numpy as np
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, prepkd
 from prepkd import LogitStore, ViewDataset
-from prepkd.cli import app
 from prepkd.models import save_checkpoint
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.imported import UNVERIFIED, agreement
 from prepkd.views.plan import PLAN_VERSION
 from safetensors.torch import save_file
 from torch import Tensor
-from typer.testing import CliRunner, Result
 
 SAMPLES, CLASSES = 120, 10
 CROP = [{"crop": {"padding": 1}}]
@@ -31,18 +29,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the digits, 12 a class, and the default settings, shrunk."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.setenv("COLUMNS", "200")
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("subset: null", "subset: 12").replace("seeds: 5", "seeds: 1"))
     files.digits(tmp_path / "data/digits.h5")
     return tmp_path
-
-
-def prepkd(*arguments: str, code: int = 0) -> str:
-    """Run a command in this process; what it said."""
-    result: Result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == code, (result.output, result.exception)
-    return result.output
 
 
 def refused(*arguments: str) -> str:
@@ -413,9 +403,7 @@ def test_a_store_that_was_there_survives_a_refusal_and_is_replaced_by_a_success(
     assert LogitStore.open("data/logits/large.zarr").attributes.teacher.source["file"] == "y.npy"
 
 
-def test_help_fits_a_narrow_terminal_and_says_where_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("TERM", "dumb")
-    text = prepkd("import", "--help")
+def test_help_fits_a_narrow_terminal_and_says_where_it_writes() -> None:
+    text = prepkd("import", "--help", columns=60)
     assert max(map(len, text.splitlines())) <= 60
     assert "data/logits/NAME.zarr" in text and "--recipe" in text

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from prepkd.cli import app
+from commands import prepkd
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.runtime.streams import Purpose, torch_seed
@@ -19,7 +19,6 @@ from prepkd.stages._options import read_params
 from prepkd.training import loop
 from prepkd.training.generation_settings import Generation
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 PARAMS = """
 threads: 1
@@ -39,14 +38,6 @@ SAME = {"teacher": "large", "ce_weight": 0.0, "kd.tau": 1.0, "epochs": 3, "lr": 
 CHAIN = ["prepare", "train-teacher large", "cache-logits large", "train-generation one", "cache-logits one"]
 CHAIN += ["train-generation two", "cache-logits two"]
 ONE = Path("models/teachers/one")
-
-
-def prepkd(*arguments: str, code: int = 0, **changes: object) -> str:
-    """Run a command in the current folder; keys of `changes` have __ for dots."""
-    options = [part for key, value in changes.items() for part in ("-S", f"{key.replace('__', '.')}={value}")]
-    done = CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": "200"})
-    assert done.exit_code == code, (arguments, done.output, done.exception)
-    return done.output
 
 
 def card(folder: Path) -> dict[str, Any]:

@@ -5,13 +5,14 @@ import json
 import re
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import torch
 from commands import ROOT, run
-from prepkd.cli import app
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models import build_model
 from prepkd.models.library import Pretrained
@@ -20,27 +21,18 @@ from prepkd.store import LogitStore
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from typer.testing import CliRunner
 
 WEIGHTS = "weights/ckpt_epoch_240.pth"
-SETTINGS = {
-    "prepare.subset": 12,
-    "teachers.large.model": "convnet4",
-    "teachers.large.epochs": 0,
-    "teachers.large.weights": WEIGHTS,
-    "distill.student": "convnet4",
-    "distill.epochs": 1,
-    "distill.seeds": 1,
-}
-
-
-def prepkd(*arguments: str, code: int = 0, **changes: object) -> str:
-    """Run a command in the current folder; keys of `changes` have __ for dots."""
-    settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
-    options = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
-    done = CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": "200"})
-    assert done.exit_code == code, (done.output, done.exception)
-    return done.output
+SETTINGS = dict(
+    prepare__subset=12,
+    teachers__large__model="convnet4",
+    teachers__large__epochs=0,
+    teachers__large__weights=WEIGHTS,
+    distill__student="convnet4",
+    distill__epochs=1,
+    distill__seeds=1,
+)
+prepkd = partial(commands.prepkd, **SETTINGS)
 
 
 def publish(seed: int) -> None:
@@ -74,16 +66,16 @@ def test_the_card_and_inspect_say_where_weights_came_from_and_the_store_is_as_be
     prepkd("cache-logits", "large")
     teacher = LogitStore.open("data/logits/large.zarr").attributes.teacher.model_dump()
     assert sorted(teacher) == ["model", "name", "preprocessing", "weights_fingerprint"]
-    report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
+    report = commands.invoke("inspect", "data/logits/large.zarr", "--json")
     assert json.loads(report.stdout)["facts"]["weights_from"] == card()["weights_from"]
-    printed = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr"], env={"COLUMNS": "200"}).stdout
+    printed = commands.invoke("inspect", "data/logits/large.zarr").stdout
     assert f"{WEIGHTS}, sha256 {digest[:12]}, format repdistiller, key model" in printed
 
     publish(1)
     for changes in ({}, {"teachers__large__epochs": 1, "teachers__large__weights": "null"}):
         prepkd("train-teacher", "large", "--replace", **changes)
         assert ("weights_from" in card()) == ("given_weights" in card()["inputs"]) == (not changes)
-        report = CliRunner().invoke(app, ["inspect", "data/logits/large.zarr", "--json"])
+        report = commands.invoke("inspect", "data/logits/large.zarr", "--json")
         assert "weights_from" not in json.loads(report.stdout)["facts"], "another teacher's weights under the same name"
 
 

@@ -4,12 +4,13 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import commands
 import pytest
 import torch
 from commands import ROOT
-from prepkd.cli import app
 from prepkd.models.new import new_model
 from prepkd.project.params import load_params
 from prepkd.runtime.streams import Purpose, torch_seed
@@ -19,10 +20,11 @@ from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
 from small_training import CLASSES, COUNT, DATASET, ignore
-from typer.testing import CliRunner
 
 OWN = [{"resized-crop": {"size": 6}}, {"cutmix": {"alpha": 1.0}}]
-SMALL = ["prepare.subset=12", "teachers.large.model=convnet4", "teachers.large.epochs=2"]
+SETTINGS = dict(prepare__subset=12, teachers__large__model="convnet4", teachers__large__epochs=2)
+SMALL = [f"{key.replace('__', '.')}={value}" for key, value in SETTINGS.items()]
+prepkd = partial(commands.prepkd, **SETTINGS)
 
 
 @pytest.fixture
@@ -32,13 +34,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
     prepkd("prepare")
     return tmp_path
-
-
-def prepkd(*arguments: str) -> str:
-    options = [part for change in SMALL for part in ("-S", change)]
-    done = CliRunner().invoke(app, [*arguments, *options])
-    assert done.exit_code == 0, (done.output, done.exception)
-    return done.output
 
 
 @pytest.mark.parametrize("eps", [0.0, 0.2])
@@ -90,9 +85,9 @@ def test_training_shows_it_and_held_out_data_are_shown_as_the_projects_views(pro
 def test_it_is_part_of_the_run_and_no_part_of_the_cache(project: Path) -> None:
     prepkd("train-teacher", "large")
     plain = json.loads(Path("models/teachers/large/model.json").read_text())
-    own = f"teachers.large.augment={json.dumps(OWN)}"
-    prepkd("train-teacher", "large", "--replace", "-S", own)
-    prepkd("cache-logits", "large", "-S", own)
+    own = {"teachers__large__augment": json.dumps(OWN)}
+    prepkd("train-teacher", "large", "--replace", **own)
+    prepkd("cache-logits", "large", **own)
     card = json.loads(Path("models/teachers/large/model.json").read_text())
     assert card["training"]["augment"] == OWN and plain["training"]["augment"] is None
     assert card["weights_fingerprint"] != plain["weights_fingerprint"]

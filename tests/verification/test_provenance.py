@@ -3,13 +3,14 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import torch
 from commands import ROOT
-from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
 from prepkd.store import LogitStore
@@ -17,27 +18,18 @@ from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.predictions import read_results, write_results
 from prepkd.training.student_settings import WITHOUT_EFFECT
-from typer.testing import CliRunner
 
-SETTINGS = {
-    "prepare.subset": 12,
-    "teachers.large.model": "convnet4",
-    "teachers.large.epochs": 1,
-    "distill.student": "convnet4",
-    "distill.epochs": 1,
-    "distill.seeds": 2,
-    "compare.runs": "[kd]",
-    "compare.students": "[convnet4]",
-}
-
-
-def prepkd(*arguments: str, code: int = 0, **changes: object) -> str:
-    """Run a command in the current folder; keys of `changes` have __ for dots."""
-    settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
-    options = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
-    done = CliRunner().invoke(app, [*arguments, *options])
-    assert done.exit_code == code, (done.output, done.exception)
-    return done.output
+SETTINGS = dict(
+    prepare__subset=12,
+    teachers__large__model="convnet4",
+    teachers__large__epochs=1,
+    distill__student="convnet4",
+    distill__epochs=1,
+    distill__seeds=2,
+    compare__runs="[kd]",
+    compare__students="[convnet4]",
+)
+prepkd = partial(commands.prepkd, **SETTINGS)
 
 
 @pytest.fixture(scope="module")

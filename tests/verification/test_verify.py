@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 import torch
 from click.testing import Result
 from commands import ROOT
-from prepkd.cli import app
 from prepkd.data.prepared.file import load_split
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
@@ -32,34 +32,27 @@ from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs
 from prepkd.views.crop import Crop
 from torch import Tensor
-from typer.testing import CliRunner
 
 ENCODINGS = ["f16", "u8", "i16", "topk"]
 CPU = torch.device("cpu")
-SETTINGS = {
-    "prepare.subset": 20,
-    "augment": "[{crop: {padding: 1}}, flip]",
-    "teachers.large.model": "convnet16",
-    "teachers.large.epochs": 3,
-    "cache.views": 4,
-    "cache.batch_size": 64,
-    "cache.topk.k": 4,
-    "distill.student": "convnet4",
-    "distill.epochs": 1,
-    "distill.seeds": "[0]",
-}
-
-
-def prepkd(*arguments: str, columns: int = 200, **changes: object) -> Result:
-    """Run a stage with settings; keys of `changes` have __ for dots."""
-    settings = SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
-    options = [part for key, value in settings.items() for part in ("-S", f"{key}={value}")]
-    return CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": str(columns)})
+SETTINGS = dict(
+    prepare__subset=20,
+    augment="[{crop: {padding: 1}}, flip]",
+    teachers__large__model="convnet16",
+    teachers__large__epochs=3,
+    cache__views=4,
+    cache__batch_size=64,
+    cache__topk__k=4,
+    distill__student="convnet4",
+    distill__epochs=1,
+    distill__seeds="[0]",
+)
+prepkd = partial(commands.prepkd, **SETTINGS)
 
 
 def verify(store: str, *arguments: str, code: int, columns: int = 200) -> Result:
     """Run `prepkd verify`."""
-    done = CliRunner().invoke(app, ["verify", store, *arguments], env={"COLUMNS": str(columns), "TERM": "dumb"})
+    done = commands.invoke("verify", store, *arguments, columns=columns)
     assert done.exit_code == code, (done.output, done.exception)
     return done
 
@@ -79,11 +72,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-        assert prepkd("prepare").exit_code == 0
-        assert prepkd("train-teacher", "large").exit_code == 0
+        prepkd("prepare")
+        prepkd("train-teacher", "large")
         for encoding in ENCODINGS:
-            done = prepkd("cache-logits", "large", cache__encoding=encoding, cache__root=encoding)
-            assert done.exit_code == 0, done.output
+            prepkd("cache-logits", "large", cache__encoding=encoding, cache__root=encoding)
     (folder / "params.yaml").unlink()
     return folder
 
@@ -517,7 +509,7 @@ def test_a_tampered_store_fails_with_exit_code_1(project: Path) -> None:
 def test_a_teacher_that_ignores_its_input_is_withheld_and_a_tampered_store_of_it_fails(project: Path) -> None:
     ignorant(project)
     shutil.copy(ROOT / "params.yaml", project)
-    assert prepkd("cache-logits", "large", cache__root="blind").exit_code == 0
+    prepkd("cache-logits", "large", cache__root="blind")
     last = verify("blind/large.zarr", code=1).stdout.splitlines()[-1]
     assert last.startswith("WITHHELD: ") and all(name in last for name in CONTROLS)
     store = LogitStore.open("blind/large.zarr")
@@ -530,7 +522,7 @@ def test_pixels_that_are_rendered_otherwise_fail_though_no_logit_differs(
 ) -> None:
     ignorant(project)
     shutil.copy(ROOT / "params.yaml", project)
-    assert prepkd("cache-logits", "large", cache__root="blind").exit_code == 0
+    prepkd("cache-logits", "large", cache__root="blind")
     recorded = LogitStore.open("blind/large.zarr").attributes.pixels.sha256
     render = Crop.render
     monkeypatch.setattr(Crop, "render", lambda *arguments: render(*arguments).roll(1, dims=-1))
@@ -558,7 +550,7 @@ def test_another_teacher_is_refused_naming_the_field_and_both_values(project: Pa
 def test_other_data_is_refused_naming_the_field_and_both_values(project: Path) -> None:
     shutil.copy(ROOT / "params.yaml", project)
     shutil.copy("data/digits.h5", "own.h5")
-    assert prepkd("prepare", "--replace", prepare__seed=3).exit_code == 0
+    prepkd("prepare", "--replace", prepare__seed=3)
     own, other = (load_split(Path(path), "train").fingerprint[:12] for path in ("own.h5", "data/digits.h5"))
     text = refused("f16/large.zarr")
     assert f"f16/large.zarr against data/digits.h5: dataset.split_fingerprint is {own}, expected {other}; name " in text
@@ -629,14 +621,13 @@ def test_help_fits_a_narrow_terminal(tmp_path: Path) -> None:
 def test_distill_refuses_a_store_whose_first_batch_is_not_the_teachers(project: Path) -> None:
     shutil.copy(ROOT / "params.yaml", project)
     rewritten(opened(project)[0], project / "bad/large.zarr", shifted_maxima)
-    done = prepkd("distill", cache__root="bad")
+    done = commands.invoke("distill", **SETTINGS, cache__root="bad")
     assert done.exit_code == 2 and done.stderr.count("\n") == 1, done.output
     assert "bad/large.zarr: view " in done.stderr and "the live teacher's logits differ by" in done.stderr
     assert "`prepkd verify bad/large.zarr` looks closer" in done.stderr
     assert not Path("models/student").exists() and not Path("results").exists()
-    assert prepkd("distill", cache__root="f16").exit_code == 0
+    prepkd("distill", cache__root="f16")
     shutil.rmtree("models/student")
     shutil.move("models/teachers/large", "large")  # no teacher to query
-    done = prepkd("distill", cache__root="bad")
-    assert done.exit_code == 0, done.output
+    prepkd("distill", cache__root="bad")
     assert Path("models/student/seed0/model.json").is_file()
