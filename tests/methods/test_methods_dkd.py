@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from divergences import LABELS, logits
 from naive_losses import distillation_loss, kl, softmax
 from prepkd.losses import kl_divergence
 from prepkd.methods.dkd import DKD, decoupled_divergence
@@ -12,13 +13,6 @@ from prepkd.methods.objective import Objective
 from prepkd.methods.term import State, Target
 from prepkd.training.student_settings import Distill
 from torch import Tensor
-
-
-def logits(seed: int, samples: int = 5, classes: int = 6) -> Tensor:
-    return 3 * torch.randn(samples, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-LABELS = torch.tensor([0, 5, 2, 2, 4])
 
 
 def parts(student: Tensor, teacher: Tensor, labels: Tensor = LABELS, tau: float = 4.0) -> tuple[Tensor, Tensor]:

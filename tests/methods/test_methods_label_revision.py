@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from divergences import LABELS, logits
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -16,12 +17,6 @@ from prepkd.methods.grammar import parse_method
 from prepkd.methods.term import Target
 from prepkd.training.student_settings import Distill
 from torch import Tensor
-
-LABELS = torch.tensor([0, 5, 2, 2, 4])
-
-
-def logits(seed: int, samples: int = 5, classes: int = 6) -> Tensor:
-    return 3 * torch.randn(samples, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def settings(method: str = "label-revision", **changes: Any) -> Distill:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from divergences import LABELS, logits
 from naive_losses import distillation_loss, smoothed_cross_entropy
 from prepkd.data.samples.labels import mixture
 from prepkd.losses import cross_entropy, disturbed_labels, kl_divergence
@@ -14,14 +15,7 @@ from prepkd.methods.grammar import parse_method
 from prepkd.methods.objective import Objective
 from prepkd.runtime.streams import Draw, Purpose, raw_words
 from prepkd.training.student_settings import Distill
-from torch import Tensor
 from torch.nn import functional as F
-
-LABELS = torch.tensor([0, 5, 2, 2, 4])
-
-
-def logits(seed: int, samples: int = 5, classes: int = 6) -> Tensor:
-    return 3 * torch.randn(samples, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def settings(method: str, **changes: Any) -> Distill:

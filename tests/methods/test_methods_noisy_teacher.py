@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from divergences import LABELS, logits
 from naive_losses import distillation_loss
 from prepkd.losses import noisy_logits, probability_shift
 from prepkd.methods import noisy_teacher
@@ -14,12 +15,6 @@ from prepkd.methods.objective import Objective
 from prepkd.runtime.streams import Draw, Purpose, happens, normal, raw_words
 from prepkd.training.student_settings import Distill
 from torch import Tensor
-
-LABELS = torch.tensor([0, 5, 2, 2, 4])
-
-
-def logits(seed: int, samples: int = 5, classes: int = 6) -> Tensor:
-    return 3 * torch.randn(samples, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def settings(method: str, **changes: Any) -> Distill:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from divergences import LABELS, logits
 from naive_losses import distillation_loss, kl, smoothed_cross_entropy, softmax
 from prepkd.errors import InputError
 from prepkd.losses import cross_entropy, virtual_teacher_loss
@@ -12,13 +13,6 @@ from prepkd.methods.grammar import parse_method
 from prepkd.methods.terms import TERMS
 from prepkd.methods.virtual_teacher import virtual_teacher
 from prepkd.training.student_settings import Distill
-from torch import Tensor
-
-LABELS = torch.tensor([0, 5, 2, 2, 4])
-
-
-def logits(seed: int, samples: int = 5, classes: int = 6) -> Tensor:
-    return 3 * torch.randn(samples, classes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def settings(method: str = "tf-kd-virtual", **changes: Any) -> Distill:

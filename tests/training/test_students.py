@@ -11,7 +11,6 @@ import torch
 from commands import ROOT
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
-from prepkd.data.samples.samples import Samples
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import SECTIONS, TERMS
@@ -37,12 +36,11 @@ from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
-from small_training import Answers
+from small_training import CLASSES, COUNT, Answers, same, textures, timeless
 from torch import Tensor
 
 PARAMS = ROOT / "params.yaml"
 RUNS: list[str] = YAML(typ="safe", pure=True).load(PARAMS)["compare"]["runs"]
-COUNT, CLASSES = 70, 4
 CACHE = Cache(
     views="all", batch_size=16, chunk=40
 )  # chunks of two batches; the last chunk and its last batch are short
@@ -51,16 +49,6 @@ CPU = torch.device("cpu")
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def textures(count: int, seed: int) -> Samples:
-    generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(count) % CLASSES
-    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
-    patterns = torch.stack([rows % 2, columns % 2, (rows + columns) % 2, torch.zeros_like(rows)])
-    images += (40 * patterns[labels]).unsqueeze(1).to(torch.uint8)
-    return Samples(images, labels)
 
 
 def dataset_of(views: str, seed: int = 5) -> Dataset:
@@ -133,14 +121,6 @@ def distilled(
     }
     trained = train_students(chosen, dataset, teacher, **wanted | changes)
     return {seed: (model.state_dict(), history) for seed, model, history in trained}
-
-
-def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def timeless(history: list[Row]) -> list[Row]:
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in history]
 
 
 def cached(store: LogitStore, order: str) -> CachedTeacher:
