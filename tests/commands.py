@@ -14,6 +14,7 @@ from typing import Any
 
 import preloaded
 import psutil
+import pytest
 from click.testing import Result
 from prepkd.cli import app
 from ruamel.yaml import YAML
@@ -52,6 +53,14 @@ def run(command: str, folder: Path, *, code: int = 0, installed: bool = False, *
         said = output.read()
     assert done.returncode == code, f"{command}: exit code {done.returncode}\n{said}"
     return said
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder, outside of any stage of DVC, with the scratch folder in it."""
+    patch.chdir(folder)
+    patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+    patch.delenv("DVC_STAGE", raising=False)
+    return folder
 
 
 def invoke(*arguments: str, columns: int = 200, **settings: object) -> Result:

@@ -8,7 +8,7 @@ import commands
 import h5py
 import numpy as np
 import pytest
-from commands import prepkd
+from commands import enter, prepkd
 from crafted_images import cinic10, folder, tiny_imagenet
 from prepkd.data.prepared.file import describe
 
@@ -58,9 +58,7 @@ def own_arrays(path: Path, count: int = 12) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
-    return tmp_path
+    return enter(tmp_path, monkeypatch)
 
 
 def test_cinic10(project: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ROOT, prepkd
+from commands import ROOT, enter, prepkd
 from ruamel.yaml import YAML
 
 PAGE = ROOT / "docs/how-to/cached-features.md"
@@ -32,8 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         params[section].update(changes)
     yaml.dump(params, folder / "params.yaml")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+        enter(folder, patch)
         for command in ("prepare", "train-teacher large", "cache-logits large"):
             prepkd(*command.split())
     return folder
@@ -41,8 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(project / "scratch"))
+    enter(project, monkeypatch)
 
 
 def test_without_a_store_distill_says_what_is_missing() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import prepkd
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, enter
 from prepkd.data.prepared.file import load_split
 from prepkd.data.sources import SOURCES
 from torch.nn.functional import kl_div, log_softmax, one_hot
@@ -36,8 +36,7 @@ def run(code: str) -> dict[str, Any]:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The digits, and a store of all their views from a teacher that knows the labels somewhat."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     data = files.write_data(tmp_path / "data/digits.h5", SOURCES["digits"].read(Path()))
     labels = torch.from_numpy(load_split(data, "train").labels)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ROOT, prepkd
+from commands import ROOT, enter, prepkd
 from prepkd.methods.asked import example
 from prepkd.methods.catalogue import rows, slots
 from prepkd.methods.schemes import SCHEMES
@@ -51,9 +51,7 @@ def flat(section: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def in_project(folder: Path, params: dict[str, Any], patch: pytest.MonkeyPatch) -> None:
     YAML().dump(params, folder / "params.yaml")
-    patch.chdir(folder)
-    patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-    patch.delenv("DVC_STAGE", raising=False)
+    enter(folder, patch)
 
 
 def test_the_commands_of_the_page_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

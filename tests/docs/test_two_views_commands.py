@@ -8,7 +8,7 @@ import commands
 import numpy as np
 import prepkd
 import pytest
-from commands import ROOT
+from commands import ROOT, enter
 
 STORE = "data/logits/large.zarr"
 SETTINGS = {
@@ -42,8 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+        enter(folder, patch)
         for stage in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"]):
             run(*stage, **BOTH)
     return folder

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import ROOT, prepkd
+from commands import ROOT, enter, prepkd
 from prepkd.methods.grammar import parse_method
 from prepkd.training.student_settings import Distill
 
@@ -52,9 +52,7 @@ compare: {teachers: [large], students: [convnet4], runs: [kd]}
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
-    monkeypatch.delenv("DVC_STAGE", raising=False)
+    enter(tmp_path, monkeypatch)
     Path("my_terms.py").write_text(HUBER + REST)
     Path("params.yaml").write_text(PARAMS)
     monkeypatch.delitem(__import__("sys").modules, "my_terms", raising=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import prepkd
+from commands import enter, prepkd
 from prepkd.cli import COMMANDS
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import Output, claimed, locked
@@ -72,9 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which every command has been run."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-        patch.delenv("DVC_STAGE", raising=False)
+        enter(folder, patch)
         Path("params.yaml").write_text(PARAMS)
         for arguments in (
             ["prepare"],
@@ -99,11 +97,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it."""
-    folder = shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns("scratch"))
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    return folder
+    return enter(shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns("scratch")), monkeypatch)
 
 
 def refused(*arguments: str, says: str) -> None:

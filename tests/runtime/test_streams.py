@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, enter
 from prepkd.cli import app
 from prepkd.models import Normalised
 from prepkd.runtime.streams import Purpose, raw_words, torch_seed
@@ -100,8 +100,7 @@ def test_drawn_views_are_cached_that_the_teacher_was_not_trained_on(
 ) -> None:
     """Of 49 places two independent draws agree in 1 of 49; the same seed once made all of them equal."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     changes = ["prepare.subset=12", "teachers.large.model=convnet4", "teachers.large.epochs=2", "cache.views=2"]
     options = [part for change in [*changes, "augment=[{crop: {padding: 3}}]"] for part in ("-S", change)]
     lessons: list[ViewPlan] = []

@@ -9,7 +9,7 @@ import numpy as np
 import prepkd
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, enter
 from prepkd.data.prepared.file import load_split
 from prepkd.data.samples.labels import is_wrong
 from prepkd.data.samples.samples import Samples
@@ -31,8 +31,7 @@ SETTINGS = {
 @pytest.fixture(params=["mixup: {alpha: 0.5}", "cutmix: {}"])
 def project(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     recipe = f"[crop: {{padding: 1}}, {request.param}]"
     for stage in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"], ["evaluate"]):
         run(*stage, recipe=recipe)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import ROOT
+from commands import ROOT, enter
 from prepkd.cli import app
 from prepkd.store import LogitStore
 from store_checks import files
@@ -33,8 +33,7 @@ def commands(*sections: str) -> list[list[str]]:
 
 
 def test_documented_commands(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text(PARAMS)
     local = tmp_path / "data/logits/large.zarr"
 

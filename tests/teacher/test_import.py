@@ -11,7 +11,7 @@ import elsewhere_files as files
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, prepkd
+from commands import ROOT, enter, prepkd
 from prepkd import LogitStore, ViewDataset
 from prepkd.models import save_checkpoint
 from prepkd.teacher.forward_pass import raw_logits, ready
@@ -27,8 +27,7 @@ CROP = [{"crop": {"padding": 1}}]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the digits, 12 a class, and the default settings, shrunk."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("subset: null", "subset: 12").replace("seeds: 5", "seeds: 1"))
     files.digits(tmp_path / "data/digits.h5")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from commands import prepkd
+from commands import enter, prepkd
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.runtime.streams import Purpose, torch_seed
@@ -50,9 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a chain of two generations."""
     folder = tmp_path_factory.mktemp("generations")
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-        patch.delenv("DVC_STAGE", raising=False)
+        enter(folder, patch)
         Path("params.yaml").write_text(PARAMS)
         for command in CHAIN:
             prepkd(*command.split())
@@ -62,11 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, without finished work in scratch: whatever is trained again is trained."""
-    folder = shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns("scratch"))
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-    monkeypatch.delenv("DVC_STAGE", raising=False)
-    return folder
+    return enter(shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns("scratch")), monkeypatch)
 
 
 @pytest.mark.parametrize("source", ["cached", "online"])

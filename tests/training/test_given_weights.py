@@ -12,7 +12,7 @@ from typing import Any
 import commands
 import pytest
 import torch
-from commands import ROOT, run
+from commands import ROOT, enter, run
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.models import build_model
 from prepkd.models.library import Pretrained
@@ -50,8 +50,7 @@ def card() -> dict[str, Any]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     publish(0)
     prepkd("prepare")

@@ -10,7 +10,7 @@ from pathlib import Path
 import commands
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, enter
 from prepkd.models.new import new_model
 from prepkd.project.params import load_params
 from prepkd.runtime.streams import Purpose, torch_seed
@@ -30,8 +30,7 @@ prepkd = partial(commands.prepkd, **SETTINGS)
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     prepkd("prepare")
     return tmp_path
 

@@ -10,7 +10,7 @@ from typing import Any
 import commands
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, enter
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
 from prepkd.store import LogitStore
@@ -38,8 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     shutil.copy(ROOT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+        enter(folder, patch)
         for stage in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"], ["evaluate"]):
             prepkd(*stage)
         prepkd("compare", "--run", "kd")
@@ -49,10 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = shutil.copytree(finished, tmp_path / "project")
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-    return folder
+    return enter(shutil.copytree(finished, tmp_path / "project"), monkeypatch)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from commands import ROOT
+from commands import ROOT, enter
 from prepkd.data.prepared.file import load_split
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
@@ -70,8 +70,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     shutil.copy(ROOT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+        enter(folder, patch)
         prepkd("prepare")
         prepkd("train-teacher", "large")
         for encoding in ENCODINGS:
@@ -82,10 +81,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = shutil.copytree(finished, tmp_path / "project")
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
-    return folder
+    return enter(shutil.copytree(finished, tmp_path / "project"), monkeypatch)
 
 
 def opened(folder: Path, encoding: str = "f16") -> tuple[LogitStore, Normalised, Samples]:
