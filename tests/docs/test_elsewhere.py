@@ -17,8 +17,6 @@ from prepkd.data.prepared.file import load_split
 from prepkd.data.sources import SOURCES
 from torch.nn.functional import kl_div, log_softmax, one_hot
 
-CROP = [{"crop": {"padding": 1}}]
-
 
 def blocks(page: str, language: str, word: str) -> list[str]:
     """The page's blocks of code in which a word occurs."""

@@ -2,61 +2,28 @@
 
 import io
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
-from prepkd.methods import terms
 from prepkd.methods.objective import Objective
-from prepkd.methods.term import FeatureTerm, Shapes, State
 from prepkd.models import Normalised, save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
-from prepkd.models.features import Answers
 from prepkd.models.new import new_model
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import CHECKSUM, Row
-from prepkd.training.distillation import distill
 from prepkd.training.student import seeded
 from prepkd.training.student_settings import Distill, StudentSettings
 from prepkd.verification.teacher_files import TeacherFiles
-from small_training import CLASSES, DATASET, same, timeless
-from torch import Tensor, nn
+from small_training import CLASSES, DATASET, distilled, same, timeless
+from torch import Tensor
 
 INPUTS = {"split_fingerprint": "5" * 64}
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-class Hint(FeatureTerm):
-    """A test's own term: a linear map of the student's pooled features is drawn to the teacher's."""
-
-    name: ClassVar[str] = "hint"
-    source: ClassVar[str] = "this test"
-    weight: float = 2.0
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        return ("pooled",)
-
-    def asks(self, features: Answers, other: Shapes) -> Answers:
-        return {"hint": features["pooled"].float()}
-
-    def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
-        return nn.Linear(student["pooled"][0], teacher["pooled"][0])
-
-    def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
-        assert state.adapter is not None
-        return (state.adapter(student["hint"]) - teacher["hint"]).square().mean(dim=1)
-
-
-@pytest.fixture
-def hint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One entry in the dict of terms, and the method is known."""
-    monkeypatch.setitem(terms.TERMS, "hint", Hint)
 
 
 @pytest.fixture(scope="module")
@@ -80,29 +47,11 @@ def run(
     chosen: StudentSettings, teacher: Path, folder: Path, *, dataset: Dataset = DATASET, stop: int | None = None
 ) -> tuple[Normalised, list[Row], dict[str, Any], dict[str, Tensor]]:
     """The student, its history and card, and the adapters' state in the last checkpoint."""
-    places: list[Path] = []
-
-    def scratch(fingerprint: str) -> Any:
-        places.append(folder / fingerprint)
-        return nullcontext(places[-1])
-
-    def on_epoch(seed: int, row: Row) -> None:
-        if row["epoch"] == stop:
-            raise KeyboardInterrupt
-
     files: Mapping[str, TeacherFiles] = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
-    with distill(
-        chosen,
-        Cache(views=1, batch_size=16),
-        dataset,
-        INPUTS,
-        files,
-        scratch=scratch,
-        on_epoch=on_epoch,
-        logged=lambda described: nullcontext(lambda row: None),
-    ) as trained:
-        [(_, model, history, card)] = trained
-    packed = (places[0] / "checkpoint.pt").read_bytes()[CHECKSUM:]
+    cache = Cache(views=1, batch_size=16)
+    model, history, card = distilled(chosen, cache, dataset, INPUTS, files, folder, stop=stop)
+    [checkpoint] = folder.glob("*/checkpoint.pt")
+    packed = checkpoint.read_bytes()[CHECKSUM:]
     state = torch.load(io.BytesIO(packed), weights_only=True)["objective"]
     return model, history, card, state
 

@@ -1,7 +1,6 @@
 """Two views a step: one store holds weak and strong views, and students of it equal those of a live teacher."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,12 @@ from prepkd.teacher.feature_caching import cache_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import STRONG_PIXELS, Epochs, batches
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import distill
 from prepkd.training.student_settings import Distill
 from prepkd.verification.live_teacher import verify_store
 from prepkd.verification.teacher_files import TeacherFiles
 from prepkd.views import PairedPlan, ViewPlan, make_plan
 from prepkd.views.order import cycle
-from small_training import CLASSES, COUNT, DATASET, same, timeless
+from small_training import CLASSES, COUNT, DATASET, distilled, same, timeless
 
 INPUTS = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
 WEAK: list[Any] = [{"crop": {"padding": 1}}]
@@ -91,27 +89,15 @@ def run(
     stop: int | None = None,
 ) -> tuple[dict[str, torch.Tensor], list[Row], dict[str, Any]]:
     """The student's weights, its history and card."""
-
-    def on_epoch(seed: int, row: Row) -> None:
-        if row["epoch"] == stop:
-            raise KeyboardInterrupt
-
-    with distill(
-        chosen,
-        settings_of_cache or cache(),
-        dataset or data(),
-        INPUTS,
-        {
-            name: TeacherFiles(
-                teacher.root / name, str(stores.get(name, teacher.store(name))), None, f"prepkd train-teacher {name}"
-            )
-            for name in chosen.teacher_names
-        },
-        scratch=lambda fingerprint: nullcontext(folder / fingerprint),
-        on_epoch=on_epoch,
-        logged=lambda described: nullcontext(lambda row: None),
-    ) as trained:
-        [(_, model, history, card)] = trained
+    files = {
+        name: TeacherFiles(
+            teacher.root / name, str(stores.get(name, teacher.store(name))), None, f"prepkd train-teacher {name}"
+        )
+        for name in chosen.teacher_names
+    }
+    model, history, card = distilled(
+        chosen, settings_of_cache or cache(), dataset or data(), INPUTS, files, folder, stop=stop
+    )
     return model.state_dict(), history, card
 
 
