@@ -26,6 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 COUNT, CLASSES, EPOCHS = 70, 4, 4
+SCHEDULES = {
+    "multi-step": {"schedule": "multi-step", "milestones": [2, 3]},
+    "cosine": {"schedule": "cosine"},
+    "one-cycle": {"schedule": "one-cycle"},
+}
 
 
 def textures(count: int, seed: int) -> Samples:
