@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -51,6 +52,14 @@ def feature_teacher(tmp_path_factory: pytest.TempPathFactory) -> "Teacher":
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TERMS, "hint", Hint)
         return make_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def whole_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which every stage has run."""
+    from whole_project import make
+
+    return make(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from typing import Any, get_args
 import pytest
 from commands import ROOT
 from dvc.utils.hydra import apply_overrides
-from prepkd.errors import InputError
 from prepkd.methods.terms import TERMS
 from prepkd.project.params import Params, load_params
 from prepkd.training.generation_settings import Generation
@@ -17,37 +16,9 @@ from prepkd.training.teacher_settings import Teacher
 from prepkd.views import AUGMENTATIONS
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from small_params import SMALL, error
 
-SMALL = """\
-prepare: {dataset: digits}
-augment:
-  - crop: {padding: 1}
-teachers:
-  large: {model: resnet8, epochs: 1}
-  small: {model: convnet4, epochs: 1, weights: small.pth}
-cache: {views: all}
-distill: {teacher: large, student: convnet4, epochs: 1, method: kd, kd: {tau: 4.0}}
-compare: {runs: [ce, kd, "kd,ce_weight=0"]}
-"""
 TRAINING = sorted(Training.model_fields)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "params.yaml"
-    path.write_text(SMALL)
-    return path
-
-
-def error(path: Path, *overrides: str) -> str:
-    """The message, without the file's name; always one line."""
-    with pytest.raises(InputError) as caught:
-        load_params(path, overrides)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 600, message
-    for leaked in ("constrained", "literal[", "function-", "Input should", "pydantic", "Value error"):
-        assert leaked not in message, message
-    return message.removeprefix(f"{path}: ")
 
 
 # Valid settings
@@ -418,145 +389,7 @@ def test_an_unknown_key_among_many_is_answered_with_those_like_it(file: Path) ->
     assert error(file, "distill.epoch=3") == f"unknown key distill.epoch; did you mean epochs? {known}"
 
 
-# Files
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    path = tmp_path / "nowhere.yaml"
-    assert error(path) == "no such file; run in the project's root or name one with --params"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: [1, 2\nb: 3\n", "not YAML: line 2, column 2: expected ',' or ']', but got ':'"),
-        ("a: 1\n\tb: 2\n", "not YAML: line 2, column 1: "),
-        ("a: 1\na: 2\n", 'not YAML: line 2, column 1: found duplicate key "a"'),
-        ("", "expected sections with settings, found NoneType"),
-        ("- a\n- b\n", "expected sections with settings, found list"),
-        ("just words\n", "expected sections with settings, found str"),
-        ("1: 2\n" + SMALL, "unknown key 1; allowed: augment, augment_strong, "),
-        (SMALL.replace("cache: {views: all}\n", ""), "cache is missing; expected a value"),
-        (SMALL.replace("views: all", ""), "cache.views is missing; expected a value"),
-    ],
-)
-def test_a_bad_file_is_explained(file: Path, text: str, message: str) -> None:
-    file.write_text(text)
-    assert error(file).startswith(message)
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00\xd8", b"\x00\x01\x02", b"a: \x93\n"])
-def test_a_file_that_is_no_text_is_explained(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
-    assert error(file).startswith("not YAML: ")
-
-
-# Weights and variants
-
-
-@pytest.mark.parametrize(
-    ("method", "weights"),
-    [
-        ("ce", (1.0, 0.0)),
-        ("kd", (0.1, 0.9)),
-        ("dtd-flsw", (0.1, 0.9)),
-        ("dtd-cwsm", (0.1, 0.9)),
-        ("ka-ps", (0.0, 1.0)),
-        ("ka-lsr", (0.0, 1.0)),
-        ("ka-ps+dtd-flsw", (0.0, 1.0)),
-        ("ka-ps+dtd-cwsm", (0.0, 1.0)),
-        ("ka-lsr+dtd-flsw", (0.0, 1.0)),
-        ("ka-lsr+dtd-cwsm", (0.0, 1.0)),
-    ],
-)
-def test_auto_weights(file: Path, method: str, weights: tuple[float, float]) -> None:
-    assert load_params(file, [f"distill.method={method}"]).distill.loss_weights == weights
-
-
-@pytest.mark.parametrize(
-    ("overrides", "weights"),
-    [
-        (["ce_weight=0"], (0.0, 1.0)),
-        (["ce_weight=0.25"], (0.25, 0.75)),
-        (["kd_weight=3"], (0.1, 3.0)),
-        (["ce_weight=2", "kd_weight=0.5"], (2.0, 0.5)),
-        (["method=ka-ps", "ce_weight=0.5"], (0.5, 0.5)),
-        (["method=ce", "ce_weight=0.5"], (0.5, 0.0)),
-        (["method=ce", "kd_weight=0"], (1.0, 0.0)),
-    ],
-)
-def test_given_weights(file: Path, overrides: list[str], weights: tuple[float, float]) -> None:
-    assert load_params(file, [f"distill.{change}" for change in overrides]).distill.loss_weights == weights
-
-
-def test_a_variant_changes_what_it_names_and_nothing_else(file: Path) -> None:
-    params = load_params(file, ["distill.dtd.flsw.beta=3", "distill.seeds=[4, 2]"])
-    assert params.variant("kd") == params.distill
-    changed = params.variant("ka-ps+dtd-flsw,ce_weight=0.5,dtd.flsw.gamma=2,lr=1e-5")
-    assert changed.method == "ka-ps+dtd-flsw" and changed.loss_weights == (0.5, 0.5) and changed.lr == 1e-5
-    assert changed.dtd.flsw.beta == 3.0 and changed.dtd.flsw.gamma == 2.0
-    assert changed.seed_list == [4, 2] and changed.kd == params.distill.kd
-    assert params.distill.dtd.flsw.gamma == 1.0
-
-
-def test_a_variants_teacher_is_its_own(file: Path) -> None:
-    """Also in a grid of ensembles, and where distill lists several teachers."""
-    params = load_params(file, ["distill.teachers=[large, small]"])
-    assert params.variant("kd").teacher_names == ["large", "small"]
-    assert params.variant("kd", "large+small").teacher_names == ["large", "small"]
-    for teacher in (None, "large", "large+small"):
-        assert params.variant("kd,teacher=small", teacher).teacher_names == ["small"]
-        assert params.variant("kd,teachers=[small,large]", teacher).teacher_names == ["small", "large"]
-    for run, teacher in (("kd,teacher=huge", None), ("kd,teachers=[large,huge]", "large"), ("kd", "huge")):
-        with pytest.raises(
-            InputError, match=r"^run '.*': teacher is 'huge'; expected a key of teachers: large, small$"
-        ):
-            params.variant(run, teacher)
-
-
-def test_a_variants_weights_are_its_own(file: Path) -> None:
-    """`-S distill.ce_weight=0` is for distill: the comparison's `ce` stays valid and its `kd` the same method."""
-    params = load_params(file, ["distill.ce_weight=0", "distill.kd_weight=3"])
-    assert [params.variant(run).loss_weights for run in params.compare.runs] == [(1.0, 0.0), (0.1, 0.9), (0.0, 1.0)]
-
-
-def test_kd_without_cross_entropy_is_a_variant(file: Path) -> None:
-    assert load_params(file).variant("kd,ce_weight=0").loss_weights == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(("seeds", "listed"), [("1", [0]), ("3", [0, 1, 2]), ("[7]", [7]), ("[3, 1]", [3, 1])])
-def test_seeds_are_a_count_or_a_list(file: Path, seeds: str, listed: list[int]) -> None:
-    assert load_params(file, [f"distill.seeds={seeds}"]).distill.seed_list == listed
-
-
 def test_validating_what_was_dumped_gives_the_same(file: Path) -> None:
     params = load_params(file, ["distill.seeds=[4, 2]", "distill.ce_weight=0.5"])
     assert Params.model_validate(params.model_dump()) == params
     assert Params.model_validate_json(params.model_dump_json()) == params
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("cache.root", '""', "cache.root is '': expected a path"),
-        ("cache.root", "/", "cache.root is '/': expected a folder or a URL, not the root of the file system"),
-        ("cache.root", "../logits", "cache.root is '../logits': a queued experiment runs in another folder; expected"),
-        ("cache.root", "data/../../logits", "a queued experiment runs in another folder"),
-        (
-            "cache.root",
-            "~/logits",
-            "cache.root is '~/logits': ~ would be a folder of that name; write the home folder's",
-        ),
-        ("cache.root", r'"a\0b"', "expected a path without control characters"),
-        ("prepare.raw", '""', "prepare.raw is '': expected a path"),
-        ("prepare.raw", "~/raw", "~ would be a folder of that name"),
-        ("teachers.large.weights", r'"a\nb"', "expected a path without control characters"),
-    ],
-)
-def test_a_path_that_would_lead_elsewhere_is_refused(file: Path, key: str, value: str, message: str) -> None:
-    assert message in error(file, f"{key}={value}")
-
-
-@pytest.mark.parametrize("root", ["/mnt/logits", "s3://bucket/a/../b", "logits", "data/my logits", "data/..logits"])
-def test_folders_anywhere_are_accepted(file: Path, root: str) -> None:
-    assert load_params(file, [f"cache.root={root}", "prepare.raw=../raw"]).cache.root == root
