@@ -3,12 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from elsewhere_files import write_answers
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.store import LogitStore
-from prepkd.store.place import open_place
-from prepkd.store.writer import StoreWriter
-from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
 from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
 from student_runs import CACHE, dataset_of
@@ -41,14 +39,8 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
                 "split_fingerprint": "5" * 64,
                 "device": "cpu",
             }
-            layout, attributes = plan_store(CACHE, dataset, inputs, card, make_trial(teacher, dataset, CACHE))
             folder = tmp_path_factory.mktemp("stores") / "t.zarr"
-            writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
-            for view, chunk in writer.pending():
-                part = layout.slice(chunk)
-                writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, CACHE, view, part))
-            writer.finish(dataset.labels)
-            stores[key] = LogitStore.open(folder)
+            stores[key] = write_answers(folder, teacher, dataset, CACHE, inputs, card)
         return stores[key]
 
     return store
