@@ -7,11 +7,11 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import preloaded
 import pytest
 import torch
 from commands import ROOT
@@ -201,8 +201,9 @@ def test_a_run_killed_by_sigkill_ends_with_the_same_bits(moment: str, tmp_path: 
         "from pathlib import Path; from test_checkpoints import killed_run\n"
         f"killed_run(Path({str(tmp_path / 'cut.pt')!r}), {moment!r})"
     )
-    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    command = [preloaded.commands() / "python", "-c", code]
+    done = subprocess.run(command, timeout=120, capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGKILL, done.stderr
     assert len(load_state(tmp_path / "cut.pt", {})) == 2
     weights, history = fit(tmp_path / "whole.pt", settings(checkpoint_every=1))
     resumed, rows = fit(tmp_path / "cut.pt", settings(checkpoint_every=1))
