@@ -105,8 +105,8 @@ class Epochs:
         return self.teacher.prefetch_depth if self.teacher else 1
 
     def dropout_seed(self, epoch: int) -> int:
-        """The seed of torch's generators in one epoch; each process has its own."""
-        return torch_seed(self.seed, self.streams.dropout.stream(epoch + (processes.rank() << 32)))
+        """The seed of torch's generators in one epoch."""
+        return torch_seed(self.seed, self.streams.dropout.stream(epoch))
 
     def read(self, epoch: int) -> Epoch:
         """One epoch; a cached teacher's answers are read, a live teacher is run."""

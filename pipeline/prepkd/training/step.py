@@ -1,23 +1,22 @@
 """The work of one batch, from pixels to gradients: eager, compiled, or replayed as a CUDA graph."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from prepkd.data.samples.labels import main_class
-from prepkd.errors import InputError
 from prepkd.models.features import STRONG, Answers, WithFeatures
 from prepkd.runtime import processes
-from prepkd.training.batch_norm import synchronise
 from prepkd.training.batches import STRONG_PIXELS
 from prepkd.training.compilation import Attempt, Gradients, SampleValues, compiled, compiles
 from prepkd.training.settings import Training
+from prepkd.training.several_processes import OwnDraws, answers_of_all, shared
 
+T = TypeVar("T")
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient gets its place
 
 
@@ -49,21 +48,23 @@ def make_gradients(
     """
     bf16 = uses_bf16(settings.precision, device)
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
-    two_views = STRONG_PIXELS in answers
+    two_views, several = STRONG_PIXELS in answers, processes.count() > 1
+    answer = OwnDraws() if several else _answer
 
     def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> SampleValues:
         given = dict(zip(answers, teacher, strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = student(pixels)
+            found = answer(student, pixels)
             if two_views:
                 # A forward pass each, as in MLKD's and CRLD's code: batch norm sees one kind of views at a time.
-                found = found | {f"{STRONG}logits": model(given.pop(STRONG_PIXELS))}
-        found = _of_all_processes(found, len(labels))
+                found = found | {f"{STRONG}logits": answer(model, given.pop(STRONG_PIXELS))}
+        if several:
+            found = answers_of_all(found, len(labels))
         values = objective(found, labels, given)
         return values | {"top1": (found["logits"].detach().argmax(dim=-1) == main_class(labels)).float()}
 
-    if processes.count() > 1:
-        return _of_several_processes(forward, student, objective, settings)
+    if several:
+        return partial(_gradients, shared(forward, student, objective, settings))  # type: ignore[arg-type]
     gradients: Gradients = partial(_gradients, forward)
     if compiles(settings, device, steps):
         fast, modules = partial(_gradients, compiled(forward)), [model, objective]
@@ -72,39 +73,8 @@ def make_gradients(
     return Replayed(gradients) if device.type == "cuda" and not settings.deterministic else gradients
 
 
-class _Step(nn.Module):
-    """A forward pass as a module of the parameters that it trains, for DistributedDataParallel.
-
-    Without their buffers, which it would broadcast before every step: the processes keep them equal themselves.
-    """
-
-    def __init__(self, forward: Callable[..., SampleValues], parameters: Iterable[nn.Parameter]) -> None:
-        super().__init__()
-        self.run, self.trained = forward, nn.ParameterList(parameters)
-
-    def forward(self, *inputs: Tensor) -> SampleValues:
-        return self.run(*inputs)
-
-
-def _of_several_processes(
-    forward: Callable[..., SampleValues], student: WithFeatures, objective: TrainingObjective, settings: Training
-) -> Gradients:
-    """The gradient function of a batch that processes share: eager; their gradients are averaged."""
-    if settings.compile is True:
-        raise InputError(
-            f"compile is true and {processes.count()} processes train together, which compile nothing; set compile: auto"
-        )
-    if settings.batch_norm == "synchronised":
-        synchronise(student)
-    parameters = [*student.parameters(), *objective.parameters()]  # type: ignore[attr-defined]
-    # A static graph may have parameters that get no gradient.
-    return partial(_gradients, DistributedDataParallel(_Step(forward, parameters), static_graph=True))
-
-
-def _of_all_processes(found: Answers, samples: int) -> Answers:
-    """The answers to a whole batch of so many samples, from those to each process's share of it."""
-    lengths = [part.stop - part.start for part in processes.shares(samples)]
-    return {name: processes.gathered(answers, lengths) for name, answers in found.items()}
+def _answer(model: Callable[[Tensor], T], pixels: Tensor) -> T:
+    return model(pixels)
 
 
 def be_deterministic(wanted: bool) -> None:
