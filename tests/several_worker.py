@@ -22,8 +22,8 @@ UNSTABLE = ("dist", "at", "nst")
 STUDENTS: dict[str, dict[str, Any]] = {
     method: {"method": method, "lr": 1e-4 if method in UNSTABLE else 0.05}
     for method in (
-        *("ce", "ka-ps+dtd-flsw", "dtd-cwsm", "noisy-teacher", "ls+dkd", "dist", "rkd", "sp", "cc", "pkt", "crd"),
-        *("fitnet", "vid", "at", "fsp", "nst"),
+        *("ce", "ka-ps+dtd-flsw", "dtd-cwsm", "noisy-teacher", "ls+dkd", "dist", "rkd", "sp", "crd"),
+        *("fitnet", "vid", "at", "nst"),
     )
 }
 STUDENTS |= {
