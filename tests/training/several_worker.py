@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from prepkd.distillation.distill import distill
+from prepkd.distillation.student_settings import Distill
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.runtime import processes
 from prepkd.teacher.settings import Cache
-from prepkd.training.distillation import distill
-from prepkd.training.student_settings import Distill
-from prepkd.verification.teacher_files import TeacherFiles
 from small_training import DATASET
 
 SMALL = {"teacher": "t", "student": "resnet8", "epochs": 2, "source": "online", "batch_size": 16, "seeds": 1}

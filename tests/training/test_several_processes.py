@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from commands import environment
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models import save_checkpoint
 from prepkd.models.new import new_model
@@ -17,7 +18,6 @@ from prepkd.runtime import processes
 from prepkd.runtime.launched import launched
 from prepkd.training.batch_norm import check_shares, restore, synchronise
 from prepkd.training.settings import Training
-from prepkd.training.student_settings import Distill
 from several_worker import STUDENTS
 from small_training import CLASSES, DATASET, timeless
 from torch import nn
