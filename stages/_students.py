@@ -47,7 +47,7 @@ def students_on(
     on_inputs: Callable[[Mapping[str, Any]], None],
     run: str | None = None,
 ) -> Iterator[Trained]:
-    """The same on data that were read; `run` names the run for loggers, by default its method and seed.
+    """Train the students on a dataset that is already loaded; `run` names the run for loggers, by default its method and seed.
 
     Of several processes the first yields; the others train along and raise Finished.
     """

@@ -192,7 +192,7 @@ def let_the_first_speak() -> None:
 
 
 def shortened(line: str) -> str:
-    """One line to read: line breaks escaped, what a hostile file may have put into the middle cut out."""
+    """Escape line breaks, and cut the middle out of a long line: a hostile file may have filled it."""
     line = printable(line)
     return line if len(line) <= 2 * HALF else f"{line[:HALF]} ... {line[-HALF:]}"
 

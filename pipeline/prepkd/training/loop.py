@@ -110,6 +110,7 @@ def train(
             history.append(row)
             if settings.early_stop and kept_epoch(settings, history) == number:
                 state["best"].load_state_dict(evaluated.state_dict())
+            # Every epoch: a signal in the next one saves this one, and the parts have changed by then.
             unsaved = pack(state, history) if processes.is_first() else b""
             if unsaved and ((number + 1) % settings.checkpoint_every == 0 or is_over(settings, history)):
                 write_state(checkpoint, unsaved)
