@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.distill import distill as distill_students
+from prepkd.distillation.student_settings import Distill
 from prepkd.models import Normalised
 from prepkd.models.names import is_factory
 from prepkd.project.params import Params
@@ -16,8 +18,6 @@ from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch
 from prepkd.stages._teachers import teacher_files
 from prepkd.tracking.loggers import Run, Write, logged
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import distill as distill_students
-from prepkd.training.student_settings import Distill
 
 Trained = Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.distillation.finished_students import refuse_other_run
+from prepkd.distillation.run_results import write_run
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_logits, tables
 from prepkd.project.params import Params
@@ -16,8 +18,6 @@ from prepkd.stages._console import advance, console, epoch_note, progress, say
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, writing
 from prepkd.stages._students import students
-from prepkd.training.finished_students import refuse_other_run
-from prepkd.training.run_results import write_run
 from prepkd.views import parse_recipe
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prepkd.distillation.finished_students import refuse_other_students
 from prepkd.models import save_checkpoint
 from prepkd.project import outputs as outputs_of
 from prepkd.runtime.outputs import remove
@@ -13,7 +14,6 @@ from prepkd.stages._curves import Curves
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import STUDENTS, TRAINING, student_folder, writing
 from prepkd.stages._students import students
-from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.stopping import kept_epoch
 
 

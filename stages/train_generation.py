@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.distillation.generation_run import refuse_other_generation, write_generation
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.stages._console import advance, console, epoch_note, progress, say
@@ -13,7 +14,6 @@ from prepkd.stages._dataset import read_dataset
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, teacher_folder, writing
 from prepkd.stages._students import students_on
-from prepkd.training.generation_run import refuse_other_generation, write_generation
 
 
 def train_generation(

@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.entries import Entry, make_entries
 from prepkd.methods.term import FeatureTerm, Shapes, State
 from prepkd.models import Normalised, save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.features import Answers
 from prepkd.models.new import new_model, untrained_model
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.feature_caching import cache_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
-from prepkd.training.student_settings import Distill
-from prepkd.verification.teacher_files import TeacherFiles
 from small_training import CLASSES, DATASET, distilled
 from torch import Tensor, nn
 
@@ -28,8 +28,8 @@ BATCH = 16
 class Hint(FeatureTerm):
     """A test's own term: a linear map of the student's pooled features, scaled, is drawn to the teacher's."""
 
-    name: ClassVar[str] = "hint"
-    source: ClassVar[str] = "this test"
+    name = "hint"
+    source = "this test"
     weight: float = 2.0
 
     @property

@@ -10,17 +10,17 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.distill import distill
+from prepkd.distillation.student_settings import StudentSettings
 from prepkd.models import Normalised
 from prepkd.models.new import new_model
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import distill
 from prepkd.training.loop import train
 from prepkd.training.settings import Training
-from prepkd.training.student_settings import StudentSettings
 from prepkd.training.teacher_settings import Teacher
-from prepkd.verification.teacher_files import TeacherFiles
 from prepkd.views import ViewPlan
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from commands import ROOT, enter, prepkd
-from prepkd.methods.asked import example
-from prepkd.methods.catalogue import rows, slots
+from prepkd.catalogue.requirements import example
+from prepkd.catalogue.rows import rows, slots
 from prepkd.methods.schemes import SCHEMES
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated

@@ -43,7 +43,7 @@ def test_the_commands_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_every_setting_of_the_page_is_a_setting() -> None:
-    from prepkd.training.student_settings import Distill
+    from prepkd.distillation.student_settings import Distill
 
     page = (ROOT / "docs/how-to/training.md").read_text()
     for key in re.findall(r"^\| `(\w+)(?:: \w+)?` \|", page, re.M):

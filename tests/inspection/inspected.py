@@ -12,13 +12,13 @@ from made_up_store import CLASSES, SAMPLES, MadeUp
 from prepkd.data.prepared.file import DataInfo, Split
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.display.console import TextConsole
+from prepkd.distillation.student_settings import Distill
 from prepkd.inspection.logit_statistics import logit_statistics
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.tables import tables
 from prepkd.models import Normalised, build_model, save_checkpoint
 from prepkd.store.attributes import Attributes
-from prepkd.training.student_settings import Distill
 
 NAMES = tuple(f"class-{k}" for k in range(CLASSES))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from naive_losses import Row, distillation_loss, log_softmax
-from prepkd.training.student_settings import Distill
+from prepkd.distillation.student_settings import Distill
 from torch import Tensor
 
 LABELS = torch.tensor([0, 5, 2, 2, 4])

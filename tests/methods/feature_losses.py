@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm, State
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 EPOCH = torch.zeros(())

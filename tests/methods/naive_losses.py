@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 Row = Sequence[float]

@@ -4,6 +4,7 @@ import contextlib
 from itertools import permutations
 
 import pytest
+from prepkd.distillation.student_settings import StudentSettings
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
 from prepkd.methods.grammar import Method, methods, parse_method
@@ -11,7 +12,6 @@ from prepkd.methods.kd import KD, FixedTemperature
 from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import SECTIONS, TERMS
-from prepkd.training.student_settings import StudentSettings
 
 PAPER = ("ce", "kd", "ka-ps", "ka-lsr", "dtd-flsw", "dtd-cwsm")
 VALID = {

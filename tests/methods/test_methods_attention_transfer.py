@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from feature_losses import asked_names, asked_of_teacher
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.attention_transfer import AttentionTransfer, attention_map
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import State
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 STATE = State(torch.zeros(()))

@@ -6,18 +6,18 @@ import pytest
 import torch
 from divergences import LABELS, logits
 from naive_losses import distillation_loss, kl, softmax
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import kl_divergence
-from prepkd.methods.dkd import DKD, decoupled_divergence
+from prepkd.methods.dkd import DKD, dkd_parts
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import State, Target
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 
 def parts(student: Tensor, teacher: Tensor, labels: Tensor = LABELS, tau: float = 4.0) -> tuple[Tensor, Tensor]:
     found = (Target(values).log_probs(tau) for values in (student, teacher))
-    return decoupled_divergence(*found, labels, tau=tau)
+    return dkd_parts(*found, labels, tau=tau)
 
 
 def settings(method: str = "dkd", **changes: object) -> Distill:
@@ -128,7 +128,7 @@ def test_ka_and_dtd_combine_with_it(method: str) -> None:
         wrong = (teacher.argmax(1) != LABELS).unsqueeze(1)
         smooth = 0.9 * torch.nn.functional.one_hot(LABELS, 6) + 0.1 / 6
         target = torch.where(wrong, smooth.log(), target)
-    own_part, others = decoupled_divergence(Target(student).log_probs(tau), target, LABELS, tau=tau)
+    own_part, others = dkd_parts(Target(student).log_probs(tau), target, LABELS, tau=tau)
     torch.testing.assert_close(values["kd"], own_part + 8 * others)
 
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from naive_losses import distillation_loss
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import flsw_weights
 from prepkd.teacher.ensemble import combine
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 MODES = ["logits", "probabilities"]

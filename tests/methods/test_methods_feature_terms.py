@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 from feature_losses import asked_names, asked_of_teacher
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import TERMS
 from prepkd.methods.vectors import unit
-from prepkd.training.student_settings import Distill
 from prepkd.training.trial import try_student
 from small_training import COUNT, DATASET
 from torch import Size, Tensor

@@ -10,12 +10,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from naive_losses import distillation_loss, is_wrong, kl, softmax
 from prepkd.data.samples.labels import mixture
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.losses import label_revision, teacher_wrong
-from prepkd.methods.dkd import decoupled_divergence
+from prepkd.methods.dkd import dkd_parts
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.term import Target
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 
@@ -90,7 +90,7 @@ def test_with_dkd_and_dtd(temperature: str) -> None:
     target = Target(teacher).log_probs(tau)
     wrong = teacher_wrong(teacher, LABELS).unsqueeze(1)
     target = torch.where(wrong, label_revision(teacher, LABELS, eta=0.8).log(), target)
-    own, others = decoupled_divergence(Target(student).log_probs(tau), target, LABELS, tau=tau)
+    own, others = dkd_parts(Target(student).log_probs(tau), target, LABELS, tau=tau)
     torch.testing.assert_close(values["kd"], own + 8 * others)
 
 

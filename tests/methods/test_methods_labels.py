@@ -9,12 +9,12 @@ import torch
 from divergences import LABELS, logits
 from naive_losses import distillation_loss, smoothed_cross_entropy
 from prepkd.data.samples.labels import mixture
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import cross_entropy, disturbed_labels, kl_divergence
 from prepkd.methods.disturbed_labels import KEPT, DisturbedLabels
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.objective import Objective
 from prepkd.runtime.streams import Draw, Purpose, raw_words
-from prepkd.training.student_settings import Distill
 from torch.nn import functional as F
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from naive_losses import distillation_loss, kl, log_softmax, softmax
 from prepkd.data.samples.labels import has_share, is_wrong, main_class, mixture
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import label_smooth, probability_shift, teacher_wrong
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 TAU = 4.0

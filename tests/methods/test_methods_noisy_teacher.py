@@ -8,12 +8,12 @@ import pytest
 import torch
 from divergences import LABELS, logits
 from naive_losses import distillation_loss
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import noisy_logits, probability_shift
 from prepkd.methods import noisy_teacher
 from prepkd.methods.noisy_teacher import NoisyTeacher
 from prepkd.methods.objective import Objective
 from prepkd.runtime.streams import Draw, Purpose, happens, normal, raw_words
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 

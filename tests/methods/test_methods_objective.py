@@ -7,8 +7,8 @@ import naive_losses as naive
 import pytest
 import torch
 from naive_losses import Case, distillation_loss
+from prepkd.distillation.student_settings import Distill
 from prepkd.losses import kl_divergence
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 from torch.nn import functional as F
 

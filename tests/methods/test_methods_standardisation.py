@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from naive_losses import distillation_loss, flsw, kl, softmax, temperatures
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.losses import kl_divergence, label_revision, probability_shift, standardise
-from prepkd.methods.dkd import decoupled_divergence
+from prepkd.methods.dkd import dkd_parts
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.term import Target
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 
@@ -91,7 +91,7 @@ def test_with_dkd_and_ka_ps() -> None:
         Target(values).log_probs(2.0)
         for values in (standardise(student), standardise(probability_shift(teacher, LABELS)))
     )
-    own, others = decoupled_divergence(*found, LABELS, tau=2.0)
+    own, others = dkd_parts(*found, LABELS, tau=2.0)
     torch.testing.assert_close(loss("ka-ps+ls+dkd", student, teacher)["kd"], own + 8 * others)
 
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from divergences import LABELS, logits
 from naive_losses import distillation_loss, kl, smoothed_cross_entropy, softmax
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.losses import cross_entropy, virtual_teacher_loss
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.terms import TERMS
 from prepkd.methods.virtual_teacher import virtual_teacher
-from prepkd.training.student_settings import Distill
 
 
 def settings(method: str = "tf-kd-virtual", **changes: Any) -> Distill:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT, enter, prepkd
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.grammar import parse_method
-from prepkd.training.student_settings import Distill
 
 PAGE = (ROOT / "docs/how-to/own-term.md").read_text()
 [HUBER] = re.findall(r"<<'END'\n(.*?)^END$", PAGE, re.M | re.S)

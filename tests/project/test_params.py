@@ -7,11 +7,11 @@ from typing import Any, get_args
 import pytest
 from commands import ROOT
 from dvc.utils.hydra import apply_overrides
+from prepkd.distillation.generation_settings import Generation
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.terms import TERMS
 from prepkd.project.params import Params, load_params
-from prepkd.training.generation_settings import Generation
 from prepkd.training.settings import Training
-from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import AUGMENTATIONS
 from pydantic import BaseModel, ValidationError

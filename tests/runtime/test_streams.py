@@ -11,14 +11,14 @@ import pytest
 import torch
 from commands import ROOT, enter
 from prepkd.cli import app
+from prepkd.distillation import student as students
+from prepkd.distillation.student import seeded, train_students
+from prepkd.distillation.student_settings import Distill
 from prepkd.models import Normalised
 from prepkd.runtime.streams import Purpose, raw_words, torch_seed
 from prepkd.store import LogitStore
-from prepkd.training import student as students
 from prepkd.training import teacher as teachers
 from prepkd.training.batches import TEACHER, Epochs
-from prepkd.training.student import seeded, train_students
-from prepkd.training.student_settings import Distill
 from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from cached_features import Teacher, contents, run, settings
 from prepkd import FeatureStore, LogitStore
+from prepkd.catalogue.requirements import Pair, asked
 from prepkd.errors import InputError
 from prepkd.methods import terms
-from prepkd.methods.asked import Pair, asked
 from prepkd.models.new import untrained_model
 from prepkd.store import AnswerStore
 from prepkd.store.fetch import fetch_views

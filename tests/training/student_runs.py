@@ -8,14 +8,14 @@ import torch
 from commands import ROOT
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.distillation.student import train_students
+from prepkd.distillation.student_settings import Distill
 from prepkd.project.params import load_params
 from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import TeacherAnswers
 from prepkd.training.checkpoints import Row
-from prepkd.training.student import train_students
-from prepkd.training.student_settings import Distill
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
 from small_training import CLASSES, COUNT, textures

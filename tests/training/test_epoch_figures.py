@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.training import loop as train_module
 from prepkd.training.evaluation import predict, top1
 from prepkd.training.loop import summarise
-from prepkd.training.student_settings import Distill
 from small_training import (
     CLASSES,
     COUNT,

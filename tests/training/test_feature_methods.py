@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student import seeded
+from prepkd.distillation.student_settings import Distill, StudentSettings
 from prepkd.methods.objective import Objective
 from prepkd.models import Normalised, save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.new import new_model
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import CHECKSUM, Row
-from prepkd.training.student import seeded
-from prepkd.training.student_settings import Distill, StudentSettings
-from prepkd.verification.teacher_files import TeacherFiles
 from small_training import CLASSES, DATASET, distilled, same, timeless
 from torch import Tensor
 

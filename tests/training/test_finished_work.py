@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 from commands import enter
+from prepkd.distillation.finished_students import refuse_other_students
+from prepkd.distillation.student_settings import WITHOUT_EFFECT
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
-from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.predictions import read_results, write_results
-from prepkd.training.student_settings import WITHOUT_EFFECT
 from whole_project import prepkd
 
 
@@ -23,7 +23,7 @@ def project(whole_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From two to three, as DVC does it: the old output is removed first. `kd` with another ka.eps is the same run."""
-    from prepkd.training import student
+    from prepkd.distillation import student
 
     trained: list[str] = []
     train = student.train

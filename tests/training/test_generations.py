@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from commands import enter, prepkd
+from prepkd.distillation.generation_settings import Generation
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.runtime.streams import Purpose, torch_seed
@@ -17,7 +18,6 @@ from prepkd.stages import train_generation as stage
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._options import read_params
 from prepkd.training import loop
-from prepkd.training.generation_settings import Generation
 from safetensors.torch import load_file
 
 PARAMS = """
@@ -252,7 +252,7 @@ def test_names_of_the_other_kind_are_refused_in_one_line(made: Path, monkeypatch
 
 def test_a_generation_inherits_nothing_from_distill() -> None:
     """And has every setting that `distill` has, checked in the same way."""
-    from prepkd.training.student_settings import Distill
+    from prepkd.distillation.student_settings import Distill
 
     assert Generation.model_fields.keys() ^ Distill.model_fields.keys() == {"seed", "seeds", "teachers", "ensemble"}
     for name in Generation.model_fields.keys() & Distill.model_fields.keys():

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.training.compilation import SampleValues
 from prepkd.training.step import EAGER_CALLS, Replayed, make_gradients
-from prepkd.training.student_settings import Distill
 from small_training import CLASSES, DATASET
 from torch import Tensor
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.distill import combined
 from prepkd.models import Normalised
 from prepkd.store import LogitStore
 from prepkd.store.encodings.f16 import F16
 from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.training.batches import TeacherAnswers, Views
-from prepkd.training.distillation import combined
 from prepkd.views import ViewPlan
 from small_training import COUNT, Answers, same, timeless
 from student_runs import CACHE, PLANS, RUNS, cached, dataset_of, settings, trained_seeds

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.training import loop as train_module
 from prepkd.training.batches import Views
-from prepkd.training.student_settings import Distill
 from prepkd.views.order import random
 from small_training import (
     CLASSES,

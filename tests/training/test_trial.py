@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 from commands import ROOT
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models import build_model
 from prepkd.project.params import load_params
 from prepkd.training import trial
-from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_run import run_teacher
 from prepkd.training.trial import batch_sizes, try_student, try_students
 from small_training import CLASSES, DATASET, ignore, teacher_of

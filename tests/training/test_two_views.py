@@ -10,11 +10,13 @@ import pytest
 import torch
 from prepkd import FeatureStore, LogitStore
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entries
 from prepkd.models import save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.new import new_model, untrained_model
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.runtime.streams import Purpose
 from prepkd.store.fetch import fetch_views
 from prepkd.teacher.caching import cache_logits
@@ -22,9 +24,7 @@ from prepkd.teacher.feature_caching import cache_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import STRONG_PIXELS, Epochs, batches
 from prepkd.training.checkpoints import Row
-from prepkd.training.student_settings import Distill
 from prepkd.verification.live_teacher import verify_store
-from prepkd.verification.teacher_files import TeacherFiles
 from prepkd.views import PairedPlan, ViewPlan, make_plan
 from prepkd.views.order import cycle
 from small_training import CLASSES, COUNT, DATASET, distilled, same, timeless

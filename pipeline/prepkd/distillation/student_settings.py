@@ -127,6 +127,16 @@ class StudentSettings(Training):
         return self
 
     @property
+    def as_training(self) -> Training:
+        """The settings of its training, which are a part of these."""
+        return self
+
+    @property
+    def smallest_batches(self) -> dict[str, int]:
+        """The fewest samples of a batch for which each term's loss means anything, by name."""
+        return {term.name: term.smallest_batch for term in self.terms.all}
+
+    @property
     def features_read(self) -> tuple[str, ...]:
         """The student's named features that the method's terms read."""
         return self.terms.student_features

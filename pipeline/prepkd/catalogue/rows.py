@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from prepkd.methods.asked import Asked, Pair, asked
+from prepkd.catalogue.requirements import Asked, Pair, asked
 from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
 from prepkd.methods.own import is_own

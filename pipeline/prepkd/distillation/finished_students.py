@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models.checkpoint import CARD
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.predictions import read_results
-from prepkd.training.student_settings import Distill
 
 
 def refuse_other_students(folder: Path, settings: Distill, inputs: Mapping[str, Any]) -> None:

@@ -17,11 +17,13 @@ from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models.logit_checks import ROWS, check_logits
+from prepkd.provenance.stores import check_data, check_pixels
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.store.place import is_remote
-from prepkd.verification.provenance import check_pixels
 from prepkd.views.order import cycle, sample_order
+
+REMEDY = "use the files that belong together, or run `prepkd cache-logits` again"
 
 # Image float32 (C, H, W), label (of a mixed view the classes' shares, float32 (K,)), teacher's raw logits float32 (K,).
 Item = tuple[Tensor, int | Tensor, Tensor]
@@ -147,10 +149,7 @@ class ViewDataset(Dataset[Item]):
         """The store, opened in this process: fsspec's event loop does not survive a fork."""
         if self._process is None or self._process[0] != os.getpid():
             store = LogitStore.open(self.store, **self.options)
-            made_from = store.attributes.dataset
-            self._check("dataset.split_fingerprint", made_from.split_fingerprint, self._split_fingerprint)
-            self._check("dataset.classes", made_from.classes, self.classes)
-            self._check("views.samples", store.samples, self._count)
+            check_data(store, self._split_fingerprint, self.classes, self._count, self.data, REMEDY)
             # Replaced since the data set was made, or between two workers: one epoch would mix two teachers.
             for field, expected in (self._fingerprints or {}).items():
                 self._check(f"fingerprints.{field}", store.attributes.fingerprints.get(field), expected)
@@ -158,8 +157,7 @@ class ViewDataset(Dataset[Item]):
         return self._process[1]
 
     def _check(self, field: str, found: object, expected: object) -> None:
-        remedy = "use the files that belong together, or run `prepkd cache-logits` again"
-        refuse_differences({field: (found, expected)}, f"{self.store} against {self.data}", remedy)
+        refuse_differences({field: (found, expected)}, f"{self.store} against {self.data}", REMEDY)
 
 
 class ViewSampler(Sampler[tuple[int, int]]):

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table
 
-from prepkd.methods.asked import Pair
-from prepkd.methods.catalogue import TermRow, Used, described, slots
+from prepkd.catalogue.requirements import Pair
+from prepkd.catalogue.rows import TermRow, Used, described, slots
 
 
 def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:

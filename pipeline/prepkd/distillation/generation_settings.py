@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError, create_model, model_validator
 
+from prepkd.distillation.student_settings import Distill
 from prepkd.models.settings import ModelName
 from prepkd.settings.messages import expected
 from prepkd.settings.section import Seed
 from prepkd.training.settings import Training
-from prepkd.training.student_settings import Distill
 
 # Of these a generation has one: DVC follows the store of its one teacher, and its folder holds one model.
 SEVERAL = frozenset({"teachers", "ensemble", "seeds"})

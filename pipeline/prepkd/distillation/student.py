@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import WITHOUT_EFFECT, Distill
 from prepkd.methods.objective import Objective
 from prepkd.models import Normalised
 from prepkd.runtime.files import fingerprint
@@ -18,7 +19,6 @@ from prepkd.training.batches import Epochs, TeacherAnswers
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.initial import initial_model
 from prepkd.training.loop import train
-from prepkd.training.student_settings import WITHOUT_EFFECT, Distill
 from prepkd.views import ViewPlan
 from prepkd.views.order import VIEW_ORDERS, Views
 

@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.both_views import BothViews
+from prepkd.distillation.feature_supply import (
+    cached_features,
+    live_supply,
+    student_shapes,
+)
+from prepkd.distillation.student import train_students
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import CARD
+from prepkd.provenance.stores import check_pixels, check_store, check_teacher, check_views
+from prepkd.provenance.teacher_files import TeacherFiles, check_given, load_teacher
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedFeatures, CachedTeacher
@@ -25,30 +35,12 @@ from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import TeacherAnswers
-from prepkd.training.both_views import BothViews
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
-from prepkd.training.feature_supply import (
-    cached_features,
-    live_supply,
-    student_shapes,
-)
 from prepkd.training.initial import given_weights, loading_notes, weights_from
 from prepkd.training.stopping import card_entry
-from prepkd.training.student import train_students
-from prepkd.training.student_settings import Distill
 from prepkd.training.trial import try_student
-from prepkd.verification.live_features import check_first_features
-from prepkd.verification.provenance import (
-    check_answers,
-    check_first_batch,
-    check_given,
-    check_pixels,
-    check_store,
-    check_teacher,
-    check_views,
-    refuse_answers,
-)
-from prepkd.verification.teacher_files import TeacherFiles, load_teacher
+from prepkd.verification.answers import check_answers, refuse_answers
+from prepkd.verification.first_batch import check_first_batch, check_first_features
 from prepkd.views.order import VIEW_ORDERS
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.generation_settings import Generation
+from prepkd.distillation.run_results import Trained
 from prepkd.errors import refuse_differences
 from prepkd.models.checkpoint import JSON, load_card
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
-from prepkd.training.generation_settings import Generation
-from prepkd.training.run_results import Trained
 from prepkd.training.teacher_folder import write_teacher
 
 DEEPEST = 1000  # teachers above a generation that a card may list

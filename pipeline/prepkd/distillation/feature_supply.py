@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entry, served_by
 from prepkd.methods.own import is_own
@@ -11,6 +12,7 @@ from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
+from prepkd.provenance.features import check_features, entry_of
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import exists, open_place
@@ -18,8 +20,6 @@ from prepkd.teacher.cached import CachedFeatures
 from prepkd.teacher.feature_caching import cost
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
-from prepkd.training.student_settings import Distill
-from prepkd.verification.live_features import check_features, entry_of
 
 
 def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
