@@ -5,6 +5,7 @@ import json
 import typer
 from prepkd.display.console import TextConsole
 from prepkd.errors import without_secrets
+from prepkd.runtime.launched import launched
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = TextConsole(stderr=True, soft_wrap=True)
+console = TextConsole(stderr=True, soft_wrap=True, quiet=launched()[0] > 0)  # the first process speaks for all
 
 
 def say(line: str) -> None:

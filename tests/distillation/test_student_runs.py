@@ -9,7 +9,6 @@ import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation import student as students
-from prepkd.distillation.student import TRAINING_VERSION
 from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm
@@ -18,7 +17,7 @@ from prepkd.models import Normalised
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.training.batches import Epochs, Views
-from prepkd.training.checkpoints import Row
+from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from small_training import Answers, same, timeless
 from student_runs import RUNS, cached, dataset_of, settings, trained_seeds
 from torch import Tensor

@@ -43,7 +43,7 @@ class DisturbedLabels(LabelTerm):
     alpha: float = Field(default=0.1, ge=0, le=1, description="share of the labels that is drawn anew in each epoch")
 
     def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
-        """Each sample's new label, int64 (N,), or -1: two words per sample, whatever alpha."""
+        """Each sample's new label, int64 (N,), or -1: two words per sample for any alpha."""
         words = raw_words(at.seed, Purpose.DISTURBED_LABELS.stream(at.epoch), 0, 2 * at.samples).reshape(-1, 2)
         return {"disturbed_label": np.where(happens(words[:, 0], self.alpha), below(words[:, 1], at.classes), KEPT)}
 

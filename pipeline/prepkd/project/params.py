@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ class Params(Section):
     """All of params.yaml."""
 
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 1
     logger: Annotated[str, one_of(LOGGERS)] | None = None
     prepare: Prepare
     augment: RecipeSteps = []

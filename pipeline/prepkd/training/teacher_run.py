@@ -9,6 +9,7 @@ from typing import Any
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised, check_model, pretrained
 from prepkd.models.checkpoint import JSON
+from prepkd.runtime import processes
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import Purpose
 from prepkd.tracking.loggers import Run, Write
@@ -70,6 +71,7 @@ def run_teacher(
             write(row)
 
         model, history = train_teacher(settings, dataset, start, checkpoint=work / "checkpoint.pt", on_epoch=report)
+        processes.leave_the_rest_to_the_first()
         return write_teacher(
             folder,
             name,
