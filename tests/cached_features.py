@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from prepkd.data.samples.dataset import Dataset
@@ -28,8 +28,8 @@ BATCH = 16
 class Hint(FeatureTerm):
     """A test's own term: a linear map of the student's pooled features, scaled, is drawn to the teacher's."""
 
-    name: ClassVar[str] = "hint"
-    source: ClassVar[str] = "this test"
+    name = "hint"
+    source = "this test"
     weight: float = 2.0
 
     @property
