@@ -39,7 +39,7 @@ from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.feature_caching import cache_features, cost, encoding_of, feature_answers, plan_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.tables import discrepancy_table, notes
 from small_training import CLASSES, DATASET, same, timeless
 from torch import Tensor, nn
@@ -447,7 +447,7 @@ def test_logits_and_features_are_not_taken_for_each_other(teacher: Teacher) -> N
 @pytest.mark.parametrize("name", ["at", "ab", "hint", "pooled"])
 def test_verify_passes_a_correct_store_and_its_controls_fail(name: str, teacher: Teacher) -> None:
     store = FeatureStore.open(teacher.cache().feature_url("t", name))
-    found = verify_store(store, teacher.model, DATASET.samples, count=200, seed=1)
+    found = verify_rows(store, teacher.model, DATASET.samples, count=200, seed=1)
     assert found.verdict.name == "PASS", found.verdict
     assert set(found.measured.controls) == {
         "shuffled index",
@@ -466,7 +466,7 @@ def test_verify_passes_a_correct_store_and_its_controls_fail(name: str, teacher:
 def test_verify_fails_a_store_of_another_teacher_and_of_wrong_rows(teacher: Teacher, tmp_path: Path) -> None:
     store = FeatureStore.open(teacher.cache().feature_url("t", "pooled"))
     other = new_model("resnet14", DATASET, 10)
-    assert verify_store(store, other, DATASET.samples, count=64, seed=1).verdict.name == "FAIL"
+    assert verify_rows(store, other, DATASET.samples, count=64, seed=1).verdict.name == "FAIL"
     entry = teacher.entry("pooled")
     layout, attributes = plan_features(teacher.cache(), DATASET, INPUTS, teacher.card, entry)
     writer = StoreWriter(open_place(tmp_path / "wrong.zarr", write=True), layout, attributes, tmp_path)
@@ -475,7 +475,7 @@ def test_verify_fails_a_store_of_another_teacher_and_of_wrong_rows(teacher: Teac
         part = layout.slice(chunk)
         writer.write(view, chunk, feature_answers(model, DATASET, entry, teacher.cache(), (view + 1) % 9, part))
     writer.finish()
-    verdict = verify_store(
+    verdict = verify_rows(
         FeatureStore.open(tmp_path / "wrong.zarr"), teacher.model, DATASET.samples, count=64, seed=1
     ).verdict
     assert verdict.name == "FAIL" and "pooled differs by" in verdict.why
@@ -509,7 +509,7 @@ def test_a_teacher_without_signal_withholds_the_verdict(teacher: Teacher, tmp_pa
         )
     writer.finish()
     store = FeatureStore.open(tmp_path / "dead.zarr")
-    assert verify_store(store, dead, DATASET.samples, count=64, seed=1).verdict.name == "WITHHELD"
+    assert verify_rows(store, dead, DATASET.samples, count=64, seed=1).verdict.name == "WITHHELD"
 
 
 def test_features_that_are_not_finite_are_refused(teacher: Teacher, tmp_path: Path) -> None:

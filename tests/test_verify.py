@@ -26,7 +26,7 @@ from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.verification.controls import CONTROLS, changed_rows
 from prepkd.verification.discrepancy import TOLERANCES, Discrepancy, live_reference, measure_discrepancy
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs
 from prepkd.views.crop import Crop
@@ -104,7 +104,7 @@ def opened(folder: Path, encoding: str = "f16") -> tuple[LogitStore, Normalised,
 
 def verified(store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int) -> dict[str, Any]:
     """The verification as JSON."""
-    return verify_store(store, teacher, samples, count=count, seed=seed).as_json()
+    return verify_rows(store, teacher, samples, count=count, seed=seed).as_json()
 
 
 Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]
@@ -374,7 +374,7 @@ def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
         return stored | {"row_max": row_max}
 
     wrong = rewritten(store, tmp_path / "t.zarr", spoiled)
-    report = verify_store(wrong, teacher, samples, count=200, seed=3).as_json()
+    report = verify_rows(wrong, teacher, samples, count=200, seed=3).as_json()
     with pytest.raises(InputError, match="row_max"):  # other readers of the same store still refuse them
         wrong.stored(0)
     assert report["verdict"] == "FAIL" and "rows hold values that are not finite, stored or live" in report["why"]
