@@ -43,7 +43,7 @@ def import_logits(
     refuse_foreign_store(url)
     steps, count = parse_json_recipe(recipe), parse_view_count(views)
     raw, kind = read_logits(file)
-    dataset, inputs = imported.read_dataset(path, raw, steps, count, seed)
+    dataset, inputs = imported.dataset_for_import(path, raw, steps, count, seed)
     written = imported.import_logits(
         name,
         file,

@@ -9,7 +9,7 @@ from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
 from prepkd.verification.discrepancy import TOLERANCES, Discrepancy, live_reference, measure_discrepancy
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.sampling import draw_pairs
 from torch import Tensor
 from verified_stores import ENCODINGS, changed_section, opened, rewritten, verified
@@ -46,7 +46,7 @@ def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
         return stored | {"row_max": row_max}
 
     wrong = rewritten(store, tmp_path / "t.zarr", spoiled)
-    report = verify_store(wrong, teacher, samples, count=200, seed=3).as_json()
+    report = verify_rows(wrong, teacher, samples, count=200, seed=3).as_json()
     with pytest.raises(InputError, match="row_max"):  # other readers of the same store still refuse them
         wrong.stored(0)
     assert report["verdict"] == "FAIL" and "rows hold values that are not finite, stored or live" in report["why"]

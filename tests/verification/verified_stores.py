@@ -18,7 +18,7 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import as_tensors
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.query import Query
 from torch import Tensor
 
@@ -54,7 +54,7 @@ def opened(folder: Path, encoding: str = "f16") -> tuple[LogitStore, Normalised,
 
 def verified(store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int) -> dict[str, Any]:
     """The verification as JSON."""
-    return verify_store(store, teacher, samples, count=count, seed=seed).as_json()
+    return verify_rows(store, teacher, samples, count=count, seed=seed).as_json()
 
 
 Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]

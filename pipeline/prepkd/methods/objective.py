@@ -29,7 +29,7 @@ from prepkd.runtime.streams import Draw
 
 
 @dataclass(frozen=True)
-class Terms:
+class MethodTerms:
     """A method's terms with their settings, and the weights of the labels' loss and of the divergence."""
 
     ce_weight: float
@@ -88,7 +88,7 @@ class Objective(nn.Module):
     epoch: Tensor
 
     def __init__(
-        self, terms: Terms, student: Shapes | None = None, teacher: Shapes | None = None, samples: int = 0
+        self, terms: MethodTerms, student: Shapes | None = None, teacher: Shapes | None = None, samples: int = 0
     ) -> None:
         super().__init__()
         self.terms = terms

@@ -35,7 +35,7 @@ UNVERIFIED = (
 )
 
 
-def read_dataset(
+def dataset_for_import(
     data: Path, raw: Tensor, recipe: Recipe, views: int | str | None, seed: int
 ) -> tuple[Dataset, dict[str, Any]]:
     """Read the training samples of logits (V, N, K), under the declared views, and their fingerprints.
