@@ -22,7 +22,10 @@ SHORT = {
 
 
 class Project:
-    """A project in `folder/project` on raw data (digits have none), with a store of two views; `settings` override those of `init`."""
+    """A project in `folder/project` on raw data (digits have none), with a store of two views.
+
+    `settings` override those of `init`.
+    """
 
     def __init__(self, folder: Path, dataset: str, raw: Path | None, settings: Mapping[str, object]) -> None:
         self.folder, self.settings = folder / "project", SHORT | settings
