@@ -1,6 +1,7 @@
 """Output of commands: notes and progress on standard error, JSON on standard output."""
 
 import json
+import os
 
 import typer
 from prepkd.display.console import TextConsole
@@ -15,7 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = TextConsole(stderr=True, soft_wrap=True)
+# Of the processes that torchrun starts, the first one reports; errors have a console of their own.
+console = TextConsole(stderr=True, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
 
 
 def say(line: str) -> None:
