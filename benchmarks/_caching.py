@@ -11,7 +11,7 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.store.workers import Worker, joining
-from prepkd.teacher.caching import make_trial, plan_store, teacher_answers, write_chunks
+from prepkd.teacher.caching import encoding_of, make_trial, plan_store, teacher_answers, write_chunks
 from prepkd.teacher.forward_pass import arithmetic, ready
 from prepkd.teacher.settings import Cache
 
@@ -61,7 +61,7 @@ def measure(
     layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     startup = read_seconds + time.perf_counter() - started
     target, labels = folder / "bench.zarr", dataset.samples.labels.numpy()
-    answers = partial(teacher_answers, teacher, dataset, layout.encoding, settings)
+    answers = partial(teacher_answers, teacher, dataset, encoding_of(settings, dataset.classes), settings)
 
     def cache(turn: int) -> None:
         shutil.rmtree(target, ignore_errors=True)

@@ -221,9 +221,11 @@ class Claims:
         if has_ended(owner):  # on this machine, where that can be known at once
             return True
         now = self.clock()
-        if self._seen.get(file, (b"", 0.0))[0] != state:
-            self._seen[file] = state, now
-        return now - self._seen[file][1] >= self.expiry
+        before, since = self._seen.get(file, (None, now))
+        if before == state:
+            return now - since >= self.expiry
+        self._seen[file] = state, now
+        return False
 
     def _beat_until_the_end(self) -> None:
         while not self._ended.wait(self.expiry / BEATS):

@@ -99,7 +99,7 @@ class StoreWriter:
         """
         plan, kind = self.layout.plan, self._summary(labels)
         with ThreadPoolExecutor(WORKERS) as pool:  # hashing, most of the work, releases the GIL
-            figures = np.stack(list(pool.map(lambda part: self._read_back(*part, kind), self.parts())))
+            figures = np.stack(list(pool.map(lambda part: self._read_back(part[0], part[1], kind), self.parts())))
         summary = kind.of_store(figures.reshape(plan.views, self.layout.chunks, *figures.shape[1:]), plan.samples)
         put(self.store, SUMMARY, json_bytes(summary))
         if isinstance(self.store, DurableStore):

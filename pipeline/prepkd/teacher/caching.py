@@ -113,7 +113,7 @@ def cache_logits(
     trial = make_trial(teacher, dataset, settings)
     doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
     layout, attributes = plan_store(settings, dataset, inputs, card, trial)
-    answers = partial(teacher_answers, teacher, dataset, layout.encoding, settings)
+    answers = partial(teacher_answers, teacher, dataset, encoding_of(settings, dataset.classes), settings)
     options: dict[str, Any] = {"on_wait": on_wait, "on_chunk": on_chunk, "replace": replace}
     with joining(url, layout, attributes, scratch_root, **options) as worker:
         if not isinstance(worker, Worker):
