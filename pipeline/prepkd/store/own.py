@@ -162,17 +162,22 @@ def claimed_store(
     Processes that have joined other work than `work` for this place are waited for as well.
     """
     refuse_foreign_store(url)
-    place, said = place_of(url), False
+    place, told = place_of(url), False
+
+    def tell(line: str) -> None:
+        nonlocal told
+        if not told:
+            on_wait(line)
+        told = True
+
     while True:
-        with locked(place, locks, on_wait, patience=patience):
+        with locked(place, locks, tell, patience=patience):
             others = locks.glob(joint(Path("*"), place_fingerprint(place)).as_posix())
             if not any([is_joined(file) for file in others if file.parent.name != work]):
                 refuse_foreign_store(url)  # again: another process may have held the lock
                 yield
                 return
-        if not said:
-            on_wait(WAITING.format(place))
-        said = True
+        tell(WAITING.format(place))
         time.sleep(POLL)
 
 

@@ -77,24 +77,26 @@ class Place:
 class Worker:
     """One of the processes that write a store.
 
-    `pending` are the chunks that were missing when it came, `damaged` those of them that are there; `on_chunk` is called for
-    each one that is done, here or by another worker.
+    `first`: nobody else was there when it came. `pending` are the chunks that were missing then, `damaged` those of them that
+    are there; `on_chunk` is called for each one that is done, here or by another worker.
     """
 
     place: Place
     writer: StoreWriter
     claims: Claims
+    first: bool
     pending: list[Part]
     damaged: set[Part]
     on_chunk: Callable[[], None]
+    leave: Callable[[], None]  # those who share the scratch folder
     written: int = field(default=0, init=False)
 
     def claimed(self) -> Iterator[Part]:
         """Yield chunks that nobody else computes, to be passed to `write`; ends when all pending ones are done.
 
-        Workers begin at different chunks.
+        The first worker takes them in order, others begin elsewhere.
         """
-        start = int(self.claims.worker[-8:], 16) % max(1, len(self.pending))
+        start = 0 if self.first else int(self.claims.worker[-8:], 16) % max(1, len(self.pending))
         left = self.pending[start:] + self.pending[:start]
         while left:
             busy = []
@@ -154,6 +156,7 @@ class Worker:
                 publish_grown(
                     place.url, place.attributes, work, on_wait=place.on_wait, replace=place.replace, place=place.name
                 )
+                self.leave()
         return summary
 
     def _done(self, part: Part) -> bool:
@@ -192,7 +195,8 @@ def joining(
             with scratch(scratch_root, place.work, on_wait=on_wait, keep=True, patience=PATIENCE) as work:
                 if first := not is_shared(work):
                     shutil.rmtree(work / CLAIMS, ignore_errors=True)  # of dead processes
-                held.enter_context(joined(joint(work, place.name)))
+                membership = held.enter_context(contextlib.ExitStack())
+                membership.enter_context(joined(joint(work, place.name)))
                 writer = growing_writer(url, layout, attributes, work, on_wait)
                 files = claim_files(writer.store, work / CLAIMS)
         if files is None:
@@ -203,5 +207,5 @@ def joining(
         # The first one reads back what is there. `finish` reads everything.
         pending = list(writer.pending()) if first else [part for part in writer.parts() if not writer.committed(*part)]
         damaged = {part for part in pending if first and writer.committed(*part)}
-        yield Worker(place, writer, claims, pending, damaged, on_chunk)
+        yield Worker(place, writer, claims, first, pending, damaged, on_chunk, membership.close)
     remove_finished(scratch_root, place.work)
