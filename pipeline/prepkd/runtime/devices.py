@@ -1,5 +1,6 @@
 """The device to compute on."""
 
+import os
 import re
 
 import torch
@@ -19,6 +20,8 @@ def choose_device(threads: int | None = None) -> torch.device:
     if threads:
         torch.set_num_threads(threads)
     if torch.cuda.is_available():
+        if rank := os.environ.get("LOCAL_RANK"):  # torchrun's: each of a machine's processes has its GPU
+            torch.cuda.set_device(int(rank) % torch.cuda.device_count())
         return torch.device("cuda")
     keep_freed_memory()
     return torch.device("cpu")
