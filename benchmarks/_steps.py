@@ -7,6 +7,7 @@ from itertools import repeat
 
 import torch
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import Distill
 from prepkd.methods.entries import make_entries
 from prepkd.methods.objective import Objective, Terms
 from prepkd.methods.term import Shapes
@@ -22,7 +23,6 @@ from prepkd.training.batches import Batch, Epochs, TeacherAnswers, batches
 from prepkd.training.loop import note
 from prepkd.training.optimisers import make_optimizer, make_schedule
 from prepkd.training.step import SampleValues, make_gradients
-from prepkd.training.student_settings import Distill
 from prepkd.views.order import Views
 from torch import nn
 from torch.profiler import ProfilerActivity, profile

@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 
 if [ "${1:-}" = --smoke ]; then
     shift
-    step=(--device cpu --rounds 1 --steps 2 --batch-size 64 --pair 'resnet20->resnet8' --no-profile)
-    compiled=("${step[@]}")  # compiling takes up to 40 s on a CPU, and tests/test_step.py does it
+    step=(--device cpu --rounds 1 --steps 2 --batch-size 8 --pair 'resnet20->resnet8' --no-profile)
+    compiled=("${step[@]}")  # compiling takes up to 40 s on a CPU, and tests/training/test_step.py does it
     epoch=(--rounds 1 --samples 128 --epochs 3 --batch-size 64)
     methods=(--device cpu --rounds 1 --steps 1 --batch-size 16 --only at)
     pass=(--rounds 1 --samples 64 --views 1 --model resnet8 --device cpu)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from prepkd.methods import asked, catalogue
+from prepkd.catalogue import requirements, rows
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import TERMS
 
@@ -56,7 +56,7 @@ def measure(pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:
         cases[method] = taught(method, partial(Pair.cached_for, method=method))(pair)
     seconds = interleaved(cases, rounds)
     height, width = pair.dataset.samples.size
-    models = asked.pair(
+    models = requirements.pair(
         pair.teacher,
         pair.student,
         size=(height, width),
@@ -67,7 +67,7 @@ def measure(pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:
     )
     found = {}
     for method, times in seconds.items():
-        used = catalogue.used(method, models)
+        used = rows.used(method, models)
         of_features = any(isinstance(term, FeatureTerm) for term in pair.settings(method, compile=False).terms.all)
         base = "kd" if of_features else "ce"
         found[method] = {

@@ -6,7 +6,7 @@ DVC follows settings one by one there: each run sets some of `distill` anew, and
 import re
 from pathlib import Path
 
-from prepkd.training.student_settings import WITHOUT_EFFECT, Distill
+from prepkd.distillation.student_settings import WITHOUT_EFFECT, Distill
 
 FILE = Path(__file__).parents[1] / "compare/dvc.yaml"
 BLOCK = re.compile(r"(?:^      - distill\.\w+\n)+", re.MULTILINE)

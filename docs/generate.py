@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from prepkd.catalogue.requirements import example
+from prepkd.catalogue.rows import described, rows, slots
 from prepkd.cli import app
-from prepkd.methods.asked import example
-from prepkd.methods.catalogue import described, rows, slots
 from prepkd.project.schema import json_schema
 from prepkd.views import AUGMENTATIONS
 
@@ -201,23 +201,27 @@ def code(equation: str) -> str:
 
 
 def contributing_page() -> str:
-    """Build CONTRIBUTING.md: the code of the term `dkd` in the page that is there, as a diff."""
+    """Build CONTRIBUTING.md: what the term `dkd` adds to the library in the page that is there, as a diff."""
     root = FOLDER.parents[1]
-    code = (root / "pipeline/prepkd/methods/dkd.py").read_text().splitlines()
-    entries = [
-        line
-        for line in (root / "pipeline/prepkd/methods/terms.py").read_text().splitlines()
-        if re.search(r"\bDKD\b", line)
-    ]
     diff = [
-        "+++ pipeline/prepkd/methods/dkd.py",
-        *(f"+{line}" for line in code),
-        "+++ pipeline/prepkd/methods/terms.py",
-        *(f"+{line}" for line in entries),
+        line for name, lines in term_change("dkd").items() for line in (f"+++ {name}", *(f"+{one}" for one in lines))
     ]
     return _between(
         root / "CONTRIBUTING.md", "<!-- dkd: made by make docs -->\n", f"```diff\n{chr(10).join(diff)}\n```\n"
     )
+
+
+def term_change(term: str) -> dict[str, list[str]]:
+    """The lines that a term adds to the library, by file: a file of its own, and every line of others that has its name."""
+    root = FOLDER.parents[1]
+    found = {}
+    for path in sorted((root / "pipeline/prepkd").rglob("*.py"), key=lambda path: (path.stem != term, path)):
+        lines = path.read_text().splitlines()
+        if path.stem != term:
+            lines = [line for line in lines if re.search(rf"(?i)(?<![a-z]){term}(?![a-z])", line)]
+        if lines:
+            found[path.relative_to(root).as_posix()] = lines
+    return found
 
 
 def _between(path: Path, start: str, text: str) -> str:

@@ -1,11 +1,11 @@
 """Output of commands: notes and progress on standard error, JSON on standard output."""
 
 import json
-import os
 
 import typer
 from prepkd.display.console import TextConsole
 from prepkd.errors import without_secrets
+from prepkd.runtime.launched import launched
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,8 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-# Of the processes that torchrun starts, the first one reports; errors have a console of their own.
-console = TextConsole(stderr=True, soft_wrap=True, quiet=os.environ.get("RANK", "0") != "0")
+console = TextConsole(stderr=True, soft_wrap=True, quiet=launched()[0] > 0)  # the first process speaks for all
 
 
 def say(line: str) -> None:

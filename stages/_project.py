@@ -4,9 +4,11 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from prepkd.project.params import Params
+from prepkd.runtime import processes
 from prepkd.runtime.kept import kept
 from prepkd.runtime.outputs import Output, claimed
 from prepkd.runtime.scratch import scratch as locked_scratch
@@ -50,12 +52,14 @@ def logs_folder() -> Path:
 
 def scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """Lock a folder for one piece of unfinished work, in this project's scratch."""
-    return locked_scratch(scratch_root(), fingerprint, on_wait=say)
+    lock = partial(locked_scratch, scratch_root(), fingerprint, on_wait=say)
+    return processes.held_by_first(lock, scratch_root() / fingerprint)
 
 
 def kept_scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """The same for work that stays there when it is finished."""
-    return kept(scratch_root(), fingerprint, on_wait=say)
+    lock = partial(kept, scratch_root(), fingerprint, on_wait=say)
+    return processes.held_by_first(lock, scratch_root() / fingerprint)
 
 
 def scratch_root() -> Path:
@@ -75,6 +79,14 @@ def scratch_root() -> Path:
 def writing(*outputs: Output) -> Iterator[None]:
     """Claim a command's outputs before its work: refuse what prepkd did not write there, and wait for other processes."""
     with claimed(outputs, scratch_root(), say):
+        yield
+
+
+@contextlib.contextmanager
+def training(*outputs: Output) -> Iterator[None]:
+    """As `writing`, for a command that trains in one or several processes; the first one claims the outputs."""
+    with processes.joined(), writing(*outputs) if processes.is_first() else contextlib.nullcontext():
+        processes.wait()
         yield
 
 

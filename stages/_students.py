@@ -7,17 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.distill import distill as distill_students
+from prepkd.distillation.student_settings import Distill
 from prepkd.models import Normalised
 from prepkd.models.names import is_factory
 from prepkd.project.params import Params
+from prepkd.runtime import processes
+from prepkd.runtime.launched import Finished
 from prepkd.stages._console import say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch
 from prepkd.stages._teachers import teacher_files
 from prepkd.tracking.loggers import Run, Write, logged
 from prepkd.training.checkpoints import Row
-from prepkd.training.distillation import distill as distill_students
-from prepkd.training.student_settings import Distill
 
 Trained = Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]
 
@@ -45,12 +47,16 @@ def students_on(
     on_inputs: Callable[[Mapping[str, Any]], None],
     run: str | None = None,
 ) -> Iterator[Trained]:
-    """The same on data that were read; `run` names the run for loggers, by default its method and seed."""
+    """Train the students on a dataset that is already loaded; `run` names the run for loggers, by default its method and seed.
+
+    Of several processes the first yields; the others train along and raise Finished.
+    """
     dataset, inputs = data
     teachers = {name: teacher_files(params, name) for name in settings.teacher_names}
 
     def logger(one: Run) -> AbstractContextManager[Write]:
-        return logged(params.logger, logs_folder(), replace(one, name=run or one.name))
+        kind = params.logger if processes.is_first() else None
+        return logged(kind, logs_folder(), replace(one, name=run or one.name))
 
     live = settings.teacher_names if settings.source == "online" else []
     models = [settings.student, *(params.all_teachers[name].model for name in live)]
@@ -63,11 +69,15 @@ def students_on(
         inputs,
         teachers,
         scratch=where,
-        on_epoch=on_epoch,
+        on_epoch=on_epoch if processes.is_first() else lambda seed, row: None,
         logged=logger,
         on_inputs=on_inputs,
         say=say,
     ) as trained:
+        if not processes.is_first():
+            for _ in trained:
+                pass
+            raise Finished
         path = {"data": str(data_file(params))}
         yield (
             (seed, model, history, card | {"inputs": card["inputs"] | path}) for seed, model, history, card in trained

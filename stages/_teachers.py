@@ -1,8 +1,8 @@
 """Where the project's teachers are."""
 
 from prepkd.project.params import Params
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.stages._project import store_url, teacher_folder
-from prepkd.verification.teacher_files import TeacherFiles
 
 
 def teacher_files(params: Params, name: str) -> TeacherFiles:

@@ -9,6 +9,7 @@ from prepkd.methods.entries import Entry, make_entries
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.project.outputs import asked
+from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import advance, progress, say
 from prepkd.stages._dataset import read_dataset
@@ -17,7 +18,6 @@ from prepkd.stages._project import scratch_root, writing
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
-from prepkd.verification.teacher_files import load_teacher
 
 
 def cache_features(

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from prepkd.models.agreement import SKILL
+from prepkd.provenance.teacher_files import load_teacher
 from prepkd.stages._console import advance, console, progress, say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
@@ -12,7 +13,6 @@ from prepkd.stages._project import scratch_root, store_url
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import caching
-from prepkd.verification.teacher_files import load_teacher
 
 
 def cache_logits(

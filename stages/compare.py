@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.distillation.finished_students import refuse_other_run
+from prepkd.distillation.run_results import write_run
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_logits, tables
 from prepkd.project.params import Params
@@ -13,11 +15,10 @@ from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress, say
+from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, writing
+from prepkd.stages._project import data_file, training, writing
 from prepkd.stages._students import students
-from prepkd.training.finished_students import refuse_other_run
-from prepkd.training.run_results import write_run
 from prepkd.views import parse_recipe
 
 
@@ -43,6 +44,7 @@ def compare(
     """
     params = read_params(params_file, overrides)
     if run is not None:
+        use_devices(params)
         train(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1], may_replace(replace))
         return
     if teacher or student:
@@ -56,7 +58,7 @@ def compare(
 def train(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
     """Train one run over all seeds; writes the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
-    with writing(run_logits(path)), progress() as bar:
+    with training(run_logits(path)), progress() as bar:
         task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
         test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
 

@@ -5,15 +5,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prepkd.distillation.finished_students import refuse_other_students
 from prepkd.models import save_checkpoint
 from prepkd.project import outputs as outputs_of
 from prepkd.runtime.outputs import remove
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._curves import Curves
+from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import STUDENTS, TRAINING, student_folder, writing
+from prepkd.stages._project import STUDENTS, TRAINING, student_folder, training
 from prepkd.stages._students import students
-from prepkd.training.finished_students import refuse_other_students
 from prepkd.training.stopping import kept_epoch
 
 
@@ -35,6 +36,7 @@ def distill(
     given = {"method": method, "teacher": teacher, "student": student, "seeds": seeds, "source": source}
     options = {f"distill.{key}": value for key, value in {**given, "epochs": epochs}.items()}
     params = read_params(params_file, overrides, **options)
+    use_devices(params)
     settings, log, outputs = (
         params.distill,
         Curves(TRAINING),
@@ -45,7 +47,7 @@ def distill(
         if not may_replace(replace):
             refuse_other_students(STUDENTS, settings, inputs)
 
-    with writing(*outputs), progress() as bar:
+    with training(*outputs), progress() as bar:
         tasks = {
             s: bar.add_task(f"{settings.method}, seed {s}", total=settings.epochs, note="") for s in settings.seed_list
         }

@@ -6,6 +6,7 @@ from typing import Annotated
 import torch
 import typer
 from prepkd.display.console import TextConsole
+from prepkd.distillation.student_settings import Distill
 from prepkd.inspection.inspect import find_store, inspect_store, picture_path
 from prepkd.inspection.tables import tables
 from prepkd.project.outputs import picture
@@ -14,7 +15,6 @@ from prepkd.runtime.outputs import refuse_foreign
 from prepkd.stages._console import console, print_json
 from prepkd.stages._options import Overrides, ParamsFile, read_params
 from prepkd.stages._project import DATA, TEACHERS, scratch_root
-from prepkd.training.student_settings import Distill
 
 
 def inspect(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.catalogue import requirements
+from prepkd.catalogue.rows import by_default, rows, used
+from prepkd.catalogue.tables import method_table, term_tables
 from prepkd.data.prepared.file import describe
 from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
-from prepkd.methods import asked
-from prepkd.methods.catalogue import by_default, rows, used
 from prepkd.methods.grammar import parse_method
-from prepkd.methods.tables import method_table, term_tables
 from prepkd.models import load_card
 from prepkd.project.method_check import contradictions, open_store, pair, unreadable
 from prepkd.project.params import Params
@@ -59,15 +59,15 @@ def methods(
         TextConsole().print(method_table(found, models, missing))
 
 
-def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, asked.Pair]:
+def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, requirements.Pair]:
     """The project's settings and models; without a project, or before its data are prepared, the example's models."""
     if params_file == PARAMS and not params_file.is_file():
-        return None, asked.example()
+        return None, requirements.example()
     params = read_params(params_file, overrides)
     try:
         return params, pair(params, describe(data_file(params)))
     except InputError as error:
-        models = asked.example()
+        models = requirements.example()
         console.print(f"{error}; bytes are for {models.described}")
         return params, models
 

@@ -6,14 +6,15 @@ from typing import Annotated, Any
 
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.distillation.generation_run import refuse_other_generation, write_generation
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.stages._console import advance, console, epoch_note, progress, say
 from prepkd.stages._dataset import read_dataset
+from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, teacher_folder, writing
+from prepkd.stages._project import data_file, teacher_folder, training
 from prepkd.stages._students import students_on
-from prepkd.training.generation_run import refuse_other_generation, write_generation
 
 
 def train_generation(
@@ -32,13 +33,14 @@ def train_generation(
     if name not in known:
         raise InputError(f"generation is {name!r}; expected a key of generations: {', '.join(known) or 'it is empty'}")
     params = read_params(params_file, overrides, **{f"generations.{name}.epochs": epochs})
+    use_devices(params)
     settings, folder = params.generations[name], teacher_folder(name)
 
     def on_inputs(inputs: Mapping[str, Any]) -> None:
         if not may_replace(replace):
             refuse_other_generation(folder, settings, inputs)
 
-    with writing(teacher(folder)), progress() as bar:
+    with training(teacher(folder)), progress() as bar:
         data = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
         task = bar.add_task(f"generation {name}", total=settings.epochs, note="")
 

@@ -8,11 +8,13 @@ import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
+from prepkd.runtime import processes
 from prepkd.runtime.streams import Purpose
 from prepkd.stages._console import advance, console, epoch_note, progress, say
 from prepkd.stages._dataset import read_dataset
+from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import data_file, logs_folder, scratch, teacher_folder, writing
+from prepkd.stages._project import data_file, logs_folder, scratch, teacher_folder, training
 from prepkd.tracking.loggers import logged
 from prepkd.training.teacher import teacher_views
 from prepkd.training.teacher_run import preprocessing_note, run_teacher
@@ -33,9 +35,10 @@ def train_teacher(
     if known_teacher(known, name) in known.generations:
         raise InputError(f"{name!r} is a key of generations; run `prepkd train-generation {name}`")
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
+    use_devices(params)
     settings, folder = params.teachers[name], teacher_folder(name)
     runs = (params.variant(run, *pair) for pair in params.pairs for run in params.compare.runs)
-    with writing(teacher(folder)), progress() as bar:
+    with training(teacher(folder)), progress() as bar:
         views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
         dataset, inputs = read_dataset(params, *views)
         task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
@@ -49,7 +52,7 @@ def train_teacher(
             replace=may_replace(replace),
             test_fingerprint=load_split(data_file(params), "test").fingerprint,
             scratch=scratch,
-            logged=partial(logged, params.logger if settings.epochs else None, logs_folder()),
+            logged=partial(logged, params.logger if settings.epochs and processes.is_first() else None, logs_folder()),
             on_epoch=lambda row: advance(bar, task, epoch_note(row)),
             say=say,
         )

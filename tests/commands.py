@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,11 @@ from typing import Any
 
 import preloaded
 import psutil
+import pytest
+from click.testing import Result
+from prepkd.cli import app
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
@@ -48,6 +53,33 @@ def run(command: str, folder: Path, *, code: int = 0, installed: bool = False, *
         said = output.read()
     assert done.returncode == code, f"{command}: exit code {done.returncode}\n{said}"
     return said
+
+
+def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder, outside of any stage of DVC, with the scratch folder in it."""
+    patch.chdir(folder)
+    patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
+    patch.delenv("DVC_STAGE", raising=False)
+    return folder
+
+
+def invoke(*arguments: str, columns: int = 200, **settings: object) -> Result:
+    """Run `prepkd` in this process and in the current folder; keys of `settings` have __ for dots."""
+    options = [part for key, value in settings.items() for part in ("-S", f"{key.replace('__', '.')}={value}")]
+    return CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": str(columns), "TERM": "dumb"})
+
+
+def prepkd(*arguments: str, code: int = 0, columns: int = 200, **settings: object) -> str:
+    """The same; its whole output."""
+    done = invoke(*arguments, columns=columns, **settings)
+    assert done.exit_code == code, (arguments, done.output, done.exception)
+    return done.output
+
+
+def prepkd_process(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
+    """Run `prepkd` in a process and a folder of its own; its whole output."""
+    command = shlex.join(["prepkd", *arguments])
+    return run(command, cwd, code=code, COLUMNS=str(columns), PREPKD_SCRATCH=str(cwd / "scratch"), TERM="dumb")
 
 
 def copy_working_tree(folder: Path) -> None:

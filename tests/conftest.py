@@ -2,8 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from cached_features import Teacher
 
 # Before anything imports torch. A test that is about threads sets their number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +30,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slowest first, so that no worker begins a long file when the other is done."""
     places = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
+
+
+@pytest.fixture(scope="module")
+def hint() -> Iterator[None]:
+    """A term of the tests' own is one of the methods' terms."""
+    from cached_features import Hint
+    from prepkd.methods.terms import TERMS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TERMS, "hint", Hint)
+        yield
+
+
+@pytest.fixture(scope="session")
+def feature_teacher(tmp_path_factory: pytest.TempPathFactory) -> "Teacher":
+    """A teacher, its logits, and four entries: terms with maps and with bits, a term and a feature of vectors."""
+    from cached_features import Hint, make_teacher
+    from prepkd.methods.terms import TERMS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TERMS, "hint", Hint)
+        return make_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def whole_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which every stage has run."""
+    from whole_project import make
+
+    return make(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture(scope="module")

@@ -69,10 +69,22 @@ def write_store(
         "weights_fingerprint": "e" * 64,
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
+    return write_answers(folder, teacher, dataset, settings, inputs, card)
+
+
+def write_answers(
+    folder: Path,
+    teacher: Normalised,
+    dataset: Dataset,
+    settings: Cache,
+    inputs: dict[str, Any],
+    card: dict[str, Any],
+) -> LogitStore:
+    """The store of a teacher's answers under these settings."""
     layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)
         writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, settings, view, part))
-    writer.finish(dataset.samples.labels.numpy())
+    writer.finish(dataset.labels)
     return LogitStore.open(folder)

@@ -1,6 +1,7 @@
 """A dataset of seconds, and what tests of the training loop share."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,12 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.distill import distill
+from prepkd.distillation.student_settings import StudentSettings
+from prepkd.models import Normalised
 from prepkd.models.new import new_model
+from prepkd.provenance.teacher_files import TeacherFiles
+from prepkd.teacher.settings import Cache
 from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import Row
 from prepkd.training.loop import train
@@ -20,6 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 COUNT, CLASSES, EPOCHS = 70, 4, 4
+SCHEDULES = {
+    "multi-step": {"schedule": "multi-step", "milestones": [2, 3]},
+    "cosine": {"schedule": "cosine"},
+    "one-cycle": {"schedule": "one-cycle"},
+}
 
 
 def textures(count: int, seed: int) -> Samples:
@@ -115,6 +126,36 @@ def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, *
         on_epoch=wanted["on_epoch"],
     )
     return model.state_dict(), history
+
+
+def distilled(
+    chosen: StudentSettings,
+    cache: Cache,
+    dataset: Dataset,
+    inputs: Mapping[str, Any],
+    teachers: Mapping[str, TeacherFiles],
+    folder: Path,
+    *,
+    stop: int | None = None,
+) -> tuple[Normalised, list[Row], dict[str, Any]]:
+    """The one student of a run, its history and card; checkpoints are in `folder`, and an interruption ends epoch `stop`."""
+
+    def on_epoch(seed: int, row: Row) -> None:
+        if row["epoch"] == stop:
+            raise KeyboardInterrupt
+
+    with distill(
+        chosen,
+        cache,
+        dataset,
+        inputs,
+        teachers,
+        scratch=lambda fingerprint: nullcontext(folder / fingerprint),
+        on_epoch=on_epoch,
+        logged=lambda described: nullcontext(lambda row: None),
+    ) as trained:
+        [(_, model, history, card)] = trained
+    return model, history, card
 
 
 def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:

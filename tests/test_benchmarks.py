@@ -14,12 +14,12 @@ from typing import Any
 import preloaded
 import pytest
 import torch
+from commands import ROOT
 from safetensors.torch import save_file
 
-ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, encodings, epoch, fingerprints, methods, scaling, store  # noqa: E402
-from benchmarks._measure import interleaved, interval, ratio, rendered  # noqa: E402
+from benchmarks import decode, encodings, epoch, fingerprints, methods, scaling, store
+from benchmarks._measure import interleaved, interval, ratio, rendered
 
 MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling}
 TINY = {
@@ -94,7 +94,8 @@ def test_encodings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
 
 
-def test_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks._project.PYTHON", str(preloaded.commands() / "python"))
     result, printed = run("decode", tmp_path, capsys)
     check_environment(result)
     assert result["images_per_second"].keys() == {"torchvision DataLoader", "prepkd"}
@@ -180,7 +181,7 @@ def test_a_student_notes_the_moments_of_its_training(tmp_path: Path) -> None:
 
     def found(**variables: str) -> dict[str, list[Any]]:
         environment = {**os.environ, "NOTES": str(notes), **variables}
-        subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=environment, check=True)
+        subprocess.run([preloaded.commands() / "python", "-m", *words], cwd=ROOT, env=environment, check=True)
         return json.loads(notes.read_text())
 
     whole = found()

@@ -8,6 +8,7 @@ import grimp
 import pytest
 from prepkd.teacher.settings import Cache
 from ruamel.yaml import YAML
+from settings_code import modules_through_params
 
 ROOT = Path(__file__).parents[1]
 FILES = ("dvc.yaml", "compare/dvc.yaml")
@@ -18,11 +19,12 @@ OUTSIDE = {
     "prepkd.errors": "exceptions and how they are worded",
     "prepkd.settings": "checks values and words errors; DVC follows the values themselves through `params:`",
     "prepkd.project.outputs": "recognises what a command may replace",
-    "prepkd.project.params": "composes every folder's settings; DVC follows the values through `params:`",
+    "prepkd.project.params": "composes every folder's settings; what is called through them counts as imported",
     "prepkd.display": "how text is shown",
     "prepkd.tracking": "reports epochs beside the results",
     "prepkd.stages._console": "the console and the progress bar",
     "prepkd.stages._options": "how options are read",
+    "prepkd.stages._devices": "how many processes train: the same result but for rounding",
 }
 # No dependency itself; what it imports counts.
 THROUGH = {
@@ -30,13 +32,17 @@ THROUGH = {
     "prepkd.stages._project": "paths and the scratch folder",
 }
 # Imported by a stage's file, or by a module that it shares with others, and not used by this stage.
-FILES_AS_THEY_ARE = "reads two files of a store as they are"
+ASKED = "what an entry asks is in data/asked/, its code is not: a change of a method would run the teacher again"
+TRIED = "students are tried on a batch before a teacher is trained, which may refuse them and changes no teacher"
 UNUSED = {
-    "dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
-    "compare/dvc.yaml:gather": {"prepkd.data": FILES_AS_THEY_ARE, "prepkd.views": FILES_AS_THEY_ARE},
-    # What a term asks is in data/asked/, its code is not: `distill` compares the first batch with the live teacher's.
-    "dvc.yaml:cache-features": {"prepkd.methods": "a change of any method would run the teacher again"},
-    "dvc.yaml:cache-generation-features": {"prepkd.methods": "a change of any method would run the teacher again"},
+    "dvc.yaml:train-teacher": {"prepkd.distillation": TRIED},
+    # `distill` compares the first batch with the live teacher's.
+    "dvc.yaml:cache-features": {"prepkd.distillation": ASKED, "prepkd.methods": ASKED, "prepkd.training": ASKED},
+    "dvc.yaml:cache-generation-features": {
+        "prepkd.distillation": ASKED,
+        "prepkd.methods": ASKED,
+        "prepkd.training": ASKED,
+    },
     "compare/dvc.yaml:run": {"prepkd.report": "`prepkd compare --run` makes no table"},
 }
 
@@ -71,11 +77,16 @@ def reached(imports: grimp.ImportGraph, stage: str, outside: Iterable[str]) -> d
     found, waiting = {first: "DVC"}, [first]
     while waiting:
         importer = waiting.pop()
-        for module in sorted(imports.find_modules_directly_imported_by(importer)):
+        for module in sorted(imports.find_modules_directly_imported_by(importer) | through_params(importer)):
             if module not in found and not within(module, outside):
                 found[module] = importer
                 waiting.append(module)
     return {module: importer for module, importer in found.items() if module not in THROUGH}
+
+
+def through_params(module: str) -> set[str]:
+    """The modules that a module of the stages uses through the project's settings."""
+    return modules_through_params(ROOT / path_of(module)) if module.startswith("prepkd.stages.") else set()
 
 
 def path_of(module: str) -> str:
@@ -85,20 +96,67 @@ def path_of(module: str) -> str:
     return path if (ROOT / path).is_dir() else f"{path}.py"
 
 
+def used(imports: grimp.ImportGraph, stage: str) -> dict[str, str]:
+    """Path of a module -> its importer, of every module that a stage must depend on."""
+    modules = reached(imports, stage, {*OUTSIDE, *UNUSED.get(stage, {})})
+    return {path_of(module): importer for module, importer in modules.items()}
+
+
+def missing(modules: dict[str, str], ours: list[str]) -> list[str]:
+    """A line on every folder of which the dependencies lack a module."""
+    lacking = [path for path in modules if not within(path, ours, "/")]
+    return [
+        f"missing {one}, imported by {modules[one]}" for one in {str(Path(one).parent): one for one in lacking}.values()
+    ]
+
+
 def test_a_stage_depends_on_what_it_imports(imports: grimp.ImportGraph) -> None:
     """Every difference at once: `missing` are modules in no dependency, `idle` dependencies from which nothing is imported."""
     problems = []
     for stage, (_, ours) in STAGES.items():
-        modules = reached(imports, stage, {*OUTSIDE, *UNUSED.get(stage, {})})
-        missing = [
-            f"{stage}: missing {path_of(module)}, imported by {importer}"
-            for module, importer in sorted(modules.items())
-            if not within(path_of(module), ours, "/")
-        ]
-        paths = [path_of(module) for module in modules]
-        idle = [f"{stage}: idle {dep}" for dep in ours if not any(within(path, [dep], "/") for path in paths)]
-        problems += missing + idle
+        modules = used(imports, stage)
+        idle = [f"idle {dep}" for dep in ours if not any(within(path, [dep], "/") for path in modules)]
+        problems += [f"{stage}: {line}" for line in [*missing(modules, ours), *idle]]
     assert not problems, "\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_dependency_that_is_left_out_is_found(imports: grimp.ImportGraph, stage: str) -> None:
+    ours, modules = STAGES[stage][1], used(imports, stage)
+    for left_out in ours:
+        found = missing(modules, [dep for dep in ours if dep != left_out])
+        assert [line for line in found if line.startswith(f"missing {left_out}")] == found != [], left_out
+
+
+@pytest.mark.parametrize("stage", ["dvc.yaml:gather", "compare/dvc.yaml:gather", "dvc.yaml:ask-features"])
+def test_code_that_runs_through_the_settings_is_a_dependency(imports: grimp.ImportGraph, stage: str) -> None:
+    """The entries that a method reads, and what they ask, are decided by methods of the section `distill`."""
+    assert not any(
+        "student_settings" in module for module in imports.find_modules_directly_imported_by(STAGES[stage][0])
+    )
+    assert "prepkd.distillation.student_settings" in reached(imports, stage, OUTSIDE)
+    assert {"pipeline/prepkd/distillation", "pipeline/prepkd/methods"} <= set(STAGES[stage][1])
+
+
+def test_a_section_that_is_read_counts_as_imported(tmp_path: Path) -> None:
+    sources = {
+        "params = read_params()\nparams.distill.epochs": set(),
+        "params = read_params()\nparams.distill.kd.tau": set(),
+        "read_params().distill.entries_read([])": {"prepkd.distillation.student_settings"},
+        "def f(params: Params | None): params.distill.own_preprocessing": {"prepkd.training.settings"},
+        "def f(given: Params): given.variant('kd')": {"prepkd.distillation.compared_runs"},
+        "def f(given: Params): return given.pairs": {"prepkd.distillation.compared_runs"},
+        "def f(given: Params): return given.all_teachers": set(),
+        "def f(given: Params): return [one.seed for one in given.teachers.values()]": {
+            "prepkd.training.teacher_settings",
+            "prepkd.training.settings",
+            "prepkd.training.optimisers",
+        },
+        "def f(other): other.distill.entries_read([])": set(),
+    }
+    for number, (source, expected) in enumerate(sources.items()):
+        (path := tmp_path / f"{number}.py").write_text(source)
+        assert {one for one in modules_through_params(path) if not within(one, OUTSIDE)} == expected, source
 
 
 def test_dependencies_are_folders_and_there() -> None:
@@ -129,18 +187,33 @@ def files(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-@pytest.mark.parametrize("path", files("pipeline/prepkd/methods"), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*files("pipeline/prepkd/methods"), *files("pipeline/prepkd/distillation")], ids=lambda path: path.name
+)
 def test_a_change_of_a_method_runs_no_teacher(path: Path) -> None:
-    quiet = ("prepare", "train-teacher", "cache-logits", "cache-features", "gather")
+    quiet = ("prepare", "train-teacher", "cache-logits", "cache-features")
     assert not stale(path) & {f"dvc.yaml:{stage}" for stage in quiet}
     assert {"dvc.yaml:distill", "compare/dvc.yaml:run"} <= stale(path)
 
 
+SHOWN = ("catalogue", "display", "inspection", "tracking")
+
+
 @pytest.mark.parametrize(
-    "path", [*files("pipeline/prepkd/tracking"), ROOT / "stages/_console.py"], ids=lambda path: path.name
+    "path",
+    [*(path for folder in SHOWN for path in files(f"pipeline/prepkd/{folder}")), ROOT / "stages/_console.py"],
+    ids=lambda path: f"{path.parent.name}/{path.name}",
 )
-def test_a_change_of_a_logger_or_of_the_progress_bar_runs_nothing(path: Path) -> None:
+def test_a_change_of_what_is_shown_runs_nothing(path: Path) -> None:
     assert path.is_file() and not stale(path)
+
+
+@pytest.mark.parametrize("folder", ["report", "verification"])
+def test_a_change_of_a_table_runs_no_teacher(folder: str) -> None:
+    for path in files(f"pipeline/prepkd/{folder}"):
+        assert not {
+            stage for stage in stale(path) if stage.removeprefix("dvc.yaml:").startswith(("cache-", "train-teacher"))
+        }
 
 
 def test_adding_an_entry_of_cache_features_makes_nothing_else_stale() -> None:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prepkd import losses as losses
+    from prepkd.distillation.view_dataset import ViewDataset as ViewDataset
+    from prepkd.distillation.view_dataset import ViewSampler as ViewSampler
     from prepkd.errors import InputError as InputError
     from prepkd.models import build_model as build_model
     from prepkd.store import FeatureStore as FeatureStore
     from prepkd.store import LogitStore as LogitStore
-    from prepkd.training.view_dataset import ViewDataset as ViewDataset
-    from prepkd.training.view_dataset import ViewSampler as ViewSampler
     from prepkd.views import ViewPlan as ViewPlan
 
 __version__ = version("prepkd")
@@ -32,9 +32,9 @@ _HOMES = {
     "FeatureStore": "prepkd.store",
     "InputError": "prepkd.errors",
     "LogitStore": "prepkd.store",
-    "ViewDataset": "prepkd.training.view_dataset",
+    "ViewDataset": "prepkd.distillation.view_dataset",
     "ViewPlan": "prepkd.views",
-    "ViewSampler": "prepkd.training.view_dataset",
+    "ViewSampler": "prepkd.distillation.view_dataset",
     "build_model": "prepkd.models",
 }
 

@@ -2,8 +2,10 @@
 
 import gc
 import io
+import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from importlib import import_module
@@ -16,6 +18,7 @@ import prepkd
 from prepkd.display.console import TextConsole
 from prepkd.display.text import printable
 from prepkd.errors import InputError
+from prepkd.runtime.launched import Finished, launched
 from prepkd.runtime.machine_faults import explained
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
@@ -106,6 +109,10 @@ COMMANDS = {
     ),
 }
 
+# What several processes do together under torchrun.
+SHARED = {"train-teacher", "train-generation", "cache-logits", "cache-features", "distill", "compare"}
+FIRST_SPEAKS = 5  # seconds
+
 # The exit code of a fault of the program (EX_SOFTWARE of sysexits.h). Not Python's own 1: `verify` says FAIL with it.
 FAULT = 70
 
@@ -131,6 +138,10 @@ class LazyCommand(TyperCommand):
         self.callback, self.params, self.help = loaded.callback, loaded.params, loaded.help
         return getattr(self, name)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; what processes do not do together is left to the first one."""
+        return None if launched()[0] and self.name not in SHARED else super().invoke(ctx)
+
 
 class Commands(TyperGroup):
     """All commands; reports errors that the user can fix in one line."""
@@ -143,7 +154,10 @@ class Commands(TyperGroup):
         errors = TextConsole(stderr=True, soft_wrap=True)
         try:
             return super().invoke(ctx)
+        except Finished:
+            return None
         except InputError as error:
+            let_the_first_speak()
             for line in ("error: " + error.lines[0], *error.lines[1:]):
                 errors.print(shortened(line))
             raise typer.Exit(2) from None
@@ -159,6 +173,7 @@ class Commands(TyperGroup):
             )
             raise typer.Exit(128 + number) from None
         except BaseException as error:
+            let_the_first_speak()
             if (fault := explained(error)) is None:  # of the program
                 if isinstance(error, EOFError):  # Typer would take it for Ctrl-D: "Aborted!", exit code 1
                     raise RuntimeError("a file or stream ended too early") from error
@@ -167,8 +182,17 @@ class Commands(TyperGroup):
             raise typer.Exit(2) from None
 
 
+def let_the_first_speak() -> None:
+    """In another process than the first, wait: what concerns all is reported by the first, and the launcher ends the others."""
+    if os.environ.get("RANK", "0") != "0":
+        try:
+            time.sleep(FIRST_SPEAKS)
+        except Interrupted as ended:
+            raise typer.Exit(128 + ended.number) from None
+
+
 def shortened(line: str) -> str:
-    """One line to read: line breaks escaped, what a hostile file may have put into the middle cut out."""
+    """Escape line breaks, and cut the middle out of a long line: a hostile file may have filled it."""
     line = printable(line)
     return line if len(line) <= 2 * HALF else f"{line[:HALF]} ... {line[-HALF:]}"
 

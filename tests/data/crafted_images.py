@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from prepkd.data.prepared.prepare import prepare
-from prepkd.data.settings import Prepare
+from prepkd.data.sources.settings import Prepare
 from prepkd.errors import InputError
 
 CINIC = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

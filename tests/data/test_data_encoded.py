@@ -1,7 +1,6 @@
 """Prepared files of encoded images: contents, determinism, and bounded memory."""
 
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -251,16 +250,16 @@ def test_a_full_disk_leaves_what_was_there_and_does_not_crash(raw: Path, tmp_pat
     path = prepared(raw, tmp_path / "out" / "x.h5")
     whole = path.read_bytes()
     code = (
-        "import sys; from pathlib import Path\n"
+        "import resource, sys; from pathlib import Path\n"
         "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources import SOURCES\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))\n"
         "prepare(SOURCES['folder'].read(Path(sys.argv[1])), val_fraction=0.25, subset=None, seed=0, path=Path(sys.argv[2]))"
     )
     for limit in (1000, len(whole) // 2, len(whole) - 1):
         done = subprocess.run(
-            [sys.executable, "-c", code, raw, path],
+            [preloaded.commands() / "python", "-c", code, raw, path, str(limit)],
             capture_output=True,
             text=True,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),  # noqa: B023
         )
         assert done.returncode == 1 and "OSError: [Errno 27] File too large" in done.stderr
         assert [file.name for file in path.parent.iterdir()] == ["x.h5"] and path.read_bytes() == whole

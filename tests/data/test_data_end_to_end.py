@@ -8,10 +8,9 @@ import commands
 import h5py
 import numpy as np
 import pytest
+from commands import enter, prepkd
 from crafted_images import cinic10, folder, tiny_imagenet
-from prepkd.cli import app
 from prepkd.data.prepared.file import describe
-from typer.testing import CliRunner
 
 SHRUNK = (
     "teachers.teacher.model=convnet4",
@@ -25,12 +24,6 @@ SHRUNK = (
 )
 
 
-def run(*arguments: str) -> str:
-    done = CliRunner().invoke(app, list(arguments))
-    assert done.exit_code == 0, (done.output, done.exception)
-    return done.stdout
-
-
 def weights() -> str:
     return str(json.loads(Path("models/student/seed0/model.json").read_text())["weights_fingerprint"])
 
@@ -39,13 +32,13 @@ def measured(dataset: str, *changes: str) -> float:
     """Run every stage; return the student's top-1. Training from the store and beside the teacher gives equal weights."""
     options = [part for one in (*SHRUNK, *changes) for part in ("-S", one)]
     for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"], ["gather"]):
-        run(*stage, *options)
+        prepkd(*stage, *options)
     found = set()
     for source in ("online", "cached"):
-        run("distill", "--replace", "--source", source, *options)
+        prepkd("distill", "--replace", "--source", source, *options)
         found.add(weights())
     assert len(found) == 1
-    run("evaluate", *options)
+    prepkd("evaluate", *options)
     return float(json.loads(Path("results/metrics.json").read_text())["top1"]["mean"])
 
 
@@ -65,37 +58,35 @@ def own_arrays(path: Path, count: int = 12) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
-    return tmp_path
+    return enter(tmp_path, monkeypatch)
 
 
 def test_cinic10(project: Path) -> None:
-    run("init", "--dataset", "cinic10", "--no-git")
+    prepkd("init", "--dataset", "cinic10", "--no-git")
     cinic10(project / "data/raw/cinic10")
     assert 0 <= measured("cinic10") <= 1
     assert describe(Path("data/cinic10.h5")).splits == {"train": 20, "val": 20, "test": 20}
 
 
 def test_tiny_imagenet(project: Path) -> None:
-    run("init", "--dataset", "tiny-imagenet", "--no-git")
+    prepkd("init", "--dataset", "tiny-imagenet", "--no-git")
     tiny_imagenet(project / "data/raw/tiny-imagenet-200")
     assert 0 <= measured("tiny-imagenet") <= 1
 
 
 def test_a_folder_of_images_of_several_sizes(project: Path) -> None:
-    run("init", "--dataset", "folder", "--no-git")
+    prepkd("init", "--dataset", "folder", "--no-git")
     folder(project / "data/raw/images", {"train": 6, "test": 3}, ((30, 40), (24, 24), (50, 20)))
     small = ("augment=[{resized-crop: {size: 24}}, flip]", "prepare.val_fraction=0.3")
     assert 0 <= measured("folder", *small) <= 1
     assert describe(Path("data/folder.h5")).encoded
     # A recipe that can't show images of several sizes says so.
-    done = CliRunner().invoke(app, ["train-teacher", "teacher", "-S", "augment=[flip]", "-S", SHRUNK[0]])
-    assert done.exit_code == 2 and "expected `augment` to start with a resized crop" in done.output
+    said = prepkd("train-teacher", "teacher", "-S", "augment=[flip]", "-S", SHRUNK[0], code=2)
+    assert "expected `augment` to start with a resized crop" in said
 
 
 def test_own_arrays(project: Path) -> None:
-    run("init", "--dataset", "h5", "--no-git")
+    prepkd("init", "--dataset", "h5", "--no-git")
     own_arrays(project / "data/raw/images.h5", 40)
     easy = ("teachers.teacher.epochs=6", "distill.epochs=6", "teachers.teacher.batch_size=8", "distill.batch_size=8")
     assert measured("h5", *easy) > 0.9
@@ -107,7 +98,7 @@ def test_real_tiny_imagenet(project: Path) -> None:
     raw = os.environ.get("PREPKD_TINY_IMAGENET")
     if not raw:
         pytest.skip("set PREPKD_TINY_IMAGENET to the folder that holds tiny-imagenet-200")
-    run("init", "--dataset", "tiny-imagenet", "--no-git", "--raw", raw)
+    prepkd("init", "--dataset", "tiny-imagenet", "--no-git", "--raw", raw)
     assert 0 <= measured("tiny-imagenet", "prepare.subset=2", "teachers.teacher.epochs=1", "distill.epochs=1") <= 1
     assert describe(Path("data/tiny-imagenet.h5")).splits == {"train": 400, "test": 400}
 

@@ -15,7 +15,7 @@ from prepkd.data.images import files as files_module
 from prepkd.data.images.decode import MOST_PIXELS, decoded, image_size
 from prepkd.data.images.faults import Faults
 from prepkd.data.prepared.file import describe
-from prepkd.data.settings import Prepare
+from prepkd.data.sources.settings import Prepare
 from prepkd.errors import InputError
 
 BASES = [

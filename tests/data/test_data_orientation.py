@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from prepkd.data.images.decode import decoded, orientation_of, turned
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
-from prepkd.data.settings import Prepare
+from prepkd.data.sources.settings import Prepare
 from prepkd.runtime.files import array_fingerprint
 
 

@@ -192,12 +192,15 @@ def test_equal_arguments_give_equal_bytes(tmp_path: Path) -> None:
         "from prepkd.data.prepared.prepare import prepare; from prepkd.data.sources import SOURCES\n"
         "prepare(SOURCES['digits'].read(Path()), val_fraction=0.1, subset=40, seed=3, path=Path(sys.argv[1]))"
     )
+    began = int(time.time())
     for run in "ab":
         written(tmp_path / f"here_{run}.h5")
         subprocess.run(
             [preloaded.commands() / "python", "-W", "error", "-c", code, tmp_path / f"process_{run}.h5"], check=True
         )
-        time.sleep(1.1)  # HDF5's times count seconds
+    seconds = [second.to_bytes(4, "little") for second in range(began, int(time.time()) + 1)]
+    for path in tmp_path.iterdir():
+        assert not any(second in path.read_bytes() for second in seconds), "HDF5 keeps times as seconds in four bytes"
     assert (tmp_path / "here_a.h5").read_bytes() == (tmp_path / "here_b.h5").read_bytes()
     assert (tmp_path / "process_a.h5").read_bytes() == (tmp_path / "process_b.h5").read_bytes()
 

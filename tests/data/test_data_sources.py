@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prepkd.data.settings import Prepare
 from prepkd.data.sources import SOURCES
+from prepkd.data.sources.settings import Prepare
 from prepkd.errors import InputError
 from prepkd.settings.validation import validated
 

@@ -20,7 +20,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from commands import ROOT
+
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PART = re.compile(
     r"^```(?P<language>\w*)\n(?P<block>.*?)^```$|^<!-- (?P<mark>run|not run|settings|output)(?::\s)?(?P<said>.*?)-->$",

@@ -20,6 +20,13 @@ def test_generated_pages_are_up_to_date(page: str, monkeypatch: pytest.MonkeyPat
     assert committed == generate.PAGES[page](), f"docs/reference/{page} is out of date: run `make docs`"
 
 
+def test_a_method_is_a_file_an_entry_and_a_public_loss() -> None:
+    """The diff in CONTRIBUTING is the whole change, and as long as the page says."""
+    change = generate.term_change("dkd")
+    assert list(change) == [f"pipeline/prepkd/{name}.py" for name in ("methods/dkd", "losses", "methods/terms")]
+    assert sum(map(len, change.values())) <= 60 and "`dkd`, 60 lines" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
 def test_every_setting_has_a_description() -> None:
     def silent(section: dict[str, Any], path: str) -> list[str]:
         found = []

@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import ROOT
 
-ROOT = Path(__file__).parents[2]
 TRIALS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/long.csv"))
 
 

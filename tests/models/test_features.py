@@ -1,10 +1,10 @@
 """Named features: their shapes and values; logits and state of the model are the same with and without them."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models import MODELS, Normalised, WithFeatures, build_model, feature_names, feature_shapes
@@ -39,7 +39,7 @@ PUBLISHED: dict[str, Shapes] = {
     "resnet50": [(64, 32, 32), (256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4), (2048,)],
     **{f"convnet{w}": [(w, 32, 32), (2 * w, 16, 16), (2 * w,)] for w in (4, 8, 16, 32, 64)},
 }
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "models.md"
+PAGE = ROOT / "docs" / "reference" / "models.md"
 SMALL = ["resnet8", "wrn_16_1", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2", "resnet18", "convnet4"]
 
 

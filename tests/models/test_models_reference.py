@@ -1,15 +1,15 @@
 """docs/reference/models.md and docs/how-to/pretrained-teacher.md agree with the code."""
 
 import re
-from pathlib import Path
 
 import pytest
 import third_party as theirs
 import torch
+from commands import ROOT
 from prepkd.models import MODELS, build_model
 from prepkd.models.weight_layouts import LAYOUTS, PREPROCESSING
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 
 def rows(page: str, columns: int) -> list[list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.models import build_model, load_weights
 from prepkd.models.weights import Loaded
@@ -304,11 +305,10 @@ def test_mappings_that_hold_one_another_end(tmp_path: Path) -> None:
 
 def test_nothing_loads_more_than_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every torch.load says so itself: only then the environment can't undo it."""
-    root = Path(__file__).parents[2]
     calls = [
         (path.name, node)
         for folder in ("pipeline/prepkd", "stages")
-        for path in sorted((root / folder).rglob("*.py"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
     ]

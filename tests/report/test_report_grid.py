@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from prepkd.data.prepared.file import Split
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models.checkpoint import FORMAT
 from prepkd.project.params import Params
@@ -22,7 +23,6 @@ from prepkd.stages._comparison import grid
 from prepkd.teacher.caching import describe_teacher
 from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.predictions import write_results
-from prepkd.training.student_settings import Distill
 from torch import Tensor
 
 COUNT, CLASSES = 200, 4

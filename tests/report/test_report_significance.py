@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.report import markdown, significance
 from prepkd.report.significance import ALPHA, Difference, corrected, difference_text, holm, paired_difference
 
-ROOT = Path(__file__).parents[2]
 # The p values of Benjamini and Hochberg (1995), section 4; times 15, 14, ... three are below 0.05, as they say.
 BENJAMINI_HOCHBERG = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
 BENJAMINI_HOCHBERG += [0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]

@@ -7,15 +7,12 @@ from pathlib import Path
 import pytest
 import store_writing
 import torch
+from elsewhere_files import write_answers
 from prepkd.cli import app
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised, build_model
-from prepkd.store import LogitStore
-from prepkd.store.place import open_place
-from prepkd.store.writer import StoreWriter
-from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
 from store_checks import Example
@@ -66,13 +63,7 @@ def example(
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
     inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
-    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
-    writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
-    for view, chunk in writer.pending():
-        part = layout.slice(chunk)
-        writer.write(view, chunk, teacher_answers(teacher, dataset, layout.encoding, settings, view, part))
-    writer.finish(dataset.samples.labels.numpy())
-    return Example(teacher, dataset, settings, LogitStore.open(folder))
+    return Example(teacher, dataset, settings, write_answers(folder, teacher, dataset, settings, inputs, card))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.models.features import Answers
+from prepkd.provenance.stores import check_store
 from prepkd.store import LogitStore
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
@@ -25,7 +26,6 @@ from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import Trial, make_trial, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import arithmetic, raw_logits
 from prepkd.teacher.online import OnlineTeacher
-from prepkd.verification.provenance import check_store
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from store_checks import Example, reference_encoding, refused

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import preloaded
 import pytest
+from commands import enter
 from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
@@ -322,8 +323,7 @@ def test_the_real_commands_on_a_bucket(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text(PARAMS)
     caplog.set_level(logging.INFO, "werkzeug")  # the server's own record of requests
 

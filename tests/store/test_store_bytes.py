@@ -221,3 +221,12 @@ def test_summary_is_the_share_of_wrong_answers(folder: Path) -> None:
         "teacher_error": pytest.approx(np.mean(wrong)),
         "teacher_error_per_view": pytest.approx(wrong),
     }
+
+
+def test_a_chunk_of_another_shape_is_refused(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "store")
+    for rows, classes in ((8, 7), (8, 4), (7, 5), (1, 5)):
+        wrong = {"logits": torch.zeros(rows, classes).half(), "row_max": torch.zeros(rows)}
+        with pytest.raises(InputError, match=r"has shape \(.*\); expected \(8"):
+            writer.write(0, 0, wrong)
+    assert not writer.done(0, 0)

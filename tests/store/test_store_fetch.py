@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import store_writing
+from commands import enter
 from hypothesis import given
 from hypothesis import strategies as st
 from prepkd.cli import app
@@ -241,8 +242,7 @@ def test_views_are_printed_short() -> None:
 def test_the_command(
     s3: str, made_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     url = f"{s3}/{tmp_path.name}/large.zarr"
     app(["fetch-views", str(made_up), "--to", url], standalone_mode=False)
     assert files(url) == contents(made_up)
@@ -283,8 +283,7 @@ compare: {runs: [kd]}
 def test_distillation_from_a_copy_of_the_views_that_it_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text(PARAMS)
     for arguments in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"]):
         app(arguments, standalone_mode=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.attributes import FORMAT
@@ -23,7 +24,7 @@ from prepkd.views import ViewPlan
 from store_writing import PLAN, chunk_files, write
 from zarr.storage import MemoryStore
 
-PAGE = (Path(__file__).parents[2] / "docs/reference/store-format.md").read_text()
+PAGE = (ROOT / "docs/reference/store-format.md").read_text()
 (READER,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2)}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import corruption_table
 import pytest
+from commands import ROOT
 from corruption_table import Outcome, table, write_store
 from prepkd.errors import InputError
 from prepkd.runtime.files import write_json
@@ -18,7 +19,7 @@ from store_checks import refused
 from store_writing import answer, contents, open_writer
 from zarr.storage import LocalStore, MemoryStore
 
-DOCS = Path(__file__).parents[2] / "docs/explanation/crash-safety.md"
+DOCS = ROOT / "docs/explanation/crash-safety.md"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The commands that docs/how-to/sharing.md prints for folders and buckets, run in order; tests/test_sharing_dvc.py runs DVC's."""
+"""The commands of docs/how-to/sharing.md for folders and buckets, in order; docs/test_sharing_dvc.py runs DVC's."""
 
 import re
 import shlex
@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands import ROOT, enter
 from prepkd.cli import app
 from prepkd.store import LogitStore
 from store_checks import files
 from store_writing import contents
 
-ROOT = Path(__file__).parents[2]
 PARAMS = """
 threads: 1
 prepare: {dataset: digits, subset: 10}
@@ -33,8 +33,7 @@ def commands(*sections: str) -> list[list[str]]:
 
 
 def test_documented_commands(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
+    enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text(PARAMS)
     local = tmp_path / "data/logits/large.zarr"
 

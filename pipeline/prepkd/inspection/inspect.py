@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from prepkd.data.prepared.file import DataInfo, Split, describe, load_split
-from prepkd.errors import InputError, refuse_differences
+from prepkd.distillation.student_settings import Distill
+from prepkd.errors import InputError
 from prepkd.inspection.feature_statistics import feature_statistics
 from prepkd.inspection.logit_statistics import choose_views, logit_statistics
 from prepkd.inspection.picture import draw_picture
@@ -17,10 +18,10 @@ from prepkd.inspection.store_facts import read_facts
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models.checkpoint import load_card
+from prepkd.provenance.stores import check_data
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.attributes import TeacherAttributes
 from prepkd.store.place import is_remote
-from prepkd.training.student_settings import Distill
 
 
 def inspect_store(
@@ -104,13 +105,7 @@ def weights_from(teacher: TeacherAttributes, folder: Path) -> dict[str, Any] | N
 def read_data(store: LogitStore, path: Path) -> tuple[Split, DataInfo]:
     """Read the split that a store was made from; raises InputError if the file holds another one."""
     split, info = load_split(path, store.attributes.split), describe(path)
-    made = store.attributes.dataset
-    found = {
-        "split_fingerprint": (split.fingerprint, made.split_fingerprint),
-        "classes": (len(info.class_names), made.classes),
-        "samples": (len(split.labels), store.samples),
-    }
-    refuse_differences(found, path, f"name the data that {store.url} was made from with --data")
+    check_data(store, split.fingerprint, len(info.class_names), len(split.labels), path)
     return split, info
 
 

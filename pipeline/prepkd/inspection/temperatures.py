@@ -12,14 +12,14 @@ from torch import Tensor
 
 from prepkd.data.prepared.file import Split
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
 from prepkd.methods.dynamic_temperature import DTD
 from prepkd.methods.kl import upcast
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
-from prepkd.training.student_settings import Distill
-from prepkd.verification.provenance import check_answers
+from prepkd.verification.answers import check_answers
 from prepkd.views.order import sample_order
 
 METHODS = ("dtd-flsw", "dtd-cwsm")

@@ -1,7 +1,5 @@
 """Activation Boundaries: the student's neurons are active where the teacher's are, with a margin."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -31,14 +29,12 @@ def activation_boundary(student: Tensor, active: Tensor, *, margin: float) -> Te
 class ActivationBoundaries(ConnectedTerm):
     """Squared hinge loss of the student's pre-activations: active where the teacher's are, through trained connectors."""
 
-    name: ClassVar[str] = "ab"
-    section: ClassVar[str | None] = "ab"
-    source: ClassVar[str] = "Heo et al. 2019, arXiv 1811.03233"
-    equation: ClassVar[str] = (
-        "sum over stages, 1/2 each back, of max(0, margin - s)^2 where t > 0, else max(0, margin + s)^2"
-    )
-    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "margin"})
-    stored: ClassVar[str] = "bits"
+    name = "ab"
+    section = "ab"
+    source = "Heo et al. 2019, arXiv 1811.03233"
+    equation = "sum over stages, 1/2 each back, of max(0, margin - s)^2 where t > 0, else max(0, margin + s)^2"
+    loss_only = frozenset({"weight", "margin"})
+    stored = "bits"
     weight: float = Field(default=0.003, gt=0, description="weight of the sum over the stages and all their elements")
     margin: float = Field(
         default=1.0, gt=0, description="distance from 0 that the student's pre-activations are drawn to"

@@ -1,7 +1,5 @@
 """Attention Transfer: match the student's attention maps to the teacher's."""
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -34,11 +32,11 @@ def attention_transfer(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 class AttentionTransfer(StagesTerm):
     """Mean squared difference of the attention maps of student and teacher, summed over stages."""
 
-    name: ClassVar[str] = "at"
-    section: ClassVar[str | None] = "at"
-    source: ClassVar[str] = "Zagoruyko, Komodakis 2017, arXiv 1612.03928"
-    equation: ClassVar[str] = "sum over stages of mean (Q_s - Q_t)^2,  Q = mean_c f^2 as a vector of length 1"
-    stored: ClassVar[str] = "float16"  # of length 1: from 0 to 1
+    name = "at"
+    section = "at"
+    source = "Zagoruyko, Komodakis 2017, arXiv 1612.03928"
+    equation = "sum over stages of mean (Q_s - Q_t)^2,  Q = mean_c f^2 as a vector of length 1"
+    stored = "float16"  # of length 1: from 0 to 1
     weight: float = Field(default=1000.0, gt=0, description="weight of the sum over the stages")
 
     def asks(self, features: Answers, other: Shapes) -> Answers:

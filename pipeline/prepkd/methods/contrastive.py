@@ -1,7 +1,7 @@
 """Contrastive Representation Distillation: a sample's embeddings in both models agree, and differ from other samples'."""
 
 from math import inf, log
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -54,14 +54,12 @@ def info_nce(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: f
 class ContrastiveRepresentation(FeatureTerm):
     """Contrastive loss between the models' embeddings: a sample's own against those of samples of other classes."""
 
-    name: ClassVar[str] = "crd"
-    section: ClassVar[str | None] = "crd"
-    source: ClassVar[str] = "Tian et al. 2020, arXiv 1910.10699"
-    equation: ClassVar[str] = (
-        "-ln h+ / (h+ + M/N) - sum over M negatives of ln (M/N) / (h- + M/N),  h = exp(e e' / 0.07) / Z"
-    )
-    drawn: ClassVar[tuple[str, ...]] = (INDEX,)
-    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "negatives", "count", "dim", "temperature", "momentum"})
+    name = "crd"
+    section = "crd"
+    source = "Tian et al. 2020, arXiv 1910.10699"
+    equation = "-ln h+ / (h+ + M/N) - sum over M negatives of ln (M/N) / (h- + M/N),  h = exp(e e' / 0.07) / Z"
+    drawn = (INDEX,)
+    loss_only = frozenset({"weight", "negatives", "count", "dim", "temperature", "momentum"})
     weight: float = Field(default=0.8, gt=0, description="weight of the term")
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
     negatives: Literal["bank", "batch"] = Field(

@@ -1,7 +1,6 @@
 """Correlation Congruence: a Gaussian kernel between a batch's samples, the same for student and teacher."""
 
 import math
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -40,11 +39,11 @@ def _kernel(rows: Tensor, gamma: float, order: int) -> Tensor:
 class CorrelationCongruence(PooledRelation):
     """Squared difference of Gaussian kernels between a batch's pooled vectors; published numbers of CC are of another loss."""
 
-    name: ClassVar[str] = "cc"
-    section: ClassVar[str | None] = "cc"
-    source: ClassVar[str] = "Peng et al. 2019, arXiv 1904.01802"
-    equation: ClassVar[str] = "||K_s - K_t||^2 / B^2,  K: a Gaussian kernel by its Taylor series"
-    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "gamma", "order"})
+    name = "cc"
+    section = "cc"
+    source = "Peng et al. 2019, arXiv 1904.01802"
+    equation = "||K_s - K_t||^2 / B^2,  K: a Gaussian kernel by its Taylor series"
+    loss_only = frozenset({"weight", "gamma", "order"})
     weight: float = Field(default=100.0, gt=0, description="weight of the term")
     gamma: float = Field(default=0.4, gt=0, description="inverse width of the Gaussian kernel")
     order: int = Field(default=2, ge=1, le=32, description="order of its Taylor series")

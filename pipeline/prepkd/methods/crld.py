@@ -1,7 +1,5 @@
 """Cross-view consistency: each view's student learns from the teacher's answer to its own view and to the other one."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -45,18 +43,18 @@ def crld(
 class CRLD(Divergence):
     """KL within a weak and a strong view and across them, where the teacher is confident."""
 
-    name: ClassVar[str] = "crld"
-    section: ClassVar[str | None] = "crld"
-    source: ClassVar[str] = "Zhang et al. 2024, arXiv 2412.16493"
-    equation: ClassVar[str] = (
+    name = "crld"
+    section = "crld"
+    source = "Zhang et al. 2024, arXiv 2412.16493"
+    equation = (
         "tau^2 { same_view m_w [KL(t_w || v_w) + KL(t_s || v_s)] + cross_view m_s [KL(t_w || v_s) + KL(t_s || v_w)] }\n"
         "w, s: weak and strong view,  m_w = [max softmax(t_w) >= weak_threshold],  m_s likewise"
     )
-    takes_probs: ClassVar[bool] = False
-    views: ClassVar[int] = 2
+    takes_probs = False
+    views = 2
     # The authors weigh CE by 1 in each of two views, of which it is the mean here.
-    ce_weight: ClassVar[float | None] = 2.0
-    kd_weight: ClassVar[float | None] = 1.0
+    ce_weight = 2.0
+    kd_weight = 1.0
     same_view: float = Field(default=2.0, ge=0, description="weight of both views' KL with their own answers")
     cross_view: float = Field(default=0.5, ge=0, description="weight of both views' KL with the other view's answers")
     weak_threshold: float = Field(

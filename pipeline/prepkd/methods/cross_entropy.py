@@ -1,7 +1,5 @@
 """Training without a teacher."""
 
-from typing import ClassVar
-
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -27,9 +25,9 @@ def cross_entropy(student_logits: Tensor, labels: Tensor, *, eps: float = 0.0) -
 class CrossEntropy(LabelTerm):
     """Cross-entropy with the labels, without a teacher; other methods add it with `ce_weight`."""
 
-    name: ClassVar[str] = "ce"
-    source: ClassVar[str] = "the baseline without a teacher"
-    equation: ClassVar[str] = "-ln p[y]"
+    name = "ce"
+    source = "the baseline without a teacher"
+    equation = "-ln p[y]"
     label_smoothing: float = 0.0  # the training setting of that name
 
     def loss(self, student_logits: Tensor, labels: Tensor, state: State) -> Tensor:

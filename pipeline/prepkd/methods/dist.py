@@ -1,8 +1,5 @@
 """DIST: match correlations, of a sample's classes and of a class's samples, in place of exact probabilities."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -47,15 +44,13 @@ _MIXED = "dist correlates a class over the samples of a batch, which {} gives di
 class DIST(Divergence):
     """Correlation of the probabilities in place of KL: of each sample's classes, and of each class's samples in a batch."""
 
-    name: ClassVar[str] = "dist"
-    section: ClassVar[str | None] = "dist"
-    source: ClassVar[str] = "Huang et al. 2022, arXiv 2205.10536"
-    equation: ClassVar[str] = (
-        "tau^2 [beta (1 - rho(p^s, p^t)) + gamma (1 - mean_k rho_k)],  rho_k: class k over the batch"
-    )
-    excludes: ClassVar[Mapping[str, str]] = {name: _MIXED.format(name) for name in ("dtd-flsw", "dtd-cwsm")}
-    ce_weight: ClassVar[float | None] = 1.0
-    kd_weight: ClassVar[float | None] = 2.0
+    name = "dist"
+    section = "dist"
+    source = "Huang et al. 2022, arXiv 2205.10536"
+    equation = "tau^2 [beta (1 - rho(p^s, p^t)) + gamma (1 - mean_k rho_k)],  rho_k: class k over the batch"
+    excludes = {name: _MIXED.format(name) for name in ("dtd-flsw", "dtd-cwsm")}
+    ce_weight = 1.0
+    kd_weight = 2.0
     beta: float = Field(default=1.0, ge=0, description="weight of the rows: a sample's classes")
     gamma: float = Field(default=1.0, ge=0, description="weight of the columns: a class's samples in the batch")
 

@@ -1,6 +1,6 @@
 """DisturbLabel: a random share of the labels is replaced, anew in each epoch."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,15 +35,15 @@ def disturbed_labels(labels: Tensor, replacements: Tensor) -> Tensor:
 class DisturbedLabels(LabelTerm):
     """Cross-entropy with a label that is, with probability alpha, drawn from all classes; in place of `ce`."""
 
-    name: ClassVar[str] = "disturb-label"
-    section: ClassVar[str | None] = "disturb_label"
-    source: ClassVar[str] = "Xie et al. 2016, arXiv 1605.00055"
-    equation: ClassVar[str] = "-ln p[y'],  P(y' = y) = 1 - alpha (K - 1) / K,  P(y' = k) = alpha / K for the others"
-    drawn: ClassVar[tuple[str, ...]] = ("disturbed_label",)
+    name = "disturb-label"
+    section = "disturb_label"
+    source = "Xie et al. 2016, arXiv 1605.00055"
+    equation = "-ln p[y'],  P(y' = y) = 1 - alpha (K - 1) / K,  P(y' = k) = alpha / K for the others"
+    drawn = ("disturbed_label",)
     alpha: float = Field(default=0.1, ge=0, le=1, description="share of the labels that is drawn anew in each epoch")
 
     def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
-        """Each sample's new label, int64 (N,), or -1: two words per sample, whatever alpha."""
+        """Each sample's new label, int64 (N,), or -1: two words per sample for any alpha."""
         words = raw_words(at.seed, Purpose.DISTURBED_LABELS.stream(at.epoch), 0, 2 * at.samples).reshape(-1, 2)
         return {"disturbed_label": np.where(happens(words[:, 0], self.alpha), below(words[:, 1], at.classes), KEPT)}
 

@@ -85,7 +85,7 @@ class DTD(Section):
 class DynamicTemperature(DTD, Temperature):
     """tau_0 + beta (mean w - w_i), clamped; the weighting is the subclass's."""
 
-    source: ClassVar[str] = "Wen et al. 2019, arXiv 1911.07471"
+    source = "Wen et al. 2019, arXiv 1911.07471"
 
     @property
     def base(self) -> float:
@@ -107,10 +107,10 @@ class DynamicTemperature(DTD, Temperature):
 class FlswTemperature(DynamicTemperature):
     """Temperature by the disagreement of student and teacher: w = max(0, 1 - cos(v, t))^gamma."""
 
-    name: ClassVar[str] = "dtd-flsw"
-    equation: ClassVar[str] = "tau_i = tau_0 + beta (mean w - w_i),  w = max(0, 1 - cos(v, t))^gamma"
-    needs_raw: ClassVar[bool] = True
-    ignores: ClassVar[frozenset[str]] = frozenset({"cwsm"})
+    name = "dtd-flsw"
+    equation = "tau_i = tau_0 + beta (mean w - w_i),  w = max(0, 1 - cos(v, t))^gamma"
+    needs_raw = True
+    ignores = frozenset({"cwsm"})
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Focal-loss-style weights of raw logits (B, K)."""
@@ -120,9 +120,9 @@ class FlswTemperature(DynamicTemperature):
 class CwsmTemperature(DynamicTemperature):
     """Temperature by the student's confidence: w = 1 / max softmax(v)."""
 
-    name: ClassVar[str] = "dtd-cwsm"
-    equation: ClassVar[str] = "tau_i = tau_0 + beta (mean w - w_i),  w = 1 / max softmax(v)"
-    ignores: ClassVar[frozenset[str]] = frozenset({"flsw"})
+    name = "dtd-cwsm"
+    equation = "tau_i = tau_0 + beta (mean w - w_i),  w = 1 / max softmax(v)"
+    ignores = frozenset({"flsw"})
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Weights by the student's largest probability."""

@@ -1,7 +1,5 @@
 """FitNets: a trained regressor of the student's map is drawn to the teacher's map, the hint."""
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Size, Tensor, nn
 
@@ -44,11 +42,11 @@ def regressor(student: Size, teacher: Size, *, relu: bool) -> nn.Sequential:
 class FitNet(FeatureTerm):
     """Mean squared difference of the teacher's map of a stage and a trained convolution of the student's."""
 
-    name: ClassVar[str] = "fitnet"
-    section: ClassVar[str | None] = "fitnet"
-    source: ClassVar[str] = "Romero et al. 2015, arXiv 1412.6550"
-    equation: ClassVar[str] = "mean (r(f_s) - f_t)^2,  r: a trained convolution"
-    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "relu"})
+    name = "fitnet"
+    section = "fitnet"
+    source = "Romero et al. 2015, arXiv 1412.6550"
+    equation = "mean (r(f_s) - f_t)^2,  r: a trained convolution"
+    loss_only = frozenset({"weight", "relu"})
     weight: float = Field(default=100.0, gt=0, description="weight of the term")
     stage: str = Field(default="stage2", description="named feature of student and teacher, or a module path")
     relu: bool = Field(

@@ -1,7 +1,7 @@
 """FSP: match the student's flow between stages to the teacher's."""
 
 from itertools import pairwise
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from torch import Tensor
@@ -35,10 +35,10 @@ def flow_difference(student_flow: Tensor, teacher_flow: Tensor) -> Tensor:
 class FlowOfSolution(StagesTerm):
     """Mean squared difference of the Gram matrices between stages (flow of solution procedure); needs equal channels."""
 
-    name: ClassVar[str] = "fsp"
-    section: ClassVar[str | None] = "fsp"
-    source: ClassVar[str] = "Yim et al. 2017, CVPR"
-    equation: ClassVar[str] = "sum over pairs of mean (G_s - G_t)^2,  G = a b' / (H W),  a, b: maps of two stages"
+    name = "fsp"
+    section = "fsp"
+    source = "Yim et al. 2017, CVPR"
+    equation = "sum over pairs of mean (G_s - G_t)^2,  G = a b' / (H W),  a, b: maps of two stages"
     weight: float = Field(default=50.0, gt=0, description="weight of the sum over the pairs")
     stages: Annotated[list[str], Field(min_length=2), AfterValidator(once)] = Field(
         default=["stem", "stage1", "stage2", "stage3"],

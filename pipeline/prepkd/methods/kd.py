@@ -1,7 +1,5 @@
 """Classic knowledge distillation: a fixed temperature and the KL divergence."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -15,10 +13,10 @@ HINTON = "Hinton et al. 2015, arXiv 1503.02531"
 class FixedTemperature(Temperature):
     """Classic distillation's temperature."""
 
-    name: ClassVar[str] = "fixed"
-    section: ClassVar[str | None] = "kd"
-    source: ClassVar[str] = HINTON
-    equation: ClassVar[str] = "tau_i = tau"
+    name = "fixed"
+    section = "kd"
+    source = HINTON
+    equation = "tau_i = tau"
     tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
 
     @property
@@ -34,10 +32,10 @@ class FixedTemperature(Temperature):
 class KD(Divergence):
     """tau^2 KL(target || student), the default divergence, at the fixed temperature `kd.tau`."""
 
-    name: ClassVar[str] = "kd"
-    source: ClassVar[str] = HINTON
-    equation: ClassVar[str] = "tau^2 sum_k p^t_k ln(p^t_k / p^s_k),  p at tau"
-    ce_weight: ClassVar[float | None] = 0.1
+    name = "kd"
+    source = HINTON
+    equation = "tau^2 sum_k p^t_k ln(p^t_k / p^s_k),  p at tau"
+    ce_weight = 0.1
 
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State

@@ -70,10 +70,10 @@ class KA(Section):
 class ProbabilityShift(KA, Adjustment):
     """Swap the values at the label and at the maximum where the teacher is wrong."""
 
-    name: ClassVar[str] = "ka-ps"
-    ignores: ClassVar[frozenset[str]] = frozenset({"eps", "lsr_weight"})
-    source: ClassVar[str] = WEN
-    equation: ClassVar[str] = "where argmax t != y: swap t[y] and max t"
+    name = "ka-ps"
+    ignores = frozenset({"eps", "lsr_weight"})
+    source = WEN
+    equation = "where argmax t != y: swap t[y] and max t"
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Shifted logits."""
@@ -83,10 +83,10 @@ class ProbabilityShift(KA, Adjustment):
 class LabelSmoothing(KA, Adjustment):
     """Replace the teacher's answer by (1 - eps) onehot(y) + eps / K where it is wrong."""
 
-    name: ClassVar[str] = "ka-lsr"
-    gives_probs: ClassVar[bool] = True
-    source: ClassVar[str] = WEN
-    equation: ClassVar[str] = "where argmax t != y: (1 - eps) onehot(y) + eps / K"
+    name = "ka-lsr"
+    gives_probs = True
+    source = WEN
+    equation = "where argmax t != y: (1 - eps) onehot(y) + eps / K"
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Probabilities; with `lsr_weight: 1/tau` the replaced ones weigh 1 / tau."""

@@ -1,8 +1,5 @@
 """Label Revision: a wrong answer of the teacher is mixed with the label, so far that the label is the maximum."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -36,20 +33,18 @@ def label_revision(teacher_logits: Tensor, labels: Tensor, *, eta: float) -> Ten
 class LabelRevision(Adjustment):
     """Mix a wrong answer with the label, so that the label leads by 1 - eta; at temperature 1, and not tempered."""
 
-    name: ClassVar[str] = "label-revision"
-    section: ClassVar[str | None] = "label_revision"
-    source: ClassVar[str] = "Lan et al. 2024, arXiv 2404.03693"
-    equation: ClassVar[str] = (
-        "wrong answers: b softmax(t) + (1 - b) onehot(y),  b = eta / (max p - p[y] + 1),  p = softmax(t)"
-    )
-    excludes: ClassVar[Mapping[str, str]] = {
+    name = "label-revision"
+    section = "label_revision"
+    source = "Lan et al. 2024, arXiv 2404.03693"
+    equation = "wrong answers: b softmax(t) + (1 - b) onehot(y),  b = eta / (max p - p[y] + 1),  p = softmax(t)"
+    excludes = {
         "luminet": "luminet's statistics are of logits, and a revised answer is probabilities",
         "rld": "rld corrects the teacher itself",
         "sld": "sld corrects the teacher itself",
     }
-    gives_probs: ClassVar[bool] = True
-    ce_weight: ClassVar[float | None] = 1.0
-    kd_weight: ClassVar[float | None] = 1.0
+    gives_probs = True
+    ce_weight = 1.0
+    kd_weight = 1.0
     eta: float = Field(default=0.8, ge=0, le=1, description="the label leads by 1 - eta; 0: onehot(y)")
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:

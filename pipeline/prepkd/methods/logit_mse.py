@@ -1,7 +1,5 @@
 """Logit regression: the squared difference of the raw logits."""
 
-from typing import ClassVar
-
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,14 +19,14 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 class LogitMSE(Divergence):
     """Mean squared difference of the raw logits; it has no temperature."""
 
-    name: ClassVar[str] = "logit-mse"
-    source: ClassVar[str] = "Ba, Caruana 2014, arXiv 1312.6184"
-    equation: ClassVar[str] = "mean_k (v_k - t_k)^2"
-    tempered: ClassVar[bool] = False
-    takes_probs: ClassVar[bool] = False  # the logarithm of a probability near 0 has no bound
-    needs_raw: ClassVar[bool] = True
-    ce_weight: ClassVar[float | None] = 1.0
-    kd_weight: ClassVar[float | None] = 0.1
+    name = "logit-mse"
+    source = "Ba, Caruana 2014, arXiv 1312.6184"
+    equation = "mean_k (v_k - t_k)^2"
+    tempered = False
+    takes_probs = False  # the logarithm of a probability near 0 has no bound
+    needs_raw = True
+    ce_weight = 1.0
+    kd_weight = 0.1
 
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State

@@ -1,8 +1,5 @@
 """Logit standardisation: student and teacher are compared by their logits' z-scores."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from torch import Tensor
 
 from prepkd.errors import InputError
@@ -32,16 +29,14 @@ def standardise(logits: Tensor) -> Tensor:
 class LogitStandardisation(Standardisation):
     """Standardise the logits of both sides over the classes, after the adjustment and before the temperature."""
 
-    name: ClassVar[str] = "ls"
-    source: ClassVar[str] = "Sun et al. 2024, arXiv 2403.01427"
-    equation: ClassVar[str] = (
-        "z(x) = (x - mean_k x) / s,  s^2 = sum_k (x_k - mean_k x)^2 / (K - 1),  for x = v and x = t"
-    )
-    excludes: ClassVar[Mapping[str, str]] = {
+    name = "ls"
+    source = "Sun et al. 2024, arXiv 2403.01427"
+    equation = "z(x) = (x - mean_k x) / s,  s^2 = sum_k (x_k - mean_k x)^2 / (K - 1),  for x = v and x = t"
+    excludes = {
         "ka-lsr": "a smoothed row has two values, and standardised it is the same for every eps",
         "luminet": "luminet standardises the logits itself",
     }
-    kd_weight: ClassVar[float | None] = 9.0  # the paper's, at tau 2
+    kd_weight = 9.0  # the paper's, at tau 2
 
     def standardise(self, logits: Tensor) -> Tensor:
         """Standardised logits (B, K). Raises InputError for two classes."""

@@ -1,8 +1,5 @@
 """LumiNet: logits are standardised per class over the batch before they are compared."""
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -34,19 +31,15 @@ def _over_batch(logits: Tensor) -> Tensor:
 class LumiNet(Divergence):
     """KL of logits that are standardised per class over the batch."""
 
-    name: ClassVar[str] = "luminet"
-    section: ClassVar[str | None] = "luminet"
-    source: ClassVar[str] = "Hossain et al. 2023, arXiv 2310.03669"
-    equation: ClassVar[str] = (
-        "alpha^2 KL(softmax(h^t / tau) || softmax(h^s / tau)),  h: each class standardised over the batch"
-    )
-    excludes: ClassVar[Mapping[str, str]] = {"ls": "luminet standardises the logits itself, per class"}
-    takes_probs: ClassVar[bool] = (
-        False  # a class's mean over the batch would mix logits with logarithms of probabilities
-    )
-    needs_raw: ClassVar[bool] = True
-    ce_weight: ClassVar[float | None] = 2.0
-    kd_weight: ClassVar[float | None] = 1.0
+    name = "luminet"
+    section = "luminet"
+    source = "Hossain et al. 2023, arXiv 2310.03669"
+    equation = "alpha^2 KL(softmax(h^t / tau) || softmax(h^s / tau)),  h: each class standardised over the batch"
+    excludes = {"ls": "luminet standardises the logits itself, per class"}
+    takes_probs = False  # a class's mean over the batch would mix logits with logarithms of probabilities
+    needs_raw = True
+    ce_weight = 2.0
+    kd_weight = 1.0
     alpha: float = Field(default=33.0, ge=0, description="its square is the weight of KL, in place of tau^2")
     warmup_epochs: int = Field(default=20, ge=0, description="epochs over which the weight rises to 1")
 

@@ -1,7 +1,7 @@
 """Multi-level logit distillation: samples, pairs of samples and pairs of classes, at several temperatures, in two views."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -63,21 +63,21 @@ _FIXED = "mlkd has a set of temperatures of its own"
 class MLKD(Divergence):
     """KL at several temperatures in a weak and a strong view, and in the weak one relations of samples and of classes."""
 
-    name: ClassVar[str] = "mlkd"
-    section: ClassVar[str | None] = "mlkd"
-    source: ClassVar[str] = "Jin et al. 2023, Multi-Level Logit Distillation, CVPR"
-    equation: ClassVar[str] = (
+    name = "mlkd"
+    section = "mlkd"
+    source = "Jin et al. 2023, Multi-Level Logit Distillation, CVPR"
+    equation = (
         "sum_tau m_i [tau^2 KL(w) + ||(P P' - T T')_i||^2] + sum_k n_k ||(P' P - T' T)_k||^2 / K + tau^2 KL(s)\n"
         "w, s: weak and strong view,  P, T: student's and teacher's probabilities of the batch in w, at tau\n"
         "m, n: the less confident half of the batch, the half of the classes with the least mass"
     )
-    excludes: ClassVar[Mapping[str, str]] = {"dtd-flsw": _FIXED, "dtd-cwsm": _FIXED}
-    tempered: ClassVar[bool] = False
-    takes_probs: ClassVar[bool] = False
-    views: ClassVar[int] = 2
+    excludes = {"dtd-flsw": _FIXED, "dtd-cwsm": _FIXED}
+    tempered = False
+    takes_probs = False
+    views = 2
     # The authors weigh CE by 0.1 in each of two views, of which it is the mean here.
-    ce_weight: ClassVar[float | None] = 0.2
-    kd_weight: ClassVar[float | None] = 0.9
+    ce_weight = 0.2
+    kd_weight = 0.9
     temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
         default=[2.0, 3.0, 4.0, 5.0, 6.0], description="temperatures whose losses are added up"
     )

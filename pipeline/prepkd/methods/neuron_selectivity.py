@@ -1,7 +1,5 @@
 """Neuron Selectivity Transfer: the student's channels respond to the regions that the teacher's respond to."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -55,10 +53,10 @@ def _packed(kernel: Tensor) -> Tensor:
 class NeuronSelectivity(StagesTerm):
     """Maximum mean discrepancy between the normalised channels of student and teacher, summed over stages."""
 
-    name: ClassVar[str] = "nst"
-    section: ClassVar[str | None] = "nst"
-    source: ClassVar[str] = "Huang, Wang 2017, arXiv 1707.01219"
-    equation: ClassVar[str] = "sum over stages of ||A_s - A_t||^2,  A = mean_c u_c u_c',  u_c: a channel of length 1"
+    name = "nst"
+    section = "nst"
+    source = "Huang, Wang 2017, arXiv 1707.01219"
+    equation = "sum over stages of ||A_s - A_t||^2,  A = mean_c u_c u_c',  u_c: a channel of length 1"
     weight: float = Field(default=50.0, gt=0, description="weight of the sum over the stages")
 
     def asks(self, features: Answers, other: Shapes) -> Answers:

@@ -1,7 +1,5 @@
 """Normalised Knowledge Distillation: the label's probability, and the distribution of the other classes, apart."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -30,12 +28,12 @@ def nkd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, tau: 
 class NKD(Divergence):
     """Cross-entropy with the teacher's probability of the label, and with its distribution of the other classes."""
 
-    name: ClassVar[str] = "nkd"
-    section: ClassVar[str | None] = "nkd"
-    source: ClassVar[str] = "Yang et al. 2023, arXiv 2303.13005"
-    equation: ClassVar[str] = "-p^t[y] ln p^s[y] - gamma tau^2 sum_(k != y) q^t_k ln q^s_k,  q at tau"
-    ce_weight: ClassVar[float | None] = 1.0
-    kd_weight: ClassVar[float | None] = 1.0
+    name = "nkd"
+    section = "nkd"
+    source = "Yang et al. 2023, arXiv 2303.13005"
+    equation = "-p^t[y] ln p^s[y] - gamma tau^2 sum_(k != y) q^t_k ln q^s_k,  q at tau"
+    ce_weight = 1.0
+    kd_weight = 1.0
     gamma: float = Field(default=1.5, ge=0, description="weight of the other classes' part, which alone is tempered")
 
     def divergence(

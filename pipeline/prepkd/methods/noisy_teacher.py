@@ -1,6 +1,6 @@
 """Noisy teachers: in each epoch a random share of the teacher's answers is perturbed."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,12 @@ def noisy_logits(teacher_logits: Tensor, noise: Tensor) -> Tensor:
 class NoisyTeacher(Perturbation):
     """Multiply the logits of a random share of the samples by 1 + noise, anew in each epoch."""
 
-    name: ClassVar[str] = "noisy-teacher"
-    section: ClassVar[str | None] = "noisy_teacher"
-    source: ClassVar[str] = "Sau, Balasubramanian 2016, arXiv 1610.09650"
-    equation: ClassVar[str] = "t' = t (1 + b xi),  b = 1 with probability share, else 0,  xi_k ~ N(0, sigma^2)"
-    needs_raw: ClassVar[bool] = True
-    drawn: ClassVar[tuple[str, ...]] = ("answer_noise",)
+    name = "noisy-teacher"
+    section = "noisy_teacher"
+    source = "Sau, Balasubramanian 2016, arXiv 1610.09650"
+    equation = "t' = t (1 + b xi),  b = 1 with probability share, else 0,  xi_k ~ N(0, sigma^2)"
+    needs_raw = True
+    drawn = ("answer_noise",)
     sigma: float = Field(default=0.1, ge=0, le=100, description="standard deviation of the noise")
     share: float = Field(default=0.5, ge=0, le=1, description="share of the samples whose answers get noise")
 

@@ -1,7 +1,6 @@
 """Overhaul of feature distillation: partial L2 distance to the teacher's pre-activations after a margin ReLU."""
 
 import math
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -60,12 +59,10 @@ def overhaul(student: Tensor, target: Tensor) -> Tensor:
 class Overhaul(ConnectedTerm):
     """Partial squared distance to the teacher's pre-activations after a margin ReLU, through trained connectors."""
 
-    name: ClassVar[str] = "ofd"
-    section: ClassVar[str | None] = "ofd"
-    source: ClassVar[str] = "Heo et al. 2019, arXiv 1904.01866"
-    equation: ClassVar[str] = (
-        "sum over stages, 1/2 each back, of (s - T)^2 where s > T or T > 0,  T = max(t, E[t | t < 0])"
-    )
+    name = "ofd"
+    section = "ofd"
+    source = "Heo et al. 2019, arXiv 1904.01866"
+    equation = "sum over stages, 1/2 each back, of (s - T)^2 where s > T or T > 0,  T = max(t, E[t | t < 0])"
     weight: float = Field(default=0.001, gt=0, description="weight of the sum over the stages and all their elements")
 
     @property

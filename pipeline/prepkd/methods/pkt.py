@@ -1,7 +1,5 @@
 """Probabilistic Knowledge Transfer: each sample's neighbours in the batch are those that the teacher sees."""
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -34,10 +32,10 @@ def _neighbours(rows: Tensor) -> Tensor:
 class ProbabilisticTransfer(PooledRelation):
     """KL divergence of each sample's similarities to the batch's samples, as probabilities."""
 
-    name: ClassVar[str] = "pkt"
-    section: ClassVar[str | None] = "pkt"
-    source: ClassVar[str] = "Passalis, Tefas 2018, arXiv 1803.10837"
-    equation: ClassVar[str] = "mean_ij P_t ln(P_t / P_s),  P: cosines + 1, rows of sum 1"
+    name = "pkt"
+    section = "pkt"
+    source = "Passalis, Tefas 2018, arXiv 1803.10837"
+    equation = "mean_ij P_t ln(P_t / P_s),  P: cosines + 1, rows of sum 1"
     weight: float = Field(default=30000.0, gt=0, description="weight of the term, for batches of 64: it falls as 1 / B")
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

@@ -1,7 +1,5 @@
 """Relational Knowledge Distillation: distances and angles between a batch's samples are those of the teacher."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -58,11 +56,11 @@ def _angles(differences: Tensor, lengths: Tensor, differ: Tensor) -> Tensor:
 class Relational(PooledRelation):
     """Smooth L1 of the distances, and of the angles, between a batch's pooled vectors."""
 
-    name: ClassVar[str] = "rkd"
-    section: ClassVar[str | None] = "rkd"
-    source: ClassVar[str] = "Park et al. 2019, arXiv 1904.05068"
-    equation: ClassVar[str] = "distance mean_ij h(d_s - d_t) + angle mean_ijk h(cos_s - cos_t),  h: smooth L1"
-    loss_only: ClassVar[frozenset[str]] = frozenset({"weight", "distance", "angle"})
+    name = "rkd"
+    section = "rkd"
+    source = "Park et al. 2019, arXiv 1904.05068"
+    equation = "distance mean_ij h(d_s - d_t) + angle mean_ijk h(cos_s - cos_t),  h: smooth L1"
+    loss_only = frozenset({"weight", "distance", "angle"})
     weight: float = Field(default=1.0, gt=0, description="weight of both parts")
     distance: float = Field(default=25.0, ge=0, description="weight of the distances")
     angle: float = Field(default=50.0, ge=0, description="weight of the angles; 0 saves their B^3 memory")

@@ -1,7 +1,5 @@
 """Refined Logit Distillation: what the teacher says of classes that it wrongly prefers to the label is left out."""
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -44,15 +42,13 @@ def rld(
 class RLD(Divergence):
     """The teacher's confidence for the label, and KL of the classes that the teacher ranks below the label."""
 
-    name: ClassVar[str] = "rld"
-    section: ClassVar[str | None] = "rld"
-    source: ClassVar[str] = "Sun et al. 2024, arXiv 2408.07703"
-    equation: ClassVar[str] = (
-        "alpha tau_a^2 KL((max p^t, rest) || (p^s[y], rest)) + beta tau^2 KL over k with t_k < t_y"
-    )
-    takes_probs: ClassVar[bool] = False  # it leaves out what is wrong itself
-    ce_weight: ClassVar[float | None] = 1.0
-    kd_weight: ClassVar[float | None] = 1.0
+    name = "rld"
+    section = "rld"
+    source = "Sun et al. 2024, arXiv 2408.07703"
+    equation = "alpha tau_a^2 KL((max p^t, rest) || (p^s[y], rest)) + beta tau^2 KL over k with t_k < t_y"
+    takes_probs = False  # it leaves out what is wrong itself
+    ce_weight = 1.0
+    kd_weight = 1.0
     tau_a: float = Field(default=1.0, gt=0, description="temperature of the confidence's part; dtd-* leave it")
     alpha: float = Field(default=1.0, ge=0, description="weight of the confidence's part")
     beta: float = Field(default=8.0, ge=0, description="weight of the part of the classes below the label")

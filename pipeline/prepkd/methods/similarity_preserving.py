@@ -1,7 +1,5 @@
 """Similarity-Preserving distillation: samples that are similar for the teacher are similar for the student."""
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -32,10 +30,10 @@ def _similarities(rows: Tensor) -> Tensor:
 class SimilarityPreserving(PooledRelation):
     """Squared difference of both models' similarities between a batch's samples, by the whole last map."""
 
-    name: ClassVar[str] = "sp"
-    section: ClassVar[str | None] = "sp"
-    source: ClassVar[str] = TUNG
-    equation: ClassVar[str] = "||G_s - G_t||^2 / B^2,  G = F F' with rows of length 1"
+    name = "sp"
+    section = "sp"
+    source = TUNG
+    equation = "||G_s - G_t||^2 / B^2,  G = F F' with rows of length 1"
     weight: float = Field(default=3000.0, gt=0, description="weight of the term")
     feature: str = Field(
         default="stage3",
@@ -55,10 +53,10 @@ class SimilarityPreserving(PooledRelation):
 class PooledSimilarity(PooledRelation):
     """As `sp`, by pooled vectors: a variant without published numbers, since its similarities are others."""
 
-    name: ClassVar[str] = "sp-pooled"
-    section: ClassVar[str | None] = "sp_pooled"
-    source: ClassVar[str] = f"variant of {TUNG}"
-    equation: ClassVar[str] = "||G_s - G_t||^2 / B^2,  G of pooled vectors"
+    name = "sp-pooled"
+    section = "sp_pooled"
+    source = f"variant of {TUNG}"
+    equation = "||G_s - G_t||^2 / B^2,  G of pooled vectors"
     weight: float = Field(default=3000.0, gt=0, description="weight of the term")
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

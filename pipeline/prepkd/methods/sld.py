@@ -1,7 +1,7 @@
 """Swapped Logit Distillation: teacher and student, both with their wrong answers swapped, teach the student."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar
+from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
@@ -30,18 +30,18 @@ _FIXED = "sld has a set of temperatures of its own"
 class SLD(Divergence):
     """KL at several temperatures with the teacher's and later with the student's own answer, wrong ones swapped; one view."""
 
-    name: ClassVar[str] = "sld"
-    section: ClassVar[str | None] = "sld"
-    source: ClassVar[str] = "Limantoro et al. 2025, arXiv 2504.20108"
-    equation: ClassVar[str] = "sum_tau tau^2 [KL(S(t) || v) + later KL(S(v) || v)],  S: the swap of ka-ps"
-    excludes: ClassVar[Mapping[str, str]] = {
+    name = "sld"
+    section = "sld"
+    source = "Limantoro et al. 2025, arXiv 2504.20108"
+    equation = "sum_tau tau^2 [KL(S(t) || v) + later KL(S(v) || v)],  S: the swap of ka-ps"
+    excludes = {
         "ka-ps": "sld swaps the teacher's wrong answers itself",
         "dtd-flsw": _FIXED,
         "dtd-cwsm": _FIXED,
     }
-    tempered: ClassVar[bool] = False
-    takes_probs: ClassVar[bool] = False
-    ce_weight: ClassVar[float | None] = 0.1
+    tempered = False
+    takes_probs = False
+    ce_weight = 0.1
     temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
         default=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], description="temperatures whose KL are added up"
     )

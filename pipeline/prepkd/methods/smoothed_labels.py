@@ -1,7 +1,5 @@
 """Label-smoothing regularisation as the loss with the labels."""
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -12,10 +10,10 @@ from prepkd.methods.term import LabelTerm, State
 class SmoothedLabels(LabelTerm):
     """Cross-entropy with smoothed labels, in place of `ce`; eps / K goes to every class, the label included."""
 
-    name: ClassVar[str] = "lsr"
-    section: ClassVar[str | None] = "lsr"
-    source: ClassVar[str] = "Szegedy et al. 2016, arXiv 1512.00567"
-    equation: ClassVar[str] = "-sum_k u_k ln p_k,  u = (1 - eps) onehot(y) + eps / K"
+    name = "lsr"
+    section = "lsr"
+    source = "Szegedy et al. 2016, arXiv 1512.00567"
+    equation = "-sum_k u_k ln p_k,  u = (1 - eps) onehot(y) + eps / K"
     # Another convention has 1 - a at the label and a / (K - 1) elsewhere: the same at eps = a K / (K - 1).
     eps: float = Field(default=0.1, ge=0, le=1, description="share of each label spread over all classes")
 

@@ -1,7 +1,6 @@
 """Variational Information Distillation: the student's maps predict the teacher's, with a learnt variance per channel."""
 
 import math
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -51,10 +50,10 @@ class Predictor(nn.Module):
 class VariationalInformation(StagesTerm):
     """Negative log-likelihood of the teacher's maps, predicted from the student's, summed over stages."""
 
-    name: ClassVar[str] = "vid"
-    section: ClassVar[str | None] = "vid"
-    source: ClassVar[str] = "Ahn et al. 2019, arXiv 1904.05835"
-    equation: ClassVar[str] = "sum over stages of mean ((m(f_s) - f_t)^2 / s^2 + ln s^2) / 2,  m and s trained"
+    name = "vid"
+    section = "vid"
+    source = "Ahn et al. 2019, arXiv 1904.05835"
+    equation = "sum over stages of mean ((m(f_s) - f_t)^2 / s^2 + ln s^2) / 2,  m and s trained"
     weight: float = Field(default=1.0, gt=0, description="weight of the sum over the stages")
 
     def asks(self, features: Answers, other: Shapes) -> Answers:

@@ -1,6 +1,6 @@
 """Teacher-free KD by regularisation: the teacher is a distribution made of the label."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -55,15 +55,15 @@ def virtual_teacher_loss(
 class VirtualTeacher(LabelTerm):
     """Cross-entropy and KD from a virtual teacher u made of the label, in place of `ce`; no teacher is asked."""
 
-    name: ClassVar[str] = "tf-kd-virtual"
-    section: ClassVar[str | None] = "tf_kd_virtual"
-    source: ClassVar[str] = "Yuan et al. 2020, arXiv 1909.11723 (Tf-KD_reg)"
-    equation: ClassVar[str] = (
+    name = "tf-kd-virtual"
+    section = "tf_kd_virtual"
+    source = "Yuan et al. 2020, arXiv 1909.11723 (Tf-KD_reg)"
+    equation = (
         "(1 - alpha) CE + alpha KD,  u[y] = correct,  u[k] = (1 - correct) / (K - 1) for the others\n"
         "as-intended:   KD = tau^2 KL(u_tau || softmax(v / tau)),  u_tau proportional to u^(1 / tau)\n"
         "as-published:  KD = multiplier / K * KL(softmax(u / tau) || softmax(v))"
     )
-    replaces_teacher: ClassVar[bool] = True
+    replaces_teacher = True
     # Defaults: the authors' settings of ResNet18 on CIFAR-100.
     form: Form = Field(default="as-intended", description="the paper's equation, or the authors' code: as-published")
     alpha: float = Field(default=0.1, ge=0, le=1, description="share of KD in the loss")

@@ -1,7 +1,5 @@
 """Weighted Transformed Teacher Matching: the temperature acts on the teacher alone."""
 
-from typing import ClassVar
-
 from pydantic import Field
 from torch import Tensor
 
@@ -33,11 +31,11 @@ class Power(Section):
 class WTTM(Divergence):
     """KL of the student at temperature 1 with the teacher at tau, weighted by the teacher's uncertainty; without tau^2."""
 
-    name: ClassVar[str] = "wttm"
-    source: ClassVar[str] = "Zheng, Yang 2024, arXiv 2402.11148"
-    equation: ClassVar[str] = "U KL(p^t_tau || p^s),  U = sum_k (p^t_k)^(1 / tau)"
-    ce_weight: ClassVar[float | None] = 1.0
-    kd_weight: ClassVar[float | None] = 4.0
+    name = "wttm"
+    source = "Zheng, Yang 2024, arXiv 2402.11148"
+    equation = "U KL(p^t_tau || p^s),  U = sum_k (p^t_k)^(1 / tau)"
+    ce_weight = 1.0
+    kd_weight = 4.0
 
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State

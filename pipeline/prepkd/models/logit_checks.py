@@ -50,7 +50,7 @@ def _mostly(raw: Tensor, where: object, error: Tensor | float) -> str | None:
 
 
 def logits_problem(found: object, wanted: tuple[int, int]) -> str | None:
-    """What a model returned in place of finite logits of the shape `wanted`, (B, K), and what is expected; None for logits."""
+    """Describe why `found` is not finite logits of the shape `wanted`, (B, K); None if it is."""
     expected = f"expected logits, a float tensor of shape {wanted}"
     if not isinstance(found, Tensor):
         return f"{type(found).__name__}; {expected}"
@@ -63,7 +63,7 @@ def logits_problem(found: object, wanted: tuple[int, int]) -> str | None:
 
 
 def are_probabilities(raw: Tensor) -> bool:
-    """Whether each of the rows (N, K) is a distribution: a softmax, of whatever weights, ends in no other way."""
+    """Whether every row (N, K) is non-negative and sums to 1, as the rows of a softmax do."""
     sums = raw.sum(dim=-1, dtype=torch.float64)
     return raw.shape[-1] > 1 and bool((raw >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
 

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+from prepkd.catalogue import requirements
 from prepkd.data.prepared.file import DataInfo
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
-from prepkd.methods import asked
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
-from prepkd.training.student_settings import Distill
 from prepkd.views import ViewPlan, parse_recipe, view_side
 
 
-def pair(params: Params, data: DataInfo) -> asked.Pair:
+def pair(params: Params, data: DataInfo) -> requirements.Pair:
     """The project's teacher and student, untrained, on pictures of its views; the first teacher of several.
 
     Raises InputError for a model that cannot be built, and for pictures of different sizes.
@@ -27,7 +27,7 @@ def pair(params: Params, data: DataInfo) -> asked.Pair:
         size = shape[0], shape[1]
     else:
         raise InputError("the images' sizes differ; expected `augment` to start with a resized crop of one size")
-    return asked.pair(
+    return requirements.pair(
         teacher.model,
         params.distill.student,
         size=size,

@@ -1,46 +1,33 @@
 """The schema of params.yaml: one frozen section per stage, declared beside its code; unknown keys are refused."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from prepkd.data.settings import Prepare
+from prepkd.data.sources.settings import Prepare
+from prepkd.distillation.compared_runs import Compare, compared_pairs, run_settings
+from prepkd.distillation.generation_settings import Generation
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import check_entries
-from prepkd.models.settings import ModelName
 from prepkd.runtime.devices import MOST_THREADS
-from prepkd.settings.section import Name, Section, once, one_of
+from prepkd.settings.section import Name, Section, one_of
 from prepkd.settings.validation import override, validated
 from prepkd.settings.yaml import parse_yaml
 from prepkd.teacher.settings import Cache
 from prepkd.tracking.loggers import LOGGERS
-from prepkd.training.generation_settings import Generation
-from prepkd.training.student_settings import Distill
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan, make_plan
 from prepkd.views.settings import RecipeSteps
-
-
-class Compare(Section):
-    """The comparison's grid: every run for every student and every teacher, over the seeds.
-
-    A run is a method, then settings of `distill` that differ, joined by commas; a teacher is a key of `teachers` or
-    `generations`, or several joined by '+'. Without a list, the students and teachers are those of `distill`.
-    """
-
-    runs: Annotated[list[str], Field(min_length=1), AfterValidator(once)]
-    # Not null: DVC makes one stage per entry, and none of its commands works without a list.
-    students: Annotated[list[ModelName], AfterValidator(once)] = []
-    teachers: Annotated[list[str], AfterValidator(once)] = []
 
 
 class Params(Section):
     """All of params.yaml."""
 
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 1
     logger: Annotated[str, one_of(LOGGERS)] | None = None
     prepare: Prepare
     augment: RecipeSteps = []
@@ -128,32 +115,13 @@ class Params(Section):
     @property
     def pairs(self) -> list[tuple[str, str]]:
         """The pairs of teacher (several joined by '+') and student in the comparison."""
-        teachers = self.compare.teachers or ["+".join(self.distill.teacher_names)]
-        return [
-            (teacher, student) for teacher in teachers for student in self.compare.students or [self.distill.student]
-        ]
+        return compared_pairs(self.compare, self.distill)
 
     def variant(self, run: str, teacher: str | None = None, student: str | None = None) -> Distill:
-        """Return the settings of one run of the comparison, `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
-
-        `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
-        """
-        method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
-        if not all("=" in change for change in changes):
-            raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
-        # Weights belong to a method: those of `distill` must neither contradict another method nor change `kd` to a variant.
-        own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
-        raw = self.distill.model_dump(mode="json", exclude_unset=True) | own
+        """Return the settings of one run of the comparison, with teachers that are known; as `run_settings`."""
         if teacher:
-            names = self._known(teacher.split("+"), f"run {run!r}")
-            raw |= {"teacher": names[0], "teachers": names if len(names) > 1 else None}
-        if student:
-            raw["student"] = student
-        if any(change.startswith("teacher=") for change in changes):
-            raw["teachers"] = None  # else the pair's list would win over the run's own teacher
-        for change in changes:
-            override(raw, change, where=f"run {run!r}")
-        settings = validated(Distill, raw, f"run {run!r}")
+            self._known(teacher.split("+"), f"run {run!r}")
+        settings = run_settings(self.distill, run, teacher, student)
         self._known(settings.teacher_names, f"run {run!r}")
         try:
             self._strong_views_given(settings, "distill")
@@ -168,11 +136,10 @@ class Params(Section):
                 "e.g. [{crop: {padding: 4}}, flip, trivial-augment, erase]"
             )
 
-    def _known(self, names: list[str], where: str) -> list[str]:
+    def _known(self, names: list[str], where: str) -> None:
         for name in names:
             if name not in self.all_teachers:
                 raise InputError(f"{where}: teacher is {name!r}; {self.expected_teachers}")
-        return names
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:

@@ -7,8 +7,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
+from prepkd.distillation.generation_settings import GenerationSettings
 from prepkd.project.params import Params
-from prepkd.training.generation_settings import GenerationSettings
 from prepkd.training.settings import Training
 from prepkd.views import AUGMENTATIONS
 

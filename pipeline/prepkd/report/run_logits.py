@@ -3,25 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from prepkd.data.prepared.file import DataInfo
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
+from prepkd.provenance.students import check_started_from, check_stores, check_taught_by, check_version
+from prepkd.provenance.teacher_files import command_of
 from prepkd.settings.sameness import check_trained_by
 from prepkd.store import LogitStore
 from prepkd.teacher.ensemble import combine
-from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.evaluation import predict
 from prepkd.training.finished import finished_card
 from prepkd.training.predictions import read_results
-from prepkd.training.student_settings import Distill
-from prepkd.verification.provenance import check_started_from, check_taught_by, command_of
 
 
 @dataclass(frozen=True)
@@ -134,21 +133,6 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
     ]
     both = combine(named, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau)
     return both["logits"] + both["row_max"].unsqueeze(-1)
-
-
-def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:
-    """Refuse what another version of training made: equal settings meant other steps, views or weights. Raises InputError."""
-    found = made_from.get("training_version")
-    refuse_differences({"training_version": (found, TRAINING_VERSION)}, where, f"{remedy} again")
-
-
-def check_stores(
-    made_from: Mapping[str, Any] | None, stores: Mapping[str, LogitStore], where: object, remedy: str
-) -> None:
-    """Refuse students of other teachers than those of the `stores`, by name; raises InputError."""
-    for name, store in stores.items():
-        then, now = (made_from or {}).get(name, {}).get("teacher"), store.attributes.fingerprints["teacher"]
-        refuse_differences({f"inputs.teacher.{name}": (then, now)}, where, remedy)
 
 
 def taught_by(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:

@@ -9,14 +9,15 @@ import torch
 
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
 from prepkd.models.checkpoint import load_card
+from prepkd.provenance.students import check_stores
 from prepkd.report.metrics import against_teacher, measure, over_seeds
 from prepkd.report.page import offline_page
 from prepkd.report.plot_data import confusion, learning_curves
-from prepkd.report.run_logits import check_stores, student_logits, teacher_logits
+from prepkd.report.run_logits import student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore
-from prepkd.training.student_settings import Distill
 from prepkd.views import Recipe
 
 

@@ -20,11 +20,22 @@ def choose_device(threads: int | None = None) -> torch.device:
     if threads:
         torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        if rank := os.environ.get("LOCAL_RANK"):  # torchrun's: each of a machine's processes has its GPU
-            torch.cuda.set_device(int(rank) % torch.cuda.device_count())
-        return torch.device("cuda")
+        return _gpu()
     keep_freed_memory()
     return torch.device("cpu")
+
+
+def _gpu() -> torch.device:
+    """The GPU of this process: a launcher numbers a machine's processes by LOCAL_RANK."""
+    local = os.environ.get("LOCAL_RANK")
+    if local is None:
+        return torch.device("cuda")
+    if not local.isdecimal() or int(local) >= torch.cuda.device_count():
+        raise InputError(
+            f"LOCAL_RANK is {local!r} on a machine with {torch.cuda.device_count()} GPUs; start one process each"
+        )
+    torch.cuda.set_device(int(local))
+    return torch.device("cuda", int(local))
 
 
 def device_like(written_on: str) -> torch.device:

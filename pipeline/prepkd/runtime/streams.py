@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     TEACHER_ORDER = 0x11  # by epoch
     TEACHER_WEIGHTS = 0x12
     TEACHER_DROPOUT = 0x13  # by epoch
+    PROCESS_DROPOUT = 0x14  # of one of several processes, by step and rank
     VERIFIED_ROWS = 0x20
     # Prepared data: another number is another choice of images.
     VAL = 0x40  # by class

@@ -9,6 +9,7 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
+from prepkd.runtime import processes
 from prepkd.store.encodings import LogitEncoding
 from prepkd.teacher.forward_pass import forward, ready
 from prepkd.teacher.supply import Supply
@@ -39,7 +40,7 @@ class OnlineTeacher:
         self.names = ("logits", "row_max", *(supply.asked if supply else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
-        """The teacher's answers for every sample, in the order of samples."""
+        """The teacher's answers for every sample, in the order of samples; of several processes each runs it on some batches."""
         samples, plan = self.dataset.samples, self.dataset.plan
         shown = (
             torch.arange(len(samples), device=samples.device),
@@ -48,6 +49,12 @@ class OnlineTeacher:
         settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
         if self.supply:
             settings["asks"] = self.supply.live
-        found = forward(self.model, plan, samples, *shown, **settings)
+        size = self.batch_size
+        parts = [slice(one.start * size, one.stop * size) for one in processes.shares(-(-len(samples) // size))]
+        lengths = [len(shown[0][part]) for part in parts]
+        length = lengths[processes.rank()]
+        own = parts[processes.rank()] if length else slice(0, 1)  # a process without a batch tells the answers' shapes
+        found = forward(self.model, plan, samples, *(one[own] for one in shown), **settings)
+        found = {name: processes.gathered(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)
         return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels))}

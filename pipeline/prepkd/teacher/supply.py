@@ -1,4 +1,4 @@
-"""Supply of feature terms with what they ask of a teacher: from stored entries of `cache.features`, or live, with equal bits."""
+"""The teacher tensors that feature terms need: from stored entries of `cache.features`, or from the live teacher, bit for bit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -12,13 +12,15 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.models.features import STRONG
+from prepkd.runtime import processes
 from prepkd.runtime.prefetch import prefetch
 from prepkd.runtime.streams import Draw, Purpose, torch_seed
 from prepkd.views import ViewPlan
 from prepkd.views.order import Views, sample_order
 
-# Pixels float32 (B, C, H, W), channels last; labels (B,) or (B, K); the batch's share of its step's samples, (); then the
-# teacher's answers and the strong views' pixels, in the order of their names.
+# Pixels float32 (n, C, H, W), channels last, of this process's share of the samples; labels (B,) or (B, K); the batch's share
+# of its step's samples, (); then the teacher's answers (B, ...) and the strong views' pixels (n, C, H, W), in the order of
+# their names.
 Batch = tuple[Tensor, ...]
 
 STRONG_PIXELS = f"{STRONG}pixels"
@@ -122,6 +124,7 @@ class Epochs:
 def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, group: int) -> Iterator[Batch]:
     """An epoch's batches of `size`, the last one shorter, in steps of `group` samples.
 
+    Of several processes each renders its share of every batch; labels and answers are those of the whole batch.
     With an idle processor, and for encoded images, the next batches are rendered in a thread of their own; a GPU that holds
     the images renders many batches at once. A batch's content does not depend on either.
     """
@@ -136,9 +139,10 @@ def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, g
         for first in range(0, count, block):
             chosen = epoch.order[first : first + block]
             rows = epoch.rows[chosen]
-            pixels = samples.pixels(plan, chosen, rows).contiguous(memory_format=torch.channels_last)
+            own = processes.share(len(chosen))
+            pixels = _pixels(samples, plan, chosen[own], rows[own])
             labels = samples.targets(plan, chosen, rows, dataset.classes)
-            strong = _strong(samples, epoch, chosen)
+            strong = _strong(samples, epoch, chosen[own])
             for start in range(0, len(chosen), size):
                 part = slice(start, start + size)
                 teacher = (epoch.answers[name][chosen[part]] for name in given)
@@ -153,7 +157,14 @@ def _strong(samples: Samples, epoch: Epoch, chosen: Tensor) -> list[Tensor]:
     if epoch.strong is None:
         return []
     plan, rows = epoch.strong
-    return [samples.pixels(plan, chosen, rows[chosen]).contiguous(memory_format=torch.channels_last)]
+    return [_pixels(samples, plan, chosen, rows[chosen])]
+
+
+def _pixels(samples: Samples, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
+    """The rendered samples, channels last; none of them for a process without a share of a short batch."""
+    if not len(chosen):
+        return torch.empty(0, samples.channels, *samples.size, device=samples.device)
+    return samples.pixels(plan, chosen, rows).contiguous(memory_format=torch.channels_last)
 
 
 def _share(start: int, count: int, size: int, group: int) -> float:
@@ -166,8 +177,8 @@ def _shares(count: int, size: int, group: int) -> set[float]:
 
 
 def _block(samples: Samples, size: int) -> int:
-    """The number of samples that are rendered at once: whole batches."""
-    if not samples.resident:
+    """The number of samples that are rendered at once: whole batches; one of them if processes share it."""
+    if not samples.resident or processes.count() > 1:
         return size
     assert isinstance(samples.images, Tensor)
     channels, height, width = samples.images.shape[1:]

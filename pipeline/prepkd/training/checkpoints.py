@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from prepkd.runtime import processes
 from prepkd.runtime.files import set_aside, write_bytes
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,15 @@ def pack(state: Mapping[str, Any], history: list[Row]) -> bytes:
 def write_state(path: Path, packed: bytes) -> None:
     """Write a checkpoint atomically, behind its checksum."""
     write_bytes(path, hashlib.sha256(packed).digest() + packed)
+
+
+def resume(path: Path, state: Mapping[str, Any], device: torch.device) -> list[Row]:
+    """As `load_state`, for a run of several processes: the first one reads, and all continue from its state."""
+    history = load_state(path, state) if processes.is_first() else []
+    if processes.count() > 1:
+        packed = processes.from_first(pack(state, history) if processes.is_first() else b"", device)
+        history = _unpack(packed, state)
+    return history
 
 
 def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:

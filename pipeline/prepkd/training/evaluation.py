@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.samples import Samples
+from prepkd.runtime import processes
 from prepkd.training.checkpoints import Row
 
 # height x width x batch on a CPU: a layer's output fits the cache; twice as fast as 2**19.
@@ -18,6 +19,15 @@ def predict(model: nn.Module, samples: Samples, batch_size: int | None = None) -
     """The model's logits float32 (N, K), in evaluation mode, for unaugmented samples."""
     size = batch_size or _batch_size(samples)
     return _answers(model, samples, (slice(start, start + size) for start in range(0, len(samples), size)))
+
+
+@torch.inference_mode()
+def predict_together(model: nn.Module, samples: Samples) -> Tensor:
+    """As `predict`, computed by all processes, each a share of the samples; every process returns all logits."""
+    size, parts = _batch_size(samples), processes.shares(len(samples))
+    own = parts[processes.rank()]
+    asked = [slice(start, min(start + size, own.stop)) for start in range(own.start, own.stop, size)]
+    return processes.gathered(_answers(model, samples, asked or [own]), [part.stop - part.start for part in parts])
 
 
 @torch.inference_mode()
@@ -47,5 +57,7 @@ def top1(logits: Tensor, labels: Tensor) -> float:
 
 
 def evaluate(model: nn.Module, held_out: Mapping[str, Samples]) -> Row:
-    """`NAME/top1` of each held-out split."""
-    return {f"{name}/top1": top1(predict(model, samples), samples.labels) for name, samples in held_out.items()}
+    """`NAME/top1` of each held-out split, computed by all processes together."""
+    return {
+        f"{name}/top1": top1(predict_together(model, samples), samples.labels) for name, samples in held_out.items()
+    }

@@ -13,10 +13,12 @@ from torch import nn
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
+from prepkd.runtime import processes
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import prefetch
+from prepkd.training.batch_norm import check_shares, restore
 from prepkd.training.batches import Epochs, batches
-from prepkd.training.checkpoints import Row, load_state, pack, write_state
+from prepkd.training.checkpoints import Row, pack, resume, write_state
 from prepkd.training.compilation import SampleValues, make_cache_folder
 from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import make_average, make_optimizer, make_schedule
@@ -38,9 +40,11 @@ def train(
 ) -> list[Row]:
     """Train `model` in place on an objective and return a row of figures per epoch; resumes from `checkpoint`.
 
-    Everything random is a function of (seed, epoch), so a resumed run ends with the weights of an uninterrupted one. The
-    final weights are those that were evaluated: the averaged ones with `ema`, those of the best epoch on val with
-    `early_stop`. Raises InputError when the loss is not finite, and for early stopping without a val split.
+    Of several processes each computes its share of every batch; the first one writes checkpoints, and the weights, figures and
+    returned rows are the same in all. Everything random is a function of (seed, epoch), so a resumed run ends with the
+    weights of an uninterrupted one. The final weights are those that were evaluated: the averaged ones with `ema`, those of
+    the best epoch on val with `early_stop`. Raises InputError when the loss is not finite, and for early stopping without a
+    val split.
     """
     if settings.early_stop and "val" not in dataset.held_out:
         raise InputError(
@@ -48,6 +52,8 @@ def train(
             "`prepkd prepare` again, or early_stop: null"
         )
     device, count = dataset.samples.device, len(dataset.samples)
+    if settings.batch_norm == "local":
+        check_shares(count, settings.batch_size)
     group = settings.batch_size * settings.accumulate  # samples per step
     steps = -(-count // group)
     make_cache_folder(settings)
@@ -64,7 +70,7 @@ def train(
     if settings.early_stop:
         state["best"] = copy.deepcopy(evaluated)
     gradients = make_gradients(model, objective, epochs.answers, settings, device, settings.epochs * steps)
-    history = load_state(checkpoint, state)
+    history = resume(checkpoint, state, device)
     for row in history:
         on_epoch(row)
     unsaved = b""
@@ -81,7 +87,7 @@ def train(
             for batch in batches(dataset, next(fed), epochs.answers, settings.batch_size, group):
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
                 note(figures, gradients(*batch), done, count)
-                done += len(batch[0])
+                done += len(batch[1])
                 if done % group and done < count:
                     continue
                 if settings.clip_grad_norm:
@@ -93,6 +99,8 @@ def train(
                     average.update_parameters(model)
             row = summarise(figures) | {"epoch": float(number), "lr": lr}
             row["samples_per_second"] = count / elapsed(started)
+            if settings.batch_norm == "local":
+                processes.mean_over_processes([one for one in model.buffers() if one.is_floating_point()])
             if not np.isfinite(row["train/loss"]):
                 raise InputError(
                     f"epoch {number}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})"
@@ -102,8 +110,9 @@ def train(
             history.append(row)
             if settings.early_stop and kept_epoch(settings, history) == number:
                 state["best"].load_state_dict(evaluated.state_dict())
-            unsaved = pack(state, history)
-            if (number + 1) % settings.checkpoint_every == 0 or is_over(settings, history):
+            # Every epoch: a signal in the next one saves this one, and the parts have changed by then.
+            unsaved = pack(state, history) if processes.is_first() else b""
+            if unsaved and ((number + 1) % settings.checkpoint_every == 0 or is_over(settings, history)):
                 write_state(checkpoint, unsaved)
                 unsaved = b""
             on_epoch(row)
@@ -112,6 +121,7 @@ def train(
         if unsaved:
             write_state(checkpoint, unsaved)
         raise
+    restore(model)
     kept = state.get("best", evaluated)
     if kept is not model:
         model.load_state_dict(kept.state_dict())

@@ -1,4 +1,4 @@
-"""Is a teacher what it is taken for: its answers to training images against their labels, and against what its file claims."""
+"""Plausibility of a teacher: its accuracy on training images, the order of its classes, the accuracy that its file claims."""
 
 import torch
 

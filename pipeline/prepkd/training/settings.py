@@ -39,6 +39,7 @@ class Training(Optimisation):
     ema: float | None = Field(default=None, gt=0, lt=1)
     early_stop: EarlyStop | None = None
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    batch_norm: Literal["synchronised", "local"] = "synchronised"
     compile: Literal["auto"] | bool = "auto"
     checkpoint_every: int = Field(default=10, ge=1)
     evaluate_every: int = Field(default=1, ge=1)
@@ -87,4 +88,7 @@ class Training(Optimisation):
 
     def used(self, *, but: Set[str]) -> dict[str, Any]:
         """The settings that training reads, as JSON, without the keys `but`: two runs that agree in them are the same run."""
-        return super().used(but=but | self.unused)
+        synchronised = (
+            {"batch_norm"} if self.batch_norm == "synchronised" else set()
+        )  # as in one process, but for rounding
+        return super().used(but=but | self.unused | synchronised)

@@ -3,17 +3,20 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.labels import main_class
 from prepkd.models.features import STRONG, Answers, WithFeatures
+from prepkd.runtime import processes
 from prepkd.training.batches import STRONG_PIXELS
 from prepkd.training.compilation import Attempt, Gradients, SampleValues, compiled, compiles
 from prepkd.training.settings import Training
+from prepkd.training.several_processes import OwnDraws, answers_of_all, shared
 
+T = TypeVar("T")
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient gets its place
 
 
@@ -38,27 +41,40 @@ def make_gradients(
     device: torch.device,
     steps: int,
 ) -> Gradients:
-    """Build the gradient function; `answers` names the teacher's tensors, `steps` decides whether to compile."""
+    """Build the gradient function; `answers` names the teacher's tensors, `steps` decides whether to compile.
+
+    With several processes it computes this one's share of a batch, and the gradients and values of all of it. Raises
+    InputError if they are to be compiled.
+    """
     bf16 = uses_bf16(settings.precision, device)
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
-    two_views = STRONG_PIXELS in answers
+    two_views, several = STRONG_PIXELS in answers, processes.count() > 1
+    answer = OwnDraws() if several else _answer
 
     def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> SampleValues:
         given = dict(zip(answers, teacher, strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            found = student(pixels)
+            found = answer(student, pixels)
             if two_views:
                 # A forward pass each, as in MLKD's and CRLD's code: batch norm sees one kind of views at a time.
-                found = found | {f"{STRONG}logits": model(given.pop(STRONG_PIXELS))}
+                found = found | {f"{STRONG}logits": answer(model, given.pop(STRONG_PIXELS))}
+        if several:
+            found = answers_of_all(found, len(labels))
         values = objective(found, labels, given)
         return values | {"top1": (found["logits"].detach().argmax(dim=-1) == main_class(labels)).float()}
 
+    if several:
+        return partial(_gradients, shared(forward, student, objective, settings))  # type: ignore[arg-type]
     gradients: Gradients = partial(_gradients, forward)
     if compiles(settings, device, steps):
         fast, modules = partial(_gradients, compiled(forward)), [model, objective]
         gradients = Attempt(fast, gradients, modules, required=settings.compile is True)  # type: ignore[arg-type]
     # Deterministic runs stay eager: a replayed graph is not checked for kernels that are not.
     return Replayed(gradients) if device.type == "cuda" and not settings.deterministic else gradients
+
+
+def _answer(model: Callable[[Tensor], T], pixels: Tensor) -> T:
+    return model(pixels)
 
 
 def be_deterministic(wanted: bool) -> None:

@@ -4,11 +4,12 @@ import copy
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised, check_model, pretrained
 from prepkd.models.checkpoint import JSON
+from prepkd.runtime import processes
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import Purpose
 from prepkd.tracking.loggers import Run, Write
@@ -20,10 +21,7 @@ from prepkd.training.stopping import card_entry
 from prepkd.training.teacher import published_preprocessing, teacher_card, train_teacher
 from prepkd.training.teacher_folder import write_teacher
 from prepkd.training.teacher_settings import Teacher
-from prepkd.training.trial import Batches, batch_sizes, try_answering, try_students, try_training
-
-if TYPE_CHECKING:  # it imports the methods, and a change of a method trains no teacher
-    from prepkd.training.student_settings import StudentSettings
+from prepkd.training.trial import Batches, Student, batch_sizes, try_answering, try_students, try_training
 
 
 def run_teacher(
@@ -34,7 +32,7 @@ def run_teacher(
     *,
     folder: Path,
     replace: bool = False,
-    students: "Iterable[StudentSettings]",
+    students: Iterable[Student],
     test_fingerprint: str,
     scratch: Callable[[str], AbstractContextManager[Path]],
     logged: Callable[[Run], AbstractContextManager[Write]],
@@ -73,6 +71,7 @@ def run_teacher(
             write(row)
 
         model, history = train_teacher(settings, dataset, start, checkpoint=work / "checkpoint.pt", on_epoch=report)
+        processes.leave_the_rest_to_the_first()
         return write_teacher(
             folder,
             name,

@@ -1,8 +1,8 @@
 """Try a model on training batches first: a model that cannot be trained is rejected before any teacher is trained."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,38 +22,56 @@ from prepkd.training.initial import load_given
 from prepkd.training.settings import Training
 from prepkd.training.step import be_deterministic, uses_bf16
 
-if TYPE_CHECKING:  # it imports the methods, and a change of a method trains no teacher
-    from prepkd.training.student_settings import StudentSettings
+
+class Student(Protocol):
+    """A student's settings, as far as it is tried: training knows no methods."""
+
+    @property
+    def student(self) -> str:
+        """The name of its model."""
+
+    @property
+    def as_training(self) -> Training:
+        """The settings of its training."""
+
+    @property
+    def features_read(self) -> tuple[str, ...]:
+        """Its named features that the method's terms read."""
+
+    @property
+    def smallest_batches(self) -> Mapping[str, int]:
+        """The fewest samples of a batch, by the name of the term that compares them."""
 
 
-def try_students(students: "Iterable[StudentSettings]", dataset: Dataset) -> None:
+def try_students(students: Iterable[Student], dataset: Dataset) -> None:
     """Try each different student of a project; raises InputError for the first that cannot be trained."""
     tried = set()
     for one in students:
-        given = one.preprocessing.model_dump_json() if one.preprocessing else None
-        start = one.student, one.weights, one.weights_key, given
-        related = max(term.smallest_batch for term in one.terms.all)
-        key = (*start, one.batch_size, one.precision, one.deterministic, one.features_read, related)
+        training, smallest = one.as_training, max(one.smallest_batches.values())
+        given = training.preprocessing.model_dump_json() if training.preprocessing else None
+        start = one.student, training.weights, training.weights_key, given
+        key = (*start, training.batch_size, training.precision, training.deterministic, one.features_read, smallest)
         if key not in tried:
             try_student(one, dataset)
             tried.add(key)
 
 
-def try_student(settings: "StudentSettings", dataset: Dataset) -> Loaded | None:
+def try_student(settings: Student, dataset: Dataset) -> Loaded | None:
     """Train a student for a batch of every size that an epoch has; returns what was loaded from a file of weights.
 
     The batches are noise in the size of the test images, which is that of students' views. Pretrained weights in a name are
     not downloaded. torch's random state stays as it is. Raises InputError for a student that cannot be trained.
     """
+    training = settings.as_training
     check_model(settings.student, dataset.samples.channels)
     check_last_batch(settings, len(dataset.samples))
     shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
-    model = untrained_model(settings.student, shown, preprocessing_of(settings.weights, settings.own_preprocessing))
-    loaded = load_given(model, settings.student, settings, dataset)
+    model = untrained_model(settings.student, shown, preprocessing_of(training.weights, training.own_preprocessing))
+    loaded = load_given(model, settings.student, training, dataset)
     batches = Batches(shown.samples.size, dataset.samples.channels, dataset.classes)
-    sizes = batch_sizes(len(dataset.samples), settings.batch_size)
+    sizes = batch_sizes(len(dataset.samples), training.batch_size)
     who = f"student {settings.student!r}"
-    try_training(who, model, batches, sizes, settings, settings.features_read)
+    try_training(who, model, batches, sizes, training, settings.features_read)
     return loaded
 
 
@@ -119,14 +137,15 @@ def _check_logits(who: str, shown: str, found: object, wanted: tuple[int, int]) 
         raise InputError(f"{who}: {shown} gave {problem}")
 
 
-def check_last_batch(settings: "StudentSettings", samples: int) -> None:
+def check_last_batch(settings: Student, samples: int) -> None:
     """Refuse an epoch whose last batch is too short for a loss that compares the samples of a batch; raises InputError."""
-    last = samples % settings.batch_size or settings.batch_size
-    for term in settings.terms.all:
-        if last < term.smallest_batch:
+    batch_size = settings.as_training.batch_size
+    last = samples % batch_size or batch_size
+    for term, least in settings.smallest_batches.items():
+        if last < least:
             raise InputError(
-                f"distill.batch_size is {settings.batch_size}: of {samples} samples the last batch has {last}; {term.name} "
-                f"compares the samples of a batch, at least {term.smallest_batch}; choose another batch size"
+                f"distill.batch_size is {batch_size}: of {samples} samples the last batch has {last}; {term} "
+                f"compares the samples of a batch, at least {least}; choose another batch size"
             )
 
 

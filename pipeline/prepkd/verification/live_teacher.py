@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
+from prepkd.provenance.stores import recorded_pixels
 from prepkd.runtime.devices import device_name
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import IMPORTED
 from prepkd.teacher.caching import pixel_hash
 from prepkd.verification.comparison import Comparison, Found, comparison
 from prepkd.verification.controls import CONTROLS, changed_rows
-from prepkd.verification.query import Query, recorded_pixels
+from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs, stored_rows
 from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
 

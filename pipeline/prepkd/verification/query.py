@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.samples import Samples
-from prepkd.errors import InputError
 from prepkd.models import Normalised
 from prepkd.store import AnswerStore, LogitStore
-from prepkd.store.attributes import PixelsAttributes
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.views import ViewPlan
 
@@ -74,10 +72,3 @@ def arithmetic(store: AnswerStore) -> str:
     """The arithmetic in which a live teacher is asked: the store's, or `ieee` if it is unknown."""
     known = store.attributes.precision.arithmetic
     return "ieee" if known == "unknown" else known
-
-
-def recorded_pixels(store: AnswerStore) -> PixelsAttributes:
-    """The hash of rendered pixels that a store records; raises InputError where it records none."""
-    if store.attributes.pixels is None:
-        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
-    return store.attributes.pixels

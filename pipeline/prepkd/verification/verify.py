@@ -10,6 +10,7 @@ from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.models import load_checkpoint
+from prepkd.provenance.stores import check_data, check_num_classes, check_teacher
 from prepkd.runtime.devices import device_like
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import IMPORTED
@@ -21,7 +22,6 @@ from prepkd.teacher.forward_pass import PRECISIONS
 from prepkd.verification.discrepancy import stricter
 from prepkd.verification.live_teacher import Verification
 from prepkd.verification.live_teacher import verify_store as verify_rows
-from prepkd.verification.provenance import check_data, check_num_classes, check_teacher
 
 
 def verify_store(

@@ -1,0 +1,154 @@
+"""All terms and schemes as rows, and a method's terms, for the command line and the reference page."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from prepkd.catalogue.requirements import Asked, Pair, asked
+from prepkd.methods.grammar import SLOTS, parse_method
+from prepkd.methods.kd import FixedTemperature
+from prepkd.methods.own import is_own
+from prepkd.methods.schemes import MEANING, SCHEMES, Scheme
+from prepkd.methods.term import Divergence, FeatureTerm, LabelTerm, Term
+from prepkd.methods.terms import TERMS
+
+KINDS = SLOTS | {"features": FeatureTerm}
+
+
+@dataclass(frozen=True)
+class TermRow:
+    """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
+
+    `teacher`: whether it needs a teacher; `raw_logits`: whether it changes if a constant is added to a row of the teacher's
+    logits; `views`: how many views of a sample it compares; `draws`: what it draws at random before each epoch; `models`: the
+    pair of models that `asked` is for. A scheme is a row of the slot `schemes`.
+    """
+
+    name: str
+    slot: str
+    summary: str
+    equation: str
+    settings: dict[str, object]
+    source: str
+    teacher: bool
+    raw_logits: bool
+    views: int
+    draws: tuple[str, ...]
+    asked: Asked
+    models: str
+
+    def as_json(self) -> dict[str, object]:
+        """All fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Used:
+    """A method's terms, the weights that `auto` gives the labels' loss and the divergence, and those of its feature terms."""
+
+    method: str
+    rows: list[TermRow]
+    weights: dict[str, float]
+
+    @property
+    def bytes(self) -> int:
+        """Per (view, sample), of what the terms ask beside the logits; a tensor counts once, however many terms ask it."""
+        return sum({name: size for row in self.rows for name, size in row.asked.bytes.items()}.values())
+
+    def as_json(self) -> dict[str, object]:
+        """All fields, and the bytes."""
+        return asdict(self) | {"bytes": self.bytes}
+
+
+def by_default(term: type[Term]) -> Term:
+    """A term with its default settings."""
+    return term()
+
+
+def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[TermRow]:
+    """One row per term, in the order of `SLOTS`, then the schemes; what they ask is for a pair of models and the settings."""
+    ordered = [term for kind in KINDS.values() for term in TERMS.values() if issubclass(term, kind)]
+    return [_row(by_default(_with_settings(term)), configured(term), models) for term in ordered] + [
+        _scheme(one, models) for one in SCHEMES.values()
+    ]
+
+
+def used(method: str, models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> Used:
+    """The terms of a method, defaults included, with their settings; raises ValueError as `parse_method` does."""
+    parsed = parse_method(method)
+    found = [configured(term) for term in parsed.terms]
+    weights = {parsed.labels.name: parsed.ce_weight}
+    if parsed.divergence:
+        weights[parsed.divergence.name] = parsed.kd_weight(parsed.ce_weight)
+    weights |= {term.name: term.weight for term in found if isinstance(term, FeatureTerm)}
+    return Used(method, [_row(term, term, models) for term in found], weights)
+
+
+def slots() -> dict[str, str]:
+    """Each slot with its meaning, and that of `schemes`."""
+    return {slot: (kind.__doc__ or "").splitlines()[0] for slot, kind in KINDS.items()} | {"schemes": MEANING}
+
+
+def described(row: TermRow) -> Sequence[str]:
+    """The needs of a term in words, a line each."""
+    one = row.asked
+    logits = "the teacher's raw logits" if row.raw_logits else "the teacher's logits"
+    lines = [] if row.slot == "features" else [logits if row.teacher else "no teacher"]
+    if row.slot == "features":
+        names = ", ".join(one.features)
+        numbers = f"{sum(one.numbers.values()):,} numbers, {sum(one.bytes.values()):,} bytes per (view, sample)"
+        lines.append(f"features {names}: {one.problem or numbers}")
+    if row.views == 2:
+        lines.append("extra views: a strong one beside each weak one, twice the logits' bytes per sample")
+    if one.adapter_parameters:
+        lines.append(f"an adapter of {one.adapter_parameters:,} parameters")
+    if row.draws:
+        lines.append(f"a draw per epoch: {', '.join(row.draws)}")
+    return lines
+
+
+def _with_settings(term: type[Term]) -> type[Term]:
+    """The term, or for a divergence without settings of its own the fixed temperature, which it uses."""
+    return FixedTemperature if issubclass(term, Divergence) and term.tempered and term.section is None else term
+
+
+def _row(settings: Term, configured: Term, models: Pair) -> TermRow:
+    term = type(configured)
+    section = f"own.{term.name}" if is_own(term) else settings.section
+    return TermRow(
+        term.name,
+        next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
+        (term.__doc__ or "").partition("\n")[0],
+        term.equation,
+        _dotted(section, settings.model_dump(exclude=set(settings.ignores))) if section else {},
+        term.source,
+        not issubclass(term, LabelTerm),
+        term.needs_raw,
+        term.views,
+        term.drawn,
+        asked(configured, models),
+        models.described,
+    )
+
+
+def _scheme(scheme: Scheme, models: Pair) -> TermRow:
+    said = f"{scheme.chain} {scheme.deviation}"
+    return TermRow(
+        scheme.name,
+        "schemes",
+        said,
+        "",
+        scheme.settings,
+        scheme.source,
+        teacher=True,
+        raw_logits=False,
+        views=1,
+        draws=(),
+        asked=Asked(),
+        models=models.described,
+    )
+
+
+def _dotted(key: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        return {key: value}
+    return {name: one for part, inner in value.items() for name, one in _dotted(f"{key}.{part}", inner).items()}

@@ -1,0 +1,78 @@
+"""The list of terms and a method's parts as text and tables, readable from 80 columns."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.table import Table
+
+from prepkd.catalogue.requirements import Pair
+from prepkd.catalogue.rows import TermRow, Used, described, slots
+
+
+def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
+    """Yield each slot's meaning and a table of its terms: sentence, what it asks, settings with defaults, source."""
+    width = max(len(row.name) for row in rows)
+    for slot, meaning in slots().items():
+        yield f"\n{slot}: {meaning}"
+        table = _two_columns(width)
+        for row in rows:
+            if row.slot == slot:
+                table.add_row(row.name, "\n".join(_about(row)))
+        yield table
+    if features := [row for row in rows if row.slot == "features"]:
+        yield f"\nBytes, beside the logits, as a store keeps them: {features[0].models}."
+
+
+def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
+    """A method's terms by slot with their weights, what they ask, and what is missing."""
+    table = _two_columns(len("standardisation"))
+    table.add_row("method", used.method)
+    for row in used.rows:
+        weight = f", weight {used.weights[row.name]:g}" if row.name in used.weights else ""
+        table.add_row(row.slot, "\n".join([f"{row.name}{weight}", *_settings(row.settings)]))
+    for line in _asked_by_all(used.rows):
+        table.add_row("asks", line)
+    if used.bytes:
+        every = used.bytes * models.views * models.samples
+        size = f"{used.bytes:,} per (view, sample), {every / 1e9:,.3g} GB for {models.views} x {models.samples:,}"
+        table.add_row("bytes", f"{size}, beside the logits\n{models.described}")
+    for line in missing or ["nothing"]:
+        table.add_row("missing", line)
+    return table
+
+
+def _about(row: TermRow) -> Iterator[str]:
+    yield row.summary
+    yield from _asks(row)
+    yield from _settings(row.settings)
+    yield row.source
+
+
+def _asks(row: TermRow) -> Iterator[str]:
+    if lines := described(row):
+        yield f"asks: {'; '.join(lines)}"
+
+
+def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:
+    """Everything that a method's terms ask: raw logits if one of them needs raw ones; each feature term's own."""
+    logits = [row for row in rows if row.teacher and row.slot != "features"]
+    raw = [row for row in logits if row.raw_logits]
+    lines = [line for row in rows if row not in logits and row.teacher for line in described(row)]
+    views = [line for row in logits if row.views == 2 for line in described(row)[1:2]]
+    lines = [*described((raw or logits)[0])[:1], *views, *lines] if logits else lines
+    draws = [name for row in rows for name in row.draws]
+    return [*lines, *([f"a draw per epoch: {', '.join(draws)}"] if draws else [])] or ["no teacher"]
+
+
+def _settings(settings: Mapping[str, object]) -> Iterator[str]:
+    if settings:
+        # In the form that -S takes; without spaces a line does not break within one.
+        pairs = (f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in settings.items())
+        yield "settings: " + " ".join(pairs).replace('"', "")
+
+
+def _two_columns(width: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, min_width=width)
+    table.add_column(overflow="fold")
+    return table

@@ -1,0 +1,1 @@
+"""Distillation: students taught by cached or live teachers, their settings, their files."""

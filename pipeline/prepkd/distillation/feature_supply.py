@@ -1,0 +1,96 @@
+"""The source of a method's feature tensors: the teacher's stores of features, or the live teacher."""
+
+from collections.abc import Mapping, Sequence
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import Distill
+from prepkd.errors import InputError
+from prepkd.methods.entries import make_entry, served_by
+from prepkd.methods.own import is_own
+from prepkd.methods.term import Shapes
+from prepkd.models import Normalised
+from prepkd.models.features import feature_shapes
+from prepkd.models.given_folder import preprocessing_of
+from prepkd.models.new import untrained_model
+from prepkd.provenance.features import check_features, entry_of
+from prepkd.store import FeatureStore, LogitStore
+from prepkd.store.layout import MANIFEST
+from prepkd.store.place import exists, open_place
+from prepkd.teacher.cached import CachedFeatures
+from prepkd.teacher.feature_caching import cost
+from prepkd.teacher.settings import Cache
+from prepkd.teacher.supply import Supply
+
+
+def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
+    """The shapes of the features that the method reads, of a student; nothing where it reads none."""
+    if not settings.features_read:
+        return {}
+    student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
+    return feature_shapes(student, settings.features_read, dataset.samples.size)
+
+
+def live_supply(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> Supply:
+    """The supply of a live teacher: in the form of the entries of `cache.features`, else of the terms' own."""
+    shapes = feature_shapes(teacher, settings.terms.teacher_features, dataset.samples.size)
+    names = entry_names(settings, cache)
+    entries = [make_entry(name, term, student, shapes) for name, term in settings.entry_terms(names).items()]
+    return Supply(settings.terms.features, entries, student)
+
+
+def cached_features(
+    settings: Distill,
+    cache: Cache,
+    name: str,
+    student: Shapes,
+    logits: LogitStore,
+    teacher: Normalised | None,
+    dataset: Dataset,
+) -> CachedFeatures:
+    """The tensors that the terms ask, from the stores of the teacher `name`; `teacher` is the model if it is there.
+
+    Raises InputError for stores that are missing, or that do not fit the settings, the student or the logits.
+    """
+    names = settings.entries_read(cache.features)
+    urls = {entry: cache.feature_url(name, entry) for entry in names}
+    stores = {entry: FeatureStore.open(url) for entry, url in urls.items() if exists(open_place(url), MANIFEST)}
+    if missing := [entry for entry in entry_names(settings, cache) if entry not in stores]:
+        sizes = costs(settings, cache, student, teacher, dataset) if teacher else {}
+        raise InputError(_missing(settings, cache, name, missing, sizes))
+    entries = []
+    for entry, term in settings.entry_terms(names).items():
+        found = entry_of(stores[entry])
+        reads = set(term.of_teacher) if term else {entry}
+        wanted = make_entry(entry, term, student, found.teacher) if reads == found.teacher.keys() else None
+        check_features(stores[entry], found, wanted, logits)
+        entries.append(found)
+    return CachedFeatures(Supply(settings.terms.features, entries, student), stores, cache.batch_size, cache.precision)
+
+
+def entry_names(settings: Distill, cache: Cache) -> list[str]:
+    """The entries that hold what the method's feature terms ask.
+
+    For a term that none of `cache.features` serves it is the term's own; for a user's term, the features that it reads.
+    """
+    served = [
+        served_by(term, cache.features) or (term.of_teacher if is_own(type(term)) else (term.name,))
+        for term in settings.terms.features
+    ]
+    return list(dict.fromkeys(name for names in served for name in names))
+
+
+def _missing(settings: Distill, cache: Cache, name: str, missing: Sequence[str], sizes: Mapping[str, str]) -> str:
+    """One line: which entries are not cached, what they would take, and how to add them."""
+    unlisted = [entry for entry in missing if entry not in cache.features]
+    add = f"add {', '.join(unlisted)} to cache.features and run" if unlisted else "run"
+    what = "; ".join(sizes.get(entry, entry) for entry in missing)
+    return (
+        f"method {settings.method} asks features of teacher {name!r} that are not cached ({what}); "
+        f"{add} `prepkd cache-features {name}`, or set distill.source: online"
+    )
+
+
+def costs(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> dict[str, str]:
+    """The content and the bytes of each entry that the method reads, a line each."""
+    supply = live_supply(settings, cache, student, teacher, dataset)
+    return {entry.name: cost(entry, dataset) for entry in supply.entries}

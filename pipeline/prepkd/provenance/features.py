@@ -1,0 +1,54 @@
+"""Checks that a store of features belongs to the logits beside it, and holds what the settings and the student need."""
+
+from collections.abc import Set
+
+from prepkd.errors import InputError, refuse_differences
+from prepkd.methods.entries import Entry
+from prepkd.store import FeatureStore, LogitStore
+from prepkd.teacher.feature_caching import encoding_of
+
+# The sections in which a teacher's stores of logits and features agree, without the keys in which they may differ.
+BELONG_TOGETHER: dict[str, Set[str]] = {
+    "teacher": set(),
+    "dataset": {"name", "fingerprint"},
+    "views": {"strong"},  # features are of weak views
+    "pixels": set(),
+    "precision": {"device"},
+}
+
+
+def entry_of(store: FeatureStore) -> Entry:
+    """The entry that a store of features describes; raises InputError."""
+    assert store.attributes.asked is not None  # of every store of features
+    return Entry.from_description(store.attributes.asked.model_dump(), store.url)
+
+
+def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logits: LogitStore) -> None:
+    """Refuse a store of features of another teacher, data, views or precision than the logits', or of another entry.
+
+    `found` is the store's entry, `wanted` the one that the settings and the student need, None where it reads other features.
+    Raises InputError.
+    """
+    ours, theirs = (one.attributes.model_dump() for one in (store, logits))
+    remedy = f"run `prepkd cache-features {logits.attributes.teacher.name}` again"
+    for section, left_out in BELONG_TOGETHER.items():
+        found_in, wanted_in = ours.get(section) or {}, theirs.get(section) or {}
+        if section == "pixels" and "strong" in theirs["views"]:
+            continue  # of the last strong view; the store's own pixels are checked with `check_pixels`
+        keys = sorted({*found_in, *wanted_in} - left_out)
+        refuse_differences(
+            {f"{section}.{key}": (found_in.get(key), wanted_in.get(key)) for key in keys}, store.url, remedy
+        )
+    if wanted is None:
+        read = ", ".join(found.teacher)
+        raise InputError(f"{store.url}: asked.teacher has {read}, other features than the settings'; {remedy}")
+    described, expected = found.describe(), wanted.describe()
+    for key in ("settings", "sizes"):
+        one, other = described[key] or {}, expected[key] or {}
+        refuse_differences(
+            {f"asked.{key}.{name}": (one.get(name), other.get(name)) for name in sorted({*one, *other})},
+            store.url,
+            remedy,
+        )
+    encoding = encoding_of(wanted)
+    refuse_differences({"encoding": (store.encoding.describe(), encoding.describe())}, store.url, remedy)

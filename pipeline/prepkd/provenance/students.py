@@ -1,0 +1,47 @@
+"""Checks that students were trained by this version, from these weights, by these teachers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prepkd.errors import refuse_differences
+from prepkd.models.checkpoint import load_card
+from prepkd.models.weight_files import weights_file
+from prepkd.runtime.files import file_sha256, fingerprint
+from prepkd.store import LogitStore
+from prepkd.teacher.caching import describe_teacher
+from prepkd.training.checkpoints import TRAINING_VERSION
+
+
+def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:
+    """Refuse what another version of training made: equal settings meant other steps, views or weights. Raises InputError."""
+    found = made_from.get("training_version")
+    refuse_differences({"training_version": (found, TRAINING_VERSION)}, where, f"{remedy} again")
+
+
+def check_started_from(made_from: Mapping[str, Any], weights: Path | None, where: object, remedy: str) -> None:
+    """Refuse a student whose file of weights has changed since; raises InputError."""
+    if weights and weights_file(weights).is_file():
+        remedy = f"{weights} has changed; {remedy}"
+        refuse_differences(
+            {"given_weights": (made_from.get("given_weights"), file_sha256(weights_file(weights)))}, where, remedy
+        )
+
+
+def check_taught_by(
+    made_from: Mapping[str, Any] | None, teachers: Mapping[str, Path], where: object, remedy: str
+) -> None:
+    """Refuse students of a teacher that has been retrained since; `teachers` are folders by name. Raises InputError."""
+    for name, folder in teachers.items():
+        now = fingerprint(describe_teacher(load_card(folder) | {"name": name}))
+        then = (made_from or {}).get(name, {}).get("teacher")
+        refuse_differences({f"inputs.teacher.{name}": (then, now)}, where, remedy)
+
+
+def check_stores(
+    made_from: Mapping[str, Any] | None, stores: Mapping[str, LogitStore], where: object, remedy: str
+) -> None:
+    """Refuse students of other teachers than those of the `stores`, by name; raises InputError."""
+    for name, store in stores.items():
+        then, now = (made_from or {}).get(name, {}).get("teacher"), store.attributes.fingerprints["teacher"]
+        refuse_differences({f"inputs.teacher.{name}": (then, now)}, where, remedy)

@@ -1,0 +1,58 @@
+"""A teacher's files in a project, its model read from them, and checks that it fits the data and its weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.errors import InputError, refuse_differences
+from prepkd.models import Normalised, load_checkpoint
+from prepkd.models.weight_claims import order_problem
+from prepkd.models.weight_files import weights_file
+from prepkd.runtime.files import file_sha256
+
+
+@dataclass(frozen=True)
+class TeacherFiles:
+    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it."""
+
+    folder: Path
+    store: str
+    weights: Path | None
+    command: str
+
+
+def load_teacher(files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]) -> tuple[Normalised, dict[str, Any]]:
+    """A teacher's model and card; raises InputError if it is missing or does not fit the data."""
+    model, card = load_checkpoint(files.folder, device=dataset.samples.device, hint=f"run `{files.command}`")
+    check_card(card, dataset, inputs, files.folder)
+    check_given(card, files.weights, files.folder)
+    return model, card
+
+
+def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a teacher of other classes, their order or channels, or one trained on another split; raises InputError."""
+    wanted = {
+        "num_classes": (card["num_classes"], dataset.classes),
+        "in_channels": (card["in_channels"], dataset.samples.channels),
+    }
+    if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
+        wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
+    remedy = f"run `{command_of(card, folder)}`"
+    refuse_differences(wanted, folder, remedy)
+    if wrong := order_problem(card.get("class_names"), dataset.class_names):
+        raise InputError(f"{folder}: {wrong}; {remedy}")
+
+
+def command_of(card: Mapping[str, Any], folder: Path) -> str:
+    """The command that makes a teacher's folder, by its card."""
+    return f"prepkd train-{'generation' if card.get('distilled_from') else 'teacher'} {folder.name}"
+
+
+def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
+    """Refuse a teacher whose given file of weights has changed since; raises InputError."""
+    made_from = card.get("weights_from", {}).get("sha256")
+    if made_from and weights and weights_file(weights).is_file():  # the file need not be where the teacher is used
+        remedy = f"{weights} has changed; run `{command_of(card, folder)}`"
+        refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights_file(weights)))}, folder, remedy)

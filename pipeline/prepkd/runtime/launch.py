@@ -1,0 +1,58 @@
+"""Start a command in several processes on this machine, by torch's elastic launcher, the one of torchrun."""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from prepkd.errors import InputError
+from prepkd.runtime.processors import processors
+from prepkd.runtime.signals import Interrupted
+
+SAVING = 600  # seconds for the processes to save their work after a signal
+
+
+def wanted(devices: int | str) -> int:
+    """The number of processes that `devices` asks for: one per GPU with "auto", one without a GPU; raises InputError."""
+    gpus = torch.cuda.device_count()
+    if devices == "auto":
+        return max(1, gpus)
+    if gpus and int(devices) > gpus:
+        raise InputError(f"devices is {devices} and this machine has {gpus} GPUs; expected at most that, or auto")
+    return int(devices)
+
+
+def launch(arguments: Sequence[str], count: int) -> int:
+    """Run `prepkd ARGUMENTS` in `count` processes and return the exit code, that of the first process that failed.
+
+    On a CPU they share the processors, unless OMP_NUM_THREADS is set. Raises Interrupted after a signal, which they get too.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // count)))
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes report themselves
+    logging.getLogger("torch.distributed.launcher").setLevel(logging.CRITICAL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id="prepkd",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        shutdown_timeout=SAVING,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGUSR1",
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "prepkd", *arguments)
+    except ChildFailedError as failed:
+        _, first = failed.get_first_failure()
+        return first.exitcode if first.exitcode >= 0 else 128 - first.exitcode
+    except SignalException as ended:
+        raise Interrupted(signal.Signals(ended.sigval)) from None
+    return 0

@@ -1,0 +1,157 @@
+"""The processes that work on one command: those that torchrun or `devices` started, else one."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from prepkd.errors import InputError
+from prepkd.runtime.launched import Finished, launched
+
+# One may wait for another command to release a lock. A launcher ends all processes when one ends with an error.
+PATIENCE = timedelta(days=30)
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Join the other processes of the command for collective operations; raises InputError if they can't be found."""
+    rank, world = launched()
+    if world == 1:
+        yield
+        return
+    try:
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{world} processes can't be joined: {reason}; start them with torchrun, or set devices"
+        ) from None
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def count() -> int:
+    """The number of processes that are joined, 1 without others."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes what the command writes."""
+    return rank() == 0
+
+
+def leave_the_rest_to_the_first() -> None:
+    """Raise Finished in every process but the first."""
+    if not is_first():
+        raise Finished
+
+
+def wait() -> None:
+    """Wait until every process is here."""
+    if count() > 1:
+        dist.barrier()
+
+
+def shares(total: int) -> list[slice]:
+    """The parts of `total` items, in order, one per process; their lengths differ by one at most.
+
+    >>> shares(5)
+    [slice(0, 5, None)]
+    """
+    world = count()
+    return [slice(total * one // world, total * (one + 1) // world) for one in range(world)]
+
+
+def share(total: int) -> slice:
+    """This process's part of `total` items; empty for some if there are fewer items than processes."""
+    return shares(total)[rank()]
+
+
+def gathered(own: Tensor, lengths: Sequence[int]) -> Tensor:
+    """The rows of all processes, in order of rank: own rows (n, ...) -> (sum(lengths), ...); `lengths` has every process's n.
+
+    The gradient of a process's own rows is `count()` times theirs in the result: every process computes the same loss from
+    all rows, and DistributedDataParallel takes the mean over the processes.
+    """
+    if count() == 1:
+        return own
+    found: Tensor = _Gathered.apply(own, tuple(lengths))
+    return found
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        ctx.lengths = lengths
+        longest = max(lengths)
+        padded = own.new_zeros(longest, *own.shape[1:])
+        padded[: len(own)] = own
+        all_rows = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(all_rows, padded)
+        return torch.cat([rows[:length] for rows, length in zip(all_rows, lengths, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return torch.split(gradient, ctx.lengths)[rank()] * count(), None
+
+
+def summed(own: Tensor) -> Tensor:
+    """The sum of all processes' tensors of one shape; its gradient is the sum of theirs."""
+    total: Tensor = _Summed.apply(own)
+    return total
+
+
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def mean_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Replace floating-point tensors by their mean over the processes, in place."""
+    if count() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+            tensor /= count()
+
+
+def from_first(content: bytes, device: torch.device) -> bytes:
+    """The first process's bytes, in every process."""
+    if count() == 1:
+        return content
+    length = torch.tensor([len(content)], device=device)
+    dist.broadcast(length, src=0)
+    sent = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device) if is_first() and content else None
+    received = torch.empty(int(length), dtype=torch.uint8, device=device) if sent is None else sent
+    dist.broadcast(received, src=0)
+    return received.cpu().numpy().tobytes()
+
+
+@contextlib.contextmanager
+def held_by_first(lock: Callable[[], AbstractContextManager[Path]], folder: Path) -> Iterator[Path]:
+    """Hold a folder's lock in the first process; yields once it is held, in every process."""
+    with lock() if is_first() else contextlib.nullcontext(folder) as held:
+        wait()
+        yield held

@@ -1,0 +1,76 @@
+"""The gradients of a batch that several processes share: each runs the model on its part, all compute the whole batch's loss."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from prepkd.errors import InputError
+from prepkd.models.features import Answers
+from prepkd.runtime import processes
+from prepkd.runtime.streams import Purpose, torch_seed
+from prepkd.training.batch_norm import synchronise
+from prepkd.training.compilation import SampleValues
+from prepkd.training.settings import Training
+
+T = TypeVar("T")
+
+
+def answers_of_all(found: Answers, samples: int) -> Answers:
+    """The answers (B, ...) to a batch of `samples`, from those to each process's share of it; the same with one process."""
+    lengths = [part.stop - part.start for part in processes.shares(samples)]
+    return {name: processes.gathered(answers, lengths) for name, answers in found.items()}
+
+
+def shared(
+    forward: Callable[..., SampleValues], student: nn.Module, objective: nn.Module, settings: Training
+) -> Callable[..., SampleValues]:
+    """A forward pass after whose backward pass every process has the gradients of the whole batch.
+
+    Raises InputError for settings that several processes cannot follow.
+    """
+    if settings.compile is True:
+        raise InputError(
+            f"compile is true and {processes.count()} processes train together, which compile nothing; set compile: auto"
+        )
+    if settings.batch_norm == "synchronised":
+        synchronise(student)
+    # A static graph may have parameters that get no gradient.
+    step = _Step(forward, [*student.parameters(), *objective.parameters()])
+    return DistributedDataParallel(step, static_graph=True)
+
+
+class _Step(nn.Module):
+    """A forward pass as a module of the parameters that it trains, for DistributedDataParallel.
+
+    Without their buffers, which it would broadcast before every step: the processes keep them equal themselves.
+    """
+
+    def __init__(self, forward: Callable[..., SampleValues], parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__()
+        self.run, self.trained = forward, nn.ParameterList(parameters)
+
+    def forward(self, *inputs: Tensor) -> SampleValues:
+        return self.run(*inputs)
+
+
+class OwnDraws:
+    """Calls a model with random draws (dropout) of this process's own, a function of torch's seed, the step and the rank.
+
+    torch's random state outside, from which an objective draws, stays the same in all processes.
+    """
+
+    def __init__(self) -> None:
+        self.seed, self.step = torch.initial_seed(), -1
+
+    def __call__(self, model: Callable[[Tensor], T], pixels: Tensor) -> T:
+        """The model's answers."""
+        seed = torch.initial_seed()  # another one in each epoch
+        self.step = self.step + 1 if seed == self.seed else 0
+        self.seed = seed
+        stream = Purpose.PROCESS_DROPOUT.stream(self.step * processes.count() + processes.rank())
+        with torch.random.fork_rng([pixels.device] if pixels.device.type == "cuda" else []):
+            torch.manual_seed(torch_seed(seed, stream))
+            return model(pixels)

@@ -1,0 +1,134 @@
+"""A teacher whose features are cached, and what the tests of such stores share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from prepkd.data.samples.dataset import Dataset
+from prepkd.distillation.student_settings import Distill
+from prepkd.methods.entries import Entry, make_entries
+from prepkd.methods.term import FeatureTerm, Shapes, State
+from prepkd.models import Normalised, save_checkpoint
+from prepkd.models.checkpoint import load_checkpoint
+from prepkd.models.features import Answers
+from prepkd.models.new import new_model, untrained_model
+from prepkd.provenance.teacher_files import TeacherFiles
+from prepkd.teacher.caching import cache_logits
+from prepkd.teacher.feature_caching import cache_features
+from prepkd.teacher.settings import Cache
+from prepkd.training.checkpoints import Row
+from small_training import CLASSES, DATASET, distilled
+from torch import Tensor, nn
+
+INPUTS = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
+BATCH = 16
+
+
+class Hint(FeatureTerm):
+    """A test's own term: a linear map of the student's pooled features, scaled, is drawn to the teacher's."""
+
+    name = "hint"
+    source = "this test"
+    weight: float = 2.0
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        return ("pooled",)
+
+    def asks(self, features: Answers, other: Shapes) -> Answers:
+        pooled = features["pooled"].float()
+        return {"hint/pooled": pooled / (1 + pooled.norm(dim=1, keepdim=True))}
+
+    def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
+        return nn.Linear(student["pooled"][0], teacher["pooled"][0])
+
+    def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
+        assert state.adapter is not None and teacher["hint/pooled"].dtype == torch.float32
+        return (state.adapter(student["hint/pooled"]) - teacher["hint/pooled"]).square().mean(dim=1)
+
+
+def settings(method: str, **changes: Any) -> Distill:
+    small = {"teacher": "t", "student": "resnet8", "epochs": 2, "method": method, "source": "cached", "batch_size": 16}
+    wanted = small | {"precision": "float32", "lr": 0.05, "seeds": 1, "checkpoint_every": 1} | changes
+    return Distill.model_validate(wanted)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher's folder, and the root of its stores."""
+
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "t"
+
+    @property
+    def card(self) -> dict[str, Any]:
+        return load_checkpoint(self.folder)[1] | {"name": "t"}
+
+    @property
+    def model(self) -> Normalised:
+        return load_checkpoint(self.folder)[0]
+
+    def cache(self, *entries: str, **changes: Any) -> Cache:
+        wanted = {"views": 9, "batch_size": BATCH, "chunk": 32, "features": list(entries)}
+        return Cache.model_validate(wanted | {"features_root": str(self.root / "features")} | changes)
+
+    def entry(self, name: str, chosen: Distill | None = None, dataset: Dataset = DATASET) -> Entry:
+        chosen = chosen or settings("at")
+        student = untrained_model(chosen.student, dataset)
+        [entry] = make_entries(chosen.entry_terms([name]), student, self.model, dataset.samples.size)
+        return entry
+
+    def write(self, name: str, scratch: Path, url: Path | None = None, **options: Any) -> Path:
+        """The store of an entry."""
+        place = url or Path(self.cache(name).feature_url("t", name))
+        chosen = options.pop("settings", None)
+        made = {"replace": False, "on_wait": print} | options
+        cache_features(
+            self.model,
+            self.card,
+            DATASET,
+            INPUTS,
+            self.cache(name),
+            self.entry(name, chosen),
+            str(place),
+            scratch,
+            **made,
+        )
+        return place
+
+
+def make_teacher(root: Path) -> Teacher:
+    """A teacher, its logits, and four entries: terms with maps and with bits, a term and a feature of vectors."""
+    made = Teacher(root)
+    model = new_model("resnet14", DATASET, 9)
+    save_checkpoint(made.folder, model, {"model": "resnet14", "num_classes": CLASSES, "in_channels": 1})
+    cache_logits(
+        made.model,
+        made.card,
+        DATASET,
+        INPUTS,
+        made.cache(),
+        str(made.root / "t.zarr"),
+        made.root / "scratch",
+        on_wait=print,
+    )
+    for name in ("at", "ab", "hint", "pooled"):
+        made.write(name, made.root / "scratch")
+    return made
+
+
+def run(
+    chosen: Distill, cache: Cache, teacher: Teacher, folder: Path, *, stop: int | None = None
+) -> tuple[dict[str, Tensor], list[Row], dict[str, Any]]:
+    """The student's weights, its history and card."""
+    files = {"t": TeacherFiles(teacher.folder, str(teacher.root / "t.zarr"), None, "prepkd train-teacher t")}
+    model, history, card = distilled(chosen, cache, DATASET, INPUTS, files, folder, stop=stop)
+    return model.state_dict(), history, card
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

@@ -1,0 +1,46 @@
+"""A teacher and its stores, from which students are trained."""
+
+from collections.abc import Callable
+
+import pytest
+from elsewhere_files import write_answers
+from prepkd.data.samples.dataset import Dataset
+from prepkd.models import Normalised
+from prepkd.store import LogitStore
+from prepkd.training.teacher import train_teacher
+from prepkd.training.teacher_settings import Teacher
+from student_runs import CACHE, dataset_of
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Normalised:
+    """Neither always right nor always wrong."""
+    chosen = Teacher(model="convnet8", epochs=3, batch_size=16, lr=0.05, precision="float32")
+    folder = tmp_path_factory.mktemp("teacher")
+    model, history = train_teacher(
+        chosen, dataset_of("sampled"), checkpoint=folder / "checkpoint.pt", on_epoch=lambda row: None
+    )
+    assert 0.3 < history[-1]["train/top1"] < 0.97
+    return model
+
+
+@pytest.fixture(scope="session")
+def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], LogitStore]:
+    """The teacher's store for a dataset's plan, written once."""
+    stores: dict[str, LogitStore] = {}
+
+    def store(dataset: Dataset) -> LogitStore:
+        key = dataset.plan.fingerprint
+        if key not in stores:
+            card = {"name": "t", "model": "convnet8", "weights_fingerprint": "e" * 64, "preprocessing": {}}
+            inputs = {
+                "dataset": "noise",
+                "dataset_fingerprint": "d" * 64,
+                "split_fingerprint": "5" * 64,
+                "device": "cpu",
+            }
+            folder = tmp_path_factory.mktemp("stores") / "t.zarr"
+            stores[key] = write_answers(folder, teacher, dataset, CACHE, inputs, card)
+        return stores[key]
+
+    return store

@@ -1,0 +1,58 @@
+"""What the tests of feature terms share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from prepkd.distillation.student_settings import Distill
+from prepkd.methods.objective import Objective
+from prepkd.methods.term import FeatureTerm, State
+from torch import Tensor
+
+EPOCH = torch.zeros(())
+Features = Mapping[str, Tensor]
+
+
+def randn(*shape: int, seed: int) -> Tensor:
+    """Normal numbers, float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def shapes(features: Features) -> dict[str, torch.Size]:
+    return {name: values.shape[1:] for name, values in features.items()}
+
+
+def loss(
+    term: FeatureTerm, student: Features, teacher: Features, *, adapter: Any = None, labels: Tensor | None = None
+) -> Tensor:
+    """A term's values (B,) of both models' features."""
+    own, theirs = term.of_student(student, shapes(teacher)), term.asks(teacher, shapes(student))
+    given = torch.zeros(len(next(iter(student.values()))), dtype=torch.int64) if labels is None else labels
+    return term.loss(own, theirs, given, State(EPOCH, adapter))
+
+
+def settings(method: str, **changes: Any) -> Distill:
+    wanted = {"teacher": "t", "student": "resnet8", "epochs": 2, "method": method, "source": "online", "batch_size": 16}
+    return Distill.model_validate(wanted | {"precision": "float32", "lr": 0.05} | changes)
+
+
+def objective(method: str, student: Features, teacher: Features, samples: int = 0, **changes: Any) -> Objective:
+    """The objective of a method for these features, in float64."""
+    torch.manual_seed(0)
+    return Objective(settings(method, **changes).terms, shapes(student), shapes(teacher), samples).double()
+
+
+def answers(made: Objective, teacher: Features, logits: Tensor, **drawn: Tensor) -> dict[str, Tensor]:
+    """A teacher's answers: logits as stored, what the terms ask, what they draw."""
+    stored = {"logits": logits - logits.amax(1, keepdim=True), "row_max": logits.amax(1)}
+    return stored | dict(asked_of_teacher(made, teacher)) | drawn
+
+
+def asked_of_teacher(made: Objective, features: Features) -> Features:
+    """The terms' tensors of a teacher's features, by name: what a store would hold beside the logits."""
+    return {key: value for term in made.terms.features for key, value in term.asks(features, made.shapes[0]).items()}
+
+
+def asked_names(made: Objective) -> tuple[str, ...]:
+    """The names of these tensors."""
+    return tuple(asked_of_teacher(made, {name: torch.zeros(1, *shape) for name, shape in made.shapes[1].items()}))

@@ -1,0 +1,161 @@
+"""Loggers read back: settings once, every epoch once, also after an interruption; nothing is sent anywhere."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wandb_file
+from commands import ROOT
+from prepkd.errors import InputError
+from prepkd.tracking.loggers import LOGGERS, Run, logged
+
+RUN = Run("kd-seed0", "0123456789abcdef" * 4, {"lr": 0.1, "kd": {"tau": 2.0}, "milestones": [1, 2], "ema": None})
+ROWS = [{"train/loss": 1 / (e + 1), "test/top1": e / 8, "epoch": float(e)} for e in range(5)]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the user's own settings; a connection to another machine is an error."""
+    for key in os.environ:
+        if key.startswith(("WANDB", "MLFLOW")):
+            monkeypatch.delenv(key)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    connect = socket.socket.connect
+
+    def local(self: socket.socket, address: Any) -> None:
+        assert self.family == socket.AF_UNIX or address[0] in ("127.0.0.1", "::1", "localhost"), address
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local)
+
+
+# A run as read back: (its rows' figures by epoch in order, a setting, whether it ended well)
+Found = tuple[list[tuple[int, float, float]], str, bool | None]
+
+
+def read_tensorboard(folder: Path, run: Run) -> Found:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    place = folder / "tensorboard" / run.name / run.fingerprint[:8]
+    assert len(list(place.iterdir())) == 1, "one file of events"
+    events = EventAccumulator(str(place)).Reload()
+    loss, top1 = events.Scalars("train/loss"), events.Scalars("test/top1")
+    assert [one.step for one in loss] == [one.step for one in top1]
+    plugin = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    settings = HParamsPluginData.FromString(plugin).session_start_info.hparams
+    return (
+        [(one.step, one.value, other.value) for one, other in zip(loss, top1, strict=True)],
+        str(settings["kd/tau"].number_value),
+        None,
+    )
+
+
+def read_wandb(folder: Path, run: Run) -> Found:
+    import wandb
+
+    wandb.teardown()  # its process writes the last records after a run has finished
+    [file] = folder.glob(f"wandb/offline-run-*-{run.fingerprint[:16]}/*.wandb")
+    found = wandb_file.read(file)
+    assert (found["project"], found["name"], found["id"]) == ("prepkd", run.name, run.fingerprint[:16])
+    assert [row["_step"] for row in found["rows"]] == [row["epoch"] for row in found["rows"]]
+    rows = [(int(row["epoch"]), row["train/loss"], row["test/top1"]) for row in found["rows"]]
+    return rows, str(found["settings"]["kd"]["tau"]), found["exit"] == 0
+
+
+def read_mlflow(folder: Path, run: Run) -> Found:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("prepkd")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], f"tags.fingerprint = '{run.fingerprint}'")
+    [found] = runs
+    assert found.info.run_name == run.name
+    loss, top1 = (client.get_metric_history(found.info.run_id, key) for key in ("train/loss", "test/top1"))
+    rows = [(one.step, one.value, other.value) for one, other in zip(loss, top1, strict=True)]
+    return rows, found.data.params["kd/tau"], {"FINISHED": True, "FAILED": False}[found.info.status]
+
+
+READERS: dict[str, Callable[[Path, Run], Found]] = {
+    "tensorboard": read_tensorboard,
+    "wandb": read_wandb,
+    "mlflow": read_mlflow,
+}
+
+
+def report(kind: str, folder: Path, run: Run, rows: list[dict[str, float]], *, stop: bool = False) -> None:
+    with logged(kind, folder, run) as write:
+        for row in rows:
+            write(row)
+        if stop:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", LOGGERS)
+def test_an_interrupted_run_is_one_run_with_every_epoch_once(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "logs"
+    with pytest.raises(KeyboardInterrupt):
+        report(kind, folder, RUN, ROWS[:2], stop=True)
+    found, setting, ended_well = READERS[kind](folder, RUN)
+    assert found == [(e, pytest.approx(1 / (e + 1)), pytest.approx(e / 8)) for e in range(2)]
+    assert (setting, ended_well) in [("2.0", False), ("2.0", None)]
+    report(kind, folder, RUN, ROWS)  # a resumed run reports the epochs of its checkpoint as well
+    other = replace(RUN, name="kd-seed1", fingerprint="f" * 64)
+    report(kind, folder, other, ROWS[:3])
+    report(kind, folder, RUN, ROWS)  # a finished seed of a run that was interrupted later
+    for run, epochs in ((RUN, 5), (other, 3)):
+        found, setting, ended_well = READERS[kind](folder, run)
+        assert found == [(e, pytest.approx(1 / (e + 1)), pytest.approx(e / 8)) for e in range(epochs)]
+        assert (setting, ended_well) in [("2.0", True), ("2.0", None)]
+
+
+def test_none_writes_and_imports_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from prepkd.tracking.loggers import Run, logged\n"
+        "with logged(None, Path('logs'), Run('a', 'b', {})) as write: write({'epoch': 0.0})\n"
+        "assert not {'lightning_fabric', 'pytorch_lightning', 'tensorboard', 'wandb', 'mlflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+MODULES = {"tensorboard": "lightning_fabric.loggers.tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+
+@pytest.mark.parametrize("kind", LOGGERS)
+def test_a_missing_package_is_named_with_its_extra(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, MODULES[kind], None)
+    with pytest.raises(InputError) as caught:
+        report(kind, tmp_path, RUN, [])
+    text = str(caught.value)
+    assert text.startswith(f"logger is {kind}: ") and MODULES[kind] in text and "\n" not in text
+    assert text.endswith(f"; `pip install 'prepkd[{kind}]'`, or logger: null")
+
+
+def test_every_logger_is_a_choice_and_an_extra() -> None:
+    import tomllib
+
+    from prepkd.project.schema import json_schema
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(LOGGERS) <= set(extras)
+    text, null = json_schema()["properties"]["logger"]["anyOf"]
+    assert text["enum"] == list(LOGGERS) and null == {"type": "null"}
+
+
+def test_a_queued_experiments_logs_go_to_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prepkd.stages._project import logs_folder
+
+    monkeypatch.chdir(tmp_path)
+    assert logs_folder() == Path("results/logs")
+    workspace = tmp_path / ".dvc/tmp/exps/tmpabc"
+    workspace.mkdir(parents=True)
+    monkeypatch.chdir(workspace)
+    assert logs_folder() == tmp_path / "results/logs"

@@ -1,0 +1,70 @@
+"""`python several_worker.py FOLDER`: train some students as one of several processes; what each ends with goes to FOLDER."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from prepkd.distillation.distill import distill
+from prepkd.distillation.student_settings import Distill
+from prepkd.provenance.teacher_files import TeacherFiles
+from prepkd.runtime import processes
+from prepkd.teacher.settings import Cache
+from small_training import DATASET
+
+SMALL = {"teacher": "t", "student": "resnet8", "epochs": 2, "source": "online", "batch_size": 16, "seeds": 1}
+SMALL |= {"precision": "float32", "lr": 0.05}
+# At lr 0.05 a change of 1e-7 in the first weights grows to 4e-3 to 4e-1 in a few steps of these.
+UNSTABLE = ("dist", "at", "nst")
+
+# Every relation of a batch, adapters, a bank of negatives, what is drawn; then the loop's settings.
+STUDENTS: dict[str, dict[str, Any]] = {
+    method: {"method": method, "lr": 1e-4 if method in UNSTABLE else 0.05}
+    for method in (
+        *("ce", "ka-ps+dtd-flsw", "dtd-cwsm", "noisy-teacher", "ls+dkd", "dist", "rkd", "sp", "crd"),
+        *("fitnet", "vid", "at", "nst"),
+    )
+}
+STUDENTS |= {
+    "crd in batch": {"method": "crd", "crd": {"negatives": "batch"}},
+    # With three processes one of them has no sample of the last batch, with two either.
+    "a last batch of one": {"method": "kd", "batch_size": 23},
+    "accumulated": {"method": "dtd-flsw", "accumulate": 2, "clip_grad_norm": 0.5},
+    "averaged": {"method": "kd", "ema": 0.9},
+    "stopped early": {"method": "kd", "early_stop": {"patience": 1}, "epochs": 4},
+    "local": {"method": "kd", "batch_norm": "local"},
+}
+
+
+def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, Any]:
+    """Weights and figures."""
+    files = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
+    with distill(
+        Distill.model_validate(SMALL | changes),
+        Cache(views=1, batch_size=64),  # two batches
+        DATASET,
+        {"split_fingerprint": "5" * 64},
+        files,
+        scratch=lambda run: processes.held_by_first(lambda: nullcontext(folder), folder),
+        on_epoch=lambda seed, row: None,
+        logged=lambda described: nullcontext(lambda row: None),
+    ) as trained:
+        [(_, model, history, _)] = trained
+    return {"weights": model.state_dict(), "history": history}
+
+
+def main(teacher: Path, folder: Path) -> None:
+    """Train all of them, in a folder for each."""
+    torch.set_num_threads(1)
+    with processes.joined():
+        found = {}
+        for name, changes in STUDENTS.items():
+            place = folder / name
+            place.mkdir(parents=True, exist_ok=True)
+            found[name] = student(place, teacher, changes)
+        torch.save(found, folder / f"{processes.rank()} of {processes.count()}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
