@@ -18,6 +18,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import prepkd.stages.cache_logits
+import prepkd.stages.prepare
+import prepkd.stages.train_teacher  # noqa: F401 - here once, so that the forks need not
 from prepkd.cli import app
 from prepkd.store.writer import StoreWriter
 from store_writing import contents, fork
@@ -34,7 +37,7 @@ compare: {runs: [kd]}
 CHUNKS = 9 * 7
 
 
-def prepkd(*arguments: str, log: Path) -> int:
+def command(*arguments: str, log: Path) -> int:
     """A command in a fork, its output in a file; the process number."""
 
     def run() -> None:
@@ -59,7 +62,7 @@ def worker(root: Path, scratch: Path, log: Path) -> int:
     os.environ["PREPKD_SCRATCH"] = str(scratch)
     StoreWriter.write = noted  # type: ignore[method-assign]
     try:
-        return prepkd("cache-logits", "large", "-S", f"cache.root={root}", log=log)
+        return command("cache-logits", "large", "-S", f"cache.root={root}", log=log)
     finally:
         StoreWriter.write = write  # type: ignore[method-assign]
 
@@ -84,7 +87,7 @@ class Trial:
         (folder / "params.yaml").write_text(PARAMS)
         os.chdir(folder)
         for arguments in (["prepare"], ["train-teacher", "large"]):
-            assert ended(prepkd(*arguments, log=folder / "log")) == 0, (folder / "log").read_text()
+            assert ended(command(*arguments, log=folder / "log")) == 0, (folder / "log").read_text()
         started = time.monotonic()
         (folder / "whole").mkdir()
         assert ended(worker(folder / "whole", folder / "scratch", folder / "log")) == 0, (folder / "log").read_text()
