@@ -30,6 +30,7 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 WORKERS = 4  # threads that read chunks back; each holds one in memory
 PARTIAL = "partial.json"  # marks a copy of some views only
+CLAIMS = "claims"  # the folder of the claims of those who write a store
 # The Rust pipeline writes in place; this one passes complete chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 

@@ -14,14 +14,12 @@ from prepkd.methods.entries import Entry
 from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
 from prepkd.runtime.clock import elapsed
-from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Tensors
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
-from prepkd.store.own import claimed_store
-from prepkd.store.unfinished import already_finished, unfinished
-from prepkd.teacher.caching import TRIAL_BATCHES, Written, origin
+from prepkd.store.workers import Worker, joining
+from prepkd.teacher.caching import TRIAL_BATCHES, Written, origin, write_chunks
 from prepkd.teacher.forward_pass import forward, ready
 from prepkd.teacher.settings import Cache
 
@@ -73,27 +71,25 @@ def cache_features(
     on_start: Callable[[FeatureWork], None] = lambda work: None,
     on_chunk: Callable[[], None] = lambda: None,
 ) -> Written:
-    """Write the store of one entry, or resume it; a finished one stays as it is.
+    """Write the store of one entry, resume it, or join the processes that write it; a finished one stays as it is.
 
     Arguments as those of `caching.cache_logits`. Raises InputError if anything but a store of prepkd's stands at `url`, or,
     without `replace`, a store of other settings, and for features that are not finite.
     """
     layout, attributes = plan_features(settings, dataset, inputs, card, entry)
     answers = partial(feature_answers, WithFeatures(ready(teacher), entry.features), dataset, entry, settings)
-    with claimed_store(url, scratch_root, on_wait):
-        if summary := already_finished(url, layout, attributes, scratch_root):
-            return Written(summary, manifest_sha256(url))
-        with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait, replace=replace) as writer:
-            pending = list(writer.pending())
-            batches = sum(-(-layout.length(chunk) // settings.batch_size) for _, chunk in pending)
-            on_start(FeatureWork(layout, len(pending), batches * _seconds_per_batch(answers, settings, layout)))
-            started = time.perf_counter()
-            made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in pending)
-            for _ in overlap(lambda part: writer.write(*part), made):
-                on_chunk()
-            seconds = elapsed(started)
-            summary = writer.finish()
-    return Written(summary, manifest_sha256(url), len(pending), seconds)
+    options: dict[str, Any] = {"on_wait": on_wait, "on_chunk": on_chunk, "replace": replace}
+    with joining(url, layout, attributes, scratch_root, **options) as worker:
+        if not isinstance(worker, Worker):
+            return Written(worker, manifest_sha256(url))
+        batches = sum(-(-layout.length(chunk) // settings.batch_size) for _, chunk in worker.pending)
+        on_start(FeatureWork(layout, len(worker.pending), batches * _seconds_per_batch(answers, settings, layout)))
+        started = time.perf_counter()
+        for _ in write_chunks(worker, answers):
+            on_chunk()
+        seconds = elapsed(started)
+        summary = worker.finish()
+    return Written(summary, manifest_sha256(url), worker.written, seconds)
 
 
 def plan_features(
