@@ -143,17 +143,18 @@ class Cost:
 
         A live teacher answers `online_images` in each epoch; the cache has cost `teacher_images` once, and costs its reading.
         """
-        if self.teacher_hours is None or self.reading_hours is None or self.online_hours is None:
-            return self.teacher_images / self.online_images if self.online_images else None
-        saved = self.online_hours - self.reading_hours
-        return self.teacher_hours / saved if saved > 0 else None
+        saved = float(self.online_images)
+        if self.rates.disk is not None and self.rates.teacher is not None:
+            # Images that the teachers would answer while an epoch is read.
+            saved -= self.epoch_bytes / self.rates.disk * self.rates.teacher * self.rates.gpus
+        return self.teacher_images / saved if saved > 0 else None
 
     @property
     def break_even_students(self) -> int | None:
         """Whole students after which it has, if their epochs are known."""
         if self.break_even_epochs is None or self.epochs is None:
             return None
-        return math.ceil(self.break_even_epochs / self.epochs)
+        return math.ceil(round(self.break_even_epochs / self.epochs, 9))  # rounding would add a student
 
     @property
     def reading_counted(self) -> bool:

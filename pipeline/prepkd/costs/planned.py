@@ -75,7 +75,9 @@ def cost_without_project(
     if cache.views == "all":
         raise InputError("--views is all, of a recipe that is not known without params.yaml; expected a count")
     layout = caching.layout_of(cache, ViewPlan(ASSUMED, cache.views, 0, samples), classes)
-    training = validated(Distill, {"teacher": "t", "student": "resnet8", "epochs": epochs or 1}, "prepkd plan")
+    training = validated(
+        Distill, {"teacher": "the teacher", "student": "resnet8", "epochs": epochs or 1}, "prepkd plan"
+    )
     found = cost_of(layout, {}, classes, training, [], rates, None)
     return replace(found, epochs=epochs, recipe=f"{found.recipe} (assumed: no params.yaml)")
 
@@ -113,8 +115,8 @@ def cost_of(
 ) -> Cost:
     """The cost of a store of logits for each teacher, of the stores of `features`, of which epochs `read` some."""
     teachers, shown = settings.teacher_names, settings.views_per_step if settings.parsed.teacher else 0
-    stores = [StoreCost.of(_named("logits", one, teachers), logits, shown) for one in teachers]
-    stores += [StoreCost.of(name, layout, int(name in read)) for name, layout in features.items()]
+    stores = [StoreCost.of(f"logits of {one}", logits, shown) for one in teachers]
+    stores += [StoreCost.of(f"{name} of {teachers[0]}", layout, int(name in read)) for name, layout in features.items()]
     kinds = [[logits] * len(teachers) + [features[name] for name in read], [logits] * len(teachers)][:shown]
     resident = VIEW_ORDERS[settings.view_order].per_sample
     memory = Memory(
@@ -138,10 +140,6 @@ def cost_of(
         memory,
         rates,
     )
-
-
-def _named(store: str, teacher: str, teachers: Sequence[str]) -> str:
-    return store if len(teachers) == 1 else f"{store} of {teacher}"
 
 
 def _combine(settings: Distill) -> Combine | None:

@@ -31,7 +31,7 @@ def rows(cost: Cost) -> Iterator[tuple[str, list[str]]]:
         [f"{at_most}{size(cost.epoch_bytes)}, {cost.epoch_bytes / cost.samples:,.0f} bytes per image"],
     )
     yield "reading rate", [_reading(cost)]
-    yield "memory", list(_memory(cost))
+    yield "a process holds", list(_memory(cost))
     yield "paid for after", list(_break_even(cost))
 
 
@@ -52,11 +52,11 @@ def _reading(cost: Cost) -> str:
 
 
 def _memory(cost: Cost) -> Iterator[str]:
-    yield f"{size(cost.memory.caching)} to cache, {size(cost.memory.training)} of answers to train"
-    if cost.memory.images is None:
-        yield "per process; beside images, model and libraries"
-    else:
-        yield f"per process; and {size(cost.memory.images)} of images; beside model and libraries"
+    yield f"{size(cost.memory.caching)} to cache a chunk"
+    yield f"{size(cost.memory.training)} of answers to train"
+    if cost.memory.images:
+        yield f"{size(cost.memory.images)} of images in both"
+    yield f"beside {'images, ' if cost.memory.images is None else ''}model and libraries"
 
 
 def _break_even(cost: Cost) -> Iterator[str]:
