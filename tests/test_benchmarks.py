@@ -18,15 +18,16 @@ from commands import ROOT
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, encodings, epoch, fingerprints, methods, scaling, store
+from benchmarks import decode, encodings, epoch, fingerprints, methods, plan, scaling, store
 from benchmarks._measure import interleaved, interval, ratio, rendered
 
-MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling}
+MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling, "plan": plan}
 TINY = {
     "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
     "encodings": "--samples 40 --views 2",
     "decode": "--count 24 --side 80 --batch-size 8 --rounds 1 --workers 1 --bounded-megabytes 1",
     "scaling": "--factor 1 --factor 2 --rounds 1 --streamed-views 20",
+    "plan": "--run topk --share 0.04 --large-samples 3000",
 }
 
 
@@ -115,6 +116,24 @@ def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert found["views"] == 20 and 0 < found["peak"] < found["limit"] < found["data"]
     # 10 float16, a float32, an int8 of the flip; descriptions and the manifest beside them.
     assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
+
+
+def test_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "PYTHON", str(preloaded.commands() / "python"))
+    monkeypatch.setattr("benchmarks._project.PYTHON", str(preloaded.commands() / "python"))
+    result, printed = run("plan", tmp_path, capsys)
+    check_environment(result)
+    assert result["runs"].keys() == {"topk, 1,000 classes"}
+    (found,) = result["runs"].values()
+    figures = {name: one for name, one in found.items() if name != "rates"}
+    assert all(one["ratio"] == one["planned"] / one["measured"] > 0 for one in figures.values())
+    assert figures["files"]["ratio"] == 1 and 0.9 < figures["bytes on disk"]["ratio"] <= 1
+    assert all(name in printed for name in figures)
+    large = result["large"]
+    assert large["files"] == large["measured_files"] and 0.9 < large["bytes"] / large["measured_bytes"] <= 1
+    for one in (large["write"], large["read"]):
+        assert one["peak"] > 0 and one["limit"] == pytest.approx(plan.SLACK * one["planned"] + plan.ROOM, rel=1e-6)
+    assert len(large["read"]["seconds"]) == plan.LARGE["views"] and large["read"]["read"] > large["epoch_bytes"]
 
 
 def test_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

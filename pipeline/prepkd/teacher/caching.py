@@ -153,12 +153,17 @@ def encoding_of(settings: Cache, classes: int) -> LogitEncoding:
     return make_encoding({"name": settings.encoding} | own, classes)
 
 
+def layout_of(settings: Cache, plan: ViewPlan, classes: int) -> Layout:
+    """The layout of a store of logits; raises InputError as `Layout` and the encoding do."""
+    chunk = chunk_length(plan.samples, settings.chunk, settings.batch_size)
+    return Layout(plan, encoding_of(settings, classes), chunk)
+
+
 def plan_store(
     settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], trial: Trial
 ) -> tuple[Layout, Attributes]:
     """The layout and the attributes of the store that these settings describe."""
-    plan, encoding = dataset.plan, encoding_of(settings, dataset.classes)
-    layout = Layout(plan, encoding, chunk_length(plan.samples, settings.chunk, settings.batch_size))
+    layout, encoding = layout_of(settings, dataset.plan, dataset.classes), encoding_of(settings, dataset.classes)
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
     # Without a fingerprint: its last digits may differ between machines.
     measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)

@@ -22,6 +22,7 @@ from prepkd.store.workers import Worker, joining
 from prepkd.teacher.caching import TRIAL_BATCHES, Written, origin, write_chunks
 from prepkd.teacher.forward_pass import forward, ready
 from prepkd.teacher.settings import Cache
+from prepkd.views import ViewPlan
 
 LARGEST_CHUNK = 2**28  # bytes, of the largest tensor: raw maps are large
 
@@ -96,15 +97,15 @@ def plan_features(
     settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], entry: Entry
 ) -> tuple[Layout, Attributes]:
     """The layout and the attributes of the store of an entry."""
+    sections = origin(settings, dataset, inputs, card, encoding_of(entry))
+    return layout_of(settings, dataset.plan, entry), Attributes.made_from(sections | {"asked": entry.describe()})
+
+
+def layout_of(settings: Cache, plan: ViewPlan, entry: Entry) -> Layout:
+    """The layout of the store of an entry, with smaller chunks where its tensors are large; raises InputError as `Layout`."""
     encoding = encoding_of(entry)
     most = LARGEST_CHUNK // max(one.bytes_per_row for one in encoding.tensors)
-    layout = Layout(
-        dataset.plan,
-        encoding,
-        chunk_length(dataset.plan.samples, min(settings.chunk, most), settings.batch_size),
-    )
-    sections = origin(settings, dataset, inputs, card, encoding)
-    return layout, Attributes.made_from(sections | {"asked": entry.describe()})
+    return Layout(plan, encoding, chunk_length(plan.samples, min(settings.chunk, most), settings.batch_size))
 
 
 def feature_answers(
