@@ -109,6 +109,7 @@ class FlswTemperature(DynamicTemperature):
 
     name: ClassVar[str] = "dtd-flsw"
     equation: ClassVar[str] = "tau_i = tau_0 + beta (mean w - w_i),  w = max(0, 1 - cos(v, t))^gamma"
+    every_class: ClassVar[str] = "its weight is the cosine of all logits of student and teacher"
     needs_raw: ClassVar[bool] = True
     ignores: ClassVar[frozenset[str]] = frozenset({"cwsm"})
 
@@ -122,6 +123,7 @@ class CwsmTemperature(DynamicTemperature):
 
     name: ClassVar[str] = "dtd-cwsm"
     equation: ClassVar[str] = "tau_i = tau_0 + beta (mean w - w_i),  w = 1 / max softmax(v)"
+    every_class: ClassVar[str] = ""  # the weight is the student's
     ignores: ClassVar[frozenset[str]] = frozenset({"flsw"})
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:

@@ -17,6 +17,7 @@ class FixedTemperature(Temperature):
 
     name: ClassVar[str] = "fixed"
     section: ClassVar[str | None] = "kd"
+    every_class: ClassVar[str] = ""
     source: ClassVar[str] = HINTON
     equation: ClassVar[str] = "tau_i = tau"
     tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
@@ -37,6 +38,7 @@ class KD(Divergence):
     name: ClassVar[str] = "kd"
     source: ClassVar[str] = HINTON
     equation: ClassVar[str] = "tau^2 sum_k p^t_k ln(p^t_k / p^s_k),  p at tau"
+    every_class: ClassVar[str] = ""  # its gradient is linear in the target
     ce_weight: ClassVar[float | None] = 0.1
 
     def divergence(

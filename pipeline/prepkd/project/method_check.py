@@ -9,6 +9,7 @@ from prepkd.models.given_folder import preprocessing_of
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
+from prepkd.training.drawn_classes import unserved
 from prepkd.training.student_settings import Distill
 from prepkd.views import ViewPlan, parse_recipe, view_side
 
@@ -46,7 +47,8 @@ def contradictions(params: Params | None, method: str) -> Iterator[str]:
     """The settings that the method contradicts, in the words of their validation; weights count as `auto`."""
     try:
         if params:
-            params.variant(method)
+            if why := unserved(params.variant(method), params.cache):
+                yield why
         else:
             validated(Distill, {"teacher": "t", "student": "resnet8x4", "epochs": 1, "method": method}, method)
     except InputError as error:

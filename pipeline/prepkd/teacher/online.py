@@ -9,7 +9,7 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
-from prepkd.store.encodings import LogitEncoding
+from prepkd.store.encodings import LogitEncoding, words_of
 from prepkd.teacher.forward_pass import forward, ready
 from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
@@ -36,7 +36,7 @@ class OnlineTeacher:
         self.model = WithFeatures(ready(model), supply.features if supply else ())
         self.dataset, self.encoding, self.supply = dataset, encoding, supply
         self.batch_size, self.precision = batch_size, precision
-        self.names = ("logits", "row_max", *(supply.asked if supply else ()))
+        self.names = (*encoding.answers, *(supply.asked if supply else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
         """The teacher's answers for every sample, in the order of samples."""
@@ -50,4 +50,5 @@ class OnlineTeacher:
             settings["asks"] = self.supply.live
         found = forward(self.model, plan, samples, *shown, **settings)
         labels = samples.targets(plan, *shown, self.encoding.classes)
-        return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels))}
+        words = words_of(self.encoding, plan, views)
+        return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels, words))}
