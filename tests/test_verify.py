@@ -21,7 +21,7 @@ from prepkd.models import Normalised, load_checkpoint
 from prepkd.models.checkpoint import save_checkpoint
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
-from prepkd.store.encodings import as_tensors
+from prepkd.store.encodings import as_tensors, words_of
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.verification.controls import CONTROLS, changed_rows
@@ -34,7 +34,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
-ENCODINGS = ["f16", "u8", "i16", "topk"]
+ENCODINGS = ["f16", "u8", "i16", "topk", "sampled"]
 CPU = torch.device("cpu")
 SETTINGS = {
     "prepare.subset": 20,
@@ -44,6 +44,7 @@ SETTINGS = {
     "cache.views": 4,
     "cache.batch_size": 64,
     "cache.topk.k": 4,
+    "cache.sampled.n": 5,
     "distill.student": "convnet4",
     "distill.epochs": 1,
     "distill.seeds": "[0]",
@@ -298,6 +299,22 @@ def raised_lse(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return stored | {"lse": stored["lse"] + 0.01}
 
 
+def raised_threshold(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"threshold": stored["threshold"] + 0.01}
+
+
+def other_draws(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The answers are right, the classes those of other words."""
+    store, teacher, samples = opened(Path.cwd(), "sampled")
+    raw = torch.from_numpy(_raw(store, teacher, samples, view))
+    words = words_of(store.encoding, store.plan, (view + 1) % store.views)
+    return store.encoding.encode(raw, samples.labels, words)
+
+
+def drawn_as_fixed(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"fixed": (stored["fixed"] + 1).clamp(max=4)}
+
+
 def one_class_moved(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     logits = stored["logits"].clone()
     logits[:, 3] -= (logits[:, 3] < 0).to(logits.dtype)
@@ -308,11 +325,13 @@ def one_class_moved(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     ("encoding", "change"),
     [(encoding, one_view_rolled) for encoding in ENCODINGS]
     + [(encoding, shifted_maxima) for encoding in ENCODINGS]
-    + [("f16", one_class_moved), ("topk", raised_tail), ("topk", raised_lse)],
+    + [("f16", one_class_moved), ("topk", raised_tail), ("topk", raised_lse)]
+    + [("sampled", change) for change in (raised_tail, raised_lse, raised_threshold, other_draws, drawn_as_fixed)],
 )
 def test_changed_answers_fail_whatever_the_encoding(
-    finished: Path, tmp_path: Path, encoding: str, change: Change
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, change: Change
 ) -> None:
+    monkeypatch.chdir(finished)
     store, teacher, samples = opened(finished, encoding)
     report = verified(rewritten(store, tmp_path / "t.zarr", change), teacher, samples, count=200, seed=3)
     assert report["verdict"] == "FAIL" and "logits are not the stored ones" in report["why"]
@@ -416,7 +435,8 @@ def test_stored_values_set_no_limit(finished: Path, tmp_path: Path, encoding: st
 
 
 def compared(store: LogitStore, stored: dict[str, Tensor], raw: Tensor, labels: Tensor) -> Discrepancy:
-    reference = live_reference(store.encoding, raw, labels)
+    words = words_of(store.encoding, store.plan, 0, slice(0, len(raw)))
+    reference = live_reference(store.encoding, raw, labels, words)
     return measure_discrepancy(store.encoding, stored, raw, reference, store.attributes.precision.arithmetic)
 
 
@@ -451,7 +471,9 @@ def test_another_maximum_by_rounding_is_within(finished: Path, encoding: str) ->
     live[rows, second] = best.values[:3, 0] + 1e-4
     labels = samples.labels[:200]
     assert (live.argmax(-1) != raw.argmax(-1)).sum() == 3
-    assert compared(store, store.encoding.encode(raw, labels), live, labels).within
+    assert compared(
+        store, store.encoding.encode(raw, labels, words_of(store.encoding, store.plan, 0, slice(0, 200))), live, labels
+    ).within
 
 
 # The command.

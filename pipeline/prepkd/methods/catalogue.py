@@ -102,7 +102,7 @@ def described(row: TermRow) -> Sequence[str]:
     if row.views == 2:
         lines.append("extra views: a strong one beside each weak one, twice the logits' bytes per sample")
     if row.every_class:
-        lines.append(f"every class, not encoding `sampled`: {row.every_class}")
+        lines.append(f"not encoding `sampled`: {row.every_class}")
     if one.adapter_parameters:
         lines.append(f"an adapter of {one.adapter_parameters:,} parameters")
     if row.draws:

@@ -87,7 +87,7 @@ class Term(Section):
     equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
     # Why a store that keeps a draw of each row's classes cannot serve it; empty: it can.
-    every_class: ClassVar[str] = "it reads the teacher's logit of every class"
+    every_class: ClassVar[str] = "it reads every class's logit"
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
     views: ClassVar[int] = 1  # of each sample in a step: 2 are a weak and a strong one
     drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
