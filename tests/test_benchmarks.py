@@ -111,8 +111,8 @@ def test_drawn_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert max(exact["bias"], exact["kl_expected"], targets["u8"]["4"]["spread"]) < 1e-8
         topk, sampled = (targets[name] for name in small[classes])
         assert abs(topk["bytes_per_row"] - sampled["bytes_per_row"]) < 8 and topk["4"]["spread"] < 1e-8
-        assert topk["4"]["bias"] > 3 * sampled["4"]["bias_resolution"] > 0, "the flat tail against an unbiased draw"
-        assert sampled["4"]["bias"] < 3 * sampled["4"]["bias_resolution"]
+        assert topk["4"]["bias"] > 0.01 and sampled["4"]["spread"] > topk["4"]["bias"], "a flat tail, and a draw"
+        assert sampled["4"]["bias"] < 3 * sampled["4"]["bias_resolution"], "no bias that the draws could show"
 
 
 def test_drawn_classes_students() -> None:
