@@ -18,7 +18,7 @@ from commands import ROOT
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, encodings, epoch, fingerprints, methods, plan, scaling, store
+from benchmarks import decode, drawn_classes, encodings, epoch, fingerprints, methods, plan, scaling, store
 from benchmarks._measure import interleaved, interval, ratio, rendered
 
 MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling, "plan": plan}
@@ -93,6 +93,39 @@ def test_encodings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["f16"]["bytes_per_row"] == 100 * 2 + 4 + 3 + 2 * 3 * 4 / 80
     kept = [found[f"topk, k = {k}"]["kl_mean"]["4"] for k in (8, 16, 32)]
     assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
+
+
+def test_drawn_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    drawn_classes.main(["--rows", "8", "--draws", "40", "--out", str(tmp_path / "out.json")])
+    torch.set_num_threads(threads)
+    result, printed = json.loads((tmp_path / "out.json").read_text()), capsys.readouterr().out
+    check_environment(result)
+    assert result["sets"].keys() == {"100", "1000"}
+    for classes, one in result["sets"].items():
+        targets, small = (
+            one["targets"],
+            {"100": ("topk, k = 16", "sampled, n = 14"), "1000": ("topk, k = 22", "sampled, n = 20")},
+        )
+        assert one["images"].startswith("synthetic") and all(name in printed for name in targets)
+        exact = targets["full"]["4"]
+        assert max(exact["bias"], exact["kl_expected"], targets["u8"]["4"]["spread"]) < 1e-8
+        topk, sampled = (targets[name] for name in small[classes])
+        assert abs(topk["bytes_per_row"] - sampled["bytes_per_row"]) < 8 and topk["4"]["spread"] < 1e-8
+        assert topk["4"]["bias"] > 0.01 and sampled["4"]["spread"] > topk["4"]["bias"], "a flat tail, and a draw"
+        assert sampled["4"]["bias"] < 3 * sampled["4"]["bias_resolution"], "no bias that the draws could show"
+
+
+def test_drawn_classes_students() -> None:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(2, 60, 8, generator=generator)
+    logits = features @ torch.randn(8, 100, generator=generator)
+    data = drawn_classes.Data(logits, logits[0].argmax(-1), {}, features, (features[0], logits[0].argmax(-1)))
+    chosen = {name: case for name, case in drawn_classes.cases(100).items() if name in ("full", "sampled, n = 30")}
+    found = drawn_classes.students(data, chosen, 2, 60)["top1"]
+    assert found.keys() == chosen.keys()
+    for one in found.values():
+        assert len(one["top1"]) == 2 and one["mean"] == statistics.mean(one["top1"]) > 0.3
 
 
 def test_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

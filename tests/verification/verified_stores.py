@@ -22,7 +22,7 @@ from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.query import Query
 from torch import Tensor
 
-ENCODINGS = ["f16", "u8", "i16", "topk"]
+ENCODINGS = ["f16", "u8", "i16", "topk", "sampled"]
 CPU = torch.device("cpu")
 SETTINGS = dict(
     prepare__subset=20,
@@ -32,6 +32,7 @@ SETTINGS = dict(
     cache__views=4,
     cache__batch_size=64,
     cache__topk__k=4,
+    cache__sampled__n=5,
     distill__student="convnet4",
     distill__epochs=1,
     distill__seeds="[0]",

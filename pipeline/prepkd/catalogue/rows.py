@@ -18,9 +18,10 @@ KINDS = SLOTS | {"features": FeatureTerm}
 class TermRow:
     """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
 
-    `teacher`: whether it needs a teacher; `raw_logits`: whether it changes if a constant is added to a row of the teacher's
-    logits; `views`: how many views of a sample it compares; `draws`: what it draws at random before each epoch; `models`: the
-    pair of models that `asked` is for. A scheme is a row of the slot `schemes`.
+    `teacher`: whether it needs a teacher; `every_class`: why a store of drawn classes cannot serve it; `raw_logits`: whether it
+    changes if a constant is added to a row of the teacher's logits; `views`: how many views of a sample it compares; `draws`:
+    what it draws at random before each epoch; `models`: the pair of models that `asked` is for. A scheme is a row of the slot
+    `schemes`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class TermRow:
     settings: dict[str, object]
     source: str
     teacher: bool
+    every_class: str
     raw_logits: bool
     views: int
     draws: tuple[str, ...]
@@ -99,6 +101,8 @@ def described(row: TermRow) -> Sequence[str]:
         lines.append(f"features {names}: {one.problem or numbers}")
     if row.views == 2:
         lines.append("extra views: a strong one beside each weak one, twice the logits' bytes per sample")
+    if row.every_class:
+        lines.append(f"not encoding `sampled`: {row.every_class}")
     if one.adapter_parameters:
         lines.append(f"an adapter of {one.adapter_parameters:,} parameters")
     if row.draws:
@@ -122,6 +126,7 @@ def _row(settings: Term, configured: Term, models: Pair) -> TermRow:
         _dotted(section, settings.model_dump(exclude=set(settings.ignores))) if section else {},
         term.source,
         not issubclass(term, LabelTerm),
+        term.every_class,
         term.needs_raw,
         term.views,
         term.drawn,
@@ -140,6 +145,7 @@ def _scheme(scheme: Scheme, models: Pair) -> TermRow:
         scheme.settings,
         scheme.source,
         teacher=True,
+        every_class="",
         raw_logits=False,
         views=1,
         draws=(),

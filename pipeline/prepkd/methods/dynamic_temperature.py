@@ -111,6 +111,7 @@ class FlswTemperature(DynamicTemperature):
     equation = "tau_i = tau_0 + beta (mean w - w_i),  w = max(0, 1 - cos(v, t))^gamma"
     needs_raw = True
     ignores = frozenset({"cwsm"})
+    every_class = "its weight is the cosine of all logits of student and teacher"
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Focal-loss-style weights of raw logits (B, K)."""
@@ -123,6 +124,7 @@ class CwsmTemperature(DynamicTemperature):
     name = "dtd-cwsm"
     equation = "tau_i = tau_0 + beta (mean w - w_i),  w = 1 / max softmax(v)"
     ignores = frozenset({"flsw"})
+    every_class = ""  # the weight is the student's
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Weights by the student's largest probability."""

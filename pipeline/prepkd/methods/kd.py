@@ -17,6 +17,7 @@ class FixedTemperature(Temperature):
     section = "kd"
     source = HINTON
     equation = "tau_i = tau"
+    every_class = ""
     tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
 
     @property
@@ -36,6 +37,7 @@ class KD(Divergence):
     source = HINTON
     equation = "tau^2 sum_k p^t_k ln(p^t_k / p^s_k),  p at tau"
     ce_weight = 0.1
+    every_class = ""  # its gradient is linear in the target
 
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State

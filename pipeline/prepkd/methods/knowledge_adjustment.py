@@ -74,6 +74,7 @@ class ProbabilityShift(KA, Adjustment):
     ignores = frozenset({"eps", "lsr_weight"})
     source = WEN
     equation = "where argmax t != y: swap t[y] and max t"
+    every_class = ""  # it reads the label and the maximum
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Shifted logits."""
@@ -87,6 +88,7 @@ class LabelSmoothing(KA, Adjustment):
     gives_probs = True
     source = WEN
     equation = "where argmax t != y: (1 - eps) onehot(y) + eps / K"
+    every_class = ""  # it reads the label and the maximum
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Probabilities; with `lsr_weight: 1/tau` the replaced ones weigh 1 / tau."""

@@ -112,8 +112,9 @@ class Objective(nn.Module):
         """`loss`, its parts and statistics, all per sample (B,).
 
         The student's answers are "logits" (B, K) and its named features; labels are int64 (B,) or shares of the classes
-        (B, K); the teacher's answers are "logits" and "row_max" as stored, what the terms ask, and what they draw. With two
-        views the logits of both have also the strong view's, as "strong/logits".
+        (B, K); the teacher's answers are "logits" and "row_max" as stored, with
+        "log_weights" where the classes were drawn, what the terms ask, and what they draw. With two views there are also the
+        strong view's, as "strong/logits".
         """
         shown = {view: upcast(student[f"{view}logits"]) for view in ("", STRONG)[: self.terms.views]}
         state = self._state(self.terms.labels, teacher)
@@ -170,6 +171,8 @@ class Objective(nn.Module):
             tau, log = terms.temperature.temperature(logits, offsets + row_max)
         # Right or wrong is decided on the offsets: on the sum with the row's maximum a tiny gap would round to a tie.
         target = terms.adjustment.adjust(offsets, labels, tau) if terms.adjustment else Target(offsets)
+        if (log_weights := teacher.get(f"{view}log_weights")) is not None:
+            target = target.of_drawn(offsets, log_weights, tau)
         if target.adjusted is not None:
             log["adjusted"] = target.adjusted.float()
         if divergence.needs_raw:

@@ -45,6 +45,18 @@ class Target:
         """The same target with raw logits, of logits without their maximum (B, 1); probabilities stay."""
         return self if self.logits is None else replace(self, logits=self.logits + row_max)
 
+    def of_drawn(self, teacher_logits: Tensor, log_weights: Tensor, tau: float | Tensor) -> "Target":
+        """The same target where some classes were drawn: the weighted softmax at `tau` of the kept ones' logits (B, K).
+
+        `log_weights` (B, K) are -inf for the others. Adjusted probabilities stay; the rest of their rows, which is the softmax
+        of `teacher_logits`, is estimated. At the temperature of the draw its expected value is the full row's target.
+        """
+        logits = teacher_logits if self.logits is None else self.logits
+        probs = torch.softmax(logits / column(tau) + log_weights, dim=-1)
+        if self.probs is not None and self.adjusted is not None:
+            probs = torch.where(self.adjusted.unsqueeze(-1), self.probs, probs)
+        return replace(self, logits=None, probs=probs)
+
     def standardised(self, standardise: Callable[[Tensor], Tensor]) -> "Target":
         """The same target with standardised logits, which are tempered; of probabilities their logarithms are standardised."""
         return replace(
@@ -74,6 +86,8 @@ class Term(Section):
     source: ClassVar[str] = ""  # the paper
     equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
+    # Why a store that keeps a draw of each row's classes cannot serve it; empty: it can.
+    every_class: ClassVar[str] = "it reads every class's logit"
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
     views: ClassVar[int] = 1  # of each sample in a step: 2 are a weak and a strong one
     drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
@@ -136,6 +150,7 @@ class LabelTerm(Term):
     `replaces_teacher`: it distils from a teacher made of the labels, and no other term acts on a teacher's logits.
     """
 
+    every_class: ClassVar[str] = ""
     replaces_teacher: ClassVar[bool] = False
 
     @abstractmethod
@@ -212,6 +227,7 @@ class FeatureTerm(Term):
     stored: ClassVar[str] = (
         "float32"  # a store keeps what it asks in this type: float16 or bits where the meaning stays
     )
+    every_class: ClassVar[str] = ""  # it reads features
     loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that change nothing of what it asks
     weight: float
 

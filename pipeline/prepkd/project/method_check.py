@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from prepkd.catalogue import requirements
 from prepkd.data.prepared.file import DataInfo
+from prepkd.distillation.drawn_classes import unserved
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models.given_folder import preprocessing_of
@@ -46,7 +47,8 @@ def contradictions(params: Params | None, method: str) -> Iterator[str]:
     """The settings that the method contradicts, in the words of their validation; weights count as `auto`."""
     try:
         if params:
-            params.variant(method)
+            if why := unserved(params.variant(method), params.cache):
+                yield why
         else:
             validated(Distill, {"teacher": "t", "student": "resnet8x4", "epochs": 1, "method": method}, method)
     except InputError as error:

@@ -16,7 +16,7 @@ from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
-from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding
+from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding, words_of
 from prepkd.store.encodings.measure import measure
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
@@ -166,7 +166,8 @@ def plan_store(
     layout, encoding = layout_of(settings, dataset.plan, dataset.classes), encoding_of(settings, dataset.classes)
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
     # Without a fingerprint: its last digits may differ between machines.
-    measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
+    words = words_of(encoding, dataset.plan, 0, slice(0, len(trial.raw)))
+    measured = measure(encoding, trial.raw, trial.labels, words, other_bytes=other_bytes)
     return layout, Attributes.made_from(origin(settings, dataset, inputs, card, encoding), measured=measured)
 
 
@@ -219,7 +220,8 @@ def teacher_answers(
     teacher: nn.Module, dataset: Dataset, encoding: LogitEncoding, settings: Cache, view: int, part: slice
 ) -> dict[str, Tensor]:
     """The teacher's encoded answers for some samples under a view: the arrays of one chunk."""
-    return encoding.encode(_raw(ready(teacher), dataset, settings, view, part), dataset.labels(view, part))
+    raw = _raw(ready(teacher), dataset, settings, view, part)
+    return encoding.encode(raw, dataset.labels(view, part), words_of(encoding, dataset.plan, view, part))
 
 
 def _raw(teacher: nn.Module, dataset: Dataset, settings: Cache, view: int, part: slice) -> Tensor:

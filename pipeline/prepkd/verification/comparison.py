@@ -68,7 +68,7 @@ class LogitComparison:
     @cached_property
     def reference(self) -> Reference:
         """The limits that they set."""
-        return live_reference(self.store.encoding, self.raw, self.labels)
+        return live_reference(self.store.encoding, self.raw, self.labels, self.query.words(self.store))
 
     def teacher(self) -> Discrepancy:
         """Against the live logits."""
