@@ -104,7 +104,7 @@ class Trial:
         victims = self.chance.sample(living, self.chance.randint(1, 3))
         late = self.chance.random() < 2 / 3
         started, statuses = time.monotonic(), []
-        for instant, victim in sorted((self.chance.uniform(0, self.seconds), victim) for victim in victims):
+        for instant, victim in sorted((self.chance.uniform(0, 0.6 * self.seconds), victim) for victim in victims):
             time.sleep(max(0, started + instant - time.monotonic()))
             os.kill(victim, signal.SIGKILL)
             statuses.append(ended(victim))
