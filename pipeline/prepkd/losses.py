@@ -1,4 +1,8 @@
-"""The losses as pure functions from tensors to values per sample; settings outside their domain raise InputError."""
+"""The losses as pure functions from tensors to values per sample.
+
+Settings outside their domain, and tensors whose shapes do not belong together, raise InputError. No gradient flows into the
+teacher's tensors, except into the embeddings of `info_nce` and the scores of `noise_contrastive`, which are trained.
+"""
 
 from prepkd.methods import activation_boundaries as ab
 from prepkd.methods import attention_transfer as at

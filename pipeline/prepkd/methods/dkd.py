@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prepkd.data.samples.labels import main_class
-from prepkd.methods.kl import column, label_and_rest, upcast
+from prepkd.methods.kl import column, label_and_rest, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 
@@ -23,9 +23,8 @@ def dkd(
     >>> dkd(v, v, torch.tensor([0]), tau=4.0, alpha=1.0, beta=8.0)
     tensor([0.])
     """
-    student, teacher = (
-        torch.log_softmax(upcast(logits) / column(tau), dim=-1) for logits in (student_logits, teacher_logits)
-    )
+    both = paired("dkd", student_logits, teacher_logits, tau, labels)
+    student, teacher = (torch.log_softmax(logits / column(tau), dim=-1) for logits in both)
     own, others = decoupled_divergence(student, teacher, labels, tau=tau)
     return alpha * own + beta * others
 
