@@ -19,7 +19,9 @@ class FixedTemperature(Temperature):
     section: ClassVar[str | None] = "kd"
     source: ClassVar[str] = HINTON
     equation: ClassVar[str] = "tau_i = tau"
-    tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
+    tau: float = Field(
+        default=4.0, gt=0, description="temperature, without dtd-*; published: 2 with ls, 1 with nkd, 5 with wttm"
+    )
 
     @property
     def base(self) -> float:
