@@ -157,7 +157,7 @@ def cached_teacher(
 
     `student` has the shapes of the student's features. Raises InputError for stores that are missing or do not fit.
     """
-    store = LogitStore.open(files.store)
+    store = LogitStore.open_of(files.store, name)
     check_store(
         store,
         teacher=name,

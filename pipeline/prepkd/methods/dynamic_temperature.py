@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import paired, upcast
 from prepkd.methods.term import Temperature, Values
 from prepkd.settings.section import Section
 
@@ -19,7 +19,7 @@ def flsw_weights(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float
     Depends on the logits' shift, so `teacher_logits` must be raw. Rounding makes 1 - cos slightly negative, hence the max.
     Source: Wen et al., arXiv 1911.07471, focal loss style weights (FLSW).
     """
-    cosine = F.cosine_similarity(upcast(student_logits.detach()), upcast(teacher_logits.detach()), dim=-1)
+    cosine = F.cosine_similarity(*paired("flsw_weights", student_logits.detach(), teacher_logits), dim=-1)
     return (1 - cosine).clamp_min(0) ** gamma
 
 

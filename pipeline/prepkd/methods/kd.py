@@ -18,7 +18,9 @@ class FixedTemperature(Temperature):
     source = HINTON
     equation = "tau_i = tau"
     every_class = ""
-    tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
+    tau: float = Field(
+        default=4.0, gt=0, description="temperature, without dtd-*; published: 2 with ls, 1 with nkd, 5 with wttm"
+    )
 
     @property
     def base(self) -> float:

@@ -22,7 +22,8 @@ Shapes = Mapping[str, torch.Size]  # of a model's named features, without the ba
 class Target:
     """The student's target: logits (B, K), which a divergence tempers, or probabilities (B, K), taken as they are.
 
-    `adjusted` marks the samples whose answer was repaired, bool (B,); `weight` scales each sample's divergence, (B,).
+    Probabilities are the answer at the sample's temperature; a repaired one is the same at every temperature. `adjusted` marks
+    the samples whose answer was repaired, bool (B,); `weight` scales each sample's divergence, (B,).
     """
 
     logits: Tensor | None = None
@@ -37,8 +38,20 @@ class Target:
         assert self.probs is not None
         return self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny).log()
 
+    def at(self, other: float, tau: float | Tensor) -> Tensor:
+        """Logits (B, K) whose softmax is the target at the temperature `other`, for a divergence that is tempered by `tau`.
+
+        Of probabilities p they are ln p where the answer was repaired, and (tau / other) ln p where it is the teacher's.
+        """
+        if self.logits is not None:
+            return self.logits / other
+        log_p = self.log_probs(tau)
+        if self.adjusted is None:  # nothing tells whose answer it is: taken as it is
+            return log_p
+        return torch.where(self.adjusted.unsqueeze(-1), log_p, column(tau) / other * log_p)
+
     def as_logits(self, tau: float | Tensor) -> Tensor:
-        """Logits (B, K) whose softmax at `tau` is the target: of probabilities p they are tau ln p."""
+        """Logits (B, K) whose softmax at `tau`, and at no other temperature, is the target: of probabilities p tau ln p."""
         return column(tau) * self.log_probs(tau) if self.logits is None else self.logits
 
     def plus(self, row_max: Tensor) -> "Target":
@@ -94,6 +107,7 @@ class Term(Section):
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
     kd_weight: ClassVar[float | None] = None
+    published_tau: ClassVar[float | None] = None  # `kd.tau` of the published setting that the other defaults are from
 
     @classmethod
     def section_class(cls) -> type[Section]:
@@ -229,6 +243,7 @@ class FeatureTerm(Term):
     )
     every_class: ClassVar[str] = ""  # it reads features
     loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that change nothing of what it asks
+    as_they_are: ClassVar[bool] = False  # it asks the features that it reads, unchanged: one store serves several terms
     weight: float
 
     @abstractmethod

@@ -48,11 +48,16 @@ def encoding_of(entry: Entry) -> Tensors:
 
 def cost(entry: Entry, dataset: Dataset) -> str:
     """One line: what a store of an entry would hold, and its bytes."""
-    encoding, plan = encoding_of(entry), dataset.plan
+    return store_cost(entry, dataset.plan.views, dataset.plan.samples)
+
+
+def store_cost(entry: Entry, views: int, samples: int) -> str:
+    """The same for so many views and samples."""
+    encoding = encoding_of(entry)
     tensors = ", ".join(f"{one.name} {'x'.join(map(str, one.shape)) or '1'}" for one in encoding.tensors)
-    size = plan.views * plan.samples * encoding.bytes_per_row
+    size = views * samples * encoding.bytes_per_row
     return (
-        f"{entry.name}: {plan.views} views x {plan.samples:,} samples x {encoding.bytes_per_row:,} bytes = "
+        f"{entry.name}: {views} views x {samples:,} samples x {encoding.bytes_per_row:,} bytes = "
         f"{size / 1e6:,.1f} MB, {entry.dtype} ({tensors})"
     )
 
