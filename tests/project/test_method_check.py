@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import typer.testing
-from prepkd.catalogue import rows
 from prepkd.catalogue.requirements import Pair, example, pair
-from prepkd.catalogue.rows import used
+from prepkd.catalogue.rows import rows, used
 from prepkd.catalogue.tables import method_table, term_tables
 from prepkd.cli import app
 from prepkd.distillation.feature_supply import entry_names
@@ -119,7 +118,7 @@ def test_features_that_are_not_cached_are_missing(listed: str, small: Pair, tmp_
         f"0.1 MB, float16 (at/stage1 64, at/stage2 16, at/stage3 4)); {add} `prepkd cache-features large`, or set "
         "distill.source: online"
     )
-    with pytest.raises(InputError, match=r"cached \(at, rkd\); add (at, )?rkd to cache\.features and run"):
+    with pytest.raises(InputError, match=r"cached \(at; rkd\); add (at, )?rkd to cache\.features and run"):
         open_features(project, "rkd+at", "large", None, str(tmp_path / "large.zarr"))
 
 

@@ -19,8 +19,7 @@ def dkd(
     tensor([0.])
     """
     both = paired("dkd", student_logits, teacher_logits, tau, labels)
-    student, teacher = (Target(logits).log_probs(tau) for logits in both)
-    own, others = dkd_parts(student, teacher, labels, tau=tau)
+    own, others = dkd_parts(*(Target(logits).log_probs(tau) for logits in both), labels, tau=tau)
     return alpha * own + beta * others
 
 
