@@ -18,8 +18,10 @@ def dkd(
     >>> dkd(v := Tensor([[2.0, 0.0, 1.0]]), v, v.argmax(dim=1), tau=4.0, alpha=1.0, beta=8.0)
     tensor([0.])
     """
-    both = paired("dkd", student_logits, teacher_logits, tau, labels)
-    own, others = dkd_parts(*(Target(logits).log_probs(tau) for logits in both), labels, tau=tau)
+    student, teacher = (
+        Target(one).log_probs(tau) for one in paired("dkd", student_logits, teacher_logits, tau, labels)
+    )
+    own, others = dkd_parts(student, teacher, labels, tau=tau)
     return alpha * own + beta * others
 
 
