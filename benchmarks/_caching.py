@@ -1,15 +1,17 @@
 """cache-logits against the bare teacher, over the same views."""
 
+import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
-from prepkd.store.unfinished import unfinished
-from prepkd.teacher.caching import make_trial, plan_store, write_chunks
+from prepkd.store.workers import Worker, joining
+from prepkd.teacher.caching import encoding_of, make_trial, plan_store, teacher_answers, write_chunks
 from prepkd.teacher.forward_pass import arithmetic, ready
 from prepkd.teacher.settings import Cache
 
@@ -59,12 +61,15 @@ def measure(
     layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
     startup = read_seconds + time.perf_counter() - started
     target, labels = folder / "bench.zarr", dataset.samples.labels.numpy()
+    answers = partial(teacher_answers, teacher, dataset, encoding_of(settings, dataset.classes), settings)
 
     def cache(turn: int) -> None:
-        with unfinished(str(target), layout, attributes, folder / "scratch", on_wait=print, replace=True) as writer:
-            for _ in write_chunks(writer, writer.pending(), teacher, dataset, settings):
+        shutil.rmtree(target, ignore_errors=True)
+        with joining(str(target), layout, attributes, folder / "scratch", on_wait=print) as worker:
+            assert isinstance(worker, Worker)
+            for _ in write_chunks(worker, answers):
                 pass
-            writer.finish(labels)
+            worker.finish(labels)
 
     bare = Bare(teacher, dataset, [])
     seconds = interleaved({"bare teacher": bare, "cache-logits": cache}, rounds)

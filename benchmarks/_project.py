@@ -22,13 +22,17 @@ SHORT = {
 
 
 class Project:
-    """A project in `folder/project` on raw data, with a store of two views; `settings` override those of `init`."""
+    """A project in `folder/project` on raw data (digits have none), with a store of two views.
 
-    def __init__(self, folder: Path, dataset: str, raw: Path, settings: Mapping[str, object]) -> None:
+    `settings` override those of `init`.
+    """
+
+    def __init__(self, folder: Path, dataset: str, raw: Path | None, settings: Mapping[str, object]) -> None:
         self.folder, self.settings = folder / "project", SHORT | settings
         self.data = self.folder / f"data/{dataset}.h5"
         self.environment = {**os.environ, "PREPKD_SCRATCH": str(folder / "scratch")}
-        self.run("init", str(self.folder), "--dataset", dataset, "--raw", str(raw), "--no-git")
+        given = [] if raw is None else ["--raw", str(raw)]
+        self.run("init", str(self.folder), "--dataset", dataset, *given, "--no-git")
         for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"]):
             self.run(*self.words(*stage))
 

@@ -55,17 +55,18 @@ def main(samples: int, views: int, classes: int, folder: Path) -> None:
 
 
 class SyntheticStore:
-    """A store of random logits; every chunk holds the same rows."""
+    """A store of random logits; every chunk holds the same rows, encoded anew."""
 
-    def __init__(self, samples: int, views: int, classes: int) -> None:
-        self.plan, self.encoding = ViewPlan(["flip"], views, 0, samples), make_encoding({"name": "f16"}, classes)
-        self.raw = torch.randn(CHUNK, classes, generator=torch.Generator().manual_seed(0))
+    def __init__(self, samples: int, views: int, classes: int, encoding: str = "f16", chunk: int = CHUNK) -> None:
+        self.plan, self.encoding = ViewPlan(["flip"], views, 0, samples), make_encoding({"name": encoding}, classes)
+        self.layout = Layout(self.plan, self.encoding, chunk_length(samples, chunk, 256))
+        self.raw = torch.randn(self.layout.chunk, classes, generator=torch.Generator().manual_seed(0))
         self.labels = torch.arange(samples) % classes
         self.encoding.encode(self.raw[:1], self.labels[:1])  # trigger late imports before the memory is measured
 
     def write(self, path: Path) -> None:
         """Write the store."""
-        layout = Layout(self.plan, self.encoding, chunk_length(self.plan.samples, CHUNK, 256))
+        layout = self.layout
         described = attributes(self.plan, self.encoding.describe(), self.encoding.classes)
         writer = StoreWriter(open_place(path, write=True), layout, described, path)
         for view, chunk in writer.pending():

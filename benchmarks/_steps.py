@@ -9,7 +9,7 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.student_settings import Distill
 from prepkd.methods.entries import make_entries
-from prepkd.methods.objective import Objective, Terms
+from prepkd.methods.objective import MethodTerms, Objective
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import Answers, feature_shapes
@@ -93,7 +93,7 @@ class Pair:
         live = self.live(Supply(settings.terms.features, entries, shapes))
         return Remembered(live(0), live.names)
 
-    def shapes(self, terms: Terms, student: Normalised) -> tuple[Shapes, Shapes]:
+    def shapes(self, terms: MethodTerms, student: Normalised) -> tuple[Shapes, Shapes]:
         """The shapes of the features that the terms read: the student's, the teacher's."""
         size = self.dataset.samples.size
         if not terms.features:
@@ -174,7 +174,7 @@ def ceiling(pair: Pair) -> Callable[[int], object]:
     return student(pair, "ce", lambda: repeat(batch, pair.steps))
 
 
-def epoch_of(pair: Pair, teacher: TeacherAnswers | None, terms: Terms | None = None) -> Iterator[Batch]:
+def epoch_of(pair: Pair, teacher: TeacherAnswers | None, terms: MethodTerms | None = None) -> Iterator[Batch]:
     """The batches of training's first epoch, with what `terms` draw; a live teacher answers all of it first."""
     epochs = Epochs(pair.dataset, lambda epoch: 0, SEED, teacher, draws=terms)
     return batches(pair.dataset, epochs.read(0), epochs.answers, pair.batch_size, pair.batch_size)

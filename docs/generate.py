@@ -187,6 +187,7 @@ def methods_page() -> str:
         for row in listed:
             if row.slot == slot:
                 settings = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in row.settings.items())
+                settings = "; ".join(filter(None, [settings, row.note]))
                 said = f"{row.summary} {code(row.equation)}".strip()
                 asks = "; ".join(described(row))
                 parts.append(f"| `{row.name}` | {cell(said)} | {asks} | {settings} | {row.source} |")

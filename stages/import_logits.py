@@ -30,7 +30,7 @@ def import_logits(
         str | None, typer.Option(metavar="COUNT", help="How many views the plan has, or 'all'; else the file's V.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the views' plan.")] = 0,
-    encoding: Annotated[str | None, typer.Option(help="f16, u8, i16 or topk; else cache.encoding.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="f16, u8, i16, topk or sampled; else cache.encoding.")] = None,
     to: Annotated[str | None, typer.Option(help="The store's path or URL; else NAME.zarr under cache.root.")] = None,
 ) -> None:
     """Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.
@@ -43,7 +43,7 @@ def import_logits(
     refuse_foreign_store(url)
     steps, count = parse_json_recipe(recipe), parse_view_count(views)
     raw, kind = read_logits(file)
-    dataset, inputs = imported.read_dataset(path, raw, steps, count, seed)
+    dataset, inputs = imported.dataset_for_import(path, raw, steps, count, seed)
     written = imported.import_logits(
         name,
         file,

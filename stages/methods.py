@@ -15,7 +15,7 @@ from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.methods.grammar import parse_method
 from prepkd.models import load_card
-from prepkd.project.method_check import contradictions, open_store, pair, unreadable
+from prepkd.project.method_check import contradictions, open_features, open_store, pair, unreadable
 from prepkd.project.params import Params
 from prepkd.stages._console import console, print_json
 from prepkd.stages._options import Overrides, ParamsFile, read_params
@@ -41,7 +41,7 @@ def methods(
             parse_method(check)
         except ValueError as error:
             raise InputError(f"method {check!r} {error}") from None
-    params, models = _project(params_file, overrides)
+    params, models, prepared = _project(params_file, overrides)
     configured = params.distill.configured if params else by_default
     if check is None:
         listed = rows(models, configured)
@@ -50,32 +50,38 @@ def methods(
         for part in () if as_json else term_tables(listed):
             TextConsole().print(part)
         return
-    found = used(check, models, configured)
+    found = used(check, models, configured, params.cache.features if params else ())
     missing = [*contradictions(params, check), *(row.asked.problem for row in found.rows if row.asked.problem)]
-    missing += unreadable(_files(params, check)) if params else []
+    # A method that cannot be has no stores to look for.
+    missing += unreadable(_files(params, check, models if prepared else None, bool(missing))) if params else []
+    missing = list(dict.fromkeys(missing))
     if as_json:
         print_json(found.as_json() | {"missing": missing})
     else:
         TextConsole().print(method_table(found, models, missing))
 
 
-def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, requirements.Pair]:
-    """The project's settings and models; without a project, or before its data are prepared, the example's models."""
+def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, requirements.Pair, bool]:
+    """The project's settings and models, and True; without a project, or before its data are prepared, the example's models."""
     if params_file == PARAMS and not params_file.is_file():
-        return None, requirements.example()
+        return None, requirements.example(), False
     params = read_params(params_file, overrides)
     try:
-        return params, pair(params, describe(data_file(params)))
+        return params, pair(params, describe(data_file(params))), True
     except InputError as error:
         models = requirements.example()
         console.print(f"{error}; bytes are for {models.described}")
-        return params, models
+        return params, models, False
 
 
-def _files(params: Params, method: str) -> Iterator[Callable[[], object]]:
-    """Readers of the files that the method needs: the prepared data, and each teacher's store or card."""
+def _files(
+    params: Params, method: str, models: requirements.Pair | None, contradicted: bool
+) -> Iterator[Callable[[], object]]:
+    """Readers of the files that the method needs: the prepared data, each teacher's store or card, and stores of features."""
     yield partial(describe, data_file(params))
     parsed, cached = parse_method(method), params.distill.source == "cached"
     for name in params.distill.teacher_names if parsed.teacher else ():
         read = partial(open_store, store_url(params, name), name, parsed.views)
         yield read if cached else partial(load_card, teacher_folder(name))
+        if cached and parsed.features and not contradicted:
+            yield partial(open_features, params, method, name, models, store_url(params, name))

@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,22 @@ def prepkd_process(*arguments: str, cwd: Path, code: int = 0, columns: int = 200
     """Run `prepkd` in a process and a folder of its own; its whole output."""
     command = shlex.join(["prepkd", *arguments])
     return run(command, cwd, code=code, COLUMNS=str(columns), PREPKD_SCRATCH=str(cwd / "scratch"), TERM="dumb")
+
+
+def together(count: int, *command: str, cwd: Path, **variables: str) -> list[tuple[int, str]]:
+    """Run a command in processes that find each other as those of torchrun; their exit codes and output."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    base = environment(OMP_NUM_THREADS="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    started = []
+    for rank in range(count):
+        own = {"RANK": str(rank), "WORLD_SIZE": str(count)} if count > 1 else {}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        program = preloaded.commands() / command[0]
+        started.append(subprocess.Popen([program, *command[1:]], cwd=cwd, env=base | own | variables, **pipes))
+    said = [process.communicate(timeout=500)[0] for process in started]
+    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
 
 def copy_working_tree(folder: Path) -> None:

@@ -55,7 +55,9 @@ def write_store(
 ) -> LogitStore:
     """The teacher's answers to every view, as `prepkd cache-logits` writes them; chunks of 16 samples."""
     teacher = teacher or teacher_of(dataset)
-    settings = Cache.model_validate({"views": 1, "batch_size": 8, "chunk": 16, "encoding": encoding, "topk": {"k": 3}})
+    settings = Cache.model_validate(
+        {"views": 1, "batch_size": 8, "chunk": 16, "encoding": encoding, "topk": {"k": 3}, "sampled": {"n": 4}}
+    )
     info = describe(data)
     inputs = {
         "dataset": info.dataset,

@@ -18,15 +18,16 @@ from commands import ROOT
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, encodings, epoch, fingerprints, methods, scaling, store
+from benchmarks import decode, drawn_classes, encodings, epoch, fingerprints, methods, plan, scaling, store
 from benchmarks._measure import interleaved, interval, ratio, rendered
 
-MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling}
+MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling, "plan": plan}
 TINY = {
     "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
     "encodings": "--samples 40 --views 2",
     "decode": "--count 24 --side 80 --batch-size 8 --rounds 1 --workers 1 --bounded-megabytes 1",
     "scaling": "--factor 1 --factor 2 --rounds 1 --streamed-views 20",
+    "plan": "--run topk --share 0.04 --large-samples 3000",
 }
 
 
@@ -94,6 +95,39 @@ def test_encodings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
 
 
+def test_drawn_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    drawn_classes.main(["--rows", "8", "--draws", "40", "--out", str(tmp_path / "out.json")])
+    torch.set_num_threads(threads)
+    result, printed = json.loads((tmp_path / "out.json").read_text()), capsys.readouterr().out
+    check_environment(result)
+    assert result["sets"].keys() == {"100", "1000"}
+    for classes, one in result["sets"].items():
+        targets, small = (
+            one["targets"],
+            {"100": ("topk, k = 16", "sampled, n = 14"), "1000": ("topk, k = 22", "sampled, n = 20")},
+        )
+        assert one["images"].startswith("synthetic") and all(name in printed for name in targets)
+        exact = targets["full"]["4"]
+        assert max(exact["bias"], exact["kl_expected"], targets["u8"]["4"]["spread"]) < 1e-8
+        topk, sampled = (targets[name] for name in small[classes])
+        assert abs(topk["bytes_per_row"] - sampled["bytes_per_row"]) < 8 and topk["4"]["spread"] < 1e-8
+        assert topk["4"]["bias"] > 0.01 and sampled["4"]["spread"] > topk["4"]["bias"], "a flat tail, and a draw"
+        assert sampled["4"]["bias"] < 3 * sampled["4"]["bias_resolution"], "no bias that the draws could show"
+
+
+def test_drawn_classes_students() -> None:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(2, 60, 8, generator=generator)
+    logits = features @ torch.randn(8, 100, generator=generator)
+    data = drawn_classes.Data(logits, logits[0].argmax(-1), {}, features, (features[0], logits[0].argmax(-1)))
+    chosen = {name: case for name, case in drawn_classes.cases(100).items() if name in ("full", "sampled, n = 30")}
+    found = drawn_classes.students(data, chosen, 2, 60)["top1"]
+    assert found.keys() == chosen.keys()
+    for one in found.values():
+        assert len(one["top1"]) == 2 and one["mean"] == statistics.mean(one["top1"]) > 0.3
+
+
 def test_decode(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks._project.PYTHON", str(preloaded.commands() / "python"))
     result, printed = run("decode", tmp_path, capsys)
@@ -115,6 +149,24 @@ def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert found["views"] == 20 and 0 < found["peak"] < found["limit"] < found["data"]
     # 10 float16, a float32, an int8 of the flip; descriptions and the manifest beside them.
     assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
+
+
+def test_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "PYTHON", str(preloaded.commands() / "python"))
+    monkeypatch.setattr("benchmarks._project.PYTHON", str(preloaded.commands() / "python"))
+    result, printed = run("plan", tmp_path, capsys)
+    check_environment(result)
+    assert result["runs"].keys() == {"topk, 1,000 classes"}
+    (found,) = result["runs"].values()
+    figures = {name: one for name, one in found.items() if name != "rates"}
+    assert all(one["ratio"] == one["planned"] / one["measured"] > 0 for one in figures.values())
+    assert figures["files"]["ratio"] == 1 and 0.9 < figures["bytes on disk"]["ratio"] <= 1
+    assert all(name in printed for name in figures)
+    large = result["large"]
+    assert large["files"] == large["measured_files"] and 0.9 < large["bytes"] / large["measured_bytes"] <= 1
+    for one in (large["write"], large["read"]):
+        assert one["peak"] > 0 and one["limit"] == pytest.approx(plan.SLACK * one["planned"] + plan.ROOM, rel=1e-6)
+    assert len(large["read"]["seconds"]) == plan.LARGE["views"] and large["read"]["read"] > large["epoch_bytes"]
 
 
 def test_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from commands import environment, run
+from commands import environment, run, together
 from safetensors.torch import load_file
-from test_several_processes import together
 
 PARAMS = """
 threads: 1

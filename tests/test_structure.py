@@ -219,10 +219,10 @@ def test_a_change_of_a_table_runs_no_teacher(folder: str) -> None:
 def test_adding_an_entry_of_cache_features_makes_nothing_else_stale() -> None:
     """Every other setting of `cache` that changes answers is followed, one by one; the new entry has a stage of its own."""
     pipelines = {file: YAML(typ="safe").load(ROOT / file)["stages"] for file in FILES}
-    followed = {"views", "seed", "precision", "batch_size", "encoding", "topk", "root", "features_root"}
+    followed = {"views", "seed", "precision", "batch_size", "encoding", "topk", "sampled", "root", "features_root"}
     wanted = {
         "dvc.yaml:cache-logits": followed - {"features_root"} | {"chunk"},
-        "dvc.yaml:cache-features": followed - {"root", "encoding", "topk"} | {"chunk"},
+        "dvc.yaml:cache-features": followed - {"root", "encoding", "topk", "sampled"} | {"chunk"},
         "dvc.yaml:distill": followed,
         "compare/dvc.yaml:run": followed,
     }

@@ -104,6 +104,11 @@ COMMANDS = {
         "List the terms of a method: slot, meaning, what it asks, settings with their defaults, source.",
         PROJECT,
     ),
+    "plan": Entry(
+        "plan",
+        "Say what caching and training will cost: disk, teacher hours, memory, reading, and when the cache has paid for itself.",
+        PROJECT,
+    ),
     "schema": Entry(
         "schema", "Print the JSON schema of params.yaml, with which editors complete and check it.", PROJECT
     ),

@@ -24,7 +24,7 @@ from prepkd.teacher.feature_caching import cache_features
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import STRONG_PIXELS, Epochs, batches
 from prepkd.training.checkpoints import Row
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.views import PairedPlan, ViewPlan, make_plan
 from prepkd.views.order import cycle
 from small_training import CLASSES, COUNT, DATASET, distilled, same, timeless
@@ -186,7 +186,7 @@ def test_the_store_holds_the_answers_to_both_kinds(teacher: Teacher) -> None:
 
 def test_verify_passes_and_its_controls_invert_the_flip_of_strong_views(teacher: Teacher) -> None:
     store = LogitStore.open(teacher.store())
-    found = verify_store(store, load_checkpoint(teacher.root / "t")[0], DATASET.samples, count=256, seed=0)
+    found = verify_rows(store, load_checkpoint(teacher.root / "t")[0], DATASET.samples, count=256, seed=0)
     assert found.verdict.name == "PASS", found.verdict
     assert max(found.measured.views) >= VIEWS > min(found.measured.views)
     assert {"inverted flip", "neighbouring view", "shuffled index"} <= found.measured.controls.keys()

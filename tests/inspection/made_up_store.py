@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
-from prepkd.store.encodings import Encoding, make_encoding
+from prepkd.store.encodings import Encoding, make_encoding, words_of
 from prepkd.store.encodings.measure import measure
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
@@ -15,7 +15,7 @@ from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 
 VIEWS, SAMPLES, CLASSES = 3, 22, 6
-ENCODINGS = {"f16": {}, "u8": {}, "i16": {"step": 2.0**-5}, "topk": {"k": 3}}
+ENCODINGS = {"f16": {}, "u8": {}, "i16": {"step": 2.0**-5}, "topk": {"k": 3}, "sampled": {"n": 4}}
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def write(folder: Path, encoding: str, *, finish: bool = True, chunks: int | Non
         "encoding": kept.describe(),
         "precision": {"arithmetic": "ieee", "batch_size": 4, "device": "cpu, 1 threads"},
     }
-    attributes = Attributes.made_from(sections, measured=measure(kept, raw[0], labels))
+    attributes = Attributes.made_from(sections, measured=measure(kept, raw[0], labels, words_of(kept, layout.plan, 0)))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in list(writer.pending())[:chunks]:
         part = layout.slice(chunk)
-        writer.write(view, chunk, kept.encode(raw[view, part], labels[part]))
+        writer.write(view, chunk, kept.encode(raw[view, part], labels[part], words_of(kept, layout.plan, view, part)))
     if finish:
         writer.finish(labels.numpy().astype(np.int64))
     return MadeUp(folder, raw, labels)

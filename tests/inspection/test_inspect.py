@@ -223,6 +223,6 @@ def test_data_of_another_split_is_refused(project: Path) -> None:
     prepkd("prepare", "--replace", "-S", "prepare.seed=1", cwd=project)
     text = prepkd("inspect", STORE, cwd=project, code=2)
     assert re.search(
-        r"against data/digits\.h5: dataset\.split_fingerprint is [0-9a-f]{12}, expected [0-9a-f]{12}; name the data",
+        r"against data/digits\.h5: dataset\.split_fingerprint is [0-9a-f]{12}, expected [0-9a-f]{12}; name the file",
         text,
     )

@@ -36,7 +36,7 @@ def term_loss(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> tuple[T
     """The term's values, and the shapes of what it asks of the teacher."""
     term = NeuronSelectivity(stages=list(student))
     shapes = [{name: values.shape[1:] for name, values in features.items()} for features in (student, teacher)]
-    own, theirs = term.asks(student, shapes[1]), term.asks(teacher, shapes[0])
+    own, theirs = term.of_student(student, shapes[1]), term.asks(teacher, shapes[0])
     assert own.keys() == theirs.keys()
     return term.loss(own, theirs, LABELS, STATE), {key: tuple(value.shape[1:]) for key, value in theirs.items()}
 
@@ -51,7 +51,8 @@ def test_it_is_the_loops() -> None:
     ("student", "teacher", "size", "asked"),
     [
         (4, 7, 2, {"nst/a": (10,)}),
-        (2, 7, 2, {"a": (7, 2, 2)}),
+        (2, 7, 2, {"nst/a": (10,)}),
+        (7, 2, 2, {"a": (2, 2, 2)}),
         (3, 3, 3, {"a": (3, 3, 3)}),
         (5, 6, 3, {"nst/a": (45,)}),
     ],
@@ -70,7 +71,7 @@ def test_stages_are_summed_and_the_larger_map_is_averaged_first() -> None:
     pooled = torch.nn.functional.avg_pool2d(student["a"], 2), torch.nn.functional.avg_pool2d(teacher["b"], 3)
     expected = zip(by_hand(pooled[0], teacher["a"]), by_hand(student["b"], pooled[1]), strict=True)
     found, shapes = term_loss(student, teacher)
-    assert shapes == {"nst/a": (10,), "nst/b": (2, 2, 2)}
+    assert shapes == {"nst/a": (10,), "nst/b": (2, 2, 2)}, "a kernel for the teacher's four channels, a map for its two"
     assert found.tolist() == pytest.approx([sum(values) for values in expected], rel=1e-9)
 
 

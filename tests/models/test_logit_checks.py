@@ -95,11 +95,11 @@ def test_an_untrained_classifier_with_small_positive_logits_is_no_softmax() -> N
 
 @pytest.mark.parametrize("name", ENCODINGS)
 def test_log_probabilities_are_known_after_the_round_trip_through_a_store(name: str) -> None:
-    settings = {"k": 4} if name == "topk" else {}
+    settings = {"topk": {"k": 4}, "sampled": {"n": 4}}.get(name, {})
     encoding = make_encoding({"name": name} | settings, 12)
     labels = torch.arange(60) % 12
     for values, expected in ((RAW.log_softmax(-1), True), (RAW, False), (RAW.log_softmax(-1) + 1, False)):
-        stored = encoding.encode(values, labels)
+        stored = encoding.encode(values, labels, torch.arange(60) << 34)
         decoded = encoding.decode(stored)
         raw = decoded["logits"].float() + decoded["row_max"].unsqueeze(-1)
         assert are_log_probabilities(raw, encoding.largest_error(stored)) is expected

@@ -173,8 +173,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ),
         (
             "cache.view=1",
-            "unknown key cache.view; allowed: batch_size, chunk, encoding, features, features_root, precision, root, seed, "
-            "topk, views",
+            "unknown key cache.view; allowed: batch_size, chunk, encoding, features, features_root, precision, root, "
+            "sampled, seed, topk, views",
         ),
         ("distill.teachers=[large,giant]", "distill.teachers has 'giant'; expected a key of teachers: large, small"),
         (
@@ -185,7 +185,7 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "distill.ensemble.weights=[1,2]",
             "distill: ensemble.weights has 2 numbers for 1 teachers; one per teacher",
         ),
-        ("cache.encoding=f8", "cache.encoding is 'f8'; expected 'f16', 'u8', 'i16' or 'topk'"),
+        ("cache.encoding=f8", "cache.encoding is 'f8'; expected 'f16', 'u8', 'i16', 'topk' or 'sampled'"),
         ("distill.epochs=abc", "distill.epochs is 'abc'; expected a whole number"),
         ("distill.epochs=2.5", "distill.epochs is 2.5; expected a whole number"),
         ("distill.epochs=true", "distill.epochs is true; expected a whole number"),

@@ -16,9 +16,10 @@ import zarr
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
-from prepkd.store.encodings import Encoding
+from prepkd.store.encodings import Encoding, words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
+from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.integrity import damages
@@ -28,7 +29,7 @@ from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 from store_writing import LABELS, RECIPE, contents, raw, sections
 
-ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2)]
+ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2), Sampled(5, 3)]
 HERE, THERE = (1, 0), (0, 0)  # (view, chunk): what is damaged, and what it is swapped with
 
 
@@ -57,7 +58,7 @@ def write_store(folder: Path, encoding: Encoding, teacher: str = "large", seed: 
 
     def answer(view: int, part: slice) -> dict[str, torch.Tensor]:
         logits = raw(view, part) if teacher == "large" else 2 * raw(view, part).roll(1, dims=1)
-        return encoding.encode(logits, torch.from_numpy(LABELS[part]))
+        return encoding.encode(logits, torch.from_numpy(LABELS[part]), words_of(encoding, layout.plan, view, part))
 
     for view, chunk in writer.pending():
         writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))

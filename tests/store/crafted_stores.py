@@ -26,6 +26,15 @@ DTYPES = {
     "u8": {"logits": "u1", "step": "<f4", "row_max": "<f4"},
     "i16": {"logits": "<i2", "row_max": "<f4"},
     "topk": {"logits": "<f2", "ids": "u1", "lse": "<f4", "tail": "<f4", "row_max": "<f4"},
+    "sampled": {
+        "logits": "<f2",
+        "ids": "u1",
+        "fixed": "u1",
+        "threshold": "<f4",
+        "lse": "<f4",
+        "tail": "<f4",
+        "row_max": "<f4",
+    },
 }
 BLOSC = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
 
@@ -254,6 +263,11 @@ CRAFTED: dict[str, Change | tuple[str, Change]] = {
     "encoding: another step": ("i16", put("encoding.step", -1.0)),
     "encoding: k above classes": ("topk", put("encoding.k", 9)),
     "encoding: half of a k": ("topk", put("encoding.k", 2.5)),
+    "encoding: n above classes": ("sampled", put("encoding.n", 9)),
+    "encoding: n of 2": ("sampled", put("encoding.n", 2)),
+    "encoding: tau 0": ("sampled", put("encoding.tau", 0.0)),
+    "encoding: tau infinite": ("sampled", put("encoding.tau", "1e999")),
+    "encoding: tau text": ("sampled", put("encoding.tau", "4")),
     "format: text": put("format", "2"),
     "format: newer": put("format", 10**9),
     "fingerprints: many": edited(
@@ -336,6 +350,17 @@ CRAFTED: dict[str, Change | tuple[str, Change]] = {
     "topk: lse NaN": values("topk", "lse", at(np.nan)),
     "topk: tail 0": values("topk", "tail", at(0)),
     "topk: tail infinite": values("topk", "tail", at(-np.inf)),
+    "sampled: a class that is none": values("sampled", "ids", at(200)),
+    "sampled: a class twice": values("sampled", "ids", whole_row(1)),
+    "sampled: no maximum": values("sampled", "logits", whole_row(-2.0)),
+    "sampled: all fixed": values("sampled", "fixed", at(4)),
+    "sampled: none fixed": values("sampled", "fixed", at(0)),
+    "sampled: threshold infinite": values("sampled", "threshold", at(np.inf)),
+    "sampled: threshold NaN": values("sampled", "threshold", at(np.nan)),
+    "sampled: threshold above all mass": values("sampled", "threshold", at(6.5)),
+    "sampled: threshold below all mass": values("sampled", "threshold", at(-1e6)),
+    "sampled: lse too large": values("sampled", "lse", at(9)),
+    "sampled: tail 0": values("sampled", "tail", at(0)),
 }
 
 

@@ -25,9 +25,10 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import publish
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
-from prepkd.store.encodings import Encoding
+from prepkd.store.encodings import Encoding, words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
+from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
@@ -35,7 +36,7 @@ from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from store_writing import LABELS, PLAN, contents, fork, raw, sections
 
-ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2)]
+ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2), Sampled(5, 3)]
 CHUNKS = 9
 OLD, NEW = "old", "large"  # the teachers of the store that is replaced, and of the one that is written
 
@@ -58,7 +59,8 @@ def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = N
     writer = StoreWriter(open_place(work, write=True), layout, described(teacher, layout), work)
 
     def answer(view: int, part: slice) -> dict[str, torch.Tensor]:
-        return layout.encoding.encode(logits(teacher, view, part), torch.from_numpy(LABELS[part]))
+        words = words_of(layout.encoding, layout.plan, view, part)
+        return layout.encoding.encode(logits(teacher, view, part), torch.from_numpy(LABELS[part]), words)
 
     for view, chunk in list(writer.pending()):
         writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
@@ -73,7 +75,8 @@ def read(folder: Path, layout: Layout) -> str:
         teacher = store.attributes.teacher.name
         for view in range(store.views):
             stored = store.stored(view)
-            expected = layout.encoding.encode(logits(teacher, view, slice(0, 22)), torch.from_numpy(LABELS))
+            whole, words = logits(teacher, view, slice(0, 22)), words_of(layout.encoding, layout.plan, view)
+            expected = layout.encoding.encode(whole, torch.from_numpy(LABELS), words)
             for name, field in layout.encoding.fields.items():
                 if not np.array_equal(stored[name], expected[name].numpy().astype(field.dtype)):
                     raise AssertionError(f"{folder}: view {view}: {name} are not the {teacher} teacher's")

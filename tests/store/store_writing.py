@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from prepkd.runtime.files import write_bytes
 from prepkd.store.attributes import Attributes
+from prepkd.store.encodings import words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
@@ -58,7 +59,8 @@ def raw(view: int, part: slice) -> torch.Tensor:
 
 def answer(view: int, part: slice, layout: Layout = LAYOUT) -> dict[str, torch.Tensor]:
     """Those logits, encoded."""
-    return layout.encoding.encode(raw(view, part), torch.from_numpy(LABELS[part]))
+    words = words_of(layout.encoding, layout.plan, view, part)
+    return layout.encoding.encode(raw(view, part), torch.from_numpy(LABELS[part]), words)
 
 
 def open_writer(folder: Path, layout: Layout = LAYOUT, **changes: Any) -> StoreWriter:

@@ -69,6 +69,11 @@ def write(folder: Path, files: Files) -> Path:
 
 def read(data: Path, folder: Path) -> None:
     """As training does: every view, and its pixels."""
+    store = LogitStore.open(folder)
+    if store.encoding.draws:  # no data set of views
+        for view in range(VIEWS):
+            store.logits(view)
+        return
     dataset = ViewDataset(data, folder)
     for view in range(VIEWS):
         dataset[0, view]
@@ -127,6 +132,19 @@ def test_a_crafted_store(
         assert not (tmp_path / "copy" / "manifest.json").exists()
     else:
         refused(InputError, read, data, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("encoding", ["topk", "sampled"])
+def test_a_class_that_is_none_is_refused_by_those_that_report_wrong_values(
+    encoding: str, sound: dict[str, Files], tmp_path: Path
+) -> None:
+    """`verify` reads wrong values as they are; a wrong address cannot be decoded."""
+    store = LogitStore.open(crafted(f"{encoding}: a class that is none", sound, tmp_path / "store"))
+    with store.values_as_they_are():
+        assert "1 of its class ids are not below 5" in refused(InputError, store.stored, 1)
+    store = LogitStore.open(crafted(f"{encoding}: tail 0", sound, tmp_path / "other"))
+    with store.values_as_they_are():
+        assert store.stored(1)["tail"].max() == 0
 
 
 @pytest.mark.parametrize("name", PLANTED)

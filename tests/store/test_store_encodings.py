@@ -1,4 +1,4 @@
-"""u8, i16 and topk beside f16: what each keeps exactly, how far the rest may be off, and what it says of itself."""
+"""u8, i16, topk and sampled beside f16: what each keeps exactly, how far the rest may be off, and what it says of itself."""
 
 import math
 from pathlib import Path
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from prepkd.data.samples.labels import is_wrong, mixture
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding
+from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding, words_of
 from prepkd.store.encodings.f16 import F16, half_problem
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.measure import measure
+from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
@@ -28,7 +29,8 @@ from store_checks import refused
 from store_writing import LABELS, PLAN, contents, raw, write
 from torch import Tensor
 
-ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2)}
+ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2), "sampled": Sampled(5, n=3)}
+DROPPING = {"topk": 2, "sampled": 3}  # how many classes they keep
 
 
 @st.composite
@@ -41,8 +43,13 @@ def rows(draw: st.DrawFn) -> Tensor:
     return torch.tensor([draw(st.permutations(row))])
 
 
+def words(count: int) -> Tensor:
+    """Words for an encoding that draws."""
+    return torch.randint(2**40, (count,), generator=torch.Generator().manual_seed(5))
+
+
 def round_trip(encoding: Encoding, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    stored = encoding.encode(logits, labels)
+    stored = encoding.encode(logits, labels, words(len(logits)))
     answers = encoding.decode(stored)
     return answers["logits"], answers["row_max"], stored
 
@@ -57,7 +64,7 @@ def test_maxima_and_the_labels_rightness_are_kept_exactly(name: str, row: Tensor
     assert (offsets <= 0).all()
     assert (offsets[0, label] == 0) == (row[0, label] == row.max()), "who is right must not change"
     assert row[0, offsets[0].argmax()] == row.max()
-    if name != "topk":
+    if name not in DROPPING:
         assert torch.equal(offsets == 0, row == row.max())
 
 
@@ -69,7 +76,7 @@ def test_errors_stay_within_the_bound_that_is_stated(name: str, row: Tensor, lab
     gap = (row - row.max()).double()  # the encoding starts from float32 gaps, as this does
     bound = ALL[name].largest_error(stored)
     kept = torch.isfinite(bound)
-    assert kept.sum() == (2 if name == "topk" else 5)
+    assert kept.sum() == DROPPING.get(name, 5)
     assert ((offsets.double() - gap).abs() <= bound.double())[kept].all()
 
 
@@ -82,7 +89,7 @@ def test_errors_stay_within_the_bound_that_is_stated(name: str, row: Tensor, lab
 def test_no_encoded_row_is_called_a_problem(name: str, row: Tensor, label: int) -> None:
     """A reader refuses values that no encoder gives; it must not refuse any that one gives."""
     encoding = ALL[name] if name != "i16" else I16(5, step=2.0)
-    stored = encoding.encode(row, torch.tensor([label]))
+    stored = encoding.encode(row, torch.tensor([label]), words(1))
     for array, field in encoding.fields.items():
         assert field.problem(stored[array].numpy().astype(field.dtype)) == ""
 
@@ -172,13 +179,13 @@ def test_topks_ids_have_the_smallest_type_that_leaves_its_maximum_free(classes: 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_values_that_are_not_finite_are_refused(name: str, value: float) -> None:
     row = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [0.0, value, 1.0, 2.0, 3.0]])
-    text = refused(InputError, ALL[name].encode, row, torch.tensor([0, 0]))
+    text = refused(InputError, ALL[name].encode, row, torch.tensor([0, 0]), words(2))
     assert text.endswith("found a value that is not finite; look at the teacher's weights and preprocessing")
 
 
 def test_an_unknown_encoding_is_refused() -> None:
     text = refused(InputError, make_encoding, {"name": "f8"}, 5)
-    assert text == "encoding is 'f8'; expected one of f16, u8, i16, topk; update prepkd"
+    assert text == "encoding is 'f8'; expected one of f16, u8, i16, topk, sampled; update prepkd"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -191,7 +198,7 @@ def test_a_store_in_each_encoding(name: str, tmp_path: Path) -> None:
     assert store.encoding == ALL[name] and store.encoding.describe() == store.attributes.encoding.model_dump()
     for view in range(3):
         logits = raw(view, slice(0, 22))
-        expected = ALL[name].decode(ALL[name].encode(logits, torch.from_numpy(LABELS)))
+        expected = ALL[name].decode(ALL[name].encode(logits, torch.from_numpy(LABELS), words_of(ALL[name], PLAN, view)))
         offsets, row_max = store.slab(view)
         assert np.array_equal(offsets, expected["logits"].numpy())
         assert np.array_equal(row_max, expected["row_max"].numpy())
@@ -219,7 +226,7 @@ def test_what_is_measured_is_true(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = 5 * torch.randn(300, 5, generator=generator)
     labels = torch.randint(0, 5, (300,), generator=generator)
-    found: dict[str, Any] = measure(ALL[name], logits, labels, other_bytes=3)
+    found: dict[str, Any] = measure(ALL[name], logits, labels, words(300), other_bytes=3)
     offsets, _, stored = round_trip(ALL[name], logits, labels)
     for tau in (1, 2, 4, 8):
         divergences = []
@@ -231,7 +238,7 @@ def test_what_is_measured_is_true(name: str) -> None:
         assert found["kl_mean"][str(tau)] == pytest.approx(np.mean(divergences), rel=6e-3, abs=1e-12)
         assert found["kl_max"][str(tau)] == pytest.approx(np.max(divergences), rel=6e-3, abs=1e-12)
     assert (found["rows"], found["argmax_flips"]) == (300, 0)
-    sizes = {"f16": 5 * 2 + 4, "u8": 5 + 4 + 4, "topk": 2 * 2 + 2 + 4 + 4 + 4}
+    sizes = {"f16": 5 * 2 + 4, "u8": 5 + 4 + 4, "topk": 2 * 2 + 2 + 4 + 4 + 4, "sampled": 3 * 2 + 3 + 1 + 4 + 4 + 4 + 4}
     if name == "i16":
         codec = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
         sizes["i16"] = len(codec.encode(stored["logits"].numpy())) / 300 + 4
@@ -275,10 +282,20 @@ def test_topk_keeps_both_labels_of_a_mixed_view() -> None:
 def test_an_encoding_declares_its_section_of_the_settings() -> None:
     """Its fields, limits and defaults; a field that `settings` doesn't list, such as the step of `i16`, is none."""
     sections = {name: encoding.section() for name, encoding in ENCODINGS.items() if encoding.settings}
-    assert {name: list(section.model_fields) for name, section in sections.items()} == {"topk": ["k"]}
+    assert {name: list(section.model_fields) for name, section in sections.items()} == {
+        "topk": ["k"],
+        "sampled": ["n", "tau"],
+    }
     cache = Cache(views=1, encoding="topk", topk={"k": 3})
     assert encoding_of(cache, 5) == TopK(5, k=3) and encoding_of(Cache(views=1, encoding="topk"), 100) == TopK(100)
     assert encoding_of(Cache(views=1, encoding="i16"), 5) == I16(5)
-    for wrong in ({"encoding": "f8"}, {"topk": {"k": 1}}, {"topk": {"n": 2}}, {"i16": {"step": 1.0}}):
+    for wrong in (
+        {"encoding": "f8"},
+        {"topk": {"k": 1}},
+        {"topk": {"n": 2}},
+        {"sampled": {"n": 2}},
+        {"sampled": {"tau": 0}},
+        {"i16": {"step": 1.0}},
+    ):
         with pytest.raises(ValidationError):
             Cache.model_validate({"views": 1} | wrong)

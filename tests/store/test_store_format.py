@@ -16,6 +16,7 @@ from prepkd.store.documents import LIMITS, parse_manifest, read_document
 from prepkd.store.encodings import ENCODINGS, Encoding
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
+from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import MOST_FILES, Layout
@@ -26,7 +27,7 @@ from zarr.storage import MemoryStore
 
 PAGE = (ROOT / "docs/reference/store-format.md").read_text()
 (READER,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
-ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2)}
+ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2), "sampled": Sampled(5, n=3)}
 
 
 def read_as_a_stranger(folder: Path, views: int, output: Path, *, code: int = 0) -> str:

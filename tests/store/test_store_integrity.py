@@ -33,6 +33,7 @@ def test_every_array_of_every_encoding_is_damaged_in_every_way(outcomes: list[Ou
         "u8": ["logits", "params", "row_max", "step"],
         "i16": ["logits", "params", "row_max"],
         "topk": ["ids", "logits", "lse", "params", "row_max", "tail"],
+        "sampled": ["fixed", "ids", "logits", "lse", "params", "row_max", "tail", "threshold"],
     }
     for encoding, names in arrays.items():
         for name in names:

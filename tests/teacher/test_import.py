@@ -381,7 +381,7 @@ def test_malformed_files_are_one_line_and_nothing_is_written(project: Path, case
         (["--views", "2", "--recipe", '["flip"]'], "the logits are of 1 views, --views 2 with this recipe makes 2"),
         (["--views", "all", "--recipe", '["flip"]'], "the logits are of 1 views, --views all with this recipe makes 2"),
         (["--seed", "-1"], "--seed is -1; expected 0 to 2^63 - 1"),
-        (["--encoding", "zip"], "--encoding is 'zip'; expected one of f16, u8, i16, topk"),
+        (["--encoding", "zip"], "--encoding is 'zip'; expected one of f16, u8, i16, topk, sampled"),
         (["--data", "none.h5"], "none.h5: no such file; run `prepkd prepare`"),
         (["--params", "none.yaml"], "none.yaml: no such file"),
         (["-S", "cache.colour=1"], "unknown key cache.colour"),

@@ -1,15 +1,13 @@
 """Several processes train what one does: the same figures and weights, but for the rounding of sums."""
 
 import os
-import socket
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commands import environment
+from commands import together
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models import save_checkpoint
@@ -23,25 +21,10 @@ from small_training import CLASSES, DATASET, timeless
 from torch import nn
 
 WORKER = Path(__file__).parent / "several_worker.py"
+PATHS = os.pathsep.join(str(folder) for folder in (WORKER.parent, WORKER.parents[1]))  # of the tests' helpers
 # The largest change of a weight after 2 epochs; measured on the first machine: 4e-4 (pkt), most below 1e-6. A change of 1e-7
 # in the first weights grows as much.
 TOLERANCE = 2e-3
-
-
-def together(count: int, *command: str, cwd: Path, **variables: str) -> list[tuple[int, str]]:
-    """Run a command in processes that find each other as those of torchrun; their exit codes and output."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    base = environment(OMP_NUM_THREADS="1", PYTHONPATH=str(WORKER.parent), MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    started = []
-    for rank in range(count):
-        own = {"RANK": str(rank), "WORLD_SIZE": str(count)} if count > 1 else {}
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        program = Path(base["PATH"].split(os.pathsep)[0]) / command[0]
-        started.append(subprocess.Popen([program, *command[1:]], cwd=cwd, env=base | own | variables, **pipes))
-    said = [process.communicate(timeout=500)[0] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[di
     for count in (1, 3):
         place = folder / str(count)
         place.mkdir()
-        said = together(count, "python", str(WORKER), str(folder / "teacher"), str(place), cwd=folder)
+        said = together(count, "python", str(WORKER), str(folder / "teacher"), str(place), cwd=folder, PYTHONPATH=PATHS)
         assert said == [(0, "")] * count
 
     def found(count: int) -> list[dict[str, Any]]:

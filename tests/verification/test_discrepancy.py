@@ -7,9 +7,9 @@ import pytest
 import torch
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.encodings import as_tensors
+from prepkd.store.encodings import as_tensors, words_of
 from prepkd.verification.discrepancy import TOLERANCES, Discrepancy, live_reference, measure_discrepancy
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.sampling import draw_pairs
 from torch import Tensor
 from verified_stores import ENCODINGS, changed_section, opened, rewritten, verified
@@ -46,7 +46,7 @@ def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
         return stored | {"row_max": row_max}
 
     wrong = rewritten(store, tmp_path / "t.zarr", spoiled)
-    report = verify_store(wrong, teacher, samples, count=200, seed=3).as_json()
+    report = verify_rows(wrong, teacher, samples, count=200, seed=3).as_json()
     with pytest.raises(InputError, match="row_max"):  # other readers of the same store still refuse them
         wrong.stored(0)
     assert report["verdict"] == "FAIL" and "rows hold values that are not finite, stored or live" in report["why"]
@@ -57,7 +57,8 @@ def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
 
 
 def compared(store: LogitStore, stored: dict[str, Tensor], raw: Tensor, labels: Tensor) -> Discrepancy:
-    reference = live_reference(store.encoding, raw, labels)
+    words = words_of(store.encoding, store.plan, 0, slice(0, len(raw)))
+    reference = live_reference(store.encoding, raw, labels, words)
     return measure_discrepancy(store.encoding, stored, raw, reference, store.attributes.precision.arithmetic)
 
 
@@ -92,4 +93,5 @@ def test_another_maximum_by_rounding_is_within(finished: Path, encoding: str) ->
     live[rows, second] = best.values[:3, 0] + 1e-4
     labels = samples.labels[:200]
     assert (live.argmax(-1) != raw.argmax(-1)).sum() == 3
-    assert compared(store, store.encoding.encode(raw, labels), live, labels).within
+    words = words_of(store.encoding, store.plan, 0, slice(0, 200))
+    assert compared(store, store.encoding.encode(raw, labels, words), live, labels).within

@@ -11,6 +11,7 @@ import torch
 from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
 from prepkd.store import LogitStore
+from prepkd.store.encodings import words_of
 from prepkd.verification.controls import CONTROLS
 from prepkd.verification.sampling import draw_pairs
 from torch import Tensor
@@ -94,6 +95,22 @@ def raised_lse(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     return stored | {"lse": stored["lse"] + 0.01}
 
 
+def raised_threshold(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"threshold": stored["threshold"] + 0.01}
+
+
+def other_draws(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The answers are right, the classes those of other words."""
+    store, teacher, samples = opened(Path.cwd(), "sampled")
+    raw = torch.from_numpy(_raw(store, teacher, samples, view))
+    words = words_of(store.encoding, store.plan, (view + 1) % store.views)
+    return store.encoding.encode(raw, samples.labels, words)
+
+
+def drawn_as_fixed(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    return stored | {"fixed": (stored["fixed"] + 1).clamp(max=4)}
+
+
 def one_class_moved(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     logits = stored["logits"].clone()
     logits[:, 3] -= (logits[:, 3] < 0).to(logits.dtype)
@@ -104,11 +121,13 @@ def one_class_moved(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     ("encoding", "change"),
     [(encoding, one_view_rolled) for encoding in ENCODINGS]
     + [(encoding, shifted_maxima) for encoding in ENCODINGS]
-    + [("f16", one_class_moved), ("topk", raised_tail), ("topk", raised_lse)],
+    + [("f16", one_class_moved), ("topk", raised_tail), ("topk", raised_lse)]
+    + [("sampled", change) for change in (raised_tail, raised_lse, raised_threshold, other_draws, drawn_as_fixed)],
 )
 def test_changed_answers_fail_whatever_the_encoding(
-    finished: Path, tmp_path: Path, encoding: str, change: Change
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, change: Change
 ) -> None:
+    monkeypatch.chdir(finished)
     store, teacher, samples = opened(finished, encoding)
     report = verified(rewritten(store, tmp_path / "t.zarr", change), teacher, samples, count=200, seed=3)
     assert report["verdict"] == "FAIL" and "logits are not the stored ones" in report["why"]

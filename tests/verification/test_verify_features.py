@@ -14,7 +14,7 @@ from prepkd.models.new import new_model
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.feature_caching import feature_answers, plan_features
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.tables import discrepancy_table, notes
 from small_training import DATASET
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "hint")
 @pytest.mark.parametrize("name", ["at", "ab", "hint", "pooled"])
 def test_verify_passes_a_correct_store_and_its_controls_fail(name: str, feature_teacher: Teacher) -> None:
     store = FeatureStore.open(feature_teacher.cache().feature_url("t", name))
-    found = verify_store(store, feature_teacher.model, DATASET.samples, count=200, seed=1)
+    found = verify_rows(store, feature_teacher.model, DATASET.samples, count=200, seed=1)
     assert found.verdict.name == "PASS", found.verdict
     assert set(found.measured.controls) == {
         "shuffled index",
@@ -43,7 +43,7 @@ def test_verify_passes_a_correct_store_and_its_controls_fail(name: str, feature_
 def test_verify_fails_a_store_of_another_teacher_and_of_wrong_rows(feature_teacher: Teacher, tmp_path: Path) -> None:
     store = FeatureStore.open(feature_teacher.cache().feature_url("t", "pooled"))
     other = new_model("resnet14", DATASET, 10)
-    assert verify_store(store, other, DATASET.samples, count=64, seed=1).verdict.name == "FAIL"
+    assert verify_rows(store, other, DATASET.samples, count=64, seed=1).verdict.name == "FAIL"
     entry = feature_teacher.entry("pooled")
     layout, attributes = plan_features(feature_teacher.cache(), DATASET, INPUTS, feature_teacher.card, entry)
     writer = StoreWriter(open_place(tmp_path / "wrong.zarr", write=True), layout, attributes, tmp_path)
@@ -52,7 +52,7 @@ def test_verify_fails_a_store_of_another_teacher_and_of_wrong_rows(feature_teach
         part = layout.slice(chunk)
         writer.write(view, chunk, feature_answers(model, DATASET, entry, feature_teacher.cache(), (view + 1) % 9, part))
     writer.finish()
-    verdict = verify_store(
+    verdict = verify_rows(
         FeatureStore.open(tmp_path / "wrong.zarr"), feature_teacher.model, DATASET.samples, count=64, seed=1
     ).verdict
     assert verdict.name == "FAIL" and "pooled differs by" in verdict.why
@@ -91,4 +91,4 @@ def test_a_teacher_without_signal_withholds_the_verdict(feature_teacher: Teacher
         )
     writer.finish()
     store = FeatureStore.open(tmp_path / "dead.zarr")
-    assert verify_store(store, dead, DATASET.samples, count=64, seed=1).verdict.name == "WITHHELD"
+    assert verify_rows(store, dead, DATASET.samples, count=64, seed=1).verdict.name == "WITHHELD"

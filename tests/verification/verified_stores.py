@@ -18,11 +18,11 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import as_tensors
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.verification.live_teacher import verify_store
+from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.query import Query
 from torch import Tensor
 
-ENCODINGS = ["f16", "u8", "i16", "topk"]
+ENCODINGS = ["f16", "u8", "i16", "topk", "sampled"]
 CPU = torch.device("cpu")
 SETTINGS = dict(
     prepare__subset=20,
@@ -32,6 +32,7 @@ SETTINGS = dict(
     cache__views=4,
     cache__batch_size=64,
     cache__topk__k=4,
+    cache__sampled__n=5,
     distill__student="convnet4",
     distill__epochs=1,
     distill__seeds="[0]",
@@ -54,7 +55,7 @@ def opened(folder: Path, encoding: str = "f16") -> tuple[LogitStore, Normalised,
 
 def verified(store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int) -> dict[str, Any]:
     """The verification as JSON."""
-    return verify_store(store, teacher, samples, count=count, seed=seed).as_json()
+    return verify_rows(store, teacher, samples, count=count, seed=seed).as_json()
 
 
 Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]

@@ -1,6 +1,7 @@
 """The cost of a feature term for a pair of models: numbers and bytes asked of the teacher, adapters."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -94,3 +95,13 @@ def asked(term: Term, models: Pair) -> Asked:
         {name: math.ceil(values.numel() * BYTES[term.stored]) for name, values in found.items()},
         sum(one.numel() for one in adapter.parameters()) if adapter else 0,
     )
+
+
+def entry_bytes(name: str, terms: Sequence[FeatureTerm], models: Pair) -> int:
+    """Bytes per (view, sample) of a store of an entry, a term's own or a named feature; 0 where the pair does not serve it."""
+    own = [term for term in terms if term.name == name]
+    try:
+        shapes = {} if own else feature_shapes(models.teacher, (name,), models.size)
+    except InputError:
+        return 0  # the term's `problem` says why
+    return sum(asked(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from prepkd.catalogue.requirements import Asked, Pair, asked
+from prepkd.catalogue.requirements import Asked, Pair, asked, entry_bytes
+from prepkd.methods.entries import entries_for
 from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
 from prepkd.methods.own import is_own
@@ -18,9 +19,10 @@ KINDS = SLOTS | {"features": FeatureTerm}
 class TermRow:
     """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
 
-    `teacher`: whether it needs a teacher; `raw_logits`: whether it changes if a constant is added to a row of the teacher's
-    logits; `views`: how many views of a sample it compares; `draws`: what it draws at random before each epoch; `models`: the
-    pair of models that `asked` is for. A scheme is a row of the slot `schemes`.
+    `teacher`: whether it needs a teacher; `every_class`: why a store of drawn classes cannot serve it; `raw_logits`: whether it
+    changes if a constant is added to a row of the teacher's logits; `views`: how many views of a sample it compares; `draws`:
+    what it draws at random before each epoch; `models`: the pair of models that `asked` is for. A scheme is a row of the slot
+    `schemes`.
     """
 
     name: str
@@ -30,11 +32,13 @@ class TermRow:
     settings: dict[str, object]
     source: str
     teacher: bool
+    every_class: str
     raw_logits: bool
     views: int
     draws: tuple[str, ...]
     asked: Asked
     models: str
+    note: str = ""  # which temperature the default weights belong to
 
     def as_json(self) -> dict[str, object]:
         """All fields."""
@@ -43,16 +47,20 @@ class TermRow:
 
 @dataclass(frozen=True)
 class Used:
-    """A method's terms, the weights that `auto` gives the labels' loss and the divergence, and those of its feature terms."""
+    """A method's terms, the weights that `auto` gives the labels' loss and the divergence, and those of its feature terms.
+
+    `entries`: the entries of `cache.features` that serve it, with the bytes of a store of each per (view, sample).
+    """
 
     method: str
     rows: list[TermRow]
     weights: dict[str, float]
+    entries: dict[str, int]
 
     @property
     def bytes(self) -> int:
-        """Per (view, sample), of what the terms ask beside the logits; a tensor counts once, however many terms ask it."""
-        return sum({name: size for row in self.rows for name, size in row.asked.bytes.items()}.values())
+        """Per (view, sample), of these stores, beside the logits."""
+        return sum(self.entries.values())
 
     def as_json(self) -> dict[str, object]:
         """All fields, and the bytes."""
@@ -67,20 +75,30 @@ def by_default(term: type[Term]) -> Term:
 def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[TermRow]:
     """One row per term, in the order of `SLOTS`, then the schemes; what they ask is for a pair of models and the settings."""
     ordered = [term for kind in KINDS.values() for term in TERMS.values() if issubclass(term, kind)]
-    return [_row(by_default(_with_settings(term)), configured(term), models) for term in ordered] + [
+    return [_row(by_default(term), _tempered(term), configured(term), models) for term in ordered] + [
         _scheme(one, models) for one in SCHEMES.values()
     ]
 
 
-def used(method: str, models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> Used:
-    """The terms of a method, defaults included, with their settings; raises ValueError as `parse_method` does."""
+def used(
+    method: str,
+    models: Pair,
+    configured: Callable[[type[Term]], Term] = by_default,
+    listed: Sequence[str] = (),
+) -> Used:
+    """The terms of a method, defaults included, with their settings, and entries that serve it, of `listed` where these do.
+
+    Raises ValueError as `parse_method` does.
+    """
     parsed = parse_method(method)
     found = [configured(term) for term in parsed.terms]
     weights = {parsed.labels.name: parsed.ce_weight}
     if parsed.divergence:
         weights[parsed.divergence.name] = parsed.kd_weight(parsed.ce_weight)
     weights |= {term.name: term.weight for term in found if isinstance(term, FeatureTerm)}
-    return Used(method, [_row(term, term, models) for term in found], weights)
+    features = [term for term in found if isinstance(term, FeatureTerm)]
+    entries = {name: entry_bytes(name, features, models) for name in entries_for(features, listed)}
+    return Used(method, [_row(term, {}, term, models) for term in found], weights, entries)
 
 
 def slots() -> dict[str, str]:
@@ -99,6 +117,8 @@ def described(row: TermRow) -> Sequence[str]:
         lines.append(f"features {names}: {one.problem or numbers}")
     if row.views == 2:
         lines.append("extra views: a strong one beside each weak one, twice the logits' bytes per sample")
+    if row.every_class:
+        lines.append(f"not encoding `sampled`: {row.every_class}")
     if one.adapter_parameters:
         lines.append(f"an adapter of {one.adapter_parameters:,} parameters")
     if row.draws:
@@ -106,12 +126,19 @@ def described(row: TermRow) -> Sequence[str]:
     return lines
 
 
-def _with_settings(term: type[Term]) -> type[Term]:
-    """The term, or for a divergence without settings of its own the fixed temperature, which it uses."""
-    return FixedTemperature if issubclass(term, Divergence) and term.tempered and term.section is None else term
+def _tempered(term: type[Term]) -> dict[str, object]:
+    """The settings of the fixed temperature, of a divergence that has one."""
+    tempered = issubclass(term, Divergence) and term.tempered
+    return _dotted(FixedTemperature.section or "", FixedTemperature().model_dump()) if tempered else {}
 
 
-def _row(settings: Term, configured: Term, models: Pair) -> TermRow:
+def _note(term: type[Term]) -> str:
+    if term.published_tau is None:
+        return ""
+    return f"the default weights are published for kd.tau {term.published_tau:g}"
+
+
+def _row(settings: Term, more: dict[str, object], configured: Term, models: Pair) -> TermRow:
     term = type(configured)
     section = f"own.{term.name}" if is_own(term) else settings.section
     return TermRow(
@@ -119,14 +146,16 @@ def _row(settings: Term, configured: Term, models: Pair) -> TermRow:
         next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
         (term.__doc__ or "").partition("\n")[0],
         term.equation,
-        _dotted(section, settings.model_dump(exclude=set(settings.ignores))) if section else {},
+        more | (_dotted(section, settings.model_dump(exclude=set(settings.ignores))) if section else {}),
         term.source,
         not issubclass(term, LabelTerm),
+        term.every_class,
         term.needs_raw,
         term.views,
         term.drawn,
         asked(configured, models),
         models.described,
+        _note(term),
     )
 
 
@@ -140,6 +169,7 @@ def _scheme(scheme: Scheme, models: Pair) -> TermRow:
         scheme.settings,
         scheme.source,
         teacher=True,
+        every_class="",
         raw_logits=False,
         views=1,
         draws=(),

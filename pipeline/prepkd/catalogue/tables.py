@@ -29,22 +29,32 @@ def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
     table.add_row("method", used.method)
     for row in used.rows:
         weight = f", weight {used.weights[row.name]:g}" if row.name in used.weights else ""
-        table.add_row(row.slot, "\n".join([f"{row.name}{weight}", *_settings(row.settings)]))
+        table.add_row(row.slot, "\n".join([f"{row.name}{weight}", *filter(None, [row.note]), *_settings(row.settings)]))
     for line in _asked_by_all(used.rows):
         table.add_row("asks", line)
     if used.bytes:
         every = used.bytes * models.views * models.samples
-        size = f"{used.bytes:,} per (view, sample), {every / 1e9:,.3g} GB for {models.views} x {models.samples:,}"
-        table.add_row("bytes", f"{size}, beside the logits\n{models.described}")
+        size = f"{used.bytes:,} per (view, sample), {_size(every)} for {models.views} x {models.samples:,}"
+        stores = ", ".join(f"{name} {one:,}" for name, one in used.entries.items())
+        table.add_row("bytes", f"{size}, beside the logits\nstores: {stores}\n{models.described}")
     for line in missing or ["nothing"]:
         table.add_row("missing", line)
     return table
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest decimal unit that they reach."""
+    units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}
+    unit, size = next(((unit, size) for unit, size in units.items() if count >= size), ("bytes", 1))
+    return f"{count:,} bytes" if size == 1 else f"{count / size:,.{2 if count < 10 * size else 1}f} {unit}"
 
 
 def _about(row: TermRow) -> Iterator[str]:
     yield row.summary
     yield from _asks(row)
     yield from _settings(row.settings)
+    if row.note:
+        yield row.note
     yield row.source
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.both_views import BothViews
+from prepkd.distillation.drawn_classes import check_served, draw_note
 from prepkd.distillation.feature_supply import (
     cached_features,
     live_supply,
@@ -65,8 +66,10 @@ def distill(
     interrupted run resumes. `say` gets notes, a line each. Raises InputError where files do not belong together, and for a
     student that cannot be trained.
     """
+    check_served(settings, cache)
     loaded = try_student(settings, dataset)
-    for line in loading_notes(settings, loaded, f"student {settings.student!r}"):
+    notes = loading_notes(settings, loaded, f"student {settings.student!r}")
+    for line in [*notes, *filter(None, [draw_note(settings, cache)])]:
         say(line)
     student = student_shapes(settings, dataset)
     objective = partial(Objective, settings.terms)
@@ -154,7 +157,7 @@ def cached_teacher(
 
     `student` has the shapes of the student's features. Raises InputError for stores that are missing or do not fit.
     """
-    store = LogitStore.open(files.store)
+    store = LogitStore.open_of(files.store, name)
     check_store(
         store,
         teacher=name,

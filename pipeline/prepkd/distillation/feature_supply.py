@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
-from prepkd.methods.entries import make_entry, served_by
-from prepkd.methods.own import is_own
+from prepkd.methods.entries import Entry, entries_for, make_entry
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
@@ -51,35 +50,41 @@ def cached_features(
 
     Raises InputError for stores that are missing, or that do not fit the settings, the student or the logits.
     """
-    names = settings.entries_read(cache.features)
-    urls = {entry: cache.feature_url(name, entry) for entry in names}
-    stores = {entry: FeatureStore.open(url) for entry, url in urls.items() if exists(open_place(url), MANIFEST)}
-    if missing := [entry for entry in entry_names(settings, cache) if entry not in stores]:
+    stores, missing = feature_stores(settings, cache, name)
+    if missing:
         sizes = costs(settings, cache, student, teacher, dataset) if teacher else {}
-        raise InputError(_missing(settings, cache, name, missing, sizes))
+        raise InputError(not_cached(settings, cache, name, missing, sizes))
+    entries = fitting_entries(settings, stores, student, logits)
+    return CachedFeatures(Supply(settings.terms.features, entries, student), stores, cache.batch_size, cache.precision)
+
+
+def feature_stores(settings: Distill, cache: Cache, name: str) -> tuple[dict[str, FeatureStore], list[str]]:
+    """The stores of the teacher `name` that the method reads, by entry, and the entries that are missing."""
+    urls = {entry: cache.feature_url(name, entry) for entry in settings.entries_read(cache.features)}
+    stores = {entry: FeatureStore.open(url) for entry, url in urls.items() if exists(open_place(url), MANIFEST)}
+    return stores, [entry for entry in entry_names(settings, cache) if entry not in stores]
+
+
+def fitting_entries(
+    settings: Distill, stores: Mapping[str, FeatureStore], student: Shapes, logits: LogitStore
+) -> list[Entry]:
+    """The entries of stores; raises InputError for one that does not fit the settings, the student or the logits."""
     entries = []
-    for entry, term in settings.entry_terms(names).items():
+    for entry, term in settings.entry_terms(list(stores)).items():
         found = entry_of(stores[entry])
         reads = set(term.of_teacher) if term else {entry}
         wanted = make_entry(entry, term, student, found.teacher) if reads == found.teacher.keys() else None
         check_features(stores[entry], found, wanted, logits)
         entries.append(found)
-    return CachedFeatures(Supply(settings.terms.features, entries, student), stores, cache.batch_size, cache.precision)
+    return entries
 
 
 def entry_names(settings: Distill, cache: Cache) -> list[str]:
-    """The entries that hold what the method's feature terms ask.
-
-    For a term that none of `cache.features` serves it is the term's own; for a user's term, the features that it reads.
-    """
-    served = [
-        served_by(term, cache.features) or (term.of_teacher if is_own(type(term)) else (term.name,))
-        for term in settings.terms.features
-    ]
-    return list(dict.fromkeys(name for names in served for name in names))
+    """The entries that hold what the method's feature terms ask, of `cache.features` where these serve a term."""
+    return entries_for(settings.terms.features, cache.features)
 
 
-def _missing(settings: Distill, cache: Cache, name: str, missing: Sequence[str], sizes: Mapping[str, str]) -> str:
+def not_cached(settings: Distill, cache: Cache, name: str, missing: Sequence[str], sizes: Mapping[str, str]) -> str:
     """One line: which entries are not cached, what they would take, and how to add them."""
     unlisted = [entry for entry in missing if entry not in cache.features]
     add = f"add {', '.join(unlisted)} to cache.features and run" if unlisted else "run"

@@ -9,7 +9,7 @@ from prepkd.errors import InputError
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.entries import served_by
 from prepkd.methods.grammar import Method, parse_method
-from prepkd.methods.objective import Terms
+from prepkd.methods.objective import MethodTerms
 from prepkd.methods.own import is_own
 from prepkd.methods.settings import MethodName
 from prepkd.methods.term import FeatureTerm, Term
@@ -155,11 +155,11 @@ class StudentSettings(Training):
         return list(dict.fromkeys(name for names in served for name in names))
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> MethodTerms:
         """The method's terms with their settings."""
         method = self.parsed
         ce_weight, kd_weight = self.loss_weights
-        return Terms(
+        return MethodTerms(
             ce_weight,
             kd_weight,
             self.configured(method.labels),

@@ -39,7 +39,7 @@ class ViewDataset(Dataset[Item]):
     path or an fsspec URL (`options` go to fsspec). Files are opened in the process that reads them, so that workers may be
     forked or spawned; each keeps the images and one view's logits. Of a store with two kinds of views the weak ones are shown.
     Warns of answers that may not be logits. Raises InputError where the store was not made from this data, a view was not
-    fetched, or the answers are probabilities; IndexError.
+    fetched, where it keeps a draw of the classes, or the answers are probabilities; IndexError.
     """
 
     def __init__(self, data: str | Path, store: str | Path, view: int = 0, **options: Any) -> None:
@@ -55,6 +55,11 @@ class ViewDataset(Dataset[Item]):
         opened = self._opened()
         self._fingerprints = opened.attributes.fingerprints
         self.plan, self.encoding = opened.plan.weak, opened.encoding
+        if self.encoding.draws:
+            raise InputError(
+                f"{self.store}: encoding {self.encoding.name} keeps a draw of the classes with their weights, and an item has "
+                "the logits of every class; learn from it with `prepkd distill`, or cache in another encoding"
+            )
         if not 0 <= view < self.views:
             raise InputError(f"{self.store}: view is {view}, expected 0 to {self.views - 1}")
         self._view = view

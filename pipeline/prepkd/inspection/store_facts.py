@@ -11,6 +11,7 @@ from zarr.abc.store import Store
 from prepkd.errors import InputError
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import Attributes, plan_and_encoding
+from prepkd.store.claims import CLAIM
 from prepkd.store.documents import parse_attributes, parse_chunk_length, read_document
 from prepkd.store.encodings import Tensors
 from prepkd.store.layout import MANIFEST, Layout
@@ -103,7 +104,8 @@ def _unfinished(where: str, place: Store) -> StoreFacts:
         layout = Layout(plan, encoding, parse_chunk_length(array, key, where))
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    return _facts(where, sizes(place) or {}, attributes, layout, None)
+    files = {key: size for key, size in (sizes(place) or {}).items() if not CLAIM.fullmatch(key)}
+    return _facts(where, files, attributes, layout, None)
 
 
 def _facts(

@@ -14,7 +14,7 @@ from prepkd.data.prepared.file import Split
 from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
-from prepkd.methods.dynamic_temperature import DTD
+from prepkd.methods.dynamic_temperature import DTD, FlswTemperature
 from prepkd.methods.kl import upcast
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
@@ -98,6 +98,8 @@ def dtd_temperatures(
 
 
 def _doubt(store: LogitStore, view: int) -> str | None:
+    if store.encoding.draws:
+        return f"{store.url}: keeps a draw of the classes; dtd-flsw: {FlswTemperature.every_class}"
     try:
         check_answers(store, view, raw=True)
     except InputError as error:

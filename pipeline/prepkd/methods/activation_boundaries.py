@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prepkd.methods.connected import ConnectedTerm
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import paired
 from prepkd.methods.maps import averaged
 from prepkd.methods.term import Shapes
 from prepkd.models.features import Answers
@@ -22,7 +22,7 @@ def activation_boundary(student: Tensor, active: Tensor, *, margin: float) -> Te
     >>> activation_boundary(torch.tensor([[2.0, 0.5, -3.0]]), torch.tensor([[True, True, True]]), margin=1.0)
     tensor([16.2500])
     """
-    own = upcast(student)
+    own, active = paired("activation_boundary", student, active)
     return F.relu(margin - torch.where(active, own, -own)).square().flatten(1).sum(dim=1)
 
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import paired, upcast
 from prepkd.methods.maps import StagesTerm, averaged
 from prepkd.methods.term import Shapes, State
 from prepkd.methods.vectors import unit
@@ -24,9 +24,11 @@ def attention_map(features: Tensor, size: tuple[int, int] | None = None) -> Tens
 def attention_transfer(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Mean squared difference (B,) of two attention maps (B, positions), as `attention_map` returns them.
 
+    Raises InputError for maps of unequal sizes.
     Source: Zagoruyko, Komodakis 2017, arXiv 1612.03928, section 3.1, with the mean of the authors' code.
     """
-    return (student_map - teacher_map.detach()).square().mean(dim=1)
+    own, theirs = paired("attention_transfer", student_map, teacher_map)
+    return (own - theirs).square().mean(dim=1)
 
 
 class AttentionTransfer(StagesTerm):

@@ -25,9 +25,14 @@ def noise_contrastive(positive: Tensor, negatives: Tensor, samples: int, others:
     """-ln h+ / (h+ + c) - sum of ln c / (h- + c) over M negatives, of each sample, (B,); c = M / `samples`.
 
     `positive` (B,) and `negatives` (B, M) are the logarithms of h, `samples` the size of the training set. `others`, bool
-    (B, M), marks the negatives that count: M times the mean over them stands for the sum.
+    (B, M), marks the negatives that count: M times the mean over them stands for the sum. Raises InputError for other shapes,
+    and without a negative.
     Source: Tian et al. 2020, arXiv 1910.10699, equation 18, in the form of the authors' code.
     """
+    fits = positive.shape == negatives.shape[:1] and (others is None or others.shape == negatives.shape)
+    if not fits or negatives.ndim != 2 or not negatives.shape[1]:
+        shapes = [tuple(one.shape) for one in (positive, negatives, others) if one is not None]
+        raise InputError(f"noise_contrastive: shapes {shapes}; expected (B,), (B, M) with M > 0, and (B, M)")
     count = negatives.shape[1]
     log_c = log(count / samples)
     costs = -F.logsigmoid(log_c - negatives)
@@ -41,9 +46,23 @@ def noise_contrastive(positive: Tensor, negatives: Tensor, samples: int, others:
 def info_nce(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
     """The cross-entropy of finding each sample's other embedding in the batch, in both directions, (B,).
 
-    Embeddings are (B, D); the candidates are the sample's own and those of other classes, labels int64 (B,).
+    Embeddings are (B, D), both trained: gradients flow into both. The candidates are the sample's own and those of other
+    classes, labels int64 (B,). Raises InputError for a batch of one class, which has no others.
     Source: van den Oord et al. 2018, arXiv 1807.03748, equation 4.
     """
+    found = contrast(student, teacher, labels, temperature=temperature)
+    if bool((labels == labels[0]).all()):
+        raise InputError("info_nce contrasts samples of different classes: a batch of one class; expected two or more")
+    return found
+
+
+def contrast(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+    """`info_nce` without a look at the labels' values, for which a GPU would wait: a batch of one class is 0."""
+    if student.shape != teacher.shape or labels.shape != student.shape[:1]:
+        found = f"shapes {tuple(student.shape)} and {tuple(teacher.shape)}, labels {tuple(labels.shape)}"
+        raise InputError(f"info_nce compares student and teacher: {found}; expected the same, and a label per sample")
+    if len(student) < 2:
+        raise InputError("info_nce contrasts the samples of a batch: a batch of one sample; expected two or more")
     own, theirs = unit(student), unit(teacher)
     same = (labels.unsqueeze(1) == labels).fill_diagonal_(False)
     scores = (own @ theirs.T / temperature).masked_fill(same, -inf)
@@ -60,6 +79,7 @@ class ContrastiveRepresentation(FeatureTerm):
     equation = "-ln h+ / (h+ + M/N) - sum over M negatives of ln (M/N) / (h- + M/N),  h = exp(e e' / 0.07) / Z"
     drawn = (INDEX,)
     loss_only = frozenset({"weight", "negatives", "count", "dim", "temperature", "momentum"})
+    as_they_are = True
     weight: float = Field(default=0.8, gt=0, description="weight of the term")
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
     negatives: Literal["bank", "batch"] = Field(
@@ -103,7 +123,7 @@ class ContrastiveRepresentation(FeatureTerm):
         assert isinstance(state.adapter, Embeddings)
         embeddings, classes = state.adapter(student[self.feature], teacher[self.feature]), main_class(labels)
         if not isinstance(state.adapter, Bank):
-            return info_nce(embeddings[0], embeddings[1], classes, temperature=self.temperature)
+            return contrast(embeddings[0], embeddings[1], classes, temperature=self.temperature)
         bank, index = state.adapter, state.drawn[INDEX]
         positive, negatives, others = bank.compare(
             embeddings, index, classes, count=self.count, temperature=self.temperature, momentum=self.momentum

@@ -4,7 +4,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.kl import kl_divergence, upcast
+from prepkd.methods.kl import kl_divergence, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 
@@ -27,8 +27,9 @@ def crld(
     gates the strong view's own KL, and m_s what the strong view learns from the weak one. `tau` is a number or (B,).
     Source: Zhang et al. 2024, arXiv 2412.16493; scx-822/CRLD-main, CRLD.py.
     """
-    student = [upcast(student_logits), upcast(strong_student_logits)]
-    teacher = [upcast(teacher_logits).detach(), upcast(strong_teacher_logits).detach()]
+    in_weak = paired("crld", student_logits, teacher_logits, tau)
+    in_strong = paired("crld", strong_student_logits, strong_teacher_logits, tau)
+    student, teacher = zip(in_weak, in_strong, strict=True)
     weak, strong = (
         (torch.softmax(logits, dim=-1).amax(dim=-1) >= threshold).to(logits.dtype)
         for logits, threshold in zip(teacher, (weak_threshold, strong_threshold), strict=True)

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import check_labels, upcast
 from prepkd.methods.term import LabelTerm, State
 
 
@@ -17,6 +17,7 @@ def cross_entropy(student_logits: Tensor, labels: Tensor, *, eps: float = 0.0) -
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]), eps=0.1)
     tensor([0.6931])
     """
+    check_labels("cross_entropy", student_logits, labels)
     logits = upcast(student_logits)
     given = labels if labels.ndim == 1 else labels.to(logits.dtype)
     return F.cross_entropy(logits, given, reduction="none", label_smoothing=eps)

@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.methods.kl import column, upcast
+from prepkd.methods.kl import column, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 
@@ -21,9 +21,8 @@ def dist(student_logits: Tensor, teacher_logits: Tensor, *, tau: float | Tensor,
         raise InputError("dist correlates each class over the batch: a batch of one sample; expected two or more")
     if gamma and isinstance(tau, Tensor) and tau.ndim:
         raise InputError("dist: gamma > 0 and a temperature per sample, which a class's column mixes; expected one tau")
-    student, teacher = (
-        torch.softmax(upcast(logits) / column(tau), dim=-1) for logits in (student_logits, teacher_logits)
-    )
+    both = paired("dist", student_logits, teacher_logits, tau)
+    student, teacher = (torch.softmax(logits / column(tau), dim=-1) for logits in both)
     rows, columns = (1 - (_scaled(student, dim) * _scaled(teacher, dim)).mean(dim=-1) for dim in (1, 0))
     return tau**2 * (beta * rows + gamma * columns)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from prepkd.errors import InputError
 from prepkd.methods.cross_entropy import cross_entropy
 from prepkd.methods.term import LabelTerm, State
 from prepkd.runtime.streams import Draw, Purpose, below, happens, raw_words
@@ -25,6 +26,9 @@ def disturbed_labels(labels: Tensor, replacements: Tensor) -> Tensor:
     >>> disturbed_labels(torch.tensor([4, 7]), torch.tensor([-1, 2]))
     tensor([4, 2])
     """
+    if replacements.shape != labels.shape[:1]:
+        found = f"{tuple(replacements.shape)} for labels {tuple(labels.shape)}"
+        raise InputError(f"disturbed_labels: replacements of shape {found}; expected {tuple(labels.shape[:1])}")
     kept = replacements == KEPT
     if labels.ndim == 1:
         return torch.where(kept, labels, replacements)

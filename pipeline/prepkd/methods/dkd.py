@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prepkd.data.samples.labels import main_class
-from prepkd.methods.kl import label_and_rest, upcast
+from prepkd.methods.kl import label_and_rest, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 
@@ -18,7 +18,8 @@ def dkd(
     >>> dkd(v := Tensor([[2.0, 0.0, 1.0]]), v, v.argmax(dim=1), tau=4.0, alpha=1.0, beta=8.0)
     tensor([0.])
     """
-    student, teacher = (Target(upcast(logits)).log_probs(tau) for logits in (student_logits, teacher_logits))
+    both = paired("dkd", student_logits, teacher_logits, tau, labels)
+    student, teacher = (Target(logits).log_probs(tau) for logits in both)
     own, others = dkd_parts(student, teacher, labels, tau=tau)
     return alpha * own + beta * others
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import paired, upcast
 from prepkd.methods.term import Temperature, Values
 from prepkd.settings.section import Section
 
@@ -19,7 +19,7 @@ def flsw_weights(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float
     Depends on the logits' shift, so `teacher_logits` must be raw. Rounding makes 1 - cos slightly negative, hence the max.
     Source: Wen et al., arXiv 1911.07471, focal loss style weights (FLSW).
     """
-    cosine = F.cosine_similarity(upcast(student_logits.detach()), upcast(teacher_logits.detach()), dim=-1)
+    cosine = F.cosine_similarity(*paired("flsw_weights", student_logits.detach(), teacher_logits), dim=-1)
     return (1 - cosine).clamp_min(0) ** gamma
 
 
@@ -111,6 +111,7 @@ class FlswTemperature(DynamicTemperature):
     equation = "tau_i = tau_0 + beta (mean w - w_i),  w = max(0, 1 - cos(v, t))^gamma"
     needs_raw = True
     ignores = frozenset({"cwsm"})
+    every_class = "its weight is the cosine of all logits of student and teacher"
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Focal-loss-style weights of raw logits (B, K)."""
@@ -123,6 +124,7 @@ class CwsmTemperature(DynamicTemperature):
     name = "dtd-cwsm"
     equation = "tau_i = tau_0 + beta (mean w - w_i),  w = 1 / max softmax(v)"
     ignores = frozenset({"flsw"})
+    every_class = ""  # the weight is the student's
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
         """Weights by the student's largest probability."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.methods.own import is_own
 from prepkd.methods.term import FeatureTerm, Shapes
 from prepkd.methods.terms import TERMS
 from prepkd.models.features import Answers, feature_shapes
@@ -109,6 +110,21 @@ def served_by(term: FeatureTerm, entries: Sequence[str]) -> tuple[str, ...]:
     if term.name in entries:
         return (term.name,)
     return term.of_teacher if set(term.of_teacher) <= set(entries) else ()
+
+
+def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str]:
+    """The entries that hold what the terms ask: of those `listed` where they serve a term, else the fewest bytes to add.
+
+    Of several terms that read a feature as it is, that feature is the entry; it serves every term whose features are all
+    there. Other terms have entries of their own; a user's term has the features that it reads.
+    """
+    left = [term for term in terms if not served_by(term, listed)]
+    needed = [name for term in left if is_own(type(term)) for name in term.of_teacher]
+    whole = [name for term in left if term.as_they_are for name in term.of_teacher]
+    shared = [name for name in whole if whole.count(name) > 1 or name in needed]
+    there = [*listed, *needed, *shared]
+    names = [name for term in terms for name in served_by(term, there) or (term.name,)]
+    return list(dict.fromkeys(names))
 
 
 def check_entries(entries: Sequence[str]) -> None:

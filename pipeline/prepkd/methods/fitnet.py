@@ -4,18 +4,19 @@ from pydantic import Field
 from torch import Size, Tensor, nn
 
 from prepkd.errors import InputError
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import paired, upcast
 from prepkd.methods.maps import check_maps
 from prepkd.methods.term import FeatureTerm, Shapes, State
 from prepkd.models.features import Answers
 
 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two features of the same shape (B, ...), (B,).
+    """Mean squared difference of two features of the same shape (B, ...), (B,); raises InputError if it is not.
 
     Source: Romero et al. 2015, arXiv 1412.6550, with the mean of Tian et al.'s code (arXiv 1910.10699) for half the sum.
     """
-    return (upcast(student) - upcast(teacher.detach())).square().flatten(1).mean(dim=1)
+    own, theirs = paired("hint", student, teacher)
+    return (own - theirs).square().flatten(1).mean(dim=1)
 
 
 def regressor(student: Size, teacher: Size, *, relu: bool) -> nn.Sequential:
@@ -47,6 +48,7 @@ class FitNet(FeatureTerm):
     source = "Romero et al. 2015, arXiv 1412.6550"
     equation = "mean (r(f_s) - f_t)^2,  r: a trained convolution"
     loss_only = frozenset({"weight", "relu"})
+    as_they_are = True
     weight: float = Field(default=100.0, gt=0, description="weight of the term")
     stage: str = Field(default="stage2", description="named feature of student and teacher, or a module path")
     relu: bool = Field(

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.methods.kl import paired
 from prepkd.methods.maps import StagesTerm, averaged, check_maps
 from prepkd.methods.term import Shapes, State
 from prepkd.models.features import Answers
@@ -27,9 +28,11 @@ def flow(first: Tensor, last: Tensor) -> Tensor:
 def flow_difference(student_flow: Tensor, teacher_flow: Tensor) -> Tensor:
     """The mean squared difference of two flows (B, C1, C2), of each sample, (B,).
 
+    Raises InputError for unequal channels.
     Source: Yim et al. 2017, "A Gift from Knowledge Distillation" (CVPR), equation 2, as a mean over C1 * C2.
     """
-    return (student_flow - teacher_flow.detach()).square().mean(dim=(1, 2))
+    own, theirs = paired("flow_difference", student_flow, teacher_flow)
+    return (own - theirs).square().mean(dim=(1, 2))
 
 
 class FlowOfSolution(StagesTerm):

@@ -17,7 +17,10 @@ class FixedTemperature(Temperature):
     section = "kd"
     source = HINTON
     equation = "tau_i = tau"
-    tau: float = Field(default=4.0, gt=0, description="temperature, without dtd-*")
+    every_class = ""
+    tau: float = Field(
+        default=4.0, gt=0, description="temperature, without dtd-*; published: 2 with ls, 1 with nkd, 5 with wttm"
+    )
 
     @property
     def base(self) -> float:
@@ -36,6 +39,7 @@ class KD(Divergence):
     source = HINTON
     equation = "tau^2 sum_k p^t_k ln(p^t_k / p^s_k),  p at tau"
     ce_weight = 0.1
+    every_class = ""  # its gradient is linear in the target
 
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State

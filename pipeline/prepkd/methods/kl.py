@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from prepkd.errors import InputError
+
 
 def upcast(values: Tensor) -> Tensor:
     """Half precision to float32, in which losses are computed; float32 and float64 as they are."""
@@ -12,6 +14,31 @@ def upcast(values: Tensor) -> Tensor:
 def column(tau: float | Tensor) -> float | Tensor:
     """A temperature as something that divides logits (B, K): a number, or (B,) as (B, 1)."""
     return tau.unsqueeze(-1) if isinstance(tau, Tensor) and tau.ndim else tau
+
+
+def paired(
+    loss: str, student: Tensor, teacher: Tensor, tau: float | Tensor | None = None, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Both tensors in float32 or better; no gradient flows into the teacher's.
+
+    Raises InputError unless both have one shape (B, ...), and `tau` and `labels`, where given, belong to it: a number or (B,);
+    int64 (B,) or shares of the classes (B, K). Unequal shapes would otherwise be stretched to each other silently.
+    """
+    if student.shape != teacher.shape:
+        found = f"shapes {tuple(student.shape)} and {tuple(teacher.shape)}"
+        raise InputError(f"{loss}: {found} of student and teacher; expected the same")
+    if isinstance(tau, Tensor) and tau.shape not in ((), student.shape[:1]):
+        raise InputError(f"{loss}: a temperature of shape {tuple(tau.shape)}; expected a number or ({len(student)},)")
+    if labels is not None:
+        check_labels(loss, student, labels)
+    return upcast(student), upcast(teacher.detach())
+
+
+def check_labels(loss: str, logits: Tensor, labels: Tensor) -> None:
+    """Raise InputError unless labels of logits (B, K) are (B,), or shares of the classes (B, K)."""
+    if labels.shape not in (logits.shape[:1], logits.shape):
+        expected = f"({len(logits)},) or {tuple(logits.shape)}"
+        raise InputError(f"{loss}: labels of shape {tuple(labels.shape)}; expected {expected}, as the logits have")
 
 
 def label_and_rest(log_p: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +66,7 @@ def kl_divergence(
     """tau^2 KL(target || softmax(v / tau)) of each sample, shape (B,), in float32 or better.
 
     Logits v are (B, K); the target is either logits (B, K), tempered here, or probabilities (B, K), taken as they are.
-    `tau` is a number or (B,). Raises ValueError unless exactly one target is given.
+    `tau` is a number or (B,). Raises ValueError unless exactly one target is given, InputError for unequal shapes.
     Source: Hinton et al., "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2.
 
     >>> v = torch.tensor([[2.0, 0.0]])
@@ -48,12 +75,13 @@ def kl_divergence(
     """
     if (target_logits is None) == (target_probs is None):
         raise ValueError("kl_divergence takes exactly one of target_logits and target_probs")
-    log_q = torch.log_softmax(upcast(student_logits) / column(tau), dim=-1)
-    if target_logits is not None:
-        log_p = torch.log_softmax(upcast(target_logits) / column(tau), dim=-1)
+    given = target_probs if target_logits is None else target_logits
+    assert given is not None
+    student, target = paired("kl_divergence", student_logits, given, tau)
+    log_q = torch.log_softmax(student / column(tau), dim=-1)
+    if target_probs is None:
+        log_p = torch.log_softmax(target / column(tau), dim=-1)
         terms = log_p.exp() * (log_p - log_q)
     else:
-        assert target_probs is not None
-        p = upcast(target_probs)
-        terms = torch.xlogy(p, p) - p * log_q
+        terms = torch.xlogy(target, target) - target * log_q
     return tau**2 * terms.sum(dim=-1)

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prepkd.data.samples.labels import is_wrong, main_class
-from prepkd.methods.kl import column, upcast
+from prepkd.methods.kl import check_labels, column, upcast
 from prepkd.methods.term import Adjustment, Target
 from prepkd.settings.section import Section
 
@@ -19,6 +19,7 @@ def teacher_wrong(teacher_logits: Tensor, labels: Tensor) -> Tensor:
 
     `labels` is int64 (B,), or shares of the classes (B, K).
     """
+    check_labels("teacher_wrong", teacher_logits, labels)
     return is_wrong(teacher_logits, labels)
 
 
@@ -32,6 +33,7 @@ def probability_shift(teacher_logits: Tensor, labels: Tensor) -> Tensor:
     >>> probability_shift(torch.tensor([[3.0, 1.0, 0.0]]), torch.tensor([1]))
     tensor([[1., 3., 0.]])
     """
+    check_labels("probability_shift", teacher_logits, labels)
     top = teacher_logits.argmax(dim=-1, keepdim=True)
     label = main_class(labels).unsqueeze(-1)
     if labels.ndim == 2:  # right on the smaller share: nothing to repair
@@ -50,6 +52,7 @@ def label_smooth(teacher_logits: Tensor, labels: Tensor, *, tau: float | Tensor,
     >>> label_smooth(torch.tensor([[3.0, 1.0]]), torch.tensor([1]), tau=4.0, eps=0.1)
     tensor([[0.0500, 0.9500]])
     """
+    check_labels("label_smooth", teacher_logits, labels)
     right = torch.softmax(upcast(teacher_logits) / column(tau), dim=-1)
     smooth = torch.full_like(right, eps / right.shape[-1])
     if labels.ndim == 2:
@@ -74,6 +77,7 @@ class ProbabilityShift(KA, Adjustment):
     ignores = frozenset({"eps", "lsr_weight"})
     source = WEN
     equation = "where argmax t != y: swap t[y] and max t"
+    every_class = ""  # it reads the label and the maximum
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Shifted logits."""
@@ -87,6 +91,7 @@ class LabelSmoothing(KA, Adjustment):
     gives_probs = True
     source = WEN
     equation = "where argmax t != y: (1 - eps) onehot(y) + eps / K"
+    every_class = ""  # it reads the label and the maximum
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
         """Probabilities; with `lsr_weight: 1/tau` the replaced ones weigh 1 / tau."""

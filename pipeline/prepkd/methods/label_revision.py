@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prepkd.data.samples.labels import main_class
-from prepkd.methods.kl import column, upcast
+from prepkd.methods.kl import check_labels, column, upcast
 from prepkd.methods.knowledge_adjustment import teacher_wrong
 from prepkd.methods.term import Adjustment, Target
 
@@ -21,6 +21,7 @@ def label_revision(teacher_logits: Tensor, labels: Tensor, *, eta: float) -> Ten
     >>> label_revision(torch.tensor([[2.0, 0.0]]), torch.tensor([1]), eta=0.8)
     tensor([[0.4000, 0.6000]])
     """
+    check_labels("label_revision", teacher_logits, labels)
     p = torch.softmax(upcast(teacher_logits), dim=-1)
     shares = F.one_hot(labels, p.shape[-1]).to(p.dtype) if labels.ndim == 1 else labels.to(p.dtype)
     label = main_class(labels).unsqueeze(-1)
@@ -31,7 +32,7 @@ def label_revision(teacher_logits: Tensor, labels: Tensor, *, eta: float) -> Ten
 
 
 class LabelRevision(Adjustment):
-    """Mix a wrong answer with the label, so that the label leads by 1 - eta; at temperature 1, and not tempered."""
+    """Mix a wrong answer with the label, so that the label leads by 1 - eta; the same at every temperature."""
 
     name = "label-revision"
     section = "label_revision"

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 
@@ -13,7 +13,7 @@ def logit_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     On logits without their mean it is twice the limit of tau^2 KL for tau to infinity.
     Source: Ba, Caruana 2014, arXiv 1312.6184; the mean over the classes is that of the field's code.
     """
-    return F.mse_loss(upcast(student_logits), upcast(teacher_logits), reduction="none").mean(dim=-1)
+    return F.mse_loss(*paired("logit_mse", student_logits, teacher_logits), reduction="none").mean(dim=-1)
 
 
 class LogitMSE(Divergence):

@@ -36,7 +36,8 @@ class LogitStandardisation(Standardisation):
         "ka-lsr": "a smoothed row has two values, and standardised it is the same for every eps",
         "luminet": "luminet standardises the logits itself",
     }
-    kd_weight = 9.0  # the paper's, at tau 2
+    kd_weight = 9.0
+    published_tau = 2.0
 
     def standardise(self, logits: Tensor) -> Tensor:
         """Standardised logits (B, K). Raises InputError for two classes."""

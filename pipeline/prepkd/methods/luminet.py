@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.methods.kl import kl_divergence, upcast
+from prepkd.methods.kl import kl_divergence, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 EPS = 1e-5  # of the authors' code, added to a variance
@@ -19,7 +19,7 @@ def luminet(student_logits: Tensor, teacher_logits: Tensor, *, tau: float | Tens
     """
     if len(student_logits) == 1:
         raise InputError("luminet standardises each class over the batch: a batch of one sample; expected two or more")
-    student, teacher = (_over_batch(upcast(logits)) for logits in (student_logits, teacher_logits))
+    student, teacher = map(_over_batch, paired("luminet", student_logits, teacher_logits, tau))
     return (alpha / tau) ** 2 * kl_divergence(student, target_logits=teacher, tau=tau)
 
 

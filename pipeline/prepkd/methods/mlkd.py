@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.kl import kl_divergence, upcast
+from prepkd.methods.kl import kl_divergence, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 Form = Literal["as-intended", "as-published"]
@@ -32,8 +32,9 @@ def mlkd(
     that they mark, and the strong view is shown at 3, 4 and 5 only, the weak one instead at other temperatures.
     Source: Jin et al. 2023, "Multi-Level Logit Distillation", CVPR; Jin-Ying/Multi-Level-Logit-Distillation, KD_ours.py.
     """
-    weak = upcast(student_logits), upcast(teacher_logits).detach()
-    strong = upcast(strong_student_logits), upcast(strong_teacher_logits).detach()
+    weak = paired("mlkd", student_logits, teacher_logits)
+    strong = paired("mlkd", strong_student_logits, strong_teacher_logits)
+    paired("mlkd, of both views", weak[0], strong[0])
     published, confidence = form == "as-published", torch.softmax(weak[1], dim=-1)
     rows, classes = _lower_half(confidence.amax(dim=-1)), _lower_half(confidence.sum(dim=0))
     if published:

@@ -1,9 +1,12 @@
 """Neuron Selectivity Transfer: the student's channels respond to the regions that the teacher's respond to."""
 
+from collections.abc import Mapping
+
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from prepkd.methods.kl import paired
 from prepkd.methods.maps import StagesTerm, averaged
 from prepkd.methods.term import Shapes, State
 from prepkd.methods.vectors import unit
@@ -23,10 +26,12 @@ def neuron_selectivity(student_map: Tensor, teacher_kernel: Tensor) -> Tensor:
     """||A_s - A_t||^2, (B,), of a map (B, C, H, W) and the teacher's `selectivity_kernel` (B, HW, HW).
 
     It equals k(t, t) + k(s, s) - 2 k(s, t), the maximum mean discrepancy with the polynomial kernel (x' y)^2, k its mean over
-    pairs of channels. Channels may differ between the models; a map of another size is averaged first.
+    pairs of channels. Channels may differ between the models; heights and widths may not, else InputError: average the larger
+    map first.
     Source: Huang, Wang 2017, arXiv 1707.01219, with the polynomial kernel of its code.
     """
-    return (selectivity_kernel(student_map) - teacher_kernel.detach()).square().sum(dim=(1, 2))
+    own, theirs = paired("neuron_selectivity", selectivity_kernel(student_map), teacher_kernel)
+    return (own - theirs).square().sum(dim=(1, 2))
 
 
 def _discrepancy(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -61,10 +66,17 @@ class NeuronSelectivity(StagesTerm):
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
         """Each stage's kernel, packed, or its map where that has fewer numbers; the larger of two maps is averaged first."""
+        return self._asked(features, other, {name: features[name].shape[1] for name in self.stages})
+
+    def of_student(self, features: Answers, other: Shapes) -> Answers:
+        """The same of the student's features, kernel or map by the teacher's channels."""
+        return self._asked(features, other, {name: other[name][0] for name in self.stages})
+
+    def _asked(self, features: Answers, other: Shapes, channels: Mapping[str, int]) -> Answers:
+        """Kernels or maps: by the teacher's `channels`, which alone both a store and a student of any width know."""
         found: dict[str, Tensor] = {}
         for name, size in self.sized(features, other):
-            # By the channels of both models, so that both are asked the same.
-            if size[0] * size[1] + 1 <= 2 * min(features[name].shape[1], other[name][0]):
+            if size[0] * size[1] + 1 <= 2 * channels[name]:
                 found[f"nst/{name}"] = _packed(selectivity_kernel(averaged(features[name], size)))
             else:
                 found |= self.ask_map(name, size, features, other)

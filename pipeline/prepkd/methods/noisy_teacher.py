@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from prepkd.errors import InputError
 from prepkd.methods.kl import upcast
 from prepkd.methods.term import Perturbation, State
 from prepkd.runtime.streams import Draw, Purpose, happens, normal, raw_words
@@ -20,6 +21,9 @@ def noisy_logits(teacher_logits: Tensor, noise: Tensor) -> Tensor:
     Depends on the logits' shift, so `teacher_logits` must be raw.
     Source: Sau, Balasubramanian 2016, arXiv 1610.09650.
     """
+    if teacher_logits.shape != noise.shape:
+        found = f"logits {tuple(teacher_logits.shape)} and noise {tuple(noise.shape)}"
+        raise InputError(f"noisy_logits: {found}; expected the same shape")
     return upcast(teacher_logits) * (1 + upcast(noise))
 
 

@@ -29,7 +29,7 @@ from prepkd.runtime.streams import Draw
 
 
 @dataclass(frozen=True)
-class Terms:
+class MethodTerms:
     """A method's terms with their settings, and the weights of the labels' loss and of the divergence."""
 
     ce_weight: float
@@ -88,7 +88,7 @@ class Objective(nn.Module):
     epoch: Tensor
 
     def __init__(
-        self, terms: Terms, student: Shapes | None = None, teacher: Shapes | None = None, samples: int = 0
+        self, terms: MethodTerms, student: Shapes | None = None, teacher: Shapes | None = None, samples: int = 0
     ) -> None:
         super().__init__()
         self.terms = terms
@@ -112,8 +112,9 @@ class Objective(nn.Module):
         """`loss`, its parts and statistics, all per sample (B,).
 
         The student's answers are "logits" (B, K) and its named features; labels are int64 (B,) or shares of the classes
-        (B, K); the teacher's answers are "logits" and "row_max" as stored, what the terms ask, and what they draw. With two
-        views the logits of both have also the strong view's, as "strong/logits".
+        (B, K); the teacher's answers are "logits" and "row_max" as stored, with
+        "log_weights" where the classes were drawn, what the terms ask, and what they draw. With two views there are also the
+        strong view's, as "strong/logits".
         """
         shown = {view: upcast(student[f"{view}logits"]) for view in ("", STRONG)[: self.terms.views]}
         state = self._state(self.terms.labels, teacher)
@@ -170,6 +171,8 @@ class Objective(nn.Module):
             tau, log = terms.temperature.temperature(logits, offsets + row_max)
         # Right or wrong is decided on the offsets: on the sum with the row's maximum a tiny gap would round to a tie.
         target = terms.adjustment.adjust(offsets, labels, tau) if terms.adjustment else Target(offsets)
+        if (log_weights := teacher.get(f"{view}log_weights")) is not None:
+            target = target.of_drawn(offsets, log_weights, tau)
         if target.adjusted is not None:
             log["adjusted"] = target.adjusted.float()
         if divergence.needs_raw:

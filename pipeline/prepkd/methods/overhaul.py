@@ -6,8 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from prepkd.errors import InputError
 from prepkd.methods.connected import ConnectedTerm
-from prepkd.methods.kl import upcast
+from prepkd.methods.kl import paired, upcast
 from prepkd.methods.maps import averaged
 from prepkd.methods.term import Shapes
 from prepkd.models.features import AFFINE, Answers
@@ -39,11 +40,15 @@ def margin_relu(features: Tensor, margin: Tensor) -> Tensor:
     Source: Heo et al. 2019, arXiv 1904.01866, section 3.1.
     """
     values = upcast(features)
+    channels = features.shape[1:2]
+    if margin.shape not in (channels, features.shape[:2]):
+        found = f"a map {tuple(features.shape)} and margins {tuple(margin.shape)}"
+        raise InputError(f"margin_relu: {found}; expected {tuple(channels)} or {tuple(features.shape[:2])}")
     return torch.maximum(values, margin.to(values.dtype)[..., None, None])
 
 
 def overhaul(student: Tensor, target: Tensor) -> Tensor:
-    """The squared distance to the target, summed over all elements of a sample, (B,); both are (B, ...).
+    """The squared distance to the target, summed over all elements of a sample, (B,); both are (B, ...), else InputError.
 
     An element counts unless the target is negative or 0 and the student below it. The target is the teacher's pre-activation
     after `margin_relu`. Source: Heo et al. 2019, arXiv 1904.01866, equation 4.
@@ -51,7 +56,7 @@ def overhaul(student: Tensor, target: Tensor) -> Tensor:
     >>> overhaul(torch.tensor([[-9.0, 0.0, 1.0]]), torch.tensor([[-1.0, -1.0, 3.0]]))
     tensor([5.])
     """
-    own, theirs = upcast(student), upcast(target.detach())
+    own, theirs = paired("overhaul", student, target)
     difference = torch.where((own > theirs) | (theirs > 0), own - theirs, 0.0)
     return difference.square().flatten(1).sum(dim=1)
 

@@ -1,5 +1,7 @@
 """The base of terms that compare relations between samples: one vector per sample is asked."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from prepkd.methods.term import FeatureTerm, Shapes
@@ -14,6 +16,7 @@ class PooledRelation(FeatureTerm):
     mean would.
     """
 
+    as_they_are: ClassVar[bool] = True
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
 
     @property

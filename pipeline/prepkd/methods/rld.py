@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor
 
 from prepkd.data.samples.labels import main_class
-from prepkd.methods.kl import column, label_and_rest, log_softmax_outside, upcast
+from prepkd.methods.kl import column, label_and_rest, log_softmax_outside, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
 
@@ -26,7 +26,7 @@ def rld(
     of the classes (B, K), of which the largest counts.
     Source: Sun et al. 2024, arXiv 2408.07703, sample confidence and masked correlation distillation.
     """
-    student, teacher = upcast(student_logits), upcast(teacher_logits)
+    student, teacher = paired("rld", student_logits, teacher_logits, tau, labels)
     label = main_class(labels)
     (own_s, rest_s), (top_t, rest_t) = (
         label_and_rest(torch.log_softmax(logits / tau_a, dim=-1), index)

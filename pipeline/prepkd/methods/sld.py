@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.kl import kl_divergence
+from prepkd.methods.kl import kl_divergence, paired
 from prepkd.methods.knowledge_adjustment import probability_shift
 from prepkd.methods.term import Divergence, State, Target, Values
 
@@ -15,12 +15,13 @@ def sld(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, tempe
     """The sum over the temperatures of tau^2 KL(softmax(S(t) / tau) || softmax(v / tau)), (B,), for logits (B, K).
 
     S swaps the values at the label and at the maximum where the answer is wrong. The second teacher of the method is the
-    student itself: the same function with the student's logits twice. No gradient flows into `teacher_logits`; through the
-    authors' code one does. Labels are int64 (B,), or shares of the classes (B, K).
+    student itself: the same function with the student's logits twice. Through the authors' code a gradient flows into its
+    target. Labels are int64 (B,), or shares of the classes (B, K).
     Source: Limantoro et al. 2025, arXiv 2504.20108.
     """
-    target = probability_shift(teacher_logits.detach(), labels)
-    values = [kl_divergence(student_logits, target_logits=target, tau=tau) for tau in temperatures]
+    student, teacher = paired("sld", student_logits, teacher_logits, labels=labels)
+    target = probability_shift(teacher, labels)
+    values = [kl_divergence(student, target_logits=target, tau=tau) for tau in temperatures]
     return sum(values[1:], values[0])
 
 

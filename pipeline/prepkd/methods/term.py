@@ -22,7 +22,8 @@ Shapes = Mapping[str, torch.Size]  # of a model's named features, without the ba
 class Target:
     """The student's target: logits (B, K), which a divergence tempers, or probabilities (B, K), taken as they are.
 
-    `adjusted` marks the samples whose answer was repaired, bool (B,); `weight` scales each sample's divergence, (B,).
+    Probabilities are the answer at the sample's temperature; a repaired one is the same at every temperature. `adjusted` marks
+    the samples whose answer was repaired, bool (B,); `weight` scales each sample's divergence, (B,).
     """
 
     logits: Tensor | None = None
@@ -37,13 +38,37 @@ class Target:
         assert self.probs is not None
         return self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny).log()
 
+    def at(self, other: float, tau: float | Tensor) -> Tensor:
+        """Logits (B, K) whose softmax is the target at the temperature `other`, for a divergence that is tempered by `tau`.
+
+        Of probabilities p they are ln p where the answer was repaired, and (tau / other) ln p where it is the teacher's.
+        """
+        if self.logits is not None:
+            return self.logits / other
+        log_p = self.log_probs(tau)
+        if self.adjusted is None:  # nothing tells whose answer it is: taken as it is
+            return log_p
+        return torch.where(self.adjusted.unsqueeze(-1), log_p, column(tau) / other * log_p)
+
     def as_logits(self, tau: float | Tensor) -> Tensor:
-        """Logits (B, K) whose softmax at `tau` is the target: of probabilities p they are tau ln p."""
+        """Logits (B, K) whose softmax at `tau`, and at no other temperature, is the target: of probabilities p tau ln p."""
         return column(tau) * self.log_probs(tau) if self.logits is None else self.logits
 
     def plus(self, row_max: Tensor) -> "Target":
         """The same target with raw logits, of logits without their maximum (B, 1); probabilities stay."""
         return self if self.logits is None else replace(self, logits=self.logits + row_max)
+
+    def of_drawn(self, teacher_logits: Tensor, log_weights: Tensor, tau: float | Tensor) -> "Target":
+        """The same target where some classes were drawn: the weighted softmax at `tau` of the kept ones' logits (B, K).
+
+        `log_weights` (B, K) are -inf for the others. Adjusted probabilities stay; the rest of their rows, which is the softmax
+        of `teacher_logits`, is estimated. At the temperature of the draw its expected value is the full row's target.
+        """
+        logits = teacher_logits if self.logits is None else self.logits
+        probs = torch.softmax(logits / column(tau) + log_weights, dim=-1)
+        if self.probs is not None and self.adjusted is not None:
+            probs = torch.where(self.adjusted.unsqueeze(-1), self.probs, probs)
+        return replace(self, logits=None, probs=probs)
 
     def standardised(self, standardise: Callable[[Tensor], Tensor]) -> "Target":
         """The same target with standardised logits, which are tempered; of probabilities their logarithms are standardised."""
@@ -74,12 +99,15 @@ class Term(Section):
     source: ClassVar[str] = ""  # the paper
     equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
     excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
+    # Why a store that keeps a draw of each row's classes cannot serve it; empty: it can.
+    every_class: ClassVar[str] = "it reads every class's logit"
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
     views: ClassVar[int] = 1  # of each sample in a step: 2 are a weak and a strong one
     drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
     kd_weight: ClassVar[float | None] = None
+    published_tau: ClassVar[float | None] = None  # `kd.tau` of the published setting that the other defaults are from
 
     @classmethod
     def section_class(cls) -> type[Section]:
@@ -136,6 +164,7 @@ class LabelTerm(Term):
     `replaces_teacher`: it distils from a teacher made of the labels, and no other term acts on a teacher's logits.
     """
 
+    every_class: ClassVar[str] = ""
     replaces_teacher: ClassVar[bool] = False
 
     @abstractmethod
@@ -212,7 +241,9 @@ class FeatureTerm(Term):
     stored: ClassVar[str] = (
         "float32"  # a store keeps what it asks in this type: float16 or bits where the meaning stays
     )
+    every_class: ClassVar[str] = ""  # it reads features
     loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that change nothing of what it asks
+    as_they_are: ClassVar[bool] = False  # it asks the features that it reads, unchanged: one store serves several terms
     weight: float
 
     @abstractmethod

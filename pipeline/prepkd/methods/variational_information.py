@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prepkd.methods.kl import upcast
+from prepkd.errors import InputError
+from prepkd.methods.kl import paired, upcast
 from prepkd.methods.maps import StagesTerm
 from prepkd.methods.term import Shapes, State
 from prepkd.models.features import Answers
@@ -23,8 +24,13 @@ def variational_information(mean: Tensor, variance: Tensor, teacher_map: Tensor)
     `mean` m, a function of the student's map, and `variance` s^2 (C,); the best variance is the mean of (m - t)^2.
     Source: Ahn et al. 2019, arXiv 1904.05835, with the means of Tian et al.'s code (arXiv 1910.10699).
     """
+    own, theirs = paired("variational_information", mean, teacher_map)
+    if variance.shape != own.shape[1:2]:
+        raise InputError(
+            f"variational_information: variances of shape {tuple(variance.shape)}; expected {tuple(own.shape[1:2])}"
+        )
     spread = upcast(variance).view(-1, 1, 1)
-    errors = (upcast(mean) - upcast(teacher_map.detach())).square()
+    errors = (own - theirs).square()
     return 0.5 * (errors / spread + spread.log()).flatten(1).mean(dim=1)
 
 

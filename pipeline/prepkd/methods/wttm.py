@@ -1,9 +1,10 @@
 """Weighted Transformed Teacher Matching: the temperature acts on the teacher alone."""
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.kl import column, kl_divergence, upcast
+from prepkd.methods.kl import column, kl_divergence, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 from prepkd.settings.section import Section
 
@@ -15,11 +16,16 @@ def wttm(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float | Tenso
     [1, K^(1 - gamma)] for gamma up to 1, and large where the teacher is unsure. There is no tau^2.
     Source: Zheng, Yang 2024, arXiv 2402.11148.
     """
-    teacher = upcast(teacher_logits)
+    student, teacher = paired("wttm", student_logits, teacher_logits, gamma)
     teacher = teacher - teacher.amax(dim=-1, keepdim=True)
-    power = column(gamma) * teacher  # the power of a small probability would be 0 in half precision
-    weight = (power.logsumexp(dim=-1) - gamma * teacher.logsumexp(dim=-1)).exp()
-    return weight * kl_divergence(student_logits, target_logits=power, tau=1.0)
+    return weighted_divergence(student, teacher, column(gamma) * teacher, gamma=gamma)
+
+
+def weighted_divergence(student_logits: Tensor, target: Tensor, tempered: Tensor, *, gamma: float | Tensor) -> Tensor:
+    """The same, (B,), of targets as logits (B, K): softmax(`target`) is p^t, softmax(`tempered`) is r."""
+    # Of logarithms: the power of a small probability would be 0 in half precision.
+    weight = (column(gamma) * torch.log_softmax(target, dim=-1)).logsumexp(dim=-1).exp()
+    return weight * kl_divergence(student_logits, target_logits=tempered, tau=1.0)
 
 
 class Power(Section):
@@ -36,9 +42,10 @@ class WTTM(Divergence):
     equation = "U KL(p^t_tau || p^s),  U = sum_k (p^t_k)^(1 / tau)"
     ce_weight = 1.0
     kd_weight = 4.0
+    published_tau = 5.0  # beside crd
 
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
     ) -> tuple[Tensor, Values]:
         """U KL(r || p^s), (B,), with the exponent 1 / tau."""
-        return wttm(student_logits, target.as_logits(tau), gamma=1 / tau), {}
+        return weighted_divergence(student_logits, target.at(1.0, tau), target.log_probs(tau), gamma=1 / tau), {}

@@ -1,15 +1,20 @@
 """A method against a project's settings and files: the pair of models, and what is missing before it can be trained."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prepkd.catalogue import requirements
 from prepkd.data.prepared.file import DataInfo
+from prepkd.distillation.drawn_classes import unserved
+from prepkd.distillation.feature_supply import feature_stores, fitting_entries, not_cached
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
+from prepkd.methods.entries import make_entries
+from prepkd.models.features import feature_shapes
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.project.params import Params
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
+from prepkd.teacher.feature_caching import store_cost
 from prepkd.views import ViewPlan, parse_recipe, view_side
 
 
@@ -46,7 +51,8 @@ def contradictions(params: Params | None, method: str) -> Iterator[str]:
     """The settings that the method contradicts, in the words of their validation; weights count as `auto`."""
     try:
         if params:
-            params.variant(method)
+            if why := unserved(params.variant(method), params.cache):
+                yield why
         else:
             validated(Distill, {"teacher": "t", "student": "resnet8x4", "epochs": 1, "method": method}, method)
     except InputError as error:
@@ -64,7 +70,30 @@ def unreadable(files: Iterable[Callable[[], object]]) -> Iterator[str]:
 
 def open_store(url: str, name: str, views: int) -> LogitStore:
     """Open a teacher's store that holds one or two kinds of `views`; raises InputError."""
-    store = LogitStore.open(url)
+    store = LogitStore.open_of(url, name)
     if views == 2 and store.plan.strong is None:
         raise InputError(f"{url}: holds no strong views; set augment_strong and run `prepkd cache-logits {name}`")
     return store
+
+
+def open_features(params: Params, method: str, name: str, models: requirements.Pair | None, logits: str) -> None:
+    """Open the stores of features that the method reads of a teacher; `models` are the project's, if its data are there.
+
+    Raises InputError for entries that are not cached, and for stores that do not fit the settings, the student or the store of
+    `logits`.
+    """
+    settings = params.variant(method)
+    stores, missing = feature_stores(settings, params.cache, name)
+    if missing:
+        raise InputError(not_cached(settings, params.cache, name, missing, _costs(settings, missing, models)))
+    if models:
+        student = feature_shapes(models.student, settings.features_read, models.size)
+        fitting_entries(settings, stores, student, LogitStore.open_of(logits, name))
+
+
+def _costs(settings: Distill, entries: Sequence[str], models: requirements.Pair | None) -> dict[str, str]:
+    """The content and the bytes of entries, a line each."""
+    if models is None:
+        return {}
+    made = make_entries(settings.entry_terms(entries), models.student, models.teacher, models.size)
+    return {entry.name: store_cost(entry, models.views, models.samples) for entry in made}

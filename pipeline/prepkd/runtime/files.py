@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DAY = 24 * 60 * 60
+PROCESS = re.compile(r"([0-9a-f]{8})-([1-9]\d{0,8})")  # of `this_process`
 PUBLISHED = ".published"  # the end of the name of a folder whose copy is at its declared path
 
 
@@ -66,7 +67,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _own_name(path: Path, ending: str) -> Path:
-    return path.with_name(f".{path.name}.{_here()}-{os.getpid()}.{ending}")
+    return path.with_name(f".{path.name}.{this_process()}.{ending}")
 
 
 def remove_leftovers(path: Path) -> None:
@@ -80,18 +81,31 @@ def _remove_left(path: Path, ending: str) -> None:
 
     A process of another machine that shares the disk can't be checked: its file is removed once it is a day old.
     """
-    here, start = _here(), f".{path.name}."
+    start = f".{path.name}."
     for left in path.parent.glob(f".*.{ending}"):
-        named = re.fullmatch(rf"([0-9a-f]{{8}})-([1-9]\d{{0,8}})\.{ending}", left.name.removeprefix(start))
-        if named is None or not left.name.startswith(start):
+        process = left.name.removeprefix(start).removesuffix(f".{ending}")
+        if not PROCESS.fullmatch(process) or not left.name.startswith(start):
             continue
         with contextlib.suppress(OSError):  # another process was faster, or it is not ours to remove
-            if _lives(int(named[2])) if named[1] == here else time.time() - left.stat().st_mtime < DAY:
+            ended = has_ended(process)
+            if not ended if ended is not None else time.time() - left.stat().st_mtime < DAY:
                 continue
             if left.is_dir():
                 shutil.rmtree(left)
             else:
                 left.unlink()
+
+
+def this_process() -> str:
+    """Identify this process and its machine, as 8 hex digits and the process id: `0f9c21ab-4711`."""
+    return f"{_here()}-{os.getpid()}"
+
+
+def has_ended(process: str) -> bool | None:
+    """Whether a process that `this_process` identified has ended; None if it is on another machine, or no such identity."""
+    if not (named := PROCESS.fullmatch(process)) or named[1] != _here():
+        return None
+    return not _lives(int(named[2]))
 
 
 def _here() -> str:

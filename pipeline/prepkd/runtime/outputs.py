@@ -14,6 +14,7 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 
 REMEDY = "move it away, or name another place"
+WAITING = "{}: another process is writing there; waiting for it to end"
 # The names of `runtime.files.replacing`, before the file is whole.
 LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}-\d+\.partial")
 
@@ -98,23 +99,27 @@ def claimed(outputs: Iterable[Output], locks: Path, on_wait: Callable[[str], Non
 
 @contextlib.contextmanager
 def locked(
-    place: Path | str, locks: Path, on_wait: Callable[[str], None], *, file: str | None = None
+    place: Path | str, locks: Path, on_wait: Callable[[str], None], *, file: str | None = None, patience: float = 0
 ) -> Iterator[None]:
     """Hold the lock of a path or URL, a file in `locks`; while another process holds it, call `on_wait` once and wait.
 
-    `file` is the lock's name, one that follows from the place if not given.
+    `file` is the lock's name, one that follows from the place if not given; `on_wait` is called after `patience` seconds.
     """
-    # The path itself, not what a link at it leads to: DVC links equal files to one.
-    name = str(place.parent.resolve() / place.name) if isinstance(place, Path) else place.rstrip("/")
     locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / (file or f"{fingerprint(['output', name])}.lock"))
+    lock = FileLock(locks / (file or f"{place_fingerprint(place)}.lock"))
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
-        on_wait(f"{place}: another process is writing there; waiting for it to end")
+        on_wait(WAITING.format(place))
         lock.acquire()
     try:
         yield
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)  # held: a process that waits for it then makes a new one
         lock.release()
+
+
+def place_fingerprint(place: Path | str) -> str:
+    """Identify a path or URL, 64 hex digits: the path itself, not what a link at it leads to, as DVC links equal files to one."""
+    name = str(place.parent.resolve() / place.name) if isinstance(place, Path) else place.rstrip("/")
+    return fingerprint(["output", name])

@@ -1,7 +1,11 @@
-"""Locked folders for unfinished work: kept when work stops, shared by processes that do the same work."""
+"""Locked folders for unfinished work: kept when work stops, shared by processes that do the same work.
+
+Processes that work together join: each holds a shared lock of a file in the folder, whose name says where the work goes.
+"""
 
 import contextlib
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,22 +16,32 @@ from filelock import FileLock, Timeout
 from prepkd.errors import InputError
 from prepkd.runtime.files import PUBLISHED
 
+JOINED = ".joined"
+
 
 @contextlib.contextmanager
-def scratch(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], keep: bool = False) -> Iterator[Path]:
+def scratch(
+    root: Path,
+    fingerprint: str,
+    *,
+    on_wait: Callable[[str], None],
+    keep: bool = False,
+    place: str = "",
+    patience: float = 0,
+) -> Iterator[Path]:
     """Lock `root/fingerprint`, the folder of one piece of unfinished work, and yield it.
 
-    It is kept on failure, and on success with `keep` or while another process waits for it. If another process does the same
-    work, such as a second queued experiment with the same teacher, call `on_wait` with one line, wait for it, then resume
-    from its (usually complete) result.
+    It is kept on failure, and on success with `keep` or while another process waits for it, those that have joined for `place`
+    apart. If another process does the same work, such as a second queued experiment with the same teacher, call `on_wait` with
+    one line after `patience` seconds, wait for it, then resume from its (usually complete) result.
     """
     folder = root / fingerprint
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _turn(folder, on_wait):
+    with _turn(folder, on_wait, patience):
         folder.mkdir(exist_ok=True)
         try:
             yield folder
-            if not keep and not is_awaited(folder):
+            if not keep and not is_awaited(folder, place):
                 shutil.rmtree(folder, ignore_errors=True)
         finally:
             _remove_empty(folder)
@@ -60,20 +74,61 @@ def _remove_empty(folder: Path) -> None:
         Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
-def is_awaited(folder: Path) -> bool:
-    """Whether another process waits for a scratch folder; it would repeat the work if the folder were removed."""
+def is_awaited(folder: Path, place: str = "") -> bool:
+    """Whether another process waits for a scratch folder, or has joined the work for another place than `place`.
+
+    It would repeat the work if the folder were removed.
+    """
     with contextlib.suppress(Timeout), FileLock(f"{folder}.next", timeout=0) as line:
         Path(line.lock_file).unlink()
-        return False
+        return is_shared(folder, place)
     return True
 
 
+def is_shared(folder: Path, but: str = "") -> bool:
+    """Whether any process has joined the work in a scratch folder, for another place than `but`."""
+    # Each file is asked about: those of dead processes go.
+    return any([is_joined(file) for file in folder.glob(f"*{JOINED}") if file != joint(folder, but)])
+
+
+def joint(folder: Path, place: str) -> Path:
+    """The file whose lock the processes share that do a folder's work for a place."""
+    return folder / f"{place}{JOINED}"
+
+
 @contextlib.contextmanager
-def _turn(folder: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
+def joined(file: Path) -> Iterator[None]:
+    """Share a file's lock; to be called under the lock that `is_joined` is called under, which may end before."""
+    handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_joined(file: Path) -> bool:
+    """Whether any process shares a file's lock; a file of which none does is removed."""
+    try:
+        handle = os.open(file, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink(missing_ok=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+@contextlib.contextmanager
+def _turn(folder: Path, on_wait: Callable[[str], None], patience: float) -> Iterator[None]:
     """Hold a scratch folder's lock; the first process that waits holds `.next`, later ones wait for `.next`."""
     lock = FileLock(f"{folder}.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         _refuse_without_locks(folder.parent)
         on_wait(f"{folder}: another process is doing the same work; waiting for it to end")

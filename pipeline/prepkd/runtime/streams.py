@@ -23,6 +23,8 @@ class Purpose(IntEnum):
     NOISY_ANSWERS = 0x09  # by epoch
     DISTURBED_LABELS = 0x0A  # by epoch
     STRONG_VIEWS = 0x0B  # the strong views beside cached ones, by view
+    DRAWN_CLASSES = 0x0C  # the classes that the encoding `sampled` keeps, by view
+    DRAWN_CLASSES_OF_STRONG = 0x0D  # the same of strong views, by view
     TEACHER_VIEWS = 0x10  # views that a teacher is trained on, by epoch
     TEACHER_ORDER = 0x11  # by epoch
     TEACHER_WEIGHTS = 0x12

@@ -105,7 +105,7 @@ class CheckedStore(WrapperStore[Store]):
         if self.layout and part:
             name, _, chunk = part
             problem = self.layout.size_problem(name, content)
-            if self.refuses_values:
+            if self.refuses_values or self.layout.fields[name].addresses:
                 problem = problem or self.layout.value_problem(name, chunk, content)
             if problem:
                 raise InputError(f"{self.where}: {key}: {problem}; {self.remedy}")

@@ -36,7 +36,7 @@ class DurableStore(LocalFiles):
     def written(self, key: str) -> str | None:
         """The SHA-256 of the value set here, or None if the file was replaced or changed since."""
         found = self._written.get(key)
-        if found is None or identity((self.root / key).stat()) != found[0]:
+        if found is None or file_identity((self.root / key).stat()) != found[0]:
             return None
         return found[1]
 
@@ -47,7 +47,7 @@ class DurableStore(LocalFiles):
                 left.unlink()
 
 
-def identity(status: os.stat_result) -> Identity:
+def file_identity(status: os.stat_result) -> Identity:
     """Inode, size and modification time: they change if a file is replaced or written to."""
     return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -64,7 +64,7 @@ def _put(path: Path, value: Buffer) -> Identity:
             file.write(value.as_buffer_like())
             file.flush()
             os.fsync(file.fileno())
-            written = identity(os.fstat(file.fileno()))
+            written = file_identity(os.fstat(file.fileno()))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -106,11 +106,11 @@ def fetch(
     elif exists(target, PARTIAL):
         delete(target, PARTIAL)
     if not exists(target, MANIFEST):
-        put(target, MANIFEST, manifest_of(source))
+        put(target, MANIFEST, manifest_bytes(source))
     return Fetched(str(where), files, size, kept, here, source.views)
 
 
-def manifest_of(source: AnswerStore) -> bytes:
+def manifest_bytes(source: AnswerStore) -> bytes:
     """The source's manifest, byte for byte: a copy has the same SHA-256. Raises InputError if it was replaced meanwhile."""
     content = read_document(source.store.place, MANIFEST)
     if content is None or sha256(content) != source.manifest_sha256:

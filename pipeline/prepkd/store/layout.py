@@ -30,6 +30,7 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 WORKERS = 4  # threads that read chunks back; each holds one in memory
 PARTIAL = "partial.json"  # marks a copy of some views only
+CLAIMS = "claims"  # the folder of the claims of those who write a store
 # The Rust pipeline writes in place; this one passes complete chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
@@ -190,9 +191,18 @@ class Layout:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all chunks before compression: padded to full length, plus 4 bytes of checksum each."""
-        chunks = self.plan.views * self.chunks
-        return chunks * (self.chunk * self.bytes_per_row + CHECKSUM * len(self.fields))
+        """Bytes of all chunks before compression."""
+        return self.plan.views * self.view_bytes
+
+    @property
+    def view_bytes(self) -> int:
+        """Bytes of one view's chunks before compression: padded to full length, plus 4 bytes of checksum per file."""
+        return self.chunks * (self.chunk * self.bytes_per_row + CHECKSUM * len(self.fields))
+
+    @property
+    def compressed(self) -> bool:
+        """Whether any array is compressed, so that its bytes depend on the answers."""
+        return any(field.compressed for field in self.fields.values())
 
 
 def chunk_length(samples: int, chunk: int, batch_size: int) -> int:

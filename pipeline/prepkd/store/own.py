@@ -5,7 +5,8 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,18 +14,21 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from prepkd.errors import InputError
-from prepkd.runtime.outputs import REMEDY, entries, kind, locked, refuse_blocked
+from prepkd.runtime.outputs import REMEDY, WAITING, entries, kind, locked, place_fingerprint, refuse_blocked
+from prepkd.runtime.scratch import is_joined, joint
 from prepkd.settings.section import written_out
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
+from prepkd.store.claims import CLAIM
 from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
 from prepkd.store.encodings import COMMITS, ENCODINGS
-from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
+from prepkd.store.layout import CLAIMS, MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.place import is_remote, keys, names, open_place
 from prepkd.store.remote import RemoteStore
 
 DESCRIPTION = "zarr.json"
 AT_ONCE = 64  # files that are removed at once
+POLL = 0.2  # seconds
 
 
 @cache
@@ -37,7 +41,7 @@ def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
     key += (
         rf"|(({arrays})/)?(zarr|manifest|summary|partial){LEFTOVER.pattern}"  # Zarr's own name for a file half written
     )
-    return re.compile(key), re.compile(arrays)
+    return re.compile(rf"{key}|{CLAIM.pattern}"), re.compile(f"{arrays}|{CLAIMS}")
 
 
 def refuse_foreign_store(url: str) -> None:
@@ -85,7 +89,7 @@ def first_foreign(store: Store) -> str | None:
         if not is_file or not own_keys()[0].fullmatch(key):
             return key
         found.append(key)
-    whole = [key for key in found if not re.search(rf"{LEFTOVER.pattern}$", key)]
+    whole = [key for key in found if not re.search(rf"{LEFTOVER.pattern}$|^{CLAIM.pattern}$", key)]
     return None if not whole or _is_ours(store) else whole[0]
 
 
@@ -150,12 +154,36 @@ def refuse_replacing(url: str, attributes: Attributes) -> None:
 
 
 @contextlib.contextmanager
-def claimed_store(url: str, locks: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a store's place at which stands nothing, or a store of prepkd's; raises InputError otherwise."""
+def claimed_store(
+    url: str, locks: Path, on_wait: Callable[[str], None], *, work: str = "", patience: float = 0
+) -> Iterator[None]:
+    """Hold the lock of a store's place at which stands nothing, or a store of prepkd's; raises InputError otherwise.
+
+    Processes that have joined other work than `work` for this place are waited for as well.
+    """
     refuse_foreign_store(url)
-    with locked(url if is_remote(url) else Path(url).resolve(), locks, on_wait):
-        refuse_foreign_store(url)  # again: another process may have held the lock
-        yield
+    place, told = place_of(url), False
+
+    def tell(line: str) -> None:
+        nonlocal told
+        if not told:
+            on_wait(line)
+        told = True
+
+    while True:
+        with locked(place, locks, tell, patience=patience):
+            others = locks.glob(joint(Path("*"), place_fingerprint(place)).as_posix())
+            if not any([is_joined(file) for file in others if file.parent.name != work]):
+                refuse_foreign_store(url)  # again: another process may have held the lock
+                yield
+                return
+        tell(WAITING.format(place))
+        time.sleep(POLL)
+
+
+def place_of(url: str) -> Path | str:
+    """A store's place as locks name it: where a link leads, or the URL."""
+    return url if is_remote(url) else Path(url).resolve()
 
 
 @contextlib.contextmanager
@@ -168,13 +196,18 @@ def publishing(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
         yield
 
 
-def clear_store(store: Store, where: object) -> None:
-    """Remove a store's files, one by one; raises InputError, before the first, if the place holds anything else."""
+def clear_store(store: Store, where: object, *, unless: Collection[str] = ()) -> None:
+    """Remove a store's files, one by one, unless only those of `unless` are there.
+
+    Raises InputError, before the first, if the place holds anything else.
+    """
     if foreign := first_foreign(store):
         raise InputError(f"{where}: holds {foreign}, which is no part of a store that prepkd wrote; {REMEDY}")
     # Without its manifest no reader takes the rest for a store; its description, by which it is known, goes last.
-    rest = keys(store) - {MANIFEST, DESCRIPTION}
-    for batch in ([MANIFEST], sorted(rest), [DESCRIPTION]):
+    found = {key for key in keys(store) if not CLAIM.fullmatch(key)}  # claims are of those who write the next store
+    if found.issubset(unless):
+        return
+    for batch in ([MANIFEST], sorted(found - {MANIFEST, DESCRIPTION}), [DESCRIPTION]):
         sync(_remove(store, batch))
 
 

@@ -75,6 +75,16 @@ class AnswerStore:
             raise InputError(f"{where}: cannot be read: {error}") from None
 
     @classmethod
+    def open_of(cls, url: str | Path, teacher: str) -> Self:
+        """`open` the store of a teacher whose name is known: the command in a message names it."""
+        try:
+            return cls.open(url)
+        except InputError as error:
+            raise InputError(
+                str(error).replace(f"`prepkd {cls.command} NAME`", f"`prepkd {cls.command} {teacher}`")
+            ) from None
+
+    @classmethod
     def _opened(cls, where: str, store: Store, pinned: str | None) -> Self:
         listing = read_manifest(store, where, cls.command)
         found = sha256(listing)

@@ -75,6 +75,22 @@ class RemoteStore(FsspecStore):
         with self._one_line():
             await super().set(key, value, byte_range)
 
+    async def create(self, key: str, content: bytes) -> bool:
+        """Write a file unless there is one, in one step: a conditional put; returns whether it was written.
+
+        A service without such puts, or whose fsspec package has none, replaces the file, or raises.
+        """
+        with self._one_line():
+            try:
+                await self.fs._pipe_file(f"{self.path}/{key}", content, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if not _exists_already(error):
+                    raise
+                return False
+        return True
+
     async def exists(self, key: str) -> bool:
         """Check that a file exists."""
         with self._one_line():
@@ -124,6 +140,12 @@ class RemoteStore(FsspecStore):
             raise InputError(
                 f"{where}{_words(error)}; check URL, network and credentials (docs/how-to/sharing.md)"
             ) from None
+
+
+def _exists_already(error: OSError) -> bool:
+    """Whether a conditional put lost to another; s3fs has no exception of its own for some of the services' answers."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412", "ConditionalRequestConflict")
 
 
 def _is_below(name: str, root: str) -> bool:

@@ -12,9 +12,11 @@ from prepkd.runtime.scratch import is_awaited, remove_finished, scratch
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
 from prepkd.store.own import clear_store, publishing, refuse_foreign_store, refuse_replacing
-from prepkd.store.place import delete, is_remote, open_place
+from prepkd.store.place import delete, exists, is_remote, open_place
 from prepkd.store.reader import AnswerStore
 from prepkd.store.writer import StoreWriter, mend_descriptions
+
+GROWING = "store.zarr"  # in the scratch folder
 
 
 @contextlib.contextmanager
@@ -38,17 +40,34 @@ def unfinished(
     if not replace:
         refuse_replacing(url, attributes)
     with scratch(scratch_root, work_fingerprint(attributes, layout), on_wait=on_wait) as work:
-        if is_remote(url):
-            yield _remote_writer(url, layout, attributes)
-        else:
-            growing = work / "store.zarr"
-            yield _local_writer(growing, layout, attributes, on_wait)
-            path = Path(url).resolve()
-            with publishing(path, on_wait):
-                refuse_foreign_store(url)
-                if not replace:
-                    refuse_replacing(url, attributes)
-                publish(growing, path, keep=is_awaited(work))
+        yield growing_writer(url, layout, attributes, work, on_wait)
+        publish_grown(url, attributes, work, on_wait=on_wait, replace=replace)
+
+
+def growing_writer(
+    url: str, layout: Layout, attributes: Attributes, work: Path, on_wait: Callable[[str], None]
+) -> StoreWriter:
+    """The writer of a store that grows in the locked scratch folder `work`, or in a bucket at its URL."""
+    if is_remote(url):
+        return _remote_writer(url, layout, attributes)
+    return _local_writer(work / GROWING, layout, attributes, on_wait)
+
+
+def publish_grown(
+    url: str, attributes: Attributes, work: Path, *, on_wait: Callable[[str], None], replace: bool, place: str = ""
+) -> None:
+    """Move a finished local store from the locked scratch folder `work` to its path; one in a bucket is there already.
+
+    It is copied if other processes wait for it, those that have joined for `place` apart. Raises InputError as `unfinished`.
+    """
+    if is_remote(url):
+        return
+    path = Path(url).resolve()
+    with publishing(path, on_wait):
+        refuse_foreign_store(url)
+        if not replace:
+            refuse_replacing(url, attributes)
+        publish(work / GROWING, path, keep=is_awaited(work, place))
 
 
 def work_fingerprint(attributes: Attributes, layout: Layout) -> str:
@@ -66,16 +85,16 @@ def already_finished(url: str, layout: Layout, attributes: Attributes, scratch_r
     return summary
 
 
-def finished_summary(url: str, attributes: Attributes) -> dict[str, Any] | None:
+def finished_summary(url: str, attributes: Attributes, *, every_byte: bool = True) -> dict[str, Any] | None:
     """The summary of the finished, undamaged store of these fingerprints at `url`; None if there is none.
 
-    Reads all views, so that every byte is checked.
+    With `every_byte` all views are read and checked.
     """
     try:
         store = AnswerStore.open(url)
         if not store.attributes.same_store(attributes):
             return None
-        for view in range(store.views):
+        for view in range(store.views if every_byte else 0):
             store.stored(view)
     except InputError:
         return None  # missing, unfinished or damaged: it is written again and replaced at the end
@@ -97,8 +116,9 @@ def _local_writer(growing: Path, layout: Layout, attributes: Attributes, say: Ca
 
 def _remote_writer(url: str, layout: Layout, attributes: Attributes) -> StoreWriter:
     store = open_place(url, write=True)
-    # A process that this one waited for may have finished the same store, and others may read it since.
-    if finished_summary(url, attributes) is None:
+    # A process that this one waited for may have finished the same store, and others may read it since. Looked for first: a
+    # manifest that comes later is that of a worker on another machine.
+    if exists(store, MANIFEST) and finished_summary(url, attributes) is None:
         delete(store, MANIFEST)
     try:
         return StoreWriter(store, layout, attributes, url)

@@ -16,6 +16,7 @@ from zarr.abc.store import Store
 from prepkd.errors import InputError
 from prepkd.runtime.files import json_bytes
 from prepkd.store.attributes import Attributes
+from prepkd.store.claims import clear_claims
 from prepkd.store.documents import differences, parse_attributes, parse_chunk_length, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import Field, LogitEncoding, Tensors
@@ -25,13 +26,13 @@ from prepkd.store.layout import (
     SUMMARY,
     WORKERS,
     Layout,
-    create,
     descriptions,
     manifest_of,
     open_array,
 )
 from prepkd.store.own import clear_store
 from prepkd.store.place import exists, put
+from prepkd.store.remote import RemoteStore
 from prepkd.store.summary import Labels, Ranges, Summary, TeacherError
 
 
@@ -44,9 +45,9 @@ class StoreWriter:
     def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
         self.store, self.layout, self.where = store, layout, where
         if not _described(store, layout, attributes):
-            clear_store(store, where)
-            with zarr.config.set({"codec_pipeline.path": PIPELINE}):
-                create(store, layout, attributes)
+            # In a bucket another worker may be writing the descriptions right now; before that nobody writes a chunk.
+            clear_store(store, where, unless=descriptions(layout, attributes))
+            mend_descriptions(store, layout, attributes)
         self.group = zarr.open_group(store, mode="r+", zarr_format=3)
         found: Any = self.group.attrs.asdict().get("prepkd")
         identity = {"format": attributes.format, "fingerprints": attributes.fingerprints}
@@ -59,12 +60,17 @@ class StoreWriter:
         """Check that a chunk is finished: its commit record, written last, exists, and all its arrays read back."""
         return self._finished(view, chunk) is not None
 
+    def committed(self, view: int, chunk: int) -> bool:
+        """Check that a chunk's commit record exists; it is not read back."""
+        return exists(self.store, self.layout.keys(view, chunk)[self.layout.encoding.commit])
+
     def pending(self) -> Iterator[tuple[int, int]]:
         """The unfinished (view, chunk) pairs, in order."""
-        for view in range(self.layout.plan.views):
-            for chunk in range(self.layout.chunks):
-                if not self.done(view, chunk):
-                    yield view, chunk
+        return (part for part in self.parts() if not self.done(*part))
+
+    def parts(self) -> Iterator[tuple[int, int]]:
+        """All (view, chunk) pairs, in order."""
+        return itertools.product(range(self.layout.plan.views), range(self.layout.chunks))
 
     def write(self, view: int, chunk: int, arrays: Mapping[str, Tensor | NDArray[Any]]) -> None:
         """Write one chunk, the encoding's arrays (n, *width), with the commit record last.
@@ -92,13 +98,14 @@ class StoreWriter:
         is not finished.
         """
         plan, kind = self.layout.plan, self._summary(labels)
-        chunks = itertools.product(range(plan.views), range(self.layout.chunks))
         with ThreadPoolExecutor(WORKERS) as pool:  # hashing, most of the work, releases the GIL
-            figures = np.stack(list(pool.map(lambda chunk: self._read_back(chunk[0], chunk[1], kind), chunks)))
+            figures = np.stack(list(pool.map(lambda part: self._read_back(part[0], part[1], kind), self.parts())))
         summary = kind.of_store(figures.reshape(plan.views, self.layout.chunks, *figures.shape[1:]), plan.samples)
         put(self.store, SUMMARY, json_bytes(summary))
         if isinstance(self.store, DurableStore):
             self.store.remove_partial()
+        if isinstance(self.store, RemoteStore):
+            clear_claims(self.store)
         put(self.store, MANIFEST, json_bytes(manifest_of(self.store, self.layout)))
         return summary
 
@@ -119,7 +126,7 @@ class StoreWriter:
     def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:
         """A finished chunk as stored; None if one of its files is missing, damaged or of another view."""
         # Checked first: Zarr reads a missing file as the fill value, in a bucket after downloading the other arrays.
-        if not exists(self.store, self.layout.keys(view, chunk)[self.layout.encoding.commit]):
+        if not self.committed(view, chunk):
             return None
         part = view, self.layout.slice(chunk)
         try:

@@ -53,7 +53,7 @@ class CachedTeacher:
                 f"{resident_gib:g}; raise it, or use cycle"
             )
         self.rows = [Rows(one, device, views, resident=resident) for one, views in zip(stores, kinds, strict=True)]
-        self.names = ("logits", "row_max", *(features.supply.asked if features else ()))
+        self.names = (*store.encoding.answers, *(features.supply.asked if features else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
         """The stored answers for every sample, in the order of samples."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,12 @@ from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
-from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding
+from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding, words_of
 from prepkd.store.encodings.measure import measure
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
-from prepkd.store.own import claimed_store
-from prepkd.store.unfinished import already_finished, unfinished
-from prepkd.store.writer import StoreWriter
+from prepkd.store.own import refuse_foreign_store
+from prepkd.store.workers import Worker, joining
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
@@ -75,8 +74,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished store: its summary, its manifest's SHA-256, the number of chunks written now (None if it was finished
-    before), and the seconds.
+    """A finished store: its summary, its manifest's SHA-256, the number of chunks that this process wrote (None if the store
+    was finished before), and the seconds.
     """
 
     summary: dict[str, Any]
@@ -103,40 +102,37 @@ def cache_logits(
     on_start: Callable[[Work], None] = lambda work: None,
     on_chunk: Callable[[], None] = lambda: None,
 ) -> Written:
-    """Write the store of a teacher's logits, or resume it; a finished one stays as it is.
+    """Write the store of a teacher's logits, resume it, or join the processes that write it; a finished one stays as it is.
 
-    `card` describes the teacher, `inputs` the prepared data and the device. `on_wait` gets one line when another process does
-    the same work, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk. Raises
-    InputError if anything but a store of prepkd's stands at `url`, or, without `replace`, a store of other settings, and for a
-    teacher that answers with probabilities.
+    `card` describes the teacher, `inputs` the prepared data and the device. `on_wait` gets one line when another process is
+    waited for, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk of any process.
+    Raises InputError if anything but a store of prepkd's stands at `url`, or, without `replace`, a store of other settings, and
+    for a teacher that answers with probabilities.
     """
-    with claimed_store(url, scratch_root, on_wait):
-        trial = make_trial(teacher, dataset, settings)
-        doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
-        layout, attributes = plan_store(settings, dataset, inputs, card, trial)
-        if summary := already_finished(url, layout, attributes, scratch_root):
-            return Written(summary, manifest_sha256(url))
-        with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait, replace=replace) as writer:
-            pending = list(writer.pending())
-            on_start(
-                Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size), doubt)
-            )
-            started = time.perf_counter()
-            for _ in write_chunks(writer, pending, teacher, dataset, settings):
-                on_chunk()
-            seconds = elapsed(started)
-            summary = writer.finish(dataset.labels)
-    return Written(summary, manifest_sha256(url), len(pending), seconds)
-
-
-def write_chunks(
-    writer: StoreWriter, chunks: Iterable[tuple[int, int]], teacher: nn.Module, dataset: Dataset, settings: Cache
-) -> Iterator[None]:
-    """Write (view, chunk) pairs, one per step; a chunk is written while the teacher computes the next one."""
-    layout = writer.layout
+    refuse_foreign_store(url)
+    trial = make_trial(teacher, dataset, settings)
+    doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
+    layout, attributes = plan_store(settings, dataset, inputs, card, trial)
     answers = partial(teacher_answers, teacher, dataset, encoding_of(settings, dataset.classes), settings)
-    made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in chunks)
-    return overlap(lambda part: writer.write(*part), made)
+    options: dict[str, Any] = {"on_wait": on_wait, "on_chunk": on_chunk, "replace": replace}
+    with joining(url, layout, attributes, scratch_root, **options) as worker:
+        if not isinstance(worker, Worker):
+            return Written(worker, manifest_sha256(url))
+        pending = worker.pending
+        on_start(Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size), doubt))
+        started = time.perf_counter()
+        for _ in write_chunks(worker, answers):
+            on_chunk()
+        seconds = elapsed(started)
+        summary = worker.finish(dataset.labels)
+    return Written(summary, manifest_sha256(url), worker.written, seconds)
+
+
+def write_chunks(worker: Worker, answers: Callable[[int, slice], Mapping[str, Tensor]]) -> Iterator[None]:
+    """Write the chunks that a worker claims, one per step; a chunk is written while the teacher answers for the next one."""
+    layout = worker.writer.layout
+    made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in worker.claimed())
+    return overlap(lambda part: worker.write(*part), made)
 
 
 def make_trial(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Trial:
@@ -157,15 +153,21 @@ def encoding_of(settings: Cache, classes: int) -> LogitEncoding:
     return make_encoding({"name": settings.encoding} | own, classes)
 
 
+def layout_of(settings: Cache, plan: ViewPlan, classes: int) -> Layout:
+    """The layout of a store of logits; raises InputError as `Layout` and the encoding do."""
+    chunk = chunk_length(plan.samples, settings.chunk, settings.batch_size)
+    return Layout(plan, encoding_of(settings, classes), chunk)
+
+
 def plan_store(
     settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], trial: Trial
 ) -> tuple[Layout, Attributes]:
     """The layout and the attributes of the store that these settings describe."""
-    plan, encoding = dataset.plan, encoding_of(settings, dataset.classes)
-    layout = Layout(plan, encoding, chunk_length(plan.samples, settings.chunk, settings.batch_size))
+    layout, encoding = layout_of(settings, dataset.plan, dataset.classes), encoding_of(settings, dataset.classes)
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
     # Without a fingerprint: its last digits may differ between machines.
-    measured = measure(encoding, trial.raw, trial.labels, other_bytes=other_bytes)
+    words = words_of(encoding, dataset.plan, 0, slice(0, len(trial.raw)))
+    measured = measure(encoding, trial.raw, trial.labels, words, other_bytes=other_bytes)
     return layout, Attributes.made_from(origin(settings, dataset, inputs, card, encoding), measured=measured)
 
 
@@ -218,7 +220,8 @@ def teacher_answers(
     teacher: nn.Module, dataset: Dataset, encoding: LogitEncoding, settings: Cache, view: int, part: slice
 ) -> dict[str, Tensor]:
     """The teacher's encoded answers for some samples under a view: the arrays of one chunk."""
-    return encoding.encode(_raw(ready(teacher), dataset, settings, view, part), dataset.labels(view, part))
+    raw = _raw(ready(teacher), dataset, settings, view, part)
+    return encoding.encode(raw, dataset.labels(view, part), words_of(encoding, dataset.plan, view, part))
 
 
 def _raw(teacher: nn.Module, dataset: Dataset, settings: Cache, view: int, part: slice) -> Tensor:

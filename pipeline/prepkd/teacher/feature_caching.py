@@ -14,16 +14,15 @@ from prepkd.methods.entries import Entry
 from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
 from prepkd.runtime.clock import elapsed
-from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Tensors
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
-from prepkd.store.own import claimed_store
-from prepkd.store.unfinished import already_finished, unfinished
-from prepkd.teacher.caching import TRIAL_BATCHES, Written, origin
+from prepkd.store.workers import Worker, joining
+from prepkd.teacher.caching import TRIAL_BATCHES, Written, origin, write_chunks
 from prepkd.teacher.forward_pass import forward, ready
 from prepkd.teacher.settings import Cache
+from prepkd.views import ViewPlan
 
 LARGEST_CHUNK = 2**28  # bytes, of the largest tensor: raw maps are large
 
@@ -49,11 +48,16 @@ def encoding_of(entry: Entry) -> Tensors:
 
 def cost(entry: Entry, dataset: Dataset) -> str:
     """One line: what a store of an entry would hold, and its bytes."""
-    encoding, plan = encoding_of(entry), dataset.plan
+    return store_cost(entry, dataset.plan.views, dataset.plan.samples)
+
+
+def store_cost(entry: Entry, views: int, samples: int) -> str:
+    """The same for so many views and samples."""
+    encoding = encoding_of(entry)
     tensors = ", ".join(f"{one.name} {'x'.join(map(str, one.shape)) or '1'}" for one in encoding.tensors)
-    size = plan.views * plan.samples * encoding.bytes_per_row
+    size = views * samples * encoding.bytes_per_row
     return (
-        f"{entry.name}: {plan.views} views x {plan.samples:,} samples x {encoding.bytes_per_row:,} bytes = "
+        f"{entry.name}: {views} views x {samples:,} samples x {encoding.bytes_per_row:,} bytes = "
         f"{size / 1e6:,.1f} MB, {entry.dtype} ({tensors})"
     )
 
@@ -73,42 +77,40 @@ def cache_features(
     on_start: Callable[[FeatureWork], None] = lambda work: None,
     on_chunk: Callable[[], None] = lambda: None,
 ) -> Written:
-    """Write the store of one entry, or resume it; a finished one stays as it is.
+    """Write the store of one entry, resume it, or join the processes that write it; a finished one stays as it is.
 
     Arguments as those of `caching.cache_logits`. Raises InputError if anything but a store of prepkd's stands at `url`, or,
     without `replace`, a store of other settings, and for features that are not finite.
     """
     layout, attributes = plan_features(settings, dataset, inputs, card, entry)
     answers = partial(feature_answers, WithFeatures(ready(teacher), entry.features), dataset, entry, settings)
-    with claimed_store(url, scratch_root, on_wait):
-        if summary := already_finished(url, layout, attributes, scratch_root):
-            return Written(summary, manifest_sha256(url))
-        with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait, replace=replace) as writer:
-            pending = list(writer.pending())
-            batches = sum(-(-layout.length(chunk) // settings.batch_size) for _, chunk in pending)
-            on_start(FeatureWork(layout, len(pending), batches * _seconds_per_batch(answers, settings, layout)))
-            started = time.perf_counter()
-            made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in pending)
-            for _ in overlap(lambda part: writer.write(*part), made):
-                on_chunk()
-            seconds = elapsed(started)
-            summary = writer.finish()
-    return Written(summary, manifest_sha256(url), len(pending), seconds)
+    options: dict[str, Any] = {"on_wait": on_wait, "on_chunk": on_chunk, "replace": replace}
+    with joining(url, layout, attributes, scratch_root, **options) as worker:
+        if not isinstance(worker, Worker):
+            return Written(worker, manifest_sha256(url))
+        batches = sum(-(-layout.length(chunk) // settings.batch_size) for _, chunk in worker.pending)
+        on_start(FeatureWork(layout, len(worker.pending), batches * _seconds_per_batch(answers, settings, layout)))
+        started = time.perf_counter()
+        for _ in write_chunks(worker, answers):
+            on_chunk()
+        seconds = elapsed(started)
+        summary = worker.finish()
+    return Written(summary, manifest_sha256(url), worker.written, seconds)
 
 
 def plan_features(
     settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], entry: Entry
 ) -> tuple[Layout, Attributes]:
     """The layout and the attributes of the store of an entry."""
+    sections = origin(settings, dataset, inputs, card, encoding_of(entry))
+    return layout_of(settings, dataset.plan, entry), Attributes.made_from(sections | {"asked": entry.describe()})
+
+
+def layout_of(settings: Cache, plan: ViewPlan, entry: Entry) -> Layout:
+    """The layout of the store of an entry, with smaller chunks where its tensors are large; raises InputError as `Layout`."""
     encoding = encoding_of(entry)
     most = LARGEST_CHUNK // max(one.bytes_per_row for one in encoding.tensors)
-    layout = Layout(
-        dataset.plan,
-        encoding,
-        chunk_length(dataset.plan.samples, min(settings.chunk, most), settings.batch_size),
-    )
-    sections = origin(settings, dataset, inputs, card, encoding)
-    return layout, Attributes.made_from(sections | {"asked": entry.describe()})
+    return Layout(plan, encoding, chunk_length(plan.samples, min(settings.chunk, most), settings.batch_size))
 
 
 def feature_answers(

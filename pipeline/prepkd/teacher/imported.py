@@ -18,7 +18,7 @@ from prepkd.models.agreement import agreement
 from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import IMPORTED, Attributes
-from prepkd.store.encodings import LogitEncoding
+from prepkd.store.encodings import LogitEncoding, words_of
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
 from prepkd.store.own import claimed_store
@@ -35,7 +35,7 @@ UNVERIFIED = (
 )
 
 
-def read_dataset(
+def dataset_for_import(
     data: Path, raw: Tensor, recipe: Recipe, views: int | str | None, seed: int
 ) -> tuple[Dataset, dict[str, Any]]:
     """Read the training samples of logits (V, N, K), under the declared views, and their fingerprints.
@@ -138,7 +138,7 @@ def imported_answers(
     raw: Tensor, dataset: Dataset, encoding: LogitEncoding, view: int, part: slice
 ) -> dict[str, Tensor]:
     """Encode some samples of a view of imported logits (V, N, K): the arrays of one chunk."""
-    return encoding.encode(raw[view, part], dataset.labels(view, part))
+    return encoding.encode(raw[view, part], dataset.labels(view, part), words_of(encoding, dataset.plan, view, part))
 
 
 def findings(file: Path, raw: Tensor, dataset: Dataset, data: Path) -> list[str]:

@@ -10,7 +10,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
 from prepkd.runtime import processes
-from prepkd.store.encodings import LogitEncoding
+from prepkd.store.encodings import LogitEncoding, words_of
 from prepkd.teacher.forward_pass import forward, ready
 from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
@@ -37,7 +37,7 @@ class OnlineTeacher:
         self.model = WithFeatures(ready(model), supply.features if supply else ())
         self.dataset, self.encoding, self.supply = dataset, encoding, supply
         self.batch_size, self.precision = batch_size, precision
-        self.names = ("logits", "row_max", *(supply.asked if supply else ()))
+        self.names = (*encoding.answers, *(supply.asked if supply else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
         """The teacher's answers for every sample, in the order of samples; of several processes each runs it on some batches."""
@@ -57,4 +57,5 @@ class OnlineTeacher:
         found = forward(self.model, plan, samples, *(one[own] for one in shown), **settings)
         found = {name: processes.gathered(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)
-        return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels))}
+        words = words_of(self.encoding, plan, views)
+        return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels, words))}

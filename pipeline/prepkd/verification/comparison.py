@@ -23,7 +23,7 @@ from prepkd.verification.query import Query, live_logits
 Found = Discrepancy | FeatureDiscrepancy
 
 
-class Comparison(Protocol):
+class StoredAgainstLive(Protocol):
     """Stored rows against a live teacher."""
 
     def teacher(self) -> Found:
@@ -36,7 +36,9 @@ class Comparison(Protocol):
         """The number of stored rows that lack the logit of a label."""
 
 
-def comparison(store: AnswerStore, stored: dict[str, Tensor], query: Query, arithmetic: str) -> Comparison:
+def stored_against_live(
+    store: AnswerStore, stored: dict[str, Tensor], query: Query, arithmetic: str
+) -> StoredAgainstLive:
     """The comparison for the kind of a store; `arithmetic` is the one whose rounding is tolerated. Raises InputError."""
     if isinstance(store, FeatureStore):
         return FeatureComparison(store, store.encoding.decode(stored), query, arithmetic)
@@ -66,7 +68,7 @@ class LogitComparison:
     @cached_property
     def reference(self) -> Reference:
         """The limits that they set."""
-        return live_reference(self.store.encoding, self.raw, self.labels)
+        return live_reference(self.store.encoding, self.raw, self.labels, self.query.words(self.store))
 
     def teacher(self) -> Discrepancy:
         """Against the live logits."""

@@ -38,16 +38,19 @@ class Reference:
     """The limits that the live teacher's logits set for rows (N, K); nothing in it comes from the store that is judged.
 
     `largest` |logit| of a row, float64 (N,); `bound` on what the encoding does to each logit, (N, K), infinite for a class that
-    it drops; `kl` that the encoding adds at tau 4, float64 (N,).
+    it drops; `kl` that the encoding adds at tau 4, float64 (N,); `labels`, and the `words` of an encoding that draws.
     """
 
     largest: Tensor
     bound: Tensor
     kl: Tensor
+    labels: Tensor
+    words: Tensor | None = None
 
     def rows(self, chosen: Tensor) -> "Reference":
         """The limits of some rows, bool (N,)."""
-        return Reference(self.largest[chosen], self.bound[chosen], self.kl[chosen])
+        words = None if self.words is None else self.words[chosen]
+        return Reference(self.largest[chosen], self.bound[chosen], self.kl[chosen], self.labels[chosen], words)
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,18 @@ class Discrepancy:
         return f"the live teacher's logits are not the stored ones: {', '.join(found)}"
 
 
-def live_reference(encoding: LogitEncoding, raw: Tensor, labels: Tensor) -> Reference:
+def live_reference(encoding: LogitEncoding, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> Reference:
     """The limits set by live raw logits (N, K), labels (N,) or shares (N, K); rows that are not finite allow nothing."""
     finite = raw.isfinite().all(dim=-1)
     largest, kl = raw.new_zeros(len(raw), dtype=torch.float64), raw.new_zeros(len(raw), dtype=torch.float64)
     bound = raw.new_zeros(raw.shape)
     if finite.any():
         live = raw[finite]
-        encoded = encoding.encode(live, labels[finite])
+        encoded = encoding.encode(live, labels[finite], None if words is None else words[finite])
         largest[finite] = live.double().abs().amax(dim=-1)
         bound[finite] = encoding.largest_error(encoded)
         kl[finite] = added_divergence(live, encoding.decode(encoded)["logits"], 4)
-    return Reference(largest, bound, kl)
+    return Reference(largest, bound, kl, labels, words)
 
 
 def measure_discrepancy(
@@ -123,6 +126,10 @@ def measure_discrepancy(
     if "lse" in stored:  # decoding does not need it, other readers may
         true = live.logsumexp(dim=-1) - live.amax(dim=-1)
         excess = torch.maximum(excess, (stored["lse"] - true).abs().max())
+    usable = raw.isfinite().all(dim=-1)
+    if encoding.draws and usable.any():
+        few, rows = {name: array[usable] for name, array in stored.items()}, reference.rows(usable)
+        excess = torch.maximum(excess, encoding.draw_error(few, raw[usable], rows.labels, rows.words).max())
     kl_1, kl_4 = (added_divergence(raw, offsets, tau).mean().clamp(min=0).item() for tau in (1, 4))
     common = int(((offsets == 0) & (live == live.amax(dim=-1, keepdim=True))).any(dim=-1).sum())
     tolerance, count = TOLERANCES[arithmetic], len(raw)

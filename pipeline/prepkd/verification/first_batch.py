@@ -21,7 +21,7 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
     stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     raw = live_logits(store, query)
-    reference = live_reference(store.encoding, raw, query.labels(store))
+    reference = live_reference(store.encoding, raw, query.labels(store), query.words(store))
     found = measure_discrepancy(store.encoding, stored, raw, reference, store.attributes.precision.arithmetic)
     if not found.within:
         raise InputError(

@@ -15,7 +15,7 @@ from prepkd.runtime.devices import device_name
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import IMPORTED
 from prepkd.teacher.caching import pixel_hash
-from prepkd.verification.comparison import Comparison, Found, comparison
+from prepkd.verification.comparison import Found, StoredAgainstLive, stored_against_live
 from prepkd.verification.controls import CONTROLS, changed_rows
 from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs, stored_rows
@@ -24,7 +24,7 @@ from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_ve
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of `verify_store`: the store, the draw, what was measured, and the verdict.
+    """The result of `verify_rows`: the store, the draw, what was measured, and the verdict.
 
     `precision` is the arithmetic that the store records, `tolerance` the one whose rounding was tolerated.
     `not_applicable` gives the reason for each control that does not apply; `device` is where the teacher was queried,
@@ -67,7 +67,7 @@ class Verification:
         }
 
 
-def verify_store(
+def verify_rows(
     store: AnswerStore, teacher: Normalised, samples: Samples, *, count: int, seed: int, tolerance: str | None = None
 ) -> Verification:
     """Compare `count` random (view, sample) pairs of a store with the live teacher, and with controls that must differ.
@@ -80,7 +80,7 @@ def verify_store(
         stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     arithmetic = tolerance or store.attributes.precision.arithmetic
-    compared = comparison(store, stored, query, arithmetic)
+    compared = stored_against_live(store, stored, query, arithmetic)
     found = compared.teacher()
     controls, not_applicable = _measure_controls(store, query, compared)
     measured = Measured(
@@ -107,7 +107,7 @@ def verify_store(
 
 
 def _measure_controls(
-    store: AnswerStore, query: Query, compared: Comparison
+    store: AnswerStore, query: Query, compared: StoredAgainstLive
 ) -> tuple[dict[str, Found], dict[str, str]]:
     """Each control's discrepancy over the rows that it changes, and why the other controls do not apply."""
     controls, not_applicable = {}, {}

@@ -11,6 +11,7 @@ from torch import Tensor
 from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
 from prepkd.store import AnswerStore, LogitStore
+from prepkd.store.encodings import words_of
 from prepkd.teacher.forward_pass import raw_logits, ready
 from prepkd.views import ViewPlan
 
@@ -48,6 +49,10 @@ class Query:
     def labels(self, store: LogitStore) -> Tensor:
         """Labels int64 (N,), or class shares (N, K) for mixed views, on the CPU."""
         return self.samples.targets(store.plan, *self.inputs(), store.classes).cpu()
+
+    def words(self, store: LogitStore) -> Tensor | None:
+        """The random words of the rows, int64 (N,); None for an encoding that draws nothing."""
+        return words_of(store.encoding, store.plan, self.views, self.chosen)
 
 
 def batch_size(store: AnswerStore) -> int:

@@ -20,8 +20,7 @@ from prepkd.store.layout import MANIFEST
 from prepkd.store.place import open_place, sizes
 from prepkd.teacher.forward_pass import PRECISIONS
 from prepkd.verification.discrepancy import stricter
-from prepkd.verification.live_teacher import Verification
-from prepkd.verification.live_teacher import verify_store as verify_rows
+from prepkd.verification.live_teacher import Verification, verify_rows
 
 
 def verify_store(

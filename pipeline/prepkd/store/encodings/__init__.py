@@ -1,11 +1,13 @@
-"""Encodings of a row: of logits `f16`, `u8`, `i16`, `topk`; of what is made of features `tensors`."""
+"""Encodings of a row: of logits `f16`, `u8`, `i16`, `topk`, `sampled`; of what is made of features `tensors`."""
 
 from typing import Any
 
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import Encoding, Field, LogitEncoding, as_tensors
+from prepkd.store.encodings.draws import words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
+from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.tensors import StoredTensor, Tensors
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
@@ -21,9 +23,10 @@ __all__ = [
     "as_tensors",
     "make_encoding",
     "read_encoding",
+    "words_of",
 ]
 
-ENCODINGS: dict[str, type[LogitEncoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK}
+ENCODINGS: dict[str, type[LogitEncoding]] = {"f16": F16, "u8": U8, "i16": I16, "topk": TopK, "sampled": Sampled}
 COMMITS = (LogitEncoding.commit, Tensors.commit)  # the arrays that hold the commit records of chunks
 
 

@@ -15,7 +15,9 @@ from prepkd.errors import InputError
 from prepkd.settings.section import Section
 
 __all__ = [
+    "DRAW_BITS",
     "LARGEST_FLOAT",
+    "LOG_WEIGHTS",
     "NO_MAXIMUM",
     "Encoding",
     "Field",
@@ -28,6 +30,8 @@ __all__ = [
 
 LARGEST_FLOAT = torch.finfo(torch.float32).max
 NO_MAXIMUM = "of its rows have no maximum"
+LOG_WEIGHTS = "log_weights"  # the logarithms of the classes' weights, of an encoding that draws
+DRAW_BITS = 40  # of a random word
 
 
 def finite(values: NDArray[np.floating[Any]]) -> str:
@@ -50,13 +54,15 @@ def lowest(level: int) -> Callable[[NDArray[np.integer[Any]]], str]:
 class Field:
     """One array of an encoding: the shape and dtype of a row. The fill value means "missing" and never occurs as a value.
 
-    `problem` says what is wrong with rows (N, *width) that were read; '' for rows that `encode` can give.
+    `problem` says what is wrong with rows (N, *width) that were read; '' for rows that `encode` can give. Of `addresses` a wrong
+    value cannot be decoded, so that every reader refuses it, `verify` included.
     """
 
     width: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: float
     compressed: bool = False
+    addresses: bool = False
     problem: Callable[[NDArray[Any]], str] = field(default=lambda rows: "", compare=False)
 
     @property
@@ -94,12 +100,17 @@ class LogitEncoding(Encoding):
     """
 
     commit: ClassVar[str] = "logits"
+    answers: ClassVar[tuple[str, ...]] = ("logits", "row_max")  # what `decode` returns
+    draws: ClassVar[bool] = False  # it keeps classes by a random word per row
     settings: ClassVar[tuple[str, ...]] = ()  # the fields that params.yaml sets, in its section `cache.NAME`
     classes: int
 
     @abstractmethod
-    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Encode raw logits (N, K), labels int64 (N,) or shares (N, K), as arrays (N, *width); raises InputError."""
+    def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:
+        """Encode raw logits (N, K), labels int64 (N,) or shares (N, K), as arrays (N, *width); raises InputError.
+
+        `words` are those of `words_of`, int64 (N,), for an encoding that draws.
+        """
 
     @abstractmethod
     def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -108,6 +119,10 @@ class LogitEncoding(Encoding):
     @abstractmethod
     def largest_error(self, stored: Mapping[str, Tensor]) -> Tensor:
         """The bound on |decoded - raw| of each logit, float32 (N, K); infinite for a class that was dropped."""
+
+    def draw_error(self, stored: Mapping[str, Tensor], raw: Tensor, labels: Tensor, words: Tensor | None) -> Tensor:
+        """The smallest error of the logits that explains which classes a row keeps, float64 (N,); 0 where none are drawn."""
+        return raw.new_zeros(len(raw), dtype=torch.float64)
 
     @classmethod
     def section(cls) -> type[Section]:

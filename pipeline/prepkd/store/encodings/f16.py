@@ -57,7 +57,7 @@ class F16(LogitEncoding):
             "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
         }
 
-    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:
         """Encode raw logits (N, K) as offsets and maxima; raises InputError for a range above 65,504 or a non-finite value."""
         gap, row_max = gaps(raw, LARGEST_GAP)
         return {"logits": half_offsets(gap), "row_max": row_max}

@@ -36,7 +36,7 @@ class I16(LogitEncoding):
             "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
         }
 
-    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:
         """Encode raw logits (N, K) as levels and maxima; raises InputError above 32,767 steps or for a non-finite value."""
         gap, row_max = gaps(raw, (2**15 - 1) * self.step)
         level = torch.ceil(gap / self.step)

@@ -25,9 +25,11 @@ def argmax_flips(raw: Tensor, offsets: Tensor) -> int:
     return int((given != kept).any(dim=-1).sum())
 
 
-def measure(encoding: LogitEncoding, raw: Tensor, labels: Tensor, *, other_bytes: int = 0) -> dict[str, Any]:
+def measure(
+    encoding: LogitEncoding, raw: Tensor, labels: Tensor, words: Tensor | None = None, *, other_bytes: int = 0
+) -> dict[str, Any]:
     """Bytes per row (`other_bytes` of other arrays included), KL at tau 1, 2, 4, 8 and argmax flips on raw logits (N, K)."""
-    stored = encoding.encode(raw, labels)
+    stored = encoding.encode(raw, labels, words)
     offsets = encoding.decode(stored)["logits"]
     size = 0.0
     for name, field in encoding.fields.items():

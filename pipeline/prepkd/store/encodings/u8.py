@@ -29,7 +29,7 @@ class U8(LogitEncoding):
             "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
         }
 
-    def encode(self, raw: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:
         """Encode raw logits (N, K) as bytes, steps and maxima; raises InputError for a non-finite value."""
         gap, row_max = gaps(raw)
         # A row of ties has a range of zero, and the smallest ranges and gaps underflow: keep them above zero.

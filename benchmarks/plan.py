@@ -1,0 +1,222 @@
+"""The predictions of `prepkd plan` against measured runs; and a store of ImageNet's size under a memory limit."""
+
+import argparse
+import csv
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from prepkd.costs.cost import StoreCost
+from prepkd.costs.memory import caching_memory, training_memory
+
+from benchmarks._large import CHUNK
+from benchmarks._measure import PYTHON, environment, median, report
+from benchmarks._project import Project, importable
+from benchmarks._scale import SyntheticStore
+
+# Made-up images of 8 x 8 pixels: the answers, not the images, fill memory and disk.
+RUNS: dict[str, dict[str, Any]] = {
+    "f16, 100 classes": {"samples": 50_000, "classes": 100, "settings": {}},
+    "topk, 1,000 classes": {"samples": 30_000, "classes": 1_000, "settings": {"cache.encoding": "topk"}},
+    "u8, 200 classes, pooled features": {
+        "samples": 50_000,
+        "classes": 200,
+        "settings": {
+            "cache.encoding": "u8",
+            "cache.features": "[pooled]",
+            "distill.method": "kd+sp-pooled",
+        },
+    },
+}
+VIEWS, EPOCHS = 4, (2, 4)  # a short run and a long one; no view is read twice
+LARGE = {"classes": 1_000, "views": 3, "encoding": "topk"}
+IMAGENET = 1_281_167
+# The memory limit of the large store: the planned memory, a little more, and the stacks and arenas of threads.
+SLACK, ROOM = 1.1, 64_000_000
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Plan, run and measure each small run; write and stream the large store; print tables, write JSON."""
+    options = parser().parse_args(arguments)
+    settings = {
+        "share": options.share,
+        "large_samples": options.large_samples,
+        "large": LARGE,
+        "slack": SLACK,
+        "room": ROOM,
+    }
+    result = environment() | {"command": "python -m benchmarks.plan", "settings": settings, "runs": {}, "large": {}}
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        for title, one in RUNS.items():
+            if options.run is not None and title.split(",")[0] not in options.run:
+                continue
+            folder = Path(name) / "run"
+            folder.mkdir()
+            result["runs"][title] = compared(one, options.share, folder)
+            shutil.rmtree(folder)
+        if options.large_samples:
+            result["large"] = large(options.large_samples, Path(name))
+    report(result, tables(result), options.out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    found = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
+    found.add_argument(
+        "--run", action="append", choices=[one.split(",")[0] for one in RUNS], help="repeatable; else all"
+    )
+    found.add_argument("--share", type=float, default=1.0, help="of the small runs' samples")
+    found.add_argument("--large-samples", type=int, default=IMAGENET, help="of the large store; 0: none")
+    found.add_argument("--folder", type=Path, help="where temporary files go")
+    found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
+    return found
+
+
+def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
+    """By figure, what was planned and what was measured."""
+    samples = round(run["samples"] * share)
+    make_images(folder / "images.h5", samples, run["classes"])
+    settings = {"threads": 1, "teachers.teacher.model": "convnet8", "distill.student": "convnet4", **run["settings"]}
+    settings |= {"cache.views": 1, "augment": "[{crop: {padding: 1}}]", "distill.precision": "float32"}
+    project = Project(folder, "h5", folder / "images.h5", settings)
+    project.settings |= {"cache.views": VIEWS, "cache.root": "data/measured", "distill.epochs": EPOCHS[0]}
+    first = plan(project, "--measure")
+    with_features = len(first["stores"]) > 1
+    caching = [measured(project, f"cache-{one}", "teacher") for one in ("logits", "features")[: 1 + with_features]]
+    second = plan(project, "--measure")  # before and after: another process may have come or gone
+    seconds = sum(float(one["written"]) for one in caching)
+    training = []
+    for epochs in EPOCHS:
+        project.settings["distill.epochs"] = epochs
+        training.append(measured(project, "distill") | {"rate": student_rate(project)})
+    per_epoch = (training[1]["read"] - training[0]["read"]) / (EPOCHS[1] - EPOCHS[0])
+    planned = plan(project, "--student-images-per-second", str(training[0]["rate"]))
+    files = [path for place in ("measured", "features") for path in (project.folder / "data" / place).rglob("*")]
+    files = [path for path in files if path.is_file()]
+    memory, images = planned["memory"], planned["memory"]["images"]
+    start, cached = training[1]["start"], max(caching, key=lambda one: one["peak"])
+    pairs = {
+        "bytes on disk": (planned["bytes"], sum(path.stat().st_size for path in files)),
+        "files": (planned["files"], len(files)),
+        "teacher, s": (3600 * median([first["teacher_hours"], second["teacher_hours"]]), seconds),
+        "bytes that an epoch reads": (planned["epoch_bytes"], per_epoch),
+        "reading rate, bytes/s": (planned["bytes_per_second"], per_epoch * training[1]["rate"] / samples),
+        "memory of caching": (cached["start"] + images + memory["caching"], cached["peak"]),
+        "memory of training": (start + images + memory["training"], training[1]["peak"]),
+        "of it above the libraries, caching": (images + memory["caching"], cached["peak"] - cached["start"]),
+        "of it above the libraries, training": (images + memory["training"], training[1]["peak"] - start),
+    }
+    rates = {"teacher_hours_planned": [first["teacher_hours"], second["teacher_hours"]]}
+    return {name: {"planned": a, "measured": b, "ratio": a / b} for name, (a, b) in pairs.items()} | {"rates": rates}
+
+
+def make_images(path: Path, samples: int, classes: int) -> None:
+    """Noise in 8 x 8 pixels; the test set has one image per class."""
+    draw = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        for split, count in {"train": samples, "test": classes}.items():
+            file[f"{split}/images"] = draw.integers(0, 256, (count, 8, 8, 3), np.uint8)
+            file[f"{split}/labels"] = np.arange(count) % classes
+
+
+def plan(project: Project, *options: str) -> dict[str, Any]:
+    """The JSON that `prepkd plan` prints for the project."""
+    command = [PYTHON, "-m", "prepkd", *project.words("plan"), "--json", *options]
+    found: dict[str, Any] = json.loads(ran(command, project).stdout)
+    return found
+
+
+def measured(project: Project, *words: str) -> dict[str, Any]:
+    """Memory, bytes read and, of caching, the seconds that a command says."""
+    done = ran([PYTHON, "-m", "benchmarks._process", *project.words(*words)], project)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    written = re.search(r"chunks written in ([\d,.]+) s", done.stderr)
+    return found | ({"written": written[1].replace(",", "")} if written else {})
+
+
+def ran(command: list[str], project: Project) -> "subprocess.CompletedProcess[str]":
+    """A finished command in the project; a failure ends the benchmark."""
+    variables = project.environment | {"PYTHONPATH": importable(), "COLUMNS": "200"}
+    done = subprocess.run(command, cwd=project.folder, env=variables, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[:4])} failed: {done.stderr[-2000:]}")
+    return done
+
+
+def student_rate(project: Project) -> float:
+    """Images per second of the last run's epochs: the median."""
+    log = next((project.folder / "results/training/seed0").rglob("samples_per_second.tsv"))
+    with log.open() as file:
+        return median([float(row["samples_per_second"]) for row in csv.DictReader(file, delimiter="\t")])
+
+
+def large(samples: int, folder: Path) -> dict[str, Any]:
+    """Write a store and stream it, each in a process limited to little more than the planned memory."""
+    layout = SyntheticStore(samples=samples, **LARGE, chunk=CHUNK).layout
+    cost = StoreCost.of("logits", layout, 1)
+    planned = {"write": caching_memory(layout), "read": training_memory([[layout]])}
+    size = json.dumps({"samples": samples, **LARGE})
+    found: dict[str, Any] = {"bytes": cost.bytes, "epoch_bytes": cost.epoch_bytes, "files": cost.files}
+    for mode, memory in planned.items():
+        most = round(SLACK * memory) + ROOM
+        command = [PYTHON, "-m", "benchmarks._large", mode, str(folder), size, str(most)]
+        done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, stdout=subprocess.PIPE)
+        found[mode] = json.loads(done.stdout) | {"planned": memory}
+    files = [path for path in (folder / "large.zarr").rglob("*") if path.is_file()]
+    found |= {"measured_bytes": sum(path.stat().st_size for path in files), "measured_files": len(files)}
+    return found
+
+
+def tables(result: dict[str, Any]) -> dict[str, Any]:
+    """Title -> header and rows."""
+    found = {}
+    if runs := result["runs"]:
+        names = [name for name in next(iter(runs.values())) if name != "rates"]
+        rows = [
+            [
+                name,
+                *(
+                    f"{shown(one[name]['planned'])} / {shown(one[name]['measured'])} = {one[name]['ratio']:.2f}"
+                    for one in runs.values()
+                ),
+            ]
+            for name in names
+        ]
+        found["planned / measured"] = (("", *runs), rows)
+    if one := result["large"]:
+        samples, views = result["settings"]["large_samples"], LARGE["views"]
+        write, reads = one["write"], one["read"]["seconds"]
+        each = (reads[-1]) / len(reads)
+        rows = [
+            ["write, all views", *rate(write["seconds"][-1], samples * views, one["bytes"]), *memory(write)],
+            ["stream, per view", *rate(each, samples, one["epoch_bytes"]), *memory(one["read"])],
+        ]
+        header = ("", "s", "samples/s", "MB/s", "peak, MB", "planned, MB", "limit, MB")
+        what = f"{samples:,} samples x {LARGE['classes']:,} classes x {views} views, {LARGE['encoding']}"
+        found[f"{what}, {one['bytes'] / 1e6:,.0f} MB"] = (header, rows)
+    return found
+
+
+def shown(value: float) -> str:
+    """A number in a table: whole from 100 on."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def rate(seconds: float, samples: int, size: int) -> list[str]:
+    """Seconds, samples per second, MB per second."""
+    return [f"{seconds:,.1f}", f"{samples / seconds:,.0f}", f"{size / seconds / 1e6:,.1f}"]
+
+
+def memory(found: dict[str, Any]) -> list[str]:
+    """Peak, planned, limit in MB."""
+    return [f"{found[key] / 1e6:,.0f}" for key in ("peak", "planned", "limit")]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The cost of a cache and of training from it, by arithmetic on layouts and rates."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from prepkd.store.layout import MANIFEST, SUMMARY, Layout
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What is known of the machine; None if it is not.
+
+    `teacher` and `student` are images per second on one of the `gpus`: the teacher answers, the student trains. `disk` is
+    read in bytes per second.
+    """
+
+    gpus: int = 1
+    teacher: float | None = None
+    student: float | None = None
+    disk: float | None = None
+
+
+@dataclass(frozen=True)
+class StoreCost:
+    """One store: its bytes and files, the views that it holds and how many of them an epoch reads, bytes per (view, sample).
+
+    `compressed`: the bytes are an upper bound.
+    """
+
+    name: str
+    views: int
+    views_read: int
+    row_bytes: int
+    bytes: int
+    epoch_bytes: int
+    files: int
+    compressed: bool
+
+    @classmethod
+    def of(cls, name: str, layout: Layout, views_read: int) -> "StoreCost":
+        """The cost of a store of this layout."""
+        return cls(
+            name,
+            layout.plan.views,
+            views_read,
+            layout.bytes_per_row,
+            layout.bytes,
+            views_read * layout.view_bytes,
+            layout.files + len((SUMMARY, MANIFEST)),
+            layout.compressed,
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process. `caching` and `training` are beside the images, the models and the libraries.
+
+    `images`: the prepared images if they are held in memory, 0 if they are read as they are needed, None if they are unknown.
+    """
+
+    caching: int
+    training: int
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of caching for `teachers`, and of an epoch of `samples` that trains from the cache.
+
+    `views` are those of one kind. `views_per_step` is what a student sees of each sample in an epoch, 0 if its method asks no
+    teacher; `epochs` are a student's, None if not known. `recipe` and `encoding` are words.
+    """
+
+    samples: int
+    classes: int
+    views: int
+    recipe: str
+    encoding: str
+    teachers: tuple[str, ...]
+    views_per_step: int
+    epochs: int | None
+    stores: Sequence[StoreCost]
+    memory: Memory
+    rates: Rates
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk, of all stores."""
+        return sum(one.bytes for one in self.stores)
+
+    @property
+    def files(self) -> int:
+        """Files of all stores."""
+        return sum(one.files for one in self.stores)
+
+    @property
+    def epoch_bytes(self) -> int:
+        """Bytes that an epoch reads."""
+        return sum(one.epoch_bytes for one in self.stores)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the bytes are an upper bound."""
+        return any(one.compressed for one in self.stores)
+
+    @property
+    def teacher_images(self) -> int:
+        """Images that teachers answer to fill the stores: each store takes passes of its own."""
+        return self.samples * sum(one.views for one in self.stores)
+
+    @property
+    def teacher_hours(self) -> float | None:
+        """Hours of caching, all GPUs at work."""
+        return hours(self.teacher_images, self.rates.gpus, self.rates.teacher)
+
+    @property
+    def online_hours(self) -> float | None:
+        """Hours that live teachers would add to an epoch, all GPUs at work."""
+        return hours(self.online_images, self.rates.gpus, self.rates.teacher)
+
+    @property
+    def online_images(self) -> int:
+        """Images that live teachers would answer in an epoch."""
+        return self.samples * self.views_per_step * len(self.teachers)
+
+    @property
+    def reading_hours(self) -> float | None:
+        """Hours in which the disk delivers an epoch's bytes."""
+        return None if self.rates.disk is None else self.epoch_bytes / self.rates.disk / 3600
+
+    @property
+    def bytes_per_second(self) -> float | None:
+        """Reading rate at which no student waits, all GPUs training together."""
+        if self.rates.student is None:
+            return None
+        return self.epoch_bytes / self.samples * self.rates.student * self.rates.gpus
+
+    @property
+    def break_even_epochs(self) -> float | None:
+        """Epochs of students after which the cache has cost as much as live teachers would have; None if it never does.
+
+        A live teacher answers `online_images` in each epoch; the cache has cost `teacher_images` once, and costs its reading.
+        """
+        saved = float(self.online_images)
+        if self.rates.disk is not None and self.rates.teacher is not None:
+            # Images that the teachers would answer while an epoch is read.
+            saved -= self.epoch_bytes / self.rates.disk * self.rates.teacher * self.rates.gpus
+        return self.teacher_images / saved if saved > 0 else None
+
+    @property
+    def break_even_students(self) -> int | None:
+        """Whole students after which it has, if their epochs are known."""
+        if self.break_even_epochs is None or self.epochs is None:
+            return None
+        return math.ceil(round(self.break_even_epochs / self.epochs, 9))  # rounding would add a student
+
+    @property
+    def reading_counted(self) -> bool:
+        """Whether the break-even counts the cache's reading."""
+        return self.rates.disk is not None and self.rates.teacher is not None
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields and figures; times in hours, sizes in bytes, rates per second."""
+        figures = (
+            "bytes",
+            "files",
+            "epoch_bytes",
+            "compressed",
+            "teacher_images",
+            "teacher_hours",
+            "online_hours",
+            "reading_hours",
+            "bytes_per_second",
+            "break_even_epochs",
+            "break_even_students",
+            "reading_counted",
+        )
+        return asdict(self) | {name: getattr(self, name) for name in figures}
+
+
+def hours(images: int, gpus: int, rate: float | None) -> float | None:
+    """Hours for so many images at `rate` images per second and GPU."""
+    return None if rate is None else images / (rate * gpus) / 3600

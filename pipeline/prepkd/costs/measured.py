@@ -1,0 +1,36 @@
+"""The teacher's rate on this machine, measured with the code that caches."""
+
+import time
+
+from prepkd.data.samples.dataset import Dataset
+from prepkd.models.given_folder import preprocessing_of
+from prepkd.models.new import untrained_model
+from prepkd.project.params import Params
+from prepkd.runtime.clock import elapsed
+from prepkd.teacher.caching import TRIAL_BATCHES, encoding_of, teacher_answers
+
+SECONDS = 3.0  # that each teacher is timed
+
+
+def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> float:
+    """Images per second that the teachers of `distill` answer and encode on the dataset's device, one after another.
+
+    Their weights are random, which takes as long as trained ones. Raises InputError for a model that cannot be built.
+    """
+    spent = 0.0
+    for name in params.distill.teacher_names:
+        settings = params.all_teachers[name]
+        model = untrained_model(settings.model, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
+        encoding, part = encoding_of(params.cache, dataset.classes), _part(params, dataset)
+        teacher_answers(model, dataset, encoding, params.cache, 0, part)  # warms up
+        rounds, started = 0, time.perf_counter()
+        while not rounds or elapsed(started) < seconds:
+            teacher_answers(model, dataset, encoding, params.cache, rounds % dataset.plan.views, part)
+            rounds += 1
+        spent += elapsed(started) / (rounds * part.stop)
+    return len(params.distill.teacher_names) / spent
+
+
+def _part(params: Params, dataset: Dataset) -> slice:
+    """Whole batches, unless there are fewer samples."""
+    return slice(0, min(TRIAL_BATCHES * params.cache.batch_size, dataset.plan.samples))

@@ -1,0 +1,151 @@
+"""Memory of a process: the code that makes and reads answers is run on a few rows, and its allocations are counted."""
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import zarr
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from prepkd.models.features import Answers
+from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors
+from prepkd.store.layout import WORKERS, Layout
+from prepkd.store.summary import Ranges, Summary, TeacherError
+
+ROWS = 64  # that are tried out; fewer of many numbers
+MOST_NUMBERS = 2**22  # of a tensor that is tried out
+
+# Several teachers' answers -> those of their combination.
+Combine = Callable[[Sequence[Answers]], Answers]
+
+
+class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all tensors that operations make within the context: `now` alive, and at most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now: int = 0
+        self.most: int = 0
+        self.alive: dict[int, Any] = {}  # finalizers by storage
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and count what it made; views and results in place have a storage that was there."""
+        made = func(*args, **(kwargs or {}))
+        given = {storage._cdata for storage in storages((args, kwargs))}
+        for storage in storages(made):
+            key, size = storage._cdata, storage.nbytes()
+            if key not in given and key not in self.alive:
+                self.alive[key] = weakref.finalize(storage, self._freed, key, size)
+                self.now += size
+                self.most = max(self.most, self.now)
+        return made
+
+    def _freed(self, key: int, size: int) -> None:
+        del self.alive[key]
+        self.now -= size
+
+
+def allocated(work: Callable[[], Any]) -> int:
+    """The most bytes of tensors that are alive at once while `work` runs, its result included, its inputs not."""
+    counted = Allocations()
+    with counted:
+        work()
+    return counted.most
+
+
+def storages(values: object) -> Iterable[torch.UntypedStorage]:
+    """The storages of all tensors within nested values."""
+    return (one.untyped_storage() for one in tree_leaves(values) if isinstance(one, Tensor))
+
+
+def size_of(values: object) -> int:
+    """Bytes of the different storages of all tensors within nested values."""
+    return sum({one._cdata: one.nbytes() for one in storages(values)}.values())
+
+
+class Tried:
+    """Answers that are made up, in the form of a layout: what a teacher returns, encoded, and as read from disk."""
+
+    def __init__(self, layout: Layout) -> None:
+        encoding = layout.encoding
+        widest = max(field.bytes_per_row for field in layout.fields.values())
+        if isinstance(encoding, LogitEncoding):
+            widest = max(widest, encoding.classes)
+        self.rows = max(2, min(ROWS, MOST_NUMBERS // widest))
+        draw = torch.Generator().manual_seed(0)
+        self.encode: Callable[[], Mapping[str, Tensor]]
+        self.summary: Summary
+        if isinstance(encoding, LogitEncoding):
+            logits = torch.randn(self.rows, encoding.classes, generator=draw)
+            labels = torch.arange(self.rows) % encoding.classes
+            if layout.plan.mix:  # shares of two classes
+                labels = torch.eye(encoding.classes)[labels] / 2 + torch.eye(encoding.classes)[labels - 1] / 2
+            self.raw, self.encode = {"logits": logits}, lambda: encoding.encode(logits, labels)
+            self.summary = TeacherError(encoding, lambda view, part: labels)
+        else:
+            assert isinstance(encoding, Tensors)
+            raw = {one.name: torch.rand(self.rows, *one.shape, generator=draw) for one in encoding.tensors}
+            self.raw, self.encode, self.summary = raw, lambda: encoding.encode(raw), Ranges(encoding)
+        self.encoded = self.encode()
+        self.stored = {
+            name: array.numpy().astype(encoding.fields[name].dtype, copy=False) for name, array in self.encoded.items()
+        }
+
+    def of(self, rows: int, size: float) -> int:
+        """The bytes of `rows` rows, where those tried take `size` bytes."""
+        return round(rows * size / self.rows)
+
+
+def caching_memory(layout: Layout) -> int:
+    """Bytes that caching takes beside the teacher and the images: while it computes, or when it reads all chunks back.
+
+    A chunk is computed while the one before it is written. At the end `WORKERS` threads each hold a chunk.
+    """
+    tried, chunk = Tried(layout), layout.chunk
+    raw = size_of(tried.raw)
+    computed = max(2 * raw, raw + allocated(tried.encode))  # batches are joined, then encoded
+    written = size_of(tried.encoded) / tried.rows + 2 * max(field.bytes_per_row for field in layout.fields.values())
+    checked = allocated(lambda: tried.summary.of_chunk(tried.stored, 0, slice(0, tried.rows)))
+    threads = min(WORKERS, layout.plan.views * layout.chunks)
+    read_back = threads * (tried.of(chunk, checked) + 2 * chunk * layout.bytes_per_row)
+    return max(tried.of(chunk, computed) + round(chunk * written), read_back)
+
+
+def training_memory(
+    kinds: Sequence[Sequence[Layout]], combine: Combine | None = None, *, resident: bool = False
+) -> int:
+    """Bytes of the teacher's answers in a process that trains: those of this epoch, and the next ones while they are read.
+
+    `kinds` are, for each kind of views that a step shows, the layouts of the stores that are read one after another, whose
+    answers are then combined. With `resident` the stores are in memory.
+    """
+    held = most = kept = 0
+    for stores in kinds:
+        answers: list[Answers] = []
+        before = held
+        for layout in stores:
+            tried, samples = Tried(layout), layout.plan.samples
+            tensors = as_tensors(tried.stored)
+            answers.append(layout.encoding.decode(tensors))
+            if resident:
+                kept += layout.plan.weak.views * tried.of(samples, size_of(tensors))
+            reading = 0 if resident else samples * layout.bytes_per_row + in_flight(layout)
+            decoding = size_of(tensors) + allocated(partial(layout.encoding.decode, tensors))
+            most = max(most, held + max(reading, tried.of(samples, decoding)))
+            held += tried.of(samples, size_of(answers[-1]))
+        if combine:
+            most = max(most, held + tried.of(samples, allocated(partial(combine, answers))))
+            held = before + tried.of(samples, size_of(combine(answers)))
+    return kept + held + most
+
+
+def in_flight(layout: Layout) -> int:
+    """Bytes of the files that are read at once, of all arrays of a view."""
+    files = min(zarr.config.get("async.concurrency"), layout.chunks)
+    return int(files * sum(layout.file_sizes(name)[1] for name in layout.fields))

@@ -1,0 +1,103 @@
+"""A cost as a table of names and values, readable from 60 columns."""
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from prepkd.costs.cost import Cost
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def cost_table(cost: Cost) -> Table:
+    """One row per figure."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, lines in rows(cost):
+        table.add_row(name, "\n".join(lines))
+    return table
+
+
+def rows(cost: Cost) -> Iterator[tuple[str, list[str]]]:
+    """Each figure's name and its lines."""
+    at_most = "at most " if cost.compressed else ""
+    yield "views", [f"{cost.samples:,} samples x {cost.views:,} views, {cost.classes:,} classes", cost.recipe]
+    yield "stores", [f"{one.name}: {one.row_bytes:,} bytes per (view, sample)" for one in cost.stores]
+    yield "on disk", [f"{at_most}{size(cost.bytes)} in {cost.files:,} files"]
+    yield "teacher", [_teacher(cost)]
+    yield (
+        "an epoch reads",
+        [f"{at_most}{size(cost.epoch_bytes)}, {cost.epoch_bytes / cost.samples:,.0f} bytes per image"],
+    )
+    yield "reading rate", [_reading(cost)]
+    yield "a process holds", list(_memory(cost))
+    yield "paid for after", list(_break_even(cost))
+
+
+def _teacher(cost: Cost) -> str:
+    gpus = f"{cost.rates.gpus:,} GPU{'s' if cost.rates.gpus > 1 else ''}"
+    images = f"{cost.teacher_images:,} images"
+    if cost.teacher_hours is None:
+        return f"{images}; for hours give --teacher-images-per-second, or --measure"
+    each = f" at {cost.rates.teacher:,.0f} images/s{' each' if cost.rates.gpus > 1 else ''}"
+    return f"{duration(cost.teacher_hours)} for {images}, {gpus}{each}"
+
+
+def _reading(cost: Cost) -> str:
+    if cost.bytes_per_second is None:
+        rate = 1000 * cost.epoch_bytes / cost.samples
+        return f"{size(rate)}/s per 1,000 images/s that train; for a rate give --student-images-per-second"
+    return f"{size(cost.bytes_per_second)}/s, so that no student waits"
+
+
+def _memory(cost: Cost) -> Iterator[str]:
+    yield f"{size(cost.memory.caching)} to cache a chunk"
+    yield f"{size(cost.memory.training)} of answers to train"
+    if cost.memory.images:
+        yield f"{size(cost.memory.images)} of images in both"
+    yield f"beside {'images, ' if cost.memory.images is None else ''}model and libraries"
+
+
+def _break_even(cost: Cost) -> Iterator[str]:
+    if not cost.views_per_step:
+        yield "never: the method asks no teacher"
+        return
+    if cost.break_even_epochs is None:
+        yield "never: the disk is slower than the teacher"
+        return
+    epochs = (
+        f"{cost.break_even_epochs:,.3g} epochs"
+        if cost.break_even_epochs < 1000
+        else f"{cost.break_even_epochs:,.0f} epochs"
+    )
+    if cost.break_even_students is None:
+        yield f"{epochs} of students; for students give --epochs"
+    else:
+        plural = "s" if cost.break_even_students > 1 else ""
+        yield f"{cost.break_even_students:,} student{plural} of {cost.epochs:,} epochs ({epochs})"
+    if not cost.reading_counted:
+        yield "without reading; give --disk-megabytes-per-second"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units, three digits.
+
+    >>> size(1_234_567), size(950), size(29_600_000_000)
+    ('1.23 MB', '950 bytes', '29.6 GB')
+    """
+    power = 0
+    while count >= 999.5 and power < len(UNITS) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.0f} {UNITS[0]}" if not power else f"{count:,.{max(0, 3 - len(str(int(count))))}f} {UNITS[power]}"
+
+
+def duration(hours: float) -> str:
+    """Hours, or minutes or seconds where those are more telling.
+
+    >>> duration(5.34), duration(0.5), duration(0.001)
+    ('5.3 hours', '30 minutes', '3.6 s')
+    """
+    if hours >= 1:
+        return f"{hours:,.1f} hours"
+    return f"{60 * hours:.0f} minutes" if hours >= 1 / 30 else f"{3600 * hours:.1f} s"

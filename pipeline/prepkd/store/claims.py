@@ -1,0 +1,234 @@
+"""Claims: which worker computes a chunk, among processes and machines that share a folder or a bucket.
+
+A claim is a small file that is created only if it does not exist, and that its worker changes now and then while it lives. Who
+has seen no change for EXPIRY seconds, by its own clock, takes over by creating the claim of the next generation. So clocks of
+machines are never compared, and nothing is renamed: a bucket needs conditional puts and nothing else. Should two workers ever
+compute one chunk, both write the same bytes.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, Self
+
+from zarr.abc.store import Store
+from zarr.core.sync import sync
+
+from prepkd.errors import InputError
+from prepkd.runtime.files import has_ended, this_process
+from prepkd.store.layout import CLAIMS
+from prepkd.store.place import delete, get, put
+from prepkd.store.remote import RemoteStore
+
+EXPIRY = 60.0  # seconds without a change after which a claim is no longer its worker's
+BEATS = 4  # changes in that time
+LARGEST = 200  # bytes of a claim
+# The key of a claim in a store: of a chunk (view, chunk), of the store's end, of a trial; then its generation.
+CLAIM = re.compile(rf"{CLAIMS}/(\d+\.\d+|finish|trial-[0-9a-f]{{32}})\.\d+")
+
+
+class ClaimFiles(Protocol):
+    """Small files that workers share."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one, in one step; returns whether it was written."""
+
+    def state(self, name: str) -> bytes | None:
+        """A file's content, then something that each `beat` changes; None if there is no such file."""
+
+    def beat(self, name: str, content: bytes) -> None:
+        """Change a file's state."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it exists."""
+
+    def clear(self) -> None:
+        """Remove all files; after that, `create` may raise FileNotFoundError."""
+
+
+class Folder:
+    """Claims in a folder of a local or network file system; creating a file exclusively is one step on NFS, too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one; raises FileNotFoundError without the folder."""
+        try:
+            with (self.folder / name).open("xb") as file:
+                file.write(content)
+        except FileExistsError:
+            return False
+        return True
+
+    def state(self, name: str) -> bytes | None:
+        """A file's content and modification time: of the opened file, since a network file system may cache those of a name."""
+        try:
+            with (self.folder / name).open("rb") as file:
+                return file.read(LARGEST) + f" {os.fstat(file.fileno()).st_mtime_ns}".encode()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):  # ESTALE: removed on another machine
+                raise
+            return None
+
+    def beat(self, name: str, content: bytes) -> None:
+        """Set the modification time."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.folder / name)
+
+    def remove(self, name: str) -> None:
+        """Remove a file if it exists."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Objects:
+    """Claims as objects of a bucket, under the store's place."""
+
+    def __init__(self, store: RemoteStore) -> None:
+        self.store = store
+        self._count = itertools.count()
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write an object unless there is one."""
+        return sync(self.store.create(f"{CLAIMS}/{name}", content))
+
+    def state(self, name: str) -> bytes | None:
+        """An object's content."""
+        return get(self.store, f"{CLAIMS}/{name}", LARGEST)
+
+    def beat(self, name: str, content: bytes) -> None:
+        """Write it with another number, unless it has been removed."""
+        if self.state(name) is not None:
+            put(self.store, f"{CLAIMS}/{name}", content + f" {next(self._count)}".encode())
+
+    def remove(self, name: str) -> None:
+        """Remove an object if it exists."""
+        delete(self.store, f"{CLAIMS}/{name}")
+
+    def clear(self) -> None:
+        """Remove all claims."""
+        clear_claims(self.store)
+
+
+def clear_claims(store: RemoteStore) -> None:
+    """Remove the claims in a bucket, one listing's."""
+
+    async def listed() -> list[str]:
+        return [f"{CLAIMS}/{name.strip('/')}" async for name in store.list_dir(CLAIMS)]
+
+    for key in sync(listed()):
+        if CLAIM.fullmatch(key):
+            delete(store, key)
+
+
+def claim_files(store: Store, folder: Path) -> ClaimFiles | None:
+    """Where the workers of a store keep their claims: `folder`, or the bucket; None for one without conditional puts."""
+    if not isinstance(store, RemoteStore):
+        folder.mkdir(exist_ok=True)
+        return Folder(folder)
+    objects, trial = Objects(store), f"trial-{uuid.uuid4().hex}.0"
+    try:
+        made = [objects.create(trial, b"") for _ in range(2)]
+    except (InputError, NotImplementedError, TypeError):  # refused, or unknown to the protocol's package
+        made = []
+    objects.remove(trial)
+    return objects if made == [True, False] else None
+
+
+class Claims:
+    """One worker's claims, kept alive by a thread; without `files` every claim is granted to everybody.
+
+    `expiry` is in seconds of `clock`.
+    """
+
+    def __init__(
+        self, files: ClaimFiles | None, *, expiry: float = EXPIRY, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.files, self.expiry, self.clock = files, expiry, clock
+        self.worker = f"{this_process()}-{uuid.uuid4().hex}"
+        self._held: dict[str, str] = {}  # a claim's name and its file's
+        self._seen: dict[str, tuple[bytes, float]] = {}  # the state of others' files, and since when
+        self._changing = threading.Lock()  # held while claims are changed: a beat would write a removed one anew
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_the_end, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        for name in list(self._held):
+            self.release(name)
+
+    def take(self, name: str) -> bool:
+        """Claim what `name` names, if nobody else has a live claim to it; returns whether it is this worker's now."""
+        if self.files is None:
+            return True
+        for generation in itertools.count():
+            file = f"{name}.{generation}"
+            if self.files.create(file, self.worker.encode()):
+                break
+            if (state := self.files.state(file)) is None:  # released just now
+                return False
+            if state.startswith(self.worker.encode()):  # created by a request whose answer was lost
+                break
+            if not self._expired(file, state):
+                return False
+        with self._changing:
+            self._held[name] = file
+        return True
+
+    def holds(self, name: str) -> bool:
+        """Whether a claim that was taken is still there: all claims are removed when the store is finished."""
+        return self.files is None or self.files.state(self._held[name]) is not None
+
+    def release(self, name: str) -> None:
+        """Give a claim up, when its work is done or has failed."""
+        if self.files is not None:
+            with self._changing:
+                self.files.remove(self._held.pop(name))
+
+    def clear(self) -> None:
+        """Remove everybody's claims: the work is done."""
+        with self._changing:
+            self._held.clear()
+            if self.files is not None:
+                self.files.clear()
+
+    def beat(self) -> None:
+        """Show others that this worker lives."""
+        with self._changing:
+            for file in self._held.values():
+                assert self.files is not None
+                self.files.beat(file, self.worker.encode())
+
+    def _expired(self, file: str, state: bytes) -> bool:
+        owner = state.decode(errors="replace").split(" ")[0].rpartition("-")[0]
+        if has_ended(owner):  # on this machine, where that can be known at once
+            return True
+        now = self.clock()
+        before, since = self._seen.get(file, (None, now))
+        if before == state:
+            return now - since >= self.expiry
+        self._seen[file] = state, now
+        return False
+
+    def _beat_until_the_end(self) -> None:
+        while not self._ended.wait(self.expiry / BEATS):
+            # The place cannot be reached: at worst a chunk is computed twice. The worker's next write reports it.
+            with contextlib.suppress(InputError, OSError):
+                self.beat()

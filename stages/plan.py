@@ -1,0 +1,86 @@
+"""plan: settings, or sizes -> the cost of caching and training, in bytes, files, hours and students; writes nothing."""
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prepkd.costs.cost import Rates
+from prepkd.costs.measured import teacher_rate
+from prepkd.costs.planned import Sizes, cost_without_project, project_cost
+from prepkd.costs.table import cost_table
+from prepkd.display.console import TextConsole
+from prepkd.errors import InputError
+from prepkd.stages._console import print_json
+from prepkd.stages._dataset import read_dataset
+from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._project import data_file
+
+PARAMS = Path("params.yaml")
+
+
+def plan(
+    params_file: ParamsFile = PARAMS,
+    overrides: Overrides = [],
+    samples: Annotated[
+        int | None, typer.Option(min=1, max=2**40, help="Training images; the prepared data's.", show_default=False)
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option(min=2, max=2**20, help="Classes; the prepared data's.", show_default=False)
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Override cache.views: how many views, or 'all'.")
+    ] = None,
+    encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Override cache.encoding.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Override distill.epochs: a student's.")] = None,
+    gpus: Annotated[
+        int, typer.Option(min=1, max=2**16, help="GPUs, or processes without one, that share the work.")
+    ] = 1,
+    teacher_images_per_second: Annotated[
+        float | None, typer.Option(metavar="RATE", help="That the teacher answers on one GPU; several: their mean.")
+    ] = None,
+    student_images_per_second: Annotated[
+        float | None, typer.Option(metavar="RATE", help="That train a student on one GPU.")
+    ] = None,
+    disk_megabytes_per_second: Annotated[
+        float | None, typer.Option(metavar="RATE", help="That the disk delivers; counts reading in the break-even.")
+    ] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Time the project's teacher here, in a few seconds; needs the prepared data."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: bytes, hours, rates per second.")
+    ] = False,
+) -> None:
+    """Say what caching and training will cost: disk, teacher hours, memory, reading, and when the cache has paid for itself.
+
+    Of the settings and the prepared data, which options override; without params.yaml give `--samples`, `--classes` and
+    `--views`. Runs no teacher without `--measure`, and writes nothing.
+    """
+    teacher = _rate("--teacher-images-per-second", teacher_images_per_second)
+    student = _rate("--student-images-per-second", student_images_per_second)
+    disk = _rate("--disk-megabytes-per-second", disk_megabytes_per_second)
+    rates = Rates(gpus, teacher, student, disk and disk * 1e6)
+    if measure and teacher:
+        raise InputError("--measure and --teacher-images-per-second say the same; give one of them")
+    if params_file == PARAMS and not params_file.is_file() and not overrides and not measure:
+        found = cost_without_project(samples, classes, views, encoding, epochs, rates)
+    else:
+        params = read_params(
+            params_file, overrides, cache__views=views, cache__encoding=encoding, distill__epochs=epochs
+        )
+        if measure:
+            dataset, _ = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
+            rates = Rates(gpus, teacher_rate(params, dataset), student, rates.disk)
+        found = project_cost(params, Sizes(samples, classes), rates, data_file(params))
+    if as_json:
+        print_json(found.as_json())
+    else:
+        TextConsole().print(cost_table(found))
+
+
+def _rate(option: str, value: float | None) -> float | None:
+    if value is not None and not 0 < value < math.inf:
+        raise InputError(f"{option} is {value:g}; expected a number above 0")
+    return value
