@@ -1,4 +1,4 @@
-"""Commands in several processes: one report, one set of results, one error; killed ones resume."""
+"""The commands of docs/how-to/several-processes.md: one report, one set of results, one error; killed ones resume."""
 
 import json
 import os
