@@ -51,8 +51,8 @@ class StagesTerm(FeatureTerm):
             yield name, (min(own.shape[-2], other[name][-2]), min(own.shape[-1], other[name][-1]))
 
     def ask_map(self, name: str, size: tuple[int, int], features: Answers, other: Shapes) -> Answers:
-        """A stage's whole map under its own name, which terms share; averaged to `size`, under the term's, if sizes differ."""
-        if features[name].shape[-2:] == other[name][-2:]:
+        """A stage's whole map under its own name, which terms share; under the term's if it is averaged to a smaller `size`."""
+        if features[name].shape[-2:] == size:
             return {name: features[name]}
         return {f"{self.name}/{name}": averaged(features[name], size)}
 
