@@ -75,6 +75,7 @@ def test_a_seed_means_the_same_to_every_method(order: str, monkeypatch: pytest.M
 OTHER_SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 8,
+    "batch_norm": "local",
     "accumulate": 2,
     "optimizer": "adamw",
     "lr": 0.06,
