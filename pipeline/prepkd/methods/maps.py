@@ -50,7 +50,7 @@ class StagesTerm(FeatureTerm):
             check_maps(f"{self.section}.stages", name, own.shape[1:], other[name])
             yield name, (min(own.shape[-2], other[name][-2]), min(own.shape[-1], other[name][-1]))
 
-    def ask_map(self, name: str, size: tuple[int, int], features: Answers, other: Shapes) -> Answers:
+    def ask_map(self, name: str, size: tuple[int, int], features: Answers) -> Answers:
         """A stage's whole map under its own name, which terms share; under the term's if it is averaged to a smaller `size`."""
         if features[name].shape[-2:] == size:
             return {name: features[name]}

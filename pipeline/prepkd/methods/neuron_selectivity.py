@@ -79,7 +79,7 @@ class NeuronSelectivity(StagesTerm):
             if size[0] * size[1] + 1 <= 2 * channels[name]:
                 found[f"nst/{name}"] = _packed(selectivity_kernel(averaged(features[name], size)))
             else:
-                found |= self.ask_map(name, size, features, other)
+                found |= self.ask_map(name, size, features)
         return found
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

@@ -66,7 +66,7 @@ class VariationalInformation(StagesTerm):
         """Each stage's whole map; the larger of two is averaged to the size of the smaller."""
         found: dict[str, Tensor] = {}
         for name, size in self.sized(features, other):
-            found |= self.ask_map(name, size, features, other)
+            found |= self.ask_map(name, size, features)
         return found
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
