@@ -126,7 +126,8 @@ def measure(case: Case, raw: Tensor, labels: Tensor, draws: int) -> dict[str, An
     Per sample the gradient of tau^2 KL is tau (softmax(v / tau) - target), so its error does not depend on the student.
     `bias` is the norm of its expected error, `bias_resolution` what the number of draws leaves uncertain of it, `spread` the
     root of its summed variances; both also relative to the gradient's norm for a student of equal logits. `kl_draw` is
-    KL(target || teacher) of one draw, `kl_expected` KL(teacher || mean target of all draws).
+    KL(target || teacher) of one draw, `kl_expected` KL(teacher || mean target of all draws), in which a class that no draw
+    kept counts as 1e-300.
     """
     found: dict[str, Any] = {"bytes_per_row": case.bytes}
     sums = {tau: torch.zeros_like(raw, dtype=torch.float64) for tau in TAUS}
@@ -234,13 +235,17 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
     for classes, one in result["sets"].items():
         header = ["target", "bytes per row"]
         for tau in TAUS:
-            header += [f"bias, tau {tau}", f"spread, tau {tau}", f"KL of the mean, tau {tau}"]
+            header += [f"bias, tau {tau}", f"spread, tau {tau}", f"KL, tau {tau}"]
         rows = []
         for name, values in one["targets"].items():
             row = [name, str(values["bytes_per_row"])]
             for tau in TAUS:
                 at = values[str(tau)]
-                row += [f"{at['relative_bias']:.2g}", f"{at['relative_spread']:.2g}", f"{at['kl_expected']:.2g}"]
+                # What the draws could not tell from 0.
+                least = at["relative_spread"] / result["settings"]["draws"] ** 0.5
+                bias = f"{at['relative_bias']:.2g}" if at["relative_bias"] > 2 * least else f"below {2 * least:.1g}"
+                spread = f"{at['relative_spread']:.2g}" if at["relative_spread"] > 1e-6 else "0"
+                row += [bias, spread, f"{at['kl_draw']:.2g}"]
             rows.append(row)
         found[
             f"K = {classes}: {one['rows']} rows, {result['settings']['draws']} draws; {one['images']}; {one['teacher']}"
