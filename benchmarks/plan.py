@@ -94,7 +94,7 @@ def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
     training = []
     for epochs in EPOCHS:
         project.settings["distill.epochs"] = epochs
-        training.append(measured(project, "distill") | {"rate": student_rate(project)})
+        training.append(measured(project, "distill", "--replace") | {"rate": student_rate(project)})
     per_epoch = (training[1]["read"] - training[0]["read"]) / (EPOCHS[1] - EPOCHS[0])
     planned = plan(project, "--student-images-per-second", str(training[0]["rate"]))
     files = [path for place in ("measured", "features") for path in (project.folder / "data" / place).rglob("*")]

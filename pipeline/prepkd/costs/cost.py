@@ -55,7 +55,7 @@ class StoreCost:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process. `caching` and `training` are beside the images, the models and the libraries.
+    """Bytes of one process. `caching`, a lower bound, and `training` are beside the images, the models and the libraries.
 
     `images`: the prepared images if they are held in memory, 0 if they are read as they are needed, None if they are unknown.
     """

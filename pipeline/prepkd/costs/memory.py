@@ -103,9 +103,10 @@ class Tried:
 
 
 def caching_memory(layout: Layout) -> int:
-    """Bytes that caching takes beside the teacher and the images: while it computes, or when it reads all chunks back.
+    """Bytes that caching takes at least, beside the teacher and the images; holes in the allocator's heap come on top.
 
-    A chunk is computed while the one before it is written. At the end `WORKERS` threads each hold a chunk.
+    A chunk is computed while the one before it is written. At the end `WORKERS` threads each read a chunk back, while the
+    allocator keeps what computing took.
     """
     tried, chunk = Tried(layout), layout.chunk
     raw = size_of(tried.raw)
@@ -114,7 +115,7 @@ def caching_memory(layout: Layout) -> int:
     checked = allocated(lambda: tried.summary.of_chunk(tried.stored, 0, slice(0, tried.rows)))
     threads = min(WORKERS, layout.plan.views * layout.chunks)
     read_back = threads * (tried.of(chunk, checked) + 2 * chunk * layout.bytes_per_row)
-    return max(tried.of(chunk, computed) + round(chunk * written), read_back)
+    return tried.of(chunk, computed) + round(chunk * written) + read_back
 
 
 def training_memory(
@@ -135,9 +136,11 @@ def training_memory(
             answers.append(layout.encoding.decode(tensors))
             if resident:
                 kept += layout.plan.weak.views * tried.of(samples, size_of(tensors))
-            reading = 0 if resident else samples * layout.bytes_per_row + in_flight(layout)
+            files = 0 if resident else in_flight(layout)
+            reading = 0 if resident else samples * layout.bytes_per_row + files
             decoding = size_of(tensors) + allocated(partial(layout.encoding.decode, tensors))
-            most = max(most, held + max(reading, tried.of(samples, decoding)))
+            # Those of the view before are there until Python collects garbage.
+            most = max(most, held + max(reading, tried.of(samples, decoding)) + files)
             held += tried.of(samples, size_of(answers[-1]))
         if combine:
             most = max(most, held + tried.of(samples, allocated(partial(combine, answers))))

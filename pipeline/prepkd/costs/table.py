@@ -52,7 +52,7 @@ def _reading(cost: Cost) -> str:
 
 
 def _memory(cost: Cost) -> Iterator[str]:
-    yield f"{size(cost.memory.caching)} to cache a chunk"
+    yield f"at least {size(cost.memory.caching)} to cache"
     yield f"{size(cost.memory.training)} of answers to train"
     if cost.memory.images:
         yield f"{size(cost.memory.images)} of images in both"
