@@ -4,7 +4,7 @@ import json
 
 import typer
 from prepkd.display.console import TextConsole
-from prepkd.errors import without_secrets
+from prepkd.errors import json_without_secrets
 from prepkd.runtime.launched import launched
 from rich.progress import (
     BarColumn,
@@ -55,13 +55,4 @@ def epoch_note(row: dict[str, float]) -> str:
 
 def print_json(value: object) -> None:
     """Print one indented JSON object."""
-    typer.echo(json.dumps(_shown(value), sort_keys=True, indent=2, allow_nan=False))
-
-
-def _shown(value: object) -> object:
-    """A JSON value whose texts hold no secrets of URLs."""
-    if isinstance(value, dict):
-        return {key: _shown(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_shown(one) for one in value]
-    return without_secrets(value) if isinstance(value, str) else value
+    typer.echo(json.dumps(json_without_secrets(value), sort_keys=True, indent=2, allow_nan=False))

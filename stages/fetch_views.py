@@ -15,7 +15,7 @@ def fetch_views(
         str | None,
         typer.Option(help="The manifest's SHA-256, as cache-logits and inspect state it; another is refused."),
     ] = None,
-    views: Annotated[
+    select: Annotated[
         str | None, typer.Option(metavar="VIEWS", help="The views to bring, as 0:8 or 0,4:6; all if not given.")
     ] = None,
     to: Annotated[
@@ -48,7 +48,7 @@ def fetch_views(
         fetched = fetch.fetch_views(
             url,
             target,
-            views,
+            select,
             scratch_root(),
             sha256=sha256,
             on_wait=say,

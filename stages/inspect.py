@@ -23,7 +23,7 @@ def inspect(
         Path | None,
         typer.Option(metavar="FILE.h5", help="The prepared data; default data/DATASET.h5 if it is there."),
     ] = None,
-    views: Annotated[
+    select: Annotated[
         str | None, typer.Option(metavar="VIEWS", help="The views to read, as 0:8 or 0,4:6; at most 8 if not given.")
     ] = None,
     tau: Annotated[float, typer.Option(help="The other temperature of confidence and entropy, beside 1.")] = 4.0,
@@ -51,7 +51,7 @@ def inspect(
     inspection = inspect_store(
         found,
         data=data,
-        views=views,
+        views=select,
         tau=tau,
         student=student,
         distill=distill,

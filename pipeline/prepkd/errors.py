@@ -55,6 +55,25 @@ def without_secrets(text: str) -> str:
     return _replaced(text, _secrets(text))
 
 
+def json_without_secrets(value: object) -> object:
+    """A JSON value whose texts hold no secrets of URLs."""
+    if isinstance(value, dict):
+        return {key: json_without_secrets(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_without_secrets(one) for one in value]
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def without_login(url: str) -> str:
+    """The URL of a place that is written to; raises ValueError if it holds secrets."""
+    if without_secrets(url) != url:
+        raise ValueError(
+            "has a login or a query, where secrets stand, and settings and commands are kept; "
+            "give credentials in the environment (docs/how-to/sharing.md)"
+        )
+    return url
+
+
 def _secrets(text: str) -> set[str]:
     """The logins, passwords and values of queries in the URLs of a text, as they stand there and decoded."""
     if "://" not in text:

@@ -56,8 +56,12 @@ def test_a_class_of_hidden_files_only_has_no_images(tmp_path: Path) -> None:
     assert "raw/train/ant: a class without images" in refusal("folder", raw, tmp_path / "out" / "x.h5")
 
 
-def test_linked_folders_are_followed_and_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tracked", ["raw.dvc", "../deep.dvc", None])
+def test_linked_folders_are_followed_and_named_below_a_tracked_one(tracked: str | None, tmp_path: Path) -> None:
+    tmp_path = tmp_path / "deep"
     raw = folder(tmp_path / "raw")
+    if tracked:
+        (tmp_path / tracked).touch()
     assert SOURCES["folder"].read(raw).notes == ()
     (raw / "train/ant").rename(tmp_path / "ants")
     (raw / "train/ant").symlink_to(tmp_path / "ants")
@@ -65,6 +69,9 @@ def test_linked_folders_are_followed_and_named(tmp_path: Path) -> None:
     (raw / "test/bée/0.png").symlink_to(tmp_path / "0.png")  # a file is read like any other
     data = SOURCES["folder"].read(raw)
     assert len(data.train_labels) == 8
+    if not tracked:
+        assert data.notes == ()
+        return
     (note,) = data.notes
     assert note.startswith(
         "1 folder is a link: train/ant; `dvc add` does not follow links and misses changes behind them"

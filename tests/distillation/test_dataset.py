@@ -238,7 +238,7 @@ def test_forked_workers_read_a_bucket_that_the_parent_has_open(case: Case, bucke
 def test_a_view_that_was_not_fetched(case: Case, partial: Path) -> None:
     dataset = ViewDataset(case.data, partial, view=1)
     case.check(2, [3], collated([dataset[3, 2]]))
-    wanted = r"view 1 was not fetched; `prepkd fetch-views URL --views 1` brings it"
+    wanted = r"view 1 was not fetched; `prepkd fetch-views URL --select 1` brings it"
     with pytest.raises(InputError, match=wanted):
         assert dataset[0]
     # Its text reaches the parent, and its type. One worker: torch takes 5 s to end each one after an error.

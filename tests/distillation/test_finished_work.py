@@ -11,6 +11,7 @@ from commands import enter
 from prepkd.distillation.finished_students import refuse_other_students
 from prepkd.distillation.student_settings import WITHOUT_EFFECT
 from prepkd.errors import InputError
+from prepkd.models.checkpoint import write_card
 from prepkd.project.params import load_params
 from prepkd.training.predictions import read_results, write_results
 from whole_project import prepkd
@@ -22,7 +23,7 @@ def project(whole_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From two to three, as DVC does it: the old output is removed first. `kd` with another ka.eps is the same run."""
+    """From two to five to six, as DVC does it: the old output is removed first. `kd` with another ka.eps is the same run."""
     from prepkd.distillation import student
 
     trained: list[str] = []
@@ -36,7 +37,8 @@ def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypa
     path = project / "results/compare/runs/large/convnet4/kd.safetensors"
     before = read_results(path, "")
     for changes, expected in (
-        ({"distill__seeds": 3}, ["resumed", "resumed", "trained"]),
+        ({"distill__seeds": 5}, [*["resumed"] * 2, *["trained"] * 3]),
+        ({"distill__seeds": 6}, [*["resumed"] * 5, "trained"]),
         ({"distill__ka__eps": 0.3}, ["resumed", "resumed"]),
         ({"distill__kd__tau": 3.0}, ["trained", "trained"]),
     ):
@@ -134,7 +136,7 @@ def test_what_was_trained_before_a_setting_came_has_its_default(project: Path) -
     for path in project.glob("models/student/*/model.json"):
         card = json.loads(path.read_text())
         card["training"] = {key: value for key, value in card["training"].items() if key not in LATER}
-        path.write_text(json.dumps(card))
+        write_card(path.parent, card)
     path = project / "results/compare/runs/large/convnet4/kd.safetensors"
     results = read_results(path, "")
     old = {key: value for key, value in results.made_from["training"].items() if key not in LATER}

@@ -12,6 +12,7 @@ import torch
 from commands import enter, prepkd
 from prepkd.distillation.generation_settings import Generation
 from prepkd.methods.objective import Objective
+from prepkd.models.checkpoint import write_card
 from prepkd.models.new import new_model
 from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.stages import train_generation as stage
@@ -314,7 +315,8 @@ def test_a_students_folder_is_a_teacher(promoted: dict[str, object]) -> None:
 
 
 def damage(folder: Path, **changes: object) -> None:
-    (folder / "model.json").write_text(json.dumps(card(folder) | changes))
+    """Another card, whole in itself."""
+    write_card(folder, card(folder) | changes)
 
 
 FOREIGN: dict[str, tuple[Any, str]] = {

@@ -1,6 +1,7 @@
 """docs/reference/params.md and cli.md are up to date with docs/generate.py, and every setting has a description."""
 
 import importlib.util
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,15 @@ def test_generated_pages_are_up_to_date(page: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COLUMNS", "60")  # the pages must not depend on the terminal's width
     committed = (ROOT / "docs/reference" / page).read_text()
     assert committed == generate.PAGES[page](), f"docs/reference/{page} is out of date: run `make docs`"
+
+
+def test_a_count_of_views_is_no_choice_among_them() -> None:
+    """In no command."""
+    page, takes = (ROOT / "docs/reference/cli.md").read_text(), dict[str, set[str]]()
+    for name, value in re.findall(r"^\| `(?:-\w, )?(--[a-z0-9-]+)(?: ([^`]+))?` \|", page, re.M):
+        takes.setdefault(name, set()).add(value)
+    assert takes["--views"] == {"COUNT"} and takes["--select"] == {"VIEWS"}
+    assert takes["--only"] == {"ENTRY"}
 
 
 def test_a_method_is_a_file_an_entry_and_a_public_loss() -> None:

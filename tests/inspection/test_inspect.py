@@ -1,6 +1,7 @@
 """`prepkd inspect` on stores of the digits pipeline: finished, unfinished, fetched in part and damaged."""
 
 import contextlib
+import hashlib
 import json
 import re
 import shutil
@@ -54,8 +55,24 @@ def project(pipeline: Path, tmp_path: Path) -> Path:
 def test_help_says_what_it_needs_and_fits_a_narrow_terminal(tmp_path: Path) -> None:
     text = prepkd_process("inspect", "--help", cwd=tmp_path, columns=60)
     assert max(map(len, text.splitlines())) <= 60
-    for option in ("STORE", "--data", "--views", "--tau", "--student", "--params", "--set", "--out", "--json"):
+    for option in ("STORE", "--data", "--select", "--tau", "--student", "--params", "--set", "--out", "--json"):
         assert option in text, option
+
+
+def test_the_manifests_sha256_is_stated(project: Path) -> None:
+    """By the command that writes a store, again for a finished one, and by `inspect`."""
+    digest = hashlib.sha256((project / STORE / "manifest.json").read_bytes()).hexdigest()
+    with contextlib.chdir(project), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREPKD_SCRATCH", str(project / "scratch"))
+        for again in (False, True):
+            if not again:
+                shutil.rmtree(STORE)
+            assert (
+                invoke("cache-logits", "large").stderr.splitlines()[-1] == f"{STORE}: sha256 of its manifest {digest}"
+            )
+    words = prepkd("inspect", STORE, cwd=project).split()
+    assert words[words.index("manifest") + 1] == digest
+    assert json.loads(prepkd("inspect", STORE, "--json", cwd=project))["facts"]["manifest_sha256"] == digest
 
 
 @pytest.mark.parametrize("columns", [60, 100])
@@ -74,7 +91,7 @@ def test_tables_and_picture(project: Path, columns: int) -> None:
         "Teacher error per class, the worst 5 of 10, over 8 views",
         "8 of 9 views (0-3, 5-8)",
         "weights' mean is over batches of 64",
-        "Left out: 1 of the views; `--views 0:9` reads all",
+        "Left out: 1 of the views; `--select 0:9` reads all",
     ):
         assert part in words, part
     with Image.open(project / "results/inspect/large.png") as image:
@@ -88,7 +105,7 @@ def inspected(project: Path, *options: str) -> dict[str, Any]:
 
 
 def test_json_is_one_object_with_the_figures_of_the_store(project: Path) -> None:
-    options = ["--views", "0:9", "--tau", "2", "--out", "pictures", "--student", "models/student/seed0"]
+    options = ["--select", "0:9", "--tau", "2", "--out", "pictures", "--student", "models/student/seed0"]
     text = prepkd("inspect", STORE, *options, "-S", "distill.dtd.tau_max=2.1", "--json", cwd=project)
     report = json.loads(text)
     assert text == json.dumps(report, sort_keys=True, indent=2) + "\n"
@@ -114,7 +131,7 @@ def test_json_is_one_object_with_the_figures_of_the_store(project: Path) -> None
 
 
 def test_some_views_only(project: Path) -> None:
-    report = inspected(project, STORE, "--views", "2:4")
+    report = inspected(project, STORE, "--select", "2:4")
     assert report["views_read"] == [2, 3]
     assert report["ka"]["rows"] == 240 and len(report["teacher_error"]["per_view"]) == 9
     assert "dtd" not in report
@@ -193,10 +210,10 @@ def test_a_damaged_store_is_refused_and_the_chunk_named(project: Path) -> None:
         (["none.zarr"], "none.zarr: no such store; run `prepkd cache-logits NAME`"),
         (["data"], "data: neither manifest.json nor zarr.json, so there is no logit store; expected one"),
         (
-            [STORE, "--views", "4:4"],
-            "--views is '4:4'; expected a view, a range a:b, or several joined by commas: 0:8,12",
+            [STORE, "--select", "4:4"],
+            "--select is '4:4'; expected a view, a range a:b, or several joined by commas: 0:8,12",
         ),
-        ([STORE, "--views", "4:10"], "--views is '4:10'; the store has 9 views, 0 to 8"),
+        ([STORE, "--select", "4:10"], "--select is '4:10'; the store has 9 views, 0 to 8"),
         ([STORE, "--tau", "0"], "--tau is 0; expected a finite number above 0"),
         ([STORE, "--data", "none.h5"], "none.h5: no such file; run `prepkd prepare`"),
         ([STORE, "--student", "models/none"], "models/none/model.json: no such file; run `prepkd distill`"),

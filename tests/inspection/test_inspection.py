@@ -145,7 +145,7 @@ def test_without_labels_what_is_missing_is_said(f16: MadeUp) -> None:
     report = statistics(f16, [0], None, "data/made-up.h5 is not there")
     assert "ka" not in report and "class_error" not in report and "confidence" in report
     assert report["left_out"] == [
-        "2 of the views; `--views 0:3` reads all",
+        "2 of the views; `--select 0:3` reads all",
         "errors per class and KA's share, which need labels: data/made-up.h5 is not there",
     ]
 
@@ -161,5 +161,5 @@ def test_views_are_chosen_evenly(f16: MadeUp) -> None:
     assert choose_views(None, store) == []
     assert choose_views("2", store) == [2] and choose_views("2,0:1", store) == [0, 2], "as fetch-views takes them"
     for bad in ("3", "2:2", "0:4", "-1:2", "a:b", "0:2:1"):
-        with pytest.raises(InputError, match=f"^--views is '{bad}'; (expected a view, a range|the store has 3 views)"):
+        with pytest.raises(InputError, match=f"^--select is '{bad}'; (expected a view, a range|the store has 3 views)"):
             choose_views(bad, store)

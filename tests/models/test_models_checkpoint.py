@@ -12,6 +12,7 @@ import torch
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models import Normalised, build_model, load_card, load_checkpoint, load_weights, save_checkpoint
+from prepkd.models.checkpoint import write_card
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -178,7 +179,7 @@ def test_a_changed_architecture_is_named(tmp_path: Path) -> None:
         ),
         ("model", "resnet9", "model 'resnet9': unknown; did you mean resnet"),
     ]:
-        (tmp_path / "model.json").write_text(json.dumps({**card, key: value}))
+        write_card(tmp_path, {**card, key: value})
         assert expected in refusal(load_checkpoint, tmp_path)
 
 
@@ -188,14 +189,54 @@ def test_a_changed_architecture_is_named(tmp_path: Path) -> None:
         ('{"format": ', "not JSON: "),
         ("\xff", "not JSON: "),
         ("[]", "holds a list; expected a checkpoint's card"),
-        ("{}", "format is None; expected 'prepkd-checkpoint-1'"),
-        ('{"format": "prepkd-checkpoint-1"}', "model is None; expected str"),
+        ("[" * 100_000, "not JSON: "),
+        ('{"format": NaN}', "not JSON: "),
+        ("{}", "format is None; expected 'prepkd-checkpoint-2'"),
+        ('{"format": "prepkd-checkpoint-1"}', "format is 'prepkd-checkpoint-1'; expected 'prepkd-checkpoint-2'; run "),
+        ('{"format": "prepkd-checkpoint-2"}', "expected None; run `prepkd train-teacher`"),
     ],
+    ids=str,
 )
 def test_a_damaged_card_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "model.json").write_bytes(text.encode("latin-1"))
     message = refusal(load_card, tmp_path)
     assert message.startswith(f"{tmp_path / 'model.json'}: ") and expected in message
+
+
+def test_a_card_without_the_keys_of_a_model_is_refused(tmp_path: Path) -> None:
+    write_card(tmp_path, {"format": "prepkd-checkpoint-2"})
+    assert "model is None; expected str" in refusal(load_card, tmp_path)
+
+
+def test_every_bit_of_a_card_counts(tmp_path: Path) -> None:
+    """A flipped bit is refused, or changes nothing that is read."""
+    path, refusals = saved(tmp_path, class_names=["a", "b", "c", "d", "e"]) / "model.json", 0
+    card, whole = load_card(tmp_path), path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            found = load_card(tmp_path, "train again")
+        except InputError as error:
+            refusals += 1
+            assert (
+                str(error).startswith(f"{path}: ") and str(error).endswith("; train again") and "\n" not in str(error)
+            )
+        else:
+            assert found == card
+    assert refusals > 0.95 * len(whole)
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.2023", "0.2123"), ("0.4914", "0.4814"), ('"digits"', '"cifar"')])
+def test_a_changed_digit_of_a_card_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    """The preprocessing decides the figures, and is in no checksum but the card's."""
+    path = saved(tmp_path) / "model.json"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    for function in (load_card, load_checkpoint):
+        assert refusal(function, tmp_path, hint="train again").startswith(f"{path}: damaged: its sha256 is ")
 
 
 def test_a_card_that_could_not_be_loaded_costs_nothing(tmp_path: Path) -> None:

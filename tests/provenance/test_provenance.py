@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from commands import enter
+from prepkd.models.checkpoint import write_card
 from prepkd.store import LogitStore
 from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.predictions import read_results, write_results
@@ -34,14 +35,26 @@ def prepared(**changes: object) -> None:
 def card(key: str, value: object) -> Callable[[], None]:
     def edit() -> None:
         path = Path("models/teachers/large/model.json")
-        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+        write_card(path.parent, json.loads(path.read_text()) | {key: value})
 
     return edit
 
 
 def earlier_students() -> None:
     for path in Path("models/student").glob("*/model.json"):
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"training_version": 2}))
+        write_card(path.parent, json.loads(path.read_text()) | {"training_version": 2})
+
+
+def rewrite(folder: str, old: str, new: str) -> Callable[[], None]:
+    """Change a few bytes of a card, as a bad disk or an editor would."""
+
+    def edit() -> None:
+        path = Path(folder) / "model.json"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return edit
 
 
 def earlier_run() -> None:
@@ -165,6 +178,18 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         ["evaluate"],
         {},
         f"models/student/seed0: training_version is 2, expected {TRAINING_VERSION}; run `prepkd distill` again",
+    ),
+    "evaluate: a digit of a student's preprocessing": (
+        rewrite("models/student/seed0", '"std": [\n      0.', '"std": [\n      1.'),
+        ["evaluate"],
+        {},
+        "models/student/seed0/model.json: damaged: its sha256 is ",
+    ),
+    "cache: a digit of the teacher's preprocessing": (
+        rewrite("models/teachers/large", '"std": [\n      0.', '"std": [\n      1.'),
+        CACHE,
+        {},
+        "models/teachers/large/model.json: damaged: its sha256 is ",
     ),
     "evaluate: another student": (
         lambda: None,

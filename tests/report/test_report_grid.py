@@ -13,7 +13,7 @@ import torch
 from prepkd.data.prepared.file import Split
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
-from prepkd.models.checkpoint import FORMAT
+from prepkd.models.checkpoint import FORMAT, write_card
 from prepkd.project.params import Params
 from prepkd.report import grid as grid_module
 from prepkd.report.bars import bars
@@ -55,7 +55,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "weights_fingerprint": fingerprint(name),
         }
         folder.mkdir(parents=True)
-        (folder / "model.json").write_text(json.dumps(card))
+        write_card(folder, card)
         made_from = {"weights_fingerprint": card["weights_fingerprint"], "test_fingerprint": TEST.fingerprint}
         write_results(folder / "test_logits.safetensors", {0: answers(right)}, made_from)
     return tmp_path

@@ -154,6 +154,29 @@ def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path}/seed1/plots/metrics: no top1.tsv; run `prepkd distill`"
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("step\ttop1\n0\t2.5\n", "damaged: top1 is 2.5; expected 0 to 1"),
+        ("step\ttop1\n0\t-0.5\n", "damaged: top1 is -0.5"),
+        ("step\ttop1\n0\t\n", "damaged: top1 is nan"),
+        ("step\ttop1\nx\t0.5\n", "no curve ("),
+        ("step\ttop1\n0\t0.5.5\n", "no curve ("),
+        ("step\ttop5\n0\t0.5\n", "no curve ("),
+        ("", "no curve ("),
+        ("\xff", "no curve ("),
+    ],
+)
+def test_a_log_that_is_no_curve_is_refused_in_one_line(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "seed0/plots/metrics/test/top1.tsv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError) as caught:
+        learning_curves(tmp_path, [0])
+    line = str(caught.value)
+    assert line.startswith(f"{file}: {says}") and line.endswith("; run `prepkd distill`") and "\n" not in line
+
+
 def test_the_page_carries_everything_itself() -> None:
     page = offline_page().decode()
     body = page.replace("<\\/script", "")

@@ -4,14 +4,17 @@ import errno
 import fcntl
 import os
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import commands
 import h5py
 import numpy as np
 import pytest
 import torch
+from commands import enter
 from prepkd.cli import app
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
@@ -27,6 +30,7 @@ from prepkd.runtime.outputs import refuse_foreign as refuse_foreign_outputs
 from prepkd.runtime.scratch import scratch
 from small_training import fit, settings
 from typer.testing import CliRunner
+from whole_project import SETTINGS
 
 
 class PanicException(BaseException):
@@ -176,6 +180,34 @@ def test_the_page_of_plots_needs_descriptors_before_it_begins(no_descriptors: Ca
     with pytest.raises(OSError) as caught:
         offline_page()
     assert caught.value.errno == errno.EMFILE
+
+
+def test_evaluate_with_few_file_descriptors_keeps_what_is_there(
+    whole_project: Path, tmp_path: Path, no_descriptors: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whichever place they run out: one line, or the report; and another run, with enough of them, ends well."""
+    project = enter(shutil.copytree(whole_project, tmp_path / "project"), monkeypatch)
+
+    def files() -> dict[Path, bytes]:
+        outputs = [project / "results/metrics.json", *(project / "models").rglob("*")]
+        return {path: path.read_bytes() for path in outputs if path.is_file()}
+
+    before = files()
+    enough, ended = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    for spare in (0, 1, 2, 4, 8, 16):
+        no_descriptors()
+        lowest, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, most))
+        done = commands.invoke("evaluate", **SETTINGS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, enough)
+        ended.append(done.exit_code)
+        assert done.exit_code in (0, 2), (spare, done.output, done.exception)
+        if done.exit_code == 2:
+            assert done.output.startswith("error: ") and done.output.count("\n") == 1, (spare, done.output)
+            assert FILES in done.output, (spare, done.output)
+        assert files() == before
+    assert ended[0] == 2
+    assert commands.prepkd("evaluate", **SETTINGS) and files() == before
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES, errno.ENOLCK], ids=errno.errorcode.get)

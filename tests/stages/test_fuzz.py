@@ -17,6 +17,7 @@ from commands import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prepkd.cli import COMMANDS, app
+from prepkd.models.checkpoint import FORMAT, write_card
 from ruamel.yaml import YAML
 from safetensors.torch import save
 from typer.testing import CliRunner, Result
@@ -80,7 +81,7 @@ ARGUMENTS: dict[str, list[st.SearchStrategy[str]]] = {
 NUMBER = st.integers().map(str) | st.sampled_from(["9" * 5000, "nan", "inf", "1e400", ""]) | TEXTS
 OPTIONS: dict[str, st.SearchStrategy[str]] = {
     "--run": VALUE, "--teacher": VALUE, "--student": VALUE, "--method": VALUE, "--teachers": VALUE,
-    "--dataset": VALUE, "--raw": VALUE,
+    "--dataset": VALUE, "--raw": VALUE, "--select": NUMBER,
     "--views": NUMBER, "--tau": NUMBER, "--seed": NUMBER, "--seeds": NUMBER, "--samples": NUMBER, "--epochs": NUMBER,
     "--recipe": st.sampled_from(["[]", "[" * 5000, "{}", "[1]", '["flip"]', "[" + "9" * 5000 + "]",
     '[{"crop": {"padding": 1e400}}]']) | TEXTS,
@@ -99,7 +100,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / name).mkdir(parents=True)
     for name in ("bytes.h5", "bytes.npy", "bytes.pt", "bytes.safetensors", "folder/x", "data/digits.h5"):
         (folder / name).write_bytes(b"\x89HDF\r\n\x1a\n" + b"\xff" * 100)
-    (folder / "models/teachers/large/model.json").write_text('{"format": "prepkd-checkpoint-1", "model": 3}')
+    write_card(folder / "models/teachers/large", {"format": FORMAT, "model": 3})
     (folder / "store.zarr/zarr.json").write_text(
         '{"zarr_format": 3, "node_type": "group", "attributes": {"prepkd": {"format": 2}}}'
     )

@@ -56,7 +56,7 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
     for view in (0, 2):
         assert np.array_equal(store.slab(view)[0], answer(view, slice(0, 22))["logits"])
     text = refused(InputError, store.logits, 1)
-    assert text == f"{target}: view 1 was not fetched; `prepkd fetch-views URL --views 1` brings it"
+    assert text == f"{target}: view 1 was not fetched; `prepkd fetch-views URL --select 1` brings it"
     assert np.array_equal(store.lookup(np.array([2, 0]), np.array([4, 21]))[1], store.logits(0)[21])
     refused(InputError, store.lookup, np.array([2, 1]), np.array([4, 21]))
 
@@ -220,13 +220,13 @@ def test_views_grammar(text: str, expected: list[int]) -> None:
     "text", ["", ",", "a", "1:", ":3", "3:3", "3:2", "-1", "1:2:3", "0x1", "1.5", "0,,1", "1 2", "²"]
 )
 def test_malformed_views(text: str) -> None:
-    expected = f"--views is {text!r}; expected a view, a range a:b, or several joined by commas: 0:8,12"
+    expected = f"--select is {text!r}; expected a view, a range a:b, or several joined by commas: 0:8,12"
     assert refused(InputError, parse_views, text, 9) == expected
 
 
 @pytest.mark.parametrize("text", ["9", "0:10", "0,9", "100:200"])
 def test_views_out_of_range(text: str) -> None:
-    assert refused(InputError, parse_views, text, 9) == f"--views is {text!r}; the store has 9 views, 0 to 8"
+    assert refused(InputError, parse_views, text, 9) == f"--select is {text!r}; the store has 9 views, 0 to 8"
 
 
 @given(st.sets(st.integers(0, 40), min_size=1))
@@ -248,17 +248,17 @@ def test_the_command(
     assert files(url) == contents(made_up)
     capsys.readouterr()
 
-    app(["fetch-views", f"{url}/", "--views", "0:2"], standalone_mode=False)
+    app(["fetch-views", f"{url}/", "--select", "0:2"], standalone_mode=False)
     brought = sum(len(contents(made_up)[key]) for key in [*DESCRIBED, *chunks_of(0, 1)])
     text = capsys.readouterr().err
     assert re.search(r"^large: 23/23", text, re.M)
     last = "data/logits/large.zarr: {} files, {:,} bytes fetched, {} files were there; it holds views {} of 3"
     assert text.splitlines()[-1] == last.format(23, brought, 0, "0:2")
     assert LogitStore.open("data/logits/large.zarr").present == [0, 1]
-    app(["fetch-views", url, "--views", "0:2"], standalone_mode=False)
+    app(["fetch-views", url, "--select", "0:2"], standalone_mode=False)
     assert capsys.readouterr().err.splitlines()[-1] == last.format(0, 0, 23, "0:2")
     for views, message in (("0:4", "the store has 3 views, 0 to 2"), ("", "expected a view, a range a:b")):
-        assert message in fail("fetch-views", url, "--views", views, capsys=capsys)
+        assert message in fail("fetch-views", url, "--select", views, capsys=capsys)
     assert "no such store" in fail("fetch-views", f"{s3}/nothing.zarr", capsys=capsys)
     assert "onto itself" in fail("fetch-views", "data/logits/large.zarr", capsys=capsys)
     (tmp_path / "file").write_text("x")
@@ -295,14 +295,14 @@ def test_distillation_from_a_copy_of_the_views_that_it_shows(
 
     shown = [cycle(3, epoch, 4, 0) for epoch in range(2)]
     others = sorted({0, 1, 2, 3} - set(shown))
-    app(["fetch-views", "large.zarr", "--views", str(shown[0])], standalone_mode=False)
+    app(["fetch-views", "large.zarr", "--select", str(shown[0])], standalone_mode=False)
     capsys.readouterr()
     where = "data/logits/large.zarr"
     assert fail("distill", capsys=capsys) == (
         f"{where}: 1 of the 2 views that training shows were not fetched, view {shown[1]} first; "
-        f"`prepkd fetch-views URL --views {shown[1]}` brings them"
+        f"`prepkd fetch-views URL --select {shown[1]}` brings them"
     )
-    app(["fetch-views", "large.zarr", "--views", str(shown[1])], standalone_mode=False)
+    app(["fetch-views", "large.zarr", "--select", str(shown[1])], standalone_mode=False)
     capsys.readouterr()
     assert not student.exists()
     # Another epoch, or views drawn at random, would show what is not there.
@@ -312,12 +312,12 @@ def test_distillation_from_a_copy_of_the_views_that_it_shows(
     )
     text = fail("distill", "-S", "distill.view_order=random", capsys=capsys)
     assert "2 of the 4 views that training shows were not fetched" in text
-    assert f"`prepkd fetch-views URL --views {views_text(others)}` brings them" in text
+    assert f"`prepkd fetch-views URL --select {views_text(others)}` brings them" in text
     assert not student.exists()
 
     app(["distill"], standalone_mode=False)
     assert student.read_bytes() == weights
-    app(["fetch-views", "large.zarr", "--views", views_text(others)], standalone_mode=False)
+    app(["fetch-views", "large.zarr", "--select", views_text(others)], standalone_mode=False)
     assert contents(tmp_path / where) == contents(tmp_path / "large.zarr")
     app(["distill", "--replace", "-S", "distill.view_order=random"], standalone_mode=False)
     assert student.read_bytes() != weights

@@ -13,7 +13,7 @@ import pytest
 import wandb_file
 from commands import ROOT
 from prepkd.errors import InputError
-from prepkd.tracking.loggers import LOGGERS, Run, logged
+from prepkd.tracking.loggers import LOGGERS, Run, logged, remove_run
 
 RUN = Run("kd-seed0", "0123456789abcdef" * 4, {"lr": 0.1, "kd": {"tau": 2.0}, "milestones": [1, 2], "ema": None})
 ROWS = [{"train/loss": 1 / (e + 1), "test/top1": e / 8, "epoch": float(e)} for e in range(5)]
@@ -114,6 +114,47 @@ def test_an_interrupted_run_is_one_run_with_every_epoch_once(kind: str, tmp_path
         found, setting, ended_well = READERS[kind](folder, run)
         assert found == [(e, pytest.approx(1 / (e + 1)), pytest.approx(e / 8)) for e in range(epochs)]
         assert (setting, ended_well) in [("2.0", True), ("2.0", None)]
+
+
+@pytest.mark.parametrize("kind", LOGGERS)
+def test_secrets_of_urls_are_in_no_file_of_a_logger(kind: str, tmp_path: Path) -> None:
+    secret = {"weights": "s3://AKIA1:SECRETPW@bucket/w.pt", "own": {"urls": ["https://host/x?token=SECRETPW"]}}
+    report(kind, tmp_path, replace(RUN, settings={**RUN.settings, **secret}), ROWS[:1])
+    READERS[kind](tmp_path, RUN)
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(b"s3://***@bucket/w.pt" in one for one in files)
+    assert not any(b"SECRETPW" in one or b"AKIA1" in one for one in files)
+
+
+THEIRS = ["notes.txt", "files/plot.png", "logs/mine.log", "run-other.wandb", "tmp/code/a.py", "files/media/x.png"]
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_somebodys_file_in_an_offline_runs_folder_stays(name: str, tmp_path: Path) -> None:
+    """The run's own record goes, so that the resumed run stands there once."""
+    folder = tmp_path / "offline-run-20260101_000000-0123456789abcdef"
+    own = ["run-0123456789abcdef.wandb", "logs/debug.log", "logs/debug-internal.log", "files/requirements.txt"]
+    for one in (*own, name):
+        (folder / one).parent.mkdir(parents=True, exist_ok=True)
+        (folder / one).write_text("years of work")
+    remove_run(folder, "0123456789abcdef")
+    assert [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] == [name]
+    (folder / name).unlink()
+    remove_run(folder, "0123456789abcdef")
+    assert folder.exists() == (name == "files/media/x.png")  # a folder of theirs
+
+
+def test_an_offline_runs_own_folder_goes_whole_and_a_link_stays(tmp_path: Path) -> None:
+    folder, link = tmp_path / "offline-run-1-ab", tmp_path / "offline-run-2-ab"
+    for one in ("run-ab.wandb", "run-ab.wandb.synced", "logs/debug.log", "files/wandb-metadata.json"):
+        (folder / one).parent.mkdir(parents=True, exist_ok=True)
+        (folder / one).touch()
+    (folder / "tmp/code").mkdir(parents=True)
+    link.symlink_to(folder)
+    remove_run(link, "ab")
+    assert (folder / "run-ab.wandb").is_file()
+    remove_run(folder, "ab")
+    assert not folder.exists() and link.is_symlink()
 
 
 def test_none_writes_and_imports_nothing(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """Models are tried before any work: what cannot be trained is found before a teacher is paid for."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from commands import ROOT
+from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models import build_model
@@ -215,6 +219,27 @@ def test_a_last_batch_of_one_is_refused_where_the_student_cannot_take_it() -> No
     for fine in (last - 1, COUNT, COUNT + 5):
         try_student(student(student="tried_models:OneByOne", batch_size=fine), DATASET)
     try_student(student(student="convnet4", batch_size=last), DATASET)  # its maps are larger than 1x1
+
+
+@pytest.fixture
+def coloured() -> Dataset:
+    """The same images in three channels, which torchvision's models take."""
+
+    def in_colour(samples: Samples) -> Samples:
+        assert isinstance(samples.images, torch.Tensor)
+        return replace(samples, images=samples.images.repeat(1, 3, 1, 1))
+
+    held_out = {name: in_colour(samples) for name, samples in DATASET.held_out.items()}
+    three = Preprocessing((0.3,) * 3, (0.2,) * 3)
+    return replace(DATASET, samples=in_colour(DATASET.samples), held_out=held_out, preprocessing=three)
+
+
+def test_a_student_of_torchvision_is_tried_in_training_mode(coloured: Dataset) -> None:
+    """Its last maps are 1x1 for these images, which batch norm takes of several images only."""
+    name = "torchvision:shufflenet_v2_x0_5"
+    try_student(student(student=name), coloured)
+    with pytest.raises(InputError, match=f"student '{name}': .* the last batch of an epoch has one image, choose "):
+        try_student(student(student=name, batch_size=COUNT - 1), coloured)
 
 
 def test_the_sizes_of_an_epochs_batches() -> None:

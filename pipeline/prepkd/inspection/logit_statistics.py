@@ -73,7 +73,7 @@ def logit_statistics(
         left_out.append("everything about its logits: no view was fetched; `prepkd fetch-views` brings them")
         return LogitStatistics(views, left_out, errors)
     if len(views) < len(store.present):
-        left_out.append(f"{len(store.present) - len(views)} of the views; `--views 0:{store.views}` reads all")
+        left_out.append(f"{len(store.present) - len(views)} of the views; `--select 0:{store.views}` reads all")
     if read is None:
         left_out.append(f"errors per class and KA's share, which need labels: {missing}")
     taus = sorted({1.0, tau})

@@ -33,7 +33,7 @@ class StoreInspection:
         if not self.features:
             return [UNFETCHED if self.facts.finished else UNFINISHED]
         few = len(self.facts.views_there) - len(self.features.views_read)
-        return [f"{few} of the views; `--views 0:{self.facts.views}` reads all"] if few else []
+        return [f"{few} of the views; `--select 0:{self.facts.views}` reads all"] if few else []
 
     @property
     def views_caption(self) -> str:

@@ -1,4 +1,7 @@
-"""Checkpoints: a folder with `model.safetensors` and `model.json`, its card; equal models give equal bytes."""
+"""Checkpoints: a folder with `model.safetensors` and `model.json`, its card; equal models give equal bytes.
+
+Both carry a checksum: the card records its own and that of the weights.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +20,7 @@ from prepkd.models.normalised import Normalised
 from prepkd.models.weight_claims import CARD
 from prepkd.models.weight_files import WEIGHTS, read_safetensors
 from prepkd.models.weights import COMPLEX, FLOATS, WHOLE, load_strictly, load_weights
-from prepkd.runtime.files import array_fingerprint, canonical_json, write_bytes, write_json
+from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, write_bytes, write_json
 
 __all__ = [
     "CARD",
@@ -28,19 +31,21 @@ __all__ = [
     "load_checkpoint",
     "load_weights",
     "save_checkpoint",
+    "write_card",
 ]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
-FORMAT = "prepkd-checkpoint-1"
+FORMAT = "prepkd-checkpoint-2"  # 1: without a checksum of the card
+CHECKSUM = "sha256"
 HASHED = (FLOATS | WHOLE | COMPLEX) - {torch.bfloat16}
 
 
 def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -> None:
     """Write a model's weights, then its card, which makes the checkpoint valid.
 
-    The card has at least `model` (a name for `build_model`), `num_classes` and `in_channels`; `format`, `preprocessing`
-    and `weights_fingerprint` are added. Raises InputError for a card that `load_card` would refuse.
+    The card has at least `model` (a name for `build_model`), `num_classes` and `in_channels`; `format`, `preprocessing`,
+    `weights_fingerprint` and the card's `sha256` are added. Raises InputError for a card that `load_card` would refuse.
     """
     state = _state(model)
     full = {
@@ -53,7 +58,12 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
     canonical_json(full)  # a value that isn't JSON must fail here, before anything is overwritten
     # One metadata key only: safetensors writes several in the order of a hash table that differs by process.
     write_bytes(folder / WEIGHTS, save(state, metadata={"prepkd": canonical_json({"format": FORMAT})}))
-    write_json(folder / CARD, full)
+    write_card(folder, full)
+
+
+def write_card(folder: Path, card: Mapping[str, JSON]) -> None:
+    """Write a card with the SHA-256 of its content, which `load_card` checks."""
+    write_json(folder / CARD, {**card, CHECKSUM: _checksum(card)})
 
 
 def weights_fingerprint(model: Normalised) -> str:
@@ -98,20 +108,31 @@ def load_checkpoint(
 
 
 def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[str, Any]:
-    """Load a checkpoint's card, without its weights; raises InputError if it is missing or damaged, with `hint`."""
+    """Load a checkpoint's card, without its weights and its checksum.
+
+    Raises InputError if it is missing or differs from its checksum, with `hint`.
+    """
     path = folder / CARD
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint}")
     try:
         card = json.loads(path.read_bytes())
-    except ValueError as error:
+        found = _checksum(card) if isinstance(card, dict) else ""
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}; {hint}") from None
     if not isinstance(card, dict):
         raise InputError(f"{path}: holds a {type(card).__name__}; expected a checkpoint's card; {hint}")
     if card.get("format") != FORMAT:
         raise InputError(f"{path}: format is {card.get('format')!r}; expected {FORMAT!r}; {hint}")
+    if (recorded := card.pop(CHECKSUM, None)) != found:
+        raise InputError(f"{path}: damaged: its sha256 is {found[:12]}, expected {str(recorded)[:12]}; {hint}")
     _check_card(card, str(path))
     return card
+
+
+def _checksum(card: Mapping[str, JSON]) -> str:
+    """The SHA-256 of a card but for its checksum, as it is read back: a key that is no string becomes one."""
+    return fingerprint({key: value for key, value in json.loads(canonical_json(card)).items() if key != CHECKSUM})
 
 
 def _check_card(card: Mapping[str, Any], where: str) -> None:

@@ -110,5 +110,5 @@ def check_views(store: AnswerStore, shown: Set[int]) -> None:
     if absent := sorted(shown - set(store.present)):
         raise InputError(
             f"{store.url}: {len(absent)} of the {len(shown)} views that training shows were not fetched, view "
-            f"{absent[0]} first; `prepkd fetch-views URL --views {views_text(absent)}` brings them"
+            f"{absent[0]} first; `prepkd fetch-views URL --select {views_text(absent)}` brings them"
         )

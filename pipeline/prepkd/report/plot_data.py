@@ -21,7 +21,8 @@ def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
 def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
     """Top-1 per epoch as CSV (epoch, then one column per split), the mean over the seeds, from DVCLive's logs.
 
-    A seed that was stopped early counts in the epochs that it was trained for. Raises InputError if a seed has no log.
+    A seed that was stopped early counts in the epochs that it was trained for. The logs have no checksum: they are DVCLive's, and
+    decide nothing but this picture. Raises InputError if a seed has no log, or one that is no curve.
     """
     rows = []
     for seed in seeds:
@@ -30,7 +31,18 @@ def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
         if not files:
             raise InputError(f"{metrics}: no top1.tsv; run `prepkd distill`")
         for file in files:
-            table = pd.read_csv(file, sep="\t")
+            table = _curve(file)
             rows.append(pd.DataFrame({"epoch": table["step"], "split": file.parent.name, "top1": table["top1"]}))
     means = pd.concat(rows).pivot_table(index="epoch", columns="split", values="top1")
     return means.to_csv().encode()
+
+
+def _curve(path: Path) -> pd.DataFrame:
+    """Read one log: step and top1, shares."""
+    try:
+        table = pd.read_csv(path, sep="\t", dtype={"step": "int64", "top1": "float64"})[["step", "top1"]]
+    except (ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"{path}: no curve ({' '.join(str(error).split())}); run `prepkd distill`") from None
+    if wrong := table["top1"][~table["top1"].between(0, 1)].tolist():
+        raise InputError(f"{path}: damaged: top1 is {wrong[0]}; expected 0 to 1; run `prepkd distill`")
+    return table

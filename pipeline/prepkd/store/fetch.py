@@ -151,9 +151,9 @@ def parse_views(text: str, views: int) -> list[int]:
         found = re.fullmatch(r"\s*([0-9]+)(?::([0-9]+))?\s*", part)
         start, stop = (int(found[1]), int(found[2] or int(found[1]) + 1)) if found else (0, 0)
         if start >= stop:
-            raise InputError(f"--views is {text!r}; expected a view, a range a:b, or several joined by commas: 0:8,12")
+            raise InputError(f"--select is {text!r}; expected a view, a range a:b, or several joined by commas: 0:8,12")
         if stop > views:
-            raise InputError(f"--views is {text!r}; the store has {views} views, 0 to {views - 1}")
+            raise InputError(f"--select is {text!r}; the store has {views} views, 0 to {views - 1}")
         chosen.update(range(start, stop))
     return sorted(chosen)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, without_login
 from prepkd.runtime.outputs import REMEDY, WAITING, entries, kind, locked, place_fingerprint, refuse_blocked
 from prepkd.runtime.scratch import is_joined, joint
 from prepkd.settings.section import written_out
@@ -52,7 +52,7 @@ def refuse_foreign_store(url: str) -> None:
     if not url.rpartition("://")[2].strip("/ "):
         raise InputError(f"the store's place is {url!r}; expected a path, or a URL with more than its protocol")
     try:
-        written_out(url)
+        written_out(without_login(url))
     except ValueError as error:
         raise InputError(f"the store's place is {url!r}: {error}") from None
     if not is_remote(url):

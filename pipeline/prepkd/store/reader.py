@@ -132,7 +132,7 @@ class AnswerStore:
             raise IndexError(f"view {view} is outside the store's {self.views} views")
         if view not in self.present:
             raise InputError(
-                f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --views {view}` brings it"
+                f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --select {view}` brings it"
             )
         if view in self._sound:  # permanently: later readings have the same hash
             return dict(zip(names, sync(self._read(view, names)), strict=True))

@@ -1,9 +1,11 @@
-"""A Zarr store at an fsspec URL: reads are bounded in bytes and time, and each failure is reported in one line."""
+"""A Zarr store at an fsspec URL: every request is bounded in time, reads in bytes too, and each failure is one line."""
 
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
 from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -13,9 +15,11 @@ from prepkd.errors import InputError
 
 PATIENCE = 20.0  # seconds that a server may take to connect, and fall behind RATE
 RATE = 2**14  # bytes per second; a server that is slower for long is given up
-LISTING = 300.0  # seconds for all pages of a listing
+LONG = 300.0  # seconds for all pages of a listing, and for a file of unknown size in a bucket
 DELAYS = (0.5, 2.0)  # seconds before the second and the third attempt
 PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may change by themselves
+
+T = TypeVar("T")
 
 
 class RemoteStore(FsspecStore):
@@ -32,24 +36,26 @@ class RemoteStore(FsspecStore):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read a file's content, or its first bytes; None if it does not exist."""
+        most = byte_range.end if isinstance(byte_range, RangeByteRequest) else None
+        if self.is_web:  # measures the time as the content comes
+            content = await self._tried(partial(self._download, f"{self.path}/{key}", most), None, key)
+            return None if content is None else prototype.buffer.from_bytes(content)
+        seconds = LONG if most is None else PATIENCE + most / RATE
+        return await self._tried(partial(super().get, key, prototype, byte_range), seconds, key)
+
+    async def _tried(self, attempt: Callable[[], Awaitable[T]], seconds: float | None, key: str = "") -> T:
+        """Return the result of the first attempt that succeeds within `seconds`, out of three."""
         delays = iter(DELAYS)
         with self._one_line(key):
             while True:
                 try:
-                    return await self._attempt(key, prototype, byte_range)
+                    async with asyncio.timeout(seconds):
+                        return await attempt()
                 except failures() as error:
                     delay = next(delays, None)
                     if delay is None or not _may_pass(error):
                         raise
                 await asyncio.sleep(delay)
-
-    async def _attempt(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None) -> Buffer | None:
-        most = byte_range.end if isinstance(byte_range, RangeByteRequest) else None
-        if self.is_web:
-            content = await self._download(f"{self.path}/{key}", most)
-            return None if content is None else prototype.buffer.from_bytes(content)
-        async with asyncio.timeout(None if most is None else PATIENCE + most / RATE):
-            return await super().get(key, prototype, byte_range)
 
     async def _download(self, url: str, most: int | None) -> bytes | None:
         """Stream the first `most` bytes; a range would not do, since a server may ignore it and send everything."""
@@ -72,8 +78,7 @@ class RemoteStore(FsspecStore):
 
     async def set(self, key: str, value: Buffer, byte_range: tuple[int, int] | None = None) -> None:
         """Write a file; in a bucket it appears complete or not at all."""
-        with self._one_line():
-            await super().set(key, value, byte_range)
+        await self._tried(partial(super().set, key, value, byte_range), PATIENCE + len(value) / RATE)
 
     async def create(self, key: str, content: bytes) -> bool:
         """Write a file unless there is one, in one step: a conditional put; returns whether it was written.
@@ -93,29 +98,28 @@ class RemoteStore(FsspecStore):
 
     async def exists(self, key: str) -> bool:
         """Check that a file exists."""
-        with self._one_line():
-            return await super().exists(key)
+        return await self._tried(partial(super().exists, key), PATIENCE)
 
     async def delete(self, key: str) -> None:
         """Remove a file if it exists."""
-        with self._one_line():
-            await super().delete(key)
+        await self._tried(partial(super().delete, key), PATIENCE)
 
     async def is_object(self) -> bool:
         """Whether the place itself is an object, not a prefix of others."""
-        with self._one_line():
+
+        async def is_file() -> bool:
             try:
                 return bool((await self.fs._info(self.path))["type"] == "file")
             except FileNotFoundError:
                 return False
 
+        return await self._tried(is_file, PATIENCE)
+
     async def sizes(self) -> dict[str, int]:
         """The bytes of each file, by path relative to the store; entries of other places are left out."""
         if self.is_web:
             raise InputError(f"{self.fs.unstrip_protocol(self.path)}: a web server's files cannot be listed")
-        with self._one_line():
-            async with asyncio.timeout(LISTING):
-                found = await self.fs._find(self.path, detail=True)
+        found = await self._tried(partial(self.fs._find, self.path, detail=True), LONG)
         root = self.path.rstrip("/")
         below = {name[len(root) :].lstrip("/"): info for name, info in found.items() if _is_below(name, root)}
         return {key: int(info.get("size") or 0) for key, info in below.items()}
@@ -127,9 +131,13 @@ class RemoteStore(FsspecStore):
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """List the names under a prefix."""
-        with self._one_line():
-            async for name in super().list_dir(prefix):
-                yield name
+        listing = super().list_dir
+
+        async def listed() -> tuple[str, ...]:
+            return tuple([name async for name in listing(prefix)])
+
+        for name in await self._tried(listed, LONG):
+            yield name
 
     @contextlib.contextmanager
     def _one_line(self, key: str = "") -> Iterator[None]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, create_model
 
-from prepkd.errors import without_secrets
+from prepkd.errors import without_login
 from prepkd.settings.section import Section, Seed, once, one_of, written_out
 from prepkd.store.encodings import ENCODINGS
 from prepkd.teacher.forward_pass import PRECISIONS
@@ -22,15 +22,6 @@ def _with_encodings(section: type[S]) -> type[S]:
     )
 
 
-def _without_login(url: str) -> str:
-    if without_secrets(url) != url:
-        raise ValueError(
-            "has a login or a query, where secrets stand, and settings are committed; "
-            "give credentials in the environment (docs/how-to/sharing.md)"
-        )
-    return url
-
-
 def _root(root: str) -> str:
     if "://" in root and not root.rpartition("://")[2].strip("/ "):
         raise ValueError("expected a path, or a URL with more than its protocol")
@@ -44,7 +35,7 @@ def _root(root: str) -> str:
 
 
 # The folder or URL of stores.
-Root = Annotated[str, AfterValidator(written_out), AfterValidator(_root), AfterValidator(_without_login)]
+Root = Annotated[str, AfterValidator(written_out), AfterValidator(_root), AfterValidator(without_login)]
 
 
 @_with_encodings

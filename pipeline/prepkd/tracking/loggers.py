@@ -5,18 +5,18 @@ Their packages are optional, so each logger imports its own.
 
 import contextlib
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, json_without_secrets
 
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
+WANDB_FILES = ("config.yaml", "output.log", "requirements.txt", "wandb-metadata.json", "wandb-summary.json")
 Write = Callable[[dict[str, float]], None]  # takes the figures of one epoch
 
 
@@ -53,7 +53,7 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
     folder.mkdir(parents=True, exist_ok=True)  # without it W&B uses a temporary folder
     if mode == "offline":
         for old in (folder / "wandb").glob(f"offline-run-*-{own}"):
-            shutil.rmtree(old)
+            remove_run(old, own)
     experiment = wandb.init(
         project=os.environ.get("WANDB_PROJECT", "prepkd"),
         name=run.name,
@@ -69,6 +69,19 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
         failed = 0
     finally:
         experiment.finish(exit_code=failed)
+
+
+def remove_run(folder: Path, own: str) -> None:
+    """Remove what W&B wrote into the folder of an offline run with this id; what else is in it stays, and the folder with it."""
+    if folder.is_symlink():
+        return
+    names = [f"run-{own}.wandb*", "logs/debug*.log", *(f"files/{name}" for name in WANDB_FILES)]
+    for path in [path for name in names for path in folder.glob(name)]:
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+    for place in (*(folder / name for name in ("tmp/code", "tmp", "logs", "files")), folder):
+        with contextlib.suppress(OSError):  # missing, or it holds somebody's files
+            place.rmdir()
 
 
 @contextlib.contextmanager
@@ -128,7 +141,7 @@ def logged(kind: str | None, folder: Path, run: Run) -> Iterator[Write]:
         status = "failed"
         try:
             if known == 0:
-                logger.log_hyperparams(dict(run.settings))
+                logger.log_hyperparams({key: json_without_secrets(value) for key, value in run.settings.items()})
             yield write
             status = "success"
         finally:

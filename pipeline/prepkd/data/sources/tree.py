@@ -81,13 +81,13 @@ class Walk:
         return labelled(self.root, [files.get(name, []) for name in classes], shape, kind)
 
     def notes(self) -> tuple[str, ...]:
-        """Lines on what was skipped and on folders that are links; raises InputError if there are faults."""
+        """Lines on what was skipped, and on folders that are links if DVC tracks the root; raises InputError for faults."""
         self.faults.refuse(self.root)
         notes = []
         if self._hidden:
             several = "files and folders" if len(self._hidden) > 1 else "file or folder"
             notes.append(f"{len(self._hidden):,} {several} skipped, hidden or of a system: {_some(self._hidden)}")
-        if self._linked:
+        if self._linked and _tracked(self.root):
             several = "folders are links" if len(self._linked) > 1 else "folder is a link"
             notes.append(
                 f"{len(self._linked):,} {several}: {_some(self._linked)}; `dvc add` does not follow links and misses changes "
@@ -150,6 +150,12 @@ class Walk:
             except OSError as error:
                 raise InputError(f"{folder / name}: can't be read: {error.strerror}; fix it, or take it out") from None
         return None
+
+
+def _tracked(folder: Path) -> bool:
+    """Whether `dvc add` tracks a folder, or one that it is in: a `.dvc` file beside it."""
+    path = Path(os.path.abspath(folder))  # noqa: PTH100 - without following links: DVC tracks the path as it is written
+    return any(place.with_name(f"{place.name}.dvc").is_file() for place in (path, *path.parents) if place.name)
 
 
 def located(raw: Path, name: str) -> Path:
