@@ -314,10 +314,6 @@ OTHERS = [
     (["cache-logits", "large", "--views", "1"], "2 views, f16 (different: pixels, views); --replace replaces it"),
     (["cache-logits", "large", "-S", "cache.encoding=u8"], "2 views, f16 (different: encoding); --replace replaces it"),
     (
-        [*FEATURES, "-S", "cache.views=1"],
-        "data/features/large/pooled.zarr: holds another store, of teacher 'large', 2 views, ",
-    ),
-    (
         ["import", "logits.npy", "large"],
         "data/logits/large.zarr: holds another store, of teacher 'large', 2 views, f16",
     ),
