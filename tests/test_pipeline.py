@@ -104,11 +104,11 @@ def test_a_teacher_added_later_touches_no_other_store_and_no_student(clone: Path
     ran = re.findall(r"Running stage '([^']+)'", output)
     assert ran == ["train-teacher@third", "cache-logits@third", "gather", "evaluate"], output
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    # Taught by two of them: the students are out of date, no teacher is.
-    output = run("dvc repro && dvc exp run -S 'distill.teachers=[large,third]'", clone)
+    # Taught by two of them: the students are out of date, no teacher is. Every key of the documentation can be set.
+    output = run("dvc repro && dvc exp run -S 'distill.teachers=[large,third]' -S distill.checkpoint_every=10", clone)
     assert re.findall(r"Running stage '([^']+)'", output) == ["gather", "distill", "evaluate"], output
     card = json.loads((clone / "models/student/seed0/model.json").read_text())
-    assert list(card["inputs"]["teacher"]) == ["large", "third"]
+    assert list(card["inputs"]["teacher"]) == ["large", "third"] and card["training"]["checkpoint_every"] == 10
 
 
 def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:

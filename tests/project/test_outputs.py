@@ -396,6 +396,16 @@ def test_a_place_without_a_name_is_refused(project: Path, place: str) -> None:
         refused(*command, "--to", place, says=f"the store's place is '{place}'; expected a path")
 
 
+@pytest.mark.parametrize("place", ["s3://AKIA1:se/cret@bucket/x.zarr", "memory://x.zarr?token=secret"])
+def test_a_place_with_a_login_is_refused(project: Path, place: str) -> None:
+    """Nothing that is written or printed holds it."""
+    for command in (["import", "logits.npy", "large"], ["fetch-views", "data/logits/large.zarr"]):
+        line = prepkd(*command, f"--to={place}", code=2)
+        assert "***" in line and "has a login or a query, where secrets stand" in line, line
+        assert "AKIA1" not in line and "secret" not in line.replace("where secrets stand", ""), line
+    assert not any(content and b"AKIA1" in content for content in everything().values())
+
+
 @pytest.mark.parametrize("place", ["~", "~/x.zarr", "~other/x.zarr", "a\x1bb"])
 def test_a_place_that_would_be_another_than_it_seems_is_refused(project: Path, place: str) -> None:
     for command in (["import", "logits.npy", "large"], ["fetch-views", "data/logits/large.zarr"]):

@@ -100,7 +100,7 @@ def s3_server() -> Iterator[str]:
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    s3fs.S3FileSystem(key="key", secret="secret", endpoint_url=endpoint).mkdir("bucket")
+    s3fs.S3FileSystem(key="key", secret="SECRETPW", endpoint_url=endpoint).mkdir("bucket")
     yield endpoint
     server.stop()
 
@@ -110,7 +110,7 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a bucket; endpoint and credentials are in the environment, for sub-processes too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETPW")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return "s3://bucket"
 

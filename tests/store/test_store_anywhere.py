@@ -348,6 +348,10 @@ def test_the_real_commands_on_a_bucket(
     assert puts[0] == "zarr.json" and puts[-2:] == ["summary.json", "manifest.json"]
     assert [key for key in puts if key.startswith("logits/c/")] == puts[6:-2:3] and len(puts) == 4 + 36 + 2
     assert files(f"{s3}/{tmp_path.name}/large.zarr") == contents(tmp_path / "data/logits/large.zarr")
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(
+        b"SECRETPW" in content for content in [*written, *files(f"{s3}/{tmp_path.name}/large.zarr").values()]
+    )
     assert not (tmp_path / "scratch").exists() or not list((tmp_path / "scratch").iterdir())
 
     app(["cache-logits", "large", *bucket], standalone_mode=False)
