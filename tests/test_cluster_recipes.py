@@ -1,4 +1,4 @@
-"""The files of recipes/cluster, run here: Slurm's commands are stand-ins, torchrun and prepkd are real."""
+"""The files of recipes/cluster (docs/how-to/cluster.md), run: Slurm's commands are stand-ins, torchrun and prepkd are real."""
 
 import os
 import signal

@@ -276,7 +276,7 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
     yaml.dump(written, edited)
     assert YAML(typ="safe").load(edited.getvalue())["distill"]["milestones"] == []
     for name in written:
-        if name in ("threads", "logger", "augment_strong"):  # a line each, beside another
+        if name in ("threads", "devices", "logger", "augment_strong"):  # a line each, beside another
             continue
         assert f"\n\n{name}:" in made["params.yaml"], "a line is left free between sections"
     if dataset == "cifar100":
