@@ -38,7 +38,7 @@ VIEWS, EPOCHS = 4, (2, 4)  # a short run and a long one; no view is read twice
 LARGE = {"classes": 1_000, "views": 3, "encoding": "topk"}
 IMAGENET = 1_281_167
 # The memory limit of the large store: the planned memory, a little more, and the stacks and arenas of threads.
-SLACK, ROOM = 1.1, 64_000_000
+SLACK, ROOM = 1.1, 128_000_000
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,14 +2,14 @@
 
 import argparse
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from prepkd.runtime.allocator import keep_freed_memory
-from prepkd.store.place import open_place
-from prepkd.store.writer import StoreWriter
-from prepkd.teacher.caching import make_trial, plan_store, write_chunks
+from prepkd.store.workers import Worker, joining
+from prepkd.teacher.caching import encoding_of, make_trial, plan_store, teacher_answers, write_chunks
 from prepkd.teacher.forward_pass import arithmetic, ready
 from prepkd.teacher.settings import Cache
 
@@ -58,6 +58,7 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
     layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(model, dataset, settings))
     pixels = torch.rand(options.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     teacher = ready(model)
+    answers = partial(teacher_answers, model, dataset, encoding_of(settings, dataset.classes), settings)
 
     @torch.inference_mode()
     def bare(turn: int) -> None:
@@ -69,10 +70,11 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
 
     def written(turn: int) -> None:
         path = folder / f"{turn}.zarr"
-        writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
-        for _ in write_chunks(writer, writer.pending(), model, dataset, settings):
-            pass
-        writer.finish(dataset.labels)
+        with joining(str(path), layout, attributes, folder / "scratch", on_wait=print) as worker:
+            assert isinstance(worker, Worker)
+            for _ in write_chunks(worker, answers):
+                pass
+            worker.finish(dataset.labels)
 
     seconds = interleaved({"bare forward": bare, "cache-logits": written}, options.rounds)
     images = options.samples * options.views

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from prepkd.catalogue import rows
 from prepkd.catalogue.requirements import example
-from prepkd.catalogue.rows import described
+from prepkd.catalogue.rows import described, rows
 from prepkd.distillation.drawn_classes import check_served, draw_note, unserved
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
@@ -19,7 +18,7 @@ from prepkd.store.encodings.topk import TopK
 from prepkd.teacher.settings import Cache
 from torch import Tensor
 
-PARAMS = Path(__file__).parents[1] / "params.yaml"
+PARAMS = Path(__file__).parents[2] / "params.yaml"
 SERVED = {"ce", "kd", "dtd-cwsm", "ka-ps", "ka-lsr"}
 CLASSES, GRID = 12, 2**11
 

@@ -188,7 +188,7 @@ def test_the_fingerprint_is_of_the_settings_that_are_used(monkeypatch: pytest.Mo
         "own",
         "ensemble",
     }  # of other schedules, of several teachers
-    without_effect = {"seeds", "resident_gib", "checkpoint_every"}
+    without_effect = {"seeds", "resident_gib", "checkpoint_every", "batch_norm"}  # which is synchronised
     used = chosen.model_dump(mode="json", exclude={*other, *without_effect, *SECTIONS.keys() - {"kd"}})
     used |= {"ce_weight": 0.1, "kd_weight": 0.9, "teachers": ["large"]}
     assert Spy(monkeypatch).run(chosen) == fingerprint(

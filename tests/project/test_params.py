@@ -162,8 +162,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
     [
         (
             "foo=1",
-            "unknown key foo; allowed: augment, augment_strong, cache, compare, distill, generations, logger, prepare, teachers, "
-            "threads",
+            "unknown key foo; allowed: augment, augment_strong, cache, compare, devices, distill, generations, logger, prepare, "
+            "teachers, threads",
         ),
         ("distill.kd.temperature=1", "unknown key distill.kd.temperature; allowed: tau"),
         ("distill.dtd.flsw.alpha=1", "unknown key distill.dtd.flsw.alpha; allowed: beta, gamma"),

@@ -27,7 +27,7 @@ from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/how-to/plan.md"
 ISSUED = "plan --samples 1281167 --classes 1000 --views 300 --encoding topk --gpus 8 --teacher-images-per-second 2500"
 PLAN = ViewPlan([{"crop": {"padding": 1}}, "flip"], 3, 7, 22)

@@ -14,22 +14,19 @@ def dkd(
     """tau^2 [alpha KL(b^t || b^s) + beta KL(q^t || q^s)] of each sample, (B,), for logits (B, K).
 
     b is (p[y], 1 - p[y]) and q the distribution of the other classes, at `tau`, a number or (B,). Labels are int64 (B,), or
-    shares of the classes (B, K), of which the largest counts. Source: Zhao et al. 2022, arXiv 2203.08679, equation 7.
+    shares (B, K), of which the largest counts. Source: Zhao et al. 2022, arXiv 2203.08679, equation 7.
     >>> dkd(v := Tensor([[2.0, 0.0, 1.0]]), v, v.argmax(dim=1), tau=4.0, alpha=1.0, beta=8.0)
     tensor([0.])
     """
-    student, teacher = (
-        Target(one).log_probs(tau) for one in paired("dkd", student_logits, teacher_logits, tau, labels)
-    )
+    both = paired("dkd", student_logits, teacher_logits, tau, labels)
+    student, teacher = (Target(logits).log_probs(tau) for logits in both)
     own, others = dkd_parts(student, teacher, labels, tau=tau)
     return alpha * own + beta * others
 
 
 def dkd_parts(student: Tensor, teacher: Tensor, labels: Tensor, *, tau: float | Tensor) -> tuple[Tensor, Tensor]:
-    """tau^2 KL of (p[y], 1 - p[y]), and of the other classes' distribution q; (B,) each, for log-probabilities (B, K).
-
-    tau^2 KL(p^t || p^s) is the first plus (1 - p^t[y]) times the second. Source: the same, equations 5 to 7.
-    """
+    """tau^2 KL of (p[y], 1 - p[y]), and of the other classes' q; (B,) each, for log-probabilities (B, K): equations 5 to 7.
+    tau^2 KL(p^t || p^s) is the first plus (1 - p^t[y]) times the second."""
     label = main_class(labels)
     (own_s, rest_s), (own_t, rest_t) = (label_and_rest(log_p, label) for log_p in (student, teacher))
     own = own_t.exp() * (own_t - own_s) + rest_t.exp() * (rest_t - rest_s)
