@@ -106,13 +106,18 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of a bucket; endpoint and credentials are in the environment, for sub-processes too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETPW")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return "s3://bucket"
+    from s3fs import S3FileSystem  # it takes a second, and few tests need it
+
+    # fsspec keeps its connections: one that a test before made without credentials would never find these.
+    S3FileSystem.clear_instance_cache()
+    yield "s3://bucket"
+    S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
