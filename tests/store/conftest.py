@@ -97,6 +97,8 @@ def s3_server() -> Iterator[str]:
     """The endpoint of an S3 server of our own, with a bucket named `bucket`."""
     moto = pytest.importorskip("moto.server", reason="the test extra brings moto, a local S3 server")
     s3fs = pytest.importorskip("s3fs", reason="the s3 extra brings s3fs")
+    # fsspec keeps its connections: one that a test before made without credentials would never find those of `s3`.
+    s3fs.S3FileSystem.clear_instance_cache()
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())
@@ -106,18 +108,13 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a bucket; endpoint and credentials are in the environment, for sub-processes too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETPW")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    from s3fs import S3FileSystem  # it takes a second, and few tests need it
-
-    # fsspec keeps its connections: one that a test before made without credentials would never find these.
-    S3FileSystem.clear_instance_cache()
-    yield "s3://bucket"
-    S3FileSystem.clear_instance_cache()
+    return "s3://bucket"
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

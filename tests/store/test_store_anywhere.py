@@ -337,7 +337,7 @@ def test_the_real_commands_on_a_bucket(
         app(arguments, standalone_mode=False)
     capsys.readouterr()
     text = fail("distill", *bucket, capsys=capsys)
-    assert text == f"{s3}/{tmp_path.name}/large.zarr: no such store; run `prepkd cache-logits NAME`"
+    assert text == f"{s3}/{tmp_path.name}/large.zarr: no such store; run `prepkd cache-logits large`"
     requests("PUT")
     text = prepkd("cache-logits", "large", *bucket)
     assert f"{s3}/{tmp_path.name}/large.zarr: 12 chunks written in" in text
