@@ -97,7 +97,8 @@ def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
         training.append(measured(project, "distill", "--replace") | {"rate": student_rate(project)})
     per_epoch = (training[1]["read"] - training[0]["read"]) / (EPOCHS[1] - EPOCHS[0])
     planned = plan(project, "--student-images-per-second", str(training[0]["rate"]))
-    files = [path for place in ("measured", "features") for path in (project.folder / "data" / place).rglob("*")]
+    places = ("measured", "features")  # of stores; git's files stand beside them
+    files = [path for place in places for path in (project.folder / "data" / place).rglob("*.zarr/**/*")]
     files = [path for path in files if path.is_file()]
     memory, images = planned["memory"], planned["memory"]["images"]
     start, cached = training[1]["start"], max(caching, key=lambda one: one["peak"])
