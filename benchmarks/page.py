@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from benchmarks._measure import ROOT, interval, rendered
+from benchmarks.losses import BAR as LOSS_BAR
 
 PAGE = ROOT / "docs/benchmarks.md"
 BLOCK = re.compile(r"(?<=<!-- )(?!end )(\w[\w-]*)(\.json)? -->\n.*?(?=<!-- end -->)", re.DOTALL)
@@ -58,6 +59,8 @@ def verdicts() -> Iterator[list[str]]:
         for one in read(name)["ratios"]:
             if one["bar"] is not None:
                 yield verdict(f"{one['time']} / {one['of']}{kind}", one["bar"], one["ratio"])
+    for method, one in read("losses")["methods"].items():
+        yield verdict(f"time that {method} adds / a step of plain CE", LOSS_BAR, one["share"])
     decode = read("decode")
     yield verdict("decoding, as a share of a DataLoader's speed", decode["bar"], decode["ratio"], least=True)
     cached = read("overheads")["cache_logits"]

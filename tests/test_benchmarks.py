@@ -18,7 +18,7 @@ from commands import ROOT
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, drawn_classes, encodings, epoch, fingerprints, methods, plan, scaling, store
+from benchmarks import decode, drawn_classes, encodings, epoch, fingerprints, losses, methods, plan, scaling, store
 from benchmarks._measure import interleaved, interval, ratio, rendered
 
 MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling, "plan": plan}
@@ -190,6 +190,22 @@ def test_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Feature terms" in printed
 
 
+def test_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, threads = tmp_path / "losses.json", torch.get_num_threads()
+    only = ("ka-ps+dtd-flsw", "dist")
+    options = [part for method in only for part in ("--only", method)]
+    losses.main([*options, "--rounds", "5", "--steps", "2", "--batch-size", "64", "--out", str(out)])
+    torch.set_num_threads(threads)
+    result = json.loads(out.read_text())
+    check_environment(result)
+    assert list(result["methods"]) == list(only)
+    for one in result["methods"].values():
+        share = one["share"]
+        assert share["low"] <= share["median"] <= share["high"]
+        assert share["median"] == pytest.approx(one["milliseconds"] / result["step_milliseconds"])
+    assert "added to a step of" in capsys.readouterr().out
+
+
 def test_allocator(tmp_path: Path) -> None:
     from benchmarks import allocator
 
@@ -319,6 +335,7 @@ def test_the_benchmarks_page_shows_what_was_measured() -> None:
     text = page.PAGE.read_text()
     shown = {block[1] for block in page.BLOCK.finditer(text)}
     made = {"allocator", "step", "step-pairs", "step-float32", "epoch", "epoch-two-threads", "start"}
+    made |= {"losses", "methods"}
     assert shown == made | {"decode", "scaling", "overheads", "verdicts", "drawn_classes"}
     assert page.filled(text) == text, "docs/benchmarks.md is out of date: run `make docs`"
 
