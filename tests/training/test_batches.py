@@ -7,10 +7,12 @@ import pytest
 import torch
 from encoded_files import RECIPE, SIZES, encoded, pictures
 from prepkd.data.samples.samples import Samples
+from prepkd.runtime import processes
 from prepkd.training.batches import Epoch, batches
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 from small_training import CLASSES, COUNT, DATASET
+from torch import Tensor
 
 SAMPLES, PLAN = DATASET.samples, DATASET.plan
 NAMES = ("logits", "row_max")
@@ -86,3 +88,24 @@ def test_encoded_images_give_the_batches_of_arrays(last: list[Any]) -> None:
     )
     for mine, other in zip(ours, theirs, strict=True):
         assert all(map(torch.equal, mine, other))
+
+
+def test_each_process_decodes_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No image is decoded by two processes, and the shares, joined, are the batches of one process."""
+    split, plan = encoded(pictures([SIZES[1]] * 9)), ViewPlan(RECIPE, 4, 0, 9)
+    samples = Samples.of(split, torch.device("cpu"), plan.recipe)
+    dataset, shown = replace(DATASET, samples=samples, plan=plan, classes=9), epoch(plan)
+    asked: list[int] = []
+    decode = type(split.images).decode
+    monkeypatch.setattr(type(split.images), "decode", lambda self, rows: asked.extend(rows) or decode(self, rows))
+    alone = [batch[0] for batch in batches(dataset, shown, NAMES, 4, 4)]
+    assert sorted(map(int, asked)) == list(range(9))
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    shares: list[list[Tensor]] = []
+    asked.clear()
+    for rank in range(3):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        shares.append([batch[0] for batch in batches(dataset, shown, NAMES, 4, 4)])
+    assert sorted(map(int, asked)) == list(range(9))
+    for whole, *parts in zip(alone, *shares, strict=True):
+        assert torch.equal(whole, torch.cat(parts))

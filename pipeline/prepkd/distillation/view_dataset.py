@@ -18,9 +18,9 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models.logit_checks import ROWS, check_logits
 from prepkd.provenance.stores import check_data, check_pixels
+from prepkd.runtime.services import is_remote
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors
-from prepkd.store.place import is_remote
 from prepkd.views.order import cycle, sample_order
 
 REMEDY = "use the files that belong together, or run `prepkd cache-logits` again"

@@ -19,9 +19,9 @@ from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models.checkpoint import load_card
 from prepkd.provenance.stores import check_data
+from prepkd.runtime.services import is_remote
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.attributes import TeacherAttributes
-from prepkd.store.place import is_remote
 
 
 def inspect_store(

@@ -9,13 +9,14 @@ from typing import Any
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError
+from prepkd.runtime.services import is_remote
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import Attributes, plan_and_encoding
 from prepkd.store.claims import CLAIM
 from prepkd.store.documents import parse_attributes, parse_chunk_length, read_document
 from prepkd.store.encodings import Tensors
 from prepkd.store.layout import MANIFEST, Layout
-from prepkd.store.place import can_list, is_remote, open_place, sizes
+from prepkd.store.place import can_list, open_place, sizes
 from prepkd.store.reader import read_manifest
 
 

@@ -19,6 +19,7 @@ from prepkd.project.repository import make_repository
 from prepkd.project.scaffold import DATASETS, project_files
 from prepkd.runtime.files import file_sha256, write_bytes, write_json
 from prepkd.runtime.outputs import locked
+from prepkd.runtime.services import is_remote
 from prepkd.settings.validation import validated
 
 JOURNAL = (
@@ -46,7 +47,7 @@ def create_project(
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
     if raw and dataset == "digits":
         raise InputError(f"--raw is {raw!r}, and digits are bundled; leave --raw out, or name another --dataset")
-    if raw and ".." in Path(raw).parts:  # a queued experiment runs in another folder
+    if raw and not is_remote(raw) and ".." in Path(raw).parts:  # a queued experiment runs in another folder
         raw = str((folder / raw).resolve())
     with locked(folder.resolve(), locks(), on_wait):
         return _create(folder, dataset, teacher, student, raw, git)

@@ -14,6 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from prepkd.data.sources import SOURCES
 from prepkd.models.names import split_name
 from prepkd.project.schema import json_schema, template
+from prepkd.runtime.services import is_remote
 
 CROP_AND_FLIP = [{"crop": {"padding": 4}}, "flip"]
 # As the distillation literature trains on CIFAR-100 (Tian et al., arXiv 1910.10699, section 4; RepDistiller, mdistiller).
@@ -99,7 +100,8 @@ def raw_rules(raw: str) -> str:
     """
     rules = ["/data/raw/**", *(f"!/data/raw/**/{kept}" for kept in ("", "*.dvc", ".gitignore")), "!/data/raw/README.md"]
     place = Path(raw)
-    if not place.is_absolute() and not place.is_relative_to("data/raw") and not Path("data/raw").is_relative_to(place):
+    own = not is_remote(raw) and not place.is_absolute()
+    if own and not place.is_relative_to("data/raw") and not Path("data/raw").is_relative_to(place):
         rules.append("/" + re.sub(r"([\\*?\[ ])", r"\\\1", place.as_posix()))
     return "\n# Raw data, of which git keeps DVC's descriptions.\n" + "".join(f"{rule}\n" for rule in rules)
 
@@ -172,7 +174,7 @@ def without_our_pages(text: str) -> str:
 
 def data_commands(dataset: str, raw: str) -> list[str]:
     """Return the commands that put the raw data under DVC; none for digits, nor for data outside the project."""
-    if dataset == "digits" or Path(raw).is_absolute():
+    if dataset == "digits" or is_remote(raw) or Path(raw).is_absolute():
         return []
     fetch = ["prepkd prepare --download"] if SOURCES[dataset].archive else []
     return [*fetch, f"dvc add {shlex.quote(raw)}"]

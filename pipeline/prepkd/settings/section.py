@@ -9,6 +9,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import core_schema
 
+from prepkd.errors import without_login
+from prepkd.runtime.services import is_remote
+
 
 class Section(BaseModel):
     """A section of params.yaml: frozen, strict, unknown keys refused."""
@@ -32,7 +35,19 @@ def written_out(path: object) -> object:
     return path
 
 
+def path_or_url(place: object) -> object:
+    """The text of a URL as it is, anything else as a path; raises ValueError as `written_out`, and for a URL with secrets."""
+    written_out(place)
+    if is_remote(place):
+        return without_login(str(place))
+    if not isinstance(place, str | Path):
+        raise ValueError("expected a path")
+    return Path(place)
+
+
 FilePath = Annotated[Path, BeforeValidator(written_out), Field(strict=False)]  # YAML has no paths
+# A URL stays text, since a Path would lose one of its slashes.
+FilesOrUrl = Annotated[Annotated[Path, Field(strict=False)] | str, BeforeValidator(path_or_url)]
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]

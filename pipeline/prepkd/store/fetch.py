@@ -10,12 +10,13 @@ from zarr.abc.store import Store
 
 from prepkd.errors import InputError, refuse_differences
 from prepkd.runtime.files import json_bytes
+from prepkd.runtime.services import is_remote
 from prepkd.store.checked import sha256
 from prepkd.store.documents import parse, parse_manifest, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.own import claimed_store, first_foreign, publishing
-from prepkd.store.place import delete, exists, get, is_remote, keys, open_place, put
+from prepkd.store.place import delete, exists, get, keys, open_place, put
 from prepkd.store.reader import AnswerStore
 
 

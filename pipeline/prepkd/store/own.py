@@ -16,6 +16,7 @@ from zarr.core.sync import sync
 from prepkd.errors import InputError, without_login
 from prepkd.runtime.outputs import REMEDY, WAITING, entries, kind, locked, place_fingerprint, refuse_blocked
 from prepkd.runtime.scratch import is_joined, joint
+from prepkd.runtime.services import is_remote
 from prepkd.settings.section import written_out
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
 from prepkd.store.claims import CLAIM
@@ -23,7 +24,7 @@ from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
 from prepkd.store.encodings import COMMITS, ENCODINGS
 from prepkd.store.layout import CLAIMS, MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.place import is_remote, keys, names, open_place
+from prepkd.store.place import keys, names, open_place
 from prepkd.store.remote import RemoteStore
 
 DESCRIPTION = "zarr.json"

@@ -12,16 +12,12 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 from prepkd.errors import InputError
+from prepkd.runtime.services import is_remote
 from prepkd.store.durable import DurableStore
 from prepkd.store.local import LocalFiles
 from prepkd.store.remote import RemoteStore
 
 LARGEST_LISTING = 2**22  # files
-
-
-def is_remote(url: str | Path) -> bool:
-    """Tell a URL such as `s3://bucket/large.zarr` from a local path."""
-    return "://" in str(url)
 
 
 def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store:

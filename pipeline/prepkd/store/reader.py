@@ -14,6 +14,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from prepkd.errors import InputError
+from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding
 from prepkd.store.checked import CheckedStore, sha256
 from prepkd.store.documents import (
@@ -28,7 +29,7 @@ from prepkd.store.documents import (
 )
 from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
-from prepkd.store.place import can_list, get, is_remote, keys, open_place, sizes
+from prepkd.store.place import can_list, get, keys, open_place, sizes
 
 
 class AnswerStore:

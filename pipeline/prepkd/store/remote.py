@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from typing import TypeVar
@@ -12,12 +11,9 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
 from prepkd.errors import InputError
+from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, may_pass, words
 
-PATIENCE = 20.0  # seconds that a server may take to connect, and fall behind RATE
-RATE = 2**14  # bytes per second; a server that is slower for long is given up
 LONG = 300.0  # seconds for all pages of a listing, and for a file of unknown size in a bucket
-DELAYS = (0.5, 2.0)  # seconds before the second and the third attempt
-PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may change by themselves
 
 T = TypeVar("T")
 
@@ -53,7 +49,7 @@ class RemoteStore(FsspecStore):
                         return await attempt()
                 except failures() as error:
                     delay = next(delays, None)
-                    if delay is None or not _may_pass(error):
+                    if delay is None or not may_pass(error):
                         raise
                 await asyncio.sleep(delay)
 
@@ -146,7 +142,7 @@ class RemoteStore(FsspecStore):
         except failures() as error:
             where = f"{self.fs.unstrip_protocol(self.path)}: {f'{key}: ' if key and self.is_web else ''}"
             raise InputError(
-                f"{where}{_words(error)}; check URL, network and credentials (docs/how-to/sharing.md)"
+                f"{where}{words(error)}; check URL, network and credentials (docs/how-to/sharing.md)"
             ) from None
 
 
@@ -158,31 +154,3 @@ def _exists_already(error: OSError) -> bool:
 
 def _is_below(name: str, root: str) -> bool:
     return (not root or name.startswith(f"{root}/")) and ".." not in name.split("/")
-
-
-def _words(error: Exception) -> str:
-    status = getattr(error, "status", None)
-    if type(error).__name__ == "TooManyRedirects":  # aiohttp's; its status is 0
-        return "the server redirects in a circle"
-    if isinstance(status, int):
-        return f"the server answers {status} {' '.join(str(getattr(error, 'message', '')).split())}".rstrip()
-    if isinstance(error, TimeoutError):
-        return "the server is silent or too slow"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether another attempt may succeed; s3fs makes its own attempts, so the exceptions of botocore are final."""
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
-        return status in PASSING
-    web = sys.modules.get("aiohttp")
-    lost = () if web is None else (web.ClientConnectionError, web.ClientPayloadError)
-    return isinstance(error, (TimeoutError, ConnectionError, *lost))
-
-
-def failures() -> tuple[type[Exception], ...]:
-    """The exceptions of an unusable place, those of the services' libraries included if they are loaded."""
-    own = {"botocore.exceptions": "BotoCoreError", "aiohttp": "ClientError"}
-    loaded = [getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules]
-    return OSError, *loaded

@@ -9,10 +9,11 @@ from typing import Any
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint, publish, remove_leftovers, set_aside
 from prepkd.runtime.scratch import is_awaited, remove_finished, scratch
+from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
 from prepkd.store.own import clear_store, publishing, refuse_foreign_store, refuse_replacing
-from prepkd.store.place import delete, exists, is_remote, open_place
+from prepkd.store.place import delete, exists, open_place
 from prepkd.store.reader import AnswerStore
 from prepkd.store.writer import StoreWriter, mend_descriptions
 

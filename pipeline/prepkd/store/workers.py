@@ -18,11 +18,11 @@ from torch import Tensor
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import locked, place_fingerprint
 from prepkd.runtime.scratch import is_shared, joined, joint, remove_finished, scratch
+from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import Attributes
 from prepkd.store.claims import EXPIRY, Claims, claim_files
 from prepkd.store.layout import CLAIMS, MANIFEST, Layout
 from prepkd.store.own import claimed_store, place_of, refuse_replacing
-from prepkd.store.place import is_remote
 from prepkd.store.summary import Labels
 from prepkd.store.unfinished import (
     GROWING,

@@ -8,7 +8,7 @@ from pydantic import Field, create_model
 
 from prepkd.data.sources import SOURCES
 from prepkd.data.sources.source import RAW, Source
-from prepkd.settings.section import FilePath, Section, Seed, one_of
+from prepkd.settings.section import FilesOrUrl, Section, Seed, one_of
 
 S = TypeVar("S", bound=Section)
 
@@ -30,7 +30,7 @@ class Prepare(Section):
     """The data set, and the share of it that is used."""
 
     dataset: Annotated[str, one_of(SOURCES)]
-    raw: FilePath = Path(RAW)
+    raw: FilesOrUrl = Path(RAW)
     val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     subset: int | None = Field(default=None, ge=1)
     seed: Seed = 0

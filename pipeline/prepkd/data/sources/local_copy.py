@@ -1,0 +1,190 @@
+"""Raw files at a URL: a local copy of them, of which only what changed is fetched again."""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fsspec import AbstractFileSystem
+from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.core import url_to_fs
+
+from prepkd.errors import InputError
+from prepkd.runtime.files import fingerprint, fsync, write_json
+from prepkd.runtime.scratch import scratch
+from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, is_remote, may_pass, words
+
+LISTING = 3600.0  # seconds for a listing; an object store gives 1,000 names per request
+MOST_FILES = 2**24
+AT_ONCE = 32  # requests
+GROUP = 512  # files, after which the list of what is there is written
+# What services call a file's version; any change of it fetches the file again.
+VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "updated", "created")
+Versions = dict[str, list[Any]]  # a file's path below the URL: its bytes and its version
+
+
+@contextlib.contextmanager
+def local_files(raw: Path | str, root: Path, say: Callable[[str], None]) -> Iterator[Path]:
+    """Yield the path of raw files: `raw` itself, or for a URL a copy in `root`, brought up to date and locked meanwhile.
+
+    The copy stays there. `say` gets a line when another process is waited for, and one if anything is to be fetched. Raises
+    InputError if the service fails, for names that lead elsewhere, and without room on the disk; faults found in the copy name
+    the URL.
+    """
+    if not is_remote(raw):
+        yield Path(raw)
+        return
+    url = str(raw).rstrip("/")
+    with scratch(root, f"raw-{fingerprint(url)[:32]}", on_wait=say, keep=True) as folder:
+        place = folder / "files"
+        try:
+            _update(url, folder, say)
+            yield place
+        except InputError as error:
+            raise InputError(str(error).replace(str(place), url)) from None
+
+
+@dataclass(frozen=True)
+class _Service:
+    """The files at a URL, by an fsspec file system; every request is bounded in time, and each failure is one line."""
+
+    url: str
+    files: AbstractFileSystem
+    root: str
+
+    @classmethod
+    def opened(cls, url: str) -> "_Service":
+        try:
+            files, root = url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError, OSError) as error:
+            raise InputError(f"{url}: cannot be opened: {' '.join(str(error).split())}") from None
+        return cls(url, files, root.rstrip("/"))
+
+    def versions(self) -> Versions:
+        """Every file below the URL, or the URL itself, named ""."""
+        itself = self._tried("info", self.root, seconds=PATIENCE)
+        if itself["type"] == "file":
+            return {"": self._version(self.root, itself)}
+        found: Mapping[str, Mapping[str, Any]] = self._tried("find", self.root, seconds=LISTING, detail=True)
+        if len(found) > MOST_FILES:
+            raise InputError(f"{self.url}: {len(found):,} files; expected at most {MOST_FILES:,}")
+        return {self._below(name): self._version(name, about) for name, about in found.items() if name[-1:] != "/"}
+
+    def fetch(self, below: str, to: Path, size: int) -> None:
+        """Write one file of that many bytes."""
+        remote = f"{self.root}/{below}" if below else self.root
+        self._tried("get_file", remote, str(to), seconds=PATIENCE + size / RATE)
+        if (found := to.stat().st_size) != size:
+            raise InputError(f"{self.url}/{below}: {found:,} bytes came, {size:,} were listed; run again")
+        fsync(to)
+
+    def _tried(self, name: str, *arguments: Any, seconds: float, **options: Any) -> Any:
+        delays = iter(DELAYS)
+        while True:
+            try:
+                if isinstance(self.files, AsyncFileSystem):
+                    work = getattr(self.files, f"_{name}")
+                    return sync(self.files.loop, work, *arguments, timeout=seconds, **options)
+                return getattr(self.files, name)(*arguments, **options)
+            except failures() as error:
+                delay = next(delays, None)
+                if delay is None or not may_pass(error):
+                    raise InputError(
+                        f"{self.url}: {words(error)}; check URL, network and credentials (docs/how-to/own-data.md)"
+                    ) from None
+                time.sleep(delay)
+
+    def _below(self, name: str) -> str:
+        below = name.removeprefix(f"{self.root}/")
+        if below == name or not all(part not in ("", ".", "..") for part in below.split("/")) or "\0" in below:
+            raise InputError(f"{self.url}: lists {name!r}; expected names below it, without empty parts, '.' and '..'")
+        return below
+
+    def _version(self, name: str, about: Mapping[str, Any]) -> list[Any]:
+        size = about.get("size")
+        if not isinstance(size, int):
+            raise InputError(f"{self.url}: {name!r} has no size; expected a service that tells it")
+        return [size, next((str(about[key]) for key in VERSIONS if about.get(key)), "")]
+
+
+def _update(url: str, folder: Path, say: Callable[[str], None]) -> None:
+    """Make the copy, `folder/files`, equal to what is at the URL; a list beside it has the versions that are there."""
+    service, index, place, unfinished = _Service.opened(url), folder / "versions.json", folder / "files", folder / "new"
+    wanted, there = service.versions(), _known(index)
+    missing = [
+        below
+        for below, version in wanted.items()
+        if there.get(below) != version or not _is_whole(place, below, version)
+    ]
+    gone = [below for below in there if below not in wanted]
+    if not missing and not gone:
+        return
+    needed = sum(wanted[below][0] for below in missing)
+    _refuse_full(url, folder, needed)
+    there = {below: version for below, version in there.items() if below not in {*gone, *missing}}
+    write_json(index, there)  # before the files change: one that is on no list is fetched again
+    if not there:  # also what a lost list had
+        shutil.rmtree(place, ignore_errors=True)
+        place.unlink(missing_ok=True)
+    _remove(place, gone)
+    say(f"{url}: {len(missing):,} of {len(wanted):,} files to fetch, {needed / 1e6:,.1f} MB, into {folder}")
+    waiting = iter(missing)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while group := list(islice(waiting, GROUP)):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+            for _ in pool.map(partial(_fetch, service, place, unfinished), group, [wanted[one][0] for one in group]):
+                pass
+            there |= {below: wanted[below] for below in group}
+            write_json(index, there)
+    shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _fetch(service: _Service, place: Path, unfinished: Path, below: str, size: int) -> None:
+    part = unfinished / fingerprint(below)
+    service.fetch(below, part, size)
+    target = place / below
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.replace(target)
+    except (NotADirectoryError, IsADirectoryError, FileExistsError):
+        raise InputError(f"{service.url}/{below}: is a file and a folder; expected one of them; rename one") from None
+
+
+def _is_whole(place: Path, below: str, version: list[Any]) -> bool:
+    """Whether a file of the copy needs no fetching; one whose service names no version always does."""
+    path = place / below
+    return bool(version[1]) and path.is_file() and path.stat().st_size == version[0]
+
+
+def _known(index: Path) -> Versions:
+    try:
+        found = json.loads(index.read_bytes())
+    except (OSError, ValueError):  # none yet, or a damaged one: everything is fetched
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remove(place: Path, gone: list[str]) -> None:
+    """Remove files that are no longer at the URL, and the folders that this leaves empty."""
+    for below in gone:
+        (place / below).unlink(missing_ok=True)
+        for parent in Path(below).parents[:-1]:
+            with contextlib.suppress(OSError):  # not empty
+                (place / parent).rmdir()
+
+
+def _refuse_full(url: str, folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{url}: {needed / 1e9:,.1f} GB to fetch; expected that much room in {folder}, found {free / 1e9:,.1f} GB; "
+            "make room, or set PREPKD_SCRATCH to a folder on another disk"
+        )

@@ -1,0 +1,211 @@
+"""Raw files at a URL: what is fetched, what is fetched again, and what a bucket's names may not do."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import crafted_images
+import fsspec
+import h5py
+import numpy as np
+import pytest
+from commands import enter, prepkd
+from prepkd.data.sources import SOURCES, local_copy
+from prepkd.data.sources.local_copy import local_files
+from prepkd.errors import InputError
+
+
+class Bucket:
+    """The files below a URL, and the copies of them."""
+
+    def __init__(self, url: str, scratch: Path) -> None:
+        self.url, self.scratch, self.said = url, scratch, list[str]()
+        self.files = fsspec.core.url_to_fs(url)[0]
+
+    def put(self, name: str, content: bytes) -> None:
+        self.files.pipe_file(f"{self.url.partition('://')[2]}/{name}", content)
+
+    def remove(self, name: str) -> None:
+        self.files.rm_file(f"{self.url.partition('://')[2]}/{name}")
+
+    def copied(self) -> dict[str, bytes]:
+        """The copy's files, brought up to date; `said` has the lines that came with it."""
+        self.said = []
+        with local_files(self.url, self.scratch, self.said.append) as place:
+            return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    @property
+    def fetched(self) -> list[str]:
+        """How many files the last copy fetched, of how many: `2 of 3`."""
+        return [line.partition(": ")[2].partition(" files")[0] for line in self.said]
+
+
+@pytest.fixture(params=["memory", "s3"])
+def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
+    if request.param == "s3":
+        yield Bucket(f"{request.getfixturevalue('s3')}/{tmp_path.name}", tmp_path / "scratch")
+        return
+    yield Bucket(f"memory://{tmp_path.name}", tmp_path / "scratch")
+    fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
+
+
+def test_only_what_changed_is_fetched_again(bucket: Bucket) -> None:
+    there = {"train/a/1.png": b"one", "train/b/2.png": b"two", "test/a/3.png": b"three"}
+    for name, content in there.items():
+        bucket.put(name, content)
+    assert bucket.copied() == there and bucket.fetched == ["3 of 3"]
+    assert bucket.copied() == there and bucket.fetched == []
+    bucket.put("train/b/2.png", b"TWO")  # of the same size
+    bucket.remove("test/a/3.png")
+    bucket.put("train/c/4.png", b"four")
+    expected = {"train/a/1.png": b"one", "train/b/2.png": b"TWO", "train/c/4.png": b"four"}
+    assert bucket.copied() == expected and bucket.fetched == ["2 of 3"]
+    assert not (bucket.scratch / "test").exists()
+
+
+def test_a_damaged_copy_is_fetched_again(bucket: Bucket) -> None:
+    bucket.put("a", b"one")
+    bucket.put("b", b"two")
+    bucket.copied()
+    (place,) = bucket.scratch.glob("raw-*/files")
+    (place / "a").write_bytes(b"o")
+    assert bucket.copied() == {"a": b"one", "b": b"two"} and bucket.fetched == ["1 of 2"]
+    (place.parent / "versions.json").write_bytes(b"{")
+    (place / "left").write_bytes(b"of an earlier copy")
+    assert bucket.copied() == {"a": b"one", "b": b"two"} and bucket.fetched == ["2 of 2"]
+
+
+def test_a_copy_that_was_interrupted_goes_on(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{i}.png" for i in range(7)]
+    for name in names:
+        bucket.put(name, name.encode())
+    monkeypatch.setattr(local_copy, "GROUP", 2)
+    fetch = local_copy._Service.fetch
+
+    def cut(self: Any, below: str, to: Path, size: int) -> None:
+        if below == names[5]:
+            to.write_bytes(b"5")
+            raise KeyboardInterrupt
+        fetch(self, below, to, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local_copy._Service, "fetch", cut)
+        with pytest.raises(KeyboardInterrupt):
+            bucket.copied()
+    assert bucket.copied() == {name: name.encode() for name in names} and bucket.fetched == ["3 of 7"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "h5"])
+def test_prepared_from_a_url_as_from_disk(
+    bucket: Bucket, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prepared file's bytes are those of a preparation from a local folder or file."""
+    local = tmp_path / "local"
+    if kind == "folder":
+        crafted_images.folder(local)
+        for path in local.rglob("*.*"):
+            bucket.put(path.relative_to(local).as_posix(), path.read_bytes())
+        url = bucket.url
+    else:
+        local = tmp_path / "images.h5"
+        with h5py.File(local, "w") as file:
+            for split in ("train", "test"):
+                file[f"{split}/images"] = np.arange(6 * 48, dtype=np.uint8).reshape(6, 4, 4, 3)
+                file[f"{split}/labels"] = np.arange(6) % 2
+        bucket.put("images.h5", local.read_bytes())
+        url = f"{bucket.url}/images.h5"
+    enter(tmp_path, monkeypatch)
+    made = []
+    for raw in (str(local), url):
+        write_params(kind, str(raw))
+        prepkd("prepare")
+        made.append(Path(f"data/{kind}.h5").read_bytes())
+        Path(f"data/{kind}.h5").unlink()
+    assert made[0] == made[1]
+
+
+def test_faults_name_the_url(bucket: Bucket, tmp_path: Path) -> None:
+    crafted_images.folder(tmp_path / "local")
+    for path in (tmp_path / "local").rglob("*.*"):
+        bucket.put(path.relative_to(tmp_path / "local").as_posix(), path.read_bytes())
+    bucket.put("train/ant/notes.txt", b"no image")
+    with (
+        pytest.raises(InputError) as caught,
+        local_files(bucket.url, bucket.scratch, bucket.said.append) as raw,
+    ):
+        SOURCES["folder"].read(raw)
+    assert f"{bucket.url}/train/ant/notes.txt: a .txt file among the images" in str(caught.value)
+    assert str(bucket.scratch) not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../escaped.png", "a/../../escaped.png", "a//b.png", "./a.png"])
+def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Object stores allow any name; none leads out of the copy."""
+    place = f"/{tmp_path.name}"
+    files = fsspec.filesystem("memory")
+    files.pipe_file(f"{place}/a.png", b"one")
+    listing = {f"{place}/a.png": {"size": 3, "etag": "1"}, f"{place}/{name}": {"size": 3, "etag": "2"}}
+    monkeypatch.setattr(type(files), "find", lambda self, path, **options: listing)
+    with pytest.raises(InputError, match="expected names below it, without empty parts"):
+        Bucket(f"memory:/{place}", tmp_path / "scratch").copied()
+    assert not list(tmp_path.rglob("*.png"))
+    files.rm_file(f"{place}/a.png")
+
+
+def test_a_bucket_that_is_not_there_is_one_line(s3: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        Bucket(f"{s3}-of-nobody/images", tmp_path).copied()
+    assert str(caught.value).startswith("s3://bucket-of-nobody/images: ") and "\n" not in str(caught.value)
+
+
+def test_a_disk_without_room_is_told_before_anything_is_fetched(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.put("a", b"one")
+    monkeypatch.setattr(local_copy.shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
+    with pytest.raises(InputError, match=r"0\.0 GB to fetch; expected that much room in .*; make room, or set"):
+        bucket.copied()
+    assert not list(bucket.scratch.rglob("files"))
+
+
+def test_a_file_that_grew_meanwhile_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put("a", b"one")
+    versions = local_copy._Service.versions
+    monkeypatch.setattr(
+        local_copy._Service, "versions", lambda self: {name: [2, one[1]] for name, one in versions(self).items()}
+    )
+    with pytest.raises(InputError, match="a: 3 bytes came, 2 were listed; run again"):
+        bucket.copied()
+    (index,) = bucket.scratch.glob("raw-*/versions.json")
+    assert json.loads(index.read_bytes()) == {}
+
+
+def test_an_object_that_is_a_folder_too_is_refused(s3: str, tmp_path: Path) -> None:
+    there = Bucket(f"{s3}/{tmp_path.name}", tmp_path)
+    there.put("a", b"one")
+    there.put("a/b.png", b"two")
+    with pytest.raises(InputError, match="is a file and a folder; expected one of them; rename one"):
+        there.copied()
+
+
+def test_a_download_into_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+    write_params("cinic10", "s3://bucket/x")
+    said = prepkd("prepare", "--download", code=2)
+    assert "--download fetches into prepare.raw, which is s3://bucket/x; expected a folder" in said
+
+
+def test_a_url_with_secrets_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+    write_params("folder", "s3://me:SECRETPW@bucket/x")
+    said = prepkd("prepare", code=2)
+    assert "prepare.raw" in said and "has a login or a query" in said and "SECRETPW" not in said
+
+
+def write_params(dataset: str, raw: str) -> None:
+    Path("params.yaml").write_text(
+        f"prepare: {{dataset: {dataset}, raw: '{raw}'}}\naugment: []\nteachers: {{large: {{model: convnet4, epochs: 1}}}}\n"
+        "cache: {views: 1}\ndistill: {teacher: large, student: convnet4, epochs: 1}\ncompare: {runs: [kd]}\n"
+    )
