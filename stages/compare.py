@@ -15,6 +15,7 @@ from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress, say
+from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, training, writing
@@ -69,6 +70,6 @@ def train(params: Params, run: str, teacher: str, student: str, replace: bool) -
             if not replace:
                 refuse_other_run(path, settings, inputs, test.fingerprint)
 
-        with students(params, settings, on_epoch, on_inputs) as trained:
+        with students(params, settings, cached_views(params), on_epoch, on_inputs) as trained:
             seeds = write_run(path, run, trained, test, recipe)
     say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")

@@ -11,6 +11,7 @@ from prepkd.project import outputs as outputs_of
 from prepkd.runtime.outputs import remove
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._curves import Curves
+from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import STUDENTS, TRAINING, student_folder, training
@@ -59,7 +60,7 @@ def distill(
                     remove(output)
             log.log(seed, row)
 
-        with students(params, settings, on_epoch, on_inputs) as trained:
+        with students(params, settings, cached_views(params), on_epoch, on_inputs) as trained:
             for seed, model, history, card in trained:
                 row = history[kept_epoch(settings, history)]
                 log.end(seed)

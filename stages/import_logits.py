@@ -7,6 +7,7 @@ import typer
 from prepkd.stages._console import say
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, scratch_root, store_url
+from prepkd.store.destination import Destination
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import imported
 from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count, usage
@@ -42,27 +43,16 @@ def import_logits(
     path, url, settings = places(params_file, overrides, name, data, to, encoding)
     refuse_foreign_store(url)
     steps, count = parse_json_recipe(recipe), parse_view_count(views)
-    raw, kind = read_logits(file)
-    dataset, inputs = imported.dataset_for_import(path, raw, steps, count, seed)
-    written = imported.import_logits(
-        name,
-        file,
-        raw,
-        dataset,
-        inputs,
-        settings,
-        url,
-        scratch_root(),
-        replace=may_replace(replace),
-        on_wait=say,
-    )
-    plan, done = dataset.plan, "already finished; " if written.chunks is None else ""
-    converted = "" if kind == "float32" else f", {kind} converted to float32"
+    logits = read_logits(file)
+    dataset = imported.dataset_for_import(path, logits.raw, steps, count, seed)
+    place = Destination(url, scratch_root(), say, may_replace(replace))
+    written = imported.import_logits(name, logits, dataset, settings, place)
+    plan = dataset.plan
+    converted = "" if logits.dtype == "float32" else f", {logits.dtype} converted to float32"
     for line in (
         f"{file}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
-        *imported.findings(file, raw, dataset, path),
-        f"{url}: {done}{written.describe()}",
-        f"{url}: sha256 of its manifest {written.sha256}",
+        *imported.findings(logits, dataset, path),
+        *written.report(url)[-2:],  # without the number of chunks
         f"to learn from it: {usage(plan, name, path, None if to is None else url)}",
     ):
         say(line)

@@ -15,7 +15,7 @@ from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.methods.grammar import parse_method
 from prepkd.models import load_card
-from prepkd.project.method_check import contradictions, open_features, open_store, pair, unreadable
+from prepkd.project.method_check import contradictions, open_features, open_store, project_pair, unreadable
 from prepkd.project.params import Params
 from prepkd.stages._console import console, print_json
 from prepkd.stages._options import Overrides, ParamsFile, read_params
@@ -67,7 +67,7 @@ def _project(params_file: Path, overrides: list[str]) -> tuple[Params | None, re
         return None, requirements.example(), False
     params = read_params(params_file, overrides)
     try:
-        return params, pair(params, describe(data_file(params))), True
+        return params, project_pair(params, describe(data_file(params))), True
     except InputError as error:
         models = requirements.example()
         console.print(f"{error}; bytes are for {models.described}")

@@ -12,7 +12,7 @@ from prepkd.costs.table import cost_table
 from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.stages._console import print_json
-from prepkd.stages._dataset import read_dataset
+from prepkd.stages._dataset import cached_views
 from prepkd.stages._options import Overrides, ParamsFile, read_params
 from prepkd.stages._project import data_file
 
@@ -71,7 +71,7 @@ def plan(
             params_file, overrides, cache__views=views, cache__encoding=encoding, distill__epochs=epochs
         )
         if measure:
-            dataset, _ = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
+            dataset = cached_views(params)
             rates = Rates(gpus, teacher_rate(params, dataset), student, rates.disk)
         found = project_cost(params, Sizes(samples, classes), rates, data_file(params))
     if as_json:

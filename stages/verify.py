@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from prepkd.display.console import TextConsole
+from prepkd.provenance.store_files import StoreFiles
 from prepkd.stages._console import print_json
 from prepkd.stages._options import read_params
 from prepkd.stages._project import DATA, TEACHERS
@@ -50,17 +51,9 @@ def verify(
         table, lines = damage_table(report["damages"]), []
     else:
         seed = secrets.randbits(31) if seed is None else seed
-        found = verify_store(
-            store,
-            count=samples,
-            seed=seed,
-            teacher=teacher,
-            data=data,
-            precision=precision,
-            settings=read_params(PARAMS, []).cache.precision if PARAMS.is_file() else None,
-            teachers=TEACHERS,
-            datasets=DATA,
-        )
+        settings = read_params(PARAMS, []).cache.precision if PARAMS.is_file() else None
+        files = StoreFiles(TEACHERS, DATA, teacher, data)
+        found = verify_store(store, files, count=samples, seed=seed, precision=precision, settings=settings)
         report, verdict = found.as_json(), found.verdict
         passed, last = verdict.name == "PASS", f"{verdict.name}: {verdict.why}"
         table, lines = discrepancy_table(found), list(notes(found))

@@ -22,7 +22,7 @@ from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
-from prepkd.teacher.caching import encoding_of
+from prepkd.teacher.caching import logit_encoding
 from prepkd.teacher.settings import Cache
 from pydantic import ValidationError
 from store_checks import refused
@@ -287,8 +287,10 @@ def test_an_encoding_declares_its_section_of_the_settings() -> None:
         "sampled": ["n", "tau"],
     }
     cache = Cache(views=1, encoding="topk", topk={"k": 3})
-    assert encoding_of(cache, 5) == TopK(5, k=3) and encoding_of(Cache(views=1, encoding="topk"), 100) == TopK(100)
-    assert encoding_of(Cache(views=1, encoding="i16"), 5) == I16(5)
+    assert logit_encoding(cache, 5) == TopK(5, k=3) and logit_encoding(Cache(views=1, encoding="topk"), 100) == TopK(
+        100
+    )
+    assert logit_encoding(Cache(views=1, encoding="i16"), 5) == I16(5)
     for wrong in (
         {"encoding": "f8"},
         {"topk": {"k": 1}},

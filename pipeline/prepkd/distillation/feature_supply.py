@@ -16,7 +16,7 @@ from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import exists, open_place
 from prepkd.teacher.cached import CachedFeatures
-from prepkd.teacher.feature_caching import cost
+from prepkd.teacher.feature_caching import store_cost
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
 
@@ -98,4 +98,4 @@ def not_cached(settings: Distill, cache: Cache, name: str, missing: Sequence[str
 def costs(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> dict[str, str]:
     """The content and the bytes of each entry that the method reads, a line each."""
     supply = live_supply(settings, cache, student, teacher, dataset)
-    return {entry.name: cost(entry, dataset) for entry in supply.entries}
+    return {entry.name: store_cost(entry, dataset.plan.views, dataset.plan.samples) for entry in supply.entries}

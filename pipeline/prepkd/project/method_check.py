@@ -18,7 +18,7 @@ from prepkd.teacher.feature_caching import store_cost
 from prepkd.views import ViewPlan, parse_recipe, view_side
 
 
-def pair(params: Params, data: DataInfo) -> requirements.Pair:
+def project_pair(params: Params, data: DataInfo) -> requirements.Pair:
     """The project's teacher and student, untrained, on pictures of its views; the first teacher of several.
 
     Raises InputError for a model that cannot be built, and for pictures of different sizes.
@@ -32,19 +32,18 @@ def pair(params: Params, data: DataInfo) -> requirements.Pair:
         size = shape[0], shape[1]
     else:
         raise InputError("the images' sizes differ; expected `augment` to start with a resized crop of one size")
-    return requirements.pair(
-        teacher.model,
-        params.distill.student,
-        size=size,
+    shown = requirements.Shown(
+        size,
         channels=shape[2] if shape else 3,
         classes=len(data.class_names),
         samples=data.splits["train"],
         views=ViewPlan(recipe, params.cache.views, 0, samples=1).views,
-        preprocessing=(
-            preprocessing_of(teacher.weights, teacher.own_preprocessing),
-            preprocessing_of(params.distill.weights, params.distill.own_preprocessing),
-        ),
     )
+    preprocessing = (
+        preprocessing_of(teacher.weights, teacher.own_preprocessing),
+        preprocessing_of(params.distill.weights, params.distill.own_preprocessing),
+    )
+    return requirements.untrained_pair(teacher.model, params.distill.student, shown, preprocessing)
 
 
 def contradictions(params: Params | None, method: str) -> Iterator[str]:

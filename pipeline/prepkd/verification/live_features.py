@@ -18,9 +18,7 @@ def live_features(store: FeatureStore, query: Query) -> dict[str, Tensor]:
     entry = entry_of(store)
     found = forward(
         WithFeatures(ready(query.model), entry.features),
-        store.plan,
-        query.samples,
-        *query.inputs(),
+        query.pictures(store),
         batch_size=batch_size(store),
         precision=arithmetic(store),
         asks=entry.asks,
