@@ -3,9 +3,9 @@
 import contextlib
 from collections.abc import Iterator
 
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import advance, progress, say
 from prepkd.stages._options import may_replace
-from prepkd.stages._project import scratch_root
 from prepkd.store.destination import Destination, Work
 
 

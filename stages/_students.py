@@ -13,8 +13,9 @@ from prepkd.models.names import is_factory
 from prepkd.project.params import Params
 from prepkd.runtime import processes
 from prepkd.runtime.launched import Finished
+from prepkd.runtime.workspace import logs_folder
 from prepkd.stages._console import say
-from prepkd.stages._project import data_file, kept_scratch, logs_folder, scratch
+from prepkd.stages._project import data_file, kept_scratch, scratch
 from prepkd.stages._teachers import teacher_files
 from prepkd.tracking.loggers import Run, Write, logged
 from prepkd.training.checkpoints import Row
@@ -27,13 +28,13 @@ def students(
     settings: Distill,
     dataset: Dataset,
     on_epoch: Callable[[int, Row], None],
-    on_inputs: Callable[[Mapping[str, Any]], None],
+    refuse: Callable[[Mapping[str, Any]], None] | None,
     run: str | None = None,
 ) -> Iterator[Iterator[Trained]]:
     """Train the students that the settings ask for; `run` names the run for loggers, by default its method and seed.
 
-    `on_inputs` gets what they are made from, before any is trained. Of several processes the first yields; the others train
-    along and raise Finished.
+    `refuse` gets what they are made from, before any is trained, and may raise InputError. Of several processes the first
+    yields; the others train along and raise Finished.
     """
     teachers = {name: teacher_files(params, name) for name in settings.teacher_names}
 
@@ -46,7 +47,7 @@ def students(
     # Finished seeds stay for a later run with more of them, except with a user's own code, which may change.
     where = scratch if any(map(is_factory, models)) or settings.own_terms else kept_scratch
     shown = on_epoch if processes.is_first() else lambda seed, row: None
-    context = RunContext(where, logger, shown, on_inputs, say)
+    context = RunContext(where, logger, shown, refuse or (lambda inputs: None), say)
     with distill_students(settings, params.cache, dataset, teachers, context) as trained:
         if not processes.is_first():
             for _ in trained:

@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.errors import InputError
-from prepkd.methods.entries import make_entries
-from prepkd.models.given_folder import preprocessing_of
-from prepkd.models.new import untrained_model
+from prepkd.distillation.feature_supply import teacher_entries
+from prepkd.methods.entries import chosen_entries
 from prepkd.project.outputs import asked
 from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.files import write_json
@@ -43,22 +41,14 @@ def cache_features(
     """
     params = read_params(params_file, overrides)
     known_teacher(params, name)
-    settings, listed = params.cache, params.cache.features
-    names = [entry for entry in listed if only in (None, entry)]
-    if not names:
-        said = f"--only is {only!r}; expected an entry of cache.features: {', '.join(listed)}"
-        raise InputError(
-            said if listed else "cache.features is empty; name feature terms, as at, or features, as pooled"
-        )
+    settings, names = params.cache, chosen_entries(params.cache.features, only)
     for one in names:
         refuse_foreign_store(settings.feature_url(name, one))
     plans = [Path(f"data/asked/{name}/{one}.json") for one in names] if plan else []
     with writing(*map(asked, plans)):
         dataset = read_dataset(params, settings.views, settings.seed)
         teacher = load_teacher(name, teacher_files(params, name), dataset)
-        given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
-        student = untrained_model(params.distill.student, dataset, given)
-        entries = make_entries(params.distill.entry_terms(names), student, teacher.model, dataset.samples.size)
+        entries = teacher_entries(params.distill, names, teacher.model, dataset)
         for entry in entries:
             say(caching.store_cost(entry, dataset.plan.views, dataset.plan.samples))
         for path, entry in zip(plans, entries, strict=False):

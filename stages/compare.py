@@ -1,8 +1,8 @@
 """compare: one run of the comparison, or the tables of all of them -> results/compare/."""
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import load_split
@@ -66,10 +66,7 @@ def train(params: Params, run: str, teacher: str, student: str, replace: bool) -
         def on_epoch(seed: int, row: dict[str, float]) -> None:
             advance(bar, task, f"seed {seed}: {epoch_note(row)}")
 
-        def on_inputs(inputs: Mapping[str, Any]) -> None:
-            if not replace:
-                refuse_other_run(path, settings, inputs, test.fingerprint)
-
-        with students(params, settings, cached_views(params), on_epoch, on_inputs) as trained:
+        refuse = None if replace else partial(refuse_other_run, path, settings, test_fingerprint=test.fingerprint)
+        with students(params, settings, cached_views(params), on_epoch, refuse) as trained:
             seeds = write_run(path, run, trained, test, recipe)
     say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")

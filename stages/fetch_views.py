@@ -3,8 +3,8 @@
 from typing import Annotated
 
 import typer
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import advance, console, progress, say
-from prepkd.stages._project import scratch_root
 from prepkd.store import fetch
 
 

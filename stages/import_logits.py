@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, scratch_root, store_url
+from prepkd.stages._project import data_file, store_url
 from prepkd.store.destination import Destination
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import imported
-from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count, usage
+from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count
 from prepkd.teacher.logit_files import read_logits
 from prepkd.teacher.settings import Cache
 
@@ -45,16 +46,9 @@ def import_logits(
     steps, count = parse_json_recipe(recipe), parse_view_count(views)
     logits = read_logits(file)
     dataset = imported.dataset_for_import(path, logits.raw, steps, count, seed)
-    place = Destination(url, scratch_root(), say, may_replace(replace))
-    written = imported.import_logits(name, logits, dataset, settings, place)
-    plan = dataset.plan
-    converted = "" if logits.dtype == "float32" else f", {logits.dtype} converted to float32"
-    for line in (
-        f"{file}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
-        *imported.findings(logits, dataset, path),
-        *written.report(url)[-2:],  # without the number of chunks
-        f"to learn from it: {usage(plan, name, path, None if to is None else url)}",
-    ):
+    destination = Destination(url, scratch_root(), say, may_replace(replace))
+    written = imported.import_logits(name, logits, dataset, settings, destination)
+    for line in imported.report(name, logits, dataset, path, url, written, in_project=to is None):
         say(line)
 
 

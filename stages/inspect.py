@@ -12,9 +12,10 @@ from prepkd.inspection.tables import tables
 from prepkd.project.outputs import picture
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.outputs import refuse_foreign
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import console, print_json
 from prepkd.stages._options import Overrides, ParamsFile, read_params
-from prepkd.stages._project import DATA, TEACHERS, scratch_root
+from prepkd.stages._project import DATA, TEACHERS
 
 
 def inspect(

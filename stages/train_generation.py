@@ -1,8 +1,8 @@
 """train-generation: data/<dataset>.h5 and data/logits/TEACHER.zarr -> models/teachers/NAME/."""
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from prepkd.distillation.generation_run import refuse_other_generation, write_generation
@@ -35,10 +35,7 @@ def train_generation(
     use_devices(params)
     settings, folder = params.generations[name], teacher_folder(name)
 
-    def on_inputs(inputs: Mapping[str, Any]) -> None:
-        if not may_replace(replace):
-            refuse_other_generation(folder, settings, inputs)
-
+    refuse = None if may_replace(replace) else partial(refuse_other_generation, folder, settings)
     with training(teacher(folder)), progress() as bar:
         dataset = cached_views(params)
         task = bar.add_task(f"generation {name}", total=settings.epochs, note="")
@@ -46,7 +43,7 @@ def train_generation(
         def on_epoch(_: int, row: dict[str, float]) -> None:
             advance(bar, task, epoch_note(row))
 
-        with students(params, settings.as_student, dataset, on_epoch, on_inputs, run=f"generation-{name}") as trained:
+        with students(params, settings.as_student, dataset, on_epoch, refuse, run=f"generation-{name}") as trained:
             (one,) = trained
             taught_by = teacher_folder(settings.teacher)
             card = write_generation(folder, name, settings, one, dataset, teacher=taught_by, say=say)

@@ -9,11 +9,12 @@ from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.runtime import processes
 from prepkd.runtime.streams import Purpose
+from prepkd.runtime.workspace import logs_folder
 from prepkd.stages._console import advance, console, epoch_note, progress, say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import logs_folder, scratch, teacher_folder, training
+from prepkd.stages._project import scratch, teacher_folder, training
 from prepkd.tracking.loggers import logged
 from prepkd.training.context import RunContext
 from prepkd.training.teacher import teacher_views

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
-from prepkd.methods.entries import Entry, entries_for, make_entry
+from prepkd.methods.entries import Entry, entries_for, make_entries, make_entry
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
@@ -27,6 +27,15 @@ def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
         return {}
     student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
     return feature_shapes(student, settings.features_read, dataset.samples.size)
+
+
+def teacher_entries(settings: Distill, names: Sequence[str], teacher: Normalised, dataset: Dataset) -> list[Entry]:
+    """The entries of these names, in the size that the settings' student needs.
+
+    Raises InputError for a feature that a model does not have.
+    """
+    student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
+    return make_entries(settings.entry_terms(names), student, teacher, dataset.samples.size)
 
 
 def live_supply(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> Supply:

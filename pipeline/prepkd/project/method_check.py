@@ -1,17 +1,23 @@
 """A method against a project's settings and files: the pair of models, and what is missing before it can be trained."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 from prepkd.catalogue import requirements
-from prepkd.data.prepared.file import DataInfo
+from prepkd.catalogue.rows import Used
+from prepkd.data.prepared.file import DataInfo, describe
 from prepkd.distillation.drawn_classes import unserved
 from prepkd.distillation.feature_supply import feature_stores, fitting_entries, not_cached
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entries
+from prepkd.methods.grammar import parse_method
+from prepkd.models import load_card
 from prepkd.models.features import feature_shapes
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.project.params import Params
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
 from prepkd.teacher.feature_caching import store_cost
@@ -46,6 +52,34 @@ def project_pair(params: Params, data: DataInfo) -> requirements.Pair:
     return requirements.untrained_pair(teacher.model, params.distill.student, shown, preprocessing)
 
 
+def models_for(params: Params, data: Path) -> tuple[requirements.Pair, str]:
+    """The project's models, or the example's, with the reason, if the prepared data are not there or do not serve."""
+    try:
+        return project_pair(params, describe(data)), ""
+    except InputError as error:
+        models = requirements.example()
+        return models, f"{error}; bytes are for {models.described}"
+
+
+def obstacles(
+    params: Params | None,
+    found: Used,
+    models: requirements.Pair | None,
+    data: Path,
+    teachers: Mapping[str, TeacherFiles],
+) -> list[str]:
+    """What keeps a method from being trained, a line each: settings, features of the models, files that cannot be read.
+
+    `models` are the project's, None before its data are prepared; `teachers` are its files by name.
+    """
+    lines = [*contradictions(params, found.method), *(row.asked.problem for row in found.rows if row.asked.problem)]
+    if params:
+        # A method that cannot be trained has no stores of features to look for.
+        readers = needed_files(params, found.method, models, data, teachers, features=not lines)
+        lines += unreadable(readers)
+    return list(dict.fromkeys(lines))
+
+
 def contradictions(params: Params | None, method: str) -> Iterator[str]:
     """The settings that the method contradicts, in the words of their validation; weights count as `auto`."""
     try:
@@ -65,6 +99,24 @@ def unreadable(files: Iterable[Callable[[], object]]) -> Iterator[str]:
             read()
         except InputError as error:
             yield str(error)
+
+
+def needed_files(
+    params: Params,
+    method: str,
+    models: requirements.Pair | None,
+    data: Path,
+    teachers: Mapping[str, TeacherFiles],
+    *,
+    features: bool,
+) -> Iterator[Callable[[], object]]:
+    """Readers of the files that a method needs: the prepared data, each teacher's store or card, and stores of `features`."""
+    yield partial(describe, data)
+    parsed, cached = parse_method(method), params.distill.source == "cached"
+    for name, files in teachers.items() if parsed.teacher else ():
+        yield partial(open_store, files.store, name, parsed.views) if cached else partial(load_card, files.folder)
+        if cached and parsed.features and features:
+            yield partial(open_features, params, method, name, models, files.store)
 
 
 def open_store(url: str, name: str, views: int) -> LogitStore:

@@ -22,6 +22,7 @@ from prepkd.store.encodings import LogitEncoding, words_of
 from prepkd.store.layout import Layout
 from prepkd.store.write_store import StorePlan, Written, write_store
 from prepkd.teacher.caching import FIRST_BATCHES, FirstBatches, logit_encoding, plan_store
+from prepkd.teacher.import_options import usage
 from prepkd.teacher.logit_files import LogitFile
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
@@ -113,6 +114,23 @@ def imported_answers(
 ) -> dict[str, Tensor]:
     """Encode some samples of a view of imported logits (V, N, K): the arrays of one chunk."""
     return encoding.encode(raw[view, part], dataset.labels(view, part), words_of(encoding, dataset.plan, view, part))
+
+
+def report(
+    name: str, logits: LogitFile, dataset: Dataset, data: Path, url: str, written: Written, *, in_project: bool
+) -> list[str]:
+    """Lines on an import: sizes, findings, the teacher's error, the manifest's hash, and how to learn from the store.
+
+    `in_project`: whether the store stands where the project's settings look for it.
+    """
+    plan = dataset.plan
+    converted = "" if logits.dtype == "float32" else f", {logits.dtype} converted to float32"
+    return [
+        f"{logits.path}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
+        *findings(logits, dataset, data),
+        *written.report(url)[-2:],  # without the number of chunks
+        f"to learn from it: {usage(plan, name, data, None if in_project else url)}",
+    ]
 
 
 def findings(logits: LogitFile, dataset: Dataset, data: Path) -> list[str]:
