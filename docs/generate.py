@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 from prepkd.catalogue.requirements import example
-from prepkd.catalogue.rows import described, rows, slots
+from prepkd.catalogue.rows import needs, rows, slots
 from prepkd.cli import app
 from prepkd.project.schema import json_schema
 from prepkd.views import AUGMENTATIONS
@@ -189,7 +189,7 @@ def methods_page() -> str:
                 settings = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in row.settings.items())
                 settings = "; ".join(filter(None, [settings, row.note]))
                 said = f"{row.summary} {code(row.equation)}".strip()
-                asks = "; ".join(described(row))
+                asks = "; ".join(needs(row))
                 parts.append(f"| `{row.name}` | {cell(said)} | {asks} | {settings} | {row.source} |")
         parts.append("")
     parts += [wrapped(f"Bytes are those beside the logits, as a store keeps them, for {listed[0].models}.") + "\n"]

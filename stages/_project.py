@@ -67,6 +67,6 @@ def writing(*outputs: Output) -> Iterator[None]:
 @contextlib.contextmanager
 def training(*outputs: Output) -> Iterator[None]:
     """As `writing`, for a command that trains in one or several processes; the first one claims the outputs."""
-    with processes.joined(), writing(*outputs) if processes.is_first() else contextlib.nullcontext():
+    with processes.process_group(), writing(*outputs) if processes.is_first() else contextlib.nullcontext():
         processes.wait()
         yield

@@ -46,7 +46,7 @@ def compare(
     params = read_params(params_file, overrides)
     if run is not None:
         use_devices(params)
-        train(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1], may_replace(replace))
+        train_run(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1], may_replace(replace))
         return
     if teacher or student:
         raise InputError("--teacher and --student say which run to train; add --run")
@@ -56,7 +56,7 @@ def compare(
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
 
 
-def train(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
+def train_run(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
     """Train one run over all seeds; writes the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
     with training(run_logits(path)), progress() as bar:

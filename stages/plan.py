@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 from prepkd.costs.cost import Rates
+from prepkd.costs.cost_table import cost_table
 from prepkd.costs.measured import teacher_rate
-from prepkd.costs.planned import Sizes, cost_without_project, project_cost
-from prepkd.costs.table import cost_table
+from prepkd.costs.planned import DataSizes, cost_without_project, project_cost
 from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.stages._console import print_json
@@ -68,5 +68,5 @@ def plan(
         params = read_params(params_file, overrides, **options)
         if measure:
             rates = replace(rates, teacher=teacher_rate(params, cached_views(params)))
-        found = project_cost(params, Sizes(samples, classes), rates, data_file(params))
+        found = project_cost(params, DataSizes(samples, classes), rates, data_file(params))
     print_json(found.as_json()) if as_json else TextConsole().print(cost_table(found))

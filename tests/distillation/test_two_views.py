@@ -221,9 +221,9 @@ def test_a_batch_shows_both_views_of_the_same_samples() -> None:
     plan = dataset.plan
     weak = replace(dataset, plan=plan.weak)
     epochs = Epochs(weak, lambda epoch: epoch, 0, strong=plan.strong)
-    assert epochs.answers == (STRONG_PIXELS,)
+    assert epochs.answer_names == (STRONG_PIXELS,)
     epoch = epochs.read(4)
-    found = list(batches(weak, epoch, epochs.answers, 16, 16))
+    found = list(batches(weak, epoch, epochs.answer_names, 16, 16))
     for column, view in ((0, 4), (-1, 4 + VIEWS)):
         rows = torch.from_numpy(plan.parameters(view))[epoch.order]
         shown = torch.cat([batch[column] for batch in found])

@@ -17,7 +17,7 @@ from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding, words_of
 from prepkd.store.encodings.f16 import F16, half_problem
 from prepkd.store.encodings.i16 import I16
-from prepkd.store.encodings.measure import measure
+from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
@@ -226,7 +226,7 @@ def test_what_is_measured_is_true(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = 5 * torch.randn(300, 5, generator=generator)
     labels = torch.randint(0, 5, (300,), generator=generator)
-    found: dict[str, Any] = measure(ALL[name], logits, labels, words(300), other_bytes=3)
+    found: dict[str, Any] = measure_encoding(ALL[name], logits, labels, words(300), other_bytes=3)
     offsets, _, stored = round_trip(ALL[name], logits, labels)
     for tau in (1, 2, 4, 8):
         divergences = []

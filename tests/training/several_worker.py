@@ -60,7 +60,7 @@ def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, A
 def main(teacher: Path, folder: Path) -> None:
     """Train all of them, in a folder for each."""
     torch.set_num_threads(1)
-    with processes.joined():
+    with processes.process_group():
         found = {}
         for name, changes in STUDENTS.items():
             place = folder / name

@@ -81,7 +81,7 @@ class Asked:
     problem: str | None = None
 
 
-def asked(term: Term, models: Pair) -> Asked:
+def needs_of(term: Term, models: Pair) -> Asked:
     """The cost of a term with its settings for a pair of models; only feature terms ask anything."""
     if not isinstance(term, FeatureTerm):
         return Asked()
@@ -111,4 +111,4 @@ def entry_bytes(name: str, terms: Sequence[FeatureTerm], models: Pair) -> int:
         shapes = {} if own else feature_shapes(models.teacher, (name,), models.size)
     except InputError:
         return 0  # the term's `problem` says why
-    return sum(asked(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])
+    return sum(needs_of(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])

@@ -30,17 +30,17 @@ ASSUMED = [{"resized-crop": {"size": 224}}, "flip"]
 
 
 @dataclass(frozen=True)
-class Sizes:
+class DataSizes:
     """The number of training samples and of classes, where they are given instead of the prepared data's."""
 
     samples: int | None = None
     classes: int | None = None
 
 
-def project_cost(params: Params, sizes: Sizes, rates: Rates, data: Path) -> Cost:
+def project_cost(params: Params, sizes: DataSizes, rates: Rates, data: Path) -> Cost:
     """The cost of a project's settings; the prepared file `data` is read as far as it is needed. Raises InputError."""
     names = list(dict.fromkeys([*params.cache.features, *entry_names(params.distill, params.cache)]))
-    info = described(data, needed=bool(names) or None in (sizes.samples, sizes.classes))
+    info = data_info(data, needed=bool(names) or None in (sizes.samples, sizes.classes))
     samples = sizes.samples or (info.splits["train"] if info else 0)
     classes = sizes.classes or (len(info.class_names) if info else 0)
     plan = partial(make_plan, params.augment, params.cache.views, params.cache.seed, samples)
@@ -83,7 +83,7 @@ def cost_without_project(
     return replace(found, epochs=epochs, recipe=f"{found.recipe} (assumed: no params.yaml)")
 
 
-def described(path: Path, *, needed: bool) -> DataInfo | None:
+def data_info(path: Path, *, needed: bool) -> DataInfo | None:
     """The summary of the prepared data; None if there are none and they are not needed. Raises InputError."""
     if not needed and not path.is_file():
         return None

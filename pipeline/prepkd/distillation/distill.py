@@ -65,7 +65,7 @@ def distill(
     student = student_shapes(settings, dataset)
     objective = partial(Objective, settings.terms)
     members: dict[str, tuple[TeacherAnswers, object]] = {}
-    weak, strong = kinds(dataset, settings)
+    weak, strong = weak_and_strong(dataset, settings)
     strongs: list[TeacherAnswers] = []
     for name, files in teachers.items() if settings.parsed.teacher else ():
         supply: Supply | None = None
@@ -116,7 +116,7 @@ def distill(
         )
 
 
-def kinds(dataset: Dataset, settings: Distill) -> tuple[Dataset, Dataset | None]:
+def weak_and_strong(dataset: Dataset, settings: Distill) -> tuple[Dataset, Dataset | None]:
     """The data under the plan's weak views, and, if a step shows two views, under its strong ones; raises InputError."""
     plan = dataset.plan
     if settings.views_per_step == 2 and plan.strong is None:

@@ -76,7 +76,7 @@ def fetch_views(
     # A bucket has no locks: there only this project's commands wait for each other.
     alone = nullcontext() if is_remote(target) else publishing(Path(target).resolve(), on_wait)
     with claimed_store(target, scratch_root, on_wait), alone:
-        on_start(len(wanted(source, chosen)))
+        on_start(len(copied_files(source, chosen)))
         return fetch(source, open_place(target, write=True), chosen, target, on_file)
 
 
@@ -84,7 +84,7 @@ def _absolute(url: str) -> str:
     return url if is_remote(url) else str(Path(url).absolute())
 
 
-def wanted(store: AnswerStore, views: Sequence[int]) -> list[str]:
+def copied_files(store: AnswerStore, views: Sequence[int]) -> list[str]:
     """The files of a copy of these views except its manifest: the descriptions first, then chunk by chunk."""
     described = ["zarr.json", *(f"{name}/zarr.json" for name in store.layout.fields), SUMMARY]
     chunks = [(view, chunk) for view in views for chunk in range(store.layout.chunks)]
@@ -104,7 +104,7 @@ def fetch(
     check_target(source, target, where)
     manifest = source.store.manifest
     files = size = kept = 0
-    for key in wanted(source, views):
+    for key in copied_files(source, views):
         found = get(target, key, source.store.most(key) + 1)
         if found is not None and sha256(found) == manifest[key]:
             kept += 1

@@ -16,7 +16,7 @@ from prepkd.store.layout import Layout
 from prepkd.store.summary import Labels
 from prepkd.store.workers import Part, Worker, joining
 
-Answers = Callable[[int, slice], Mapping[str, Tensor]]  # (view, samples) -> the arrays of one chunk
+ComputeChunk = Callable[[int, slice], Mapping[str, Tensor]]  # (view, samples) -> the arrays of one chunk
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class StorePlan:
 
     layout: Layout
     attributes: Attributes
-    answers: Answers
+    answers: ComputeChunk
     labels: Labels | None = None
     estimate: Callable[[Sequence[Part]], float] = lambda pending: 0.0
     doubt: str | None = None
@@ -77,13 +77,13 @@ def write_store(plan: StorePlan, destination: Destination) -> Written:
     return Written(summary, manifest_sha256(destination.url), worker.written, seconds)
 
 
-def write_chunks(worker: Worker, answers: Answers) -> Iterator[None]:
+def write_chunks(worker: Worker, answers: ComputeChunk) -> Iterator[None]:
     """Write the chunks that a worker claims, one per step; a chunk is written while the next one's answers are computed."""
     layout = worker.writer.layout
     made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in worker.claimed())
     return overlap(lambda part: worker.write(*part), made)
 
 
-def batches(layout: Layout, pending: Sequence[Part], batch_size: int) -> int:
+def batch_count(layout: Layout, pending: Sequence[Part], batch_size: int) -> int:
     """The number of the teacher's batches in the pending chunks."""
     return sum(-(-layout.length(chunk) // batch_size) for _, chunk in pending)

@@ -17,10 +17,10 @@ from prepkd.runtime.clock import elapsed
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
 from prepkd.store.destination import Destination
 from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding, words_of
-from prepkd.store.encodings.measure import measure
+from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.workers import Part
-from prepkd.store.write_store import StorePlan, Written, batches, write_store
+from prepkd.store.write_store import StorePlan, Written, batch_count, write_store
 from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
 from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
@@ -39,7 +39,7 @@ class FirstBatches:
 
     def estimate(self, layout: Layout, pending: Sequence[Part], batch_size: int) -> float:
         """Seconds that the pending chunks will take."""
-        return self.seconds * batches(layout, pending, batch_size)
+        return self.seconds * batch_count(layout, pending, batch_size)
 
 
 def cache_logits(teacher: LoadedTeacher, dataset: Dataset, settings: Cache, destination: Destination) -> Written:
@@ -92,7 +92,7 @@ def plan_store(
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
     # Without a fingerprint: its last digits may differ between machines.
     words = words_of(encoding, dataset.plan, 0, slice(0, len(first.raw)))
-    measured = measure(encoding, first.raw, first.labels, words, other_bytes=other_bytes)
+    measured = measure_encoding(encoding, first.raw, first.labels, words, other_bytes=other_bytes)
     return layout, Attributes.made_from(store_origin(settings, dataset, teacher, encoding), measured=measured)
 
 

@@ -12,7 +12,7 @@ from prepkd.models import save_checkpoint
 from prepkd.models.agreement import agreement
 from prepkd.models.checkpoint import JSON, weights_fingerprint
 from prepkd.models.logit_checks import check_logits
-from prepkd.models.weight_claims import Claims
+from prepkd.models.weight_claims import WeightClaims
 from prepkd.runtime.files import write_bytes
 from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict, top1
@@ -26,7 +26,7 @@ def write_teacher(
     trained: Trained,
     dataset: Dataset,
     *,
-    claims: Claims | None = None,
+    claims: WeightClaims | None = None,
     say: Callable[[str], None],
 ) -> dict[str, JSON]:
     """Evaluate a teacher on the test set, write its folder, and return its card with its name and test top-1.
@@ -43,7 +43,7 @@ def write_teacher(
         bool(history),
         ask(model, dataset),
         agreement(logits, test.labels),
-        claims or Claims(),
+        claims or WeightClaims(),
         model,
     ):
         say(line)

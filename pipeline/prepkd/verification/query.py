@@ -67,10 +67,10 @@ def batch_size(store: AnswerStore) -> int:
 def live_logits(store: LogitStore, query: Query) -> Tensor:
     """The teacher's raw logits (N, K) on the CPU, in the store's batch shape and precision (float32 if unknown)."""
     pictures = query.pictures(store)
-    return raw_logits(ready(query.model), pictures, batch_size=batch_size(store), precision=arithmetic(store)).cpu()
+    return raw_logits(ready(query.model), pictures, batch_size=batch_size(store), precision=arithmetic_of(store)).cpu()
 
 
-def arithmetic(store: AnswerStore) -> str:
+def arithmetic_of(store: AnswerStore) -> str:
     """The arithmetic in which a live teacher is asked: the store's, or `ieee` if it is unknown."""
     known = store.attributes.precision.arithmetic
     return "ieee" if known == "unknown" else known
