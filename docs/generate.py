@@ -171,7 +171,8 @@ def cli_page() -> str:
         usage = " ".join(command.collect_usage_pieces(context))
         records = [parameter.get_help_record(context) for parameter in command.params]
         lines = [f"| `{option}` | {cell(said)} |" for option, said in filter(None, records)]
-        parts += [f"## prepkd {name}\n", f"    prepkd {name} {usage}\n", f"{command.help}\n"]
+        help_text = "\n\n".join(map(wrapped, (command.help or "").split("\n\n")))
+        parts += [f"## prepkd {name}\n", f"    prepkd {name} {usage}\n", f"{help_text}\n"]
         parts += ["\n".join(["| | |", "| --- | --- |", *lines, ""])] if lines else []
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""Where a command writes a store, with a progress bar of its chunks."""
+"""The place of a store that a command writes, with a progress bar of its chunks."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""import: logits that somebody else saved -> a logit store, data/logits/NAME.zarr or a URL."""
+"""import: logits saved by other programs -> a logit store, data/logits/NAME.zarr or a URL."""
 
 from pathlib import Path
 from typing import Annotated

@@ -107,7 +107,7 @@ def slots() -> dict[str, str]:
 
 
 def needs(row: TermRow) -> Sequence[str]:
-    """The needs of a term in words, a line each."""
+    """The needs of a term in words, one per line."""
     one = row.asked
     logits = "the teacher's raw logits" if row.raw_logits else "the teacher's logits"
     lines = [] if row.slot == "features" else [logits if row.teacher else "no teacher"]

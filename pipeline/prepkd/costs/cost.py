@@ -11,7 +11,7 @@ from prepkd.store.layout import MANIFEST, SUMMARY, Layout
 
 @dataclass(frozen=True)
 class Rates:
-    """What is known of the machine; None if it is not.
+    """Rates of the machine; None for an unknown one.
 
     `teacher` and `student` are images per second on one of the `gpus`: the teacher answers, the student trains. `disk` is
     read in bytes per second.
@@ -191,5 +191,5 @@ class Cost:
 
 
 def hours(images: int, gpus: int, rate: float | None) -> float | None:
-    """Hours for so many images at `rate` images per second and GPU."""
+    """Hours for this number of images at `rate` images per second and GPU."""
     return None if rate is None else images / (rate * gpus) / 3600

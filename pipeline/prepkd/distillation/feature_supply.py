@@ -105,6 +105,6 @@ def not_cached(settings: Distill, cache: Cache, name: str, missing: Sequence[str
 
 
 def costs(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> dict[str, str]:
-    """The content and the bytes of each entry that the method reads, a line each."""
+    """The content and the bytes of each entry that the method reads, one per line."""
     supply = live_supply(settings, cache, student, teacher, dataset)
     return {entry.name: store_cost(entry, dataset.plan.views, dataset.plan.samples) for entry in supply.entries}

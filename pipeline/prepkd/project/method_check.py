@@ -68,7 +68,7 @@ def obstacles(
     data: Path,
     teachers: Mapping[str, TeacherFiles],
 ) -> list[str]:
-    """What keeps a method from being trained, a line each: settings, features of the models, files that cannot be read.
+    """The reasons why a method cannot be trained, one per line: settings, features of the models, files.
 
     `models` are the project's, None before its data are prepared; `teachers` are its files by name.
     """
@@ -143,7 +143,7 @@ def open_features(params: Params, method: str, name: str, models: requirements.P
 
 
 def _costs(settings: Distill, entries: Sequence[str], models: requirements.Pair | None) -> dict[str, str]:
-    """The content and the bytes of entries, a line each."""
+    """The content and the bytes of entries, one per line."""
     if models is None:
         return {}
     made = make_entries(settings.entry_terms(entries), models.student, models.teacher, models.size)

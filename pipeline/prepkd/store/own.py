@@ -47,7 +47,7 @@ def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
 def refuse_foreign_store(url: str) -> None:
     """Raise InputError if anything at a store's place, a path or URL, is not part of a store that prepkd wrote.
 
-    A store with somebody's file in it is refused as well: the file would go with the store.
+    A store with a foreign file in it is refused as well: the file would be removed with the store.
     """
     if not url.rpartition("://")[2].strip("/ "):
         raise InputError(f"the store's place is {url!r}; expected a path, or a URL with more than its protocol")

@@ -13,7 +13,7 @@ from prepkd.store.layout import MANIFEST, Layout
 from prepkd.store.own import clear_store, publishing, refuse_foreign_store, refuse_replacing
 from prepkd.store.place import delete, exists, is_remote, open_place
 from prepkd.store.reader import AnswerStore
-from prepkd.store.writer import StoreWriter, mend_descriptions
+from prepkd.store.writer import StoreWriter, repair_descriptions
 
 GROWING = "store.zarr"  # in the scratch folder
 
@@ -85,7 +85,7 @@ def _local_writer(growing: Path, layout: Layout, attributes: Attributes, say: Ca
     """The writer of a store in scratch; damaged descriptions are written anew, and what can't be resumed is set aside."""
     store = open_place(growing, write=True)
     try:
-        damaged = mend_descriptions(store, layout, attributes) if os.path.lexists(growing) else []
+        damaged = repair_descriptions(store, layout, attributes) if os.path.lexists(growing) else []
     except (InputError, FileExistsError, IsADirectoryError, NotADirectoryError):  # no file, or no folder, in its place
         say(f"{growing}: damaged; set aside as {set_aside(growing).name}, and the work starts anew")
     else:

@@ -90,7 +90,7 @@ class Worker:
     written: int = field(default=0, init=False)
 
     def claimed(self) -> Iterator[Part]:
-        """Yield chunks that nobody else computes, to be passed to `write`; ends when all pending ones are done.
+        """Yield chunks that no other worker computes, to be passed to `write`; ends when all pending ones are done.
 
         The first worker takes them in order, others begin elsewhere.
         """

@@ -13,10 +13,10 @@ from prepkd.training.checkpoints import Row
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a training run keeps its unfinished work, and the functions that it reports to.
+    """The place of a training run's unfinished work, and the functions that the run reports to.
 
     `scratch` locks the folder of the work of a fingerprint, `logged` opens a run's loggers. `on_epoch` gets the seed and each
-    epoch's figures, `on_inputs` what is trained from, before training starts, and `say` gets notes, a line each.
+    epoch's figures, `on_inputs` what is trained from, before training starts, and `say` gets notes, one per line.
     """
 
     scratch: Callable[[str], AbstractContextManager[Path]]

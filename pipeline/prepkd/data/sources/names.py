@@ -34,7 +34,7 @@ def is_hidden(name: str) -> bool:
 
 
 def utf8(name: str) -> str:
-    """A file's name as UTF-8 text, whatever the locale reads; raises UnicodeDecodeError."""
+    """A file's name as UTF-8 text, in any locale; raises UnicodeDecodeError."""
     return os.fsencode(name).decode()
 
 
