@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
+from prepkd.store.destination import Destination
 from prepkd.store.workers import Worker, joining
-from prepkd.teacher.caching import encoding_of, make_trial, plan_store, teacher_answers, write_chunks
+from prepkd.store.write_store import write_chunks
+from prepkd.teacher.caching import first_batches, logit_encoding, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import arithmetic, ready
 from prepkd.teacher.settings import Cache
 
@@ -57,15 +59,14 @@ def measure(
     started = time.perf_counter()
     settings = Cache(views=dataset.plan.views, batch_size=BATCH)
     card = {"name": "bench", "model": named["teacher"], "weights_fingerprint": "0" * 64, "preprocessing": {}}
-    inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
-    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
+    layout, attributes = plan_store(settings, dataset, card, first_batches(teacher, dataset, settings))
     startup = read_seconds + time.perf_counter() - started
     target, labels = folder / "bench.zarr", dataset.samples.labels.numpy()
-    answers = partial(teacher_answers, teacher, dataset, encoding_of(settings, dataset.classes), settings)
+    answers = partial(teacher_answers, teacher, dataset, logit_encoding(settings, dataset.classes), settings)
 
     def cache(turn: int) -> None:
         shutil.rmtree(target, ignore_errors=True)
-        with joining(str(target), layout, attributes, folder / "scratch", on_wait=print) as worker:
+        with joining(Destination(str(target), folder / "scratch", print), layout, attributes) as worker:
             assert isinstance(worker, Worker)
             for _ in write_chunks(worker, answers):
                 pass

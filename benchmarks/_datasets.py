@@ -16,6 +16,7 @@ from prepkd.views import ViewPlan
 CIFAR_RECIPE = [{"crop": {"padding": 4}}, "flip"]
 DIGITS_RECIPE = [{"crop": {"padding": 1}}]
 SEED = 0
+ORIGIN = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
 
 
 def real(data: Path, teacher: Path, views: int, samples: int | None) -> tuple[Normalised, Dataset, dict[str, Any]]:
@@ -27,7 +28,9 @@ def real(data: Path, teacher: Path, views: int, samples: int | None) -> tuple[No
     model, card = load_checkpoint(teacher)
     whole = Samples(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
     plan = ViewPlan(recipe, views, SEED, count)
-    dataset = Dataset(whole, {}, plan, Preprocessing.by(channel_statistics(images)), len(info.class_names))
+    dataset = Dataset(
+        whole, {}, plan, Preprocessing.by(channel_statistics(images)), len(info.class_names), origin=ORIGIN
+    )
     named = {
         "images": f"{info.dataset}, the first {count:,} training images",
         "split_fingerprint": split.fingerprint,
@@ -52,6 +55,7 @@ def made_up(
     recipe = CIFAR_RECIPE if shape[1] == 32 else DIGITS_RECIPE
     plan = ViewPlan(recipe, views, SEED, samples)
     on_device = Samples(images.to(device), labels.to(device))
-    dataset = Dataset(on_device, {}, plan, Preprocessing((0.5,) * shape[0], (0.25,) * shape[0]), classes)
+    preprocessing, origin = Preprocessing((0.5,) * shape[0], (0.25,) * shape[0]), ORIGIN | {"device": str(device)}
+    dataset = Dataset(on_device, {}, plan, preprocessing, classes, origin=origin)
     named = {"images": f"synthetic: {samples:,} random images {shape}", "teacher": f"{model}, random weights"}
     return new_model(model, dataset, SEED).eval(), dataset, named

@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from prepkd.data.samples.read import read_dataset
+from prepkd.data.samples.read import TrainingViews, read_dataset
 from prepkd.training.batches import Epoch, batches
 from prepkd.views import parse_recipe
 from prepkd.views.order import sample_order
@@ -41,7 +41,7 @@ def loaded(raw: Path, size: int, count: int, workers: int) -> Callable[[int], ob
 def ours(prepared: Path, recipe: Sequence[object], size: int, count: int) -> Callable[[int], object]:
     """An epoch of the batches of training steps."""
     parsed = parse_recipe(recipe)
-    dataset, _ = read_dataset(prepared, parsed, VIEWS, 0, torch.device("cpu"), held_out_recipe=parsed)
+    dataset = read_dataset(prepared, TrainingViews(parsed, VIEWS, 0), torch.device("cpu"), held_out_recipe=parsed)
 
     def run(turn: int) -> None:
         order = torch.from_numpy(sample_order(0, turn, len(dataset.samples)))[:count]

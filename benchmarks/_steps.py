@@ -177,7 +177,7 @@ def ceiling(pair: Pair) -> Callable[[int], object]:
 def epoch_of(pair: Pair, teacher: TeacherAnswers | None, terms: MethodTerms | None = None) -> Iterator[Batch]:
     """The batches of training's first epoch, with what `terms` draw; a live teacher answers all of it first."""
     epochs = Epochs(pair.dataset, lambda epoch: 0, SEED, teacher, draws=terms)
-    return batches(pair.dataset, epochs.read(0), epochs.answers, pair.batch_size, pair.batch_size)
+    return batches(pair.dataset, epochs.read(0), epochs.answer_names, pair.batch_size, pair.batch_size)
 
 
 def forward(pair: Pair) -> Callable[[int], object]:

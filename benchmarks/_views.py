@@ -18,7 +18,7 @@ from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.cached import CachedTeacher
-from prepkd.teacher.caching import Trial, plan_store
+from prepkd.teacher.caching import FirstBatches, plan_store
 from prepkd.teacher.settings import Cache
 
 from benchmarks._datasets import SEED, made_up
@@ -58,10 +58,8 @@ def made_up_view(samples: int, views: int) -> View:
     _, dataset, _ = made_up("convnet4", (1, 32, 32), CLASSES, views, samples)
     raw = torch.randn(samples, CLASSES, generator=torch.Generator().manual_seed(SEED)) * 3
     labels = dataset.samples.labels
-    inputs = {"dataset": "made-up", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
     card = {"name": "none", "model": "none", "weights_fingerprint": "0" * 64, "preprocessing": {}}
-    trial = Trial(raw[:256], labels[:256], 0.0)
-    layout, attributes = plan_store(Cache(views=views), dataset, inputs, card, trial)
+    layout, attributes = plan_store(Cache(views=views), dataset, card, FirstBatches(raw[:256], labels[:256], 0.0))
     encoded = {name: tensor.numpy() for name, tensor in layout.encoding.encode(raw, labels).items()}
     return View(layout, attributes, {"params": dataset.plan.parameters(0), **encoded}, labels.numpy())
 

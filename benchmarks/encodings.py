@@ -13,8 +13,8 @@ from prepkd.store.encodings import as_tensors
 from prepkd.store.encodings.measure import TAUS, added_divergence, argmax_flips
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.teacher.caching import Trial, encoding_of, plan_store
-from prepkd.teacher.forward_pass import raw_logits, ready
+from prepkd.teacher.caching import FirstBatches, logit_encoding, plan_store
+from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
 from prepkd.teacher.settings import Cache
 from torch import Tensor
 
@@ -83,18 +83,16 @@ def parser() -> argparse.ArgumentParser:
 
 def live(teacher: torch.nn.Module, dataset: Dataset, view: int) -> Tensor:
     """The teacher's raw logits (N, K) of a view."""
-    everyone = dataset.samples.under(dataset.plan, view, slice(None))
-    return raw_logits(teacher, dataset.plan, dataset.samples, *everyone, batch_size=BATCH, precision="ieee")
+    return raw_logits(teacher, Pictures.of(dataset, view, slice(None)), batch_size=BATCH, precision="ieee")
 
 
 def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, Any]) -> dict[str, Any]:
     """Write a store of the raw logits, one tensor per view, and compare them with the decoded store."""
     settings = Cache(views=dataset.plan.views, seed=SEED, batch_size=BATCH, **choice)
-    encoding, labels = encoding_of(settings, dataset.classes), dataset.samples.labels
-    inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": "cpu"}
+    encoding, labels = logit_encoding(settings, dataset.classes), dataset.samples.labels
     card = {"name": "bench", "model": "bench", "weights_fingerprint": "0" * 64, "preprocessing": {}}
-    trial = Trial(raw[0][:BATCH], labels[:BATCH], 0.0)
-    layout, attributes = plan_store(settings, dataset, inputs, card, trial)
+    first = FirstBatches(raw[0][:BATCH], labels[:BATCH], 0.0)
+    layout, attributes = plan_store(settings, dataset, card, first)
     writer = StoreWriter(open_place(path, write=True), layout, attributes, path)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)

@@ -68,7 +68,7 @@ def compared(project: Project, method: str, processes: list[int]) -> dict[str, A
 
 
 def student(project: Project, method: str, count: int) -> tuple[dict[str, torch.Tensor], float, torch.Tensor]:
-    """The weights of a student that so many processes trained, its test top-1 and its test logits (N, K)."""
+    """The weights of a student trained by this number of processes, its test top-1 and its test logits (N, K)."""
     # What is finished stays in scratch, and would be taken for the student of another number of processes, whose run it is.
     shutil.rmtree(project.environment["PREPKD_SCRATCH"])
     words = project.words("distill", "--replace", distill__method=method)

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from prepkd.runtime.allocator import keep_freed_memory
+from prepkd.store.destination import Destination
 from prepkd.store.workers import Worker, joining
-from prepkd.teacher.caching import encoding_of, make_trial, plan_store, teacher_answers, write_chunks
+from prepkd.store.write_store import write_chunks
+from prepkd.teacher.caching import first_batches, logit_encoding, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import arithmetic, ready
 from prepkd.teacher.settings import Cache
 
@@ -54,11 +56,10 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
     model, dataset, named = made_up(options.model, (3, 32, 32), 100, options.views, options.samples, device)
     settings = Cache(views=options.views, batch_size=options.batch_size, precision=options.precision)
     card = {"name": "bench", "model": options.model, "weights_fingerprint": "0" * 64, "preprocessing": {}}
-    inputs = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "device": str(device)}
-    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(model, dataset, settings))
+    layout, attributes = plan_store(settings, dataset, card, first_batches(model, dataset, settings))
     pixels = torch.rand(options.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     teacher = ready(model)
-    answers = partial(teacher_answers, model, dataset, encoding_of(settings, dataset.classes), settings)
+    answers = partial(teacher_answers, model, dataset, logit_encoding(settings, dataset.classes), settings)
 
     @torch.inference_mode()
     def bare(turn: int) -> None:
@@ -70,7 +71,7 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
 
     def written(turn: int) -> None:
         path = folder / f"{turn}.zarr"
-        with joining(str(path), layout, attributes, folder / "scratch", on_wait=print) as worker:
+        with joining(Destination(str(path), folder / "scratch", print), layout, attributes) as worker:
             assert isinstance(worker, Worker)
             for _ in write_chunks(worker, answers):
                 pass

@@ -22,7 +22,7 @@ def followed() -> list[str]:
 
 
 def rewritten(pipeline: str) -> str:
-    """The text of compare/dvc.yaml with these keys as the one list of `distill.*`; raises ValueError where there is none."""
+    """The text of compare/dvc.yaml with these keys as its one list of `distill.*`; raises ValueError if it has no such list."""
     text, count = BLOCK.subn("".join(f"      - distill.{key}\n" for key in followed()), pipeline)
     if count != 1:
         raise ValueError(f"{FILE}: expected one list of distill.* keys, found {count}")

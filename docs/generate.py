@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 from prepkd.catalogue.requirements import example
-from prepkd.catalogue.rows import described, rows, slots
+from prepkd.catalogue.rows import needs, rows, slots
 from prepkd.cli import app
 from prepkd.project.schema import json_schema
 from prepkd.views import AUGMENTATIONS
@@ -171,7 +171,8 @@ def cli_page() -> str:
         usage = " ".join(command.collect_usage_pieces(context))
         records = [parameter.get_help_record(context) for parameter in command.params]
         lines = [f"| `{option}` | {cell(said)} |" for option, said in filter(None, records)]
-        parts += [f"## prepkd {name}\n", f"    prepkd {name} {usage}\n", f"{command.help}\n"]
+        help_text = "\n\n".join(map(wrapped, (command.help or "").split("\n\n")))
+        parts += [f"## prepkd {name}\n", f"    prepkd {name} {usage}\n", f"{help_text}\n"]
         parts += ["\n".join(["| | |", "| --- | --- |", *lines, ""])] if lines else []
     return "\n".join(parts)
 
@@ -189,7 +190,7 @@ def methods_page() -> str:
                 settings = ", ".join(f"`{key}` {json.dumps(value)}" for key, value in row.settings.items())
                 settings = "; ".join(filter(None, [settings, row.note]))
                 said = f"{row.summary} {code(row.equation)}".strip()
-                asks = "; ".join(described(row))
+                asks = "; ".join(needs(row))
                 parts.append(f"| `{row.name}` | {cell(said)} | {asks} | {settings} | {row.source} |")
         parts.append("")
     parts += [wrapped(f"Bytes are those beside the logits, as a store keeps them, for {listed[0].models}.") + "\n"]

@@ -1,10 +1,11 @@
 """The project's prepared data on the training device."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from prepkd.data.prepared.file import describe
 from prepkd.data.samples.dataset import Dataset
+from prepkd.data.samples.read import TrainingViews
 from prepkd.data.samples.read import read_dataset as read_prepared
 from prepkd.project.params import Params
 from prepkd.runtime.devices import choose_device
@@ -14,6 +15,11 @@ from prepkd.views import parse_recipe
 from prepkd.views.settings import RecipeSteps
 
 
+def cached_views(params: Params) -> Dataset:
+    """Read the project's prepared data under the views that its stores hold."""
+    return read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
+
+
 def read_dataset(
     params: Params,
     views: int | Literal["all"],
@@ -21,8 +27,8 @@ def read_dataset(
     augment: RecipeSteps | None = None,
     purpose: Purpose = Purpose.CACHED_VIEWS,
     strong: Sequence[object] = (),
-) -> tuple[Dataset, dict[str, Any]]:
-    """Read the project's prepared data onto the device; also return the fingerprints of what was read.
+) -> Dataset:
+    """Read the project's prepared data onto the device.
 
     Training shows views of the recipe `augment`, by default the project's, and those of `strong` if it has steps; held-out
     data always follow the project's recipe.
@@ -33,4 +39,5 @@ def read_dataset(
     recipe = held_out if augment is None else parse_recipe(augment)
     device = choose_device(params.threads)
     both = parse_recipe(strong)
-    return read_prepared(path, recipe, views, seed, device, held_out_recipe=held_out, purpose=purpose, strong=both)
+    shown = TrainingViews(recipe, views, seed, both, purpose)
+    return read_prepared(path, shown, device, held_out_recipe=held_out)

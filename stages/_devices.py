@@ -12,7 +12,7 @@ def use_devices(params: Params) -> None:
     if params.devices == 1 or is_launched():
         return
     # Imported here: it takes a second, for those who use it.
-    from prepkd.runtime.launch import launch, wanted
+    from prepkd.runtime.launch import launch, process_count
 
-    if (count := wanted(params.devices)) > 1:
+    if (count := process_count(params.devices)) > 1:
         raise typer.Exit(launch(sys.argv[1:], count))

@@ -1,7 +1,6 @@
-"""A project: the paths of its files, its scratch folder for unfinished work."""
+"""A project: the paths of its files, the locks of its unfinished work and of its outputs."""
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -12,6 +11,7 @@ from prepkd.runtime import processes
 from prepkd.runtime.kept import kept
 from prepkd.runtime.outputs import Output, claimed
 from prepkd.runtime.scratch import scratch as locked_scratch
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say
 
 DATA = Path("data")
@@ -45,11 +45,6 @@ def student_folder(seed: int) -> Path:
     return STUDENTS / f"seed{seed}"
 
 
-def logs_folder() -> Path:
-    """Return the loggers' folder, `results/logs` of the project: the workspaces of queued runs are temporary."""
-    return (queue_root() or Path()) / "results" / "logs"
-
-
 def scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """Lock a folder for one piece of unfinished work, in this project's scratch."""
     lock = partial(locked_scratch, scratch_root(), fingerprint, on_wait=say)
@@ -62,19 +57,6 @@ def kept_scratch(fingerprint: str) -> AbstractContextManager[Path]:
     return processes.held_by_first(lock, scratch_root() / fingerprint)
 
 
-def scratch_root() -> Path:
-    """Return the folder of unfinished work: PREPKD_SCRATCH, else one under the DVC root, shared by queued runs."""
-    if chosen := os.environ.get("PREPKD_SCRATCH"):
-        return Path(chosen)
-    if root := queue_root():
-        return root / ".dvc" / "tmp" / "prepkd"
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / ".dvc").is_dir():
-            return folder / ".dvc" / "tmp" / "prepkd"
-    return here / ".prepkd-scratch"
-
-
 @contextlib.contextmanager
 def writing(*outputs: Output) -> Iterator[None]:
     """Claim a command's outputs before its work: refuse what prepkd did not write there, and wait for other processes."""
@@ -85,15 +67,6 @@ def writing(*outputs: Output) -> Iterator[None]:
 @contextlib.contextmanager
 def training(*outputs: Output) -> Iterator[None]:
     """As `writing`, for a command that trains in one or several processes; the first one claims the outputs."""
-    with processes.joined(), writing(*outputs) if processes.is_first() else contextlib.nullcontext():
+    with processes.process_group(), writing(*outputs) if processes.is_first() else contextlib.nullcontext():
         processes.wait()
         yield
-
-
-def queue_root() -> Path | None:
-    """Return the project whose queue runs this: queued experiments work in <root>/.dvc/tmp/exps; None outside of one."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if folder.parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            return folder.parents[3]
-    return None

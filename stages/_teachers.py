@@ -1,4 +1,4 @@
-"""Where the project's teachers are."""
+"""The files of the project's teachers."""
 
 from prepkd.project.params import Params
 from prepkd.provenance.teacher_files import TeacherFiles

@@ -4,17 +4,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.errors import InputError
-from prepkd.methods.entries import Entry, make_entries
-from prepkd.models.given_folder import preprocessing_of
-from prepkd.models.new import untrained_model
+from prepkd.distillation.feature_supply import teacher_entries
+from prepkd.methods.entries import chosen_entries
 from prepkd.project.outputs import asked
 from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.files import write_json
-from prepkd.stages._console import advance, progress, say
+from prepkd.stages._console import say
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import scratch_root, writing
+from prepkd.stages._destination import destination
+from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, read_params
+from prepkd.stages._project import writing
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
@@ -42,53 +41,21 @@ def cache_features(
     """
     params = read_params(params_file, overrides)
     known_teacher(params, name)
-    settings, listed = params.cache, params.cache.features
-    names = [entry for entry in listed if only in (None, entry)]
-    if not names:
-        said = f"--only is {only!r}; expected an entry of cache.features: {', '.join(listed)}"
-        raise InputError(
-            said if listed else "cache.features is empty; name feature terms, as at, or features, as pooled"
-        )
+    settings, names = params.cache, chosen_entries(params.cache.features, only)
     for one in names:
         refuse_foreign_store(settings.feature_url(name, one))
     plans = [Path(f"data/asked/{name}/{one}.json") for one in names] if plan else []
     with writing(*map(asked, plans)):
-        dataset, inputs = read_dataset(params, settings.views, settings.seed)
-        teacher, card = load_teacher(teacher_files(params, name), dataset, inputs)
-        given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
-        student = untrained_model(params.distill.student, dataset, given)
-        entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
+        dataset = read_dataset(params, settings.views, settings.seed)
+        teacher = load_teacher(name, teacher_files(params, name), dataset)
+        entries = teacher_entries(params.distill, names, teacher.model, dataset)
         for entry in entries:
-            say(caching.cost(entry, dataset))
+            say(caching.store_cost(entry, dataset.plan.views, dataset.plan.samples))
         for path, entry in zip(plans, entries, strict=False):
             write_json(path, entry.describe())
-
-    def write(entry: Entry, url: str) -> None:
-        with progress() as bar:
-            task = bar.add_task(f"{entry.name} of {name}", start=False, total=None, visible=False, note="")
-
-            def start(work: caching.FeatureWork) -> None:
-                say(f"{url}: about {work.seconds:,.0f} s to go")
-                bar.update(task, total=work.chunks, completed=work.chunks - work.pending, visible=True)
-                bar.start_task(task)
-
-            written = caching.cache_features(
-                teacher,
-                card | {"name": name},
-                dataset,
-                inputs,
-                settings,
-                entry,
-                url,
-                scratch_root(),
-                replace=may_replace(replace),
-                on_wait=say,
-                on_start=start,
-                on_chunk=lambda: advance(bar, task),
-            )
-        took = f"{written.chunks} chunks written in {written.seconds:,.1f} s"
-        say(f"{url}: {'already finished' if written.chunks is None else took}")
-        say(f"{url}: sha256 of its manifest {written.sha256}")
-
     for entry in [] if plan else entries:
-        write(entry, settings.feature_url(name, entry.name))
+        url = settings.feature_url(name, entry.name)
+        with destination(url, f"{entry.name} of {name}", replace=replace) as place:
+            written = caching.cache_features(teacher, dataset, settings, entry, place)
+        for line in written.report(url):
+            say(line)

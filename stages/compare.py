@@ -1,8 +1,8 @@
 """compare: one run of the comparison, or the tables of all of them -> results/compare/."""
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import load_split
@@ -15,6 +15,7 @@ from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file
 from prepkd.stages._console import advance, console, epoch_note, progress, say
+from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, training, writing
@@ -45,7 +46,7 @@ def compare(
     params = read_params(params_file, overrides)
     if run is not None:
         use_devices(params)
-        train(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1], may_replace(replace))
+        train_run(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1], may_replace(replace))
         return
     if teacher or student:
         raise InputError("--teacher and --student say which run to train; add --run")
@@ -55,7 +56,7 @@ def compare(
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
 
 
-def train(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
+def train_run(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
     """Train one run over all seeds; writes the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
     with training(run_logits(path)), progress() as bar:
@@ -65,10 +66,7 @@ def train(params: Params, run: str, teacher: str, student: str, replace: bool) -
         def on_epoch(seed: int, row: dict[str, float]) -> None:
             advance(bar, task, f"seed {seed}: {epoch_note(row)}")
 
-        def on_inputs(inputs: Mapping[str, Any]) -> None:
-            if not replace:
-                refuse_other_run(path, settings, inputs, test.fingerprint)
-
-        with students(params, settings, on_epoch, on_inputs) as trained:
+        refuse = None if replace else partial(refuse_other_run, path, settings, test_fingerprint=test.fingerprint)
+        with students(params, settings, cached_views(params), on_epoch, refuse) as trained:
             seeds = write_run(path, run, trained, test, recipe)
     say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")

@@ -1,8 +1,8 @@
 """distill: data/<dataset>.h5 and data/logits/TEACHER.zarr -> models/student/seed<k>/ and results/training/seed<k>/."""
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from prepkd.distillation.finished_students import refuse_other_students
@@ -11,6 +11,7 @@ from prepkd.project import outputs as outputs_of
 from prepkd.runtime.outputs import remove
 from prepkd.stages._console import advance, console, epoch_note, progress
 from prepkd.stages._curves import Curves
+from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import STUDENTS, TRAINING, student_folder, training
@@ -37,20 +38,12 @@ def distill(
     options = {f"distill.{key}": value for key, value in {**given, "epochs": epochs}.items()}
     params = read_params(params_file, overrides, **options)
     use_devices(params)
-    settings, log, outputs = (
-        params.distill,
-        Curves(TRAINING),
-        (outputs_of.students(STUDENTS), outputs_of.curves(TRAINING)),
-    )
-
-    def on_inputs(inputs: Mapping[str, Any]) -> None:
-        if not may_replace(replace):
-            refuse_other_students(STUDENTS, settings, inputs)
-
+    settings, log = params.distill, Curves(TRAINING)
+    outputs = outputs_of.students(STUDENTS), outputs_of.curves(TRAINING)
+    refuse = None if may_replace(replace) else partial(refuse_other_students, STUDENTS, settings)
     with training(*outputs), progress() as bar:
-        tasks = {
-            s: bar.add_task(f"{settings.method}, seed {s}", total=settings.epochs, note="") for s in settings.seed_list
-        }
+        title, epochs = f"{settings.method}, seed", settings.epochs
+        tasks = {s: bar.add_task(f"{title} {s}", total=epochs, note="") for s in settings.seed_list}
 
         def on_epoch(seed: int, row: dict[str, float]) -> None:
             advance(bar, tasks[seed], epoch_note(row))
@@ -59,7 +52,7 @@ def distill(
                     remove(output)
             log.log(seed, row)
 
-        with students(params, settings, on_epoch, on_inputs) as trained:
+        with students(params, settings, cached_views(params), on_epoch, refuse) as trained:
             for seed, model, history, card in trained:
                 row = history[kept_epoch(settings, history)]
                 log.end(seed)

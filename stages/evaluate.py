@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prepkd.project.outputs import metrics, plots
-from prepkd.report.students import report_students
+from prepkd.report.students import Evaluation, report_students
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
@@ -29,12 +29,10 @@ def evaluate(
     with writing(metrics(METRICS), plots(PLOTS)):
         report = report_students(
             settings,
-            data_file(params),
+            Evaluation(data_file(params), parse_recipe(params.augment), choose_device(params.threads)),
             students={seed: student_folder(seed) for seed in settings.seed_list},
             teachers=teachers,
             stores={name: store_url(params, name) for name in settings.teacher_names},
-            recipe=parse_recipe(params.augment),
-            device=choose_device(params.threads),
             training=TRAINING,
             plots=PLOTS,
         )

@@ -3,10 +3,9 @@
 from typing import Annotated
 
 import typer
-from prepkd.errors import InputError
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import advance, console, progress, say
-from prepkd.stages._project import scratch_root
-from prepkd.store import AnswerStore, FeatureStore, fetch
+from prepkd.store import fetch
 
 
 def fetch_views(
@@ -29,28 +28,21 @@ def fetch_views(
 
     Stopped? Run it again: what is there is checked and kept. Call it with other views to add them.
     """
-    name = url.rstrip("/").rsplit("/", 1)[-1]
-    if to is None and name in ("", ".", ".."):
-        raise InputError(f"{url}: has no name for the copy; choose its place with --to")
-
-    def target(source: AnswerStore) -> str:
-        of_features = isinstance(source, FeatureStore)
-        folder = f"data/features/{source.attributes.teacher.name}" if of_features else "data/logits"
-        return f"{folder}/{name}" if to is None else to
-
+    name = fetch.copy_name(url) if to is None else ""
+    source = fetch.open_source(url, sha256)
+    target = f"{fetch.copy_folder(source)}/{name}" if to is None else to
     with progress() as bar:
-        task = bar.add_task("", start=False, total=None, visible=False, note="files")
+        task = bar.add_task(source.attributes.teacher.name, start=False, total=None, visible=False, note="files")
 
-        def start(source: AnswerStore, files: int) -> None:
-            bar.update(task, description=source.attributes.teacher.name, total=files, visible=True)
+        def start(files: int) -> None:
+            bar.update(task, total=files, visible=True)
             bar.start_task(task)
 
         fetched = fetch.fetch_views(
-            url,
+            source,
             target,
             select,
             scratch_root(),
-            sha256=sha256,
             on_wait=say,
             on_start=start,
             on_file=lambda: advance(bar, task, "files"),

@@ -1,15 +1,17 @@
-"""import: logits that somebody else saved -> a logit store, data/logits/NAME.zarr or a URL."""
+"""import: logits saved by other programs -> a logit store, data/logits/NAME.zarr or a URL."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, scratch_root, store_url
+from prepkd.stages._project import data_file, store_url
+from prepkd.store.destination import Destination
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import imported
-from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count, usage
+from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count
 from prepkd.teacher.logit_files import read_logits
 from prepkd.teacher.settings import Cache
 
@@ -42,29 +44,11 @@ def import_logits(
     path, url, settings = places(params_file, overrides, name, data, to, encoding)
     refuse_foreign_store(url)
     steps, count = parse_json_recipe(recipe), parse_view_count(views)
-    raw, kind = read_logits(file)
-    dataset, inputs = imported.dataset_for_import(path, raw, steps, count, seed)
-    written = imported.import_logits(
-        name,
-        file,
-        raw,
-        dataset,
-        inputs,
-        settings,
-        url,
-        scratch_root(),
-        replace=may_replace(replace),
-        on_wait=say,
-    )
-    plan, done = dataset.plan, "already finished; " if written.chunks is None else ""
-    converted = "" if kind == "float32" else f", {kind} converted to float32"
-    for line in (
-        f"{file}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
-        *imported.findings(file, raw, dataset, path),
-        f"{url}: {done}{written.describe()}",
-        f"{url}: sha256 of its manifest {written.sha256}",
-        f"to learn from it: {usage(plan, name, path, None if to is None else url)}",
-    ):
+    logits = read_logits(file)
+    dataset = imported.dataset_for_import(path, logits.raw, steps, count, seed)
+    destination = Destination(url, scratch_root(), say, may_replace(replace))
+    written = imported.import_logits(name, logits, dataset, settings, destination)
+    for line in imported.report(name, logits, dataset, path, url, written, in_project=to is None):
         say(line)
 
 

@@ -10,11 +10,13 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.inspection.inspect import find_store, inspect_store, picture_path
 from prepkd.inspection.tables import tables
 from prepkd.project.outputs import picture
+from prepkd.provenance.store_files import StoreFiles
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.outputs import refuse_foreign
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import console, print_json
 from prepkd.stages._options import Overrides, ParamsFile, read_params
-from prepkd.stages._project import DATA, TEACHERS, scratch_root
+from prepkd.stages._project import DATA, TEACHERS
 
 
 def inspect(
@@ -48,17 +50,8 @@ def inspect(
 
     found = find_store(store_url, scratch_root())
     refuse_foreign(picture(picture_path(found, out)))
-    inspection = inspect_store(
-        found,
-        data=data,
-        views=select,
-        tau=tau,
-        student=student,
-        distill=distill,
-        teachers=TEACHERS,
-        datasets=DATA,
-        out=out,
-    )
+    files = StoreFiles(TEACHERS, DATA, data=data)
+    inspection = inspect_store(found, files, views=select, tau=tau, student=student, distill=distill, out=out)
     if as_json:
         print_json(inspection.as_json())
         return

@@ -1,18 +1,18 @@
 """plan: settings, or sizes -> the cost of caching and training, in bytes, files, hours and students; writes nothing."""
 
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from prepkd.costs.cost import Rates
+from prepkd.costs.cost_table import cost_table
 from prepkd.costs.measured import teacher_rate
-from prepkd.costs.planned import Sizes, cost_without_project, project_cost
-from prepkd.costs.table import cost_table
+from prepkd.costs.planned import DataSizes, cost_without_project, project_cost
 from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.stages._console import print_json
-from prepkd.stages._dataset import read_dataset
+from prepkd.stages._dataset import cached_views
 from prepkd.stages._options import Overrides, ParamsFile, read_params
 from prepkd.stages._project import data_file
 
@@ -58,29 +58,15 @@ def plan(
     Of the settings and the prepared data, which options override; without params.yaml give `--samples`, `--classes` and
     `--views`. Runs no teacher without `--measure`, and writes nothing.
     """
-    teacher = _rate("--teacher-images-per-second", teacher_images_per_second)
-    student = _rate("--student-images-per-second", student_images_per_second)
-    disk = _rate("--disk-megabytes-per-second", disk_megabytes_per_second)
-    rates = Rates(gpus, teacher, student, disk and disk * 1e6)
-    if measure and teacher:
+    rates = Rates.given(gpus, teacher_images_per_second, student_images_per_second, disk_megabytes_per_second)
+    if measure and rates.teacher:
         raise InputError("--measure and --teacher-images-per-second say the same; give one of them")
     if params_file == PARAMS and not params_file.is_file() and not overrides and not measure:
         found = cost_without_project(samples, classes, views, encoding, epochs, rates)
     else:
-        params = read_params(
-            params_file, overrides, cache__views=views, cache__encoding=encoding, distill__epochs=epochs
-        )
+        options = {"cache__views": views, "cache__encoding": encoding, "distill__epochs": epochs}
+        params = read_params(params_file, overrides, **options)
         if measure:
-            dataset, _ = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
-            rates = Rates(gpus, teacher_rate(params, dataset), student, rates.disk)
-        found = project_cost(params, Sizes(samples, classes), rates, data_file(params))
-    if as_json:
-        print_json(found.as_json())
-    else:
-        TextConsole().print(cost_table(found))
-
-
-def _rate(option: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value < math.inf:
-        raise InputError(f"{option} is {value:g}; expected a number above 0")
-    return value
+            rates = replace(rates, teacher=teacher_rate(params, cached_views(params)))
+        found = project_cost(params, DataSizes(samples, classes), rates, data_file(params))
+    print_json(found.as_json()) if as_json else TextConsole().print(cost_table(found))

@@ -1,20 +1,19 @@
 """train-generation: data/<dataset>.h5 and data/logits/TEACHER.zarr -> models/teachers/NAME/."""
 
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from prepkd.data.prepared.file import load_split
 from prepkd.distillation.generation_run import refuse_other_generation, write_generation
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.stages._console import advance, console, epoch_note, progress, say
-from prepkd.stages._dataset import read_dataset
+from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, teacher_folder, training
-from prepkd.stages._students import students_on
+from prepkd.stages._project import teacher_folder, training
+from prepkd.stages._students import students
 
 
 def train_generation(
@@ -36,28 +35,16 @@ def train_generation(
     use_devices(params)
     settings, folder = params.generations[name], teacher_folder(name)
 
-    def on_inputs(inputs: Mapping[str, Any]) -> None:
-        if not may_replace(replace):
-            refuse_other_generation(folder, settings, inputs)
-
+    refuse = None if may_replace(replace) else partial(refuse_other_generation, folder, settings)
     with training(teacher(folder)), progress() as bar:
-        data = read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
+        dataset = cached_views(params)
         task = bar.add_task(f"generation {name}", total=settings.epochs, note="")
 
         def on_epoch(_: int, row: dict[str, float]) -> None:
             advance(bar, task, epoch_note(row))
 
-        run = f"generation-{name}"
-        with students_on(data, params, settings.as_student, on_epoch, on_inputs, run=run) as trained:
+        with students(params, settings.as_student, dataset, on_epoch, refuse, run=f"generation-{name}") as trained:
             (one,) = trained
-            card = write_generation(
-                folder,
-                name,
-                settings,
-                one,
-                data[0],
-                teacher=teacher_folder(settings.teacher),
-                test_fingerprint=load_split(data_file(params), "test").fingerprint,
-                say=say,
-            )
+            taught_by = teacher_folder(settings.teacher)
+            card = write_generation(folder, name, settings, one, dataset, teacher=taught_by, say=say)
     console.print(f"{folder}: {settings.student} taught by {settings.teacher}, test top-1 {card['test_top1']:.2%}")

@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.data.prepared.file import load_split
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.runtime import processes
 from prepkd.runtime.streams import Purpose
+from prepkd.runtime.workspace import logs_folder
 from prepkd.stages._console import advance, console, epoch_note, progress, say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._devices import use_devices
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import data_file, logs_folder, scratch, teacher_folder, training
+from prepkd.stages._project import scratch, teacher_folder, training
 from prepkd.tracking.loggers import logged
+from prepkd.training.context import RunContext
 from prepkd.training.teacher import teacher_views
 from prepkd.training.teacher_run import preprocessing_note, run_teacher
 
@@ -40,21 +41,13 @@ def train_teacher(
     runs = (params.variant(run, *pair) for pair in params.pairs for run in params.compare.runs)
     with training(teacher(folder)), progress() as bar:
         views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
-        dataset, inputs = read_dataset(params, *views)
+        dataset = read_dataset(params, *views)
         task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
+        logger = partial(logged, params.logger if settings.epochs and processes.is_first() else None, logs_folder())
+        context = RunContext(scratch, logger, lambda _, row: advance(bar, task, epoch_note(row)), say=say)
+        students = [params.distill, *runs, *(one.as_student for one in params.generations.values())]
         card = run_teacher(
-            name,
-            settings,
-            dataset,
-            inputs,
-            folder=folder,
-            students=[params.distill, *runs, *(one.as_student for one in params.generations.values())],
-            replace=may_replace(replace),
-            test_fingerprint=load_split(data_file(params), "test").fingerprint,
-            scratch=scratch,
-            logged=partial(logged, params.logger if settings.epochs and processes.is_first() else None, logs_folder()),
-            on_epoch=lambda row: advance(bar, task, epoch_note(row)),
-            say=say,
+            name, settings, dataset, context, folder=folder, replace=may_replace(replace), students=students
         )
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
     if note := preprocessing_note(name, settings, card):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from prepkd.display.console import TextConsole
+from prepkd.provenance.store_files import StoreFiles
 from prepkd.stages._console import print_json
 from prepkd.stages._options import read_params
 from prepkd.stages._project import DATA, TEACHERS
@@ -46,29 +47,19 @@ def verify(
     """
     if integrity:
         report = verify_files(store)
-        passed, last = report["intact"], report["why"]
-        table, lines = damage_table(report["damages"]), []
+        passed, last, parts = report["intact"], report["why"], [damage_table(report["damages"])]
     else:
-        seed = secrets.randbits(31) if seed is None else seed
-        found = verify_store(
-            store,
-            count=samples,
-            seed=seed,
-            teacher=teacher,
-            data=data,
-            precision=precision,
-            settings=read_params(PARAMS, []).cache.precision if PARAMS.is_file() else None,
-            teachers=TEACHERS,
-            datasets=DATA,
-        )
-        report, verdict = found.as_json(), found.verdict
-        passed, last = verdict.name == "PASS", f"{verdict.name}: {verdict.why}"
-        table, lines = discrepancy_table(found), list(notes(found))
+        settings = read_params(PARAMS, []).cache.precision if PARAMS.is_file() else None
+        options = {"count": samples, "seed": secrets.randbits(31) if seed is None else seed}
+        files = StoreFiles(TEACHERS, DATA, teacher, data)
+        found = verify_store(store, files, **options, precision=precision, settings=settings)
+        report, passed = found.as_json(), found.verdict.name == "PASS"
+        last, parts = f"{found.verdict.name}: {found.verdict.why}", [discrepancy_table(found), *notes(found)]
     if as_json:
         print_json(report)
     else:
         out = TextConsole()
-        for part in [*([table] if table.row_count else []), *lines]:
+        for part in parts if not integrity or report["damages"] else []:
             out.print(part)
         out.print(last, soft_wrap=True)
     raise typer.Exit(0 if passed else 1)

@@ -14,14 +14,15 @@ from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.features import Answers
 from prepkd.models.new import new_model, untrained_model
 from prepkd.provenance.teacher_files import TeacherFiles
+from prepkd.store.destination import Destination
 from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.feature_caching import cache_features
+from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
 from small_training import CLASSES, DATASET, distilled
 from torch import Tensor, nn
 
-INPUTS = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
 BATCH = 16
 
 
@@ -65,12 +66,12 @@ class Teacher:
         return self.root / "t"
 
     @property
-    def card(self) -> dict[str, Any]:
-        return load_checkpoint(self.folder)[1] | {"name": "t"}
+    def loaded(self) -> LoadedTeacher:
+        return LoadedTeacher("t", *load_checkpoint(self.folder))
 
     @property
     def model(self) -> Normalised:
-        return load_checkpoint(self.folder)[0]
+        return self.loaded.model
 
     def cache(self, *entries: str, **changes: Any) -> Cache:
         wanted = {"views": 9, "batch_size": BATCH, "chunk": 32, "features": list(entries)}
@@ -86,18 +87,8 @@ class Teacher:
         """The store of an entry."""
         place = url or Path(self.cache(name).feature_url("t", name))
         chosen = options.pop("settings", None)
-        made = {"replace": False, "on_wait": print} | options
-        cache_features(
-            self.model,
-            self.card,
-            DATASET,
-            INPUTS,
-            self.cache(name),
-            self.entry(name, chosen),
-            str(place),
-            scratch,
-            **made,
-        )
+        destination = Destination(str(place), scratch, print, **options)
+        cache_features(self.loaded, DATASET, self.cache(name), self.entry(name, chosen), destination)
         return place
 
 
@@ -106,16 +97,8 @@ def make_teacher(root: Path) -> Teacher:
     made = Teacher(root)
     model = new_model("resnet14", DATASET, 9)
     save_checkpoint(made.folder, model, {"model": "resnet14", "num_classes": CLASSES, "in_channels": 1})
-    cache_logits(
-        made.model,
-        made.card,
-        DATASET,
-        INPUTS,
-        made.cache(),
-        str(made.root / "t.zarr"),
-        made.root / "scratch",
-        on_wait=print,
-    )
+    destination = Destination(str(made.root / "t.zarr"), made.root / "scratch", print)
+    cache_logits(made.loaded, DATASET, made.cache(), destination)
     for name in ("at", "ab", "hint", "pooled"):
         made.write(name, made.root / "scratch")
     return made
@@ -126,7 +109,7 @@ def run(
 ) -> tuple[dict[str, Tensor], list[Row], dict[str, Any]]:
     """The student's weights, its history and card."""
     files = {"t": TeacherFiles(teacher.folder, str(teacher.root / "t.zarr"), None, "prepkd train-teacher t")}
-    model, history, card = distilled(chosen, cache, DATASET, INPUTS, files, folder, stop=stop)
+    model, history, card = distilled(chosen, cache, DATASET, files, folder, stop=stop)
     return model.state_dict(), history, card
 
 

@@ -1,5 +1,6 @@
 """Prepared data and stores of it, for those who use them outside of prepkd's own loop."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prepkd.models import Normalised, build_model
 from prepkd.store import LogitStore
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
-from prepkd.teacher.caching import make_trial, plan_store, teacher_answers
+from prepkd.teacher.caching import first_batches, plan_store, teacher_answers
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
 
@@ -71,7 +72,7 @@ def write_store(
         "weights_fingerprint": "e" * 64,
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
-    return write_answers(folder, teacher, dataset, settings, inputs, card)
+    return write_answers(folder, teacher, replace(dataset, origin=inputs), settings, card)
 
 
 def write_answers(
@@ -79,11 +80,10 @@ def write_answers(
     teacher: Normalised,
     dataset: Dataset,
     settings: Cache,
-    inputs: dict[str, Any],
     card: dict[str, Any],
 ) -> LogitStore:
     """The store of a teacher's answers under these settings."""
-    layout, attributes = plan_store(settings, dataset, inputs, card, make_trial(teacher, dataset, settings))
+    layout, attributes = plan_store(settings, dataset, card, first_batches(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in writer.pending():
         part = layout.slice(chunk)

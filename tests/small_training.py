@@ -18,6 +18,7 @@ from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import Row
+from prepkd.training.context import RunContext
 from prepkd.training.loop import train
 from prepkd.training.settings import Training
 from prepkd.training.teacher_settings import Teacher
@@ -44,12 +45,14 @@ def textures(count: int, seed: int) -> Samples:
     return Samples(images, labels)
 
 
+ORIGIN = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
 DATASET = Dataset(
     textures(COUNT, 0),
     {"val": textures(20, 1), "test": textures(30, 2)},
     ViewPlan([{"crop": {"padding": 1}}, "flip"], 9, 5, COUNT),
     Preprocessing(mean=(0.3,), std=(0.2,)),
     CLASSES,
+    origin=ORIGIN,
 )
 
 
@@ -128,11 +131,15 @@ def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, *
     return model.state_dict(), history
 
 
+def context_in(folder: Path, on_epoch: Callable[[int, Row], None] = lambda seed, row: None) -> RunContext:
+    """A run whose work is kept in `folder`, without locks and loggers."""
+    return RunContext(lambda run: nullcontext(folder / run), lambda run: nullcontext(ignore), on_epoch)
+
+
 def distilled(
     chosen: StudentSettings,
     cache: Cache,
     dataset: Dataset,
-    inputs: Mapping[str, Any],
     teachers: Mapping[str, TeacherFiles],
     folder: Path,
     *,
@@ -144,16 +151,7 @@ def distilled(
         if row["epoch"] == stop:
             raise KeyboardInterrupt
 
-    with distill(
-        chosen,
-        cache,
-        dataset,
-        inputs,
-        teachers,
-        scratch=lambda fingerprint: nullcontext(folder / fingerprint),
-        on_epoch=on_epoch,
-        logged=lambda described: nullcontext(lambda row: None),
-    ) as trained:
+    with distill(chosen, cache, dataset, teachers, context_in(folder, on_epoch)) as trained:
         [(_, model, history, card)] = trained
     return model, history, card
 

@@ -24,6 +24,7 @@ OUTSIDE = {
     "prepkd.tracking": "reports epochs beside the results",
     "prepkd.stages._console": "the console and the progress bar",
     "prepkd.stages._options": "how options are read",
+    "prepkd.stages._destination": "the place of a store, and its progress bar",
     "prepkd.stages._devices": "how many processes train: the same result but for rounding",
 }
 # No dependency itself; what it imports counts.

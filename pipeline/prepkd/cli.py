@@ -25,7 +25,7 @@ from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 PIPELINE, STORE, PROJECT = "The pipeline, in order", "A logit store", "A project"
 
 
-class Entry(NamedTuple):
+class Command(NamedTuple):
     """A command: the module in `prepkd.stages` that holds a function of the module's name, its line of help, its panel."""
 
     module: str
@@ -35,81 +35,81 @@ class Entry(NamedTuple):
 
 # The help is the first line of the function's docstring: `prepkd --help` shows it without importing the module.
 COMMANDS = {
-    "prepare": Entry(
+    "prepare": Command(
         "prepare", "Read the raw images and write `data/<dataset>.h5`, which everything else reads.", PIPELINE
     ),
-    "train-teacher": Entry(
+    "train-teacher": Command(
         "train_teacher",
         "Train a teacher; writes its weights, its card and its test logits to `models/teachers/NAME/`.",
         PIPELINE,
     ),
-    "train-generation": Entry(
+    "train-generation": Command(
         "train_generation",
         "Train a teacher that learns from another teacher's cached logits; writes `models/teachers/NAME/`.",
         PIPELINE,
     ),
-    "cache-logits": Entry(
+    "cache-logits": Command(
         "cache_logits",
         "Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.",
         PIPELINE,
     ),
-    "cache-features": Entry(
+    "cache-features": Command(
         "cache_features",
         "Write what `cache.features` names, for every view of every training sample, to `data/features/NAME/`.",
         PIPELINE,
     ),
-    "gather": Entry(
+    "gather": Command(
         "gather",
         "Check that the teachers' stores have one view plan; writes their identities to `data/lesson.json`.",
         PIPELINE,
     ),
-    "distill": Entry(
+    "distill": Command(
         "distill",
         "Train students from the teacher's cached logits, one per seed; writes `models/student/seed<k>/`.",
         PIPELINE,
     ),
-    "evaluate": Entry(
+    "evaluate": Command(
         "evaluate",
         "Measure the students on the test set; writes `results/metrics.json` and `results/plots/`.",
         PIPELINE,
     ),
-    "compare": Entry(
+    "compare": Command(
         "compare",
         "Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.",
         PIPELINE,
     ),
-    "verify": Entry(
+    "verify": Command(
         "verify",
         "Ask the live teacher a random sample of a store again: PASS (exit code 0), FAIL or WITHHELD (1).",
         STORE,
     ),
-    "inspect": Entry(
+    "inspect": Command(
         "inspect",
         "Show what a logit store is, where it came from and what it is like: tables, and `results/inspect/NAME.png`.",
         STORE,
     ),
-    "fetch-views": Entry(
+    "fetch-views": Command(
         "fetch_views",
         "Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.",
         STORE,
     ),
-    "import": Entry(
+    "import": Command(
         "import_logits", "Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.", STORE
     ),
-    "init": Entry(
+    "init": Command(
         "init", "Make a new project for a data set, a teacher and a student; `dvc repro` runs there.", PROJECT
     ),
-    "methods": Entry(
+    "methods": Command(
         "methods",
         "List the terms of a method: slot, meaning, what it asks, settings with their defaults, source.",
         PROJECT,
     ),
-    "plan": Entry(
+    "plan": Command(
         "plan",
         "Say what caching and training will cost: disk, teacher hours, memory, reading, and when the cache has paid for itself.",
         PROJECT,
     ),
-    "schema": Entry(
+    "schema": Command(
         "schema", "Print the JSON schema of params.yaml, with which editors complete and check it.", PROJECT
     ),
 }
@@ -128,9 +128,9 @@ HALF = 1000
 class LazyCommand(TyperCommand):
     """A command whose module is imported at the first use of its function, its options or its long help."""
 
-    def __init__(self, name: str, entry: Entry) -> None:
-        super().__init__(name, short_help=entry.help, rich_help_panel=entry.panel, rich_markup_mode="markdown")
-        self.module = entry.module
+    def __init__(self, name: str, command: Command) -> None:
+        super().__init__(name, short_help=command.help, rich_help_panel=command.panel, rich_markup_mode="markdown")
+        self.module = command.module
         del self.callback, self.params, self.help  # left to __getattr__
 
     def __getattr__(self, name: str) -> Any:

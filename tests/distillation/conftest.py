@@ -1,6 +1,7 @@
 """A teacher and its stores, from which students are trained."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from elsewhere_files import write_answers
@@ -9,6 +10,7 @@ from prepkd.models import Normalised
 from prepkd.store import LogitStore
 from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
+from small_training import ORIGIN
 from student_runs import CACHE, dataset_of
 
 
@@ -33,14 +35,8 @@ def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> C
         key = dataset.plan.fingerprint
         if key not in stores:
             card = {"name": "t", "model": "convnet8", "weights_fingerprint": "e" * 64, "preprocessing": {}}
-            inputs = {
-                "dataset": "noise",
-                "dataset_fingerprint": "d" * 64,
-                "split_fingerprint": "5" * 64,
-                "device": "cpu",
-            }
             folder = tmp_path_factory.mktemp("stores") / "t.zarr"
-            stores[key] = write_answers(folder, teacher, dataset, CACHE, inputs, card)
+            stores[key] = write_answers(folder, teacher, replace(dataset, origin=ORIGIN), CACHE, card)
         return stores[key]
 
     return store

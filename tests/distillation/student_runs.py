@@ -1,6 +1,5 @@
 """Students of a few epochs from a teacher or its store, with the settings of params.yaml's comparison."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from prepkd.training.batches import TeacherAnswers
 from prepkd.training.checkpoints import Row
 from prepkd.views import ViewPlan
 from ruamel.yaml import YAML
-from small_training import CLASSES, COUNT, textures
+from small_training import CLASSES, COUNT, context_in, textures
 from torch import Tensor
 
 PARAMS = ROOT / "params.yaml"
@@ -48,8 +47,7 @@ def trained_seeds(
     wanted: dict[str, Any] = {
         "inputs": {},
         "scratch": folder.joinpath,
-        "on_epoch": lambda seed, row: None,
-        "logged": lambda run: nullcontext(lambda row: None),
+        "context": context_in(folder),
     }
     trained = train_students(chosen, dataset, teacher, **wanted | changes)
     return {seed: (model.state_dict(), history) for seed, model, history in trained}

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from cached_features import INPUTS, Teacher, run, settings
+from cached_features import Teacher, run, settings
 from prepkd import FeatureStore
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry
@@ -123,8 +123,7 @@ def test_a_store_for_another_map_size_or_of_other_stages_is_refused(feature_teac
         plan_features(
             feature_teacher.cache(),
             DATASET,
-            INPUTS,
-            feature_teacher.card,
+            feature_teacher.loaded.describe(),
             Entry(small.name, small.term, {"stage1": (4, 4)}, small.teacher),
         )[1].fingerprints["asked"]
         != FeatureStore.open(url).attributes.fingerprints["asked"]

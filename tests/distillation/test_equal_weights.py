@@ -1,6 +1,5 @@
 """Every term of the dict: a student trained from stores has the weights of one that was trained beside the live teacher."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,20 @@ from prepkd.methods.entries import make_entries
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.term import FeatureTerm, LabelTerm
 from prepkd.methods.terms import TERMS
-from prepkd.models import Normalised, save_checkpoint
+from prepkd.models import save_checkpoint
 from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.new import new_model, untrained_model
 from prepkd.provenance.teacher_files import TeacherFiles
+from prepkd.store.destination import Destination
 from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.feature_caching import cache_features
+from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import Row
 from prepkd.views import make_plan
-from small_training import CLASSES, COUNT, DATASET, same, timeless
+from small_training import CLASSES, COUNT, DATASET, context_in, same, timeless
 from torch import Tensor
 
-INPUTS = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
 WEAK: list[Any] = [{"crop": {"padding": 1}}, "flip"]
 PAIRED: Dataset = replace(DATASET, plan=make_plan(WEAK, 2, 5, COUNT, [*WEAK, "erase"]))
 SINGLE: Dataset = replace(PAIRED, plan=PAIRED.plan.weak)
@@ -66,18 +66,17 @@ class Teacher:
         wanted = {"views": 2, "batch_size": 32, "chunk": 64, "features": list(entries)}
         return Cache.model_validate(wanted | {"features_root": str(self.root / "features")})
 
-    def loaded(self) -> tuple[Normalised, dict[str, Any]]:
-        model, card = load_checkpoint(self.root / "t")
-        return model, card | {"name": "t"}
+    def loaded(self) -> LoadedTeacher:
+        return LoadedTeacher("t", *load_checkpoint(self.root / "t"))
 
     def write(self, *names: str) -> None:
         """The store of the logits, and of entries."""
-        scratch, logits = self.root / "scratch", str(self.root / "t.zarr")
-        cache_logits(*self.loaded(), PAIRED, INPUTS, self.cache(), logits, scratch, on_wait=print)
+        scratch = self.root / "scratch"
+        cache_logits(self.loaded(), PAIRED, self.cache(), Destination(str(self.root / "t.zarr"), scratch, print))
         terms, student = settings("kd").entry_terms(names), untrained_model("resnet8", SINGLE)
-        for entry in make_entries(terms, student, self.loaded()[0], SINGLE.samples.size):
-            url = self.cache().feature_url("t", entry.name)
-            cache_features(*self.loaded(), SINGLE, INPUTS, self.cache(), entry, url, scratch, on_wait=print)
+        for entry in make_entries(terms, student, self.loaded().model, SINGLE.samples.size):
+            place = Destination(self.cache().feature_url("t", entry.name), scratch, print)
+            cache_features(self.loaded(), SINGLE, self.cache(), entry, place)
 
 
 def made(root: Path, model: str, *names: str) -> Teacher:
@@ -107,11 +106,8 @@ def run(chosen: Distill, teacher: Teacher, folder: Path) -> tuple[dict[str, Tens
         chosen,
         teacher.cache(*features),
         PAIRED,
-        INPUTS,
         {"t": TeacherFiles(teacher.root / "t", str(teacher.root / "t.zarr"), None, "prepkd train-teacher t")},
-        scratch=lambda fingerprint: nullcontext(folder / fingerprint),
-        on_epoch=lambda seed, row: None,
-        logged=lambda described: nullcontext(lambda row: None),
+        context_in(folder),
     ) as trained:
         [(_, model, history, _)] = trained
     return model.state_dict(), history

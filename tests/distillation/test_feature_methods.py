@@ -20,9 +20,6 @@ from prepkd.training.checkpoints import CHECKSUM, Row
 from small_training import CLASSES, DATASET, distilled, same, timeless
 from torch import Tensor
 
-INPUTS = {"split_fingerprint": "5" * 64}
-
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -49,7 +46,7 @@ def run(
     """The student, its history and card, and the adapters' state in the last checkpoint."""
     files: Mapping[str, TeacherFiles] = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
     cache = Cache(views=1, batch_size=16)
-    model, history, card = distilled(chosen, cache, dataset, INPUTS, files, folder, stop=stop)
+    model, history, card = distilled(chosen, cache, dataset, files, folder, stop=stop)
     [checkpoint] = folder.glob("*/checkpoint.pt")
     packed = checkpoint.read_bytes()[CHECKSUM:]
     state = torch.load(io.BytesIO(packed), weights_only=True)["objective"]

@@ -97,7 +97,7 @@ def test_each_generation_starts_from_new_weights_with_a_new_optimiser(project: P
     shutil.rmtree("models/teachers/two")
     prepkd("train-generation", "two", generations__two__lr=1e-30, generations__two__weight_decay=0.0)
     found = load_file("models/teachers/two/model.safetensors")
-    dataset, _ = read_dataset(read_params(Path("params.yaml"), []), 3, 0)
+    dataset = read_dataset(read_params(Path("params.yaml"), []), 3, 0)
     start = new_model("convnet4", dataset, torch_seed(2, Purpose.STUDENT_WEIGHTS.stream())).body.state_dict()
     above = load_file(ONE / "model.safetensors")
     parameters = [name for name in start if "running" not in name and "num_batches" not in name]

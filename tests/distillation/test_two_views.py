@@ -18,9 +18,11 @@ from prepkd.models.checkpoint import load_checkpoint
 from prepkd.models.new import new_model, untrained_model
 from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.runtime.streams import Purpose
-from prepkd.store.fetch import fetch_views
+from prepkd.store.destination import Destination
+from prepkd.store.fetch import fetch_views, open_source
 from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.feature_caching import cache_features
+from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.training.batches import STRONG_PIXELS, Epochs, batches
 from prepkd.training.checkpoints import Row
@@ -29,7 +31,6 @@ from prepkd.views import PairedPlan, ViewPlan, make_plan
 from prepkd.views.order import cycle
 from small_training import CLASSES, COUNT, DATASET, distilled, same, timeless
 
-INPUTS = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
 WEAK: list[Any] = [{"crop": {"padding": 1}}]
 STRONG: list[Any] = [{"crop": {"padding": 1}}, "flip", "erase"]
 BATCH, VIEWS = 16, 9
@@ -52,9 +53,8 @@ class Teacher:
         return self.root / f"{name}.zarr"
 
     def write(self, url: Path, dataset: Dataset, name: str = "t") -> LogitStore:
-        model, card = load_checkpoint(self.root / name)
-        scratch = self.root / "scratch"
-        cache_logits(model, card | {"name": name}, dataset, INPUTS, cache(), str(url), scratch, on_wait=print)
+        teacher = LoadedTeacher(name, *load_checkpoint(self.root / name))
+        cache_logits(teacher, dataset, cache(), Destination(str(url), self.root / "scratch", print))
         return LogitStore.open(url)
 
 
@@ -95,9 +95,7 @@ def run(
         )
         for name in chosen.teacher_names
     }
-    model, history, card = distilled(
-        chosen, settings_of_cache or cache(), dataset or data(), INPUTS, files, folder, stop=stop
-    )
+    model, history, card = distilled(chosen, settings_of_cache or cache(), dataset or data(), files, folder, stop=stop)
     return model.state_dict(), history, card
 
 
@@ -131,10 +129,11 @@ def test_feature_terms_beside_it_compare_weak_views(teacher: Teacher, tmp_path: 
     """Their stores hold weak views alone, and do not depend on the strong ones."""
     chosen = settings("mlkd+pkt", student="resnet8", epochs=2)
     stored = cache(features=["pkt"], features_root=str(tmp_path / "features"))
-    weak, (model, card) = replace(data(), plan=data().plan.weak), load_checkpoint(teacher.root / "t")
-    [entry] = make_entries(chosen.entry_terms(["pkt"]), untrained_model("resnet8", weak), model, weak.samples.size)
-    url, scratch = stored.feature_url("t", "pkt"), tmp_path / "scratch"
-    cache_features(model, card | {"name": "t"}, weak, INPUTS, stored, entry, url, scratch, on_wait=print)
+    weak, loaded = replace(data(), plan=data().plan.weak), LoadedTeacher("t", *load_checkpoint(teacher.root / "t"))
+    student = untrained_model("resnet8", weak)
+    [entry] = make_entries(chosen.entry_terms(["pkt"]), student, loaded.model, weak.samples.size)
+    url = stored.feature_url("t", "pkt")
+    cache_features(loaded, weak, stored, entry, Destination(url, tmp_path / "scratch", print))
     assert FeatureStore.open(url).views == VIEWS
     cached, history, _ = run(chosen, teacher, tmp_path / "cached", settings_of_cache=stored)
     online = chosen.model_copy(update={"source": "online"})
@@ -209,15 +208,7 @@ def test_partners_that_were_not_fetched_are_named(teacher: Teacher, tmp_path: Pa
     url, chosen = str(teacher.store()), settings("crld", epochs=1)
     first = cycle(chosen.seed_list[0], 0, VIEWS, COUNT)
     for views, problem in ((f"{first}", True), (f"{first},{first + VIEWS}", False)):
-        fetch_views(
-            url,
-            lambda store: str(tmp_path / "t.zarr"),
-            views,
-            tmp_path / "scratch",
-            on_wait=print,
-            on_start=lambda store, files: None,
-            on_file=lambda: None,
-        )
+        fetch_views(open_source(url), str(tmp_path / "t.zarr"), views, tmp_path / "scratch", on_wait=print)
         if problem:
             with pytest.raises(InputError, match=f"{first + VIEWS}"):
                 run(chosen, teacher, tmp_path / "run", stores={"t": tmp_path / "t.zarr"})
@@ -230,9 +221,9 @@ def test_a_batch_shows_both_views_of_the_same_samples() -> None:
     plan = dataset.plan
     weak = replace(dataset, plan=plan.weak)
     epochs = Epochs(weak, lambda epoch: epoch, 0, strong=plan.strong)
-    assert epochs.answers == (STRONG_PIXELS,)
+    assert epochs.answer_names == (STRONG_PIXELS,)
     epoch = epochs.read(4)
-    found = list(batches(weak, epoch, epochs.answers, 16, 16))
+    found = list(batches(weak, epoch, epochs.answer_names, 16, 16))
     for column, view in ((0, 4), (-1, 4 + VIEWS)):
         rows = torch.from_numpy(plan.parameters(view))[epoch.order]
         shown = torch.cat([batch[column] for batch in found])

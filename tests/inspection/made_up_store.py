@@ -8,7 +8,7 @@ import torch
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Encoding, make_encoding, words_of
-from prepkd.store.encodings.measure import measure
+from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
@@ -59,7 +59,9 @@ def write(folder: Path, encoding: str, *, finish: bool = True, chunks: int | Non
         "encoding": kept.describe(),
         "precision": {"arithmetic": "ieee", "batch_size": 4, "device": "cpu, 1 threads"},
     }
-    attributes = Attributes.made_from(sections, measured=measure(kept, raw[0], labels, words_of(kept, layout.plan, 0)))
+    attributes = Attributes.made_from(
+        sections, measured=measure_encoding(kept, raw[0], labels, words_of(kept, layout.plan, 0))
+    )
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in list(writer.pending())[:chunks]:
         part = layout.slice(chunk)

@@ -11,6 +11,7 @@ from prepkd import FeatureStore
 from prepkd.display.console import TextConsole
 from prepkd.inspection.inspect import inspect_store
 from prepkd.inspection.tables import tables
+from prepkd.provenance.store_files import StoreFiles
 
 pytestmark = pytest.mark.usefixtures("one_thread", "hint")
 
@@ -19,13 +20,11 @@ def test_an_inspection_describes_entry_and_tensors(feature_teacher: Teacher, tmp
     url = feature_teacher.cache().feature_url("t", "at")
     found = inspect_store(
         url,
-        data=None,
+        StoreFiles(tmp_path, tmp_path),
         views=None,
         tau=4.0,
         student=None,
         distill=lambda: None,
-        teachers=tmp_path,
-        datasets=tmp_path,
         out=tmp_path,
     )
     assert found.features and [one.name for one in found.features.tensors] == ["at/stage1", "at/stage2", "at/stage3"]

@@ -7,7 +7,7 @@ import pytest
 from prepkd.distillation.student_settings import StudentSettings
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.dynamic_temperature import CwsmTemperature, FlswTemperature
-from prepkd.methods.grammar import Method, methods, parse_method
+from prepkd.methods.grammar import Method, every_method, parse_method
 from prepkd.methods.kd import KD, FixedTemperature
 from prepkd.methods.knowledge_adjustment import LabelSmoothing, ProbabilityShift
 from prepkd.methods.term import FeatureTerm
@@ -65,14 +65,14 @@ def test_the_weights_of_auto_sum_to_one_for_the_papers_methods() -> None:
 
 def test_every_method_is_listed_once_and_parses() -> None:
     """In any order of its terms it is one method; the list holds each method of the logit side."""
-    listed = [parse_method(text) for text in methods()]
-    assert len(set(listed)) == len(listed) == len(methods())
+    listed = [parse_method(text) for text in every_method()]
+    assert len(set(listed)) == len(listed) == len(every_method())
     found = set()
     for count in (1, 2, 3):
         for terms in permutations(TERMS, count):
             with contextlib.suppress(ValueError):
                 found.add(parse_method("+".join(terms)))
-    short = {parse_method(text) for text in methods() if text.count("+") < 3}
+    short = {parse_method(text) for text in every_method() if text.count("+") < 3}
     assert set(filter(on_logits, found)) == set(filter(on_logits, short))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import typer.testing
-from prepkd.catalogue.requirements import Pair, example, pair
+from prepkd.catalogue.requirements import Pair, Shown, example, untrained_pair
 from prepkd.catalogue.rows import rows, used
 from prepkd.catalogue.tables import method_table, term_tables
 from prepkd.cli import app
@@ -18,7 +18,7 @@ from prepkd.methods.terms import TERMS
 from prepkd.models.features import feature_shapes
 from prepkd.project.method_check import open_features, open_store
 from prepkd.project.params import Params, load_params
-from prepkd.teacher.feature_caching import encoding_of
+from prepkd.teacher.feature_caching import feature_encoding
 from rich.console import Console
 from torch import Size
 
@@ -28,7 +28,7 @@ FEATURES = {name: term() for name, term in TERMS.items() if issubclass(term, Fea
 
 @pytest.fixture(scope="module")
 def small() -> Pair:
-    return pair("resnet14", "resnet8", size=(8, 8), channels=1, classes=10, samples=70, views=9)
+    return untrained_pair("resnet14", "resnet8", Shown((8, 8), channels=1, classes=10, samples=70, views=9))
 
 
 def params(folder: Path, *changes: str) -> Params:
@@ -90,7 +90,7 @@ def test_bytes_are_those_of_stores_of_the_recommended_entries(method: str, small
         feature_shapes(one, settings.terms.teacher_features, (8, 8)) for one in (small.teacher, small.student)
     )
     made = {
-        name: encoding_of(make_entry(name, term, student, teacher)).bytes_per_row
+        name: feature_encoding(make_entry(name, term, student, teacher)).bytes_per_row
         for name, term in settings.entry_terms(list(found.entries)).items()
     }
     assert found.entries == made and found.bytes == sum(made.values())

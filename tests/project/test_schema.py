@@ -11,7 +11,7 @@ import pytest
 from commands import ROOT
 from prepkd.cli import app
 from prepkd.methods.cross_entropy import CrossEntropy
-from prepkd.methods.grammar import methods, parse_method
+from prepkd.methods.grammar import every_method, parse_method
 from prepkd.methods.terms import TERMS
 from prepkd.models import MODELS
 from prepkd.project.params import load_params
@@ -87,7 +87,7 @@ def test_methods_are_those_that_the_parser_takes(count: int, validator: Any) -> 
             assert not valid, method
         else:
             assert valid, method
-    listed = {parse_method(method) for method in methods() if method.count("+") == count - 1}
+    listed = {parse_method(method) for method in every_method() if method.count("+") == count - 1}
     on_logits = [
         {one for one in methods if not one.features and one.labels is CrossEntropy} for methods in (found, listed)
     ]

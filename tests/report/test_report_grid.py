@@ -20,7 +20,7 @@ from prepkd.report.bars import bars
 from prepkd.report.grid import tabulate
 from prepkd.runtime.files import fingerprint
 from prepkd.stages._comparison import grid
-from prepkd.teacher.caching import describe_teacher
+from prepkd.teacher.loaded import describe_teacher
 from prepkd.training.checkpoints import TRAINING_VERSION
 from prepkd.training.predictions import write_results
 from torch import Tensor

@@ -7,7 +7,8 @@ from pathlib import Path
 import preloaded
 import pytest
 from prepkd.runtime.scratch import is_awaited
-from prepkd.stages._project import scratch, scratch_root
+from prepkd.runtime.workspace import scratch_root
+from prepkd.stages._project import scratch
 
 HOLDER = """
 import sys

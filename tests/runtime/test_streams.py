@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from prepkd.training.batches import TEACHER, Epochs
 from prepkd.training.teacher import train_teacher
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
-from small_training import DATASET, fit, ignore, same, settings, stop_after, timeless
+from small_training import DATASET, context_in, fit, ignore, same, settings, stop_after, timeless
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -73,8 +72,8 @@ def test_teacher_and_student_of_one_architecture_and_seed_share_nothing(
         chosen = Teacher(model="convnet4", epochs=3, precision="float32", seed=seed)
         train_teacher(chosen, DATASET, checkpoint=tmp_path / "checkpoint.pt", on_epoch=ignore)
         untaught = Distill(teacher="t", student="convnet4", method="ce", seeds=[seed], epochs=3)
-        folders = {"inputs": {}, "scratch": lambda run: tmp_path, "logged": lambda run: nullcontext(ignore)}
-        list(train_students(untaught, DATASET, None, on_epoch=lambda *_: None, **folders))  # type: ignore[arg-type]
+        context = context_in(tmp_path)
+        list(train_students(untaught, DATASET, None, inputs={}, scratch=lambda run: tmp_path, context=context))
     for theirs, ours in ((0, 1), (2, 3)):
         assert not same(called.starts[theirs], called.starts[ours])
         for epoch in range(3):

@@ -45,7 +45,8 @@ def dataset() -> Dataset:
     images = torch.randint(0, 256, (22, 1, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 5, (22,), generator=generator)
     plan = ViewPlan([{"crop": {"padding": 1}}, "flip"], 3, 7, 22)
-    return Dataset(Samples(images, labels), {}, plan, Preprocessing(mean=(0.3,), std=(0.4,)), 5)
+    origin = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
+    return Dataset(Samples(images, labels), {}, plan, Preprocessing(mean=(0.3,), std=(0.4,)), 5, origin=origin)
 
 
 @pytest.fixture(scope="session", params=["ieee", "bf16"])
@@ -61,8 +62,7 @@ def example(
         "weights_fingerprint": "e" * 64,
         "preprocessing": {"mean": [0.3], "std": [0.4]},
     }
-    inputs = {"dataset": "noise", "dataset_fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "device": "cpu"}
-    return Example(teacher, dataset, settings, write_answers(folder, teacher, dataset, settings, inputs, card))
+    return Example(teacher, dataset, settings, write_answers(folder, teacher, dataset, settings, card))
 
 
 @pytest.fixture(scope="session")

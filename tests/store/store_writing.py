@@ -4,11 +4,12 @@
 with SIGKILL, lets another one resume, and prints what it saw as JSON.
 """
 
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ import numpy as np
 import torch
 from prepkd.runtime.files import write_bytes
 from prepkd.store.attributes import Attributes
+from prepkd.store.destination import Destination
 from prepkd.store.encodings import words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
+from prepkd.store.workers import Worker, joining
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 
@@ -29,6 +32,23 @@ PLAN = ViewPlan(RECIPE, 3, 7, 22)
 LAYOUT = Layout(PLAN, F16(5), 8)
 SMALL = Layout(ViewPlan(RECIPE, 1, 7, 12), F16(5), 8)
 LABELS = np.arange(22) % 5
+
+
+@contextlib.contextmanager
+def writing(
+    url: object,
+    scratch: Path,
+    layout: Layout = LAYOUT,
+    attributes: Attributes | None = None,
+    *,
+    on_wait: Callable[[str], None] = print,
+    replace: bool = False,
+) -> Iterator[StoreWriter]:
+    """The writer of the one process that writes a store; the store is finished and published when the block ends."""
+    with joining(Destination(str(url), scratch, on_wait, replace), layout, attributes or ATTRIBUTES) as worker:
+        assert isinstance(worker, Worker)
+        yield worker.writer
+        worker.finish(LABELS[: layout.plan.samples])
 
 
 def sections(layout: Layout) -> dict[str, Any]:

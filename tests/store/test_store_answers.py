@@ -23,8 +23,8 @@ from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
 from prepkd.store.unfinished import work_fingerprint
 from prepkd.teacher.cached import CachedTeacher
-from prepkd.teacher.caching import Trial, make_trial, plan_store, teacher_answers
-from prepkd.teacher.forward_pass import arithmetic, raw_logits
+from prepkd.teacher.caching import FirstBatches, first_batches, plan_store, teacher_answers
+from prepkd.teacher.forward_pass import Pictures, arithmetic, raw_logits
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
@@ -78,13 +78,14 @@ def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
     samples, plan = example.dataset.samples, example.dataset.plan
     everyone, rows = samples.under(plan, 0, slice(None))
     settings: dict[str, Any] = {"batch_size": example.settings.batch_size, "precision": example.settings.precision}
-    whole = raw_logits(example.teacher, plan, samples, everyone, rows, **settings)
+    whole = raw_logits(example.teacher, Pictures(samples, plan, everyone, rows), **settings)
     for sample in (0, 5, 21):
         others = torch.full_like(samples.images, 255)
         others[sample] = samples.images[sample]
         elsewhere = torch.zeros_like(rows)
         elsewhere[sample] = rows[sample]
-        alone = raw_logits(example.teacher, plan, Samples(others, samples.labels), everyone, elsewhere, **settings)
+        changed = Pictures(Samples(others, samples.labels), plan, everyone, elsewhere)
+        alone = raw_logits(example.teacher, changed, **settings)
         assert torch.equal(alone[sample], whole[sample])
 
 
@@ -111,8 +112,7 @@ def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
             return x.flatten(1)[:, :5]
 
     dataset = example.dataset
-    everyone = dataset.samples.under(dataset.plan, 0, slice(None))
-    logits = raw_logits(Watching(), dataset.plan, dataset.samples, *everyone, batch_size=4, precision="ieee")
+    logits = raw_logits(Watching(), Pictures.of(dataset, 0, slice(None)), batch_size=4, precision="ieee")
     assert [(shape, channels_last) for shape, channels_last, _ in seen] == [((4, 1, 8, 8), True)] * 6
     assert seen[-1][2] == 0 < seen[0][2], "22 samples: the last batch's second half is black"
     assert len(logits) == 22
@@ -242,10 +242,10 @@ def test_the_fingerprint_of_the_work_covers_all_that_changes_bytes(example: Exam
         card_now = card | {key: value for key, value in changes.items() if key in card}
         inputs_now = inputs | {key: value for key, value in changes.items() if key in inputs}
         now = example.settings.model_copy(update=settings)
-        layout, attributes = plan_store(now, example.dataset, inputs_now, card_now, trial)
+        layout, attributes = plan_store(now, replace(example.dataset, origin=inputs_now), card_now, first)
         return work_fingerprint(attributes, layout)
 
-    trial = make_trial(example.teacher, example.dataset, example.settings)
+    first = first_batches(example.teacher, example.dataset, example.settings)
     base = work({})
     assert work({}) == base
     others = [
@@ -259,18 +259,18 @@ def test_the_fingerprint_of_the_work_covers_all_that_changes_bytes(example: Exam
 
 
 def test_estimate_counts_pending_batches() -> None:
-    trial = Trial(torch.zeros(8, 5), torch.zeros(8, dtype=torch.long), seconds=2.0)
+    first = FirstBatches(torch.zeros(8, 5), torch.zeros(8, dtype=torch.long), seconds=2.0)
     # A whole chunk of 8 and the short one of 6 are two batches of 4 each: a short batch is padded to full size.
-    assert trial.estimate(store_writing.LAYOUT, [(0, 1), (2, 2)], 4) == 8
+    assert first.estimate(store_writing.LAYOUT, [(0, 1), (2, 2)], 4) == 8
 
 
 def test_a_trial_warms_up_and_times_the_first_batches(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 108.0])
     monkeypatch.setattr("prepkd.teacher.caching.time.perf_counter", lambda: next(clock))
-    trial = make_trial(example.teacher, example.dataset, example.settings)
-    assert trial.seconds == 2, "8 s for 16 samples: 4 batches"
-    assert np.array_equal(trial.raw.numpy(), direct(example, 0)[:16])
-    assert torch.equal(trial.labels, example.dataset.samples.labels[:16])
+    first = first_batches(example.teacher, example.dataset, example.settings)
+    assert first.seconds == 2, "8 s for 16 samples: 4 batches"
+    assert np.array_equal(first.raw.numpy(), direct(example, 0)[:16])
+    assert torch.equal(first.labels, example.dataset.samples.labels[:16])
 
 
 def test_check_store_names_the_field_and_both_values(example: Example) -> None:

@@ -22,10 +22,9 @@ from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
 from prepkd.store.place import delete, exists, get, keys, open_place, put
-from prepkd.store.unfinished import unfinished
 from prepkd.store.writer import StoreWriter
 from store_checks import Cut, Watched, fail, files, refused
-from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, contents, raw
+from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, contents, raw, writing
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
 from zarr.storage import WrapperStore
@@ -205,18 +204,18 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_a_finished_store_of_other_settings_is_replaced(
     remote: str, made_up: Path, tmp_path: Path, stopped_after: int | None
 ) -> None:
-    place: dict[str, Any] = {"scratch_root": tmp_path / "scratch", "on_wait": print, "replace": True}
+    place: dict[str, Any] = {"scratch": tmp_path / "scratch", "replace": True}
     fingerprints = ATTRIBUTES.fingerprints | OTHER
     write(open_place(remote, write=True), remote, fingerprints=fingerprints)
     assert LogitStore.open(remote).attributes.fingerprints == fingerprints
 
     if stopped_after is not None:
-        with pytest.raises(Cut), unfinished(remote, LAYOUT, ATTRIBUTES, **place) as writer:
+        with pytest.raises(Cut), writing(remote, **place) as writer:
             for view, chunk in list(writer.pending())[:stopped_after]:
                 writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
             raise Cut
         assert "no manifest.json" in refused(InputError, LogitStore.open, remote)
-    with unfinished(remote, LAYOUT, ATTRIBUTES, **place) as writer:
+    with writing(remote, **place) as writer:
         assert "no manifest.json" in refused(InputError, LogitStore.open, remote)
         pending = list(writer.pending())
         assert len(pending) == 9 - (stopped_after or 0)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prepkd.errors import InputError
 from prepkd.store import remote
-from prepkd.store.place import delete, exists, get, keys, names, open_place, put, sizes
+from prepkd.store.place import child_names, delete, exists, get, keys, open_place, put, sizes
 from prepkd.store.remote import RemoteStore, _is_below
 from store_checks import refused
 from zarr.abc.store import Store
@@ -24,7 +24,7 @@ OPERATIONS: dict[str, Callable[[Any], object]] = {
     "is_object": lambda place: sync(place.is_object()),
     "sizes": sizes,
     "list": keys,
-    "list_dir": names,
+    "list_dir": child_names,
 }
 
 

@@ -17,12 +17,12 @@ from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding, words_of
 from prepkd.store.encodings.f16 import F16, half_problem
 from prepkd.store.encodings.i16 import I16
-from prepkd.store.encodings.measure import measure
+from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
-from prepkd.teacher.caching import encoding_of
+from prepkd.teacher.caching import logit_encoding
 from prepkd.teacher.settings import Cache
 from pydantic import ValidationError
 from store_checks import refused
@@ -226,7 +226,7 @@ def test_what_is_measured_is_true(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     logits = 5 * torch.randn(300, 5, generator=generator)
     labels = torch.randint(0, 5, (300,), generator=generator)
-    found: dict[str, Any] = measure(ALL[name], logits, labels, words(300), other_bytes=3)
+    found: dict[str, Any] = measure_encoding(ALL[name], logits, labels, words(300), other_bytes=3)
     offsets, _, stored = round_trip(ALL[name], logits, labels)
     for tau in (1, 2, 4, 8):
         divergences = []
@@ -287,8 +287,10 @@ def test_an_encoding_declares_its_section_of_the_settings() -> None:
         "sampled": ["n", "tau"],
     }
     cache = Cache(views=1, encoding="topk", topk={"k": 3})
-    assert encoding_of(cache, 5) == TopK(5, k=3) and encoding_of(Cache(views=1, encoding="topk"), 100) == TopK(100)
-    assert encoding_of(Cache(views=1, encoding="i16"), 5) == I16(5)
+    assert logit_encoding(cache, 5) == TopK(5, k=3) and logit_encoding(Cache(views=1, encoding="topk"), 100) == TopK(
+        100
+    )
+    assert logit_encoding(Cache(views=1, encoding="i16"), 5) == I16(5)
     for wrong in (
         {"encoding": "f8"},
         {"topk": {"k": 1}},

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from cached_features import Teacher, contents, run, settings
 from prepkd import FeatureStore, LogitStore
-from prepkd.catalogue.requirements import Pair, asked
+from prepkd.catalogue.requirements import Pair, needs_of
 from prepkd.errors import InputError
 from prepkd.methods import terms
 from prepkd.models.new import untrained_model
 from prepkd.store import AnswerStore
-from prepkd.store.fetch import fetch_views
+from prepkd.store.fetch import fetch_views, open_source
 from prepkd.store.integrity import damages
-from prepkd.teacher.feature_caching import encoding_of
+from prepkd.teacher.feature_caching import feature_encoding
 from small_training import DATASET, same
 
 pytestmark = pytest.mark.usefixtures("one_thread", "hint")
@@ -113,15 +113,7 @@ def test_views_are_fetched_and_a_copy_trains_on_them(feature_teacher: Teacher, t
     source, target = feature_teacher.cache().feature_url("t", "at"), tmp_path / "features/t/at.zarr"
 
     def fetch(views: str | None) -> Any:
-        return fetch_views(
-            source,
-            lambda store: str(target),
-            views,
-            tmp_path,
-            on_wait=print,
-            on_start=lambda *_: None,
-            on_file=lambda: None,
-        )
+        return fetch_views(open_source(source), str(target), views, tmp_path, on_wait=print)
 
     assert fetch("0:2").views == [0, 1]
     assert FeatureStore.open(target).present == [0, 1] and damages(target) == []
@@ -144,6 +136,6 @@ def test_bits_are_stored_as_bits_and_the_list_of_methods_states_the_bytes(featur
     student = untrained_model("resnet8", DATASET)
     models = Pair(feature_teacher.model, student, DATASET.samples.size, samples=70, views=9, described="")
     for name in ("at", "ab", "hint"):
-        encoding = encoding_of(feature_teacher.entry(name))
-        stated = asked(settings(name).configured(terms.TERMS[name]), models).bytes
+        encoding = feature_encoding(feature_teacher.entry(name))
+        stated = needs_of(settings(name).configured(terms.TERMS[name]), models).bytes
         assert stated == {one.name: one.bytes_per_row for one in encoding.tensors}

@@ -11,11 +11,22 @@ import pytest
 from prepkd.runtime import files
 from prepkd.runtime.files import publish
 from prepkd.runtime.scratch import is_awaited, scratch
-from prepkd.store import LogitStore, unfinished
-from prepkd.store.fetch import fetch_views
+from prepkd.store import LogitStore
+from prepkd.store.fetch import fetch_views, open_source
 from prepkd.store.unfinished import already_finished, work_fingerprint
 from store_checks import fail
-from store_writing import ATTRIBUTES, LABELS, LAYOUT, SMALL, answer, attributes, contents, fork, open_writer, write
+from store_writing import (
+    ATTRIBUTES,
+    LAYOUT,
+    SMALL,
+    answer,
+    attributes,
+    contents,
+    fork,
+    open_writer,
+    write,
+    writing,
+)
 
 
 def ignore(*_: object) -> None:
@@ -28,10 +39,9 @@ NAME = work_fingerprint(DESCRIBED, SMALL)
 
 def write_to(place: Path, root: Path) -> None:
     """What `cache-logits` does: write the store in scratch, publish it, clear up."""
-    with unfinished.unfinished(str(place), SMALL, DESCRIBED, root, on_wait=ignore) as writer:
+    with writing(place, root, SMALL, DESCRIBED, on_wait=ignore) as writer:
         for view, chunk in list(writer.pending()):
             writer.write(view, chunk, answer(view, SMALL.slice(chunk), SMALL))
-        writer.finish(LABELS[:12])
 
 
 def publish_and_clear_up(place: Path, root: Path) -> None:
@@ -137,8 +147,8 @@ def test_two_projects_that_fetch_to_one_place_take_turns(folder: Path, tmp_path:
             assert str(target.parent) in line
             waited.set()
 
-        copy = partial(fetch_views, str(folder), str(target), "1", tmp_path / "scratch of another project")
-        ended.append(copy(on_wait=on_wait, on_start=ignore, on_file=ignore))
+        other = tmp_path / "scratch of another project"
+        ended.append(fetch_views(open_source(str(folder)), str(target), "1", other, on_wait=on_wait))
 
     second = threading.Thread(target=other_project)
 
@@ -146,9 +156,8 @@ def test_two_projects_that_fetch_to_one_place_take_turns(folder: Path, tmp_path:
         second.start()
         assert waited.wait(60), "it did not wait"
 
-    fetch_views(
-        str(folder), str(target), "0", tmp_path / "scratch", on_wait=pytest.fail, on_start=on_start, on_file=ignore
-    )
+    first = open_source(str(folder))
+    fetch_views(first, str(target), "0", tmp_path / "scratch", on_wait=pytest.fail, on_start=on_start)
     second.join(60)
     assert ended and ended[0].views == [0, 1]
     assert LogitStore.open(target).present == [0, 1]

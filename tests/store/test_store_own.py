@@ -13,11 +13,10 @@ from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS
 from prepkd.store.own import clear_store, own_keys, publishing, refuse_foreign_store, refuse_replacing
 from prepkd.store.place import delete, keys, open_place, put
-from prepkd.store.unfinished import unfinished
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 from store_checks import files, refused
-from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, attributes, contents, write
+from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, attributes, contents, write, writing
 from zarr.storage import MemoryStore
 
 NO_PART = "which is no part of a store that prepkd wrote; move it away, or name another place"
@@ -142,7 +141,7 @@ def test_what_comes_to_the_place_while_the_store_is_written_stays(root: str, tmp
     scratch = tmp_path / "scratch"
     with (
         pytest.raises(InputError, match=NO_PART),
-        unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer,
+        writing(url, scratch) as writer,
     ):
         for view, chunk in list(writer.pending()):
             writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
@@ -150,7 +149,7 @@ def test_what_comes_to_the_place_while_the_store_is_written_stays(root: str, tmp
         put(open_place(url, write=True), theirs, b"years of work")
     assert files(url) == {theirs: b"years of work"}
     Path(url, theirs).rename(tmp_path / theirs)
-    with unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer:
+    with writing(url, scratch) as writer:
         assert list(writer.pending()) == []
         writer.finish(LABELS)
     assert LogitStore.open(url).views == 3
@@ -173,9 +172,9 @@ def test_of_two_projects_stores_for_one_place_the_later_one_is_refused(tmp_path:
     goes_on, held = threading.Event(), threading.Event()
     with (
         pytest.raises(InputError, match=r"holds another store, .* --replace replaces it"),
-        unfinished(url, LAYOUT, other, tmp_path / "second", on_wait=print) as second,
+        writing(url, tmp_path / "second", attributes=other) as second,
     ):
-        with unfinished(url, LAYOUT, ATTRIBUTES, tmp_path / "first", on_wait=print) as first:
+        with writing(url, tmp_path / "first") as first:
             work(first)
         work(second)
     assert contents(Path(url)) == contents(made_up) and list((tmp_path / "shared").iterdir()) == [Path(url)]
@@ -187,7 +186,7 @@ def test_of_two_projects_stores_for_one_place_the_later_one_is_refused(tmp_path:
             held.set()
             goes_on.wait(60)
 
-    with unfinished(url, LAYOUT, other, tmp_path / "second", on_wait=waits, replace=True) as second:
+    with writing(url, tmp_path / "second", attributes=other, on_wait=waits, replace=True) as second:
         work(second)
         thread = threading.Thread(target=fetching)
         thread.start()
@@ -242,13 +241,13 @@ def test_a_store_in_scratch_whose_description_is_damaged_ends_sound(
     url, scratch = str(tmp_path / "large.zarr"), tmp_path / "scratch"
     with (
         pytest.raises(KeyboardInterrupt),
-        unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer,
+        writing(url, scratch) as writer,
     ):
         for view, chunk in list(writer.pending())[:4]:
             writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
         raise KeyboardInterrupt
     damage(next(scratch.glob("*/store.zarr")), file, change)
-    with unfinished(url, LAYOUT, ATTRIBUTES, scratch, on_wait=print) as writer:
+    with writing(url, scratch) as writer:
         pending = list(writer.pending())
         for view, chunk in pending:
             writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
@@ -271,11 +270,11 @@ def test_a_store_of_other_attributes_is_replaced_only_as_asked(finished: str, tm
     )
     with (
         pytest.raises(InputError, match="--replace"),
-        unfinished(finished, LAYOUT, other, tmp_path / "s", on_wait=print),
+        writing(finished, tmp_path / "s", attributes=other),
     ):
         raise AssertionError
     assert files(finished) == before
-    with unfinished(finished, LAYOUT, other, tmp_path / "s", on_wait=print, replace=True) as writer:
+    with writing(finished, tmp_path / "s", attributes=other, replace=True) as writer:
         for view, chunk in list(writer.pending()):
             writer.write(view, chunk, answer(view, LAYOUT.slice(chunk)))
         writer.finish(LABELS)

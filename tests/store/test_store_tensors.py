@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 from prepkd.store.encodings import Tensors
-from prepkd.store.encodings.tensors import pack, unpack
+from prepkd.store.encodings.tensors import pack_bits, unpack_bits
 
 
 @pytest.mark.parametrize("shape", [(1,), (7,), (8,), (3, 5), (2, 4, 4)])
 def test_bits_come_back(shape: tuple[int, ...]) -> None:
     bits = torch.rand(9, *shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    stored = pack(bits)
+    stored = pack_bits(bits)
     loops = [[sum(int(bit) << i for i, bit in enumerate(row[at : at + 7])) for at in range(0, len(row), 7)]
              for row in bits.flatten(1).tolist()]  # fmt: skip
     assert stored.dtype == torch.uint8 and stored.tolist() == loops
-    assert torch.equal(unpack(stored, shape), bits.to(torch.uint8))
+    assert torch.equal(unpack_bits(stored, shape), bits.to(torch.uint8))
 
 
 def test_a_missing_byte_is_no_value() -> None:

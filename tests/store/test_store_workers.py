@@ -13,6 +13,7 @@ from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore, workers
 from prepkd.store.attributes import Attributes
 from prepkd.store.claims import Claims, claim_files
+from prepkd.store.destination import Destination
 from prepkd.store.place import delete, keys, open_place
 from prepkd.store.unfinished import work_fingerprint
 from prepkd.store.workers import Worker, joining
@@ -37,7 +38,9 @@ def url(root: str) -> str:
 
 def join(url: str, scratch: Path, **options: Any) -> Any:
     attributes = options.pop("attributes", ATTRIBUTES)
-    return joining(url, LAYOUT, attributes, scratch, **{"on_wait": lambda line: None} | options)
+    expiry = {key: options.pop(key) for key in ("expiry",) if key in options}
+    destination = Destination(url, scratch, **{"on_wait": lambda line: None} | options)
+    return joining(destination, LAYOUT, attributes, **expiry)
 
 
 def compute(worker: Worker, most: int = 99) -> list[tuple[int, int]]:

@@ -2,17 +2,19 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from cached_features import BATCH, INPUTS, Teacher, contents, settings
+from cached_features import BATCH, Teacher, contents, settings
 from prepkd import FeatureStore
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry
 from prepkd.models.features import WithFeatures
-from prepkd.teacher.feature_caching import cache_features, cost
+from prepkd.store.destination import Destination
+from prepkd.teacher.feature_caching import cache_features, store_cost
 from small_training import DATASET
 
 pytestmark = pytest.mark.usefixtures("one_thread", "hint")
@@ -94,15 +96,11 @@ def test_features_that_are_not_finite_are_refused(feature_teacher: Teacher, tmp_
         next(broken.body.parameters()).fill_(torch.nan)
     with pytest.raises(InputError, match="pooled: expected finite values, found others"):
         cache_features(
-            broken,
-            feature_teacher.card,
+            replace(feature_teacher.loaded, model=broken),
             DATASET,
-            INPUTS,
             feature_teacher.cache(),
             feature_teacher.entry("pooled"),
-            str(tmp_path / "x.zarr"),
-            tmp_path / "scratch",
-            on_wait=print,
+            Destination(str(tmp_path / "x.zarr"), tmp_path / "scratch", print),
         )
 
 
@@ -125,6 +123,6 @@ def test_an_entry_is_made_again_from_its_description(feature_teacher: Teacher) -
 
 
 def test_the_cost_is_one_line(feature_teacher: Teacher) -> None:
-    assert cost(feature_teacher.entry("stage1"), DATASET) == (
+    assert store_cost(feature_teacher.entry("stage1"), 9, 70) == (
         "stage1: 9 views x 70 samples x 4,096 bytes = 2.6 MB, float32 (stage1 16x8x8)"
     )

@@ -192,7 +192,7 @@ def test_every_logger_is_a_choice_and_an_extra() -> None:
 
 
 def test_a_queued_experiments_logs_go_to_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prepkd.stages._project import logs_folder
+    from prepkd.runtime.workspace import logs_folder
 
     monkeypatch.chdir(tmp_path)
     assert logs_folder() == Path("results/logs")

@@ -1,7 +1,8 @@
 """`python several_worker.py FOLDER`: train some students as one of several processes; what each ends with goes to FOLDER."""
 
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.runtime import processes
 from prepkd.teacher.settings import Cache
-from small_training import DATASET
+from small_training import DATASET, context_in
 
 SMALL = {"teacher": "t", "student": "resnet8", "epochs": 2, "source": "online", "batch_size": 16, "seeds": 1}
 SMALL |= {"precision": "float32", "lr": 0.05}
@@ -40,15 +41,17 @@ STUDENTS |= {
 def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, Any]:
     """Weights and figures."""
     files = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
+
+    def locked(run: str) -> AbstractContextManager[Path]:
+        return processes.held_by_first(lambda: nullcontext(folder), folder)
+
+    context = replace(context_in(folder), scratch=locked)
     with distill(
         Distill.model_validate(SMALL | changes),
         Cache(views=1, batch_size=64),  # two batches
         DATASET,
-        {"split_fingerprint": "5" * 64},
         files,
-        scratch=lambda run: processes.held_by_first(lambda: nullcontext(folder), folder),
-        on_epoch=lambda seed, row: None,
-        logged=lambda described: nullcontext(lambda row: None),
+        context,
     ) as trained:
         [(_, model, history, _)] = trained
     return {"weights": model.state_dict(), "history": history}
@@ -57,7 +60,7 @@ def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, A
 def main(teacher: Path, folder: Path) -> None:
     """Train all of them, in a folder for each."""
     torch.set_num_threads(1)
-    with processes.joined():
+    with processes.process_group():
         found = {}
         for name, changes in STUDENTS.items():
             place = folder / name

@@ -17,7 +17,7 @@ from prepkd.project.params import load_params
 from prepkd.training import trial
 from prepkd.training.teacher_run import run_teacher
 from prepkd.training.trial import batch_sizes, try_student, try_students
-from small_training import CLASSES, DATASET, ignore, teacher_of
+from small_training import CLASSES, DATASET, context_in, teacher_of
 
 PARAMS = ROOT / "params.yaml"
 COUNT = len(DATASET.samples)
@@ -279,21 +279,8 @@ def test_students_that_differ_in_nothing_are_tried_once(monkeypatch: pytest.Monk
 
 
 def run(settings: Any, students: list[Distill], tmp_path: Path, said: list[str]) -> dict[str, Any]:
-    from contextlib import nullcontext
-
-    return run_teacher(
-        "large",
-        settings,
-        DATASET,
-        {"dataset": "textures", "split_fingerprint": "5" * 64},
-        folder=tmp_path / "teacher",
-        students=students,
-        test_fingerprint="7" * 64,
-        scratch=lambda _: nullcontext(tmp_path),
-        logged=lambda _: nullcontext(ignore),
-        on_epoch=ignore,
-        say=said.append,
-    )
+    context = replace(context_in(tmp_path), say=said.append)
+    return run_teacher("large", settings, DATASET, context, folder=tmp_path / "teacher", students=students)
 
 
 def test_students_and_the_teacher_are_tried_before_it_is_trained(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cached_features import INPUTS, Teacher, run, settings
+from cached_features import Teacher, run, settings
 from prepkd import FeatureStore
 from prepkd.errors import InputError
 from prepkd.models.features import WithFeatures
@@ -45,7 +45,7 @@ def test_verify_fails_a_store_of_another_teacher_and_of_wrong_rows(feature_teach
     other = new_model("resnet14", DATASET, 10)
     assert verify_rows(store, other, DATASET.samples, count=64, seed=1).verdict.name == "FAIL"
     entry = feature_teacher.entry("pooled")
-    layout, attributes = plan_features(feature_teacher.cache(), DATASET, INPUTS, feature_teacher.card, entry)
+    layout, attributes = plan_features(feature_teacher.cache(), DATASET, feature_teacher.loaded.describe(), entry)
     writer = StoreWriter(open_place(tmp_path / "wrong.zarr", write=True), layout, attributes, tmp_path)
     model = WithFeatures(feature_teacher.model, entry.features)
     for view, chunk in list(writer.pending()):
@@ -74,7 +74,7 @@ def test_a_teacher_without_signal_withholds_the_verdict(feature_teacher: Teacher
         for parameter in dead.body.parameters():
             parameter.zero_()
     entry = feature_teacher.entry("pooled")
-    layout, attributes = plan_features(feature_teacher.cache(), DATASET, INPUTS, feature_teacher.card, entry)
+    layout, attributes = plan_features(feature_teacher.cache(), DATASET, feature_teacher.loaded.describe(), entry)
     writer = StoreWriter(open_place(tmp_path / "dead.zarr", write=True), layout, attributes, tmp_path)
     for view, chunk in list(writer.pending()):
         writer.write(

@@ -30,34 +30,41 @@ class Pair:
     described: str
 
 
-def pair(
+@dataclass(frozen=True)
+class Shown:
+    """The data that a pair of models is shown: size (height, width) and channels of the pictures, classes, samples, views."""
+
+    size: tuple[int, int]
+    channels: int
+    classes: int
+    samples: int
+    views: int
+
+
+def untrained_pair(
     teacher: str,
     student: str,
-    *,
-    size: tuple[int, int],
-    channels: int,
-    classes: int,
-    samples: int,
-    views: int,
+    data: Shown,
     preprocessing: tuple[Preprocessing | None, Preprocessing | None] = (None, None),
 ) -> Pair:
     """Build both models with random weights; torch's random state stays as it is. Raises InputError as `build_model` does."""
 
     def untrained(name: str, given: Preprocessing | None) -> Normalised:
         known = pretrained(name)
-        shown = given or (known.preprocessing if known else Preprocessing((0.5,) * channels, (0.25,) * channels))
-        return Normalised(build_model(architecture(name), classes, in_channels=channels), shown)
+        made_up = Preprocessing((0.5,) * data.channels, (0.25,) * data.channels)
+        shown = given or (known.preprocessing if known else made_up)
+        return Normalised(build_model(architecture(name), data.classes, in_channels=data.channels), shown)
 
     with torch.random.fork_rng(devices=[]):
         models = untrained(teacher, preprocessing[0]), untrained(student, preprocessing[1])
-    return Pair(
-        models[0], models[1], size, samples, views, f"{teacher} teaching {student} on pictures of {size[0]}x{size[1]}"
-    )
+    described = f"{teacher} teaching {student} on pictures of {data.size[0]}x{data.size[1]}"
+    return Pair(*models, data.size, data.samples, data.views, described)
 
 
 def example() -> Pair:
     """The first pair of the field's tables, on CIFAR-100 with every view of crop and flip."""
-    return pair("resnet32x4", "resnet8x4", size=(32, 32), channels=3, classes=100, samples=50_000, views=162)
+    cifar100 = Shown((32, 32), channels=3, classes=100, samples=50_000, views=162)
+    return untrained_pair("resnet32x4", "resnet8x4", cifar100)
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Asked:
     problem: str | None = None
 
 
-def asked(term: Term, models: Pair) -> Asked:
+def needs_of(term: Term, models: Pair) -> Asked:
     """The cost of a term with its settings for a pair of models; only feature terms ask anything."""
     if not isinstance(term, FeatureTerm):
         return Asked()
@@ -104,4 +111,4 @@ def entry_bytes(name: str, terms: Sequence[FeatureTerm], models: Pair) -> int:
         shapes = {} if own else feature_shapes(models.teacher, (name,), models.size)
     except InputError:
         return 0  # the term's `problem` says why
-    return sum(asked(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])
+    return sum(needs_of(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])

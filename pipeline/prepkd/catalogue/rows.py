@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from prepkd.catalogue.requirements import Asked, Pair, asked, entry_bytes
+from prepkd.catalogue.requirements import Asked, Pair, entry_bytes, needs_of
 from prepkd.methods.entries import entries_for
 from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
@@ -106,8 +106,8 @@ def slots() -> dict[str, str]:
     return {slot: (kind.__doc__ or "").splitlines()[0] for slot, kind in KINDS.items()} | {"schemes": MEANING}
 
 
-def described(row: TermRow) -> Sequence[str]:
-    """The needs of a term in words, a line each."""
+def needs(row: TermRow) -> Sequence[str]:
+    """The needs of a term in words, one per line."""
     one = row.asked
     logits = "the teacher's raw logits" if row.raw_logits else "the teacher's logits"
     lines = [] if row.slot == "features" else [logits if row.teacher else "no teacher"]
@@ -153,7 +153,7 @@ def _row(settings: Term, more: dict[str, object], configured: Term, models: Pair
         term.needs_raw,
         term.views,
         term.drawn,
-        asked(configured, models),
+        needs_of(configured, models),
         models.described,
         _note(term),
     )

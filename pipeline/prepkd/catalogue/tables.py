@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.table import Table
 
 from prepkd.catalogue.requirements import Pair
-from prepkd.catalogue.rows import TermRow, Used, described, slots
+from prepkd.catalogue.rows import TermRow, Used, needs, slots
 
 
 def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
@@ -59,7 +59,7 @@ def _about(row: TermRow) -> Iterator[str]:
 
 
 def _asks(row: TermRow) -> Iterator[str]:
-    if lines := described(row):
+    if lines := needs(row):
         yield f"asks: {'; '.join(lines)}"
 
 
@@ -67,9 +67,9 @@ def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:
     """Everything that a method's terms ask: raw logits if one of them needs raw ones; each feature term's own."""
     logits = [row for row in rows if row.teacher and row.slot != "features"]
     raw = [row for row in logits if row.raw_logits]
-    lines = [line for row in rows if row not in logits and row.teacher for line in described(row)]
-    views = [line for row in logits if row.views == 2 for line in described(row)[1:2]]
-    lines = [*described((raw or logits)[0])[:1], *views, *lines] if logits else lines
+    lines = [line for row in rows if row not in logits and row.teacher for line in needs(row)]
+    views = [line for row in logits if row.views == 2 for line in needs(row)[1:2]]
+    lines = [*needs((raw or logits)[0])[:1], *views, *lines] if logits else lines
     draws = [name for row in rows for name in row.draws]
     return [*lines, *([f"a draw per epoch: {', '.join(draws)}"] if draws else [])] or ["no teacher"]
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from prepkd.errors import InputError
 from prepkd.store.layout import MANIFEST, SUMMARY, Layout
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What is known of the machine; None if it is not.
+    """Rates of the machine; None for an unknown one.
 
     `teacher` and `student` are images per second on one of the `gpus`: the teacher answers, the student trains. `disk` is
     read in bytes per second.
@@ -20,6 +21,15 @@ class Rates:
     teacher: float | None = None
     student: float | None = None
     disk: float | None = None
+
+    @classmethod
+    def given(cls, gpus: int, teacher: float | None, student: float | None, disk_megabytes: float | None) -> "Rates":
+        """Rates from the options of `prepkd plan`; raises InputError unless they are positive and finite."""
+        options = {"teacher-images": teacher, "student-images": student, "disk-megabytes": disk_megabytes}
+        for name, value in options.items():
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"--{name}-per-second is {value:g}; expected a number above 0")
+        return cls(gpus, teacher, student, disk_megabytes and disk_megabytes * 1e6)
 
 
 @dataclass(frozen=True)
@@ -181,5 +191,5 @@ class Cost:
 
 
 def hours(images: int, gpus: int, rate: float | None) -> float | None:
-    """Hours for so many images at `rate` images per second and GPU."""
+    """Hours for this number of images at `rate` images per second and GPU."""
     return None if rate is None else images / (rate * gpus) / 3600

@@ -7,7 +7,7 @@ from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.project.params import Params
 from prepkd.runtime.clock import elapsed
-from prepkd.teacher.caching import TRIAL_BATCHES, encoding_of, teacher_answers
+from prepkd.teacher.caching import FIRST_BATCHES, logit_encoding, teacher_answers
 
 SECONDS = 3.0  # that each teacher is timed
 
@@ -21,7 +21,7 @@ def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> 
     for name in params.distill.teacher_names:
         settings = params.all_teachers[name]
         model = untrained_model(settings.model, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
-        encoding, part = encoding_of(params.cache, dataset.classes), _part(params, dataset)
+        encoding, part = logit_encoding(params.cache, dataset.classes), _part(params, dataset)
         teacher_answers(model, dataset, encoding, params.cache, 0, part)  # warms up
         rounds, started = 0, time.perf_counter()
         while not rounds or elapsed(started) < seconds:
@@ -33,4 +33,4 @@ def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> 
 
 def _part(params: Params, dataset: Dataset) -> slice:
     """Whole batches, unless there are fewer samples."""
-    return slice(0, min(TRIAL_BATCHES * params.cache.batch_size, dataset.plan.samples))
+    return slice(0, min(FIRST_BATCHES * params.cache.batch_size, dataset.plan.samples))

@@ -14,12 +14,13 @@ from prepkd.distillation.feature_supply import entry_names
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entries
-from prepkd.project.method_check import pair
+from prepkd.project.method_check import project_pair
 from prepkd.project.params import Params
 from prepkd.settings.validation import override, validated
 from prepkd.store.layout import Layout
-from prepkd.teacher import caching, feature_caching
+from prepkd.teacher.caching import logit_layout
 from prepkd.teacher.ensemble import combine
+from prepkd.teacher.feature_caching import feature_layout
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan, make_plan
 from prepkd.views.order import VIEW_ORDERS
@@ -29,27 +30,27 @@ ASSUMED = [{"resized-crop": {"size": 224}}, "flip"]
 
 
 @dataclass(frozen=True)
-class Sizes:
+class DataSizes:
     """The number of training samples and of classes, where they are given instead of the prepared data's."""
 
     samples: int | None = None
     classes: int | None = None
 
 
-def project_cost(params: Params, sizes: Sizes, rates: Rates, data: Path) -> Cost:
+def project_cost(params: Params, sizes: DataSizes, rates: Rates, data: Path) -> Cost:
     """The cost of a project's settings; the prepared file `data` is read as far as it is needed. Raises InputError."""
     names = list(dict.fromkeys([*params.cache.features, *entry_names(params.distill, params.cache)]))
-    info = described(data, needed=bool(names) or None in (sizes.samples, sizes.classes))
+    info = data_info(data, needed=bool(names) or None in (sizes.samples, sizes.classes))
     samples = sizes.samples or (info.splits["train"] if info else 0)
     classes = sizes.classes or (len(info.class_names) if info else 0)
     plan = partial(make_plan, params.augment, params.cache.views, params.cache.seed, samples)
     layouts = {}
     if names and info:
-        models = pair(params, info)
+        models = project_pair(params, info)
         made = make_entries(params.distill.entry_terms(names), models.student, models.teacher, models.size)
-        layouts = {one.name: feature_caching.layout_of(params.cache, plan(), one) for one in made}
+        layouts = {one.name: feature_layout(params.cache, plan(), one) for one in made}
     return cost_of(
-        caching.layout_of(params.cache, plan(params.augment_strong), classes),
+        logit_layout(params.cache, plan(params.augment_strong), classes),
         layouts,
         classes,
         params.distill,
@@ -74,7 +75,7 @@ def cost_without_project(
     cache = validated(Cache, given, "prepkd plan")
     if cache.views == "all":
         raise InputError("--views is all, of a recipe that is not known without params.yaml; expected a count")
-    layout = caching.layout_of(cache, ViewPlan(ASSUMED, cache.views, 0, samples), classes)
+    layout = logit_layout(cache, ViewPlan(ASSUMED, cache.views, 0, samples), classes)
     training = validated(
         Distill, {"teacher": "the teacher", "student": "resnet8", "epochs": epochs or 1}, "prepkd plan"
     )
@@ -82,7 +83,7 @@ def cost_without_project(
     return replace(found, epochs=epochs, recipe=f"{found.recipe} (assumed: no params.yaml)")
 
 
-def described(path: Path, *, needed: bool) -> DataInfo | None:
+def data_info(path: Path, *, needed: bool) -> DataInfo | None:
     """The summary of the prepared data; None if there are none and they are not needed. Raises InputError."""
     if not needed and not path.is_file():
         return None

@@ -1,12 +1,9 @@
 """Distillation as a whole: check that data, stores and teachers belong together, then train the students."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.both_views import BothViews
@@ -28,15 +25,16 @@ from prepkd.provenance.teacher_files import TeacherFiles, check_given, load_teac
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedFeatures, CachedTeacher
-from prepkd.teacher.caching import describe_teacher, encoding_of
+from prepkd.teacher.caching import logit_encoding
 from prepkd.teacher.ensemble import Ensemble
-from prepkd.teacher.forward_pass import raw_logits, ready
+from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
+from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
-from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import TeacherAnswers
-from prepkd.training.checkpoints import TRAINING_VERSION, Row
+from prepkd.training.checkpoints import TRAINING_VERSION
+from prepkd.training.context import RunContext, Trained
 from prepkd.training.initial import given_weights, loading_notes, weights_from
 from prepkd.training.stopping import card_entry
 from prepkd.training.trial import try_student
@@ -50,52 +48,45 @@ def distill(
     settings: Distill,
     cache: Cache,
     dataset: Dataset,
-    inputs: Mapping[str, Any],
     teachers: Mapping[str, TeacherFiles],
-    *,
-    scratch: Callable[[str], AbstractContextManager[Path]],
-    on_inputs: Callable[[Mapping[str, Any]], None] = lambda inputs: None,
-    on_epoch: Callable[[int, Row], None],
-    logged: Callable[[Run], AbstractContextManager[Write]],
-    say: Callable[[str], None] = lambda line: None,
-) -> Iterator[Iterator[tuple[int, Normalised, list[Row], dict[str, Any]]]]:
-    """Train the students that the settings ask for; yield an iterator of (seed, model, history, card).
+    context: RunContext,
+) -> Iterator[Iterator[Trained]]:
+    """Train the students that the settings ask for, one per seed; yield an iterator of them.
 
-    `inputs` are the fingerprints of the data, `teachers` the files of each teacher by name. `on_inputs` gets what the students
-    are made from, before they are trained. The work of every seed is kept until the caller leaves the context, so that an
-    interrupted run resumes. `say` gets notes, a line each. Raises InputError where files do not belong together, and for a
-    student that cannot be trained.
+    `teachers` are the files of each teacher by name. The work of every seed is kept until the caller leaves the context, so
+    that an interrupted run resumes. Raises InputError where files do not belong together, and for a student that cannot be
+    trained.
     """
     check_served(settings, cache)
     loaded = try_student(settings, dataset)
     notes = loading_notes(settings, loaded, f"student {settings.student!r}")
     for line in [*notes, *filter(None, [draw_note(settings, cache)])]:
-        say(line)
+        context.say(line)
     student = student_shapes(settings, dataset)
     objective = partial(Objective, settings.terms)
     members: dict[str, tuple[TeacherAnswers, object]] = {}
-    weak, strong = kinds(dataset, settings)
+    weak, strong = weak_and_strong(dataset, settings)
     strongs: list[TeacherAnswers] = []
     for name, files in teachers.items() if settings.parsed.teacher else ():
         supply: Supply | None = None
         if settings.source == "cached":
-            members[name], supply, store = cached_teacher(settings, cache, name, files, dataset, inputs, student)
+            members[name], supply, store = cached_teacher(settings, cache, name, files, dataset, student)
             if strong:
                 strongs.append(stored_answers(settings, store, dataset, strong=True))
         else:
-            model = load_teacher(files, dataset, inputs)
-            check_live_answers(model[0], weak, cache, files.folder, raw=settings.terms.needs_raw)
+            loaded_teacher = load_teacher(name, files, dataset)
+            check_live_answers(loaded_teacher.model, weak, cache, files.folder, raw=settings.terms.needs_raw)
             if student:
-                supply = live_supply(settings, cache, student, model[0], dataset)
-            members[name] = online_teacher(cache, name, model, weak, supply)
+                supply = live_supply(settings, cache, student, loaded_teacher.model, dataset)
+            members[name] = online_teacher(cache, loaded_teacher, weak, supply)
             if strong:
-                strongs.append(online_teacher(cache, name, model, strong, None)[0])
+                strongs.append(online_teacher(cache, loaded_teacher, strong, None)[0])
         if supply:  # of the one teacher
             objective = partial(Objective, settings.terms, student, supply.teacher, len(dataset.samples))
-    made_from = dict(inputs) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
+    made_from = dict(dataset.origin) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
     if settings.weights:
         made_from |= given_weights(settings, settings.student, "distill")
-    on_inputs(made_from)
+    context.on_inputs(made_from)
     answers = combined([teacher for teacher, _ in members.values()], settings)
     if answers and (other := combined(strongs, settings)):
         answers = BothViews(answers, other)
@@ -106,9 +97,8 @@ def distill(
             answers,
             objective=objective,
             inputs=made_from,
-            scratch=lambda run: held.enter_context(scratch(run)),
-            on_epoch=on_epoch,
-            logged=logged,
+            scratch=lambda run: held.enter_context(context.scratch(run)),
+            context=context,
         )
         card = {
             "model": settings.student,
@@ -121,12 +111,12 @@ def distill(
             **weights_from(settings, made_from, loaded),
         }
         yield (
-            (seed, student, history, card | {"seed": seed} | card_entry(settings, history))
+            Trained(seed, student, history, card | {"seed": seed} | card_entry(settings, history))
             for seed, student, history in trained
         )
 
 
-def kinds(dataset: Dataset, settings: Distill) -> tuple[Dataset, Dataset | None]:
+def weak_and_strong(dataset: Dataset, settings: Distill) -> tuple[Dataset, Dataset | None]:
     """The data under the plan's weak views, and, if a step shows two views, under its strong ones; raises InputError."""
     plan = dataset.plan
     if settings.views_per_step == 2 and plan.strong is None:
@@ -145,13 +135,7 @@ def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers
 
 
 def cached_teacher(
-    settings: Distill,
-    cache: Cache,
-    name: str,
-    files: TeacherFiles,
-    dataset: Dataset,
-    inputs: Mapping[str, Any],
-    student: Shapes,
+    settings: Distill, cache: Cache, name: str, files: TeacherFiles, dataset: Dataset, student: Shapes
 ) -> tuple[tuple[CachedTeacher, object], Supply | None, LogitStore]:
     """A teacher that answers weak views from its stores, their fingerprints, the supply of what feature terms ask, its logits.
 
@@ -162,8 +146,8 @@ def cached_teacher(
         store,
         teacher=name,
         plan=dataset.plan,
-        dataset=inputs["split_fingerprint"],
-        encoding=encoding_of(cache, dataset.classes),
+        dataset=dataset.origin["split_fingerprint"],
+        encoding=logit_encoding(cache, dataset.classes),
         precision=cache.precision,
         batch_size=cache.batch_size,
     )
@@ -221,26 +205,24 @@ def check_live_answers(model: Normalised, dataset: Dataset, cache: Cache, where:
 
     Raises InputError.
     """
-    samples, plan, part = dataset.samples, dataset.plan, slice(0, cache.batch_size)
-    asked = samples.under(plan, 0, part)
-    settings: dict[str, Any] = {"batch_size": cache.batch_size, "precision": cache.precision}
-    refuse_answers(raw_logits(ready(model), plan, samples, *asked, **settings), where, raw=raw)
+    first = Pictures.of(dataset, 0, slice(0, cache.batch_size))
+    logits = raw_logits(ready(model), first, batch_size=cache.batch_size, precision=cache.precision)
+    refuse_answers(logits, where, raw=raw)
 
 
 def online_teacher(
-    cache: Cache, name: str, teacher: tuple[Normalised, Mapping[str, Any]], dataset: Dataset, supply: Supply | None
+    cache: Cache, teacher: LoadedTeacher, dataset: Dataset, supply: Supply | None
 ) -> tuple[OnlineTeacher, object]:
     """A teacher that runs beside the student and supplies what feature terms ask, and what its answers depend on."""
-    model, card = teacher
     live = OnlineTeacher(
-        model,
+        teacher.model,
         dataset,
-        encoding_of(cache, dataset.classes),
+        logit_encoding(cache, dataset.classes),
         batch_size=cache.batch_size,
         precision=cache.precision,
         supply=supply,
     )
-    made_from: dict[str, object] = {"teacher": fingerprint(describe_teacher(dict(card) | {"name": name}))}
+    made_from: dict[str, object] = {"teacher": fingerprint(teacher.describe())}
     if supply:
         made_from["features"] = {entry.name: fingerprint(entry.describe()) for entry in supply.entries}
     return live, made_from | {"cache": cache.model_dump(mode="json", exclude={"root", "features", "features_root"})}

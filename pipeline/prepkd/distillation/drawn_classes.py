@@ -1,4 +1,4 @@
-"""Which students a store of drawn classes can teach: a method against the encoding of its teacher's answers."""
+"""The methods that a store of drawn classes can teach: a method against the encoding of its teacher's answers."""
 
 from prepkd.distillation.student_settings import StudentSettings
 from prepkd.errors import InputError

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
-from prepkd.methods.entries import Entry, entries_for, make_entry
+from prepkd.methods.entries import Entry, entries_for, make_entries, make_entry
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
@@ -16,7 +16,7 @@ from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import exists, open_place
 from prepkd.teacher.cached import CachedFeatures
-from prepkd.teacher.feature_caching import cost
+from prepkd.teacher.feature_caching import store_cost
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
 
@@ -27,6 +27,15 @@ def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
         return {}
     student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
     return feature_shapes(student, settings.features_read, dataset.samples.size)
+
+
+def teacher_entries(settings: Distill, names: Sequence[str], teacher: Normalised, dataset: Dataset) -> list[Entry]:
+    """The entries of these names, in the size that the settings' student needs.
+
+    Raises InputError for a feature that a model does not have.
+    """
+    student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
+    return make_entries(settings.entry_terms(names), student, teacher, dataset.samples.size)
 
 
 def live_supply(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> Supply:
@@ -96,6 +105,6 @@ def not_cached(settings: Distill, cache: Cache, name: str, missing: Sequence[str
 
 
 def costs(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> dict[str, str]:
-    """The content and the bytes of each entry that the method reads, a line each."""
+    """The content and the bytes of each entry that the method reads, one per line."""
     supply = live_supply(settings, cache, student, teacher, dataset)
-    return {entry.name: cost(entry, dataset) for entry in supply.entries}
+    return {entry.name: store_cost(entry, dataset.plan.views, dataset.plan.samples) for entry in supply.entries}

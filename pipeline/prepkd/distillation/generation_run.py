@@ -6,9 +6,9 @@ from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.generation_settings import Generation
-from prepkd.distillation.run_results import Trained
 from prepkd.errors import refuse_differences
 from prepkd.models.checkpoint import JSON, load_card
+from prepkd.training.context import Trained
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.teacher_folder import write_teacher
 
@@ -33,21 +33,19 @@ def write_generation(
     dataset: Dataset,
     *,
     teacher: Path,
-    test_fingerprint: str,
     say: Callable[[str], None],
 ) -> dict[str, JSON]:
     """Write a distilled student as a teacher; `teacher` is the folder of the one that taught it. Returns its card.
 
     Raises InputError as `write_teacher`.
     """
-    _, model, history, card = trained
-    full: dict[str, JSON] = {
-        **card,
+    card: dict[str, JSON] = {
+        **trained.card,
         "training": settings.model_dump(mode="json"),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": sum(p.numel() for p in trained.model.parameters()),
         "distilled_from": descent(settings.teacher, teacher),
     }
-    return write_teacher(folder, name, model, history, full, dataset, test_fingerprint=test_fingerprint, say=say)
+    return write_teacher(folder, name, trained._replace(card=card), dataset, say=say)
 
 
 def descent(name: str, folder: Path) -> list[JSON]:

@@ -1,18 +1,14 @@
 """The test logits of one run of the comparison: written by the training of its students, read by the report."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from prepkd.data.prepared.file import Split
 from prepkd.data.samples.samples import Samples
-from prepkd.models import Normalised
-from prepkd.training.checkpoints import Row
+from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict
 from prepkd.training.predictions import write_results
 from prepkd.views import Recipe
-
-Trained = tuple[int, Normalised, list[Row], Mapping[str, Any]]  # seed, model, history, card
 
 
 def write_run(path: Path, run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> int:

@@ -1,7 +1,6 @@
 """Train one student per seed; only the seed differs."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.batches import Epochs, TeacherAnswers
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
+from prepkd.training.context import RunContext
 from prepkd.training.initial import initial_model
 from prepkd.training.loop import train
 from prepkd.views import ViewPlan
@@ -31,13 +31,12 @@ def train_students(
     objective: Callable[[], Objective] | None = None,
     inputs: Mapping[str, object],
     scratch: Callable[[str], Path],
-    on_epoch: Callable[[int, Row], None],
-    logged: Callable[[Run], AbstractContextManager[Write]],
+    context: RunContext,
 ) -> Iterator[tuple[int, Normalised, list[Row]]]:
     """Train a student for each seed; yield (seed, model, history). Each seed's work is kept in `scratch(fingerprint)`.
 
     `objective` makes a new objective per seed, by default the settings' terms without features. Each seed is a run of its own
-    for `logged`. With two views a step they also show the strong views of the data's plan, which `teacher` answers too; else
+    for the loggers. With two views a step they also show the strong views of the data's plan, which `teacher` answers too; else
     the weak ones alone. `inputs` are the fingerprints of what the students are trained from. A seed that was finished before an
     interruption is loaded, not trained again.
     """
@@ -55,7 +54,7 @@ def train_students(
     for seed, run in runs.items():
         model, _ = initial_model(settings.student, settings, dataset, seed, Purpose.STUDENT_WEIGHTS)
         described = settings.model_dump(mode="json") | {"seed": seed}
-        with logged(Run(f"{settings.method}-seed{seed}", run, described)) as write:
+        with context.logged(Run(f"{settings.method}-seed{seed}", run, described)) as write:
             history = train(
                 model,
                 seeded(make, seed).to(dataset.samples.device),
@@ -70,7 +69,7 @@ def train_students(
                 ),
                 settings,
                 checkpoint=folders[run] / "checkpoint.pt",
-                on_epoch=partial(_report, write, partial(on_epoch, seed)),
+                on_epoch=partial(_report, write, partial(context.on_epoch, seed)),
             )
         yield seed, model, history
 

@@ -136,7 +136,7 @@ class ViewDataset(Dataset[Item]):
         return decoded["logits"].float() + decoded["row_max"].unsqueeze(-1)
 
     def _check_logits(self, stored: dict[str, Tensor]) -> None:
-        """Look whether the first rows are logits: refuse probabilities, warn where there is a doubt."""
+        """Check that the first rows are logits: refuse probabilities, warn in doubtful cases."""
         rows = {name: array[:ROWS] for name, array in stored.items()}
         if doubt := check_logits(self._raw(rows), self.store, error=self.encoding.largest_error(rows)):
             warnings.warn(doubt, stacklevel=2)

@@ -18,6 +18,7 @@ from prepkd.inspection.store_facts import read_facts
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models.checkpoint import load_card
+from prepkd.provenance.store_files import StoreFiles
 from prepkd.provenance.stores import check_data
 from prepkd.runtime.services import is_remote
 from prepkd.store import FeatureStore, LogitStore
@@ -26,36 +27,33 @@ from prepkd.store.attributes import TeacherAttributes
 
 def inspect_store(
     url: str,
+    files: StoreFiles,
     *,
-    data: Path | None,
     views: str | None,
     tau: float,
     student: Path | None,
     distill: Callable[[], tuple[Distill, torch.device]],
-    teachers: Path,
-    datasets: Path,
     out: Path,
 ) -> StoreInspection:
     """Describe a store and draw its picture in `out`; an unfinished store has facts only.
 
-    The prepared data are `data`, else those of the store's data set in `datasets`, if there; without them there are no
-    labels. With a `student` (a checkpoint's folder), `distill` gives the settings and the device for its temperatures.
-    `teachers` holds the teachers' folders. Raises InputError for bad options and files that do not belong together.
+    Without the prepared data among its `files` there are no labels. With a `student` (a checkpoint's folder), `distill` gives
+    the settings and the device for its temperatures. Raises InputError for bad options and files that do not belong together.
     """
     if not 0 < tau < float("inf"):
         raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
     facts, store = read_facts(url)
     teacher = facts.attributes.teacher
-    inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, teachers / teacher.name)))
+    inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, files.teacher_folder(teacher.name))))
     if store is None:
         return inspection
     if isinstance(store, FeatureStore):
         chosen = choose_views(views, store)
         return replace(inspection, features=feature_statistics(store, chosen) if chosen else None)
     assert isinstance(store, LogitStore)
-    path = data or datasets / f"{store.attributes.dataset.name}.h5"
+    path = files.data_file(store.attributes.dataset.name)
     missing = f"{path} is not there; name the data with --data"
-    read = read_data(store, path) if data or path.is_file() else None
+    read = read_data(store, path) if files.data or path.is_file() else None
     if student and read is None:
         raise InputError(f"--student looks at the images: {missing}")
     settings = distill() if student else None

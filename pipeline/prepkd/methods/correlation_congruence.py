@@ -8,7 +8,7 @@ from torch import Tensor
 
 from prepkd.methods.pooled import PooledRelation
 from prepkd.methods.term import State
-from prepkd.methods.vectors import pairs, unit
+from prepkd.methods.vectors import paired_vectors, unit
 from prepkd.models.features import Answers
 
 
@@ -23,7 +23,9 @@ def correlation_congruence(student: Tensor, teacher: Tensor, *, gamma: float, or
     are of another loss, between trained embeddings of neighbours in the batch.
     Source: Peng et al. 2019, arXiv 1904.01802.
     """
-    own, theirs = (_kernel(rows, gamma, order) for rows in pairs(student, teacher, "correlation_congruence", 2))
+    own, theirs = (
+        _kernel(rows, gamma, order) for rows in paired_vectors(student, teacher, "correlation_congruence", 2)
+    )
     return (own - theirs).square().mean(dim=1)
 
 

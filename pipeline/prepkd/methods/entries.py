@@ -127,6 +127,15 @@ def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str
     return list(dict.fromkeys(names))
 
 
+def chosen_entries(listed: Sequence[str], only: str | None) -> list[str]:
+    """The entries of `cache.features` that a command is for, all of them or the one that it names; raises InputError."""
+    if not listed:
+        raise InputError("cache.features is empty; name feature terms, as at, or features, as pooled")
+    if only is not None and only not in listed:
+        raise InputError(f"--only is {only!r}; expected an entry of cache.features: {', '.join(listed)}")
+    return [only] if only else list(listed)
+
+
 def check_entries(entries: Sequence[str]) -> None:
     """Refuse an entry that is a term without features; raises ValueError."""
     for name in entries:

@@ -120,7 +120,7 @@ def _on_logits(term: type[Term]) -> bool:
     return any(issubclass(term, kind) for kind in LOGIT_SLOTS.values())
 
 
-def methods() -> list[str]:
+def every_method() -> list[str]:
     """Every method without label and feature terms, once, slots in their order; then the label terms alone, and feature terms."""
     slots = [[None, *names] for names in names_by_slot(LOGIT_SLOTS.values())]
     joined = {"+".join(filter(None, names)) for names in product(*slots)} - {""}

@@ -157,7 +157,7 @@ class Objective(nn.Module):
         logits: Tensor,
         tau: float | Tensor | None = None,
     ) -> "Compared":
-        """What the divergence compares in a view; `tau` is computed unless it is given."""
+        """The distributions that the divergence compares in a view; `tau` is computed unless it is given."""
         terms = self.terms
         offsets, row_max = upcast(teacher[f"{view}logits"]), upcast(teacher[f"{view}row_max"]).unsqueeze(-1)
         if terms.perturbation:

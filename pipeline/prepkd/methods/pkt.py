@@ -5,7 +5,7 @@ from torch import Tensor
 
 from prepkd.methods.pooled import PooledRelation
 from prepkd.methods.term import State
-from prepkd.methods.vectors import pairs, unit
+from prepkd.methods.vectors import paired_vectors, unit
 from prepkd.models.features import Answers
 
 EPS = 1e-7  # of the authors' code
@@ -18,7 +18,7 @@ def pkt(student: Tensor, teacher: Tensor) -> Tensor:
     loss of the batch; it falls as 1 / B. D may differ between the models. Raises InputError for fewer than two samples.
     Source: Passalis, Tefas 2018, arXiv 1803.10837, with cosine similarity; the constants are those of the authors' code.
     """
-    own, theirs = (_neighbours(rows) for rows in pairs(student, teacher, "pkt", 2))
+    own, theirs = (_neighbours(rows) for rows in paired_vectors(student, teacher, "pkt", 2))
     return (theirs * ((theirs + EPS).log() - (own + EPS).log())).mean(dim=1)
 
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from prepkd.methods.pooled import PooledRelation
 from prepkd.methods.term import State
-from prepkd.methods.vectors import pairs, scaled
+from prepkd.methods.vectors import paired_vectors, scaled
 from prepkd.models.features import Answers
 
 
@@ -20,7 +20,7 @@ def relational(student: Tensor, teacher: Tensor, *, distance: float, angle: floa
     Raises InputError for fewer than three samples, of which the relations are always equal.
     Source: Park et al. 2019, arXiv 1904.05068; the constants are those of the authors' code.
     """
-    own, theirs = (_differences(rows) for rows in pairs(student, teacher, "relational", 3))
+    own, theirs = (_differences(rows) for rows in paired_vectors(student, teacher, "relational", 3))
     share = distance * F.smooth_l1_loss(_distances(*own), _distances(*theirs), reduction="none").mean(dim=1)
     if angle:
         share = share + angle * F.smooth_l1_loss(_angles(*own), _angles(*theirs), reduction="none").mean(dim=(1, 2))

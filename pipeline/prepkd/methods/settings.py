@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
 
-from prepkd.methods.grammar import contradiction, methods, parse_method
+from prepkd.methods.grammar import contradiction, every_method, parse_method
 from prepkd.methods.terms import TERMS
 
 
@@ -34,6 +34,6 @@ MethodName = Annotated[
     str,
     AfterValidator(_method),
     WithJsonSchema(
-        {"anyOf": [{"enum": methods()}, *({"type": "string", "pattern": text} for text in (_pattern(), OWN))]}
+        {"anyOf": [{"enum": every_method()}, *({"type": "string", "pattern": text} for text in (_pattern(), OWN))]}
     ),
 ]

@@ -6,7 +6,7 @@ from torch import Tensor
 from prepkd.methods.maps import check_maps
 from prepkd.methods.pooled import PooledRelation
 from prepkd.methods.term import Shapes, State
-from prepkd.methods.vectors import pairs, scaled, unit
+from prepkd.methods.vectors import paired_vectors, scaled, unit
 from prepkd.models.features import Answers
 
 TUNG = "Tung, Mori 2019, arXiv 1907.09682"
@@ -18,7 +18,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     The mean of the shares is the loss of the batch. D may differ between the models. Raises InputError for fewer than two
     samples. Source: Tung, Mori 2019, arXiv 1907.09682.
     """
-    own, theirs = (_similarities(rows) for rows in pairs(student, teacher, "similarity_preserving", 2))
+    own, theirs = (_similarities(rows) for rows in paired_vectors(student, teacher, "similarity_preserving", 2))
     return (own - theirs).square().mean(dim=1)
 
 

@@ -20,7 +20,7 @@ FIRST = 5.0
 def variational_information(mean: Tensor, variance: Tensor, teacher_map: Tensor) -> Tensor:
     """Mean over channels and positions of ((m - t)^2 / s^2 + ln s^2) / 2, (B,): it may be negative.
 
-    It is the negative log-likelihood, but for a constant, of the teacher's map t (B, C, H, W) under a normal distribution of
+    It is the negative log-likelihood, up to a constant, of the teacher's map t (B, C, H, W) under a normal distribution of
     `mean` m, a function of the student's map, and `variance` s^2 (C,); the best variance is the mean of (m - t)^2.
     Source: Ahn et al. 2019, arXiv 1904.05835, with the means of Tian et al.'s code (arXiv 1910.10699).
     """

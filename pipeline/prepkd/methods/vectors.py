@@ -32,7 +32,7 @@ def scaled(vectors: Tensor) -> Tensor:
     return vectors / torch.where(largest <= ZERO, 1.0, largest)
 
 
-def pairs(student: Tensor, teacher: Tensor, loss: str, least: int) -> tuple[Tensor, Tensor]:
+def paired_vectors(student: Tensor, teacher: Tensor, loss: str, least: int) -> tuple[Tensor, Tensor]:
     """Both models' features of a batch as vectors (B, D), in float32 or better; the teacher's carry no gradient.
 
     Raises InputError for fewer samples than the `least` that the loss has a meaning for.

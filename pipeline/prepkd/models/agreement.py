@@ -13,7 +13,7 @@ MOST_CLASSES = 2000  # whose order is looked for: the time grows with the cube o
 
 
 @dataclass(frozen=True)
-class Agreement:
+class LabelAgreement:
     """The share of samples whose largest logit is the label's, and its expectation with the samples shuffled.
 
     `permuted` is that share with the classes in the order that fits the other half of the samples best; None if it was not
@@ -46,11 +46,11 @@ class Agreement:
         return self.top1 < claimed - 0.05 - 4 * math.sqrt(claimed * (1 - claimed) / self.samples)
 
 
-def agreement(raw: Tensor, labels: Tensor) -> Agreement:
+def agreement(raw: Tensor, labels: Tensor) -> LabelAgreement:
     """Compare raw logits (N, K) with labels int64 (N,)."""
     answers, classes = raw.argmax(dim=-1), raw.shape[-1]
     shares = [torch.bincount(values, minlength=classes).double() / len(labels) for values in (answers, labels)]
-    found = Agreement((answers == labels).double().mean().item(), float(shares[0] @ shares[1]), len(labels))
+    found = LabelAgreement((answers == labels).double().mean().item(), float(shares[0] @ shares[1]), len(labels))
     # Otherwise no order of the classes can be far better.
     return replace(found, permuted=_permuted(answers, labels, classes)) if found.top1 < 1 - PERMUTED else found
 

@@ -131,7 +131,7 @@ def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[st
 
 
 def _checksum(card: Mapping[str, JSON]) -> str:
-    """The SHA-256 of a card but for its checksum, as it is read back: a key that is no string becomes one."""
+    """The SHA-256 of a card without its checksum, as it is read back: a key that is no string becomes one."""
     return fingerprint({key: value for key, value in json.loads(canonical_json(card)).items() if key != CHECKSUM})
 
 

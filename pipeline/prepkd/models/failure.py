@@ -1,4 +1,4 @@
-"""Errors of somebody's model, its factory and its passes, in one line."""
+"""Errors of a user's model, its factory and its passes, in one line."""
 
 import contextlib
 import sysconfig
@@ -13,7 +13,7 @@ OWN = str(Path(__file__).parents[1])  # prepkd's code, which calls theirs
 
 @contextlib.contextmanager
 def users_code(what: str, said: str = "raised", advice: str = "") -> Iterator[None]:
-    """Run a user's code; whatever it raises, `sys.exit` too, becomes an InputError of one line: `what`, `said`, the error.
+    """Run a user's code; anything that it raises, `sys.exit` too, becomes an InputError of one line: `what`, `said`, the error.
 
     Ctrl-C and the signals that end prepkd pass.
     """

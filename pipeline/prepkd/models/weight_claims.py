@@ -19,7 +19,7 @@ LARGEST_CARD = 2**24  # bytes
 
 
 @dataclass(frozen=True)
-class Claims:
+class WeightClaims:
     """Top-1 in [0, 1], the class names in the order of the logits, mean and std of the preprocessing; None if not stated."""
 
     top1: float | None = None
@@ -27,7 +27,7 @@ class Claims:
     preprocessing: Mapping[str, Any] | None = None
 
 
-def find_claims(content: object, path: Path) -> Claims:
+def find_claims(content: object, path: Path) -> WeightClaims:
     """Look through the top of a file's content, mappings in it, and the card of a prepkd checkpoint beside it."""
     card = _card(path)
     places = [place for place in (card, content) if isinstance(place, Mapping)]
@@ -35,7 +35,7 @@ def find_claims(content: object, path: Path) -> Claims:
     stated = [{str(key).casefold(): value for key, value in place.items()} for place in places if len(place) < 10_000]
     tops = (_share(place[key]) for place in stated for key in place if key in ACCURACIES)
     names = (_names(place[key]) for place in stated for key in CLASSES if key in place)
-    return Claims(
+    return WeightClaims(
         next((top for top in tops if top is not None), None),
         next((found for found in names if found is not None), None),
         card.get("preprocessing") if isinstance(card.get("preprocessing"), Mapping) else None,

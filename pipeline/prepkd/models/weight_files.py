@@ -61,7 +61,7 @@ def weights_file(path: Path) -> Path:
 
 
 def read_weights_file(path: Path) -> object:
-    """Read a file of weights onto the CPU, whatever its suffix; raises InputError for any other kind of file."""
+    """Read a file of weights onto the CPU, with any suffix; raises InputError for any other kind of file."""
     if path.is_dir():
         raise InputError(f"{path}: a folder; expected a file of weights, such as one of those in it")
     if not path.is_file():

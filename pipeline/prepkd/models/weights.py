@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prepkd.errors import InputError
 from prepkd.models.nearest_model import nearest_model
-from prepkd.models.weight_claims import Claims, find_claims
+from prepkd.models.weight_claims import WeightClaims, find_claims
 from prepkd.models.weight_files import read_weights_file
 from prepkd.models.weight_layouts import listed
 from prepkd.models.weight_sets import choose_weights, shape_of
@@ -33,7 +33,7 @@ class Loaded:
     others: tuple[str, ...]
     unnamed: tuple[str, ...]
     classifier: tuple[str, ...]
-    claims: Claims
+    claims: WeightClaims
 
 
 def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classes: int | None = None) -> Loaded:

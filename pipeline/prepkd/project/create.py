@@ -65,7 +65,7 @@ def _create(
     ours, resumed = left_by_killed(folder), (folder / JOURNAL).is_file()
     if (folder / "README.md").exists() and "README.md" not in ours:
         del made["README.md"]
-    # `dvc init` replaces whatever is at .dvc but is no folder, and .dvcignore with it.
+    # `dvc init` replaces anything at .dvc that is no folder, and .dvcignore with it.
     others = [] if not git or (folder / ".dvc").is_dir() else [".dvc", ".dvcignore"]
     if found := next(filter(None, (in_the_way(folder / name) for name in [*made, *others] if name not in ours)), None):
         raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")

@@ -1,24 +1,30 @@
 """A method against a project's settings and files: the pair of models, and what is missing before it can be trained."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 from prepkd.catalogue import requirements
-from prepkd.data.prepared.file import DataInfo
+from prepkd.catalogue.rows import Used
+from prepkd.data.prepared.file import DataInfo, describe
 from prepkd.distillation.drawn_classes import unserved
 from prepkd.distillation.feature_supply import feature_stores, fitting_entries, not_cached
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import make_entries
+from prepkd.methods.grammar import parse_method
+from prepkd.models import load_card
 from prepkd.models.features import feature_shapes
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.project.params import Params
+from prepkd.provenance.teacher_files import TeacherFiles
 from prepkd.settings.validation import validated
 from prepkd.store import LogitStore
 from prepkd.teacher.feature_caching import store_cost
 from prepkd.views import ViewPlan, parse_recipe, view_side
 
 
-def pair(params: Params, data: DataInfo) -> requirements.Pair:
+def project_pair(params: Params, data: DataInfo) -> requirements.Pair:
     """The project's teacher and student, untrained, on pictures of its views; the first teacher of several.
 
     Raises InputError for a model that cannot be built, and for pictures of different sizes.
@@ -32,19 +38,46 @@ def pair(params: Params, data: DataInfo) -> requirements.Pair:
         size = shape[0], shape[1]
     else:
         raise InputError("the images' sizes differ; expected `augment` to start with a resized crop of one size")
-    return requirements.pair(
-        teacher.model,
-        params.distill.student,
-        size=size,
+    shown = requirements.Shown(
+        size,
         channels=shape[2] if shape else 3,
         classes=len(data.class_names),
         samples=data.splits["train"],
         views=ViewPlan(recipe, params.cache.views, 0, samples=1).views,
-        preprocessing=(
-            preprocessing_of(teacher.weights, teacher.own_preprocessing),
-            preprocessing_of(params.distill.weights, params.distill.own_preprocessing),
-        ),
     )
+    preprocessing = (
+        preprocessing_of(teacher.weights, teacher.own_preprocessing),
+        preprocessing_of(params.distill.weights, params.distill.own_preprocessing),
+    )
+    return requirements.untrained_pair(teacher.model, params.distill.student, shown, preprocessing)
+
+
+def models_for(params: Params, data: Path) -> tuple[requirements.Pair, str]:
+    """The project's models, or the example's, with the reason, if the prepared data are not there or do not serve."""
+    try:
+        return project_pair(params, describe(data)), ""
+    except InputError as error:
+        models = requirements.example()
+        return models, f"{error}; bytes are for {models.described}"
+
+
+def obstacles(
+    params: Params | None,
+    found: Used,
+    models: requirements.Pair | None,
+    data: Path,
+    teachers: Mapping[str, TeacherFiles],
+) -> list[str]:
+    """The reasons why a method cannot be trained, one per line: settings, features of the models, files.
+
+    `models` are the project's, None before its data are prepared; `teachers` are its files by name.
+    """
+    lines = [*contradictions(params, found.method), *(row.asked.problem for row in found.rows if row.asked.problem)]
+    if params:
+        # A method that cannot be trained has no stores of features to look for.
+        readers = needed_files(params, found.method, models, data, teachers, features=not lines)
+        lines += unreadable(readers)
+    return list(dict.fromkeys(lines))
 
 
 def contradictions(params: Params | None, method: str) -> Iterator[str]:
@@ -66,6 +99,24 @@ def unreadable(files: Iterable[Callable[[], object]]) -> Iterator[str]:
             read()
         except InputError as error:
             yield str(error)
+
+
+def needed_files(
+    params: Params,
+    method: str,
+    models: requirements.Pair | None,
+    data: Path,
+    teachers: Mapping[str, TeacherFiles],
+    *,
+    features: bool,
+) -> Iterator[Callable[[], object]]:
+    """Readers of the files that a method needs: the prepared data, each teacher's store or card, and stores of `features`."""
+    yield partial(describe, data)
+    parsed, cached = parse_method(method), params.distill.source == "cached"
+    for name, files in teachers.items() if parsed.teacher else ():
+        yield partial(open_store, files.store, name, parsed.views) if cached else partial(load_card, files.folder)
+        if cached and parsed.features and features:
+            yield partial(open_features, params, method, name, models, files.store)
 
 
 def open_store(url: str, name: str, views: int) -> LogitStore:
@@ -92,7 +143,7 @@ def open_features(params: Params, method: str, name: str, models: requirements.P
 
 
 def _costs(settings: Distill, entries: Sequence[str], models: requirements.Pair | None) -> dict[str, str]:
-    """The content and the bytes of entries, a line each."""
+    """The content and the bytes of entries, one per line."""
     if models is None:
         return {}
     made = make_entries(settings.entry_terms(entries), models.student, models.teacher, models.size)

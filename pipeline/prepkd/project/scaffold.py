@@ -88,7 +88,7 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
         # DVC depends on the folder, which is there before anything is cached in it.
         "data/features/README.md": template("features.md"),
         "README.md": readme(dataset, chosen),
-        "params.yaml": settings(dataset, chosen),
+        "params.yaml": params_text(dataset, chosen),
     }
     return {name: without_our_pages(text) for name, text in files.items()}
 
@@ -106,7 +106,7 @@ def raw_rules(raw: str) -> str:
     return "\n# Raw data, of which git keeps DVC's descriptions.\n" + "".join(f"{rule}\n" for rule in rules)
 
 
-def settings(dataset: str, chosen: Mapping[str, Any]) -> str:
+def params_text(dataset: str, chosen: Mapping[str, Any]) -> str:
     """Return params.yaml: the shipped one with its comments, and this data set's values."""
     yaml = YAML()
     yaml.width = 200

@@ -5,7 +5,7 @@ from collections.abc import Set
 from prepkd.errors import InputError, refuse_differences
 from prepkd.methods.entries import Entry
 from prepkd.store import FeatureStore, LogitStore
-from prepkd.teacher.feature_caching import encoding_of
+from prepkd.teacher.feature_caching import feature_encoding
 
 # The sections in which a teacher's stores of logits and features agree, without the keys in which they may differ.
 BELONG_TOGETHER: dict[str, Set[str]] = {
@@ -50,5 +50,5 @@ def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logi
             store.url,
             remedy,
         )
-    encoding = encoding_of(wanted)
+    encoding = feature_encoding(wanted)
     refuse_differences({"encoding": (store.encoding.describe(), encoding.describe())}, store.url, remedy)

@@ -9,7 +9,7 @@ from prepkd.models.checkpoint import load_card
 from prepkd.models.weight_files import weights_file
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.store import LogitStore
-from prepkd.teacher.caching import describe_teacher
+from prepkd.teacher.loaded import describe_teacher
 from prepkd.training.checkpoints import TRAINING_VERSION
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError, refuse_differences
-from prepkd.models import Normalised, load_checkpoint
+from prepkd.models import load_checkpoint
 from prepkd.models.weight_claims import order_problem
 from prepkd.models.weight_files import weights_file
 from prepkd.runtime.files import file_sha256
+from prepkd.teacher.loaded import LoadedTeacher
 
 
 @dataclass(frozen=True)
@@ -23,22 +24,23 @@ class TeacherFiles:
     command: str
 
 
-def load_teacher(files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]) -> tuple[Normalised, dict[str, Any]]:
-    """A teacher's model and card; raises InputError if it is missing or does not fit the data."""
+def load_teacher(name: str, files: TeacherFiles, dataset: Dataset) -> LoadedTeacher:
+    """Load a teacher onto the dataset's device; raises InputError if it is missing or does not fit the data."""
     model, card = load_checkpoint(files.folder, device=dataset.samples.device, hint=f"run `{files.command}`")
-    check_card(card, dataset, inputs, files.folder)
+    check_card(card, dataset, files.folder)
     check_given(card, files.weights, files.folder)
-    return model, card
+    return LoadedTeacher(name, model, card)
 
 
-def check_card(card: Mapping[str, Any], dataset: Dataset, inputs: Mapping[str, Any], folder: Path) -> None:
+def check_card(card: Mapping[str, Any], dataset: Dataset, folder: Path) -> None:
     """Refuse a teacher of other classes, their order or channels, or one trained on another split; raises InputError."""
     wanted = {
         "num_classes": (card["num_classes"], dataset.classes),
         "in_channels": (card["in_channels"], dataset.samples.channels),
     }
     if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
-        wanted["inputs.split_fingerprint"] = card["inputs"]["split_fingerprint"], inputs["split_fingerprint"]
+        ours, theirs = dataset.origin["split_fingerprint"], card["inputs"]["split_fingerprint"]
+        wanted["inputs.split_fingerprint"] = theirs, ours
     remedy = f"run `{command_of(card, folder)}`"
     refuse_differences(wanted, folder, remedy)
     if wrong := order_problem(card.get("class_names"), dataset.class_names):

@@ -1,6 +1,7 @@
 """The report on trained students: their metrics over the seeds, and the files that `dvc plots show` draws."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,30 +22,37 @@ from prepkd.store import LogitStore
 from prepkd.views import Recipe
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """The prepared data on which students are measured, the recipe that gives the pictures' size, and the device."""
+
+    data: Path
+    recipe: Recipe
+    device: torch.device
+
+
 def report_students(
     settings: Distill,
-    data: Path,
+    on: Evaluation,
     *,
     students: Mapping[int, Path],
     teachers: Mapping[str, Path],
     stores: Mapping[str, str],
-    recipe: Recipe,
-    device: torch.device,
     training: Path,
     plots: Path,
 ) -> dict[str, Any]:
-    """Measure trained students on the test set of `data`, write `plots`, and return the metrics over the seeds.
+    """Measure trained students on the test set, write `plots`, and return the metrics over the seeds.
 
     `students` are folders by seed; `teachers` are folders and `stores` URLs by the teacher's name; `training` holds DVCLive's
     curves, one folder per seed. Data and stores are enough to train from: if a teacher's folder is not there, what compares with
     the teacher's test logits is left out. Raises InputError for files that are missing or do not belong together.
     """
-    info, split = describe(data), load_split(data, "test")
-    test = Samples.of(split, device, recipe)
+    info, split = describe(on.data), load_split(on.data, "test")
+    test = Samples.of(split, on.device, on.recipe)
     labels = test.labels.cpu()
     here = {name: folder for name, folder in teachers.items() if folder.exists()}
     opened = {name: LogitStore.open(url) for name, url in stores.items()}
-    logits = student_logits(settings, students, here, info, test, device)
+    logits = student_logits(settings, students, here, info, test, on.device)
     figures = {seed: measure(values, labels) for seed, values in logits.items()}
     teacher = {"training_view_error": fmean(store.summary["teacher_error"] for store in opened.values())}
     if len(here) == len(teachers):

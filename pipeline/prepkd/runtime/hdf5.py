@@ -7,7 +7,7 @@ import h5py
 from prepkd.errors import InputError
 
 
-def refuse_foreign(path: Path, file: h5py.File) -> None:
+def refuse_outside_values(path: Path, file: h5py.File) -> None:
     """Check that every dataset keeps all its values in this file; raises InputError naming one that does not.
 
     Call it before anything is read. HDF5 opens every file that external storage, an external link or a virtual dataset names,

@@ -18,7 +18,7 @@ from prepkd.runtime.signals import Interrupted
 SAVING = 600  # seconds for the processes to save their work after a signal
 
 
-def wanted(devices: int | str) -> int:
+def process_count(devices: int | str) -> int:
     """The number of processes that `devices` asks for: one per GPU with "auto", one without a GPU; raises InputError."""
     gpus = torch.cuda.device_count()
     if devices == "auto":

@@ -38,7 +38,7 @@ class Output:
         return path.is_file() and any(test(path) for test in tests)
 
 
-def entries(folder: Path) -> Iterator[str]:
+def paths_in(folder: Path) -> Iterator[str]:
     """The paths in a folder of all that is not a folder, sorted by folder; links are not followed."""
     for parent, folders, files in os.walk(folder):
         folders.sort()
@@ -51,10 +51,10 @@ def refuse_blocked(path: Path) -> None:
     """Raise InputError if something that is no folder stands where one of the path's folders belongs."""
     for parent in path.parents:
         if os.path.lexists(parent) and not parent.is_dir():
-            raise InputError(f"{parent}: expected a folder, found {kind(parent)}; {REMEDY}")
+            raise InputError(f"{parent}: expected a folder, found {kind_of_file(parent)}; {REMEDY}")
 
 
-def kind(path: Path) -> str:
+def kind_of_file(path: Path) -> str:
     """The kind of file at a path, as messages name it."""
     mode = path.lstat().st_mode
     kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe"}
@@ -67,17 +67,19 @@ def refuse_foreign(output: Output) -> None:
     refuse_blocked(path)
     if whole:
         if os.path.lexists(path) and not output.wrote(""):
-            raise InputError(f"{path}: expected a file that prepkd wrote, or nothing; found {kind(path)}; {REMEDY}")
+            raise InputError(
+                f"{path}: expected a file that prepkd wrote, or nothing; found {kind_of_file(path)}; {REMEDY}"
+            )
         return
     if os.path.lexists(path) and not path.is_dir():
-        raise InputError(f"{path}: expected a folder, or nothing; found {kind(path)}; {REMEDY}")
-    if foreign := next((name for name in entries(path) if not output.wrote(name)), None):
+        raise InputError(f"{path}: expected a folder, or nothing; found {kind_of_file(path)}; {REMEDY}")
+    if foreign := next((name for name in paths_in(path) if not output.wrote(name)), None):
         raise InputError(f"{path}: holds {foreign}, which is no file that prepkd wrote; {REMEDY}")
 
 
 def remove(output: Output) -> None:
     """Remove the files of an output folder that prepkd wrote, and the folders in it that are empty then."""
-    for name in list(entries(output.path)):
+    for name in list(paths_in(output.path)):
         if output.wrote(name):
             (output.path / name).unlink()
     for parent, _, _ in os.walk(output.path, topdown=False):

@@ -19,7 +19,7 @@ PATIENCE = timedelta(days=30)
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the other processes of the command for collective operations; raises InputError if they can't be found."""
     rank, world = launched()
     if world == 1:

@@ -38,7 +38,7 @@ def parse_yaml(source: Path | str, where: str) -> Any:
     """Parse a file, or text: null, booleans, numbers, text, lists, and keys with values.
 
     Raises InputError with one line that begins with `where` for anything else: tags, dates, keys that are lists, integers of
-    more than 64 bits, aliases within themselves, and whatever is too large.
+    more than 64 bits, aliases within themselves, and a document that is too large.
     """
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if size > LARGEST:

@@ -35,8 +35,8 @@ Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00-\x1f\x7f-\x9f\u20
 FileName = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029/\\]+$")]
 Number = int | float
 Setting = Number | Text | None
-Sizes = Annotated[list[Annotated[int, Field(ge=1, le=2**24)]], Field(max_length=4)]
-Temperature = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
+TensorShape = Annotated[list[Annotated[int, Field(ge=1, le=2**24)]], Field(max_length=4)]
+TemperatureKey = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
 
 
 class _Section(BaseModel):
@@ -106,8 +106,8 @@ class MeasuredAttributes(_Section):
 
     rows: int = Field(ge=0)
     bytes_per_row: float = Field(ge=0)
-    kl_mean: dict[Temperature, float] = Field(max_length=32)
-    kl_max: dict[Temperature, float] = Field(max_length=32)
+    kl_mean: dict[TemperatureKey, float] = Field(max_length=32)
+    kl_max: dict[TemperatureKey, float] = Field(max_length=32)
     argmax_flips: int = Field(ge=0)
 
     @model_validator(mode="after")
@@ -126,8 +126,8 @@ class AskedAttributes(_Section):
 
     entry: FileName
     settings: dict[Text, Any] | None = Field(max_length=64)
-    sizes: dict[Text, Sizes] = Field(max_length=64)
-    teacher: dict[Text, Sizes] = Field(min_length=1, max_length=64)
+    sizes: dict[Text, TensorShape] = Field(max_length=64)
+    teacher: dict[Text, TensorShape] = Field(min_length=1, max_length=64)
 
 
 class Attributes(_Section):

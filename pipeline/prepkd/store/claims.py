@@ -54,7 +54,7 @@ class ClaimFiles(Protocol):
         """Remove all files; after that, `create` may raise FileNotFoundError."""
 
 
-class Folder:
+class ClaimFolder:
     """Claims in a folder of a local or network file system; creating a file exclusively is one step on NFS, too."""
 
     def __init__(self, folder: Path) -> None:
@@ -134,10 +134,10 @@ def clear_claims(store: RemoteStore) -> None:
 
 
 def claim_files(store: Store, folder: Path) -> ClaimFiles | None:
-    """Where the workers of a store keep their claims: `folder`, or the bucket; None for one without conditional puts."""
+    """The place of the claims of a store's workers: `folder`, or the bucket; None for one without conditional puts."""
     if not isinstance(store, RemoteStore):
         folder.mkdir(exist_ok=True)
-        return Folder(folder)
+        return ClaimFolder(folder)
     objects, trial = Objects(store), f"trial-{uuid.uuid4().hex}.0"
     try:
         made = [objects.create(trial, b"") for _ in range(2)]
@@ -175,7 +175,7 @@ class Claims:
             self.release(name)
 
     def take(self, name: str) -> bool:
-        """Claim what `name` names, if nobody else has a live claim to it; returns whether it is this worker's now."""
+        """Claim what `name` names, unless another worker has a live claim to it; returns whether it is this worker's now."""
         if self.files is None:
             return True
         for generation in itertools.count():

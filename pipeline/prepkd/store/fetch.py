@@ -17,7 +17,7 @@ from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
 from prepkd.store.own import claimed_store, first_foreign, publishing
 from prepkd.store.place import delete, exists, get, keys, open_place, put
-from prepkd.store.reader import AnswerStore
+from prepkd.store.reader import AnswerStore, FeatureStore
 
 
 @dataclass(frozen=True)
@@ -32,36 +32,52 @@ class Fetched:
     total: int  # views of the whole store
 
 
-def fetch_views(
-    url: str,
-    target: str | Callable[[AnswerStore], str],
-    views: str | None,
-    scratch_root: Path,
-    *,
-    sha256: str | None = None,
-    on_wait: Callable[[str], None],
-    on_start: Callable[[AnswerStore, int], None],
-    on_file: Callable[[], None],
-) -> Fetched:
-    """Copy views of the store at `url` (all for None, else as `parse_views` reads them) to the path or URL `target`, which may
-    depend on the store.
+def open_source(url: str, sha256: str | None = None) -> AnswerStore:
+    """Open the store that is to be copied; with `sha256`, raise InputError if its manifest has another SHA-256.
 
-    With `sha256`, a store whose manifest has another SHA-256 is refused: the manifest states that of every other file.
-    `on_wait` gets one line when another process copies to the same place, `on_start` the store and the number of files, and
-    `on_file` is called after each file. Raises InputError.
+    The manifest states the SHA-256 of every other file.
     """
     if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise InputError(f"--sha256 is {sha256!r}; expected 64 hex digits, as cache-logits and inspect state them")
-    source = AnswerStore.open(url, sha256=sha256)
-    target = target if isinstance(target, str) else target(source)
+    return AnswerStore.open(url, sha256=sha256)
+
+
+def copy_name(url: str) -> str:
+    """The name of a copy of the store at a path or URL; raises InputError if the last part is no name."""
+    name = url.rstrip("/").rsplit("/", 1)[-1]
+    if name in ("", ".", ".."):
+        raise InputError(f"{url}: has no name for the copy; choose its place with --to")
+    return name
+
+
+def copy_folder(source: AnswerStore) -> str:
+    """The folder in a project in which a copy of a store is looked for."""
+    return f"data/features/{source.attributes.teacher.name}" if isinstance(source, FeatureStore) else "data/logits"
+
+
+def fetch_views(
+    source: AnswerStore,
+    target: str,
+    views: str | None,
+    scratch_root: Path,
+    *,
+    on_wait: Callable[[str], None],
+    on_start: Callable[[int], None] = lambda files: None,
+    on_file: Callable[[], None] = lambda: None,
+) -> Fetched:
+    """Copy views of a store (all for None, else as `parse_views` reads them) to the path or URL `target`.
+
+    `on_wait` gets one line when another process copies to the same place, `on_start` the number of files, and `on_file` is
+    called after each file. Raises InputError.
+    """
     where = _absolute(target)
-    if where == _absolute(url):
-        raise InputError(f"{url}: is to be copied onto itself; choose another place with --to")
+    if where == _absolute(source.url):
+        raise InputError(f"{source.url}: is to be copied onto itself; choose another place with --to")
     chosen = list(range(source.views)) if views is None else parse_views(views, source.views)
     # A bucket has no locks: there only this project's commands wait for each other.
     alone = nullcontext() if is_remote(target) else publishing(Path(target).resolve(), on_wait)
     with claimed_store(target, scratch_root, on_wait), alone:
-        on_start(source, len(wanted(source, chosen)))
+        on_start(len(copied_files(source, chosen)))
         return fetch(source, open_place(target, write=True), chosen, target, on_file)
 
 
@@ -69,7 +85,7 @@ def _absolute(url: str) -> str:
     return url if is_remote(url) else str(Path(url).absolute())
 
 
-def wanted(store: AnswerStore, views: Sequence[int]) -> list[str]:
+def copied_files(store: AnswerStore, views: Sequence[int]) -> list[str]:
     """The files of a copy of these views except its manifest: the descriptions first, then chunk by chunk."""
     described = ["zarr.json", *(f"{name}/zarr.json" for name in store.layout.fields), SUMMARY]
     chunks = [(view, chunk) for view in views for chunk in range(store.layout.chunks)]
@@ -89,7 +105,7 @@ def fetch(
     check_target(source, target, where)
     manifest = source.store.manifest
     files = size = kept = 0
-    for key in wanted(source, views):
+    for key in copied_files(source, views):
         found = get(target, key, source.store.most(key) + 1)
         if found is not None and sha256(found) == manifest[key]:
             kept += 1

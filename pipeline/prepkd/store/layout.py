@@ -211,7 +211,7 @@ def chunk_length(samples: int, chunk: int, batch_size: int) -> int:
     return min(batches * batch_size, samples)
 
 
-def create(store: Store, layout: Layout, attributes: Attributes) -> zarr.Group:
+def create_store(store: Store, layout: Layout, attributes: Attributes) -> zarr.Group:
     """Create an empty store: a group with sorted attributes and its arrays; crc32c, no sharding."""
     group = zarr.create_group(store, attributes={"prepkd": json.loads(canonical_json(attributes.model_dump()))})
     shape = layout.plan.views, layout.plan.samples
@@ -235,7 +235,7 @@ def descriptions(layout: Layout, attributes: Attributes) -> dict[str, bytes]:
     """The files of an empty store by path: `zarr.json` of the group, and of each array."""
     store = MemoryStore()
     with zarr.config.set({"codec_pipeline.path": PIPELINE}):
-        create(store, layout, attributes)
+        create_store(store, layout, attributes)
     keys = ["zarr.json", *(f"{name}/zarr.json" for name in layout.fields)]
     return {key: content for key in keys if (content := get(store, key)) is not None}
 

@@ -14,7 +14,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from prepkd.errors import InputError, without_login
-from prepkd.runtime.outputs import REMEDY, WAITING, entries, kind, locked, place_fingerprint, refuse_blocked
+from prepkd.runtime.outputs import REMEDY, WAITING, kind_of_file, locked, paths_in, place_fingerprint, refuse_blocked
 from prepkd.runtime.scratch import is_joined, joint
 from prepkd.runtime.services import is_remote
 from prepkd.settings.section import written_out
@@ -24,7 +24,7 @@ from prepkd.store.documents import read_document
 from prepkd.store.durable import LEFTOVER
 from prepkd.store.encodings import COMMITS, ENCODINGS
 from prepkd.store.layout import CLAIMS, MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.place import keys, names, open_place
+from prepkd.store.place import child_names, keys, open_place
 from prepkd.store.remote import RemoteStore
 
 DESCRIPTION = "zarr.json"
@@ -48,7 +48,7 @@ def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
 def refuse_foreign_store(url: str) -> None:
     """Raise InputError if anything at a store's place, a path or URL, is not part of a store that prepkd wrote.
 
-    A store with somebody's file in it is refused as well: the file would go with the store.
+    A store with a foreign file in it is refused as well: the file would be removed with the store.
     """
     if not url.rpartition("://")[2].strip("/ "):
         raise InputError(f"the store's place is {url!r}; expected a path, or a URL with more than its protocol")
@@ -60,7 +60,7 @@ def refuse_foreign_store(url: str) -> None:
         path = Path(url)
         refuse_blocked(path)
         if os.path.lexists(path.resolve()) and not path.is_dir():
-            raise InputError(f"{url}: expected a store, or nothing; found {kind(path)}; {REMEDY}")
+            raise InputError(f"{url}: expected a store, or nothing; found {kind_of_file(path)}; {REMEDY}")
     if foreign := first_foreign(open_place(url)):
         raise InputError(f"{url}: holds {foreign}, which is no part of a store that prepkd wrote; {REMEDY}")
     if outer := next(filter(_holds_store, _parents(url)), None):
@@ -98,13 +98,15 @@ def _entries(store: Store) -> Iterator[tuple[str, bool]]:
     """The keys at a place, and whether each is a file; lazily, since a place may hold anything."""
     root = getattr(store, "root", None)
     if isinstance(root, Path):
-        yield from ((key, (root / key).is_file()) for key in entries(root))
+        yield from ((key, (root / key).is_file()) for key in paths_in(root))
         return
     if isinstance(store, RemoteStore) and sync(store.is_object()):
         yield store.path.rsplit("/", 1)[-1], False
         return
     # One short listing shows that a bucket is full of other things.
-    yield from ((name, False) for name in sorted(names(store)) if not any(key.fullmatch(name) for key in own_keys()))
+    yield from (
+        (name, False) for name in sorted(child_names(store)) if not any(key.fullmatch(name) for key in own_keys())
+    )
     yield from ((key, True) for key in sorted(keys(store)))
 
 

@@ -99,7 +99,7 @@ def keys(store: Store) -> set[str]:
     return sync(listed())
 
 
-def names(store: Store) -> set[str]:
+def child_names(store: Store) -> set[str]:
     """List the first part of every file's path, by a listing of the place itself."""
 
     async def listed() -> set[str]:

@@ -1,54 +1,32 @@
 """A store while it is written: resumed after a crash, visible at its place only when it is finished."""
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint, publish, remove_leftovers, set_aside
-from prepkd.runtime.scratch import is_awaited, remove_finished, scratch
+from prepkd.runtime.scratch import is_awaited, remove_finished
 from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
 from prepkd.store.own import clear_store, publishing, refuse_foreign_store, refuse_replacing
 from prepkd.store.place import delete, exists, open_place
 from prepkd.store.reader import AnswerStore
-from prepkd.store.writer import StoreWriter, mend_descriptions
+from prepkd.store.writer import StoreWriter, repair_descriptions
 
 GROWING = "store.zarr"  # in the scratch folder
-
-
-@contextlib.contextmanager
-def unfinished(
-    url: str,
-    layout: Layout,
-    attributes: Attributes,
-    scratch_root: Path,
-    *,
-    on_wait: Callable[[str], None],
-    replace: bool = False,
-) -> Iterator[StoreWriter]:
-    """Yield a writer that resumes earlier work; on success the store is at `url`.
-
-    A local store grows in scratch, under a lock, and moves to its path last, through a link to where that leads. A bucket has
-    no rename: there the store grows at its URL without a manifest, so readers refuse it; a store that stood there loses its
-    manifest first. Raises InputError if anything but a store of prepkd's stands at `url`, and unless `replace` also if
-    that is another store; whatever came there meanwhile is refused too: then the finished store stays in scratch.
-    """
-    refuse_foreign_store(url)
-    if not replace:
-        refuse_replacing(url, attributes)
-    with scratch(scratch_root, work_fingerprint(attributes, layout), on_wait=on_wait) as work:
-        yield growing_writer(url, layout, attributes, work, on_wait)
-        publish_grown(url, attributes, work, on_wait=on_wait, replace=replace)
 
 
 def growing_writer(
     url: str, layout: Layout, attributes: Attributes, work: Path, on_wait: Callable[[str], None]
 ) -> StoreWriter:
-    """The writer of a store that grows in the locked scratch folder `work`, or in a bucket at its URL."""
+    """The writer of a store that grows in the locked scratch folder `work`, or in a bucket at its URL; it resumes earlier work.
+
+    A bucket has no rename: there the store grows at its URL without a manifest, so readers refuse it; a store that stood there
+    loses its manifest first.
+    """
     if is_remote(url):
         return _remote_writer(url, layout, attributes)
     return _local_writer(work / GROWING, layout, attributes, on_wait)
@@ -57,9 +35,11 @@ def growing_writer(
 def publish_grown(
     url: str, attributes: Attributes, work: Path, *, on_wait: Callable[[str], None], replace: bool, place: str = ""
 ) -> None:
-    """Move a finished local store from the locked scratch folder `work` to its path; one in a bucket is there already.
+    """Move a finished local store from the locked scratch folder `work` to its path, through a link to where that leads; one in
+    a bucket is there already.
 
-    It is copied if other processes wait for it, those that have joined for `place` apart. Raises InputError as `unfinished`.
+    It is copied if other processes wait for it, those that have joined for `place` apart. Raises InputError, and leaves the
+    store in scratch, if anything but a store of prepkd's has come there meanwhile, or unless `replace` another store.
     """
     if is_remote(url):
         return
@@ -106,7 +86,7 @@ def _local_writer(growing: Path, layout: Layout, attributes: Attributes, say: Ca
     """The writer of a store in scratch; damaged descriptions are written anew, and what can't be resumed is set aside."""
     store = open_place(growing, write=True)
     try:
-        damaged = mend_descriptions(store, layout, attributes) if os.path.lexists(growing) else []
+        damaged = repair_descriptions(store, layout, attributes) if os.path.lexists(growing) else []
     except (InputError, FileExistsError, IsADirectoryError, NotADirectoryError):  # no file, or no folder, in its place
         say(f"{growing}: damaged; set aside as {set_aside(growing).name}, and the work starts anew")
     else:

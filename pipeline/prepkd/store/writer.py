@@ -45,9 +45,9 @@ class StoreWriter:
     def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
         self.store, self.layout, self.where = store, layout, where
         if not _described(store, layout, attributes):
-            # In a bucket another worker may be writing the descriptions right now; before that nobody writes a chunk.
+            # In a bucket another worker may be writing the descriptions right now; no chunk is written before that.
             clear_store(store, where, unless=descriptions(layout, attributes))
-            mend_descriptions(store, layout, attributes)
+            repair_descriptions(store, layout, attributes)
         self.group = zarr.open_group(store, mode="r+", zarr_format=3)
         found: Any = self.group.attrs.asdict().get("prepkd")
         identity = {"format": attributes.format, "fingerprints": attributes.fingerprints}
@@ -165,7 +165,7 @@ def _described(store: Store, layout: Layout, attributes: Attributes) -> bool:
         return False
 
 
-def mend_descriptions(store: Store, layout: Layout, attributes: Attributes) -> list[str]:
+def repair_descriptions(store: Store, layout: Layout, attributes: Attributes) -> list[str]:
     """Write each description of a store that is not as this writer writes it; returns the keys of those that were damaged.
 
     For a place whose chunks are known to be this store's, as those in scratch are by their folder's name.

@@ -2,179 +2,103 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
+from prepkd.models.agreement import SKILL
 from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.clock import elapsed
-from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
+from prepkd.store.destination import Destination
 from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding, words_of
-from prepkd.store.encodings.measure import measure
-from prepkd.store.identity import manifest_sha256
+from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.layout import Layout, chunk_length
-from prepkd.store.own import refuse_foreign_store
-from prepkd.store.workers import Worker, joining
-from prepkd.teacher.forward_pass import raw_logits, ready
+from prepkd.store.workers import Part
+from prepkd.store.write_store import StorePlan, Written, batch_count, write_store
+from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
+from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
 
-TRIAL_BATCHES = 4
+FIRST_BATCHES = 4
 
 
 @dataclass(frozen=True)
-class Trial:
+class FirstBatches:
     """The teacher's first batches: raw logits (n, K) of view 0, their labels, and the seconds that one batch takes."""
 
     raw: Tensor
     labels: Tensor
     seconds: float
 
-    def estimate(self, layout: Layout, pending: Sequence[tuple[int, int]], batch_size: int) -> float:
+    def estimate(self, layout: Layout, pending: Sequence[Part], batch_size: int) -> float:
         """Seconds that the pending chunks will take."""
-        return self.seconds * sum(-(-layout.length(chunk) // batch_size) for _, chunk in pending)
+        return self.seconds * batch_count(layout, pending, batch_size)
 
 
-@dataclass(frozen=True)
-class Work:
-    """The work that remains when caching starts: the store's layout and attributes, pending chunks, estimated seconds.
+def cache_logits(teacher: LoadedTeacher, dataset: Dataset, settings: Cache, destination: Destination) -> Written:
+    """Write the store of a teacher's logits for every view of the dataset's plan.
 
-    `doubt` is a warning if the teacher's answers may not be logits.
+    Raises InputError as `write_store`, and for a teacher that answers with probabilities.
     """
-
-    layout: Layout
-    attributes: Attributes
-    pending: int
-    seconds: float
-    doubt: str | None = None
-
-    @property
-    def chunks(self) -> int:
-        """Chunks of the whole store."""
-        return self.layout.plan.views * self.layout.chunks
-
-    def describe(self) -> str:
-        """One line: the store's size, the encoding's error, the time left."""
-        plan, measured = self.layout.plan, self.attributes.measured
-        assert measured is not None  # by `plan_store`
-        return (
-            f"{plan.views} views x {plan.samples:,} samples x {self.attributes.dataset.classes} classes: "
-            f"{plan.views * plan.samples * measured.bytes_per_row / 1e6:,.1f} MB, "
-            f"{measured.bytes_per_row:g} bytes per (view, sample), {self.attributes.encoding.name}, "
-            f"KL at tau 4 {measured.kl_mean['4']:.1e}; about {self.seconds:,.0f} s to go"
-        )
+    first = first_batches(teacher.model, dataset, settings)
+    doubt = check_logits(first.raw, f"teacher {teacher.name!r}")
+    layout, attributes = plan_store(settings, dataset, teacher.describe(), first)
+    answers = partial(teacher_answers, teacher.model, dataset, logit_encoding(settings, dataset.classes), settings)
+    estimate = partial(first.estimate, layout, batch_size=settings.batch_size)
+    return write_store(StorePlan(layout, attributes, answers, dataset.labels, estimate, doubt), destination)
 
 
-@dataclass(frozen=True)
-class Written:
-    """A finished store: its summary, its manifest's SHA-256, the number of chunks that this process wrote (None if the store
-    was finished before), and the seconds.
-    """
-
-    summary: dict[str, Any]
-    sha256: str
-    chunks: int | None = None
-    seconds: float = 0.0
-
-    def describe(self) -> str:
-        """One line: the share of the views that the teacher has wrong, which KA corrects."""
-        return f"the teacher is wrong on {self.summary['teacher_error']:.2%} of the training views: KA's share"
+def hardly_better_than_chance(written: Written, classes: int) -> bool:
+    """Whether the teacher of a finished store is hardly better than chance."""
+    return 1 - written.summary["teacher_error"] < 1 / classes + SKILL * (1 - 1 / classes)
 
 
-def cache_logits(
-    teacher: nn.Module,
-    card: Mapping[str, Any],
-    dataset: Dataset,
-    inputs: Mapping[str, Any],
-    settings: Cache,
-    url: str,
-    scratch_root: Path,
-    *,
-    replace: bool = False,
-    on_wait: Callable[[str], None],
-    on_start: Callable[[Work], None] = lambda work: None,
-    on_chunk: Callable[[], None] = lambda: None,
-) -> Written:
-    """Write the store of a teacher's logits, resume it, or join the processes that write it; a finished one stays as it is.
-
-    `card` describes the teacher, `inputs` the prepared data and the device. `on_wait` gets one line when another process is
-    waited for, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk of any process.
-    Raises InputError if anything but a store of prepkd's stands at `url`, or, without `replace`, a store of other settings, and
-    for a teacher that answers with probabilities.
-    """
-    refuse_foreign_store(url)
-    trial = make_trial(teacher, dataset, settings)
-    doubt = check_logits(trial.raw, f"teacher {card['name']!r}")
-    layout, attributes = plan_store(settings, dataset, inputs, card, trial)
-    answers = partial(teacher_answers, teacher, dataset, encoding_of(settings, dataset.classes), settings)
-    options: dict[str, Any] = {"on_wait": on_wait, "on_chunk": on_chunk, "replace": replace}
-    with joining(url, layout, attributes, scratch_root, **options) as worker:
-        if not isinstance(worker, Worker):
-            return Written(worker, manifest_sha256(url))
-        pending = worker.pending
-        on_start(Work(layout, attributes, len(pending), trial.estimate(layout, pending, settings.batch_size), doubt))
-        started = time.perf_counter()
-        for _ in write_chunks(worker, answers):
-            on_chunk()
-        seconds = elapsed(started)
-        summary = worker.finish(dataset.labels)
-    return Written(summary, manifest_sha256(url), worker.written, seconds)
-
-
-def write_chunks(worker: Worker, answers: Callable[[int, slice], Mapping[str, Tensor]]) -> Iterator[None]:
-    """Write the chunks that a worker claims, one per step; a chunk is written while the teacher answers for the next one."""
-    layout = worker.writer.layout
-    made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in worker.claimed())
-    return overlap(lambda part: worker.write(*part), made)
-
-
-def make_trial(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Trial:
+def first_batches(teacher: nn.Module, dataset: Dataset, settings: Cache) -> FirstBatches:
     """Compute and time the teacher's first batches, after one to warm up."""
     size = settings.batch_size
     ask = partial(_raw, ready(teacher), dataset, settings, 0)
     ask(slice(0, size))
-    part = slice(0, min(TRIAL_BATCHES * size, dataset.plan.samples))
+    part = slice(0, min(FIRST_BATCHES * size, dataset.plan.samples))
     started = time.perf_counter()
     raw = ask(part)
     seconds = elapsed(started)
-    return Trial(raw, dataset.labels(0, part), seconds / -(-part.stop // size))
+    return FirstBatches(raw, dataset.labels(0, part), seconds / -(-part.stop // size))
 
 
-def encoding_of(settings: Cache, classes: int) -> LogitEncoding:
+def logit_encoding(settings: Cache, classes: int) -> LogitEncoding:
     """Build the encoding that `settings.encoding` names, with its own section of the settings if it has one."""
     own = getattr(settings, settings.encoding).model_dump() if ENCODINGS[settings.encoding].settings else {}
     return make_encoding({"name": settings.encoding} | own, classes)
 
 
-def layout_of(settings: Cache, plan: ViewPlan, classes: int) -> Layout:
+def logit_layout(settings: Cache, plan: ViewPlan, classes: int) -> Layout:
     """The layout of a store of logits; raises InputError as `Layout` and the encoding do."""
     chunk = chunk_length(plan.samples, settings.chunk, settings.batch_size)
-    return Layout(plan, encoding_of(settings, classes), chunk)
+    return Layout(plan, logit_encoding(settings, classes), chunk)
 
 
 def plan_store(
-    settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], trial: Trial
+    settings: Cache, dataset: Dataset, teacher: Mapping[str, Any], first: FirstBatches
 ) -> tuple[Layout, Attributes]:
-    """The layout and the attributes of the store that these settings describe."""
-    layout, encoding = layout_of(settings, dataset.plan, dataset.classes), encoding_of(settings, dataset.classes)
+    """The layout and the attributes of the store of a teacher's logits; `teacher` is the attributes' section."""
+    layout, encoding = logit_layout(settings, dataset.plan, dataset.classes), logit_encoding(settings, dataset.classes)
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
     # Without a fingerprint: its last digits may differ between machines.
-    words = words_of(encoding, dataset.plan, 0, slice(0, len(trial.raw)))
-    measured = measure(encoding, trial.raw, trial.labels, words, other_bytes=other_bytes)
-    return layout, Attributes.made_from(origin(settings, dataset, inputs, card, encoding), measured=measured)
+    words = words_of(encoding, dataset.plan, 0, slice(0, len(first.raw)))
+    measured = measure_encoding(encoding, first.raw, first.labels, words, other_bytes=other_bytes)
+    return layout, Attributes.made_from(store_origin(settings, dataset, teacher, encoding), measured=measured)
 
 
-def origin(
-    settings: Cache, dataset: Dataset, inputs: Mapping[str, Any], card: Mapping[str, Any], encoding: Encoding
-) -> dict[str, Any]:
+def store_origin(settings: Cache, dataset: Dataset, teacher: Mapping[str, Any], encoding: Encoding) -> dict[str, Any]:
     """The sections of a store's attributes that say where its answers come from and how they are kept."""
+    inputs = dataset.origin
     return {
         "dataset": {
             "name": inputs["dataset"],
@@ -183,7 +107,7 @@ def origin(
             "classes": dataset.classes,
         },
         "split": "train",
-        "teacher": describe_teacher(card),
+        "teacher": dict(teacher),
         "views": dataset.plan.describe(),
         "pixels": describe_pixels(dataset.plan, dataset.samples),
         "encoding": encoding.describe(),
@@ -193,11 +117,6 @@ def origin(
             "device": inputs["device"],
         },
     }
-
-
-def describe_teacher(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The section `teacher` of a store's attributes, from the teacher's card."""
-    return {key: card[key] for key in ("name", "model", "weights_fingerprint", "preprocessing")}
 
 
 def describe_pixels(plan: ViewPlan, samples: Samples) -> dict[str, Any]:
@@ -225,6 +144,5 @@ def teacher_answers(
 
 
 def _raw(teacher: nn.Module, dataset: Dataset, settings: Cache, view: int, part: slice) -> Tensor:
-    plan, samples = dataset.plan, dataset.samples
-    asked = samples.under(plan, view, part)
-    return raw_logits(teacher, plan, samples, *asked, batch_size=settings.batch_size, precision=settings.precision)
+    pictures = Pictures.of(dataset, view, part)
+    return raw_logits(teacher, pictures, batch_size=settings.batch_size, precision=settings.precision)

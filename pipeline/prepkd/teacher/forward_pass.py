@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.models.features import Answers
 from prepkd.runtime.prefetch import prefetch
@@ -39,54 +41,60 @@ def ready(model: M) -> M:
     return model.eval().to(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Samples under views: their indices `chosen`, int64 (N,), and their rows of the plan's integers (N, p)."""
+
+    samples: Samples
+    plan: ViewPlan
+    chosen: Tensor
+    rows: Tensor
+
+    @classmethod
+    def of(cls, dataset: Dataset, view: int, part: slice) -> "Pictures":
+        """A range of a dataset's samples under one view."""
+        return cls(dataset.samples, dataset.plan, *dataset.samples.under(dataset.plan, view, part))
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Render fixed slices, the last one padded to full size with black: float32 (size, C, H, W), channels last."""
+        for start in range(0, len(self), size):
+            batch = slice(start, start + size)
+            pixels = self.samples.pixels(self.plan, self.chosen[batch], self.rows[batch])
+            if missing := size - len(pixels):
+                pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
+            yield pixels.contiguous(memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def forward(
     teacher: Callable[[Tensor], Answers],
-    plan: ViewPlan,
-    samples: Samples,
-    chosen: Tensor,
-    rows: Tensor,
+    pictures: Pictures,
     *,
     batch_size: int,
     precision: str,
     asks: Callable[[Answers], Answers] = lambda features: {},
 ) -> dict[str, Tensor]:
-    """The teacher's "logits" float32 (N, K), and what `asks` keeps of its features, of the chosen samples under views (N, p).
+    """The teacher's "logits" float32 (N, K) of the pictures, and what `asks` keeps of its features.
 
-    The batches are fixed slices, the last one padded to full size: the last bits depend on a batch's shape, so a sample must
-    always be computed at the same place of a batch of the same shape. `chosen` is int64 (N,).
+    The last bits depend on a batch's shape, so a sample must always be computed at the same place of a batch of the same shape.
     """
-
-    def rendered() -> Iterator[Tensor]:
-        for start in range(0, len(chosen), batch_size):
-            batch = slice(start, start + batch_size)
-            pixels = samples.pixels(plan, chosen[batch], rows[batch])
-            if missing := batch_size - len(pixels):
-                pixels = torch.cat([pixels, pixels.new_zeros(missing, *pixels.shape[1:])])
-            yield pixels.contiguous(memory_format=torch.channels_last)
-
     parts: dict[str, list[Tensor]] = {}
+    samples = pictures.samples
     with arithmetic(precision, samples.device):
-        for pixels in prefetch(rendered(), samples.prefetch_depth):
+        for pixels in prefetch(pictures.batches(batch_size), samples.prefetch_depth):
             answers = teacher(pixels)
             for name, value in {"logits": answers["logits"], **asks(answers)}.items():
                 parts.setdefault(name, []).append(value.float() if value.is_floating_point() else value)
-    return {name: torch.cat(values)[: len(chosen)] for name, values in parts.items()}
+    return {name: torch.cat(values)[: len(pictures)] for name, values in parts.items()}
 
 
-def raw_logits(
-    teacher: nn.Module,
-    plan: ViewPlan,
-    samples: Samples,
-    chosen: Tensor,
-    rows: Tensor,
-    *,
-    batch_size: int,
-    precision: str,
-) -> Tensor:
+def raw_logits(teacher: nn.Module, pictures: Pictures, *, batch_size: int, precision: str) -> Tensor:
     """The teacher's logits alone, float32 (N, K); see `forward`."""
 
     def answers(pixels: Tensor) -> Answers:
         return {"logits": teacher(pixels)}
 
-    return forward(answers, plan, samples, chosen, rows, batch_size=batch_size, precision=precision)["logits"]
+    return forward(answers, pictures, batch_size=batch_size, precision=precision)["logits"]

@@ -1,8 +1,7 @@
 """Write logits from elsewhere to a store: check what can be checked, and record what cannot."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,12 +17,13 @@ from prepkd.models.agreement import agreement
 from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import IMPORTED, Attributes
+from prepkd.store.destination import Destination
 from prepkd.store.encodings import LogitEncoding, words_of
-from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
-from prepkd.store.own import claimed_store
-from prepkd.store.unfinished import already_finished, unfinished
-from prepkd.teacher.caching import TRIAL_BATCHES, Trial, Written, encoding_of, plan_store
+from prepkd.store.write_store import StorePlan, Written, write_store
+from prepkd.teacher.caching import FIRST_BATCHES, FirstBatches, logit_encoding, plan_store
+from prepkd.teacher.import_options import usage
+from prepkd.teacher.logit_files import LogitFile
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
 
@@ -35,10 +35,8 @@ UNVERIFIED = (
 )
 
 
-def dataset_for_import(
-    data: Path, raw: Tensor, recipe: Recipe, views: int | str | None, seed: int
-) -> tuple[Dataset, dict[str, Any]]:
-    """Read the training samples of logits (V, N, K), under the declared views, and their fingerprints.
+def dataset_for_import(data: Path, raw: Tensor, recipe: Recipe, views: int | str | None, seed: int) -> Dataset:
+    """Read the training samples of logits (V, N, K), under the declared views.
 
     `views` is a count, "all", or None for the logits' own V. Raises InputError if the numbers of views, samples or classes
     differ.
@@ -59,71 +57,48 @@ def dataset_for_import(
         raise InputError(f"the logits are of {count} views, --views {views} with this recipe makes {plan.views}")
     if not recipe and count > 1:
         raise InputError(f"the logits are of {count} views, --recipe [] makes one, the image itself; name the recipe")
-    dataset = Dataset(
+    return Dataset(
         Samples.of(train, torch.device("cpu"), plan.recipe),
         {},
         plan,
         Preprocessing.by(channel_statistics(train.images)),
         len(info.class_names),
+        origin={
+            "dataset": info.dataset,
+            "dataset_fingerprint": info.fingerprint,
+            "split_fingerprint": train.fingerprint,
+            "device": "unknown",
+        },
     )
-    return dataset, {
-        "dataset": info.dataset,
-        "dataset_fingerprint": info.fingerprint,
-        "split_fingerprint": train.fingerprint,
-        "device": "unknown",
-    }
 
 
-def import_logits(
-    name: str,
-    file: Path,
-    raw: Tensor,
-    dataset: Dataset,
-    inputs: dict[str, Any],
-    settings: Cache,
-    url: str,
-    scratch_root: Path,
-    *,
-    replace: bool = False,
-    on_wait: Callable[[str], None],
-) -> Written:
-    """Write the store of logits (V, N, K) read from `file`; a finished one stays as it is. Raises InputError as `plan_import`.
+def import_logits(name: str, logits: LogitFile, dataset: Dataset, settings: Cache, destination: Destination) -> Written:
+    """Write the store of logits (V, N, K) read from a file, as those of the teacher `name`.
 
-    `on_wait` gets one line when another process does the same work. Raises InputError as well if anything but a store of
-    prepkd's stands at `url`, or, without `replace`, another store.
+    Raises InputError as `write_store`, and, before anything is written, if the logits cannot be encoded.
     """
-    with claimed_store(url, scratch_root, on_wait):
-        layout, attributes = plan_import(name, file, raw, dataset, inputs, settings)
-        if summary := already_finished(url, layout, attributes, scratch_root):
-            return Written(summary, manifest_sha256(url))
-        with unfinished(url, layout, attributes, scratch_root, on_wait=on_wait, replace=replace) as writer:
-            pending = list(writer.pending())
-            encoding = encoding_of(settings, dataset.classes)
-            for view, chunk in pending:
-                writer.write(view, chunk, imported_answers(raw, dataset, encoding, view, layout.slice(chunk)))
-            summary = writer.finish(dataset.labels)
-    return Written(summary, manifest_sha256(url), len(pending))
+    encoding = logit_encoding(settings, dataset.classes)
+    layout, attributes = plan_import(name, logits, dataset, settings)
+    answers = partial(imported_answers, logits.raw, dataset, encoding)
+    for view in range(layout.plan.views):
+        for chunk in range(layout.chunks):
+            answers(view, layout.slice(chunk))
+    return write_store(StorePlan(layout, attributes, answers, dataset.labels), destination)
 
 
-def plan_import(
-    name: str, file: Path, raw: Tensor, dataset: Dataset, inputs: dict[str, Any], settings: Cache
-) -> tuple[Layout, Attributes]:
-    """The layout and the attributes of a store of imported logits (V, N, K); raises InputError if they cannot be encoded."""
+def plan_import(name: str, logits: LogitFile, dataset: Dataset, settings: Cache) -> tuple[Layout, Attributes]:
+    """The layout and the attributes of a store of imported logits (V, N, K)."""
     unknown = {"name": name, "model": IMPORTED, "weights_fingerprint": None, "preprocessing": None}
-    part = slice(0, TRIAL_BATCHES * settings.batch_size)
-    trial = Trial(raw[0, part], dataset.labels(0, part), 0.0)
-    layout, cached = plan_store(settings, dataset, inputs, unknown, trial)
+    part = slice(0, FIRST_BATCHES * settings.batch_size)
+    first = FirstBatches(logits.raw[0, part], dataset.labels(0, part), 0.0)
+    layout, cached = plan_store(settings, dataset, unknown, first)
     # The same sections as a cached store's, so that readers find every key; unknown values are marked as such.
     sections = cached.sections | {
-        "teacher": unknown | {"source": {"file": file.name, "sha256": file_sha256(file)}},
+        "teacher": unknown | {"source": {"file": logits.path.name, "sha256": file_sha256(logits.path)}},
         "precision": {"arithmetic": "unknown", "batch_size": None, "device": "unknown"},
     }
     others = {"measured": cached.model_dump()["measured"], "unverified": list(unverified(dataset.plan))}
-    attributes, encoding = Attributes.made_from(sections, **others), encoding_of(settings, dataset.classes)
-    for view in range(layout.plan.views):  # refused before anything is written
-        for chunk in range(layout.chunks):
-            imported_answers(raw, dataset, encoding, view, layout.slice(chunk))
-    return layout, attributes
+    return layout, Attributes.made_from(sections, **others)
 
 
 def unverified(plan: ViewPlan) -> tuple[str, ...]:
@@ -141,8 +116,26 @@ def imported_answers(
     return encoding.encode(raw[view, part], dataset.labels(view, part), words_of(encoding, dataset.plan, view, part))
 
 
-def findings(file: Path, raw: Tensor, dataset: Dataset, data: Path) -> list[str]:
-    """Lines on logits (V, N, K) of `file`: what was checked, what is doubtful, what cannot be verified."""
+def report(
+    name: str, logits: LogitFile, dataset: Dataset, data: Path, url: str, written: Written, *, in_project: bool
+) -> list[str]:
+    """Lines on an import: sizes, findings, the teacher's error, the manifest's hash, and how to learn from the store.
+
+    `in_project`: whether the store stands where the project's settings look for it.
+    """
+    plan = dataset.plan
+    converted = "" if logits.dtype == "float32" else f", {logits.dtype} converted to float32"
+    return [
+        f"{logits.path}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
+        *findings(logits, dataset, data),
+        *written.report(url)[-2:],  # without the number of chunks
+        f"to learn from it: {usage(plan, name, data, None if in_project else url)}",
+    ]
+
+
+def findings(logits: LogitFile, dataset: Dataset, data: Path) -> list[str]:
+    """Lines on the logits (V, N, K) of a file: what was checked, what is doubtful, what cannot be verified."""
+    raw = logits.raw
     found = {view: agreement(raw[view], main_class(dataset.labels(view, slice(None)))) for view in range(len(raw))}
     checked = f"checked: views, samples and classes are as many as in {data}, every value is finite"
     lines = [checked + ", labels agree above chance"]
@@ -153,7 +146,7 @@ def findings(file: Path, raw: Tensor, dataset: Dataset, data: Path) -> list[str]
             f"warning: {len(doubtful)} of {len(found)} views agree with the labels no better than chance: view "
             f"{doubtful[0]} {first.top1:.1%}, chance {first.chance:.1%}; are samples and classes in the data's order?",
         ]
-    if doubt := check_logits(raw, file):
+    if doubt := check_logits(raw, logits.path):
         lines.append(f"warning: {doubt}")
     if permuted := [view for view, one in found.items() if one.out_of_order]:
         first = found[permuted[0]]

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,17 @@ ADVICE = "save one tensor (N, K) or (V, N, K): torch.save(logits, path)"
 FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 
-def read_logits(path: Path) -> tuple[Tensor, str]:
-    """Read a file's raw logits, float32 (V, N, K), with V = 1 for a file of (N, K), and the name of their dtype in the file.
+@dataclass(frozen=True)
+class LogitFile:
+    """The raw logits of a file, float32 (V, N, K), and the name of their dtype in the file."""
+
+    path: Path
+    raw: Tensor
+    dtype: str
+
+
+def read_logits(path: Path) -> LogitFile:
+    """Read a file's raw logits (V, N, K), with V = 1 for a file of (N, K).
 
     The file holds one tensor, or one per sample keyed by its index, in any order. Nothing in it is executed. Raises
     InputError for a file that is missing, damaged or of another kind, for missing or repeated indices, and for values that
@@ -29,9 +39,9 @@ def read_logits(path: Path) -> tuple[Tensor, str]:
         raise InputError(f"{path}: no such file; expected logits")
     found = READERS[path.suffix](path)
     given = found if isinstance(found, Tensor) else _one_tensor(path, found)
-    kind = str(given.dtype).removeprefix("torch.")
+    dtype = str(given.dtype).removeprefix("torch.")
     if given.dtype not in FLOATS or given.layout != torch.strided:
-        raise InputError(f"{path}: holds {kind}; expected logits in float16, bfloat16, float32 or float64, dense")
+        raise InputError(f"{path}: holds {dtype}; expected logits in float16, bfloat16, float32 or float64, dense")
     if given.ndim not in (2, 3) or 0 in given.shape:
         raise InputError(
             f"{path}: has the shape {tuple(given.shape)}; expected (samples, classes) or (views, samples, classes)"
@@ -39,7 +49,7 @@ def read_logits(path: Path) -> tuple[Tensor, str]:
     raw = given.detach().float().reshape(-1, *given.shape[-2:]).contiguous()
     _check_values(path, raw)
     check_logits(raw, path)
-    return raw, kind
+    return LogitFile(path, raw, dtype)
 
 
 def _read_npy(path: Path) -> Tensor:

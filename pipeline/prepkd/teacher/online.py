@@ -11,7 +11,7 @@ from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
 from prepkd.runtime import processes
 from prepkd.store.encodings import LogitEncoding, words_of
-from prepkd.teacher.forward_pass import forward, ready
+from prepkd.teacher.forward_pass import Pictures, forward, ready
 from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
 
@@ -54,7 +54,7 @@ class OnlineTeacher:
         lengths = [len(shown[0][part]) for part in parts]
         length = lengths[processes.rank()]
         own = parts[processes.rank()] if length else slice(0, 1)  # a process without a batch tells the answers' shapes
-        found = forward(self.model, plan, samples, *(one[own] for one in shown), **settings)
+        found = forward(self.model, Pictures(samples, plan, *(one[own] for one in shown)), **settings)
         found = {name: processes.gathered(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)
         words = words_of(self.encoding, plan, views)

@@ -10,7 +10,7 @@ from torch import Tensor
 from prepkd.methods.entries import Entry, served_by
 from prepkd.methods.term import FeatureTerm, Shapes
 from prepkd.models.features import Answers
-from prepkd.teacher.feature_caching import encoding_of
+from prepkd.teacher.feature_caching import feature_encoding
 from prepkd.teacher.forward_pass import arithmetic
 
 
@@ -45,7 +45,7 @@ class Supply:
         """The terms' tensors of a batch of a live teacher's features, as stores of the entries would return them."""
         stored = {}
         for entry in self.entries:
-            encoding = encoding_of(entry)
+            encoding = feature_encoding(entry)
             stored[entry.name] = encoding.decode(encoding.encode(entry.asks(features)))
         return self.asks(stored)
 

@@ -75,7 +75,7 @@ def check_shares(samples: int, batch_size: int) -> None:
 def synchronise(model: nn.Module) -> None:
     """Make a model's batch norms normalise over the samples of all processes, in place; its state dict stays as it is.
 
-    Raises InputError for a batch norm of somebody's own kind.
+    Raises InputError for a user's own kind of batch norm.
     """
     for name, module in model.named_modules():
         if type(module) in OVER_PROCESSES:

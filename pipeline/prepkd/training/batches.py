@@ -94,7 +94,7 @@ class Epochs:
     strong: ViewPlan | None = None
 
     @property
-    def answers(self) -> tuple[str, ...]:
+    def answer_names(self) -> tuple[str, ...]:
         """The names of the teacher's answers, of what terms draw, and of the strong views' pixels."""
         drawn, pixels = self.draws.drawn if self.draws else (), (STRONG_PIXELS,) if self.strong else ()
         return (*(self.teacher.names if self.teacher else ()), *drawn, *pixels)
@@ -121,7 +121,7 @@ class Epochs:
         return Epoch(order.to(device), rows.to(device), answers, strong)
 
 
-def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, group: int) -> Iterator[Batch]:
+def batches(dataset: Dataset, epoch: Epoch, answer_names: Sequence[str], size: int, group: int) -> Iterator[Batch]:
     """An epoch's batches of `size`, the last one shorter, in steps of `group` samples.
 
     Of several processes each renders its share of every batch; labels and answers are those of the whole batch.
@@ -129,7 +129,7 @@ def batches(dataset: Dataset, epoch: Epoch, answers: Sequence[str], size: int, g
     the images renders many batches at once. A batch's content does not depend on either.
     """
     samples, plan, count = dataset.samples, dataset.plan, len(epoch.order)
-    given = [name for name in answers if name != STRONG_PIXELS]  # which come last
+    given = [name for name in answer_names if name != STRONG_PIXELS]  # which come last
     shares = {
         part: torch.tensor(part, dtype=torch.float64, device=samples.device) for part in _shares(count, size, group)
     }

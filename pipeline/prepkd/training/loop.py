@@ -69,7 +69,7 @@ def train(
         evaluated = average.module
     if settings.early_stop:
         state["best"] = copy.deepcopy(evaluated)
-    gradients = make_gradients(model, objective, epochs.answers, settings, device, settings.epochs * steps)
+    gradients = make_gradients(model, objective, epochs.answer_names, settings, device, settings.epochs * steps)
     history = resume(checkpoint, state, device)
     for row in history:
         on_epoch(row)
@@ -84,7 +84,7 @@ def train(
             trained.train()
             figures: SampleValues = {}
             done = 0
-            for batch in batches(dataset, next(fed), epochs.answers, settings.batch_size, group):
+            for batch in batches(dataset, next(fed), epochs.answer_names, settings.batch_size, group):
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
                 note(figures, gradients(*batch), done, count)
                 done += len(batch[1])

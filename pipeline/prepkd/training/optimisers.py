@@ -84,7 +84,7 @@ SCHEDULES: dict[str, Choice[Callable[[Optimizer, Optimisation, int, int], LRSche
         lambda o, s, steps, warmup: CosineAnnealingLR(o, s.epochs * steps - warmup),
         reads=frozenset({"warmup_epochs"}),
     ),
-    "one-cycle": Choice(  # torch would move the momentum (AdamW: the first beta) between 0.85 and 0.95, whatever is set
+    "one-cycle": Choice(  # torch would move the momentum (AdamW: the first beta) between 0.85 and 0.95 in spite of the setting
         lambda o, s, steps, _: OneCycleLR(o, s.lr, total_steps=s.epochs * steps, cycle_momentum=False)
     ),
 }

@@ -5,8 +5,8 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
 from prepkd.models import Normalised, pretrained
-from prepkd.models.agreement import Agreement, agreement
-from prepkd.models.weight_claims import Claims, order_problem
+from prepkd.models.agreement import LabelAgreement, agreement
+from prepkd.models.weight_claims import WeightClaims, order_problem
 from prepkd.models.weights import Loaded
 from prepkd.training.evaluation import predict_some
 
@@ -24,7 +24,7 @@ def check_class_order(model: str, loaded: Loaded | None, dataset: Dataset, where
         )
 
 
-def ask(model: Normalised, dataset: Dataset) -> Agreement:
+def ask(model: Normalised, dataset: Dataset) -> LabelAgreement:
     """Compare the model's answers to some plain training images, drawn at random but the same each time, with their labels."""
     samples = dataset.samples
     count = min(len(samples), max(LEAST, PER_CLASS * dataset.classes))
@@ -33,7 +33,12 @@ def ask(model: Normalised, dataset: Dataset) -> Agreement:
 
 
 def warnings(
-    where: str, trained: bool, on_train: Agreement, on_test: Agreement, claims: Claims, model: Normalised
+    where: str,
+    trained: bool,
+    on_train: LabelAgreement,
+    on_test: LabelAgreement,
+    claims: WeightClaims,
+    model: Normalised,
 ) -> list[str]:
     """One line for each reason to doubt a teacher, with the likely causes."""
     lines = []

@@ -36,23 +36,23 @@ class TrainingObjective(Protocol):
 def make_gradients(
     model: nn.Module,
     objective: TrainingObjective,
-    answers: Sequence[str],
+    answer_names: Sequence[str],
     settings: Training,
     device: torch.device,
     steps: int,
 ) -> Gradients:
-    """Build the gradient function; `answers` names the teacher's tensors, `steps` decides whether to compile.
+    """Build the gradient function; `answer_names` are those of the teacher's tensors, `steps` decides whether to compile.
 
     With several processes it computes this one's share of a batch, and the gradients and values of all of it. Raises
     InputError if they are to be compiled.
     """
     bf16 = uses_bf16(settings.precision, device)
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
-    two_views, several = STRONG_PIXELS in answers, processes.count() > 1
+    two_views, several = STRONG_PIXELS in answer_names, processes.count() > 1
     answer = OwnDraws() if several else _answer
 
     def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> SampleValues:
-        given = dict(zip(answers, teacher, strict=True))
+        given = dict(zip(answer_names, teacher, strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             found = answer(student, pixels)
             if two_views:

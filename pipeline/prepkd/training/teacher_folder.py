@@ -1,6 +1,6 @@
 """A trained teacher's folder: history, test logits, checkpoint."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
-from prepkd.models import Normalised, save_checkpoint
+from prepkd.models import save_checkpoint
 from prepkd.models.agreement import agreement
 from prepkd.models.checkpoint import JSON, weights_fingerprint
 from prepkd.models.logit_checks import check_logits
-from prepkd.models.weight_claims import Claims
+from prepkd.models.weight_claims import WeightClaims
 from prepkd.runtime.files import write_bytes
-from prepkd.training.checkpoints import Row
+from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict, top1
 from prepkd.training.plausibility import ask, warnings
 from prepkd.training.predictions import write_results
@@ -23,13 +23,10 @@ from prepkd.training.predictions import write_results
 def write_teacher(
     folder: Path,
     name: str,
-    model: Normalised,
-    history: list[Row],
-    card: Mapping[str, JSON],
+    trained: Trained,
     dataset: Dataset,
     *,
-    claims: Claims | None = None,
-    test_fingerprint: str,
+    claims: WeightClaims | None = None,
     say: Callable[[str], None],
 ) -> dict[str, JSON]:
     """Evaluate a teacher on the test set, write its folder, and return its card with its name and test top-1.
@@ -37,7 +34,7 @@ def write_teacher(
     `claims` are those of a file of given weights; `say` gets the reasons to doubt it. Raises InputError for test logits that
     are not finite, or probabilities.
     """
-    test = dataset.held_out["test"]
+    test, (_, model, history, card) = dataset.held_out["test"], trained
     logits = _finite(name, predict(model, test))
     if doubt := check_logits(logits, f"teacher {name!r}"):
         say(f"warning: {doubt}")
@@ -46,7 +43,7 @@ def write_teacher(
         bool(history),
         ask(model, dataset),
         agreement(logits, test.labels),
-        claims or Claims(),
+        claims or WeightClaims(),
         model,
     ):
         say(line)
@@ -54,7 +51,7 @@ def write_teacher(
     # Without the clock's column: the same training gives the same folder, and nothing after it is out of date.
     table = pd.DataFrame(history).drop(columns="samples_per_second", errors="ignore")
     write_bytes(folder / "history.csv", table.to_csv(index=False).encode())
-    made_from = {"weights_fingerprint": weights_fingerprint(model), "test_fingerprint": test_fingerprint}
+    made_from = {"weights_fingerprint": weights_fingerprint(model), "test_fingerprint": test.fingerprint}
     write_results(folder / "test_logits.safetensors", {0: logits}, made_from)
     save_checkpoint(folder, model, full)
     return full

@@ -1,8 +1,7 @@
 """Train a teacher, evaluate it on the test set, write its folder."""
 
 import copy
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,9 @@ from prepkd.models.checkpoint import JSON
 from prepkd.runtime import processes
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import Purpose
-from prepkd.tracking.loggers import Run, Write
+from prepkd.tracking.loggers import Run
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
+from prepkd.training.context import RunContext, Trained
 from prepkd.training.finished import finished_card, refuse_other
 from prepkd.training.initial import given_weights, initial_model, loading_notes
 from prepkd.training.plausibility import check_class_order
@@ -28,27 +28,22 @@ def run_teacher(
     name: str,
     settings: Teacher,
     dataset: Dataset,
-    inputs: dict[str, JSON],
+    context: RunContext,
     *,
     folder: Path,
     replace: bool = False,
     students: Iterable[Student],
-    test_fingerprint: str,
-    scratch: Callable[[str], AbstractContextManager[Path]],
-    logged: Callable[[Run], AbstractContextManager[Write]],
-    on_epoch: Callable[[Row], None],
-    say: Callable[[str], None],
 ) -> dict[str, JSON]:
     """Train a teacher, write its history, test logits and checkpoint to `folder`, and return its card.
 
-    `inputs` are the fingerprints of what was read. The work is kept in `scratch(fingerprint)` until the folder is complete.
-    `say` gets notes and warnings, a line each. Raises InputError for a model that does not exist or cannot be trained,
-    `students` included, for classes in another order than the data's, for test logits that are not finite, or probabilities,
-    and, without `replace`, if `folder` holds a finished teacher of other settings or inputs.
+    Unfinished work is kept until the folder is complete. Raises InputError for a model that does not exist or cannot be
+    trained, `students` included, for classes in another order than the data's, for test logits that are not finite, or
+    probabilities, and, without `replace`, if `folder` holds a finished teacher of other settings or inputs.
     """
     check_model(settings.model, dataset.samples.channels)
     try_students(students, dataset)
-    inputs = inputs | given_weights(settings, settings.model)
+    inputs = dict(dataset.origin) | given_weights(settings, settings.model)
+    context.on_inputs(inputs)
     if not replace:
         where = f"{folder}: holds a finished teacher"
         had, made_from = (
@@ -61,28 +56,21 @@ def run_teacher(
     if settings.epochs == 0:
         check_class_order(settings.model, loaded, dataset, settings.weights or settings.model)
     for line in loading_notes(settings, loaded, f"teacher {name!r}"):
-        say(line)
+        context.say(line)
     kept = settings.used(but={"checkpoint_every"})
     run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
-    with scratch(run) as work, logged(Run(f"teacher-{name}", run, settings.model_dump(mode="json"))) as write:
+    described = Run(f"teacher-{name}", run, settings.model_dump(mode="json"))
+    with context.scratch(run) as work, context.logged(described) as write:
 
         def report(row: Row) -> None:
-            on_epoch(row)
+            context.on_epoch(settings.seed, row)
             write(row)
 
         model, history = train_teacher(settings, dataset, start, checkpoint=work / "checkpoint.pt", on_epoch=report)
         processes.leave_the_rest_to_the_first()
-        return write_teacher(
-            folder,
-            name,
-            model,
-            history,
-            teacher_card(model, settings, dataset, inputs, loaded) | card_entry(settings, history),
-            dataset,
-            claims=loaded.claims if loaded else None,
-            test_fingerprint=test_fingerprint,
-            say=say,
-        )
+        card = teacher_card(model, settings, dataset, inputs, loaded) | card_entry(settings, history)
+        trained, claims = Trained(settings.seed, model, history, card), loaded.claims if loaded else None
+        return write_teacher(folder, name, trained, dataset, claims=claims, say=context.say)
 
 
 def preprocessing_note(name: str, settings: Teacher, card: dict[str, Any]) -> str | None:

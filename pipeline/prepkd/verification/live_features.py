@@ -7,7 +7,7 @@ from prepkd.models.features import WithFeatures
 from prepkd.provenance.features import entry_of
 from prepkd.store import FeatureStore
 from prepkd.teacher.forward_pass import forward, ready
-from prepkd.verification.query import Query, arithmetic, batch_size
+from prepkd.verification.query import Query, arithmetic_of, batch_size
 
 
 def live_features(store: FeatureStore, query: Query) -> dict[str, Tensor]:
@@ -18,11 +18,9 @@ def live_features(store: FeatureStore, query: Query) -> dict[str, Tensor]:
     entry = entry_of(store)
     found = forward(
         WithFeatures(ready(query.model), entry.features),
-        store.plan,
-        query.samples,
-        *query.inputs(),
+        query.pictures(store),
         batch_size=batch_size(store),
-        precision=arithmetic(store),
+        precision=arithmetic_of(store),
         asks=entry.asks,
     )
     asked = {name: values.cpu() for name, values in found.items() if name != "logits" or name in store.tensors}

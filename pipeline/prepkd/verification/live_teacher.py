@@ -15,10 +15,10 @@ from prepkd.runtime.devices import device_name
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import IMPORTED
 from prepkd.teacher.caching import pixel_hash
-from prepkd.verification.comparison import Found, StoredAgainstLive, stored_against_live
 from prepkd.verification.controls import CONTROLS, changed_rows
 from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs, stored_rows
+from prepkd.verification.stored_against_live import AnyDiscrepancy, StoredAgainstLive, stored_against_live
 from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
 
 
@@ -108,7 +108,7 @@ def verify_rows(
 
 def _measure_controls(
     store: AnswerStore, query: Query, compared: StoredAgainstLive
-) -> tuple[dict[str, Found], dict[str, str]]:
+) -> tuple[dict[str, AnyDiscrepancy], dict[str, str]]:
     """Each control's discrepancy over the rows that it changes, and why the other controls do not apply."""
     controls, not_applicable = {}, {}
     for name, make in CONTROLS.items():
@@ -135,7 +135,7 @@ def replay_pixels(store: AnswerStore, samples: Samples, views: NDArray[np.int64]
     )
 
 
-def _as_json(found: Found) -> dict[str, Any]:
+def _as_json(found: AnyDiscrepancy) -> dict[str, Any]:
     """A discrepancy as JSON, which has neither NaN nor infinities."""
     values = asdict(found)
     return _finite(values) | {"allowed": _finite(values["allowed"])}

@@ -12,7 +12,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
 from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.encodings import words_of
-from prepkd.teacher.forward_pass import raw_logits, ready
+from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
 from prepkd.views import ViewPlan
 
 DEFAULT_BATCH = 256
@@ -46,6 +46,10 @@ class Query:
         device = self.samples.device
         return torch.from_numpy(self.shown[part]).to(device), torch.from_numpy(self.parameters[part]).to(device)
 
+    def pictures(self, store: AnswerStore) -> Pictures:
+        """The pictures that the teacher sees, under the store's plan."""
+        return Pictures(self.samples, store.plan, *self.inputs())
+
     def labels(self, store: LogitStore) -> Tensor:
         """Labels int64 (N,), or class shares (N, K) for mixed views, on the CPU."""
         return self.samples.targets(store.plan, *self.inputs(), store.classes).cpu()
@@ -62,18 +66,11 @@ def batch_size(store: AnswerStore) -> int:
 
 def live_logits(store: LogitStore, query: Query) -> Tensor:
     """The teacher's raw logits (N, K) on the CPU, in the store's batch shape and precision (float32 if unknown)."""
-    raw = raw_logits(
-        ready(query.model),
-        store.plan,
-        query.samples,
-        *query.inputs(),
-        batch_size=batch_size(store),
-        precision=arithmetic(store),
-    )
-    return raw.cpu()
+    pictures = query.pictures(store)
+    return raw_logits(ready(query.model), pictures, batch_size=batch_size(store), precision=arithmetic_of(store)).cpu()
 
 
-def arithmetic(store: AnswerStore) -> str:
+def arithmetic_of(store: AnswerStore) -> str:
     """The arithmetic in which a live teacher is asked: the store's, or `ieee` if it is unknown."""
     known = store.attributes.precision.arithmetic
     return "ieee" if known == "unknown" else known

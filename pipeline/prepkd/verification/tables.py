@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
-from prepkd.verification.comparison import Found
 from prepkd.verification.feature_discrepancy import FeatureDiscrepancy
 from prepkd.verification.live_teacher import Verification
+from prepkd.verification.stored_against_live import AnyDiscrepancy
 
 
 def discrepancy_table(verification: Verification) -> Table:
@@ -25,7 +25,7 @@ def discrepancy_table(verification: Verification) -> Table:
     return table
 
 
-def _figures(found: Found) -> dict[str, str]:
+def _figures(found: AnyDiscrepancy) -> dict[str, str]:
     """A discrepancy's figures, by heading."""
     if isinstance(found, FeatureDiscrepancy):
         return {"max |difference|": _short(found.difference), "share of scale": _short(found.excess)}
@@ -33,7 +33,7 @@ def _figures(found: Found) -> dict[str, str]:
     return {name: _short(value) for name, value in figures.items()} | {"top-1": f"{found.top1:.1%}"}
 
 
-def _limits(found: Found) -> str:
+def _limits(found: AnyDiscrepancy) -> str:
     beyond = f"{_short(found.allowed.excess)} (found {_short(found.excess)})"
     if isinstance(found, FeatureDiscrepancy):
         return f"tolerance: difference beyond the encoding's error, as a share of the mean largest |value|, {beyond}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from prepkd.verification.comparison import Found
+from prepkd.verification.stored_against_live import AnyDiscrepancy
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Measured:
 
     samples: int
     views: list[int]
-    teacher: Found
-    controls: Mapping[str, Found]
+    teacher: AnyDiscrepancy
+    controls: Mapping[str, AnyDiscrepancy]
     labels_left_out: int
     pixels: PixelHashes
 

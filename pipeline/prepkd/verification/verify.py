@@ -1,7 +1,6 @@
 """Verify a store: against its live teacher, or its files against its own manifest."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from zarr.abc.store import Store
@@ -10,6 +9,7 @@ from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.models import load_checkpoint
+from prepkd.provenance.store_files import StoreFiles
 from prepkd.provenance.stores import check_data, check_num_classes, check_teacher
 from prepkd.runtime.devices import device_like
 from prepkd.store import AnswerStore
@@ -25,20 +25,16 @@ from prepkd.verification.live_teacher import Verification, verify_rows
 
 def verify_store(
     url: str,
+    files: StoreFiles,
     *,
     count: int,
     seed: int,
-    teacher: Path | None,
-    data: Path | None,
-    precision: str | None,
-    settings: str | None,
-    teachers: Path,
-    datasets: Path,
+    precision: str | None = None,
+    settings: str | None = None,
 ) -> Verification:
-    """Compare `count` random (view, sample) of a store with the live teacher.
+    """Compare `count` random (view, sample) of a store with the live teacher, both made from `files`.
 
-    The teacher's folder is `teacher`, else that of the store's teacher in `teachers`; the prepared data are `data`, else
-    those of the store's data set in `datasets`. The rounding of `precision` is tolerated, else that of the stricter of the
+    The rounding of `precision` is tolerated, else that of the stricter of the
     arithmetic that the store records and that of the `settings`. Raises InputError for a teacher or data that are not the
     store's own.
     """
@@ -47,17 +43,17 @@ def verify_store(
     store = AnswerStore.open(url)
     made, written_on = store.attributes.teacher, store.attributes.precision.device
     imported = made.model == IMPORTED
-    if imported and teacher is None:
+    if imported and files.teacher is None:
         raise InputError(
             f"{url}: imported, and what made its logits was not recorded: weights, preprocessing, arithmetic can't be "
             "verified; name a teacher to compare with by --teacher, or check the files with --integrity"
         )
-    path = data or datasets / f"{store.attributes.dataset.name}.h5"
+    path = files.data_file(store.attributes.dataset.name)
     if not path.is_file():
         raise InputError(f"{path}: no such file; name the data that the store was made from with --data")
     info, split = describe(path), load_split(path, store.attributes.split)
     check_data(store, split.fingerprint, len(info.class_names), len(split.labels), path)
-    device, folder = device_like(written_on), teacher or teachers / made.name
+    device, folder = device_like(written_on), files.teacher_folder(made.name)
     model, card = load_checkpoint(folder, device=device, hint="name the folder of the store's teacher with --teacher")
     check_num_classes(store, card, folder)
     if not imported:

@@ -1,7 +1,7 @@
 """Boxes of a random area and aspect ratio, from a view's fractions, by arithmetic with equal results on every machine.
 
 Only +, -, *, / and square roots of float64, which IEEE 754 rounds correctly, and integers: no exponential, whose last bit
-differs between machines. So boxes are drawn on the host, whatever device holds the images.
+differs between machines. So boxes are drawn on the host, also for images on another device.
 """
 
 from collections.abc import Callable

@@ -77,7 +77,7 @@ class ViewPlan:
         return None
 
     def columns(self, augmentation: str) -> dict[int, int]:
-        """Where in a row the first step of that name begins, by the kind of view: 0 weak, 1 strong."""
+        """The column at which the first step of that name begins in a row, by the kind of view: 0 weak, 1 strong."""
         start = 0
         for name, step in self.recipe:
             if name == augmentation:

@@ -29,5 +29,5 @@ class TrivialAugment(Augmentation):
 
 
 def strongest(operation: str) -> float:
-    """The magnitude of the last bin in the wide space, whatever the image's size."""
+    """The magnitude of the last bin in the wide space, for images of any size."""
     return {"translate-x": 32.0, "translate-y": 32.0, "rotate": 135.0, "posterize": 6.0}.get(operation, 0.99)

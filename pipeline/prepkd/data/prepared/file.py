@@ -20,7 +20,7 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import refuse_foreign, refuse_locked
+from prepkd.runtime.hdf5 import refuse_locked, refuse_outside_values
 from prepkd.runtime.machine_faults import raise_if_machine
 
 FORMAT = "prepkd-data-1"
@@ -87,7 +87,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise InputError(f"{path}: no such file; {_PREPARE}")
     try:
         with h5py.File(path, "r", locking=False) as file:
-            refuse_foreign(path, file)
+            refuse_outside_values(path, file)
             yield file
     except InputError:
         raise

@@ -26,14 +26,14 @@ from prepkd.runtime.files import replacing
 LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
 
 
-class Written(NamedTuple):
+class WrittenFile(NamedTuple):
     """The prepared file's fingerprint, and how many of its images have an EXIF orientation that is not upright."""
 
     fingerprint: str
     rotated: int
 
 
-def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace: bool) -> Written:
+def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace: bool) -> WrittenFile:
     """Write these splits of `data`; raises InputError naming the files that are no images.
 
     Only a few image files are in memory at once. Without `replace`, raises InputError if `path` holds other data; it stays.
@@ -65,7 +65,7 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace:
         whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
         if not replace:
             _refuse_other_data(path, whole, {name: len(labels) for name, (_, labels) in splits.items()})
-    return Written(whole, sum(int((found != 1).sum()) for found in orientations.values()))
+    return WrittenFile(whole, sum(int((found != 1).sum()) for found in orientations.values()))
 
 
 def _refuse_other_data(path: Path, fingerprint: str, splits: Mapping[str, int]) -> None:

@@ -1,7 +1,8 @@
 """Prepared data under a view plan, on the training device."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -12,7 +13,11 @@ from prepkd.views import ViewPlan
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data, view plan, preprocessing, class count and names, shared by all seeds and methods."""
+    """Data, view plan, preprocessing, class count and names, shared by all seeds and methods.
+
+    `origin` is recorded with everything made from it: the data set's name, the fingerprints of the file, the split and the
+    plan, and the device.
+    """
 
     samples: Samples
     held_out: Mapping[str, Samples]
@@ -20,6 +25,7 @@ class Dataset:
     preprocessing: Preprocessing
     classes: int
     class_names: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     def labels(self, view: int, part: slice) -> Tensor:
         """The labels of a range of samples under one view: int64 (B,), or the share of each class (B, K) if views mix samples."""

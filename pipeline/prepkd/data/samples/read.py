@@ -1,9 +1,10 @@
 """Reading a prepared file as a dataset on the training device."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -14,25 +15,29 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime.streams import Purpose
-from prepkd.views import Recipe, make_plan
+from prepkd.views import Recipe, ViewPlan, make_plan
 
 
-def read_dataset(
-    path: Path,
-    recipe: Recipe,
-    views: int | Literal["all"],
-    seed: int,
-    device: torch.device,
-    *,
-    held_out_recipe: Recipe,
-    purpose: Purpose = Purpose.CACHED_VIEWS,
-    strong: Recipe = (),
-) -> tuple[Dataset, dict[str, Any]]:
-    """Read prepared data onto `device` under a view plan; also return the fingerprints of data and plan.
+@dataclass(frozen=True)
+class TrainingViews:
+    """The views of the training samples: recipe, number, seed, the recipe of strong views if it has steps, and purpose."""
 
-    Training samples are rendered by `recipe`, and as strong views by `strong` if it has steps; held-out samples have the size
-    that `held_out_recipe` gives. Raises InputError for a missing or damaged file, and if the recipe does not fit images of
-    several sizes.
+    recipe: Recipe
+    views: int | Literal["all"]
+    seed: int
+    strong: Recipe = ()
+    purpose: Purpose = Purpose.CACHED_VIEWS
+
+    def plan(self, samples: int) -> ViewPlan:
+        """The plan for a number of samples; raises ValueError."""
+        return make_plan(self.recipe, self.views, self.seed, samples, self.strong, purpose=self.purpose)
+
+
+def read_dataset(path: Path, views: TrainingViews, device: torch.device, *, held_out_recipe: Recipe) -> Dataset:
+    """Read prepared data onto `device` under the view plan of the training samples.
+
+    Held-out samples have the size that `held_out_recipe` gives. Raises InputError for a missing or damaged file, and if the
+    recipe does not fit images of several sizes.
     """
     info = describe(path)
     others = [name for name in info.splits if name != "train"]
@@ -45,20 +50,20 @@ def read_dataset(
         reading = pool.submit(read_train)
         held_out = dict(zip(others, pool.map(partial(load_split, path), others), strict=True))
         train, statistics = reading.result()
-    plan = make_plan(recipe, views, seed, len(train.labels), strong, purpose=purpose)
-    dataset = Dataset(
-        Samples.of(train, device, recipe),
+    plan = views.plan(len(train.labels))
+    return Dataset(
+        Samples.of(train, device, views.recipe),
         {name: Samples.of(split, device, held_out_recipe) for name, split in held_out.items()},
         plan,
         Preprocessing.by(statistics),
         len(info.class_names),
         info.class_names,
+        {
+            "dataset": info.dataset,
+            "dataset_fingerprint": info.fingerprint,
+            "split_fingerprint": train.fingerprint,
+            "plan_fingerprint": plan.fingerprint,
+            # Results differ in the last bits between a CPU's thread counts.
+            "device": device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
+        },
     )
-    return dataset, {
-        "dataset": info.dataset,
-        "dataset_fingerprint": info.fingerprint,
-        "split_fingerprint": train.fingerprint,
-        "plan_fingerprint": plan.fingerprint,
-        # Results differ in the last bits between a CPU's thread counts.
-        "device": device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
-    }

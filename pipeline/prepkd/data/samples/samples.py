@@ -21,12 +21,13 @@ IMAGES_PER_TASK = 8  # encoded images that a thread decodes and renders at a tim
 class Samples:
     """Labels int64 (N,) on the training device, and images: uint8 (N, C, H, W) there, or encoded and decoded as needed.
 
-    `side` is that of the rendered pictures, None for the images' own size.
+    `side` is that of the rendered pictures, None for the images' own size; `fingerprint` that of the split's content.
     """
 
     images: Tensor | EncodedImages
     labels: Tensor
     side: int | None = None
+    fingerprint: str = ""
 
     @classmethod
     def of(cls, split: Split, device: torch.device, recipe: Recipe = ()) -> "Samples":
@@ -38,9 +39,9 @@ class Samples:
                     "the images are kept encoded, their sizes may differ; expected `augment` to start with a resized crop of "
                     "one size, as `- resized-crop: {size: 224}`"
                 )
-            return cls(split.images, labels, view_side(recipe))
+            return cls(split.images, labels, view_side(recipe), split.fingerprint)
         images = torch.from_numpy(split.images).permute(0, 3, 1, 2).contiguous()
-        return cls(images.to(device), labels, view_side(recipe))
+        return cls(images.to(device), labels, view_side(recipe), split.fingerprint)
 
     @property
     def device(self) -> torch.device:

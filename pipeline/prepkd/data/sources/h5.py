@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.data.sources.names import differing, normal
+from prepkd.data.sources.names import differing, nfc_name
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import refuse_foreign, refuse_locked
+from prepkd.runtime.hdf5 import refuse_locked, refuse_outside_values
 from prepkd.runtime.machine_faults import raise_if_machine
 
 SPLITS = ("train", "test", "val")
@@ -40,7 +40,7 @@ class H5(Source):
             raise InputError(f"{raw}: {found}; expected an HDF5 file with {_EXPECTED}; set prepare.raw to it")
         try:
             with h5py.File(raw, "r") as file:
-                refuse_foreign(raw, file)
+                refuse_outside_values(raw, file)
                 return _read(raw, file)
         except InputError:
             raise
@@ -146,7 +146,7 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
         )
     seen: dict[str, str] = {}
     for name in names:
-        if (other := seen.setdefault(normal(name), name)) != name:
+        if (other := seen.setdefault(nfc_name(name), name)) != name:
             raise InputError(
                 f"{raw}: class_names: {differing(name, other)}; expected names that look different; rename it"
             )

@@ -33,12 +33,12 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _SYSTEM
 
 
-def text(name: str) -> str:
-    """A file's name as UTF-8 text, whatever the locale reads; raises UnicodeDecodeError."""
+def utf8(name: str) -> str:
+    """A file's name as UTF-8 text, in any locale; raises UnicodeDecodeError."""
     return os.fsencode(name).decode()
 
 
-def normal(name: str) -> str:
+def nfc_name(name: str) -> str:
     """A name in Unicode normal form C: equal for names that look equal."""
     return unicodedata.normalize("NFC", name)
 

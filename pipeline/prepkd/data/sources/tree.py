@@ -9,7 +9,7 @@ import numpy as np
 
 from prepkd.data.images.faults import Faults
 from prepkd.data.images.files import FORMAT_OF, ImageFiles
-from prepkd.data.sources.names import differing, is_hidden, normal, text
+from prepkd.data.sources.names import differing, is_hidden, nfc_name, utf8
 from prepkd.data.sources.raw import LabelledFiles
 from prepkd.errors import InputError
 
@@ -43,7 +43,7 @@ class Walk:
             if not stat.S_ISDIR(status.st_mode):
                 expected = f"expected {split}/<class>/<image>"
                 self.faults.add(f"{where}: a file outside the class folders; {expected}; take it out")
-            elif (other := names.setdefault(normal(name), name)) != name:
+            elif (other := names.setdefault(nfc_name(name), name)) != name:
                 self.faults.add(f"{where}: {differing(name, other)}; expected each class once; rename it")
         self._classes[split] = list(names.values())
         return self._classes[split]
@@ -62,9 +62,9 @@ class Walk:
         self, split: str, classes: Sequence[str], shape: tuple[int, int, int] | None = None, kind: str | None = None
     ) -> LabelledFiles:
         """One split's files, labels counted in `classes`; class folders other than these are faults."""
-        found, there = [], {normal(name): name for name in self.class_folders(split)}
+        found, there = [], {nfc_name(name): name for name in self.class_folders(split)}
         for name in classes:
-            here = there.pop(normal(name), None)
+            here = there.pop(nfc_name(name), None)
             where = f"{self.root / split / (here or name)}"
             if here is None:
                 self.faults.add(f"{where}: no such folder; expected every split to have the same classes; add it")
@@ -110,7 +110,7 @@ class Walk:
                     )
                 _refuse_no_image(self.root / inner, status)
                 # Refuse an image beside its own conversion, and names that are one file on other file systems.
-                other = stems.setdefault(normal(Path(name).stem).casefold(), name)
+                other = stems.setdefault(nfc_name(Path(name).stem).casefold(), name)
                 if other != name:
                     raise InputError(
                         f"{self.root / inner}: has the name of {other} beside it, but for case, ending or Unicode normal form; "
@@ -142,7 +142,7 @@ class Walk:
     def _status(self, folder: Path, name: str) -> os.stat_result | None:
         with self.faults.collecting():
             try:
-                if len(text(name).splitlines()) > 1:
+                if len(utf8(name).splitlines()) > 1:
                     raise InputError(f"{folder}: the name {name!r} has a line break; rename it")
                 return (folder / name).stat()
             except UnicodeDecodeError:

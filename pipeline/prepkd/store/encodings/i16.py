@@ -1,4 +1,4 @@
-"""A fixed step, compressed: one error bound for all rows, whatever their range."""
+"""A fixed step, compressed: one error bound for rows of any range."""
 
 import math
 from collections.abc import Mapping

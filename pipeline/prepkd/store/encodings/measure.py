@@ -25,7 +25,7 @@ def argmax_flips(raw: Tensor, offsets: Tensor) -> int:
     return int((given != kept).any(dim=-1).sum())
 
 
-def measure(
+def measure_encoding(
     encoding: LogitEncoding, raw: Tensor, labels: Tensor, words: Tensor | None = None, *, other_bytes: int = 0
 ) -> dict[str, Any]:
     """Bytes per row (`other_bytes` of other arrays included), KL at tau 1, 2, 4, 8 and argmax flips on raw logits (N, K)."""

@@ -15,7 +15,15 @@ from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import DRAW_BITS, LOG_WEIGHTS, Field, LogitEncoding, finite, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, half_offsets, half_problem
-from prepkd.store.encodings.pairs import ids_dtype, ids_problem, lse_of, lse_problem, pairs_error, tail_of, tail_problem
+from prepkd.store.encodings.kept_classes import (
+    ids_dtype,
+    ids_problem,
+    lse_of,
+    lse_problem,
+    pairs_error,
+    tail_of,
+    tail_problem,
+)
 
 ONE = 2**DRAW_BITS  # probabilities of inclusion are whole multiples of 1 / ONE: integer sums are the same in any order
 MOST_LOG_WEIGHT = DRAW_BITS * math.log(2)

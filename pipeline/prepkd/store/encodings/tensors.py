@@ -24,10 +24,10 @@ DTYPES = (*FLOATS, BITS)
 KEYS = {"name", "shape", "dtype"}
 
 
-def pack(bits: Tensor) -> Tensor:
+def pack_bits(bits: Tensor) -> Tensor:
     """Truth values (N, ...) as uint8 (N, bytes): bit i of a byte is its i-th value, rows padded with False.
 
-    >>> pack(torch.tensor([[True, False, True, False, False, False, False, True]]))
+    >>> pack_bits(torch.tensor([[True, False, True, False, False, False, False, True]]))
     tensor([[5, 1]], dtype=torch.uint8)
     """
     flat = bits.flatten(1).to(torch.uint8)
@@ -35,7 +35,7 @@ def pack(bits: Tensor) -> Tensor:
     return (padded << _shifts(padded.device)).sum(dim=-1, dtype=torch.uint8)
 
 
-def unpack(stored: Tensor, shape: Sequence[int]) -> Tensor:
+def unpack_bits(stored: Tensor, shape: Sequence[int]) -> Tensor:
     """The values, uint8 (N, *shape), 0 or 1, that `pack` packed."""
     bits = (stored.unsqueeze(-1) >> _shifts(stored.device)) & 1
     return bits.flatten(1)[:, : prod(shape)].reshape(len(stored), *shape)
@@ -130,7 +130,7 @@ class Tensors(Encoding):
             if tuple(value.shape[1:]) != one.shape:
                 raise InputError(f"{one.name}: shape per sample {tuple(value.shape[1:])}, expected {one.shape}")
             if one.dtype == BITS:
-                encoded[array] = pack(value != 0)
+                encoded[array] = pack_bits(value != 0)
                 continue
             encoded[array] = value.to(FLOATS[one.dtype]).contiguous()
             if not bool(torch.isfinite(encoded[array]).all()):
@@ -141,7 +141,7 @@ class Tensors(Encoding):
     def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The named tensors, in their type on disk; of bits uint8, 0 or 1."""
         return {
-            one.name: unpack(stored[array], one.shape) if one.dtype == BITS else stored[array]
+            one.name: unpack_bits(stored[array], one.shape) if one.dtype == BITS else stored[array]
             for array, one in self.arrays.items()
         }
 

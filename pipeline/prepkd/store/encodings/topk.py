@@ -12,7 +12,15 @@ from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import Field, LogitEncoding, finite, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, half_offsets, half_problem
-from prepkd.store.encodings.pairs import ids_dtype, ids_problem, lse_of, lse_problem, pairs_error, tail_of, tail_problem
+from prepkd.store.encodings.kept_classes import (
+    ids_dtype,
+    ids_problem,
+    lse_of,
+    lse_problem,
+    pairs_error,
+    tail_of,
+    tail_problem,
+)
 
 
 @dataclass(frozen=True)

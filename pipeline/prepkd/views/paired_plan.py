@@ -68,7 +68,7 @@ class PairedPlan(ViewPlan):
         return self.kinds[1]
 
     def columns(self, augmentation: str) -> dict[int, int]:
-        """Where in a row the first step of that name begins, by the kind of view: 0 weak, 1 strong."""
+        """The column at which the first step of that name begins in a row, by the kind of view: 0 weak, 1 strong."""
         found = [plan.columns(augmentation) for plan in self.kinds]
         return {kind: 1 + column for kind, one in enumerate(found) for column in one.values()}
 

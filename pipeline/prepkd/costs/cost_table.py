@@ -14,12 +14,12 @@ def cost_table(cost: Cost) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, lines in rows(cost):
+    for name, lines in cost_rows(cost):
         table.add_row(name, "\n".join(lines))
     return table
 
 
-def rows(cost: Cost) -> Iterator[tuple[str, list[str]]]:
+def cost_rows(cost: Cost) -> Iterator[tuple[str, list[str]]]:
     """Each figure's name and its lines."""
     at_most = "at most " if cost.compressed else ""
     yield "views", [f"{cost.samples:,} samples x {cost.views:,} views, {cost.classes:,} classes", cost.recipe]

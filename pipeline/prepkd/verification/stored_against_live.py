@@ -20,16 +20,16 @@ from prepkd.verification.feature_discrepancy import (
 from prepkd.verification.live_features import live_features
 from prepkd.verification.query import Query, live_logits
 
-Found = Discrepancy | FeatureDiscrepancy
+AnyDiscrepancy = Discrepancy | FeatureDiscrepancy
 
 
 class StoredAgainstLive(Protocol):
     """Stored rows against a live teacher."""
 
-    def teacher(self) -> Found:
+    def teacher(self) -> AnyDiscrepancy:
         """Against the live answers to the correct query."""
 
-    def control(self, other: Query, rows: Tensor) -> Found:
+    def control(self, other: Query, rows: Tensor) -> AnyDiscrepancy:
         """Some rows, bool (N,), against the live answers to a wrong query; the limits stay those of the correct one."""
 
     def labels_left_out(self) -> int:

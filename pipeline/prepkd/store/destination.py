@@ -1,0 +1,57 @@
+"""The place of a store that is written, and how its progress is reported."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prepkd.store.attributes import Attributes
+from prepkd.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work that remains when writing starts: the store's place, layout and attributes, pending chunks, estimated seconds.
+
+    `doubt` is a warning if the teacher's answers may not be logits.
+    """
+
+    url: str
+    layout: Layout
+    attributes: Attributes
+    pending: int
+    seconds: float
+    doubt: str | None = None
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of the whole store."""
+        return self.layout.plan.views * self.layout.chunks
+
+    def describe(self) -> str:
+        """One line: of logits the store's size and the encoding's error, and the time left."""
+        left = f"about {self.seconds:,.0f} s to go"
+        plan, measured = self.layout.plan, self.attributes.measured
+        if measured is None:  # features, whose size is printed before
+            return f"{self.url}: {left}"
+        return (
+            f"{plan.views} views x {plan.samples:,} samples x {self.attributes.dataset.classes} classes: "
+            f"{plan.views * plan.samples * measured.bytes_per_row / 1e6:,.1f} MB, "
+            f"{measured.bytes_per_row:g} bytes per (view, sample), {self.attributes.encoding.name}, "
+            f"KL at tau 4 {measured.kl_mean['4']:.1e}; {left}"
+        )
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The place of a store, a path or URL, the root of unfinished work, and the functions that progress is reported to.
+
+    With `replace` a store of other settings is replaced. `on_wait` gets one line when another process is waited for,
+    `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk of any process.
+    """
+
+    url: str
+    scratch_root: Path
+    on_wait: Callable[[str], None]
+    replace: bool = False
+    on_start: Callable[[Work], None] = lambda work: None
+    on_chunk: Callable[[], None] = lambda: None

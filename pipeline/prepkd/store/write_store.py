@@ -1,0 +1,89 @@
+"""Write a store: every kind of teacher tensors is written, resumed and shared between processes by this one function."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from prepkd.runtime.clock import elapsed
+from prepkd.runtime.prefetch import overlap
+from prepkd.store.attributes import Attributes
+from prepkd.store.destination import Destination, Work
+from prepkd.store.identity import manifest_sha256
+from prepkd.store.layout import Layout
+from prepkd.store.summary import Labels
+from prepkd.store.workers import Part, Worker, joining
+
+ComputeChunk = Callable[[int, slice], Mapping[str, Tensor]]  # (view, samples) -> the arrays of one chunk
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """A store that is to be written: its layout, its attributes, and the function that computes a chunk's arrays.
+
+    Logits need `labels`. `estimate` gives the seconds that the pending (view, chunk) take; `doubt` is passed to `on_start`.
+    """
+
+    layout: Layout
+    attributes: Attributes
+    answers: ComputeChunk
+    labels: Labels | None = None
+    estimate: Callable[[Sequence[Part]], float] = lambda pending: 0.0
+    doubt: str | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A finished store: its summary, its manifest's SHA-256, the number of chunks that this process wrote (None if the store
+    was finished before), and the seconds.
+    """
+
+    summary: dict[str, Any]
+    sha256: str
+    chunks: int | None = None
+    seconds: float = 0.0
+
+    def report(self, url: str) -> list[str]:
+        """Lines on the chunks that were written, the teacher's error if they hold logits, and the manifest's hash."""
+        lines = [
+            "already finished" if self.chunks is None else f"{self.chunks} chunks written in {self.seconds:,.1f} s"
+        ]
+        if (error := self.summary.get("teacher_error")) is not None:
+            lines.append(f"the teacher is wrong on {error:.2%} of the training views: KA's share")
+        if self.chunks is None:
+            lines = ["; ".join(lines)]
+        return [f"{url}: {line}" for line in [*lines, f"sha256 of its manifest {self.sha256}"]]
+
+
+def write_store(plan: StorePlan, destination: Destination) -> Written:
+    """Write a store, resume it, or join the processes that write it; a finished one stays as it is.
+
+    Raises InputError if anything but a store of prepkd's stands at the destination, or, without `replace`, a store of other
+    settings.
+    """
+    with joining(destination, plan.layout, plan.attributes) as worker:
+        if not isinstance(worker, Worker):
+            return Written(worker, manifest_sha256(destination.url))
+        pending = worker.pending
+        seconds = plan.estimate(pending)
+        destination.on_start(Work(destination.url, plan.layout, plan.attributes, len(pending), seconds, plan.doubt))
+        started = time.perf_counter()
+        for _ in write_chunks(worker, plan.answers):
+            destination.on_chunk()
+        seconds = elapsed(started)
+        summary = worker.finish(plan.labels)
+    return Written(summary, manifest_sha256(destination.url), worker.written, seconds)
+
+
+def write_chunks(worker: Worker, answers: ComputeChunk) -> Iterator[None]:
+    """Write the chunks that a worker claims, one per step; a chunk is written while the next one's answers are computed."""
+    layout = worker.writer.layout
+    made = ((view, chunk, answers(view, layout.slice(chunk))) for view, chunk in worker.claimed())
+    return overlap(lambda part: worker.write(*part), made)
+
+
+def batch_count(layout: Layout, pending: Sequence[Part], batch_size: int) -> int:
+    """The number of the teacher's batches in the pending chunks."""
+    return sum(-(-layout.length(chunk) // batch_size) for _, chunk in pending)
