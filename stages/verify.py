@@ -47,7 +47,8 @@ def verify(
     """
     if integrity:
         report = verify_files(store)
-        passed, last, parts = report["intact"], report["why"], [damage_table(report["damages"])]
+        passed, last = report["intact"], report["why"]
+        parts: list[object] = [damage_table(report["damages"])]
     else:
         settings = read_params(PARAMS, []).cache.precision if PARAMS.is_file() else None
         options = {"count": samples, "seed": secrets.randbits(31) if seed is None else seed}

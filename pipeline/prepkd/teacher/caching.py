@@ -57,7 +57,8 @@ def cache_logits(teacher: LoadedTeacher, dataset: Dataset, settings: Cache, dest
 
 def hardly_better_than_chance(written: Written, classes: int) -> bool:
     """Whether the teacher of a finished store is hardly better than chance."""
-    return 1 - written.summary["teacher_error"] < 1 / classes + SKILL * (1 - 1 / classes)
+    top1 = 1 - float(written.summary["teacher_error"])
+    return top1 < 1 / classes + SKILL * (1 - 1 / classes)
 
 
 def first_batches(teacher: nn.Module, dataset: Dataset, settings: Cache) -> FirstBatches:

@@ -32,4 +32,4 @@ class Trained(NamedTuple):
     seed: int
     model: Normalised
     history: list[Row]
-    card: Mapping[str, Any]
+    card: dict[str, Any]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from prepkd.data.images.decode import MOST_PIXELS
 from prepkd.data.images.files import common_shape, find_unreadable, with_one_format
-from prepkd.data.sources.names import text
+from prepkd.data.sources.names import utf8
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.data.sources.tree import Walk
@@ -79,5 +79,5 @@ class Folder(Source):
         encoded = shape is None or images * math.prod(shape) > ARRAY_BYTES
         files = [replace(each, shape=shape, encoded=encoded) for each in files]
         train, test, *val = zip(files, [labels for _, labels in found], strict=True)
-        names = tuple(map(text, classes))
+        names = tuple(map(utf8, classes))
         return RawData(self.name, *train, *test, names, "a folder of images", val[0] if val else None, notes)
