@@ -9,9 +9,10 @@ from prepkd.data.sources.local_copy import local_files
 from prepkd.errors import InputError
 from prepkd.project.outputs import prepared_data
 from prepkd.runtime.services import is_remote
+from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import console, say
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, scratch_root, writing
+from prepkd.stages._project import data_file, writing
 
 
 def prepare(
