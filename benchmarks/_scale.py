@@ -15,7 +15,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
-from prepkd.store.encodings import make_encoding
+from prepkd.store.encodings import encode_in_blocks, make_encoding
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
@@ -75,7 +75,7 @@ class SyntheticStore:
 
     def answers(self, part: slice) -> dict[str, Tensor]:
         """A chunk's encoded logits."""
-        return self.encoding.encode(self.raw[: part.stop - part.start], self.labels[part])
+        return encode_in_blocks(self.encoding, self.raw[: part.stop - part.start], self.labels[part])
 
 
 def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> Attributes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prepkd.data.samples.labels import is_wrong, mixture
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.encodings import ENCODINGS, Encoding, make_encoding, words_of
+from prepkd.store.encodings import ENCODINGS, LogitEncoding, encode_in_blocks, make_encoding, words_of
 from prepkd.store.encodings.f16 import F16, half_problem
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.measure import measure_encoding
@@ -29,7 +29,13 @@ from store_checks import refused
 from store_writing import LABELS, PLAN, contents, raw, write
 from torch import Tensor
 
-ALL: dict[str, Encoding] = {"f16": F16(5), "u8": U8(5), "i16": I16(5), "topk": TopK(5, k=2), "sampled": Sampled(5, n=3)}
+ALL: dict[str, LogitEncoding] = {
+    "f16": F16(5),
+    "u8": U8(5),
+    "i16": I16(5),
+    "topk": TopK(5, k=2),
+    "sampled": Sampled(5, n=3),
+}
 DROPPING = {"topk": 2, "sampled": 3}  # how many classes they keep
 
 
@@ -48,7 +54,7 @@ def words(count: int) -> Tensor:
     return torch.randint(2**40, (count,), generator=torch.Generator().manual_seed(5))
 
 
-def round_trip(encoding: Encoding, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+def round_trip(encoding: LogitEncoding, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     stored = encoding.encode(logits, labels, words(len(logits)))
     answers = encoding.decode(stored)
     return answers["logits"], answers["row_max"], stored
@@ -181,6 +187,25 @@ def test_values_that_are_not_finite_are_refused(name: str, value: float) -> None
     row = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [0.0, value, 1.0, 2.0, 3.0]])
     text = refused(InputError, ALL[name].encode, row, torch.tensor([0, 0]), words(2))
     assert text.endswith("found a value that is not finite; look at the teacher's weights and preprocessing")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_blocks_of_rows_encode_as_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of 2 of 7 rows, the last one shorter; labels, their shares, and words go with their rows."""
+    monkeypatch.setattr("prepkd.store.encodings.base.BLOCK", 2 * 5)
+    logits, labels = 4 * torch.randn(7, 5, generator=torch.Generator().manual_seed(3)), torch.arange(7) % 5
+    calls: list[int] = []
+    encode = type(ALL[name]).encode
+
+    def counted(self: LogitEncoding, raw: Tensor, *rest: Tensor) -> dict[str, Tensor]:
+        calls.append(len(raw))
+        return encode(self, raw, *rest)
+
+    monkeypatch.setattr(type(ALL[name]), "encode", counted)
+    blocks = encode_in_blocks(ALL[name], logits, labels, words(7))
+    assert calls == [2, 2, 2, 1]
+    whole = encode(ALL[name], logits, labels, words(7))
+    assert blocks.keys() == whole.keys() and all(torch.equal(blocks[key], whole[key]) for key in whole)
 
 
 def test_an_unknown_encoding_is_refused() -> None:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from prepkd.models.features import Answers
-from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors
+from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors, block_rows
 from prepkd.store.layout import WORKERS, Layout
 from prepkd.store.summary import Ranges, Summary, TeacherError
 
@@ -109,13 +109,16 @@ def caching_memory(layout: Layout) -> int:
     allocator keeps what computing took.
     """
     tried, chunk = Tried(layout), layout.chunk
-    raw = size_of(tried.raw)
-    computed = max(2 * raw, raw + allocated(tried.encode))  # batches are joined, then encoded
+    raw, encoded = tried.of(chunk, size_of(tried.raw)), tried.of(chunk, size_of(tried.encoded))
+    # Batches are joined, then encoded, logits in blocks whose results are joined.
+    computed = raw + max(raw, tried.of(chunk, allocated(tried.encode)))
+    if isinstance(layout.encoding, LogitEncoding) and (block := block_rows(layout.encoding)) < chunk:
+        computed = raw + max(raw, encoded + tried.of(block, allocated(tried.encode)), 2 * encoded)
     written = size_of(tried.encoded) / tried.rows + 2 * max(field.bytes_per_row for field in layout.fields.values())
     checked = allocated(lambda: tried.summary.of_chunk(tried.stored, 0, slice(0, tried.rows)))
     threads = min(WORKERS, layout.plan.views * layout.chunks)
     read_back = threads * (tried.of(chunk, checked) + 2 * chunk * layout.bytes_per_row)
-    return tried.of(chunk, computed) + round(chunk * written) + read_back
+    return computed + round(chunk * written) + read_back
 
 
 def training_memory(

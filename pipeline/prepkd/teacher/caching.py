@@ -16,7 +16,7 @@ from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.clock import elapsed
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
 from prepkd.store.destination import Destination
-from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, make_encoding, words_of
+from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, encode_in_blocks, make_encoding, words_of
 from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.workers import Part
@@ -141,7 +141,8 @@ def teacher_answers(
 ) -> dict[str, Tensor]:
     """The teacher's encoded answers for some samples under a view: the arrays of one chunk."""
     raw = _raw(ready(teacher), dataset, settings, view, part)
-    return encoding.encode(raw, dataset.labels(view, part), words_of(encoding, dataset.plan, view, part))
+    words = words_of(encoding, dataset.plan, view, part)
+    return encode_in_blocks(encoding, raw, dataset.labels(view, part), words)
 
 
 def _raw(teacher: nn.Module, dataset: Dataset, settings: Cache, view: int, part: slice) -> Tensor:

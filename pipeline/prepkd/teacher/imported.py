@@ -18,7 +18,7 @@ from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.files import file_sha256
 from prepkd.store.attributes import IMPORTED, Attributes
 from prepkd.store.destination import Destination
-from prepkd.store.encodings import LogitEncoding, words_of
+from prepkd.store.encodings import LogitEncoding, encode_in_blocks, words_of
 from prepkd.store.layout import Layout
 from prepkd.store.write_store import StorePlan, Written, write_store
 from prepkd.teacher.caching import FIRST_BATCHES, FirstBatches, logit_encoding, plan_store
@@ -113,7 +113,8 @@ def imported_answers(
     raw: Tensor, dataset: Dataset, encoding: LogitEncoding, view: int, part: slice
 ) -> dict[str, Tensor]:
     """Encode some samples of a view of imported logits (V, N, K): the arrays of one chunk."""
-    return encoding.encode(raw[view, part], dataset.labels(view, part), words_of(encoding, dataset.plan, view, part))
+    words = words_of(encoding, dataset.plan, view, part)
+    return encode_in_blocks(encoding, raw[view, part], dataset.labels(view, part), words)
 
 
 def report(

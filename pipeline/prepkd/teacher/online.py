@@ -10,7 +10,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
 from prepkd.runtime import processes
-from prepkd.store.encodings import LogitEncoding, words_of
+from prepkd.store.encodings import LogitEncoding, encode_in_blocks, words_of
 from prepkd.teacher.forward_pass import Pictures, forward, ready
 from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
@@ -58,4 +58,4 @@ class OnlineTeacher:
         found = {name: processes.gathered(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)
         words = words_of(self.encoding, plan, views)
-        return {**found, **self.encoding.decode(self.encoding.encode(found["logits"], labels, words))}
+        return {**found, **self.encoding.decode(encode_in_blocks(self.encoding, found["logits"], labels, words))}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, LogitEncoding, as_tensors
+from prepkd.store.encodings.base import Encoding, Field, LogitEncoding, as_tensors, block_rows, encode_in_blocks
 from prepkd.store.encodings.draws import words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
@@ -21,6 +21,8 @@ __all__ = [
     "StoredTensor",
     "Tensors",
     "as_tensors",
+    "block_rows",
+    "encode_in_blocks",
     "make_encoding",
     "read_encoding",
     "words_of",

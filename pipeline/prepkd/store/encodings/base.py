@@ -28,6 +28,7 @@ __all__ = [
     "lowest",
 ]
 
+BLOCK = 2**22  # logits that are encoded at once
 LARGEST_FLOAT = torch.finfo(torch.float32).max
 NO_MAXIMUM = "of its rows have no maximum"
 LOG_WEIGHTS = "log_weights"  # the logarithms of the classes' weights, of an encoding that draws
@@ -137,6 +138,23 @@ class LogitEncoding(Encoding):
         """The encoding as JSON: its name and its settings, without the class count."""
         settings = {key: value for key, value in asdict(self).items() if key != "classes"}
         return {"name": self.name} | settings
+
+
+def encode_in_blocks(
+    encoding: LogitEncoding, raw: Tensor, labels: Tensor, words: Tensor | None = None
+) -> dict[str, Tensor]:
+    """As `encoding.encode`, a block of rows after the other: what it computes on the way does not grow with their number."""
+    rows = block_rows(encoding)
+    if len(raw) <= rows:
+        return encoding.encode(raw, labels, words)
+    blocks = [slice(start, start + rows) for start in range(0, len(raw), rows)]
+    parts = [encoding.encode(raw[one], labels[one], None if words is None else words[one]) for one in blocks]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def block_rows(encoding: LogitEncoding) -> int:
+    """The number of rows that are encoded at once."""
+    return max(1, BLOCK // encoding.classes)
 
 
 def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:
