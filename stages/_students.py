@@ -45,14 +45,15 @@ def students_on(
     settings: Distill,
     on_epoch: Callable[[int, Row], None],
     on_inputs: Callable[[Mapping[str, Any]], None],
-    run: str | None = None,
+    generation: str | None = None,
 ) -> Iterator[Trained]:
-    """Train the students on a dataset that is already loaded; `run` names the run for loggers, by default its method and seed.
+    """Train the students on a dataset that is already loaded; `generation` is the key of the one that the settings are of.
 
     Of several processes the first yields; the others train along and raise Finished.
     """
     dataset, inputs = data
-    teachers = {name: teacher_files(params, name) for name in settings.teacher_names}
+    teachers = {name: teacher_files(params, name, generation) for name in settings.teacher_names}
+    run = f"generation-{generation}" if generation else None  # for loggers; by default its method and seed
 
     def logger(one: Run) -> AbstractContextManager[Write]:
         kind = params.logger if processes.is_first() else None

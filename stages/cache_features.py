@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry, make_entries
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.new import untrained_model
 from prepkd.project.outputs import asked
+from prepkd.project.params import Params
 from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import advance, progress, say
@@ -27,6 +29,10 @@ def cache_features(
     only: Annotated[
         str | None, typer.Option(metavar="ENTRY", help="One entry of cache.features; all of them if not given.")
     ] = None,
+    generation: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="For the student of this key of `generations`; else for distill.student."),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option(
@@ -37,12 +43,12 @@ def cache_features(
 ) -> None:
     """Write what `cache.features` names, for every view of every training sample, to `data/features/NAME/`.
 
-    An entry is a feature term, as `at`: what it asks of the teacher, in the size that distill.student needs; or a named
-    feature, as `pooled`: as it is. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
+    An entry is a feature term, as `at`: what it asks of the teacher, in the size that the student needs; or a named feature, as
+    `pooled`: as it is. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
     """
     params = read_params(params_file, overrides)
     known_teacher(params, name)
-    settings, listed = params.cache, params.cache.features
+    settings, listed, taught = params.cache, params.cache.features, _taught(params, name, generation)
     names = [entry for entry in listed if only in (None, entry)]
     if not names:
         said = f"--only is {only!r}; expected an entry of cache.features: {', '.join(listed)}"
@@ -55,9 +61,14 @@ def cache_features(
     with writing(*map(asked, plans)):
         dataset, inputs = read_dataset(params, settings.views, settings.seed)
         teacher, card = load_teacher(teacher_files(params, name), dataset, inputs)
-        given = preprocessing_of(params.distill.weights, params.distill.own_preprocessing)
-        student = untrained_model(params.distill.student, dataset, given)
-        entries = make_entries(params.distill.entry_terms(names), student, teacher, dataset.samples.size)
+        given = preprocessing_of(taught.weights, taught.own_preprocessing)
+        student = untrained_model(taught.student, dataset, given)
+        entries = make_entries(taught.entry_terms(names), student, teacher, dataset.samples.size)
+        card = card | {"name": name}
+        for entry in [] if plan or may_replace(replace) else entries:
+            caching.refuse_other_features(
+                settings.feature_url(name, entry.name), settings, dataset, inputs, card, entry
+            )
         for entry in entries:
             say(caching.cost(entry, dataset))
         for path, entry in zip(plans, entries, strict=False):
@@ -74,7 +85,7 @@ def cache_features(
 
             written = caching.cache_features(
                 teacher,
-                card | {"name": name},
+                card,
                 dataset,
                 inputs,
                 settings,
@@ -92,3 +103,17 @@ def cache_features(
 
     for entry in [] if plan else entries:
         write(entry, settings.feature_url(name, entry.name))
+
+
+def _taught(params: Params, name: str, generation: str | None) -> Distill:
+    """The settings of the student for which features are cached; raises InputError for a generation of another teacher."""
+    if generation is None:
+        return params.distill
+    if generation not in params.generations:
+        known = ", ".join(params.generations) or "it is empty"
+        raise InputError(f"--generation is {generation!r}; expected a key of generations: {known}")
+    if (teacher := params.generations[generation].teacher) != name:
+        raise InputError(
+            f"--generation is {generation!r}, whose teacher is {teacher!r}; expected a generation of {name!r}"
+        )
+    return params.generations[generation].as_student

@@ -47,8 +47,7 @@ def train_generation(
         def on_epoch(_: int, row: dict[str, float]) -> None:
             advance(bar, task, epoch_note(row))
 
-        run = f"generation-{name}"
-        with students_on(data, params, settings.as_student, on_epoch, on_inputs, run=run) as trained:
+        with students_on(data, params, settings.as_student, on_epoch, on_inputs, generation=name) as trained:
             (one,) = trained
             card = write_generation(
                 folder,

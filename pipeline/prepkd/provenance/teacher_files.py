@@ -15,12 +15,16 @@ from prepkd.runtime.files import file_sha256
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it."""
+    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it.
+
+    `generation` is the one that it teaches; None for the students of `distill`.
+    """
 
     folder: Path
     store: str
     weights: Path | None
     command: str
+    generation: str | None = None
 
 
 def load_teacher(files: TeacherFiles, dataset: Dataset, inputs: Mapping[str, Any]) -> tuple[Normalised, dict[str, Any]]:

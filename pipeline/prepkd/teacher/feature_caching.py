@@ -18,6 +18,7 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import Tensors
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout, chunk_length
+from prepkd.store.own import refuse_replacing
 from prepkd.store.workers import Worker, joining
 from prepkd.teacher.caching import TRIAL_BATCHES, Written, origin, write_chunks
 from prepkd.teacher.forward_pass import forward, ready
@@ -96,6 +97,18 @@ def cache_features(
         seconds = elapsed(started)
         summary = worker.finish()
     return Written(summary, manifest_sha256(url), worker.written, seconds)
+
+
+def refuse_other_features(
+    url: str,
+    settings: Cache,
+    dataset: Dataset,
+    inputs: Mapping[str, Any],
+    card: Mapping[str, Any],
+    entry: Entry,
+) -> None:
+    """Raise InputError if another store than that of the entry stands at its place: before anything is computed."""
+    refuse_replacing(url, plan_features(settings, dataset, inputs, card, entry)[1])
 
 
 def plan_features(
