@@ -8,12 +8,10 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.generation_settings import Generation
 from prepkd.distillation.run_results import Trained
 from prepkd.errors import refuse_differences
-from prepkd.models.checkpoint import JSON, load_card
+from prepkd.models.checkpoint import JSON
+from prepkd.provenance.descent import descent
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.teacher_folder import write_teacher
-
-DEEPEST = 1000  # teachers above a generation that a card may list
-DESCRIBED = ("name", "model", "weights_fingerprint")
 
 
 def refuse_other_generation(folder: Path, settings: Generation, inputs: Mapping[str, Any]) -> None:
@@ -48,17 +46,3 @@ def write_generation(
         "distilled_from": descent(settings.teacher, teacher),
     }
     return write_teacher(folder, name, model, history, full, dataset, test_fingerprint=test_fingerprint, say=say)
-
-
-def descent(name: str, folder: Path) -> list[JSON]:
-    """The teachers above a generation, the nearest first: name, model, fingerprint of the weights.
-
-    `folder` is the nearest one's; of a teacher whose logits alone are there, only the name is known.
-    """
-    if not finished_card(folder):
-        return [{"name": name}]
-    card = load_card(folder)
-    above = card.get("distilled_from")
-    known = above[:DEEPEST] if isinstance(above, list) else []
-    others = [{key: str(one[key]) for key in DESCRIBED if key in one} for one in known if isinstance(one, dict)]
-    return [{"name": name, "model": card["model"], "weights_fingerprint": card["weights_fingerprint"]}, *others]
