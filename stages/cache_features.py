@@ -1,10 +1,9 @@
 """cache-features: a teacher and the training images -> what cache.features names, data/features/NAME/ENTRY.zarr or URLs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry, make_entries
 from prepkd.models.given_folder import preprocessing_of
@@ -20,6 +19,9 @@ from prepkd.stages._project import scratch_root, writing
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
+
+if TYPE_CHECKING:
+    from prepkd.distillation.student_settings import Distill
 
 
 def cache_features(
@@ -105,7 +107,7 @@ def cache_features(
         write(entry, settings.feature_url(name, entry.name))
 
 
-def _taught(params: Params, name: str, generation: str | None) -> Distill:
+def _taught(params: Params, name: str, generation: str | None) -> "Distill":
     """The settings of the student for which features are cached; raises InputError for a generation of another teacher."""
     if generation is None:
         return params.distill
