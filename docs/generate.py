@@ -213,6 +213,15 @@ def contributing_page() -> str:
     )
 
 
+def readme_page() -> str:
+    """Build README.md: the demo's table, as `bash experiments/run.sh experiments/demo` recorded it, in the page that is there."""
+    root = FOLDER.parents[1]
+    table, caption = (root / "experiments/demo/table.md").read_text().split("\n\n")
+    return _between(
+        root / "README.md", "<!-- demo: made by make docs -->\n", f"{table}\n\n{wrapped(caption.strip())}\n"
+    )
+
+
 def term_change(term: str) -> dict[str, list[str]]:
     """The lines that a term adds to the library, by file: a file of its own, and every line of others that has its name."""
     root = FOLDER.parents[1]
@@ -237,6 +246,7 @@ PAGES = {
     "cli.md": cli_page,
     "methods.md": methods_page,
     "../../CONTRIBUTING.md": contributing_page,
+    "../../README.md": readme_page,
 }
 
 if __name__ == "__main__":

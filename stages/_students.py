@@ -29,14 +29,15 @@ def students(
     dataset: Dataset,
     on_epoch: Callable[[int, Row], None],
     refuse: Callable[[Mapping[str, Any]], None] | None,
-    run: str | None = None,
+    generation: str | None = None,
 ) -> Iterator[Iterator[Trained]]:
-    """Train the students that the settings ask for; `run` names the run for loggers, by default its method and seed.
+    """Train the students that the settings ask for; `generation` is the key of the one that the settings are of.
 
     `refuse` gets what they are made from, before any is trained, and may raise InputError. Of several processes the first
     yields; the others train along and raise Finished.
     """
-    teachers = {name: teacher_files(params, name) for name in settings.teacher_names}
+    teachers = {name: teacher_files(params, name, generation) for name in settings.teacher_names}
+    run = f"generation-{generation}" if generation else None  # for loggers; by default its method and seed
 
     def logger(one: Run) -> AbstractContextManager[Write]:
         kind = params.logger if processes.is_first() else None

@@ -12,7 +12,7 @@ from prepkd.runtime.files import write_json
 from prepkd.stages._console import say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._destination import destination
-from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, read_params
+from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
 from prepkd.stages._project import writing
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
@@ -26,6 +26,10 @@ def cache_features(
     only: Annotated[
         str | None, typer.Option(metavar="ENTRY", help="One entry of cache.features; all of them if not given.")
     ] = None,
+    generation: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="For the student of this key of `generations`; else for distill.student."),
+    ] = None,
     plan: Annotated[
         bool,
         typer.Option(
@@ -36,19 +40,22 @@ def cache_features(
 ) -> None:
     """Write what `cache.features` names, for every view of every training sample, to `data/features/NAME/`.
 
-    An entry is a feature term, as `at`: what it asks of the teacher, in the size that distill.student needs; or a named
-    feature, as `pooled`: as it is. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
+    An entry is a feature term, as `at`: what it asks of the teacher, in the size that the student needs; or a named feature, as
+    `pooled`: as it is. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
     """
     params = read_params(params_file, overrides)
     known_teacher(params, name)
-    settings, names = params.cache, chosen_entries(params.cache.features, only)
+    settings, taught = params.cache, params.taught_by(name, generation)
+    names = chosen_entries(settings.features, only)
     for one in names:
         refuse_foreign_store(settings.feature_url(name, one))
     plans = [Path(f"data/asked/{name}/{one}.json") for one in names] if plan else []
     with writing(*map(asked, plans)):
         dataset = read_dataset(params, settings.views, settings.seed)
         teacher = load_teacher(name, teacher_files(params, name), dataset)
-        entries = teacher_entries(params.distill, names, teacher.model, dataset)
+        entries = teacher_entries(taught, names, teacher.model, dataset)
+        for entry in [] if plan or may_replace(replace) else entries:
+            caching.refuse_other_features(settings.feature_url(name, entry.name), teacher, dataset, settings, entry)
         for entry in entries:
             say(caching.store_cost(entry, dataset.plan.views, dataset.plan.samples))
         for path, entry in zip(plans, entries, strict=False):

@@ -1,4 +1,4 @@
-"""inspect: a logit store -> its facts, its origin, its figures; results/inspect/NAME.png."""
+"""inspect: a store -> its facts, its origin, its figures, results/inspect/NAME.png; a model's folder -> its card."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import torch
 import typer
 from prepkd.display.console import TextConsole
 from prepkd.distillation.student_settings import Distill
+from prepkd.inspection.checkpoint_facts import is_checkpoint, read_checkpoint
 from prepkd.inspection.inspect import find_store, inspect_store, picture_path
 from prepkd.inspection.tables import tables
 from prepkd.project.outputs import picture
@@ -20,7 +21,9 @@ from prepkd.stages._project import DATA, TEACHERS
 
 
 def inspect(
-    store_url: Annotated[str, typer.Argument(metavar="STORE", help="A logit store: a path, or a URL.")],
+    store_url: Annotated[
+        str, typer.Argument(metavar="STORE", help="A store: a path, or a URL; or a trained model's folder.")
+    ],
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE.h5", help="The prepared data; default data/DATASET.h5 if it is there."),
@@ -41,8 +44,16 @@ def inspect(
     """Show what a logit store is, where it came from and what it is like: tables, and `results/inspect/NAME.png`.
 
     Errors per class and KA's share need the labels: the prepared data. Temperatures need `--student` and params.yaml. An
-    unfinished store is reported as unfinished.
+    unfinished store is reported as unfinished. Of a model's folder, as models/student/seed0, it shows the card, and by whom the
+    model was taught.
     """
+    if is_checkpoint(store_url):
+        card = read_checkpoint(Path(store_url), TEACHERS)
+        if as_json:
+            print_json(card.as_json())
+        else:
+            TextConsole().print(card.table())
+        return
 
     def distill() -> tuple[Distill, torch.device]:
         params = read_params(params_file, overrides)

@@ -43,7 +43,7 @@ def train_generation(
         def on_epoch(_: int, row: dict[str, float]) -> None:
             advance(bar, task, epoch_note(row))
 
-        with students(params, settings.as_student, dataset, on_epoch, refuse, run=f"generation-{name}") as trained:
+        with students(params, settings.as_student, dataset, on_epoch, refuse, generation=name) as trained:
             (one,) = trained
             taught_by = teacher_folder(settings.teacher)
             card = write_generation(folder, name, settings, one, dataset, teacher=taught_by, say=say)

@@ -6,7 +6,7 @@ import sys
 import pytest
 from commands import ROOT
 
-TRIALS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/long.csv"))
+TRIALS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/pairs.md"))
 
 
 @pytest.mark.parametrize("trial", TRIALS)

@@ -51,7 +51,9 @@ def nkd(v: Row, at_one: Row, at_tau: Row, label: int) -> float:
 
 
 def wttm(v: Row, at_one: Row, at_tau: Row, label: int) -> float:
-    weight = math.fsum(p ** (1 / TAU) for p in at_one)
+    """U is the sum of the powers 1 / tau of the distribution whose normalised power is the answer, repaired or not."""
+    powers = [p**TAU for p in at_tau]
+    weight = math.fsum((p / math.fsum(powers)) ** (1 / TAU) for p in powers)
     return weight * kl_of([math.log(p) for p in at_tau], log_softmax(v, 1.0))
 
 
@@ -101,6 +103,19 @@ def test_the_label_keeps_its_share_in_nkd() -> None:
     found = of_objective("ka-lsr+nkd", STUDENT, TEACHER, LABELS, nkd={"gamma": 0.0})["kd"]
     log_p = torch.log_softmax(STUDENT, 1).gather(1, LABELS.unsqueeze(1)).squeeze(1)
     torch.testing.assert_close((-found / log_p)[:4], torch.full((4,), 0.91).double())
+
+
+@pytest.mark.parametrize("tau", [1.0, 2.0, 5.0])
+def test_a_repaired_answer_weighs_like_a_sure_teachers_in_wttm(tau: float) -> None:
+    """U of a smoothed label of 100 classes: near 1, not near its limit 100^(1 - 1 / tau), a teacher's that knows nothing."""
+    student, teacher = logits(0, 4, 100), logits(1, 4, 100)
+    labels = (teacher.argmax(1) + 1) % 100  # wrong in all rows
+    found = of_objective("ka-lsr+wttm", student, teacher, labels, kd={"tau": tau})["kd"]
+    target = [smooth(100, label, EPS) for label in labels.tolist()]
+    kl = [kl_of([math.log(p) for p in q], log_softmax(v, 1.0)) for q, v in zip(target, student.tolist(), strict=True)]
+    expected = {1.0: 1.0, 2.0: 1.1098, 5.0: 1.1099}[tau]
+    assert [a / b for a, b in zip(found.tolist(), kl, strict=True)] == pytest.approx([expected] * 4, abs=2e-4)
+    assert expected == pytest.approx(math.fsum(p**tau for p in target[0]) ** (-1 / tau), abs=2e-4)
 
 
 @pytest.mark.parametrize("adjustment", ["ka-lsr", "label-revision"])

@@ -136,6 +136,7 @@ LIKE_OURS = [
     (["evaluate"], "results/plots/confusion.csv", "actual,predicted\nmine"),
     (["evaluate"], "results/plots/confusion.csv", "actual,predicted,by\na,b,c\n"),
     (["evaluate"], "results/plots/learning_curves.csv", "epoch,mine\n1,2\n"),
+    (["evaluate"], "results/plots/seed_curves.csv", "seed,mine\n1,2\n"),
     (["compare"], "results/compare/wide.csv", "run,mine\n"),
     (["compare"], "results/compare/table.csv", "teacher,student,run,n,mine\n"),
     (["compare"], "results/compare/long.csv", "teacher,student,run,seed,mine\n"),
@@ -314,6 +315,10 @@ OTHERS = [
     (["cache-logits", "large", "--views", "1"], "2 views, f16 (different: pixels, views); --replace replaces it"),
     (["cache-logits", "large", "-S", "cache.encoding=u8"], "2 views, f16 (different: encoding); --replace replaces it"),
     (
+        [*FEATURES, "-S", "cache.views=1"],
+        "data/features/large/pooled.zarr: holds another store, of teacher 'large', 2 views, tensors (different: ",
+    ),
+    (
         ["import", "logits.npy", "large"],
         "data/logits/large.zarr: holds another store, of teacher 'large', 2 views, f16",
     ),
@@ -350,6 +355,46 @@ def test_finished_work_of_other_settings_is_replaced_only_as_asked(
     else:
         prepkd(*arguments, "--replace")
     assert everything() != before
+
+
+# (arguments, what they write, something that they read): written anew without a question, in seconds, of what is there.
+DERIVED = [
+    (["gather"], ["data/lesson.json"], "data/logits/large.zarr"),
+    (["gather", "--teachers", "large"], ["data/lessons/large.json"], "data/logits/large.zarr"),
+    (["evaluate"], ["results/metrics.json", "results/plots"], "models/student/seed0"),
+    (
+        ["compare"],
+        [f"results/compare/{name}" for name in ("table.csv", "long.csv", "wide.csv", "table.md", "top1.png")],
+        RUN,
+    ),
+    (["inspect", "data/logits/large.zarr"], ["results/inspect/large.png"], "data/logits/large.zarr"),
+    ([*FEATURES, "--only", "pooled", "--plan"], ["data/asked/large/pooled.json"], "models/teachers/large"),
+]
+NEVER_REPLACED = {"init", "fetch-views"}  # a project's files, and copies of other stores
+
+
+@pytest.mark.parametrize(("arguments", "places", "source"), DERIVED, ids=lambda value: str(value)[:40])
+def test_what_is_rewritten_unasked_is_made_again_from_what_is_there(
+    project: Path, arguments: list[str], places: list[str], source: str
+) -> None:
+    """Equal bytes after it was removed; and it stays where a source of it is gone."""
+    before = everything()
+    for place in places:
+        clear(Path(place))
+    assert everything() != before
+    prepkd(*arguments)
+    assert everything() == before
+    clear(Path(source))
+    refused(*arguments, says=Path(source).name)
+
+
+def test_every_command_asks_or_writes_only_what_can_be_made_again() -> None:
+    asks = {name for name in COMMANDS if "--replace" in prepkd(name, "--help")}
+    derived = {arguments[0] for arguments, _, _ in DERIVED}
+    assert asks | derived | NEVER_REPLACED | WRITES_NOTHING == COMMANDS.keys()
+    assert asks & derived == {"compare", "cache-features"}, "with --run, and without --plan"
+    changed = {arguments[0] for arguments, _ in OTHERS}
+    assert changed == asks, "each is tried with other settings"
 
 
 def test_students_of_other_data_are_other_students(project: Path) -> None:

@@ -16,7 +16,7 @@ from prepkd.display.text import csv_cell
 from prepkd.errors import InputError
 from prepkd.report.bars import bars
 from prepkd.report.page import offline_page
-from prepkd.report.plot_data import confusion, learning_curves
+from prepkd.report.plot_data import confusion, learning_curves, seed_curves
 
 
 def table(seeds: int) -> pd.DataFrame:
@@ -142,15 +142,18 @@ def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True)
         file.write_text("step\ttop1\n" + "".join(f"{epoch}\t{value}\n" for epoch, value in enumerate(values)))
         (file.parent / "loss.tsv").write_text("step\tloss\n0\t9.0\n")
-    rows = list(csv.reader(io.StringIO(learning_curves(tmp_path, [0, 2]).decode())))
+    rows = list(csv.reader(io.StringIO(learning_curves(seed_curves(tmp_path, [0, 2])).decode())))
     assert rows == [["epoch", "test", "train"], ["0", "0.25", "0.5"], ["1", "0.375", "0.75"]]
+    seeds = seed_curves(tmp_path, [0, 2])
+    assert list(seeds.columns) == ["seed", "epoch", "test", "train"]
+    assert seeds.values.tolist() == [[0, 0, 0.125, 0.25], [0, 1, 0.25, 0.5], [2, 0, 0.375, 0.75], [2, 1, 0.5, 1.0]]
     # A seed that was stopped early counts as far as it was trained.
     (tmp_path / "seed2/plots/metrics/test/top1.tsv").write_text("step\ttop1\n0\t0.375\n")
     (tmp_path / "seed2/plots/metrics/train/top1.tsv").write_text("step\ttop1\n0\t0.75\n")
-    rows = list(csv.reader(io.StringIO(learning_curves(tmp_path, [0, 2]).decode())))
+    rows = list(csv.reader(io.StringIO(learning_curves(seed_curves(tmp_path, [0, 2])).decode())))
     assert rows == [["epoch", "test", "train"], ["0", "0.25", "0.5"], ["1", "0.25", "0.5"]]
     with pytest.raises(InputError) as caught:
-        learning_curves(tmp_path, [0, 1])
+        seed_curves(tmp_path, [0, 1])
     assert str(caught.value) == f"{tmp_path}/seed1/plots/metrics: no top1.tsv; run `prepkd distill`"
 
 
@@ -172,7 +175,7 @@ def test_a_log_that_is_no_curve_is_refused_in_one_line(text: str, says: str, tmp
     file.parent.mkdir(parents=True)
     file.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError) as caught:
-        learning_curves(tmp_path, [0])
+        seed_curves(tmp_path, [0])
     line = str(caught.value)
     assert line.startswith(f"{file}: {says}") and line.endswith("; run `prepkd distill`") and "\n" not in line
 

@@ -11,6 +11,7 @@ import torch
 from commands import ROOT
 from prepkd.report import markdown, significance
 from prepkd.report.significance import ALPHA, Difference, corrected, difference_text, holm, paired_difference
+from prepkd.training.checkpoints import TRAINING_VERSION
 
 # The p values of Benjamini and Hochberg (1995), section 4; times 15, 14, ... three are below 0.05, as they say.
 BENJAMINI_HOCHBERG = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
@@ -113,10 +114,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CELL = re.compile(r"[+-]\d+\.\d\d(?: \+- \d+\.\d\d)? \((?:p (?P<p>\d\.\d{3}|< 0\.001)|no interval)(?:, [^)]+)?\)")
 
 
-def cells(page: Path) -> list[str]:
-    """The cells of a page's tables that are differences: those below a head with `minus`."""
+def cells(text: str) -> list[str]:
+    """The cells of a text's tables that are differences: those below a head with `minus`."""
     found = []
-    for table in re.findall(r"^(?:\|.*\n)+", page.read_text(), re.M):
+    for table in re.findall(r"^(?:\|.*\n)+", text, re.M):
         head, _, *rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
         places = [place for place, title in enumerate(head) if "minus" in title]
         places = list(range(1, len(head))) if places == [0] else places
@@ -124,9 +125,55 @@ def cells(page: Path) -> list[str]:
     return found
 
 
+OLDER = re.compile(r"training version (\d+)")  # in a section of figures that were not measured again
+CLAIM = re.compile(
+    r"\b(beats?|better|worse|outperforms?|improves?|wins?|gains?|findings?|superior|behind|survives?|counts|loses)\b"
+)
+DENIED = re.compile(r"\b(no|not|none|neither|nor|never)\b", re.IGNORECASE)
+
+
+def sections(page: Path) -> list[str]:
+    return re.split(r"^## ", page.read_text(), flags=re.M)
+
+
+def is_older(section: str) -> bool:
+    return "**Older figures**" in section
+
+
+def is_bold(table_row: str) -> bool:
+    return table_row.startswith("|") and bool(re.search(rf"\*\*{CELL.pattern}\*\*", table_row))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_a_claim_stands_beside_a_table_whose_difference_counts_or_is_a_denial(page: str) -> None:
+    """In every section that shows differences, and never where the figures are older than the training of today."""
+    for section in sections(ROOT / page):
+        rows = [line for line in section.splitlines() if line.startswith("|")]
+        if not any(CELL.search(row) for row in rows):
+            continue
+        allowed = any(map(is_bold, rows)) and not is_older(section)
+        prose = " ".join(line for line in section.splitlines()[1:] if not line.startswith(("|", "    ")))
+        for sentence in re.split(r"(?<=[.:;])\s", prose):
+            if CLAIM.search(sentence) and not allowed:
+                assert DENIED.search(sentence), f"{page}: {sentence}"
+
+
+def test_older_figures_say_so_and_nothing_of_theirs_is_bold() -> None:
+    for page in PAGES:
+        for section in sections(page):
+            rows = [line for line in section.splitlines() if line.startswith("|")]
+            version = OLDER.search(section)
+            if not any(CELL.search(row) for row in rows) or not version:
+                continue
+            if int(version[1]) < TRAINING_VERSION:
+                assert is_older(section) or page.name == "tutorial.md", f"{page}: {section[:80]}"
+            assert not (is_older(section) and any(map(is_bold, rows))), f"{page}: {section[:80]}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_published_differences_are_bold_where_they_survive(page: Path) -> None:
-    for cell in cells(page):
+    current = "".join(section for section in sections(page) if not is_older(section))
+    for cell in cells(current):
         match = CELL.fullmatch(cell.strip("*"))
         assert match, f"{cell}: expected a difference with its interval and corrected p"
         survives = match["p"] is not None and (match["p"].startswith("<") or float(match["p"]) < ALPHA)
@@ -134,7 +181,7 @@ def test_published_differences_are_bold_where_they_survive(page: Path) -> None:
 
 
 def test_every_published_table_is_looked_at() -> None:
-    counts = {page.relative_to(ROOT).as_posix(): len(cells(page)) for page in PAGES}
+    counts = {page.relative_to(ROOT).as_posix(): len(cells(page.read_text())) for page in PAGES}
     assert {name: count for name, count in counts.items() if count} == {
         "README.md": 16,
         "docs/results.md": 16 + 4,

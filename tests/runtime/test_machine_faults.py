@@ -5,6 +5,7 @@ import fcntl
 import os
 import resource
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -208,6 +209,39 @@ def test_evaluate_with_few_file_descriptors_keeps_what_is_there(
         assert files() == before
     assert ended[0] == 2
     assert commands.prepkd("evaluate", **SETTINGS) and files() == before
+
+
+COMPUTING = [
+    ["cache-logits", "large", "--replace", "-S", "cache.encoding=u8"],
+    ["distill", "--replace", "--method", "ka-ps"],
+    ["compare", "--run", "ka-ps"],
+]
+
+
+@pytest.mark.parametrize("arguments", COMPUTING, ids=lambda arguments: arguments[0])
+def test_a_command_for_which_no_thread_is_left_keeps_what_is_there(
+    arguments: list[str], whole_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a limit of threads is reached in the midst of the work: Python's own error, from its own call."""
+    project = enter(shutil.copytree(whole_project, tmp_path / "project"), monkeypatch)
+
+    def finished() -> dict[Path, bytes]:
+        found = [path for folder in ("models", "data", "results") for path in (project / folder).rglob("*")]
+        return {path: path.read_bytes() for path in found if path.is_file()}
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = finished()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        done = commands.invoke(*arguments, **SETTINGS)
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert done.output.splitlines()[-1].startswith("error: can't start new thread; finished work is kept: ")
+    assert THREADS in done.output and "Traceback" not in done.output
+    assert finished() == before
+    commands.prepkd(*arguments, **SETTINGS)
+    assert finished() != before
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EACCES, errno.ENOLCK], ids=errno.errorcode.get)

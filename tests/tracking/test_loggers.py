@@ -157,6 +157,20 @@ def test_an_offline_runs_own_folder_goes_whole_and_a_link_stays(tmp_path: Path) 
     assert not folder.exists() and link.is_symlink()
 
 
+@pytest.mark.parametrize("kind", LOGGERS)
+def test_somebodys_files_in_the_loggers_folder_stay(kind: str, tmp_path: Path) -> None:
+    """Beside the run's own, in every folder that a logger makes; also when the run is reported again."""
+    report(kind, tmp_path, RUN, ROWS[:1])
+    folders = [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir() and not path.is_symlink())]
+    theirs = [folder / name for folder in folders for name in ("notes.txt", "events.out.tfevents.txt/mine.txt")]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("years of work")
+    report(kind, tmp_path, RUN, ROWS)
+    report(kind, tmp_path, replace(RUN, fingerprint="f" * 64), ROWS[:1])
+    assert all(path.read_text() == "years of work" for path in theirs)
+
+
 def test_none_writes_and_imports_nothing(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from prepkd.tracking.loggers import Run, logged\n"

@@ -1,7 +1,10 @@
 """Where the machine cannot compile, `compile: auto` trains eagerly with one line, and `compile: true` is refused in one."""
 
+import errno
 import logging
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,70 @@ def test_a_compiler_that_is_broken(
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("prepkd")]
     assert len(ours) == 1 and "No working C++ compiler found" in ours[0]
     torch._dynamo.reset()
+
+
+def test_a_compiler_without_pythons_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A real one that fails on Python.h alone, as where the interpreter came without its headers."""
+    import torch._inductor.config as inductor
+
+    if (real := shutil.which("c++") or shutil.which("g++")) is None:
+        pytest.skip("no C++ compiler")
+    wrapper = tmp_path / "c++"
+    wrapper.write_text(
+        '#!/bin/sh\nfor one in "$@"; do case "$one" in *.cpp) if grep -q "Python.h" "$one"; then\n'
+        'echo "$one:3:10: fatal error: Python.h: No such file or directory" >&2; exit 1; fi;; esac; done\n'
+        f'exec {real} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    torch._dynamo.reset()
+    with inductor.patch({"cpp.cxx": (str(wrapper),), "cpp.simdlen": 1, "compile_threads": 1}):
+        with pytest.raises(InputError) as caught:
+            fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
+        assert "fatal error: Python.h: No such file" in str(caught.value) and "\n" not in str(caught.value)
+        monkeypatch.setattr(step, "compiles", lambda *_: True)
+        weights, _ = fit(tmp_path / "auto.pt", settings(epochs=1))
+    monkeypatch.undo()
+    assert same(weights, fit(tmp_path / "eager.pt", settings(epochs=1))[0])
+    (ours,) = [record.getMessage() for record in caplog.records if record.name.startswith("prepkd")]
+    assert "fatal error: Python.h" in ours and ours.endswith("; training goes on without it")
+    torch._dynamo.reset()
+
+
+# What the loader and the system say of libraries in a folder that is mounted noexec, and where no thread is left.
+NOEXEC = "/tmp/torchinductor/main.so: failed to map segment from shared object"
+FAULTS = [
+    OSError(NOEXEC),
+    ImportError(NOEXEC),
+    PermissionError(errno.EACCES, "Permission denied", "/tmp/triton/launcher.so"),
+    RuntimeError("can't start new thread"),
+    BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    subprocess.CalledProcessError(1, ["c++", "main.cpp"]),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_machine_that_cannot_load_what_it_compiled(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unloadable(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
+        def run(*inputs: Tensor) -> Any:
+            function(*inputs)
+            raise fault
+
+        return run
+
+    weights, _ = fit(tmp_path / "eager.pt", settings(epochs=1))
+    monkeypatch.setattr(torch, "compile", unloadable)
+    with pytest.raises(InputError) as caught:
+        fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
+    assert str(fault).splitlines()[0] in str(caught.value) and "\n" not in str(caught.value)
+    monkeypatch.setattr(step, "compiles", lambda *_: True)
+    assert same(fit(tmp_path / "auto.pt", settings(epochs=1))[0], weights)
+    (line,) = caplog.messages
+    assert str(fault) in line and line.endswith("; training goes on without it")
 
 
 def test_a_cache_folder_that_cannot_be_made(

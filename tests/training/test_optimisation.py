@@ -1,5 +1,6 @@
 """AdamW, warm-up, clipping, accumulation and averaged weights: each against the arithmetic written out, each resumed."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,39 @@ def test_the_defaults_are_those_of_the_literature(tmp_path: Path) -> None:
             assert (one.optimizer, one.momentum, one.nesterov, one.weight_decay) == ("sgd", 0.9, False, 5e-4)
             assert (one.epochs, one.batch_size, one.lr, one.lr_decay) == (240, 64, 0.05, 0.1)
             assert (one.schedule, one.milestones) == ("multi-step", [150, 180, 210])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "recipes").glob("*.yaml")))
+def test_every_recipe_has_the_literatures_optimiser(name: str) -> None:
+    """Also the short trial on a CPU, whose epochs and schedule are its own."""
+    params = load_params(ROOT / "recipes" / name, [])
+    for one in (*params.teachers.values(), params.distill):
+        assert (one.optimizer, one.momentum, one.nesterov, one.weight_decay) == ("sgd", 0.9, False, 5e-4)
+
+
+@pytest.mark.parametrize("page", ["docs/how-to/training.md", "recipes/cifar100.yaml"])
+def test_a_page_states_the_literatures_settings_as_they_are(page: str) -> None:
+    text = re.sub(r"[\s#]+", " ", (ROOT / page).read_text())
+    stated = {
+        "docs/how-to/training.md": r"SGD with momentum (?P<momentum>[\d.]+), without (?P<plain>Nesterov), and a weight decay of "
+        r"(?P<decay>\S+) on all parameters.*? its schedule: (?P<epochs>\d+) epochs, batch size (?P<size>\d+), learning rate "
+        r"(?P<lr>[\d.]+), divided by (?P<factor>\d+) after epochs (?P<at>\d+, \d+ and \d+)\.",
+        "recipes/cifar100.yaml": r"(?P<epochs>\d+) epochs, lr (?P<lr>[\d.]+) lowered at (?P<at>\d+, \d+, \d+), batch size "
+        r"(?P<size>\d+), SGD with momentum (?P<momentum>[\d.]+) \(no (?P<plain>Nesterov)\), weight decay (?P<decay>\S+) on all",
+    }
+    found = re.search(stated[page], text)
+    assert found, "the sentence reads otherwise: read its numbers anew"
+    recipe = load_params(ROOT / "recipes/cifar100.yaml", []).distill
+    for one in (settings(), recipe):
+        said = (float(found["momentum"]), not found["plain"], float(found["decay"]))
+        assert (one.momentum, one.nesterov, one.weight_decay) == said
+    assert (recipe.epochs, recipe.batch_size, recipe.lr) == (
+        int(found["epochs"]),
+        int(found["size"]),
+        float(found["lr"]),
+    )
+    assert recipe.milestones == [int(number) for number in re.findall(r"\d+", found["at"])]
+    assert recipe.lr_decay == 1 / float(found.groupdict().get("factor") or 10)
 
 
 class Double(Watched):

@@ -165,7 +165,9 @@ def cached_teacher(
         for view in (first, first + views)[: settings.views_per_step]:
             check_first_batch(store, model, dataset.samples, view)
     check_answers(store, first, raw=settings.terms.needs_raw)
-    features = cached_features(settings, cache, name, student, store, model, dataset) if student else None
+    features = None
+    if student:
+        features = cached_features(settings, cache, name, student, store, model, dataset, files.generation)
     for one in features.stores.values() if features else ():
         check_views(one, shown)
         if dataset.plan.strong:  # else it has the logits' hash

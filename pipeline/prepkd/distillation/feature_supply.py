@@ -54,16 +54,18 @@ def cached_features(
     logits: LogitStore,
     teacher: Normalised | None,
     dataset: Dataset,
+    generation: str | None = None,
 ) -> CachedFeatures:
     """The tensors that the terms ask, from the stores of the teacher `name`; `teacher` is the model if it is there.
 
-    Raises InputError for stores that are missing, or that do not fit the settings, the student or the logits.
+    `generation` is the one that is taught, None for the students of `distill`. Raises InputError for stores that are missing, or
+    that do not fit the settings, the student or the logits.
     """
     stores, missing = feature_stores(settings, cache, name)
     if missing:
         sizes = costs(settings, cache, student, teacher, dataset) if teacher else {}
-        raise InputError(not_cached(settings, cache, name, missing, sizes))
-    entries = fitting_entries(settings, stores, student, logits)
+        raise InputError(not_cached(settings, cache, name, missing, sizes, generation))
+    entries = fitting_entries(settings, stores, student, logits, generation)
     return CachedFeatures(Supply(settings.terms.features, entries, student), stores, cache.batch_size, cache.precision)
 
 
@@ -75,15 +77,19 @@ def feature_stores(settings: Distill, cache: Cache, name: str) -> tuple[dict[str
 
 
 def fitting_entries(
-    settings: Distill, stores: Mapping[str, FeatureStore], student: Shapes, logits: LogitStore
+    settings: Distill,
+    stores: Mapping[str, FeatureStore],
+    student: Shapes,
+    logits: LogitStore,
+    generation: str | None = None,
 ) -> list[Entry]:
     """The entries of stores; raises InputError for one that does not fit the settings, the student or the logits."""
-    entries = []
+    entries, command = [], caching_command(logits.attributes.teacher.name, generation)
     for entry, term in settings.entry_terms(list(stores)).items():
         found = entry_of(stores[entry])
         reads = set(term.of_teacher) if term else {entry}
         wanted = make_entry(entry, term, student, found.teacher) if reads == found.teacher.keys() else None
-        check_features(stores[entry], found, wanted, logits)
+        check_features(stores[entry], found, wanted, logits, command)
         entries.append(found)
     return entries
 
@@ -93,15 +99,28 @@ def entry_names(settings: Distill, cache: Cache) -> list[str]:
     return entries_for(settings.terms.features, cache.features)
 
 
-def not_cached(settings: Distill, cache: Cache, name: str, missing: Sequence[str], sizes: Mapping[str, str]) -> str:
+def not_cached(
+    settings: Distill,
+    cache: Cache,
+    name: str,
+    missing: Sequence[str],
+    sizes: Mapping[str, str],
+    generation: str | None = None,
+) -> str:
     """One line: which entries are not cached, what they would take, and how to add them."""
     unlisted = [entry for entry in missing if entry not in cache.features]
     add = f"add {', '.join(unlisted)} to cache.features and run" if unlisted else "run"
     what = "; ".join(sizes.get(entry, entry) for entry in missing)
+    section = f"generations.{generation}" if generation else "distill"
     return (
         f"method {settings.method} asks features of teacher {name!r} that are not cached ({what}); "
-        f"{add} `prepkd cache-features {name}`, or set distill.source: online"
+        f"{add} `{caching_command(name, generation)}`, or set {section}.source: online"
     )
+
+
+def caching_command(name: str, generation: str | None) -> str:
+    """The command that caches features of the teacher `name` for a generation, or for the students of `distill`."""
+    return f"prepkd cache-features {name}" + (f" --generation {generation}" if generation else "")
 
 
 def costs(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> dict[str, str]:

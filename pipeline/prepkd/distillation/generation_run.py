@@ -7,13 +7,11 @@ from typing import Any
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.generation_settings import Generation
 from prepkd.errors import refuse_differences
-from prepkd.models.checkpoint import JSON, load_card
+from prepkd.models.checkpoint import JSON
+from prepkd.provenance.descent import descent
 from prepkd.training.context import Trained
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.teacher_folder import write_teacher
-
-DEEPEST = 1000  # teachers above a generation that a card may list
-DESCRIBED = ("name", "model", "weights_fingerprint")
 
 
 def refuse_other_generation(folder: Path, settings: Generation, inputs: Mapping[str, Any]) -> None:
@@ -46,17 +44,3 @@ def write_generation(
         "distilled_from": descent(settings.teacher, teacher),
     }
     return write_teacher(folder, name, trained._replace(card=card), dataset, say=say)
-
-
-def descent(name: str, folder: Path) -> list[JSON]:
-    """The teachers above a generation, the nearest first: name, model, fingerprint of the weights.
-
-    `folder` is the nearest one's; of a teacher whose logits alone are there, only the name is known.
-    """
-    if not finished_card(folder):
-        return [{"name": name}]
-    card = load_card(folder)
-    above = card.get("distilled_from")
-    known = above[:DEEPEST] if isinstance(above, list) else []
-    others = [{key: str(one[key]) for key in DESCRIBED if key in one} for one in known if isinstance(one, dict)]
-    return [{"name": name, "model": card["model"], "weights_fingerprint": card["weights_fingerprint"]}, *others]

@@ -47,12 +47,6 @@ class GenerationSettings(Training):
             raise ValueError(
                 f"method is {student.method}, which asks no teacher; expected one that does, or a key of teachers"
             )
-        if student.parsed.features and student.source == "cached":
-            names = ", ".join(term.name for term in student.parsed.features)
-            raise ValueError(
-                f"method {student.method} compares features ({names}), which are cached for distill.student; "
-                "expected source: online"
-            )
         return self
 
 

@@ -18,6 +18,7 @@ from prepkd.inspection.store_facts import read_facts
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.temperatures import dtd_temperatures
 from prepkd.models.checkpoint import load_card
+from prepkd.provenance.descent import ancestors
 from prepkd.provenance.store_files import StoreFiles
 from prepkd.provenance.stores import check_data
 from prepkd.runtime.services import is_remote
@@ -44,7 +45,8 @@ def inspect_store(
         raise InputError(f"--tau is {tau:g}; expected a finite number above 0")
     facts, store = read_facts(url)
     teacher = facts.attributes.teacher
-    inspection = StoreInspection(replace(facts, weights_from=weights_from(teacher, files.teacher_folder(teacher.name))))
+    card = teachers_card(teacher, files.teacher_folder(teacher.name))
+    inspection = StoreInspection(replace(facts, weights_from=card.get("weights_from"), distilled_from=ancestors(card)))
     if store is None:
         return inspection
     if isinstance(store, FeatureStore):
@@ -91,13 +93,13 @@ def is_described(description: Path, place: Path) -> bool:
         return False
 
 
-def weights_from(teacher: TeacherAttributes, folder: Path) -> dict[str, Any] | None:
-    """Return the source of the teacher's weights if they were given and the teacher is in `folder`: a store lacks it."""
+def teachers_card(teacher: TeacherAttributes, folder: Path) -> dict[str, Any]:
+    """Return the card of a store's teacher if that is in `folder`, else nothing: it has more than a store records."""
     try:
         card = load_card(folder)
     except InputError:
-        return None
-    return card.get("weights_from") if card["weights_fingerprint"] == teacher.weights_fingerprint else None
+        return {}
+    return card if card["weights_fingerprint"] == teacher.weights_fingerprint else {}
 
 
 def read_data(store: LogitStore, path: Path) -> tuple[Split, DataInfo]:

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError
+from prepkd.provenance.descent import Chain
 from prepkd.runtime.services import is_remote
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import Attributes, plan_and_encoding
@@ -41,7 +42,8 @@ class StoreFacts:
     """A store's place, size, completeness and attributes.
 
     `views_there` are the complete views; `bytes` is None for a web server, which lists no sizes; `manifest_sha256` is None for
-    an unfinished store; `weights_from` is the origin of the teacher's weights if they were given.
+    an unfinished store; `weights_from` is the origin of the teacher's weights if they were given, `distilled_from` the teachers
+    above it, the nearest first.
     """
 
     store: str
@@ -58,6 +60,7 @@ class StoreFacts:
     attributes: Attributes
     manifest_sha256: str | None = None
     weights_from: dict[str, Any] | None = None
+    distilled_from: Chain = field(default_factory=list)
 
 
 def read_facts(url: str | Path) -> tuple[StoreFacts, AnswerStore | None]:

@@ -47,8 +47,7 @@ class StoreInspection:
     def as_json(self) -> dict[str, Any]:
         """The object that `prepkd inspect --json` prints: the sections that are there."""
         facts = asdict(replace(self.facts, attributes=None)) | {"attributes": self.facts.attributes.model_dump()}  # type: ignore[arg-type]
-        if self.facts.weights_from is None:
-            del facts["weights_from"]
+        facts = {key: value for key, value in facts.items() if value or key not in ("weights_from", "distilled_from")}
         sections: dict[str, Any] = {"facts": facts, "left_out": self.left_out}
         if self.logits:
             sections |= self.logits.as_json()

@@ -65,7 +65,8 @@ def metrics(path: Path) -> Output:
 
 def plots(folder: Path) -> Output:
     """The files that `dvc plots show` draws."""
-    files = {"confusion.csv": _table("actual,predicted"), "learning_curves.csv": _table("epoch(,(train|val|test))+")}
+    curves, seeds = (_table(f"{index}(,(train|val|test))+") for index in ("epoch", "seed,epoch"))
+    files = {"confusion.csv": _table("actual,predicted"), "learning_curves.csv": curves, "seed_curves.csv": seeds}
     return Output(folder, files | {"page.html": _holds("<title>prepkd</title>")})
 
 

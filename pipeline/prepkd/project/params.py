@@ -129,6 +129,22 @@ class Params(Section):
             raise InputError(f"run {run!r}: {error}") from None
         return settings
 
+    def taught_by(self, teacher: str, generation: str | None) -> Distill:
+        """Return the settings of the student that learns from a teacher: those of a generation, or else of `distill`.
+
+        Raises InputError for a generation of another teacher.
+        """
+        if generation is None:
+            return self.distill
+        if generation not in self.generations:
+            known = ", ".join(self.generations) or "it is empty"
+            raise InputError(f"--generation is {generation!r}; expected a key of generations: {known}")
+        if (above := self.generations[generation].teacher) != teacher:
+            raise InputError(
+                f"--generation is {generation!r}, whose teacher is {above!r}; expected a generation of {teacher!r}"
+            )
+        return self.generations[generation].as_student
+
     def _strong_views_given(self, settings: Distill, where: str) -> None:
         if settings.views_per_step == 2 and not self.augment_strong:
             raise ValueError(

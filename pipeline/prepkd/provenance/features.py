@@ -23,14 +23,14 @@ def entry_of(store: FeatureStore) -> Entry:
     return Entry.from_description(store.attributes.asked.model_dump(), store.url)
 
 
-def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logits: LogitStore) -> None:
+def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logits: LogitStore, command: str) -> None:
     """Refuse a store of features of another teacher, data, views or precision than the logits', or of another entry.
 
-    `found` is the store's entry, `wanted` the one that the settings and the student need, None where it reads other features.
-    Raises InputError.
+    `found` is the store's entry, `wanted` the one that the settings and the student need, None where it reads other features;
+    `command` makes the right one. Raises InputError.
     """
     ours, theirs = (one.attributes.model_dump() for one in (store, logits))
-    remedy = f"run `prepkd cache-features {logits.attributes.teacher.name}` again"
+    remedy = f"run `{command}` again"
     for section, left_out in BELONG_TOGETHER.items():
         found_in, wanted_in = ours.get(section) or {}, theirs.get(section) or {}
         if section == "pixels" and "strong" in theirs["views"]:

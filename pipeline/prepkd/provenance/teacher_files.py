@@ -16,12 +16,16 @@ from prepkd.teacher.loaded import LoadedTeacher
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it."""
+    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it.
+
+    `generation` is the one that it teaches; None for the students of `distill`.
+    """
 
     folder: Path
     store: str
     weights: Path | None
     command: str
+    generation: str | None = None
 
 
 def load_teacher(name: str, files: TeacherFiles, dataset: Dataset) -> LoadedTeacher:

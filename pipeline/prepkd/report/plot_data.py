@@ -18,11 +18,19 @@ def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
     return frame.to_csv(index=False).encode()
 
 
-def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
-    """Top-1 per epoch as CSV (epoch, then one column per split), the mean over the seeds, from DVCLive's logs.
+def learning_curves(curves: pd.DataFrame) -> bytes:
+    """Top-1 per epoch as CSV (epoch, then one column per split), the mean over the seeds, of `seed_curves`.
 
-    A seed that was stopped early counts in the epochs that it was trained for. The logs have no checksum: they are DVCLive's, and
-    decide nothing but this picture. Raises InputError if a seed has no log, or one that is no curve.
+    A seed that was stopped early counts in the epochs that it was trained for.
+    """
+    return curves.groupby("epoch").mean().drop(columns="seed").to_csv().encode()
+
+
+def seed_curves(folder: Path, seeds: Sequence[int]) -> pd.DataFrame:
+    """Top-1 of every seed and epoch, one column per split, from DVCLive's logs.
+
+    The logs have no checksum: they are DVCLive's, and decide nothing but pictures. Raises InputError if a seed has no log, or
+    one that is no curve.
     """
     rows = []
     for seed in seeds:
@@ -32,9 +40,10 @@ def learning_curves(folder: Path, seeds: Sequence[int]) -> bytes:
             raise InputError(f"{metrics}: no top1.tsv; run `prepkd distill`")
         for file in files:
             table = _curve(file)
-            rows.append(pd.DataFrame({"epoch": table["step"], "split": file.parent.name, "top1": table["top1"]}))
-    means = pd.concat(rows).pivot_table(index="epoch", columns="split", values="top1")
-    return means.to_csv().encode()
+            row = {"seed": seed, "epoch": table["step"], "split": file.parent.name, "top1": table["top1"]}
+            rows.append(pd.DataFrame(row))
+    wide = pd.concat(rows).pivot_table(index=["seed", "epoch"], columns="split", values="top1")
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def _curve(path: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from prepkd.models.checkpoint import load_card
 from prepkd.provenance.students import check_stores
 from prepkd.report.metrics import against_teacher, measure, over_seeds
 from prepkd.report.page import offline_page
-from prepkd.report.plot_data import confusion, learning_curves
+from prepkd.report.plot_data import confusion, learning_curves, seed_curves
 from prepkd.report.run_logits import student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore
@@ -65,6 +65,8 @@ def report_students(
             check_stores(load_card(folder)["inputs"]["teacher"], absent, folder, "run `prepkd distill`")
     everyone = torch.cat(list(logits.values()))
     write_bytes(plots / "confusion.csv", confusion(everyone, labels.repeat(len(logits)), info.class_names))
-    write_bytes(plots / "learning_curves.csv", learning_curves(training, list(students)))
+    curves = seed_curves(training, list(students))
+    write_bytes(plots / "learning_curves.csv", learning_curves(curves))
+    write_bytes(plots / "seed_curves.csv", curves.to_csv(index=False).encode())
     write_bytes(plots / "page.html", offline_page())
     return over_seeds(list(figures.values())) | {"teacher": teacher}

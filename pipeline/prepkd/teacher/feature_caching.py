@@ -15,6 +15,7 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.destination import Destination
 from prepkd.store.encodings import Tensors
 from prepkd.store.layout import Layout, chunk_length
+from prepkd.store.own import refuse_replacing
 from prepkd.store.workers import Part
 from prepkd.store.write_store import StorePlan, Written, batch_count, write_store
 from prepkd.teacher.caching import FIRST_BATCHES, store_origin
@@ -57,6 +58,11 @@ def cache_features(
         return batch_count(layout, pending, settings.batch_size) * _seconds_per_batch(answers, settings, layout)
 
     return write_store(StorePlan(layout, attributes, answers, estimate=estimate), destination)
+
+
+def refuse_other_features(url: str, teacher: LoadedTeacher, dataset: Dataset, settings: Cache, entry: Entry) -> None:
+    """Raise InputError if another store than that of the entry stands at its place: before anything is computed."""
+    refuse_replacing(url, plan_features(settings, dataset, teacher.describe(), entry)[1])
 
 
 def plan_features(

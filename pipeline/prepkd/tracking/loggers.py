@@ -5,6 +5,7 @@ Their packages are optional, so each logger imports its own.
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from prepkd.errors import InputError, json_without_secrets
 if TYPE_CHECKING:
     from lightning_fabric.loggers.logger import Logger
 
+EVENTS = re.compile(r"events\.out\.tfevents\.\d{10}\..+")  # the time, the machine, ...
 WANDB_FILES = ("config.yaml", "output.log", "requirements.txt", "wandb-metadata.json", "wandb-summary.json")
 Write = Callable[[dict[str, float]], None]  # takes the figures of one epoch
 
@@ -39,7 +41,8 @@ def tensorboard(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
 
     logger = TensorBoardLogger(folder / "tensorboard", name=run.name, version=run.fingerprint[:8])
     for old in Path(logger.log_dir).glob("events.out.tfevents.*"):  # what else is in the folder is somebody's
-        old.unlink()
+        if EVENTS.fullmatch(old.name) and (old.is_file() or old.is_symlink()):
+            old.unlink()
     yield logger, 0
 
 

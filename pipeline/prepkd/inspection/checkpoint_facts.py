@@ -1,0 +1,73 @@
+"""A trained model's folder: what its card says of it, and by whom it was taught."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+
+from prepkd.inspection.lineage import lines
+from prepkd.inspection.table_layout import pairs
+from prepkd.models.checkpoint import CARD, load_card
+from prepkd.provenance.descent import Chain, descents
+
+TRAINING = ("method", "epochs", "seed")
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """A teacher's or a student's card; `distilled_from` has a chain of teachers for each that taught it, the nearest first.
+
+    `training` has method, epochs and seed, as far as the card has them.
+    """
+
+    folder: str
+    model: str
+    num_classes: int
+    weights_fingerprint: str
+    preprocessing: dict[str, Any]
+    training: dict[str, Any]
+    distilled_from: list[Chain]
+    test_top1: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self)
+
+    def table(self) -> Group:
+        """The same for a terminal."""
+        return Group(*pairs("What it is", self._rows()))
+
+    def _rows(self) -> Iterator[tuple[str, str | list[str]]]:
+        yield "folder", self.folder
+        yield "model", f"{self.model}, {self.num_classes:,} classes"
+        yield "weights", self.weights_fingerprint[:12]
+        yield from ((key, str(value)) for key, value in self.training.items())
+        if self.test_top1 is not None:
+            yield "test top-1", f"{self.test_top1:.2%}"
+        yield "distilled from", lines(self.distilled_from) or "nobody: trained with the labels, or given"
+
+
+def is_checkpoint(folder: str) -> bool:
+    """Whether a path is a trained model's folder."""
+    return "://" not in folder and (Path(folder) / CARD).is_file()
+
+
+def read_checkpoint(folder: Path, teachers: Path) -> CheckpointFacts:
+    """Read a card; `teachers` holds the teachers' folders. Raises InputError for a damaged card."""
+    card = load_card(folder, "expected a folder that prepkd wrote")
+    found = card.get("training")
+    training: dict[str, Any] = found if isinstance(found, dict) else {}
+    described = {key: value for key in TRAINING if (value := training.get(key, card.get(key))) is not None}
+    top1 = card.get("test_top1")
+    return CheckpointFacts(
+        folder=str(folder),
+        model=card["model"],
+        num_classes=card["num_classes"],
+        weights_fingerprint=card["weights_fingerprint"],
+        preprocessing=card["preprocessing"],
+        training=described,
+        distilled_from=descents(card, teachers),
+        test_top1=top1 if isinstance(top1, float) else None,
+    )

@@ -1,0 +1,51 @@
+"""By whom a model was taught: the teachers above it, the nearest first."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prepkd.errors import InputError
+from prepkd.models.checkpoint import load_card
+from prepkd.runtime.files import fingerprint
+from prepkd.teacher.loaded import describe_teacher
+from prepkd.training.finished import finished_card
+
+DEEPEST = 1000  # teachers above a generation that a card may list
+DESCRIBED = ("name", "model", "weights_fingerprint")
+Chain = list[dict[str, str]]  # one teacher after the other: `DESCRIBED`, as far as known
+
+
+def ancestors(card: Mapping[str, Any]) -> Chain:
+    """The teachers above a generation as its card lists them; none for other models. A card is a file: it may hold anything."""
+    above = card.get("distilled_from")
+    known = above[:DEEPEST] if isinstance(above, list) else []
+    return [{key: str(one[key]) for key in DESCRIBED if key in one} for one in known if isinstance(one, dict)]
+
+
+def descent(name: str, folder: Path) -> Chain:
+    """The teachers above a student of the teacher `name`, whose folder is `folder`; if that is empty only the name is known."""
+    if not finished_card(folder):
+        return [{"name": name}]
+    card = load_card(folder)
+    return [{"name": name, **{key: card[key] for key in DESCRIBED[1:]}}, *ancestors(card)]
+
+
+def descents(card: Mapping[str, Any], teachers: Path) -> list[Chain]:
+    """The teachers above a model by its card, a chain for each of those that taught it together; none without a teacher.
+
+    `teachers` holds the teachers' folders: of one that is not there, or was trained again since, only the name is known.
+    """
+    if above := ancestors(card):
+        return [above]
+    inputs = card.get("inputs")
+    taught = inputs.get("teacher") if isinstance(inputs, dict) else None
+    return [_still(name, made, teachers / name) for name, made in taught.items()] if isinstance(taught, dict) else []
+
+
+def _still(name: str, made: object, folder: Path) -> Chain:
+    try:
+        now = fingerprint(describe_teacher(load_card(folder) | {"name": name}))
+    except InputError:
+        return [{"name": name}]
+    same = isinstance(made, dict) and made.get("teacher") == now
+    return descent(name, folder) if same else [{"name": name}]
