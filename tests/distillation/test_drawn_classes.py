@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from prepkd.catalogue.requirements import example
-from prepkd.catalogue.rows import described, rows
+from prepkd.catalogue.rows import needs, rows
 from prepkd.distillation.drawn_classes import check_served, draw_note, unserved
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
@@ -84,7 +84,7 @@ def test_every_term_is_served_or_refused_with_its_reason() -> None:
     for name, term in TERMS.items():
         on_features_or_labels = listed[name].slot in ("features", "labels")
         assert (term.every_class == "") == (name in SERVED or on_features_or_labels), name
-        said = any("not encoding `sampled`: " in line for line in described(listed[name]))
+        said = any("not encoding `sampled`: " in line for line in needs(listed[name]))
         assert said == bool(term.every_class), name
 
 
