@@ -13,7 +13,7 @@ from prepkd.inspection.lineage import lines
 from prepkd.models.checkpoint import load_card, write_card
 from prepkd.provenance.descent import ancestors, descent, descents
 from prepkd.runtime.files import fingerprint
-from prepkd.teacher.caching import describe_teacher
+from prepkd.teacher.loaded import describe_teacher
 
 
 def change(folder: Path, **changes: Any) -> dict[str, Any]:
