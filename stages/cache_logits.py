@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.data.prepared.file import describe
 from prepkd.models.agreement import SKILL
-from prepkd.provenance.teacher_files import load_teacher
-from prepkd.stages._console import advance, console, progress, say
-from prepkd.stages._dataset import read_dataset
+from prepkd.stages._caching import Shown, write_logits, write_logits_on_ray
+from prepkd.stages._console import console, progress, say
+from prepkd.stages._engines import Engine, EngineOption, NumGpus, refuse_without_ray
 from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
-from prepkd.stages._project import scratch_root, store_url
-from prepkd.stages._teachers import teacher_files
+from prepkd.stages._project import data_file, store_url
 from prepkd.store.own import refuse_foreign_store
-from prepkd.teacher import caching
 
 
 def cache_logits(
@@ -23,6 +22,11 @@ def cache_logits(
         str | None, typer.Option(metavar="COUNT", help="Override cache.views: how many views, or 'all'.")
     ] = None,
     replace: Replace = False,
+    engine: EngineOption = Engine.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --engine ray: actors; else as many as the cluster holds.")
+    ] = None,
+    num_gpus: NumGpus = None,
 ) -> None:
     """Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.
 
@@ -30,34 +34,16 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
-    settings, url = params.cache, store_url(params, name)
+    refuse_without_ray(engine, workers=workers, num_gpus=num_gpus)
+    url, may = store_url(params, name), may_replace(replace)
     refuse_foreign_store(url)
-    dataset, inputs = read_dataset(params, settings.views, settings.seed, strong=params.augment_strong)
-    teacher, card = load_teacher(teacher_files(params, name), dataset, inputs)
     with progress() as bar:
-        task = bar.add_task(f"logits of {name}", start=False, total=None, visible=False, note="")
-
-        def start(work: caching.Work) -> None:
-            console.print(work.describe())
-            if work.doubt:
-                say(f"warning: {work.doubt}")
-            bar.update(task, total=work.chunks, completed=work.chunks - work.pending, visible=True)
-            bar.start_task(task)
-
-        written = caching.cache_logits(
-            teacher,
-            card | {"name": name},
-            dataset,
-            inputs,
-            settings,
-            url,
-            scratch_root(),
-            replace=may_replace(replace),
-            on_wait=say,
-            on_start=start,
-            on_chunk=lambda: advance(bar, task),
-        )
-    if 1 - written.summary["teacher_error"] < 1 / dataset.classes + SKILL * (1 - 1 / dataset.classes):
+        if engine is Engine.RAY:
+            written = write_logits_on_ray(params, name, may, Shown(bar, name), workers, num_gpus)
+        else:
+            written = write_logits(params, name, may, Shown(bar, name))
+    classes = len(describe(data_file(params)).class_names)
+    if 1 - written.summary["teacher_error"] < 1 / classes + SKILL * (1 - 1 / classes):
         line = f"warning: {url}: hardly better than chance; `{params.command_of(name)}` says likely causes"
         say(line)
     if written.chunks is None:

@@ -101,11 +101,13 @@ def cache_logits(
     on_wait: Callable[[str], None],
     on_start: Callable[[Work], None] = lambda work: None,
     on_chunk: Callable[[], None] = lambda: None,
+    on_written: Callable[[], None] = lambda: None,
 ) -> Written:
     """Write the store of a teacher's logits, resume it, or join the processes that write it; a finished one stays as it is.
 
     `card` describes the teacher, `inputs` the prepared data and the device. `on_wait` gets one line when another process is
-    waited for, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk of any process.
+    waited for, `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk of any process,
+    `on_written` after each of this one.
     Raises InputError if anything but a store of prepkd's stands at `url`, or, without `replace`, a store of other settings, and
     for a teacher that answers with probabilities.
     """
@@ -123,6 +125,7 @@ def cache_logits(
         started = time.perf_counter()
         for _ in write_chunks(worker, answers):
             on_chunk()
+            on_written()
         seconds = elapsed(started)
         summary = worker.finish(dataset.labels)
     return Written(summary, manifest_sha256(url), worker.written, seconds)
