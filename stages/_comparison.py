@@ -16,15 +16,16 @@ def run_file(run: str, teacher: str, student: str) -> Path:
 
 def grid(params: Params) -> dict[str, dict[str, RunFile]]:
     """Return the runs of every pair of teacher and student in the comparison, by `teacher -> student`."""
-    return {f"{teacher} -> {student}": _runs(params, teacher, student) for teacher, student in params.pairs}
+    return {
+        f"{teacher} -> {student}": {run: run_of(params, run, teacher, student) for run in params.compare.runs}
+        for teacher, student in params.pairs
+    }
 
 
-def _runs(params: Params, teacher: str, student: str) -> dict[str, RunFile]:
+def run_of(params: Params, run: str, teacher: str, student: str) -> RunFile:
+    """Return a run of a pair of teacher and student."""
     options = "" if len(params.pairs) == 1 else f" --teacher {teacher} --student {student}"
-    runs = {}
-    for run in params.compare.runs:
-        settings, command = params.variant(run, teacher, student), f"prepkd compare --run '{run}'{options}"
-        teachers = teacher_folders(settings.teacher_names)  # the run's own, which may differ from the pair's
-        stores = {name: store_url(params, name) for name in teachers}
-        runs[run] = RunFile(settings, teachers, stores, run_file(run, teacher, student), command)
-    return runs
+    settings, command = params.variant(run, teacher, student), f"prepkd compare --run '{run}'{options}"
+    teachers = teacher_folders(settings.teacher_names)  # the run's own, which may differ from the pair's
+    stores = {name: store_url(params, name) for name in teachers}
+    return RunFile(settings, teachers, stores, run_file(run, teacher, student), command)

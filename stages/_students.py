@@ -43,10 +43,8 @@ def students(
         kind = params.logger if processes.is_first() else None
         return logged(kind, logs_folder(), replace(one, name=run or one.name))
 
-    live = settings.teacher_names if settings.source == "online" else []
-    models = [settings.student, *(params.all_teachers[name].model for name in live)]
     # Finished seeds stay for a later run with more of them, except with a user's own code, which may change.
-    where = scratch if any(map(is_factory, models)) or settings.own_terms else kept_scratch
+    where = scratch if uses_own_code(params, settings) else kept_scratch
     shown = on_epoch if processes.is_first() else lambda seed, row: None
     context = RunContext(where, logger, shown, refuse or (lambda inputs: None), say)
     with distill_students(settings, params.cache, dataset, teachers, context) as trained:
@@ -56,3 +54,10 @@ def students(
             raise Finished
         path = {"data": str(data_file(params))}
         yield (one._replace(card={**one.card, "inputs": one.card["inputs"] | path}) for one in trained)
+
+
+def uses_own_code(params: Params, settings: Distill) -> bool:
+    """Whether a user's own code, which may change, has a part in the students."""
+    live = settings.teacher_names if settings.source == "online" else []
+    models = [settings.student, *(params.all_teachers[name].model for name in live)]
+    return any(map(is_factory, models)) or bool(settings.own_terms)

@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.provenance.teacher_files import load_teacher
+from prepkd.data.prepared.file import describe
+from prepkd.stages._caching import write_logits, write_logits_on_ray
 from prepkd.stages._console import say
-from prepkd.stages._dataset import cached_views
 from prepkd.stages._destination import destination
-from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, read_params
-from prepkd.stages._project import store_url
-from prepkd.stages._teachers import teacher_files
+from prepkd.stages._engines import Engine, EngineOption, NumGpus, refuse_without_ray
+from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
+from prepkd.stages._project import data_file, store_url
 from prepkd.store.own import refuse_foreign_store
-from prepkd.teacher import caching
+from prepkd.teacher.caching import hardly_better_than_chance
 
 
 def cache_logits(
@@ -23,6 +23,11 @@ def cache_logits(
         str | None, typer.Option(metavar="COUNT", help="Override cache.views: how many views, or 'all'.")
     ] = None,
     replace: Replace = False,
+    engine: EngineOption = Engine.LOCAL,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --engine ray: actors; else as many as the cluster holds.")
+    ] = None,
+    num_gpus: NumGpus = None,
 ) -> None:
     """Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.
 
@@ -30,13 +35,15 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
-    settings, url = params.cache, store_url(params, name)
+    refuse_without_ray(engine, workers=workers, num_gpus=num_gpus)
+    url = store_url(params, name)
     refuse_foreign_store(url)
-    dataset = cached_views(params)
-    teacher = load_teacher(name, teacher_files(params, name), dataset)
-    with destination(url, f"logits of {name}", replace=replace) as place:
-        written = caching.cache_logits(teacher, dataset, settings, place)
-    if caching.hardly_better_than_chance(written, dataset.classes):
+    if engine is Engine.RAY:
+        written = write_logits_on_ray(params, name, may_replace(replace), workers, num_gpus)
+    else:
+        with destination(url, f"logits of {name}", replace=replace) as place:
+            written = write_logits(params, name, place)
+    if hardly_better_than_chance(written, len(describe(data_file(params)).class_names)):
         say(f"warning: {url}: hardly better than chance; `{params.command_of(name)}` says likely causes")
     for line in written.report(url):
         say(line)

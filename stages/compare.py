@@ -13,10 +13,12 @@ from prepkd.project.outputs import run_logits, tables
 from prepkd.project.params import Params
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, grid, run_file
+from prepkd.stages._comparison import COMPARISON, grid, run_file, run_of
 from prepkd.stages._console import advance, console, epoch_note, progress, say
 from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
+from prepkd.stages._engines import Engine, EngineOption, NumGpus, refuse_without_ray
+from prepkd.stages._grid import starting, train_grid, whole_grid
 from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, training, writing
 from prepkd.stages._students import students
@@ -35,6 +37,12 @@ def compare(
         str | None, typer.Option(metavar="NAME[+NAME...]", help="With --run: its teacher, else the grid's first.")
     ] = None,
     student: Annotated[str | None, typer.Option(help="With --run: its student, else the grid's first.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train what is not finished of the grid, or of --run: so many seeds at once."),
+    ] = None,
+    engine: EngineOption = Engine.LOCAL,
+    num_gpus: NumGpus = None,
 ) -> None:
     """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.
 
@@ -42,14 +50,23 @@ def compare(
     t interval and the p of the paired t test after Holm's correction. Seeds that were trained before are not trained again.
     long.csv has one row per seed, wide.csv one row per run and the pairs side by side. Without `models/teachers/NAME` agreement
     and genetic errors are left out.
+
+    `--jobs` or `--engine ray` train the grid first. A training that fails is reported, and the others finish.
     """
     params = read_params(params_file, overrides)
-    if run is not None:
-        use_devices(params)
-        train_run(params, run, teacher or params.pairs[0][0], student or params.pairs[0][1], may_replace(replace))
-        return
-    if teacher or student:
+    if run is None and (teacher or student):
         raise InputError("--teacher and --student say which run to train; add --run")
+    pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
+    refuse_without_ray(engine, num_gpus=num_gpus)
+    if jobs is not None or engine is Engine.RAY:
+        with starting(params, engine, jobs, num_gpus) as (theirs, start):
+            runs = {(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
+            train_grid(theirs, runs, start, replace=may)
+    elif run is not None:
+        use_devices(params)
+        train_run(params, run, *pair, may)
+    if run is not None:
+        return
     with writing(*tables(COMPARISON)):
         text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON)
     console.print(fitting(text, console.width), soft_wrap=False, markup=False)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from prepkd.project.outputs import lesson
+from prepkd.project.params import Params
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
 from prepkd.stages._options import Overrides, ParamsFile, known_teacher, read_params
@@ -25,7 +26,11 @@ def gather(
 
     DVC's `distill` depends on that small file: adding a teacher that is not used makes no student out of date.
     """
-    params = read_params(params_file, overrides)
+    write_lesson(read_params(params_file, overrides), teachers)
+
+
+def write_lesson(params: Params, teachers: str | None) -> None:
+    """Write the identities of the stores of these teachers to `data/lessons/`, or of distill's to `data/lesson.json`."""
     names, methods = params.distill.teacher_names, [params.distill]
     if teachers:  # and those that the comparison's runs name themselves
         methods = [params.variant(run, teachers) for run in params.compare.runs]

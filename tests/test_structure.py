@@ -21,10 +21,13 @@ OUTSIDE = {
     "prepkd.project.outputs": "recognises what a command may replace",
     "prepkd.project.params": "composes every folder's settings; what is called through them counts as imported",
     "prepkd.display": "how text is shown",
+    "prepkd.engines": "where tasks run, which are the same anywhere",
     "prepkd.tracking": "reports epochs beside the results",
     "prepkd.stages._console": "the console and the progress bar",
     "prepkd.stages._options": "how options are read",
     "prepkd.stages._destination": "the place of a store, and its progress bar",
+    "prepkd.stages._engines": "where tasks run",
+    "prepkd.stages._grid": "starts the trainings that DVC's stages are, for those who run no stage",
     "prepkd.stages._devices": "how many processes train: the same result but for rounding",
 }
 # No dependency itself; what it imports counts.

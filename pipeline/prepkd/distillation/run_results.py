@@ -1,13 +1,19 @@
 """The test logits of one run of the comparison: written by the training of its students, read by the report."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from prepkd.data.prepared.file import Split
 from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
 from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict
-from prepkd.training.predictions import write_results
+from prepkd.training.predictions import Results, write_results
 from prepkd.views import Recipe
 
 
@@ -16,14 +22,27 @@ def write_run(path: Path, run: str, trained: Iterable[Trained], test: Split, rec
 
     Held-out data are shown as `recipe` has them.
     """
+    found = run_results(run, trained, test, recipe)
+    write_results(path, found.logits, found.made_from)
+    return len(found.logits)
+
+
+def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> Results:
+    """The test logits of a run's students, on the CPU, and what made them."""
     logits = {}
-    made_from: dict[str, object] = {"run": run, "test_fingerprint": test.fingerprint}
+    made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
     for seed, model, _, card in trained:
         device = next(model.parameters()).device
-        logits[seed] = predict(model, Samples.of(test, device, recipe))
+        logits[seed] = predict(model, Samples.of(test, device, recipe)).cpu()
         made_from |= {key: card[key] for key in ("training", "training_version")}
         made_from |= {"student": card["model"], "teacher": card["inputs"]["teacher"]}
         if "given_weights" in card["inputs"]:
             made_from["given_weights"] = card["inputs"]["given_weights"]
-    write_results(path, logits, made_from)
-    return len(logits)
+    return Results(logits, made_from)
+
+
+def write_seeds(path: Path, settings: Distill, found: Mapping[int, tuple[NDArray[np.float32], dict[str, Any]]]) -> None:
+    """Write a run whose seeds were trained one by one, as `write_run` does; each seed has its logits (N, K) and made_from."""
+    logits = {seed: torch.tensor(found[seed][0]) for seed in settings.seed_list}
+    _, made_from = found[settings.seed_list[-1]]
+    write_results(path, logits, made_from | {"training": settings.model_dump(mode="json")})

@@ -1,8 +1,8 @@
 """The schema of params.yaml: one frozen section per stage, declared beside its code; unknown keys are refused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -168,3 +168,13 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     for change in overrides:
         override(raw, change, where="--set")
     return validated(Params, raw, str(path))
+
+
+def plain(params: Params) -> dict[str, Any]:
+    """Settings for another process: their classes are made at run time, and cannot be pickled."""
+    return params.model_dump(mode="json", exclude_unset=True)
+
+
+def from_plain(settings: Mapping[str, Any]) -> Params:
+    """The settings of `plain`."""
+    return Params.model_validate(dict(settings))

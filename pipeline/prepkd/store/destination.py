@@ -46,7 +46,8 @@ class Destination:
     """The place of a store, a path or URL, the root of unfinished work, and the functions that progress is reported to.
 
     With `replace` a store of other settings is replaced. `on_wait` gets one line when another process is waited for,
-    `on_start` the remaining work before the first chunk, and `on_chunk` is called after each chunk of any process.
+    `on_start` the remaining work before the first chunk; `on_chunk` is called after each chunk of any process, `on_written`
+    after each of this one.
     """
 
     url: str
@@ -55,3 +56,4 @@ class Destination:
     replace: bool = False
     on_start: Callable[[Work], None] = lambda work: None
     on_chunk: Callable[[], None] = lambda: None
+    on_written: Callable[[], None] = lambda: None

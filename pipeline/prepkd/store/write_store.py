@@ -72,6 +72,7 @@ def write_store(plan: StorePlan, destination: Destination) -> Written:
         started = time.perf_counter()
         for _ in write_chunks(worker, plan.answers):
             destination.on_chunk()
+            destination.on_written()
         seconds = elapsed(started)
         summary = worker.finish(plan.labels)
     return Written(summary, manifest_sha256(destination.url), worker.written, seconds)

@@ -1,0 +1,173 @@
+"""Tasks on a Ray cluster. Ray places them, and starts them again elsewhere when a process or a node dies."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import RayError
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from prepkd.engines.task import Outcome, Project, Task, perform
+from prepkd.errors import InputError
+from prepkd.runtime.signals import Interrupted, interrupt_on_signals
+
+RETRIES = 3  # of a task whose process or node has died
+SAVING = 60  # seconds for tasks to save their work when the command is interrupted
+LEAVING = 5  # seconds for other workers to leave finished work
+LOOK = 0.5  # seconds between two looks at what workers report
+
+
+@dataclass(frozen=True)
+class Share:
+    """What Ray sets aside for each task: CPUs, and GPUs or a fraction of one."""
+
+    cpus: float
+    gpus: float
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+
+    def fits(self, node: dict[str, float]) -> int:
+        """How many tasks a node of these resources holds at once."""
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return min(int(node.get(kind, 0) / amount + 1e-6) for kind, amount in wanted.items() if amount)
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """Connect to the cluster of RAY_ADDRESS or of this machine, or else start one here; raises InputError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that starts here sends no statistics
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(include_dashboard=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise InputError(f"--engine ray: no cluster at {where}: {' '.join(str(error).split())}") from None
+    signal.signal(signal.SIGTERM, before)  # Ray's own handler would exit at once
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def has_gpus() -> bool:
+    """Whether any node of the cluster has a GPU."""
+    return any(node.get("GPU", 0) for node in _nodes())
+
+
+def room(share: Share) -> int:
+    """How many tasks of this share the cluster's nodes hold at once."""
+    return sum(share.fits(node) for node in _nodes())
+
+
+def run(tasks: Sequence[Task], project: Project, share: Share) -> Iterator[Outcome]:
+    """Run the tasks, each in a process of its own, and yield their outcomes as they end.
+
+    Ray prints their output. An exception here, such as Interrupted, asks the tasks to end, and waits while they save their work.
+    """
+    remote = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES, max_calls=1)(_perform)
+    waiting = {remote.options(name=task.name).remote(project, task): task for task in tasks}
+    try:
+        while waiting:
+            [ready], _ = ray.wait([*waiting])
+            yield _outcome(waiting.pop(ready), ready)
+    except BaseException:
+        for one in waiting:
+            ray.cancel(one)
+        ray.wait([*waiting], num_returns=len(waiting), timeout=SAVING)
+        raise
+
+
+def run_together(
+    task: Task, project: Project, count: int, share: Share, on_event: Callable[[Any], None], say: Callable[[str], None]
+) -> Outcome:
+    """Run one task in `count` actors at once, which share its work, and return the first outcome: then all of it is done.
+
+    Each gets a further argument, a function that passes its values to `on_event`. The death of actors and nodes is survived
+    while there is another one.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    remote = ray.remote(
+        num_cpus=share.cpus,
+        num_gpus=share.gpus,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
+        scheduling_strategy="SPREAD",
+    )
+    actor: Any = remote(_Worker)
+    working = {(worker := actor.remote(project)).work.remote(task, events): worker for _ in range(count)}
+    outcome = Outcome(task.name, failure="there was no worker")
+    while working:
+        [*ready], _ = ray.wait([*working], timeout=LOOK)
+        _pass_on(events, on_event)
+        for one in ready:
+            outcome = _outcome(task, one)
+            ray.kill(working.pop(one))  # another worker may wait for its place
+            if outcome.failure is None:
+                if working:
+                    ray.wait([*working], num_returns=len(working), timeout=LEAVING)
+                _pass_on(events, on_event)
+                return outcome
+            say(f"{task.name}: a worker has ended, {len(working)} go on: {outcome.failure}")
+    return outcome
+
+
+class _Worker:
+    """An actor: it holds what a task has loaded while it works."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def work(self, task: Task, events: Queue) -> Outcome:
+        """Do a share of the work; it does not wait for the driver to hear of it, but at the end."""
+        queue: Any = events.actor
+        last: list[ObjectRef[Any]] = []
+
+        def tell(event: object) -> None:
+            last[:] = [queue.put.remote(event)]
+
+        outcome = _perform(self.project, task, tell)
+        ray.get(last)
+        return outcome
+
+
+def _perform(project: Project, task: Task, *more: object) -> Outcome:
+    """As `perform`; after SIGTERM, as of a node that is taken away, save the work and die: Ray starts the task elsewhere."""
+    interrupt_on_signals()
+    try:
+        return perform(project, task, *more)
+    except Interrupted as ended:
+        if ended.number == signal.SIGINT:  # ray.cancel
+            raise
+        sys.exit(128 + ended.number)
+
+
+def _outcome(task: Task, ready: Any) -> Outcome:
+    try:
+        found: Outcome = ray.get(ready)
+    except RayError as error:
+        return Outcome(task.name, failure=_line(error))
+    return found
+
+
+def _pass_on(events: Queue, on_event: Callable[[Any], None]) -> None:
+    for event in events.get_nowait_batch(events.qsize()):
+        on_event(event)
+
+
+def _line(error: RayError) -> str:
+    """The first line of a message, of which Ray's have many."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _nodes() -> list[dict[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]

@@ -1,0 +1,95 @@
+"""Caching as a task: one of the workers that write a teacher's logits, here or on a Ray cluster."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from prepkd.engines.task import Task
+from prepkd.errors import InputError
+from prepkd.project.params import Params, from_plain, plain
+from prepkd.provenance.teacher_files import load_teacher
+from prepkd.runtime.workspace import scratch_root
+from prepkd.stages._console import advance, console, progress, say
+from prepkd.stages._dataset import cached_views
+from prepkd.stages._engines import here, ray_engine, share_of
+from prepkd.stages._project import store_url
+from prepkd.stages._teachers import teacher_files
+from prepkd.store.destination import Destination
+from prepkd.store.write_store import Written
+from prepkd.teacher.caching import cache_logits
+from rich.progress import Progress, TaskID
+
+Tell = Callable[[tuple[str, Any]], None]  # gets a kind of event, and its value
+
+
+def write_logits(params: Params, name: str, to: Destination) -> Written:
+    """Write a teacher's logits, or join those who do."""
+    dataset = cached_views(params)
+    teacher = load_teacher(name, teacher_files(params, name), dataset)
+    return cache_logits(teacher, dataset, params.cache, to)
+
+
+def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: Tell) -> Written:
+    """Write a teacher's logits with others, and tell of this process's chunks: the task."""
+    params = from_plain(settings)
+    to = Destination(
+        store_url(params, name),
+        scratch_root(),
+        on_wait=lambda line: tell(("note", line)),
+        replace=may_replace,
+        on_start=lambda work: tell(("start", (work.describe(), work.doubt, work.chunks, work.pending))),
+        on_written=lambda: tell(("chunk", None)),
+    )
+    return write_logits(params, name, to)
+
+
+def write_logits_on_ray(
+    params: Params, name: str, may_replace: bool, workers: int | None, num_gpus: float | None
+) -> Written:
+    """Write a teacher's logits in actors of a Ray cluster, by default as many as it holds."""
+    written = 0
+
+    def count(event: tuple[str, Any]) -> None:
+        nonlocal written
+        written += event[0] == "chunk"
+        shown(event)
+
+    with ray_engine() as ray, progress() as bar:
+        shown = Shown(bar, name)
+        share, theirs = share_of(ray, params, num_gpus)
+        number = workers or max(1, ray.room(share))
+        say(f"{number} workers, each with {share}")
+        task = Task(f"logits of {name}", join_writers, (plain(theirs), name, may_replace))
+        outcome = ray.run_together(task, here(), number, share, count, say)
+    if outcome.failure is not None:
+        raise InputError(outcome.failure)
+    found: Written = outcome.value
+    return found if found.chunks is None else replace(found, chunks=written)
+
+
+class Shown:
+    """Shows what workers tell."""
+
+    def __init__(self, bar: Progress, name: str) -> None:
+        self.bar, self.chunks = bar, 0
+        self.task: TaskID = bar.add_task(f"logits of {name}", start=False, total=None, visible=False, note="")
+
+    def __call__(self, event: tuple[str, Any]) -> None:
+        """Show an event."""
+        kind, value = event
+        if kind == "note":
+            say(value)
+        elif kind == "start":
+            self._start(*value)
+        else:
+            advance(self.bar, self.task)
+
+    def _start(self, described: str, doubt: str | None, chunks: int, pending: int) -> None:
+        if not self.chunks:
+            console.print(described)
+            if doubt:
+                say(f"warning: {doubt}")
+            self.bar.start_task(self.task)
+        self.chunks = chunks
+        there = max(chunks - pending, int(self.bar.tasks[self.task].completed))
+        self.bar.update(self.task, total=chunks, completed=there, visible=True)

@@ -1,0 +1,51 @@
+"""What tasks of the tests do, in processes of their own."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from prepkd.errors import InputError
+from prepkd.runtime.signals import Interrupted
+
+
+def double(number: int) -> int:
+    print(f"{number} in {Path.cwd().name}", file=sys.stderr)
+    os.write(2, b"and from a library\n")
+    return 2 * number
+
+
+def many(count: int) -> bytes:
+    return bytes(count)
+
+
+def refuse() -> None:
+    raise InputError("x.yaml: expected a number", "and more")
+
+
+def fail() -> None:
+    raise ZeroDivisionError("by zero")
+
+
+def leave() -> None:
+    sys.exit(3)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def full() -> None:
+    raise OSError(28, "No space left on device", "model.pt")
+
+
+def work_until_interrupted(name: str) -> None:
+    """Say that work has begun, and save it when a signal comes."""
+    Path(name).with_suffix(".began").touch()
+    try:
+        while True:
+            time.sleep(0.01)
+    except Interrupted:
+        Path(name).with_suffix(".saved").touch()
+        raise
