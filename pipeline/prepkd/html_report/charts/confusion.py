@@ -1,0 +1,74 @@
+"""The confusion matrix, normalised by row, and how errors divide between student and teacher."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from prepkd.html_report.theme import BAD, MUTED, ROW, STUDENT, TEACHER, data, finished
+
+MOST_NAMED = 30  # classes whose names fit along an axis
+MOST_NUMBERS = 12  # classes whose shares fit into the cells
+KINDS = {
+    "student wrong, teacher right": STUDENT,
+    "both wrong, same class (genetic)": BAD,
+    "both wrong, different classes": TEACHER,
+}
+
+
+def confusion_chart(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """`cells` have actual, predicted and the share of the actual class (> 0); `names` are the classes in order.
+
+    The opacity is the root of the share: at 100 classes a confusion of 4 % must be seen beside a diagonal of 80 %.
+    """
+    named = len(names) <= MOST_NAMED
+    axis = alt.Axis(ticks=False, domain=False, labels=named, labelLimit=90)
+    turned = alt.Axis(ticks=False, domain=False, labels=named, labelLimit=90, orient="top", labelAngle=-45)
+    order = list(names)
+    titles = ("predicted", "actual") if named else (f"predicted, {len(names)} classes in order", "actual")
+    if all(len(name) <= 2 for name in names):
+        turned = alt.Axis(ticks=False, domain=False, labels=named, orient="top", labelAngle=0)
+    tight = alt.Scale(domain=order, paddingInner=0.04 if named else 0, paddingOuter=0)
+    x = alt.X("predicted:N", sort=order, scale=tight, title=titles[0], axis=turned)
+    y = alt.Y("actual:N", sort=order, scale=tight, title=titles[1], axis=axis)
+    marked = [
+        {**cell, "kind": "right" if cell["actual"] == cell["predicted"] else "confused"}  # a field, not an expression
+        for cell in cells
+    ]
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=["right", "confused"], range=[STUDENT, BAD]))
+    seen = alt.Opacity("share:Q", scale=alt.Scale(type="sqrt", domain=[0, 1], range=[0, 1]), legend=None)
+    tooltip = [
+        alt.Tooltip("actual:N"),
+        alt.Tooltip("predicted:N"),
+        alt.Tooltip("share:Q", title="share of the class", format=".1%"),
+    ]
+    matrix = alt.Chart(data(marked)).mark_rect().encode(x=x, y=y, color=colour, opacity=seen, tooltip=tooltip)
+    if len(names) > MOST_NUMBERS:
+        return finished(matrix, max(320, min(640, 22 * len(names))))
+    # Shares below half a percent would read 0.
+    numbers = [{**cell, "percent": f"{100 * cell['share']:.0f}"} for cell in marked if cell["share"] >= 0.005]
+    written = alt.Chart(data(numbers)).mark_text(fontSize=11).encode(x=x, y=y, text="percent:N")
+    return finished(alt.layer(matrix, written), 30 * len(names) + 40)
+
+
+def errors_chart(rows: Sequence[Mapping[str, Any]], order: Sequence[str]) -> dict[str, Any]:
+    """`rows` have run, kind (a key of KINDS) and the percentage of the test set: stacked bars, one per run."""
+    kinds = list(KINDS)
+    colour = alt.Color(
+        "kind:N",
+        scale=alt.Scale(domain=kinds, range=list(KINDS.values())),
+        legend=alt.Legend(columns=1, labelLimit=300),
+    )
+    stacked = [{**row, "place": kinds.index(row["kind"])} for row in rows]
+    chart = (
+        alt.Chart(data(stacked))
+        .mark_bar(opacity=0.85, stroke=MUTED, strokeWidth=0.4)
+        .encode(
+            x=alt.X("percent:Q", title="test samples, %", stack="zero"),
+            y=alt.Y("run:N", sort=list(order), title=None, axis=alt.Axis(ticks=False, domain=False)),
+            color=colour,
+            order=alt.Order("place:Q"),
+            tooltip=[alt.Tooltip("run:N"), alt.Tooltip("kind:N"), alt.Tooltip("percent:Q", format=".2f")],
+        )
+    )
+    return finished(chart, alt.Step(ROW))
