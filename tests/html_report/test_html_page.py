@@ -56,7 +56,7 @@ def everything() -> str:
     table = Table(HOSTILE, columns(HOSTILE, "n", numeric=["n"]), [[text(HOSTILE), number(1.0)]], filtered=True)
     gallery = Gallery(HOSTILE, HOSTILE, [Card(DOT, HOSTILE, HOSTILE, [HOSTILE], {HOSTILE: [Bar(HOSTILE, 0.5, True)]})])
     section = Section("one", HOSTILE, HOSTILE, [table, gallery, Facts(HOSTILE, [(HOSTILE, [HOSTILE])])], [HOSTILE])
-    return render(HOSTILE, [Tile(HOSTILE, HOSTILE, HOSTILE)], [section], [LeftOut(HOSTILE, HOSTILE)]).decode()
+    return render(HOSTILE, HOSTILE, [Tile(HOSTILE, HOSTILE, HOSTILE)], [section], [LeftOut(HOSTILE, HOSTILE)]).decode()
 
 
 def test_every_text_is_escaped() -> None:
@@ -118,7 +118,7 @@ def test_what_is_missing_is_listed_with_its_remedy(whole: str) -> None:
 def test_secrets_of_urls_are_left_out() -> None:
     url = "s3://key:secret@bucket/x.zarr"
     section = Section("one", "One", url, [Facts("Store", [("url", [url])])], [url])
-    page = render(url, [Tile("a", "b", url)], [section], [LeftOut("c", url)]).decode()
+    page = render(url, url, [Tile("a", "b", url)], [section], [LeftOut("c", url)]).decode()
     assert "secret" not in page and page.count("s3://***@bucket") >= 5
 
 

@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from vl_convert import javascript_bundle
 
 from prepkd.errors import without_secrets
@@ -22,7 +22,9 @@ GENERATOR = "prepkd report"
 POLICY = "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
-def render(subtitle: str, tiles: Sequence[Tile], sections: Sequence[Section], left_out: Sequence[LeftOut]) -> bytes:
+def render(
+    title: str, subtitle: str, tiles: Sequence[Tile], sections: Sequence[Section], left_out: Sequence[LeftOut]
+) -> bytes:
     """The whole page, UTF-8; every text is escaped, and of URLs the secrets are left out."""
     environment = Environment(
         loader=PackageLoader("prepkd.html_report"),
@@ -33,17 +35,19 @@ def render(subtitle: str, tiles: Sequence[Tile], sections: Sequence[Section], le
     )
     environment.filters["spec"] = spec_json
     environment.filters["plain"] = without_secrets
+    environment.filters["code"] = with_code
     scripts = [charts_script(), _asset("report.js")]
     policy = POLICY.format(hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts))
     page = environment.get_template("page.html").render(
+        title=without_secrets(title),
         subtitle=without_secrets(subtitle),
         generator=f"{GENERATOR} {version('prepkd')}",
         policy=Markup(policy),
         style=Markup(_asset("report.css")),
         scripts=[Markup(script) for script in scripts],
         tiles=tiles,
-        sections=[replace(one, notes=[*map(without_secrets, one.notes)]) for one in sections],
-        left_out=[LeftOut(one.title, without_secrets(one.why)) for one in left_out],
+        sections=sections,
+        left_out=left_out,
     )
     return page.encode()
 
@@ -57,6 +61,15 @@ def spec_json(spec: Spec) -> Markup:
     text = json.dumps(spec, separators=(",", ":"), allow_nan=False)
     escapes = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
     return Markup(text.translate(str.maketrans(escapes)))
+
+
+def with_code(text: str) -> Markup:
+    """A text without secrets, in which `code` between backticks is an element.
+
+    >>> with_code("run `prepkd <x>`")
+    Markup('run <code>prepkd &lt;x&gt;</code>')
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(without_secrets(text)))))
 
 
 def charts_script() -> str:

@@ -15,7 +15,7 @@ from prepkd.html_report.sections.origin import origin
 from prepkd.html_report.sections.repaired import repaired
 from prepkd.html_report.sections.temperatures import temperatures
 from prepkd.html_report.sections.training import training
-from prepkd.html_report.summary import subtitle, tiles
+from prepkd.html_report.summary import subtitle, tiles, title
 
 SECTIONS: dict[str, Callable[[Results], Section]] = {
     "Methods compared": methods,
@@ -33,12 +33,12 @@ def build(results: Results) -> tuple[bytes, list[LeftOut]]:
     """The page, and the sections that it lacks with the reasons; raises InputError if there is nothing to show."""
     sections: list[Section] = []
     left_out: list[LeftOut] = []
-    for title, section in SECTIONS.items():
+    for name, section in SECTIONS.items():
         try:
             sections.append(section(results))
         except InputError as error:
-            left_out.append(LeftOut(title, str(error)))
+            left_out.append(LeftOut(name, str(error)))
     if not sections:
         raise InputError(f"no results to report: {left_out[0].why}", *(one.why for one in left_out[1:]))
-    page = render(subtitle(results), tiles(results), [*sections, origin(results)], left_out)
+    page = render(title(results), subtitle(results), tiles(results), [*sections, origin(results)], left_out)
     return page, left_out

@@ -44,12 +44,17 @@ def _store(results: Results) -> list[Tile]:
     return [Tile("Teacher errors on training views", f"{error:.2%}", f"{views} views; what KA can repair")]
 
 
+def title(results: Results) -> str:
+    """Student and data set."""
+    return f"{results.settings.student} on {results.data.stem}"
+
+
 def subtitle(results: Results) -> str:
-    """One line: data set, student, teachers, method."""
+    """How the students were trained: teachers, method, seeds."""
     settings = results.settings
-    dataset = results.data.stem
-    taught = f", taught by {' + '.join(results.teachers)}" if settings.parsed.teacher else ""
-    return f"{dataset}: {settings.student}{taught}, method {settings.method}"
+    taught = f"taught by {' + '.join(results.teachers)}, " if settings.parsed.teacher else ""
+    seeds = len(settings.seed_list)
+    return f"{taught}method {settings.method}, {seeds} seed{'s' if seeds > 1 else ''} of {settings.epochs} epochs"
 
 
 def _percent(summary: Any) -> str:

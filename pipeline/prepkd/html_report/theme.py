@@ -6,7 +6,8 @@ from typing import Any
 import altair as alt
 
 STUDENT, TEACHER = "var(--student)", "var(--teacher)"
-GOOD, BAD, INK, MUTED, LINE = "var(--good)", "var(--bad)", "var(--ink)", "var(--muted)", "var(--line)"
+BAD, GROUND = "var(--bad)", "var(--ground)"
+INK, MUTED, LINE = "var(--ink)", "var(--muted)", "var(--line)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 ROW = 26  # pixels of a named row
 
@@ -37,16 +38,17 @@ CONFIG: dict[str, Any] = {
         "columns": 3,
     },
     "text": {"color": INK, "fontSize": 12},
-    "view": {"stroke": None},
+    "view": {"stroke": LINE},
 }
 
 
-def finished(chart: alt.Chart | alt.LayerChart, height: Any) -> dict[str, Any]:
-    """The spec of a chart as wide as its place on the page; `height` in pixels, or a step."""
+def finished(chart: alt.Chart | alt.LayerChart, height: int, square: bool = False) -> dict[str, Any]:
+    """The spec of a chart as wide as its place on the page, `height` pixels high; if `square`, at most as high as it is wide."""
     # A label or padding that overflows would make the page scroll sideways on a phone.
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     spec: dict[str, Any] = chart.properties(width="container", height=height, autosize=fit).to_dict(validate=True)
     spec["config"] = CONFIG
+    spec["usermeta"] = {"square": square}  # read by the page's script
     spec.pop("$schema", None)  # an address; vega-embed would only compare its version
     return spec
 
@@ -68,3 +70,8 @@ def by_model(models: Sequence[str]) -> alt.Color:
     """Colours of students and teachers by the field `model`; the student's are the first ones."""
     colours = {"student": STUDENT, "teacher": TEACHER}
     return alt.Color("model:N", scale=alt.Scale(domain=list(models), range=[colours[one] for one in models]))
+
+
+def few(**settings: Any) -> alt.Axis:
+    """A quantitative axis with few ticks: labels need room on a phone."""
+    return alt.Axis(tickCount=6, labelOverlap=True, **settings)

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import MUTED, ROW, STUDENT, TEACHER, data, domain, finished
+from prepkd.html_report.theme import MUTED, ROW, STUDENT, TEACHER, data, domain, few, finished
 
 FARTHEST = 1.5  # ranges of the seeds' top-1; a teacher beyond would squeeze them into a corner
 
@@ -22,15 +22,15 @@ def accuracy_chart(
     span = domain([*(one["top1"] for one in seeds), *ends, *shown.values()])
     scale = alt.Scale(domain=span, nice=False, zero=False)
     y = alt.Y("run:N", sort=[one["run"] for one in runs], title=None, axis=alt.Axis(ticks=False, domain=False))
-    x = alt.X("top1:Q", scale=scale, title="test top-1, %")
+    x = alt.X("top1:Q", scale=scale, title="test top-1, %", axis=few())
     base = alt.Chart(data(runs)).encode(y=y)
     layers: list[alt.Chart] = [
-        base.mark_rule(color=MUTED, strokeWidth=1.5).encode(x=alt.X("low:Q", scale=scale), x2="high:Q"),
+        base.mark_rule(color=MUTED, strokeWidth=1.5).encode(x=alt.X("low:Q", scale=scale, axis=few()), x2="high:Q"),
         alt.Chart(data(seeds))
         .mark_circle(size=64, color=STUDENT, opacity=0.55)
         .encode(x=x, y=y, tooltip=[*tips("run", "seed"), alt.Tooltip("top1:Q", title="top-1, %", format=".2f")]),
         base.mark_tick(color=STUDENT, thickness=3, size=18, opacity=1).encode(
-            x=alt.X("mean:Q", scale=scale),
+            x=alt.X("mean:Q", scale=scale, axis=few()),
             tooltip=[*tips("run"), alt.Tooltip("mean:Q", title="mean top-1, %", format=".2f")],
         ),
     ]
@@ -41,7 +41,7 @@ def accuracy_chart(
                 x=x, tooltip=[*tips("teacher"), alt.Tooltip("top1:Q", title="top-1, %", format=".2f")]
             )
         )
-    return finished(alt.layer(*layers), alt.Step(ROW))
+    return finished(alt.layer(*layers), ROW * len(runs))
 
 
 def near(teachers: Mapping[str, float], values: Sequence[float]) -> dict[str, float]:

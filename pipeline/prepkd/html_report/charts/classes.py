@@ -5,9 +5,10 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import LINE, MUTED, STUDENT, by_model, data, domain, finished
+from prepkd.html_report.theme import MUTED, ROW, STUDENT, by_model, data, domain, few, finished
 
 MOST_ROWS = 24  # classes that are shown by name
+APART = 2.0  # points between two names, one above the other
 NAMED = 8  # classes of the scatter that are named: those with the largest gaps
 
 
@@ -26,12 +27,12 @@ def pairs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     layers: list[alt.Chart] = []
     if "teacher" in rows[0]:
         joined = alt.Chart(data(rows)).mark_rule(color=MUTED, strokeWidth=2, opacity=0.5)
-        layers.append(joined.encode(y=y, x=alt.X("student:Q", scale=scale), x2="teacher:Q"))
+        layers.append(joined.encode(y=y, x=alt.X("student:Q", scale=scale, axis=few()), x2="teacher:Q"))
     tooltip = [alt.Tooltip("class:N"), alt.Tooltip("model:N"), alt.Tooltip("top1:Q", title="accuracy, %", format=".1f")]
     dots = alt.Chart(data(each)).mark_circle(size=90, opacity=0.9)
-    x = alt.X("top1:Q", scale=scale, title="accuracy on the class, %")
+    x = alt.X("top1:Q", scale=scale, title="accuracy on the class, %", axis=few())
     layers.append(dots.encode(x=x, y=y, color=by_model(models), tooltip=tooltip))
-    return finished(alt.layer(*layers), alt.Step(24))
+    return finished(alt.layer(*layers), ROW * len(rows))
 
 
 def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -44,15 +45,29 @@ def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     high = min(high, 101.0)
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     x, y = (
-        alt.X("teacher:Q", scale=scale, title="teacher, % of the class"),
-        alt.Y("student:Q", scale=scale, title="student, % of the class"),
+        alt.X("teacher:Q", scale=scale, title="teacher, % of the class", axis=few()),
+        alt.Y("student:Q", scale=scale, title="student, % of the class", axis=few()),
     )
     equal = alt.Chart(data([{"student": end, "teacher": end} for end in (low, high)]))
     tooltip = [alt.Tooltip("class:N"), *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("student", "teacher"))]
-    farthest = sorted(rows, key=lambda row: -abs(row["student"] - row["teacher"]))[:NAMED]
     layers = [
-        equal.mark_line(color=LINE, strokeWidth=1.5).encode(x=x, y=y),
+        equal.mark_line(color=MUTED, strokeWidth=1, strokeDash=[4, 4]).encode(x=x, y=y),
         alt.Chart(data(rows)).mark_circle(color=STUDENT, size=56, opacity=0.6).encode(x=x, y=y, tooltip=tooltip),
-        alt.Chart(data(farthest)).mark_text(align="left", dx=7, fontSize=11).encode(x=x, y=y, text="class:N"),
+        *(
+            alt.Chart(data(names))
+            .mark_text(align=align, dx=away, fontSize=11, limit=130)
+            .encode(x=x, y=y, text="class:N")
+            for align, away, names in named(rows, (low + high) / 2)
+        ),
     ]
-    return finished(alt.layer(*layers), 420)
+    return finished(alt.layer(*layers), 460, square=True)
+
+
+def named(rows: Sequence[Mapping[str, Any]], middle: float) -> list[tuple[Any, int, list[Mapping[str, Any]]]]:
+    """The rows with the largest gaps whose names do not cover each other; those right of the middle are written to the left."""
+    chosen: list[Mapping[str, Any]] = []
+    for row in sorted(rows, key=lambda row: -abs(row["student"] - row["teacher"])):
+        if len(chosen) < NAMED and all(abs(row["student"] - other["student"]) >= APART for other in chosen):
+            chosen.append(row)
+    sides = {False: ("left", 7), True: ("right", -7)}
+    return [(*side, [one for one in chosen if (one["teacher"] > middle) is right]) for right, side in sides.items()]

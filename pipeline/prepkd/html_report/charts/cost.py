@@ -1,11 +1,25 @@
 """Accuracy against a model's size or its arithmetic."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
 from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import by_model, data, domain, finished
+from prepkd.html_report.theme import by_model, data, domain, few, finished
+
+MOST_DECADES = 4  # of an axis that is labelled at 1, 2 and 5
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round values of a logarithmic axis: powers of ten, and 2 and 5 times those if the axis has few decades.
+
+    >>> ticks(40, 3000)
+    [50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
+    """
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 2, 5) if len(decades) <= MOST_DECADES else (1,)
+    return [value for k in decades for step in steps if low <= (value := step * 10.0**k) <= high]
 
 
 def cost_chart(rows: Sequence[Mapping[str, Any]], field: str, title: str) -> dict[str, Any]:
@@ -15,8 +29,10 @@ def cost_chart(rows: Sequence[Mapping[str, Any]], field: str, title: str) -> dic
     # Half a decade of room, so that names beside the dots stay inside.
     across = alt.Scale(type="log", domain=[min(costs) / 2, max(costs) * 4], nice=False)
     along = alt.Scale(domain=domain([row["top1"] for row in rows], 0.15), nice=False, zero=False)
-    x = alt.X(f"{field}:Q", scale=across, title=title, axis=alt.Axis(format="~s", labelOverlap=True, tickCount=6))
-    y = alt.Y("top1:Q", scale=along, title="test top-1, %")
+    x = alt.X(
+        f"{field}:Q", scale=across, title=title, axis=few(format="~s", values=ticks(min(costs) / 2, max(costs) * 4))
+    )
+    y = alt.Y("top1:Q", scale=along, title="test top-1, %", axis=few())
     tooltip = [
         alt.Tooltip("name:N"),
         alt.Tooltip(f"{field}:Q", title=title, format=","),

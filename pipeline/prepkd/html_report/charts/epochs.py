@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import MUTED, STUDENT, TEACHER, data, domain, finished
+from prepkd.html_report.theme import MUTED, STUDENT, TEACHER, data, domain, few, finished
 
 COLOURS = {"test": STUDENT, "val": TEACHER, "train": MUTED}
 DASHES = {"test": [1, 0], "val": [6, 3], "train": [3, 3]}  # told apart without colours too
@@ -16,17 +16,20 @@ def curves(rows: Sequence[Mapping[str, Any]], title: str, least: float | None = 
     splits = [split for split in COLOURS if any(row["split"] == split for row in rows)]
     span = domain([value for row in rows for value in (row["low"], row["high"])], least=least)
     scale = alt.Scale(domain=span, nice=False, zero=False)
-    colour = alt.Color("split:N", scale=alt.Scale(domain=splits, range=[COLOURS[one] for one in splits]))
-    dash = alt.StrokeDash("split:N", scale=alt.Scale(domain=splits, range=[DASHES[one] for one in splits]))
+    legend = alt.Legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2)
+    colours = alt.Scale(domain=splits, range=[COLOURS[one] for one in splits])
+    colour = alt.Color("split:N", scale=colours, legend=legend)
+    dashes = alt.Scale(domain=splits, range=[DASHES[one] for one in splits])
+    dash = alt.StrokeDash("split:N", scale=dashes, legend=legend)
     base = alt.Chart(data(rows)).encode(x=epoch_axis(rows), color=colour)
-    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", scale=scale, title=title), y2="high:Q")
+    band = base.mark_area(opacity=0.18).encode(y=alt.Y("low:Q", scale=scale, title=title, axis=few()), y2="high:Q")
     tooltip = [
         alt.Tooltip("split:N"),
         alt.Tooltip("epoch:Q"),
         *(alt.Tooltip(f"{name}:Q", format=".4g") for name in ("mean", "low", "high")),
     ]
     line = base.mark_line(strokeWidth=2).encode(
-        y=alt.Y("mean:Q", scale=scale, title=title), strokeDash=dash, tooltip=tooltip
+        y=alt.Y("mean:Q", scale=scale, title=title, axis=few()), strokeDash=dash, tooltip=tooltip
     )
     return finished(alt.layer(band, line), 300)
 
@@ -37,7 +40,7 @@ def spread(rows: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any]:
     scale = alt.Scale(domain=span, nice=False, zero=False)
 
     def y(name: str) -> alt.Y:
-        return alt.Y(f"{name}:Q", scale=scale, title=title)
+        return alt.Y(f"{name}:Q", scale=scale, title=title, axis=few())
 
     base = alt.Chart(data(rows)).encode(x=epoch_axis(rows))
     names = [name for name in ("min", "p5", "p25", "mean", "p75", "p95", "max") if name in rows[0]]
@@ -54,4 +57,4 @@ def epoch_axis(rows: Sequence[Mapping[str, Any]]) -> alt.X:
     """The axis of epochs, from the first to the last."""
     epochs = [row["epoch"] for row in rows]
     scale = alt.Scale(domain=[min(epochs), max(max(epochs), min(epochs) + 1)], nice=False)
-    return alt.X("epoch:Q", scale=scale, title="epoch", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    return alt.X("epoch:Q", scale=scale, title="epoch", axis=few(tickMinStep=1, format="d", grid=False))

@@ -26,22 +26,25 @@ def confusions(results: Results) -> Section:
     chosen = shown_classes(counts)
     share = counts / size.clamp_min(1).unsqueeze(1)
     part = share[chosen][:, chosen]
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"actual": names[chosen[i]], "predicted": names[chosen[j]], "share": round(float(part[i, j]), 5)}
         for i, j in part.nonzero().tolist()
     ]
-    caption = f"{shown.described}. Rows are actual classes and sum to 100 %; the darker, the larger the share. "
+    most = max((cell["share"] for cell in cells if cell["actual"] != cell["predicted"]), default=0.0)
+    caption = (
+        f"{shown.described}. Rows are actual classes and sum to 100 %. Blue: right. Red: confused, in full colour "
+    )
     caption += (
-        "Blue: right. Red: confused. The scale is the square root of the share, so that rare confusions are seen."
+        f"the most frequent confusion, {most:.1%}. Colours fade with the root of the share, so that rare ones are seen."
     )
     if len(chosen) < len(names):
         caption += f" The {len(chosen)} classes with the most errors, of {len(names)}."
     table, lead = _pairs(results, counts, names)
     ordered = [names[k] for k in chosen]
     figures = [Figure("confusion", "Confusion matrix", caption, confusion_chart(cells, ordered), table)]
-    notes = []
+    notes: list[str] = []
     try:
-        figures.append(_kinds(results, notes))
+        figures += _kinds(results, notes)
     except InputError as error:
         notes.append(f"Genetic errors are left out: {error}")
     return Section("confusions", "Confusions and genetic errors", lead, figures, notes)
@@ -96,37 +99,45 @@ def _pairs(results: Results, counts: Tensor, names: tuple[str, ...]) -> tuple[Ta
     return table, lead + (f", {first[4].text} % by the teacher." if theirs is not None else ".")
 
 
-def _kinds(results: Results, notes: list[str]) -> Figure:
-    """The kinds of errors of every run that has a teacher here; raises InputError if there is none."""
-    means: dict[str, Mapping[str, float]] = {}
-    for name, (seeds, teacher) in _runs(results, notes).items():
-        each = [kinds_of_errors(logits, teacher, results.labels) for logits in seeds.values()]
-        means[name] = {kind: sum(one[kind] for one in each) / len(each) for kind in KINDS}
-    order = sorted(means, key=lambda name: sum(means[name].values()))[:MOST_RUNS]
-    rows: list[dict[str, Any]] = [
-        {"run": name, "kind": kind, "percent": means[name][kind]} for name in order for kind in KINDS
-    ]
-    table = Table(
-        "Errors by kind, % of the test samples",
-        columns("method", *KINDS, numeric=KINDS),
-        [[text(name), *(number(means[name][kind]) for kind in KINDS)] for name in order],
-    )
-    caption = "Errors on the test set, mean over the seeds. A genetic error is the teacher's own: both give the same wrong class."
-    return Figure("errors", "Whose errors they are", caption, errors_chart(rows, order), table)
+def _kinds(results: Results, notes: list[str]) -> list[Figure]:
+    """The kinds of errors by run, one figure per pair of teacher and student; raises InputError if no teacher is there."""
+    groups = _runs(results, notes)
+    figures = []
+    for place, (pair, runs) in enumerate(groups.items()):
+        means: dict[str, Mapping[str, float]] = {}
+        for name, (seeds, teacher) in runs.items():
+            each = [kinds_of_errors(logits, teacher, results.labels) for logits in seeds.values()]
+            means[name] = {kind: sum(one[kind] for one in each) / len(each) for kind in KINDS}
+        order = sorted(means, key=lambda name: sum(means[name].values()))[:MOST_RUNS]
+        rows: list[dict[str, Any]] = [
+            {"run": name, "kind": kind, "percent": means[name][kind]} for name in order for kind in KINDS
+        ]
+        table = Table(
+            "Errors by kind, % of the test samples",
+            columns("method", *KINDS, numeric=KINDS),
+            [[text(name), *(number(means[name][kind]) for kind in KINDS)] for name in order],
+        )
+        caption = (
+            "Errors on the test set, mean over the seeds. A genetic error is the teacher's own: both give the same "
+        )
+        caption += "wrong class."
+        title = "Whose errors they are" + (f", {pair}" if len(groups) > 1 else "")
+        figures.append(Figure(f"errors-{place}", title, caption, errors_chart(rows, order), table))
+    return figures
 
 
-def _runs(results: Results, notes: list[str]) -> dict[str, tuple[Mapping[int, Tensor], Tensor]]:
-    """Test logits by seed, and the teacher's, of the comparison's runs that can be read, else of the shown students."""
-    found: dict[str, tuple[Mapping[int, Tensor], Tensor]] = {}
+def _runs(results: Results, notes: list[str]) -> dict[str, dict[str, tuple[Mapping[int, Tensor], Tensor]]]:
+    """Test logits by seed, and the teacher's, of the comparison's runs that can be read, by pair; else of the shown students."""
+    found: dict[str, dict[str, tuple[Mapping[int, Tensor], Tensor]]] = {}
     for pair, runs in results.grid.items():
-        for text_, run in runs.items():
+        for name, run in runs.items():
             if not run.path.is_file() or run.absent:
                 continue
             try:
                 logits = run_logits(run, results.test.fingerprint)
                 answers = teacher_logits(run.settings, run.teachers, results.test.fingerprint)
             except InputError as error:
-                notes.append(f"{text_} is not in the chart of errors: {error}")
+                notes.append(f"{name} is not in the chart of errors: {error}")
                 continue
-            found[text_ if len(results.grid) == 1 else f"{text_}, {pair}"] = logits, answers
-    return found or {results.shown.run: (results.shown.logits, results.teacher_logits)}
+            found.setdefault(pair, {})[name] = logits, answers
+    return found or {"": {results.shown.run: (results.shown.logits, results.teacher_logits)}}

@@ -103,7 +103,9 @@ def verdict(points: float, p: float, seeds: int) -> tuple[str, Tone]:
 def _lead(table: pd.DataFrame, named: list[str]) -> str:
     runs = table["run"].nunique()
     seeds = sorted({int(n) for n in table["n"]})
-    said = f"{runs} run{'s' if runs > 1 else ''} over {' or '.join(map(str, seeds))} seeds each."
+    pairs = table["pair"].nunique()
+    each = f", for each of {pairs} pairs of teacher and student" if pairs > 1 else ""
+    said = f"{runs} run{'s' if runs > 1 else ''} over {' or '.join(map(str, seeds))} seeds each{each}."
     for name in named:
         found = [difference_cells(row, name)[1].text for row in table.to_dict("records")]
         counts = {word: found.count(word) for word in ("better", "worse")}

@@ -1,5 +1,7 @@
 """Dynamic temperatures: their spread by epoch, and the samples that get the sharpest and the softest targets."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -25,12 +27,13 @@ ENDS = ("min", "p5", "p25", "p50", "p75", "p95", "max")
 
 def temperatures(results: Results) -> Section:
     """The spread over epochs if the method is a dynamic one, and the extreme samples; raises InputError without either."""
-    notes, parts = [], []
-    for part in (by_epoch, extremes):
+    notes: list[str] = []
+    parts: list[Figure | Gallery] = []
+    for what, part in PARTS.items():
         try:
             parts += part(results)
         except InputError as error:
-            notes.append(str(error))
+            notes.append(f"{what} are left out: {error}")
     if not parts:
         raise InputError("; ".join(notes))
     name = results.settings.terms.temperature.name
@@ -50,8 +53,7 @@ def by_epoch(results: Results) -> list[Figure]:
     settings = results.settings
     if settings.terms.temperature.name not in METHODS:
         raise InputError(
-            f"no temperatures by epoch: method {settings.method} has one for all; "
-            "run `dvc exp run -S distill.method=ka-ps+dtd-flsw`"
+            f"method {settings.method} has one for all; run `dvc exp run -S distill.method=ka-ps+dtd-flsw`"
         )
     seeds = settings.seed_list
     logs = {name: logged(results.training, "train", f"tau_{name}", seeds) for name in ENDS}
@@ -76,11 +78,11 @@ def by_epoch(results: Results) -> list[Figure]:
 def extremes(results: Results) -> list[Gallery]:
     """Cards of the samples with the lowest and the highest temperature under one view; raises InputError."""
     if not results.settings.parsed.teacher:
-        raise InputError(f"no extreme samples: method {results.settings.method} asks no teacher")
+        raise InputError(f"method {results.settings.method} asks no teacher")
     settings, seed = results.settings, next(iter(results.students))
     _ = results.student_logits  # checks that these students are of these data and teachers
     if len(results.opened) > 1:
-        raise InputError("no extreme samples: they are shown for one teacher, and the students have several")
+        raise InputError("they are shown for one teacher, and the students have several")
     (store,) = results.opened.values()
     view = store.present[0]
     wanted = settings.terms.temperature.name
@@ -134,7 +136,7 @@ def _cards(
     for place, row, picture, student, teacher in zip(chosen, rows, pictures, ours, theirs, strict=True):
         y, name = int(results.train.labels[row]), sample_name(results.train, row)
         tau = float(found.tau[place])
-        held = ", held by a bound" if found.clamped[place] else ""
+        held = ", held at the bound" if found.clamped[place] else ""
         bars = {
             who: [
                 Bar(names[k], float(probs[k]), k == y)
@@ -145,3 +147,9 @@ def _cards(
         description = f"{name} under view {view}, labelled {names[y]}, temperature {tau:.2f}"
         cards.append(Card(picture, description, f"temperature {tau:.2f}", [f"label {names[y]}{held}", name], bars))
     return cards
+
+
+PARTS: dict[str, Callable[[Results], Sequence[Figure | Gallery]]] = {
+    "Temperatures by epoch": by_epoch,
+    "Extreme samples": extremes,
+}

@@ -6,6 +6,7 @@
   const options = { actions: false, ast: true, renderer: 'svg', defaultStyle: false, tooltip: { disableDefaultStyle: true } };
   for (const place of document.querySelectorAll('[data-spec]')) {
     const spec = JSON.parse(document.getElementById(place.dataset.spec).textContent);
+    if (spec.usermeta.square) spec.height = Math.min(spec.height, place.clientWidth);
     vegaEmbed(place, spec, options).then(
       () => place.setAttribute('data-drawn', ''),
       (error) => console.error(place.dataset.spec, error),
