@@ -17,6 +17,11 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; on Debian: apt-get install chromium")
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
 WIDTHS = (390, 1024, 1600)
+# The number of marks with a shape, and the width, of every chart by name; of the marks of data, not of axes and legends.
+MARKS = """() => Object.fromEntries([...document.querySelectorAll('[data-spec]')].map((place) => {
+  const shapes = [...place.querySelectorAll('.role-mark:not(.role-frame) path')].filter((one) => one.getAttribute('d'));
+  return [place.dataset.spec, [shapes.length, place.querySelector('svg').getBoundingClientRect().width]];
+}))"""
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +91,10 @@ def test_no_error_no_request_and_every_chart_is_drawn(browser: "playwright.Brows
     with Opened(browser, path, scheme=scheme) as opened:
         assert not opened.said
         assert [one for one in opened.asked if not one.startswith("data:")] == [path.as_uri()]
-        charts = opened.page.locator("[data-spec]").all()
+        charts = opened.page.evaluate(MARKS)
         assert len(charts) >= 8
-        for chart in charts:
-            marks = chart.locator(
-                "svg .mark-symbol path, svg .mark-rect path, svg .mark-line path, svg .mark-area path"
-            )
-            drawn = [one for one in marks.all() if one.get_attribute("d")]
-            assert drawn, chart.get_attribute("data-spec")
-            assert chart.locator("svg").bounding_box()["width"] > 300
+        for name, (marks, width) in charts.items():
+            assert marks > 0 and width > 300, (name, marks, width)
         assert opened.page.evaluate("window.pwned") is None
 
 
@@ -113,12 +113,13 @@ def test_a_policy_stops_what_a_page_would_load(browser: "playwright.Browser", ma
         assert len([one for one in opened.said if "Content Security Policy" in one]) >= 3
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1024, "light")])
 def test_axe_finds_nothing(browser: "playwright.Browser", path: Path, scheme: str, width: int) -> None:
+    """With some of the tables open: axe takes a second for every thousand cells."""
     with Opened(browser, path, width, scheme) as opened:
-        opened.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-        # Run by the debugger, whom the page's policy does not bind.
+        opened.page.evaluate(
+            "document.querySelectorAll('details:nth-of-type(odd)').forEach((one, k) => { one.open = k < 3; })"
+        )
         found = axe.Axe().run(opened.page)
         problems = [
             (one["id"], one["nodes"][0]["html"][:200], len(one["nodes"])) for one in found.response["violations"]

@@ -23,7 +23,7 @@ def read_table(path: Path, numbers: tuple[str, ...], command: str) -> pd.DataFra
     try:
         table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False, nrows=MOST_ROWS)
         texts = [name for name in NAMES if name in table]
-        values = {name: pd.to_numeric(table[name].replace("", None)) for name in table if name not in texts}
+        values = {name: pd.to_numeric(table[name].replace("", None)) for name in map(str, table) if name not in texts}
     except (ValueError, OverflowError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: no table ({' '.join(str(error).split())[:200]}); run `{command}`") from None
     absent = [name for name in ("run", *numbers) if name not in table]

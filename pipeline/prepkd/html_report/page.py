@@ -59,7 +59,7 @@ def spec_json(spec: Spec) -> Markup:
     Markup('{"name":"\\\\u003c/script\\\\u003e\\\\u2028\\\\u0026"}')
     """
     text = json.dumps(spec, separators=(",", ":"), allow_nan=False)
-    escapes = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+    escapes: dict[str, str | int | None] = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
     return Markup(text.translate(str.maketrans(escapes)))
 
 

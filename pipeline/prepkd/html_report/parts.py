@@ -34,6 +34,7 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     filtered: bool = False
+    title: str = ""  # where no figure names it
     kind: ClassVar[str] = "table"
 
 

@@ -26,8 +26,8 @@ def _students(results: Results) -> list[Tile]:
     found = read_json(results.metrics, command)
     try:
         n = int(found["n"])
-        over = "one seed" if n == 1 else f"mean ± std, n = {n} seeds"
-        return [Tile(title, _percent(found[name]), over) for name, title in SHOWN.items() if name in found]
+        over = "one seed" if n == 1 else f"over {n} seeds"
+        return [Tile(head, *_percent(found[name], over)) for name, head in SHOWN.items() if name in found]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{results.metrics}: no metrics ({error}); run `{command}`") from None
 
@@ -57,6 +57,7 @@ def subtitle(results: Results) -> str:
     return f"{taught}method {settings.method}, {seeds} seed{'s' if seeds > 1 else ''} of {settings.epochs} epochs"
 
 
-def _percent(summary: Any) -> str:
+def _percent(summary: Any, over: str) -> tuple[str, str]:
+    """A mean, and its standard deviation over the seeds."""
     spread = summary["std"]
-    return f"{summary['mean']:.2%}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+    return f"{summary['mean']:.2%}", over if spread is None else f"± {100 * spread:.2f} {over}"

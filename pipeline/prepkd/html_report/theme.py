@@ -1,6 +1,6 @@
 """Look of the charts: colours are variables of the page's style sheet, so that dark mode and print need no second chart."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def finished(chart: alt.Chart | alt.LayerChart, height: int, square: bool = False) -> dict[str, Any]:
+def finished(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int, square: bool = False) -> dict[str, Any]:
     """The spec of a chart as wide as its place on the page, `height` pixels high; if `square`, at most as high as it is wide."""
     # A label or padding that overflows would make the page scroll sideways on a phone.
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
@@ -53,9 +53,9 @@ def finished(chart: alt.Chart | alt.LayerChart, height: int, square: bool = Fals
     return spec
 
 
-def data(records: Iterable[dict[str, Any]]) -> alt.Data:
+def data(records: Iterable[Mapping[str, Any]]) -> alt.Data:
     """Inline data: names stay values, and never become a part of an expression."""
-    return alt.Data(values=list(records))
+    return alt.Data(values=list(records))  # type: ignore[no-untyped-call]
 
 
 def domain(values: Sequence[float], pad: float = 0.06, least: float | None = None) -> list[float]:

@@ -70,7 +70,7 @@ def reliability(logits: Tensor, labels: Tensor) -> list[Mapping[str, Any]]:
     confidence, predicted = logits.double().softmax(dim=-1).max(dim=-1)
     bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1  # bin m holds ((m - 1) / M, m / M]
     right = (predicted == labels).double()
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for k in range(BINS):
         here = bins == k
         if here.any():

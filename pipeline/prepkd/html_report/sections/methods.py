@@ -35,43 +35,39 @@ def methods(results: Results) -> Section:
     if "pair" not in table:
         table = table.assign(pair=_joined(table))
     named = baselines(table)
-    pairs = list(table["pair"].unique())
-    notes = []
-    figures = []
-    for place, pair in enumerate(pairs):
-        rows = table[table["pair"] == pair].sort_values("top1_percent", ascending=False, kind="stable")
+    groups = {pair: table[table["pair"] == pair] for pair in table["pair"].drop_duplicates().tolist()}
+    notes: list[str] = []
+    parts: list[Table | Figure] = []
+    for place, (pair, rows) in enumerate(groups.items()):
         try:
             teachers = _teachers(results, pair)
         except InputError as error:
             teachers = {}
             notes.append(f"The teacher's accuracy is not in the chart: {error}")
-        figures.append(_figure(rows, long, pair if len(pairs) > 1 else "", teachers, f"accuracy-{place}"))
+        title = pair if len(groups) > 1 else ""
+        parts += [headline(rows, named, title), _figure(rows, long, title, teachers, f"accuracy-{place}")]
     if not named:
         notes.append(f"No differences: none of the runs is a baseline ({', '.join(BASELINES.values())}).")
-    return Section("methods", "Methods compared", _lead(table, named), [headline(table, named), *figures], notes)
+    return Section("methods", "Methods compared", _lead(table, named), parts, notes)
 
 
-def headline(table: pd.DataFrame, named: list[str]) -> Table:
-    """One row per run: mean and deviation over n seeds, and against each baseline a difference and its verdict."""
-    several = table["pair"].nunique() > 1
-    heads = [Column("method")]
-    heads += [Column("teacher -> student")] if several else []
-    heads += [Column("n", True), Column("test top-1, % (mean ± std)", True)]
+def headline(table: pd.DataFrame, named: list[str], title: str = "") -> Table:
+    """One row per run of a pair: mean and deviation, against each baseline a difference and its verdict, n, other metrics."""
+    heads = [Column("method"), Column("test top-1, % (mean ± std)", True)]
     for name in named:
         heads += [Column(f"minus {name}, points ± SE", True), Column(f"verdict against {name}")]
     shown = {column: how for column, how in OTHERS.items() if column in table and table[column].notna().any()}
-    heads += [Column(title, True) for title, _ in shown.values()]
+    heads += [Column("n", True), *(Column(head, True) for head, _ in shown.values())]
     rows = []
     for row in table.to_dict("records"):
-        cells = [text(row["run"]), *([text(row["pair"])] if several else []), number(row["n"], "{:.0f}")]
-        cells.append(Cell(_with(row["top1_percent"], row.get("top1_std_percent")), row["top1_percent"]))
+        cells = [text(row["run"]), Cell(_with(row["top1_percent"], row.get("top1_std_percent")), row["top1_percent"])]
         for name in named:
             cells += difference_cells(row, name)
-        cells += [number(row[column], form) for column, (_, form) in shown.items()]
+        cells += [number(row["n"], "{:.0f}"), *(number(row[column], form) for column, (_, form) in shown.items())]
         rows.append(cells)
     caption = "Mean ± sample standard deviation over n seeds. Differences are paired by seed, ± their standard error. "
     caption += f"Better or worse: the paired t test's p, corrected by Holm for all runs, is below {ALPHA:g}."
-    return Table(caption, heads, rows, filtered=True)
+    return Table(caption, heads, rows, filtered=True, title=title)
 
 
 def difference_cells(row: Row, name: str) -> list[Cell]:
@@ -119,7 +115,7 @@ def _lead(table: pd.DataFrame, named: list[str]) -> str:
 
 def _figure(rows: pd.DataFrame, long: pd.DataFrame, pair: str, teachers: Mapping[str, float], name: str) -> Figure:
     keys = [key for key in ("teacher", "student", "run") if key in long and key in rows]
-    shown = rows.head(MOST_RUNS)
+    shown = rows.sort_values("top1_percent", ascending=False, kind="stable").head(MOST_RUNS)
     seeds = long.merge(shown[keys].drop_duplicates(), on=keys)
     dots = [
         {"run": run, "seed": f"{seed:.0f}", "top1": top1}

@@ -62,7 +62,8 @@ def by_epoch(results: Results) -> list[Figure]:
         raise InputError(f"{results.training}: no log of tau; run `prepkd distill`")
     means = {name: pd.DataFrame(dict(one)).mean(axis=1) for name, one in logs.items() if one}
     frame = pd.DataFrame(means)
-    rows = [{"epoch": int(epoch), **{name: float(row[name]) for name in means}} for epoch, row in frame.iterrows()]
+    records = frame.rename_axis("epoch").reset_index().to_dict("records")
+    rows = [{str(name): value for name, value in record.items()} for record in records]
     whole = all(name in means for name in ENDS)
     caption = "Line: mean. " + ("Bands: the middle half and the middle 90 % of the samples. " if whole else "")
     caption += "Dotted: lowest and highest sample." + (f" Means over {len(seeds)} seeds." if len(seeds) > 1 else "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from prepkd.html_report.parts import Figure, Section, Table, columns, number, te
 from prepkd.html_report.results import Results
 
 SPLITS = ("test", "val", "train")
-Bands = list[dict[str, object]]
+Bands = list[dict[str, Any]]
 
 
 def training(results: Results) -> Section:

@@ -8,7 +8,11 @@
     const spec = JSON.parse(document.getElementById(place.dataset.spec).textContent);
     if (spec.usermeta.square) spec.height = Math.min(spec.height, place.clientWidth);
     vegaEmbed(place, spec, options).then(
-      () => place.setAttribute('data-drawn', ''),
+      () => {
+        // The place has a label and a table; the marks would be read one by one.
+        place.querySelector('svg').setAttribute('aria-hidden', 'true');
+        place.setAttribute('data-drawn', '');
+      },
       (error) => console.error(place.dataset.spec, error),
     );
   }
