@@ -27,7 +27,7 @@ def accuracy_chart(
     layers: list[alt.Chart] = [
         base.mark_rule(color=MUTED, strokeWidth=1.5).encode(x=alt.X("low:Q", scale=scale, axis=few()), x2="high:Q"),
         alt.Chart(data(seeds))
-        .mark_circle(size=64, color=STUDENT, opacity=0.55)
+        .mark_circle(size=64, color=STUDENT, opacity=0.65)
         .encode(x=x, y=y, tooltip=[*tips("run", "seed"), alt.Tooltip("top1:Q", title="top-1, %", format=".2f")]),
         base.mark_tick(color=STUDENT, thickness=3, size=18, opacity=1).encode(
             x=alt.X("mean:Q", scale=scale, axis=few()),
