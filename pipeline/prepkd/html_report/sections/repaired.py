@@ -23,6 +23,7 @@ from prepkd.teacher.ensemble import combine
 MOST_CARDS = 24
 MOST_VALUES = 2**28  # logits that are read: a few seconds
 TOP = 5
+PARTIAL = "topk", "sampled"  # encodings that do not keep every class
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,8 @@ def repaired(results: Results) -> Section:
         f"The {len(cards)} most confident errors, one per sample, as the student sees them: the five most probable "
     )
     caption += f"classes at temperature {tau:g}. The label is marked."
+    if partial := [store.encoding.name for store in stores if store.encoding.name in PARTIAL]:
+        caption += f" The encoding {partial[0]} keeps some classes of each row; in it the others share the rest evenly."
     gallery = Gallery("Before and after", caption, cards, filtered=True)
     return Section("repaired", "Teacher errors that KA repairs", lead, [gallery])
 
