@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 	dvc repro
 	dvc repro compare/dvc.yaml
 	@echo; cat results/compare/table.md; echo
-	@echo "pictures: results/compare/top1.png; 'dvc plots show' makes the page of learning curves and the confusion matrix"
+	@echo "the page of all results, to open in a browser: results/report.html"
 
 test: $(VENV)/.installed-test
 	pytest -n 2 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py

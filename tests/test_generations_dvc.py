@@ -40,13 +40,13 @@ def test_a_chain_of_two_generations(tmp_path: Path) -> None:
     run("git init -q -b main && git add -A && git commit -qm clone", folder)
     chain = ["train-teacher@large", "cache-logits@large", "train-generation@one", "cache-generation@one"]
     chain += ["train-generation@two", "cache-generation@two"]
-    assert ran(run("dvc repro", folder)) == ["prepare", *chain, "gather", "distill", "evaluate"]
+    assert ran(run("dvc repro", folder)) == ["prepare", *chain, "gather", "distill", "evaluate", "report"]
     assert "Data and pipelines are up to date." in run("dvc repro", folder)
     card = json.loads((folder / "models/student/seed0/model.json").read_text())
     assert list(card["inputs"]["teacher"]) == ["two"]
 
     edit_params(folder, lambda params: params["distill"].update(lr=0.05))
-    assert stale(folder) == ["gather", "distill", "evaluate"], "settings of `distill` are no generation's"
+    assert stale(folder) == ["gather", "distill", "evaluate", "report"], "settings of `distill` are no generation's"
     edit_params(folder, lambda params: params["generations"]["two"].update(seed=3))
     output = run("dvc repro cache-generation", folder)
     assert ran(output) == ["train-generation@two", "cache-generation@two"], "not its teacher"

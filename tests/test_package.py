@@ -39,7 +39,11 @@ def test_wheel_holds_every_module(tmp_path: Path) -> None:
     build = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    files = set(zipfile.ZipFile(wheel).namelist())
+    shipped = {name for name in files if name.endswith(".py")}
+    for templates in ("html_report/templates", "project/templates"):
+        named = (ROOT / "pipeline/prepkd" / templates).iterdir()
+        assert {f"prepkd/{templates}/{one.name}" for one in named if not one.is_symlink()} <= files
     library = {p.relative_to(source / "pipeline").as_posix() for p in (source / "pipeline/prepkd").rglob("*.py")}
     stages = {f"prepkd/stages/{p.name}" for p in (source / "stages").glob("*.py")}
     assert shipped == library | stages

@@ -46,6 +46,7 @@ def test_every_stage_wrote_what_it_promises(clone: Path) -> None:
         "results/training/seed0/metrics.json",
         "results/plots/confusion.csv",
         "results/plots/learning_curves.csv",
+        "results/report.html",
     ):
         assert (clone / path).is_file(), path
     metrics = json.loads((clone / "results/metrics.json").read_text())
@@ -77,6 +78,7 @@ def test_second_repro_does_nothing(clone: Path) -> None:
             ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate"],
         ),
         ("echo '# x' >> pipeline/prepkd/store/encodings/f16.py", ["cache-logits@large"], ["train-teacher", "prepare"]),
+        ("echo '# x' >> pipeline/prepkd/html_report/page.py", ["report"], ["evaluate", "distill", "train-teacher"]),
         ("echo '# x' >> stages/distill.py", ["distill"], ["train-teacher", "cache-logits", "prepare"]),
         ("echo '# x' >> pipeline/prepkd/report/metrics.py", ["evaluate"], ["distill", "train-teacher", "cache-logits"]),
         ("sed -i 's/  views: all/  views: 3/' params.yaml", ["cache-logits@large"], ["train-teacher", "prepare"]),
@@ -102,11 +104,11 @@ def test_a_teacher_added_later_touches_no_other_store_and_no_student(clone: Path
     edit_params(clone, lambda params: params["teachers"].update(third={"model": "convnet4", "epochs": 1}))
     output = run("dvc repro", clone)
     ran = re.findall(r"Running stage '([^']+)'", output)
-    assert ran == ["train-teacher@third", "cache-logits@third", "gather", "evaluate"], output
+    assert ran == ["train-teacher@third", "cache-logits@third", "gather", "evaluate", "report"], output
     assert {p: p.stat().st_mtime_ns for p in before} == before
     # Taught by two of them: the students are out of date, no teacher is. Every key of the documentation can be set.
     output = run("dvc repro && dvc exp run -S 'distill.teachers=[large,third]' -S distill.checkpoint_every=10", clone)
-    assert re.findall(r"Running stage '([^']+)'", output) == ["gather", "distill", "evaluate"], output
+    assert re.findall(r"Running stage '([^']+)'", output) == ["gather", "distill", "evaluate", "report"], output
     card = json.loads((clone / "models/student/seed0/model.json").read_text())
     assert list(card["inputs"]["teacher"]) == ["large", "third"] and card["training"]["checkpoint_every"] == 10
 

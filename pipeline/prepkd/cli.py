@@ -78,6 +78,11 @@ COMMANDS = {
         "Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.",
         PIPELINE,
     ),
+    "report": Command(
+        "report",
+        "Make one page of all results, `results/report.html`: it opens offline, on a phone, in print.",
+        PIPELINE,
+    ),
     "verify": Command(
         "verify",
         "Ask the live teacher a random sample of a store again: PASS (exit code 0), FAIL or WITHHELD (1).",

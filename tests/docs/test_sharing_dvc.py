@@ -63,7 +63,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     run("git init -q -b main && git add -A && git commit -qm settings", project)
     run(f"git remote add origin {desk.folder / 'digits.git'}", project)
     desk.run("dvc repro -q && git add -A && git commit -qm first && git push -q -u origin main", project)
-    assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate"]
+    assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate", "report"]
     desk.run(section("bash")[SHARE], project)
     # The same student by the first clone, to compare with.
     desk.run("prepkd distill --method ka-ps --replace", project)
@@ -81,7 +81,7 @@ def test_a_second_clone_distills_and_never_runs_a_teacher(desk: Desk, tmp_path: 
     text = desk.run(section("bash")[COLLEAGUE], tmp_path)
     clone = tmp_path / "digits"
     assert "Running stage 'distill'" in text and "Running stage 'evaluate'" in text
-    assert desk.ran() == ["gather", "distill", "evaluate"], text
+    assert desk.ran() == ["gather", "distill", "evaluate", "report"], text
     assert len(students(desk.folder / "student")) == 1
     assert students(clone / "models/student") == students(desk.folder / "student")
     assert json.loads((clone / "results/metrics.json").read_text())["n"] == 1
@@ -94,7 +94,7 @@ def test_data_and_store_are_enough(desk: Desk, tmp_path: Path) -> None:
     clone = tmp_path / "digits"
     said = desk.run(section("bash")[SMALLER], clone)
     assert not (clone / "models/teachers").exists()
-    assert desk.ran() == ["distill", "evaluate"]
+    assert desk.ran() == ["distill", "evaluate", "report"]
     assert "agreement and genetic errors left out: no models/teachers/large" in said
     assert students(clone / "models/student") == students(desk.folder / "student")
 

@@ -53,6 +53,7 @@ OUTPUTS = [
         (["compare"], f"results/compare/{name}")
         for name in ("table.csv", "long.csv", "wide.csv", "table.md", "top1.png")
     ),
+    (["report"], "results/report.html"),
     (["inspect", "data/logits/large.zarr"], "results/inspect/large.png"),
     (["init", "."], "params.yaml"),
     (["init", "new"], "new/dvc.yaml"),
@@ -87,6 +88,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["evaluate"],
             ["compare", "--run", "kd"],
             ["compare"],
+            ["report"],
             ["inspect", "data/logits/large.zarr"],
         ):
             prepkd(*arguments)
@@ -138,6 +140,7 @@ LIKE_OURS = [
     (["evaluate"], "results/plots/learning_curves.csv", "epoch,mine\n1,2\n"),
     (["evaluate"], "results/plots/seed_curves.csv", "seed,mine\n1,2\n"),
     (["compare"], "results/compare/wide.csv", "run,mine\n"),
+    (["report"], "results/report.html", "<html><title>mine</title></html>"),
     (["compare"], "results/compare/table.csv", "teacher,student,run,n,mine\n"),
     (["compare"], "results/compare/long.csv", "teacher,student,run,seed,mine\n"),
     (["gather"], "data/lesson.json", '{"teachers": ["Ada"]}'),

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 PREPKD = Path(sys.executable).parent / "prepkd"
 STAGES = ["prepare", "train-teacher", "train-generation", "cache-logits", "cache-features", "gather", "distill"]
-STAGES += ["evaluate", "compare"]
+STAGES += ["evaluate", "compare", "report"]
 # What a stage adds to the name of its command: a question without an answer, a teacher of `generations`.
 VARIANTS = {"ask-features": "cache-features", "cache-generation": "cache-logits"}
 VARIANTS |= {"ask-generation-features": "cache-features", "cache-generation-features": "cache-features"}

@@ -62,6 +62,7 @@ def test_a_row_holds_the_figures_of_the_epoch(tmp_path: Path) -> None:
             "test/top1",
             *(f"train/{name}" for name in ("loss", "ce", "kd", "top1", "adjusted")),
             *(f"train/{name}" for name in ("tau", "tau_min", "tau_max", "tau_clamped")),
+            *(f"train/tau_p{percent}" for percent in (5, 25, 50, 75, 95)),
             *(f"train/{name}" for name in ("gradient_adjusted", "gradient_untouched")),
         }
         assert row["epoch"] == epoch
@@ -74,6 +75,10 @@ def test_a_row_holds_the_figures_of_the_epoch(tmp_path: Path) -> None:
         temperatures = [float(value) for step in steps for value in step["tau"]]
         assert row["train/tau_min"] == min(temperatures)
         assert row["train/tau_max"] == max(temperatures)
+        for percent in (5, 25, 50, 75, 95):
+            below = sum(value < row[f"train/tau_p{percent}"] for value in temperatures)
+            upto = sum(value <= row[f"train/tau_p{percent}"] for value in temperatures)
+            assert below <= percent / 100 * (COUNT - 1) + 0.5 <= upto
         assert row["train/loss"] == pytest.approx(0.2 * row["train/ce"] + 0.8 * row["train/kd"], rel=1e-5)
         wrong = [i for i in range(COUNT) if logits[i].argmax() != DATASET.samples.labels[i]]
         assert row["train/adjusted"] == pytest.approx(len(wrong) / COUNT)

@@ -28,10 +28,11 @@ BINS = 40
 
 @dataclass(frozen=True)
 class RowTemperatures:
-    """The temperature of each row, float32 (rows,), and whether it was clamped, bool (rows,)."""
+    """The temperature of each row, float32 (rows,), whether it was clamped, bool (rows,), and its sample, int64 (rows,)."""
 
     tau: NDArray[np.float32]
     clamped: NDArray[np.bool_]
+    sample: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,12 @@ def dtd_temperatures(
         rows=len(every) // len(found),
         edges=edges.tolist(),
         methods={method: summarise(rows, edges, settings.section(DTD)) for method, rows in found.items()},
-        doubt=_doubt(store, views[0]),
+        doubt=doubt(store, views[0]),
     )
 
 
-def _doubt(store: LogitStore, view: int) -> str | None:
+def doubt(store: LogitStore, view: int) -> str | None:
+    """Why `distill` would refuse the store for dtd-flsw, which reads every class and the logits' zero; None if it would not."""
     if store.encoding.draws:
         return f"{store.url}: keeps a draw of the classes; dtd-flsw: {FlswTemperature.every_class}"
     try:
@@ -109,33 +111,36 @@ def _doubt(store: LogitStore, view: int) -> str | None:
 
 @torch.inference_mode()
 def row_temperatures(
-    store: LogitStore, views: Sequence[int], student: Normalised, samples: Samples, settings: Distill
+    store: LogitStore,
+    views: Sequence[int],
+    student: Normalised,
+    samples: Samples,
+    settings: Distill,
+    most: int | None = None,
 ) -> dict[str, RowTemperatures]:
-    """The temperature of each row of some views, by DTD method.
+    """The temperature of each row of some views, by DTD method; of each view the first `most` rows, if given.
 
     Computed by the methods' own terms: the weights' mean is over batches of `distill.batch_size`, drawn as in training
     with seed 0. The student is in evaluation mode.
     """
     student.eval()
     device = samples.device
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {method: [] for method in METHODS}
+    found: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {method: [] for method in METHODS}
     terms = {method: settings.model_copy(update={"method": method}).terms.temperature for method in METHODS}
     for view in views:
         stored = {name: array.to(device) for name, array in as_tensors(store.stored(view)).items()}
         answers = store.encoding.decode(stored)
         raw = upcast(answers["logits"]) + answers["row_max"].unsqueeze(-1)
         rows = torch.from_numpy(store.plan.parameters(view)).to(device)
-        order = torch.from_numpy(sample_order(0, view, store.samples)).to(device)
+        order = torch.from_numpy(sample_order(0, view, store.samples)[:most]).to(device)
         for batch in torch.split(order, settings.batch_size):
             shown = store.plan, batch, rows[batch]
             logits = student(samples.pixels(*shown).contiguous(memory_format=torch.channels_last))
             for method, term in terms.items():
                 _, log = term.temperature(upcast(logits), raw[batch])
-                found[method].append((log["tau"].cpu(), log["tau_clamped"].bool().cpu()))
+                found[method].append((log["tau"].cpu(), log["tau_clamped"].bool().cpu(), batch.cpu()))
     return {
-        method: RowTemperatures(
-            torch.cat([tau for tau, _ in parts]).numpy(), torch.cat([clamped for _, clamped in parts]).numpy()
-        )
+        method: RowTemperatures(*(torch.cat([*column]).numpy() for column in zip(*parts, strict=True)))
         for method, parts in found.items()
     }
 

@@ -82,6 +82,11 @@ def tables(folder: Path) -> list[Output]:
     return [*named, picture(folder / "top1.png")]
 
 
+def page(path: Path) -> Output:
+    """The report, which names `prepkd report` as its generator."""
+    return Output(path, {"": _holds('<meta name="generator" content="prepkd report ')})
+
+
 def picture(path: Path) -> Output:
     """A picture, which names prepkd as the software that drew it."""
     return Output(path, {"": _is_picture})

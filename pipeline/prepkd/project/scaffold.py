@@ -67,6 +67,7 @@ GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /data/features/*/
 /models/
 /results/plots/
+/results/report.html
 /results/training/
 /results/compare/runs/
 /results/logs/

@@ -46,6 +46,15 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Dif
     return Difference(mean, n, half_width, 2 * float(stdtr(n - 1, -abs(mean) / error)))
 
 
+def standard_error(half_width: float, n: int) -> float:
+    """The standard error of a mean of n differences, from half the width of its t interval.
+
+    >>> round(standard_error(2.484, 3), 3)
+    0.577
+    """
+    return half_width / float(stdtrit(n - 1, (1 + LEVEL) / 2))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p values corrected for their number m, in their order: that of rank i times m - i, at least those before it, at most 1.
 

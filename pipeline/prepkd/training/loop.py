@@ -26,6 +26,8 @@ from prepkd.training.settings import Training
 from prepkd.training.step import TrainingObjective, be_deterministic, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
 
+PERCENTILES = 5, 25, 50, 75, 95  # of the temperature, by epoch
+
 
 @torch.random.fork_rng()  # torch's random state outside stays as it was
 def train(
@@ -141,12 +143,15 @@ def note(figures: SampleValues, values: SampleValues, done: int, count: int) -> 
 
 
 def summarise(figures: SampleValues) -> Row:
-    """An epoch's figures from its samples' values, (N,) each: means, and the temperature's range."""
+    """An epoch's figures from its samples' values, (N,) each: means, and the temperature's range and percentiles."""
     row: Row = {}
     for name, values in figures.items():
         # NaN marks samples outside a statistic's group; in the loss itself it is a fault and must stay visible.
         row[f"train/{name}"] = (values.mean() if name == "loss" else values.nanmean()).item()
         if name == "tau":
-            row |= {"train/tau_min": values.min().item(), "train/tau_max": values.max().item()}
+            ordered = values.sort().values  # torch.quantile refuses more than 2^24 values
+            places = {"min": 0.0, **{f"p{percent}": percent / 100 for percent in PERCENTILES}, "max": 1.0}
+            chosen = ordered[[round(at * (len(ordered) - 1)) for at in places.values()]].tolist()
+            row |= {f"train/tau_{end}": value for end, value in zip(places, chosen, strict=True)}
     # A group without samples (no wrong answer in the whole epoch) has no mean; it is left out.
     return {name: value for name, value in row.items() if name == "train/loss" or np.isfinite(value)}

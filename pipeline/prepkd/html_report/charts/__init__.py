@@ -1,0 +1,1 @@
+"""Charts of the page: pure functions from records to Vega-Lite specs."""

@@ -1,0 +1,46 @@
+"""Accuracy against a model's size or its arithmetic."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
+from typing import Any
+
+import altair as alt
+
+from prepkd.html_report.theme import by_model, data, domain, few, finished
+
+MOST_DECADES = 4  # of an axis that is labelled at 1, 2 and 5
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round values of a logarithmic axis: powers of ten, and 2 and 5 times those if the axis has few decades.
+
+    >>> ticks(40, 3000)
+    [50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
+    """
+    decades = range(floor(log10(low)), ceil(log10(high)) + 1)
+    steps = (1, 2, 5) if len(decades) <= MOST_DECADES else (1,)
+    return [value for k in decades for step in steps if low <= (value := step * 10.0**k) <= high]
+
+
+def cost_chart(rows: Sequence[Mapping[str, Any]], field: str, title: str) -> dict[str, Any]:
+    """`rows` have name, model (student or teacher), top1 in percent, and `field`, above 0, on a logarithmic axis."""
+    models = [model for model in ("student", "teacher") if any(row["model"] == model for row in rows)]
+    costs = [row[field] for row in rows]
+    # Half a decade of room, so that names beside the dots stay inside.
+    across = alt.Scale(type="log", domain=[min(costs) / 2, max(costs) * 4], nice=False)
+    along = alt.Scale(domain=domain([row["top1"] for row in rows], 0.15), nice=False, zero=False)
+    x = alt.X(
+        f"{field}:Q", scale=across, title=title, axis=few(format="~s", values=ticks(min(costs) / 2, max(costs) * 4))
+    )
+    y = alt.Y("top1:Q", scale=along, title="test top-1, %", axis=few())
+    tooltip = [
+        alt.Tooltip("name:N"),
+        alt.Tooltip(f"{field}:Q", title=title, format=","),
+        alt.Tooltip("top1:Q", title="top-1, %", format=".2f"),
+    ]
+    base = alt.Chart(data(rows)).encode(x=x, y=y, color=by_model(models))
+    layers = [
+        base.mark_circle(size=110, opacity=0.9).encode(tooltip=tooltip),
+        alt.Chart(data(rows)).mark_text(align="left", dx=9, fontSize=11, limit=150).encode(x=x, y=y, text="label:N"),
+    ]
+    return finished(alt.layer(*layers), 300)

@@ -1,0 +1,69 @@
+"""Tables and logs of results as they were written: bounded and checked, since anybody may have edited them."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from prepkd.errors import InputError
+
+LARGEST = 2**26  # bytes
+MOST_ROWS = 100_000
+NAMES = ("pair", "teacher", "student", "run")
+
+
+def read_table(path: Path, numbers: tuple[str, ...], command: str) -> pd.DataFrame:
+    """Read one of the comparison's tables: names as text, all other columns as numbers; `numbers` and `run` must be there.
+
+    Raises InputError for a file that is missing, too large, or no such table; `command` would write it.
+    """
+    content = read(path, command)
+    try:
+        table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False, nrows=MOST_ROWS)
+        texts = [name for name in NAMES if name in table]
+        values = {name: pd.to_numeric(table[name].replace("", None)) for name in map(str, table) if name not in texts}
+    except (ValueError, OverflowError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: no table ({' '.join(str(error).split())[:200]}); run `{command}`") from None
+    absent = [name for name in ("run", *numbers) if name not in table]
+    if absent or table.empty:
+        raise InputError(f"{path}: {f'no column {absent[0]}' if absent else 'no row'}; run `{command}`")
+    for name in numbers:
+        wrong = values[name][~values[name].between(0, 1e6)]
+        if len(wrong):
+            raise InputError(f"{path}: {name} is {wrong.iloc[0]}; expected a number of at least 0; run `{command}`")
+    return table[texts].assign(**values)
+
+
+def read_log(path: Path, name: str) -> pd.Series:
+    """Read one of DVCLive's logs: a figure by epoch; raises InputError."""
+    content = read(path, "prepkd distill")
+    try:
+        table = pd.read_csv(BytesIO(content), sep="\t", nrows=MOST_ROWS)
+        found = pd.Series(table[name].astype("float64").to_numpy(), index=table["step"].astype("int64"))
+    except (ValueError, KeyError, OverflowError, TypeError) as error:
+        raise InputError(f"{path}: no curve ({' '.join(str(error).split())[:200]}); run `prepkd distill`") from None
+    if found.empty or not found.between(-1e300, 1e300).all() or found.index.has_duplicates:
+        raise InputError(f"{path}: expected one finite {name} per epoch; run `prepkd distill`")
+    return found
+
+
+def read_json(path: Path, command: str) -> dict[str, Any]:
+    """Read a JSON object; raises InputError."""
+    try:
+        found = json.loads(read(path, command))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({' '.join(str(error).split())[:200]}); run `{command}`") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: holds a {type(found).__name__}, expected an object; run `{command}`")
+    return found
+
+
+def read(path: Path, command: str) -> bytes:
+    """Read a file of bounded size; raises InputError."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run `{command}`")
+    if (size := path.stat().st_size) > LARGEST:
+        raise InputError(f"{path}: {size:,} bytes; expected at most {LARGEST:,}; run `{command}`")
+    return path.read_bytes()

@@ -1,0 +1,88 @@
+"""The page as HTML: one file, without a request, under a policy that forbids any."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from vl_convert import javascript_bundle
+
+from prepkd.errors import without_secrets
+from prepkd.html_report.parts import LeftOut, Section, Spec, Tile
+from prepkd.runtime.machine_faults import need_descriptors
+
+DESCRIPTORS = 16  # of the bundler: its runtime's sockets and pipes
+GENERATOR = "prepkd report"
+# Nothing may be loaded but what stands in the page; styles are inline, since Vega sets some on its elements.
+POLICY = "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+
+
+def render(
+    title: str, subtitle: str, tiles: Sequence[Tile], sections: Sequence[Section], left_out: Sequence[LeftOut]
+) -> bytes:
+    """The whole page, UTF-8; every text is escaped, and of URLs the secrets are left out."""
+    environment = Environment(
+        loader=PackageLoader("prepkd.html_report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["spec"] = spec_json
+    environment.filters["plain"] = without_secrets
+    environment.filters["code"] = with_code
+    scripts = [charts_script(), _asset("report.js")]
+    policy = POLICY.format(hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts))
+    page = environment.get_template("page.html").render(
+        title=without_secrets(title),
+        subtitle=without_secrets(subtitle),
+        generator=f"{GENERATOR} {version('prepkd')}",
+        policy=Markup(policy),
+        style=Markup(_asset("report.css")),
+        scripts=[Markup(script) for script in scripts],
+        tiles=tiles,
+        sections=sections,
+        left_out=left_out,
+    )
+    return page.encode()
+
+
+def spec_json(spec: Spec) -> Markup:
+    """A spec as JSON for a script element: ASCII, without any character that HTML knows.
+
+    >>> spec_json({"name": "</script>\u2028&"})
+    Markup('{"name":"\\\\u003c/script\\\\u003e\\\\u2028\\\\u0026"}')
+    """
+    text = json.dumps(spec, separators=(",", ":"), allow_nan=False)
+    escapes: dict[str, str | int | None] = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
+    return Markup(text.translate(str.maketrans(escapes)))
+
+
+def with_code(text: str) -> Markup:
+    """A text without secrets, in which `code` between backticks is an element.
+
+    >>> with_code("run `prepkd <x>`")
+    Markup('run <code>prepkd &lt;x&gt;</code>')
+    """
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(without_secrets(text)))))
+
+
+def charts_script() -> str:
+    """Vega, Vega-Lite and vega-embed as one plain script that defines `vegaEmbed`."""
+    need_descriptors(DESCRIPTORS)
+    bundle = javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    # In a function, because the bundle expects a module's scope. A script element ends at the first "</script".
+    return "(() => {'use strict';" + bundle.replace("</script", "<\\/script") + "})()"
+
+
+def _asset(name: str) -> str:
+    return files("prepkd.html_report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

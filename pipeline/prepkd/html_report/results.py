@@ -1,0 +1,117 @@
+"""A project's results, read when a section first asks for them, and checked to belong together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from prepkd.data.prepared.file import DataInfo, Split, describe, load_split
+from prepkd.data.samples.samples import Samples
+from prepkd.distillation.student_settings import Distill
+from prepkd.errors import InputError
+from prepkd.html_report.names import distinct_names
+from prepkd.report.run_logits import RunFile, run_logits, student_logits, teacher_logits
+from prepkd.store import LogitStore
+from prepkd.views import Recipe
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The students that the sections on single classes and samples show: their run, and test logits (N, K) by seed."""
+
+    run: str
+    logits: Mapping[int, Tensor]
+
+    @property
+    def described(self) -> str:
+        """The run and its seeds, as `kd, mean over 5 seeds`."""
+        return f"{self.run}, {'one seed' if len(self.logits) == 1 else f'mean over {len(self.logits)} seeds'}"
+
+
+@dataclass
+class Results:
+    """Where a project's results are; `students` are folders by seed, `teachers` folders and `stores` URLs by name.
+
+    `grid` holds the comparison's runs by `teacher -> student`; `training` DVCLive's curves, one folder per seed; `comparison`
+    the comparison's tables.
+    """
+
+    settings: Distill
+    grid: Mapping[str, Mapping[str, RunFile]]
+    data: Path
+    students: Mapping[int, Path]
+    teachers: Mapping[str, Path]
+    stores: Mapping[str, str]
+    recipe: Recipe
+    device: torch.device
+    training: Path
+    comparison: Path
+    metrics: Path
+
+    @cached_property
+    def info(self) -> DataInfo:
+        """The summary of the prepared data; raises InputError, as all below do for what is missing or does not fit."""
+        return describe(self.data)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The classes' names in order as the page shows them: printable, of bounded length, no two alike."""
+        return distinct_names(self.info.class_names)
+
+    @cached_property
+    def test(self) -> Split:
+        """The test set."""
+        return load_split(self.data, "test")
+
+    @cached_property
+    def train(self) -> Split:
+        """The training set."""
+        return load_split(self.data, "train")
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The test set on the device."""
+        return Samples.of(self.test, self.device, self.recipe)
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The test set's labels, int64 (N,), on the CPU."""
+        return torch.from_numpy(self.test.labels)
+
+    @cached_property
+    def opened(self) -> dict[str, LogitStore]:
+        """The teachers' logit stores by name, made from these data."""
+        return {name: LogitStore.open_of(url, name) for name, url in self.stores.items()}
+
+    @cached_property
+    def student_logits(self) -> dict[int, Tensor]:
+        """Test logits (N, K) by seed of the students that `distill` trained."""
+        here = {name: folder for name, folder in self.teachers.items() if folder.exists()}
+        return student_logits(self.settings, self.students, here, self.info, self.samples, self.device)
+
+    @cached_property
+    def teacher_logits(self) -> Tensor:
+        """Test logits (N, K) of the teachers of `distill`, combined."""
+        for name, folder in self.teachers.items():
+            if not folder.exists():
+                raise InputError(f"{folder}: no such folder; run `dvc repro train-teacher@{name}`")
+        return teacher_logits(self.settings, self.teachers, self.test.fingerprint)
+
+    @cached_property
+    def shown(self) -> Shown:
+        """The students of `distill`, or of the comparison's first run with its method, else of its first run."""
+        if any(folder.exists() for folder in self.students.values()):
+            return Shown(self.settings.method, self.student_logits)
+        runs = [(text, run) for runs in self.grid.values() for text, run in runs.items() if run.path.is_file()]
+        if not runs:
+            raise InputError(f"{next(iter(self.students.values()))}: no such student; run `dvc repro`")
+        text, run = next((one for one in runs if one[1].settings.method == self.settings.method), runs[0])
+        return Shown(text, run_logits(run, self.test.fingerprint))
+
+    @property
+    def shown_teacher(self) -> Tensor | None:
+        """`teacher_logits`, or None where a teacher is not there: stores are enough to train from."""
+        return self.teacher_logits if all(folder.exists() for folder in self.teachers.values()) else None

@@ -1,0 +1,63 @@
+"""The page's head: what was distilled from what, and the figures that people ask for first."""
+
+import contextlib
+from typing import Any
+
+from prepkd.errors import InputError
+from prepkd.html_report.files import read_json
+from prepkd.html_report.parts import Tile
+from prepkd.html_report.results import Results
+from prepkd.report.metrics import measure
+
+SHOWN = {"top1": "Student, test top-1", "ece": "Student, calibration error", "genetic_errors": "Genetic errors"}
+
+
+def tiles(results: Results) -> list[Tile]:
+    """Headline figures of the students of `distill`, of their teachers, and of the store; those that are there."""
+    shown: list[Tile] = []
+    for part in (_students, _teachers, _store):
+        with contextlib.suppress(InputError):  # the page ends with what is missing, and why
+            shown += part(results)
+    return shown
+
+
+def _students(results: Results) -> list[Tile]:
+    command = "prepkd evaluate"
+    found = read_json(results.metrics, command)
+    try:
+        n = int(found["n"])
+        over = "one seed" if n == 1 else f"over {n} seeds"
+        return [Tile(head, *_percent(found[name], over)) for name, head in SHOWN.items() if name in found]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{results.metrics}: no metrics ({error}); run `{command}`") from None
+
+
+def _teachers(results: Results) -> list[Tile]:
+    top1 = measure(results.teacher_logits, results.labels)["top1"]
+    return [Tile("Teacher, test top-1", f"{top1:.2%}", " + ".join(results.teachers))]
+
+
+def _store(results: Results) -> list[Tile]:
+    stores = results.opened.values()
+    error = sum(store.summary["teacher_error"] for store in stores) / len(stores)
+    views = next(iter(stores)).views
+    return [Tile("Teacher errors on training views", f"{error:.2%}", f"{views} views; what KA can repair")]
+
+
+def title(results: Results) -> str:
+    """Student and data set."""
+    return f"{results.settings.student} on {results.data.stem}"
+
+
+def subtitle(results: Results) -> str:
+    """How the students were trained: teachers, method, seeds."""
+    settings = results.settings
+    taught = f"taught by {' + '.join(results.teachers)}, " if settings.parsed.teacher else ""
+    seeds = len(settings.seed_list)
+    return f"{taught}method {settings.method}, {seeds} seed{'s' if seeds > 1 else ''} of {settings.epochs} epochs"
+
+
+def _percent(summary: Any, over: str) -> tuple[str, str]:
+    """A mean, and its standard deviation over the seeds."""
+    spread = summary["std"]
+    return f"{summary['mean']:.2%}", over if spread is None else f"± {100 * spread:.2f} {over}"

@@ -1,0 +1,53 @@
+"""report: whatever results a project has -> results/report.html."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prepkd.html_report.report import build
+from prepkd.html_report.results import Results
+from prepkd.project.outputs import page
+from prepkd.runtime.devices import choose_device
+from prepkd.runtime.files import write_bytes
+from prepkd.stages._comparison import COMPARISON, grid
+from prepkd.stages._console import console, say
+from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._project import TRAINING, data_file, store_url, student_folder, teacher_folders, writing
+from prepkd.stages.evaluate import METRICS
+from prepkd.views import parse_recipe
+
+PAGE = Path("results/report.html")
+
+
+def report(
+    params_file: ParamsFile = Path("params.yaml"),
+    overrides: Overrides = [],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="Where the page goes.")] = PAGE,
+) -> None:
+    """Make one page of all results, `results/report.html`: it opens offline, on a phone, in print.
+
+    It shows what there is: the comparison with paired differences, learning curves, the errors that KA repairs and the samples
+    with extreme temperatures with their pictures, accuracy by class, confusions, calibration, cost, provenance. It ends with
+    what is missing, and the command that makes it.
+    """
+    params = read_params(params_file, overrides)
+    settings = params.distill
+    results = Results(
+        settings,
+        grid(params),
+        data_file(params),
+        students={seed: student_folder(seed) for seed in settings.seed_list},
+        teachers=teacher_folders(settings.teacher_names),
+        stores={name: store_url(params, name) for name in settings.teacher_names},
+        recipe=parse_recipe(params.augment),
+        device=choose_device(params.threads),
+        training=TRAINING,
+        comparison=COMPARISON,
+        metrics=METRICS,
+    )
+    with writing(page(out)):
+        content, left_out = build(results)
+        write_bytes(out, content)
+    for one in left_out:
+        say(f"left out: {one.title}: {one.why}")
+    console.print(f"{out}: {len(content) / 1e6:.1f} MB; open it in a browser", markup=False)
