@@ -69,6 +69,7 @@ GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /results/training/
 /results/compare/runs/
 /results/logs/
+/exports/
 /dvc_plots/
 """
 
