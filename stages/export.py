@@ -16,7 +16,6 @@ from prepkd.errors import InputError
 from prepkd.models import load_card
 from prepkd.project.outputs import exported
 from prepkd.stages._console import console, print_json, say
-from prepkd.stages._options import Replace
 from prepkd.stages._project import DATA, EXPORTS, METRICS, writing
 
 SEED = re.compile(r"seed\d+")
@@ -43,7 +42,7 @@ def export(
     trust_factory: Annotated[
         bool, typer.Option("--trust-factory", help="Import the model's code, if it is a package.module:factory.")
     ] = False,
-    replace: Replace = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace an export of this name.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the checks as one JSON object, not as a table.")
     ] = False,

@@ -18,7 +18,7 @@ MODEL = student_folder(0)
 
 def predict(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Image files, folders of them, or patterns as '*.jpg'.")
+        list[str], typer.Argument(metavar="IMAGE", help="Image files, folders of them, or patterns as '*.jpg'.")
     ],
     model: Annotated[
         Path,

@@ -52,7 +52,9 @@ def answers(answer: Answer, samples: Samples, chosen: Tensor | None = None) -> T
 
 
 def compare(logits: Tensor, student: Tensor, labels: Tensor) -> Agreement:
-    """Compare logits (N, K) with the student's, for labels int64 (N,)."""
+    """Compare logits (N, K) with the student's, for labels int64 (N,); raises InputError if they are not finite."""
+    if not logits.isfinite().all():
+        raise InputError("logits of the test images are not finite; expected a trained model's; nothing was exported")
     same = (logits.argmax(dim=-1) == student.argmax(dim=-1)).double().mean().item()
     return Agreement((logits - student).abs().max().item(), same, top1(logits, labels))
 
@@ -60,7 +62,7 @@ def compare(logits: Tensor, student: Tensor, labels: Tensor) -> Agreement:
 def refuse_differing(name: str, found: Agreement, student: Tensor) -> None:
     """Raise InputError if a format of float32 does not compute what the student does."""
     most = TOLERANCE * max(1.0, student.abs().max().item())
-    if not found.max_difference <= most:  # also of values that are not finite
+    if found.max_difference > most:
         raise InputError(
             f"{name}: its logits differ from the student's by up to {found.max_difference:.3g} on the test set; expected at "
             f"most {most:.3g}; nothing was exported"

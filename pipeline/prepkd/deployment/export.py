@@ -159,7 +159,7 @@ def _int8(
         run = OnnxClassifier.open(folder / formats.INT8, threads=1)
         return (answers(run, train, judge) - wanted).square().mean().item()
 
-    batches = [train.plain(part) for part in calibrate.split(CALIBRATION_BATCH)]
+    batches = [train.plain(part) for part in torch.split(calibrate, CALIBRATION_BATCH)]
     best, method, errors = quantised(model, batches, error)
     formats.write_onnx(folder / formats.INT8, formats.described(best, said))
     formats.write_onnx(folder / formats.INT8_UINT8_IMAGES, formats.with_uint8_images(best))
@@ -191,7 +191,7 @@ def _takes_uint8(run: object) -> bool:
 def _program(path: Path) -> Callable[[Tensor], Tensor]:
     """torch.export's archive, which this process has just written, as a function to logits."""
     module = torch.export.load(path).module()
-    return lambda images: module(images)[0]  # type: ignore[no-any-return]
+    return lambda images: module(images)[0]
 
 
 def _entry(path: Path, found: Agreement, times: Mapping[str, Latency]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def with_uint8_images(model: "ModelProto") -> "ModelProto":
     for node in graph.node:
         node.input[:] = ["images_in_01" if name == IMAGES else name for name in node.input]
     graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
-    graph.initializer.append(numpy_helper.from_array(np.float32(255), "white"))
+    graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "white"))
     graph.node.insert(0, helper.make_node("Div", ["images_float", "white"], ["images_in_01"], "images_in_01"))
     graph.node.insert(0, helper.make_node("Cast", [IMAGES], ["images_float"], "images_float", to=TensorProto.FLOAT))
     return copy
