@@ -126,14 +126,14 @@ HOSTILE = "</script> | <img src=x> `b`\n# [a](javascript:x) \x1b[2J"
 
 
 def test_names_from_elsewhere_are_text_in_the_card(folder: Path, digits: Project) -> None:
-    from prepkd.deployment.model_card import model_card
+    from prepkd.deployment.model_card import code, model_card
 
     checks = json.loads((folder / "check.json").read_text())
     checks["data"]["dataset"] = HOSTILE
     card = digits.card() | {"class_names": [HOSTILE] * 10, "model": HOSTILE, "training": {"method": HOSTILE}}
     card["inputs"] = card["inputs"] | {"teacher": {HOSTILE: {"teacher": HOSTILE}}}
     text = model_card(checks, card, "name", "mit")
-    page = text.split("\n---\n", 1)[1]
+    page = text.split("\n---\n", 1)[1].replace(code(HOSTILE[:12]), "")  # in a code span nothing is markup
     assert "\x1b" not in text and "\n# [a]" not in text
     for part in ("<img", "</script>", "[a", "](java"):
         assert not re.search(rf"(?<!\\){re.escape(part)}", page), part
@@ -269,8 +269,7 @@ def test_a_format_that_differs_is_refused(here: Path, digits: Project, monkeypat
     assert not (here / "exports/x").exists() and list((here / "exports").iterdir()) == []
 
 
-@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [5, 20])
+@pytest.mark.parametrize(("size", "interpolation"), [(5, "bicubic"), (20, "bilinear")])
 def test_a_models_own_resizing_is_in_the_graph(here: Path, digits: Project, size: int, interpolation: str) -> None:
     model, card = load_checkpoint(digits.student)
     from dataclasses import replace
@@ -351,14 +350,14 @@ def test_strange_onnx_files_are_one_line(folder: Path, here: Path) -> None:
     assert OnnxClassifier.open(folder / "model.onnx").channels == 1
 
 
-@pytest.mark.parametrize("model", ["mobilenetv2", "shufflenetv1", "shufflenetv2", "wrn_16_1", "vgg8", "resnet50"])
-def test_other_architectures_export(model: str, here: Path) -> None:
-    """Grouped and depthwise convolutions, shuffles, strided shortcuts; on noise, with weights of two steps."""
+@pytest.mark.parametrize(("model", "int8"), [("mobilenetv2", Int8(4, 100)), ("shufflenetv1", None)])
+def test_other_architectures_export(model: str, int8: Int8 | None, here: Path) -> None:
+    """Depthwise and grouped convolutions, shuffles; on noise, with weights of two steps."""
     for split, count in (("train", 4), ("test", 3)):
         for label in ("ant", "bée"):
             for i in range(count):
                 pixels = np.random.Generator(np.random.Philox(i)).integers(256, size=(32, 32, 3), dtype=np.uint8)
                 saved(here / f"raw/{split}/{label}/{i}.png", pixels)
     made = make_project(here, "folder", here / "raw", model=model, steps=2)
-    checks = exported_to(here / "exports/x", made, int8=Int8(4, 100))
+    checks = exported_to(here / "exports/x", made, int8=int8)
     assert all(checks["formats"][name]["agreement"] == 1 for name in FLOAT)
