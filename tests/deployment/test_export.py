@@ -10,7 +10,7 @@ import numpy as np
 import prepkd
 import pytest
 import torch
-from commands import enter, invoke
+from commands import ROOT, enter, invoke
 from deployed import CPU, Project, make_project, saved
 from huggingface_hub import ModelCard
 from prepkd.data.prepared.file import load_split
@@ -97,7 +97,17 @@ def test_predictions_are_those_of_the_student(folder: Path, digits: Project, tmp
             one for one in predict_images(open_model(model, CPU), files, CPU, top=1) if isinstance(one, Prediction)
         ]
         torch.testing.assert_close(torch.stack([one.logits for one in found]), digits.logits[:70])
-    assert load_card(folder) == digits.card() and prepkd.load(folder).class_names == digits.dataset.class_names
+    card = digits.card()
+    assert load_card(folder) == card | {"inputs": card["inputs"] | {"data": "digits.h5"}}
+    assert prepkd.load(folder).class_names == digits.dataset.class_names
+
+
+def test_no_file_holds_a_path_of_this_machine(folder: Path, digits: Project) -> None:
+    """Of the code that was traced, or of the project."""
+    for one in folder.iterdir():
+        content = one.read_bytes()
+        for path in (b"site-packages", b"/deployment/", *(str(one).encode() for one in (ROOT, folder, digits.folder))):
+            assert path not in content, (one.name, path)
 
 
 def test_the_model_card_is_the_hubs(folder: Path, digits: Project) -> None:

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OPSET = 18  # the first in which Resize can antialias
 SAFETENSORS, PROGRAM = "model.safetensors", "model.pt2"
 FLOAT_IMAGES, UINT8_IMAGES = "model.onnx", "model-uint8-images.onnx"
+STATED = {"class_names", "model"}  # of the card: names, whatever they look like
 INT8, INT8_UINT8_IMAGES = "model-int8.onnx", "model-int8-uint8-images.onnx"
 
 
@@ -57,12 +58,15 @@ def traced(classifier: Classifier) -> "ExportedProgram":
     with users_code(
         f"torch.export of {classifier.card['model']!r}", advice="; only models that it traces can be exported"
     ):
-        return torch.export.export(
+        program = torch.export.export(
             WithProbabilities(classifier).eval(),
             (example,),
             dynamic_shapes={IMAGES: {0: torch.export.Dim.DYNAMIC}},
             strict=False,
         )
+    for node in program.graph.nodes:  # paths of this machine
+        node.meta.pop("stack_trace", None)
+    return program
 
 
 def write_program(folder: Path, program: "ExportedProgram", said: About) -> None:
@@ -73,9 +77,27 @@ def write_program(folder: Path, program: "ExportedProgram", said: About) -> None
 
 
 def write_safetensors(folder: Path, classifier: Classifier) -> None:
-    """Write `model.safetensors` and `config.json`, the checkpoint's card; `prepkd.load` reads them back."""
-    save_checkpoint(folder, classifier.model, classifier.card)
+    """Write `model.safetensors` and `config.json`, the card; `prepkd.load` reads them back, also in another project.
+
+    The card names its classes and image size; of absolute paths in its settings and inputs only the file's name is left.
+    """
+    card = {key: value if key in STATED else without_folders(value) for key, value in classifier.card.items()}
+    card |= {"class_names": list(classifier.class_names), "evaluation": classifier.framing.model_dump()}
+    save_checkpoint(folder, classifier.model, card)
     (folder / CARD).rename(folder / EXPORTED_CARD)
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value in which of each absolute path only the last name is left: a published folder names no place of a machine.
+
+    >>> without_folders({"weights": "/home/me/best.pt", "data": "data/x.h5", "seeds": [0]})
+    {'weights': 'best.pt', 'data': 'data/x.h5', 'seeds': [0]}
+    """
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def onnx_model(program: "ExportedProgram", said: About) -> "ModelProto":
@@ -94,7 +116,11 @@ def onnx_model(program: "ExportedProgram", said: About) -> "ModelProto":
             verbose=False,
         )
     assert converted is not None
-    return described(converted.model_proto, said)
+    model = converted.model_proto
+    for parts in (model.graph.node, model.graph.value_info, model.graph.initializer, [model.graph]):
+        for part in parts:  # each step's place in the code
+            del part.metadata_props[:]
+    return described(model, said)
 
 
 def described(model: "ModelProto", said: About) -> "ModelProto":
