@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 from prepkd.deployment.classifier import HINT
-from prepkd.deployment.export import Options, data_of
+from prepkd.deployment.export import Options, data_of, refuse_edited
 from prepkd.deployment.export import export as export_model
 from prepkd.deployment.packages import need_packages
 from prepkd.deployment.quantise import Int8
@@ -42,7 +42,9 @@ def export(
     trust_factory: Annotated[
         bool, typer.Option("--trust-factory", help="Import the model's code, if it is a package.module:factory.")
     ] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace an export of this name.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace an export of other weights, or with a changed README.md.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the checks as one JSON object, not as a table.")
     ] = False,
@@ -59,12 +61,11 @@ def export(
         raise InputError(f"the export's name is {chosen!r}; expected letters, digits, '_', '-' and '.': set --name")
     target = EXPORTS / chosen
     options = Options(Int8(calibration_images, max_drop) if int8 else None, licence, METRICS)
-    prepared = data or data_of(student, load_card(student, HINT), DATA)
+    card = load_card(student, HINT)
+    prepared = data or data_of(student, card, DATA)
     with writing(exported(target)):
-        if target.exists() and not replace:
-            raise InputError(
-                f"{target}: holds an export, and perhaps your changes of its README.md; --replace replaces it"
-            )
+        if not replace:
+            refuse_edited(target, card)
         checks = export_model(student, target, prepared, options, say, trust_factory=trust_factory)
     if as_json:
         print_json(checks)

@@ -54,11 +54,12 @@ OUTPUTS = [
         for name in ("table.csv", "long.csv", "wide.csv", "table.md", "top1.png")
     ),
     (["inspect", "data/logits/large.zarr"], "results/inspect/large.png"),
+    (["export", "models/student/seed0"], "exports/student-seed0"),
     (["init", "."], "params.yaml"),
     (["init", "new"], "new/dvc.yaml"),
     (["init", "new"], "new/.dvcignore"),
 ]
-WRITES_NOTHING = {"plan", "verify", "methods", "schema"}
+WRITES_NOTHING = {"plan", "predict", "verify", "methods", "schema"}
 
 
 def everything(root: Path = Path()) -> dict[str, bytes | None]:
@@ -88,6 +89,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["compare", "--run", "kd"],
             ["compare"],
             ["inspect", "data/logits/large.zarr"],
+            ["export", "models/student/seed0"],
         ):
             prepkd(*arguments)
         np.save("logits.npy", np.random.Generator(np.random.Philox(0)).normal(size=(100, 10)).astype(np.float32))

@@ -1,5 +1,6 @@
 """Export a trained model: every format checked on the whole test set before anything is published."""
 
+import hashlib
 import json
 import math
 import platform
@@ -23,7 +24,7 @@ from prepkd.deployment.onnx_file import OnnxClassifier
 from prepkd.deployment.packages import need_packages
 from prepkd.deployment.quantise import Int8, chosen_images, quantised, refuse_drop
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import building, write_bytes, write_json
+from prepkd.runtime.files import building, file_sha256, write_bytes, write_json
 
 BATCHES = (1, 64)
 CALIBRATION_BATCH = 16
@@ -71,9 +72,10 @@ def export(
         checks = _written(classifier, folder, data, info, options, say)
         card = classifier.card | {"class_names": list(classifier.class_names)}
         card |= {"evaluation": classifier.framing.model_dump()}
-        page = model_card(checks, card, target.name, options.licence)
+        page = model_card(checks, card, target.name, options.licence).encode()
+        checks["page_sha256"] = hashlib.sha256(page).hexdigest()  # tells a page that was edited since
         write_json(folder / CHECKS, checks)
-        write_bytes(folder / PAGE, page.encode())
+        write_bytes(folder / PAGE, page)
     return checks
 
 
@@ -228,6 +230,21 @@ def processor() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, platform.processor() or platform.machine())
+
+
+def refuse_edited(target: Path, card: Mapping[str, Any]) -> None:
+    """Raise InputError if an export is there whose README.md was changed since, or that is of other weights than the card's."""
+    if not (target / PAGE).exists():
+        return
+    remedy = "--replace replaces it"
+    try:
+        checks = json.loads((target / CHECKS).read_bytes())
+        written, weights = checks["page_sha256"], checks["student"]["weights_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(f"{target}: holds an export without its {CHECKS}; {remedy}") from None
+    if file_sha256(target / PAGE) != written:
+        raise InputError(f"{target}: its {PAGE} was changed since the export; {remedy}")
+    refuse_differences({"student.weights_fingerprint": (weights, card["weights_fingerprint"])}, target, remedy)
 
 
 class one_thread:
