@@ -80,6 +80,16 @@ def test_onnx_runtime_alone_gets_logits_and_probabilities(folder: Path, digits: 
             np.testing.assert_allclose(shares, digits.logits[:count].softmax(dim=1).numpy(), atol=1e-5)
 
 
+def test_each_channel_of_int8_weights_has_its_own_scale(folder: Path) -> None:
+    """And no batch norm is left beside its convolution."""
+    import onnx
+
+    graph = onnx.load(folder / INT8[0]).graph
+    lengths = {tuple(one.dims) for one in graph.initializer if one.name.endswith("_scale")}
+    assert {(8,), (16,)} <= lengths, lengths  # of both convolutions
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+
+
 def test_the_archive_of_torch_export_loads(folder: Path, digits: Project) -> None:
     logits, shares = torch.export.load(folder / "model.pt2").module()(
         digits.dataset.held_out["test"].plain(slice(0, 5))
