@@ -17,6 +17,8 @@ from prepkd.stages._console import say
 DATA = Path("data")
 TEACHERS = Path("models/teachers")
 STUDENTS = Path("models/student")
+EXPORTS = Path("exports")
+METRICS = Path("results/metrics.json")
 TRAINING = Path("results/training")  # curves of the students, one folder per seed
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prepkd import losses as losses
+    from prepkd.deployment.classifier import load as load
     from prepkd.distillation.view_dataset import ViewDataset as ViewDataset
     from prepkd.distillation.view_dataset import ViewSampler as ViewSampler
     from prepkd.errors import InputError as InputError
@@ -24,6 +25,7 @@ __all__ = [
     "ViewSampler",
     "__version__",
     "build_model",
+    "load",
     "losses",
 ]
 
@@ -36,6 +38,7 @@ _HOMES = {
     "ViewPlan": "prepkd.views",
     "ViewSampler": "prepkd.distillation.view_dataset",
     "build_model": "prepkd.models",
+    "load": "prepkd.deployment.classifier",
 }
 
 

@@ -22,7 +22,7 @@ from prepkd.runtime.launched import Finished, launched
 from prepkd.runtime.machine_faults import explained
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
-PIPELINE, STORE, PROJECT = "The pipeline, in order", "A logit store", "A project"
+PIPELINE, STORE, MODEL, PROJECT = "The pipeline, in order", "A logit store", "A trained model", "A project"
 
 
 class Command(NamedTuple):
@@ -100,6 +100,14 @@ COMMANDS = {
     ),
     "import": Command(
         "import_logits", "Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.", STORE
+    ),
+    "export": Command(
+        "export",
+        "Export a student or teacher as ONNX, torch.export and safetensors to `exports/NAME/`, each checked on the test set.",
+        MODEL,
+    ),
+    "predict": Command(
+        "predict", "Classify image files of any size with a trained model: class names and probabilities.", MODEL
     ),
     "init": Command(
         "init", "Make a new project for a data set, a teacher and a student; `dvc repro` runs there.", PROJECT

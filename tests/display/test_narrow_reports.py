@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from commands import enter, prepkd
+from PIL import Image
 from prepkd import cli
 
 PARAMS = """
@@ -28,6 +29,8 @@ REPORTS: dict[str, tuple[list[str], list[str]]] = {  # a command, and class name
     "evaluate": (["evaluate"], []),
     "compare": (["compare"], []),
     "methods": (["methods", "--check", "kd"], []),
+    "predict": (["predict", "bée.png"], ["bée", "世界"]),
+    "predict as CSV": (["predict", "bée.png", "--csv"], []),
 }
 
 
@@ -42,6 +45,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file["class_names"] = ["bée", "世界"]
         file.close()
         enter(folder, patch)
+        Image.new("L", (30, 20)).save("bée.png")
         Path("params.yaml").write_text(PARAMS, encoding="utf-8")
         for arguments in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"], ["distill"]):
             prepkd(*arguments)

@@ -55,11 +55,12 @@ OUTPUTS = [
     ),
     (["report"], "results/report.html"),
     (["inspect", "data/logits/large.zarr"], "results/inspect/large.png"),
+    (["export", "models/student/seed0"], "exports/student-seed0"),
     (["init", "."], "params.yaml"),
     (["init", "new"], "new/dvc.yaml"),
     (["init", "new"], "new/.dvcignore"),
 ]
-WRITES_NOTHING = {"plan", "verify", "methods", "schema"}
+WRITES_NOTHING = {"plan", "predict", "verify", "methods", "schema"}
 
 
 def everything(root: Path = Path()) -> dict[str, bytes | None]:
@@ -90,6 +91,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["compare"],
             ["report"],
             ["inspect", "data/logits/large.zarr"],
+            ["export", "models/student/seed0"],
         ):
             prepkd(*arguments)
         np.save("logits.npy", np.random.Generator(np.random.Philox(0)).normal(size=(100, 10)).astype(np.float32))

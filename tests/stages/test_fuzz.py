@@ -73,6 +73,8 @@ ARGUMENTS: dict[str, list[st.SearchStrategy[str]]] = {
     "train-generation": [st.sampled_from(["large", "first", ""]) | TEXTS],
     "cache-logits": [st.sampled_from(["large", "small", "huge", ""]) | TEXTS],
     "verify": [PLACE],
+    "export": [PLACE],
+    "predict": [PLACE],
     "inspect": [PLACE],
     "fetch-views": [PLACE],
     "import": [PLACE, st.sampled_from(["mine", "../x"]) | TEXTS],
@@ -87,7 +89,9 @@ OPTIONS: dict[str, st.SearchStrategy[str]] = {
     '[{"crop": {"padding": 1e400}}]']) | TEXTS,
     "--data": PLACE, "--out": st.sampled_from(["out", "bytes.h5"]), "--to": PLACE, "--encoding": VALUE,
     "--json": st.just(""),
-    "--integrity": st.just(""), "--source": VALUE, "--help": st.just(""), "--no-such": VALUE,
+    "--model": PLACE, "--top": NUMBER, "--max-drop": NUMBER, "--calibration-images": NUMBER, "--name": PLACE,
+    "--integrity": st.just(""), "--int8": st.just(""), "--csv": st.just(""),
+    "--source": VALUE, "--help": st.just(""), "--no-such": VALUE,
 }  # fmt: skip
 
 
@@ -131,7 +135,7 @@ def run(*arguments: str) -> Result:
 @given(st.sampled_from(sorted(set(COMMANDS) - {"methods", "schema", "init"})), CHANGES, st.data())
 def test_settings(project: Path, command: str, changes: list[str], data: st.DataObject) -> None:
     arguments = [data.draw(one) for one in ARGUMENTS.get(command, [])]
-    if command in ("verify", "fetch-views"):  # they read no settings
+    if command in ("verify", "fetch-views", "export", "predict"):  # they read no settings
         command, arguments = "prepare", []
     run(command, *(part for change in changes for part in ("-S", change)), "--", *arguments)
 

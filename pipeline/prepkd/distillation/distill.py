@@ -105,6 +105,7 @@ def distill(
             "num_classes": dataset.classes,
             "class_names": list(dataset.class_names),
             "in_channels": dataset.samples.channels,
+            "evaluation": dataset.framing.model_dump(),
             "training": settings.model_dump(mode="json"),
             "training_version": TRAINING_VERSION,
             "inputs": made_from,

@@ -38,6 +38,7 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 
 FORMAT = "prepkd-checkpoint-2"  # 1: without a checksum of the card
 CHECKSUM = "sha256"
+EXPORTED_CARD = "config.json"  # the card in a folder of `prepkd export`, by the name that the Hugging Face Hub knows
 HASHED = (FLOATS | WHOLE | COMPLEX) - {torch.bfloat16}
 
 
@@ -61,9 +62,9 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
     write_card(folder, full)
 
 
-def write_card(folder: Path, card: Mapping[str, JSON]) -> None:
+def write_card(folder: Path, card: Mapping[str, JSON], name: str = CARD) -> None:
     """Write a card with the SHA-256 of its content, which `load_card` checks."""
-    write_json(folder / CARD, {**card, CHECKSUM: _checksum(card)})
+    write_json(folder / name, {**card, CHECKSUM: _checksum(card)})
 
 
 def weights_fingerprint(model: Normalised) -> str:
@@ -114,7 +115,9 @@ def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[st
     """
     path = folder / CARD
     if not path.is_file():
-        raise InputError(f"{path}: no such file; {hint}")
+        if not (folder / EXPORTED_CARD).is_file():
+            raise InputError(f"{path}: no such file; {hint}")
+        path = folder / EXPORTED_CARD
     try:
         card = json.loads(path.read_bytes())
         found = _checksum(card) if isinstance(card, dict) else ""

@@ -7,6 +7,7 @@ others have a column or a key of the same name.
 import csv
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,21 @@ def plots(folder: Path) -> Output:
     return Output(folder, files | {"page.html": _holds("<title>prepkd</title>")})
 
 
+def exported(folder: Path) -> Output:
+    """A folder of `prepkd export`."""
+    return Output(
+        folder,
+        {
+            r"model(-\w+)*\.onnx": _holds("\x12\x06prepkd"),  # the producer's name, with its place in the format
+            r"model\.pt2": _is_program,
+            r"model\.safetensors": _is_tensors,
+            r"config\.json": _is_card,
+            r"check\.json": _has("formats", "prepkd", "student"),
+            r"README\.md": _holds("library_name: prepkd"),
+        },
+    )
+
+
 def tables(folder: Path) -> list[Output]:
     """The comparison's tables and picture; other files in the folder are the runs'."""
     files = {
@@ -112,6 +128,15 @@ def _is_tensors(path: Path) -> bool:
         header = _parsed(file.read(size)) if size < LARGEST_JSON else {}
     about = header.get("__metadata__")
     return isinstance(about, dict) and "prepkd" in about
+
+
+def _is_program(path: Path) -> bool:
+    """An archive of torch.export with an entry of prepkd's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("extra/prepkd.json") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
 
 
 def _is_history(path: Path) -> bool:

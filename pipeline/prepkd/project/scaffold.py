@@ -71,6 +71,7 @@ GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /results/training/
 /results/compare/runs/
 /results/logs/
+/exports/
 /dvc_plots/
 """
 

@@ -60,6 +60,21 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on success flush it and put it in `target`'s place, on failure remove it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in (*temporary.rglob("*"), temporary):
+            fsync(path)
+        publish(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _temporary(path: Path) -> Path:
     """Return this process's temporary name beside `path`; remove those of dead processes, so that a full disk gets space back."""
     _remove_left(path, "partial")

@@ -44,11 +44,16 @@ def _answers(model: nn.Module, samples: Samples, parts: Iterable[slice | Tensor]
 
 
 def _batch_size(samples: Samples) -> int:
-    least, most = BATCH_LIMITS
     if samples.device.type == "cuda" or not len(samples):
-        return most
+        return BATCH_LIMITS[1]
     height, width = samples.plain(slice(0, 1)).shape[-2:]
-    return min(most, max(least, CPU_PIXELS // (height * width)))
+    return batch_size((height, width), samples.device)
+
+
+def batch_size(size: tuple[int, int], device: torch.device) -> int:
+    """The number of images of a size (height, width) in a batch that is evaluated."""
+    least, most = BATCH_LIMITS
+    return most if device.type == "cuda" else min(most, max(least, CPU_PIXELS // (size[0] * size[1])))
 
 
 def top1(logits: Tensor, labels: Tensor) -> float:

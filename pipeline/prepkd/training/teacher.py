@@ -92,6 +92,7 @@ def teacher_card(
         "num_classes": dataset.classes,
         "class_names": list(dataset.class_names),
         "in_channels": dataset.samples.channels,
+        "evaluation": dataset.framing.model_dump(),
         "training": settings.model_dump(mode="json"),
         "inputs": dict(inputs),
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from prepkd.views.framing import Framing
 from prepkd.views.picture import Image
+
+LARGEST = 2**26  # pixels: an image that would be resized to more is a narrow strip, of which the middle is enough
+STRIP = 8  # its length that is kept, in widths
 
 
 def centre_crop(images: Tensor | Sequence[Image], size: int) -> Tensor:
@@ -20,7 +24,22 @@ def centre_crop(images: Tensor | Sequence[Image], size: int) -> Tensor:
     return torch.stack([_centre(one if isinstance(one, Tensor) else one.whole(), size) for one in images])
 
 
-def _centre(images: Tensor, size: int) -> Tensor:
-    if images.shape[-2:] == (size, size):
+def framed(images: Tensor, framing: Framing) -> Tensor:
+    """The middle of images (..., h, w) of one size, uint8 or float, resized: (..., height, width) of the framing.
+
+    Images of that size stay as they are. Equal to `centre_crop` under `Framing.centred`.
+    """
+    height, width = images.shape[-2:]
+    if (height, width) == framing.size:
         return images
-    return torch.as_tensor(F.center_crop_image(F.resize_image(images, [round(size * 8 / 7)]), [size, size]))
+    new_height, new_width = framing.resized(height, width)
+    if new_height * new_width > LARGEST:
+        long = STRIP * -(-max(framing.size) // min(framing.size))
+        height, width = min(height, long * width), min(width, long * height)
+        images = torch.as_tensor(F.center_crop_image(images, [height, width]))
+        new_height, new_width = framing.resized(height, width)
+    return torch.as_tensor(F.center_crop_image(F.resize_image(images, [new_height, new_width]), list(framing.size)))
+
+
+def _centre(images: Tensor, size: int) -> Tensor:
+    return framed(images, Framing.centred(size))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from prepkd.errors import InputError
@@ -46,20 +47,26 @@ _DAMAGED = (
 
 
 def decoded(
-    content: bytes | memoryview, where: object, *, check: Callable[[Image.Image], object] | None = None
+    content: bytes | memoryview,
+    where: object,
+    *,
+    check: Callable[[Image.Image], object] | None = None,
+    any_depth: bool = False,
 ) -> Image.Image:
     """Decode an image file's content to Pillow's RGB image, equal to torchvision's ImageFolder.
 
     Greyscale, palette and CMYK are converted, alpha is dropped, an EXIF orientation is not applied. Raises InputError naming
-    `where` if the content is no complete JPEG, PNG, WebP or BMP, is animated, or has more than 8 bits per channel. `check` gets
-    the image before its pixels are decoded, and may raise another one.
+    `where` if the content is no complete JPEG, PNG, WebP or BMP, is animated, or has more than 8 bits per channel; of those,
+    `any_depth` takes the upper 8. `check` gets the image before its pixels are decoded, and may raise another one.
     """
     if not content:
         raise InputError(f"{where}: the file is empty; {_REPLACE}")
-    with _opened(io.BytesIO(content), where) as image:
+    with _opened(io.BytesIO(content), where, any_depth=any_depth) as image:
         if check is not None:
             check(image)
         image.load()
+        if image.mode.startswith("I"):  # grey of 16 bits: Pillow's own conversion would cut every value at 255
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         return image if image.mode == "RGB" else image.convert("RGB")  # converting RGB to RGB would copy it
 
 
@@ -92,13 +99,13 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(file: IO[bytes], where: object) -> Iterator[Image.Image]:
+def _opened(file: IO[bytes], where: object, *, any_depth: bool = False) -> Iterator[Image.Image]:
     """Open an accepted image; Pillow's errors, also those within the block, become an InputError."""
     # Pillow, not torchvision: its decoders are deprecated, and 0.29 crashes the process on a damaged PNG.
     try:
         with Image.open(file, formats=FORMATS) as image:
             # Of these formats only PNG has 16 bits. Pillow's mode shows that for grey images only, but its tiles do: RGB;16B.
-            if image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile):
+            if not any_depth and image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile):
                 raise InputError(f"{where}: 16 bits per channel; expected 8; convert it, or take it out")
             if image.format != "MPO" and getattr(image, "is_animated", False):
                 raise InputError(f"{where}: an animated image; expected a single one; {_REPLACE}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
 from prepkd.views import ViewPlan
+from prepkd.views.framing import Framing
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,15 @@ class Dataset:
     classes: int
     class_names: tuple[str, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def framing(self) -> Framing:
+        """How images are evaluated: those of the test split are unchanged, or their centre crops."""
+        shown = self.held_out.get("test", self.samples)
+        if shown.side:
+            return Framing.centred(shown.side)
+        height, width = shown.size
+        return Framing(height=height, width=width)
 
     def labels(self, view: int, part: slice) -> Tensor:
         """The labels of a range of samples under one view: int64 (B,), or the share of each class (B, K) if views mix samples."""

@@ -1,0 +1,158 @@
+"""A classifier in the formats that other programs read: ONNX, torch.export's archive, safetensors with config.json."""
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prepkd.deployment.classifier import Classifier
+from prepkd.deployment.onnx_file import IMAGES, KEY, LARGEST, LOGITS, PROBABILITIES, About
+from prepkd.errors import InputError
+from prepkd.models.checkpoint import CARD, EXPORTED_CARD, save_checkpoint
+from prepkd.models.failure import users_code
+from prepkd.runtime.files import write_bytes
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch.export import ExportedProgram
+
+OPSET = 18  # the first in which Resize can antialias
+SAFETENSORS, PROGRAM = "model.safetensors", "model.pt2"
+FLOAT_IMAGES, UINT8_IMAGES = "model.onnx", "model-uint8-images.onnx"
+STATED = {"class_names", "model"}  # of the card: names, whatever they look like
+INT8, INT8_UINT8_IMAGES = "model-int8.onnx", "model-int8-uint8-images.onnx"
+
+
+class WithProbabilities(nn.Module):
+    """Images to logits and probabilities, both (N, K)."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Both."""
+        logits = self.classifier(images)
+        return logits, logits.softmax(dim=-1)
+
+
+def about(classifier: Classifier) -> About:
+    """What an exported ONNX file says of itself."""
+    return About(
+        class_names=list(classifier.class_names),
+        evaluation=classifier.framing,
+        in_channels=classifier.channels,
+        weights_fingerprint=classifier.card["weights_fingerprint"],
+    )
+
+
+def traced(classifier: Classifier) -> "ExportedProgram":
+    """The program of torch.export, for any number of float images in [0, 1] of the size at which the model was evaluated.
+
+    Raises InputError for a model that torch.export can't trace.
+    """
+    example = torch.zeros(2, classifier.channels, *classifier.framing.size)
+    with users_code(
+        f"torch.export of {classifier.card['model']!r}", advice="; only models that it traces can be exported"
+    ):
+        program = torch.export.export(
+            WithProbabilities(classifier).eval(),
+            (example,),
+            dynamic_shapes={IMAGES: {0: torch.export.Dim.DYNAMIC}},
+            strict=False,
+        )
+    for node in program.graph.nodes:  # paths of this machine
+        node.meta.pop("stack_trace", None)
+    return program
+
+
+def write_program(folder: Path, program: "ExportedProgram", said: About) -> None:
+    """Write torch.export's archive, `model.pt2`; `torch.export.load` runs code of an archive, so load only your own."""
+    archive = io.BytesIO()
+    torch.export.save(program, archive, extra_files={f"{KEY}.json": said.as_text()})
+    write_bytes(folder / PROGRAM, archive.getvalue())
+
+
+def write_safetensors(folder: Path, classifier: Classifier) -> None:
+    """Write `model.safetensors` and `config.json`, the card; `prepkd.load` reads them back, also in another project.
+
+    The card names its classes and image size; of absolute paths in its settings and inputs only the file's name is left.
+    """
+    card = {key: value if key in STATED else without_folders(value) for key, value in classifier.card.items()}
+    card |= {"class_names": list(classifier.class_names), "evaluation": classifier.framing.model_dump()}
+    save_checkpoint(folder, classifier.model, card)
+    (folder / CARD).rename(folder / EXPORTED_CARD)
+
+
+def without_folders(value: Any) -> Any:
+    """A JSON value in which of each absolute path only the last name is left: a published folder names no place of a machine.
+
+    >>> without_folders({"weights": "/home/me/best.pt", "data": "data/x.h5", "seeds": [0]})
+    {'weights': 'best.pt', 'data': 'data/x.h5', 'seeds': [0]}
+    """
+    if isinstance(value, dict):
+        return {key: without_folders(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_folders(one) for one in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+
+def onnx_model(program: "ExportedProgram", said: About) -> "ModelProto":
+    """The ONNX model of a traced program: float images in, logits and probabilities out.
+
+    Raises InputError if ONNX lacks one of its steps.
+    """
+    with users_code("torch.onnx.export", advice="; only models that it translates can be exported"):
+        converted = torch.onnx.export(
+            program,
+            input_names=[IMAGES],
+            output_names=[LOGITS, PROBABILITIES],
+            opset_version=OPSET,
+            dynamic_shapes={IMAGES: {0: "batch"}},
+            external_data=False,
+            verbose=False,
+        )
+    assert converted is not None
+    model = converted.model_proto
+    for parts in (model.graph.node, model.graph.value_info, model.graph.initializer, [model.graph]):
+        for part in parts:  # each step's place in the code
+            del part.metadata_props[:]
+    return described(model, said)
+
+
+def described(model: "ModelProto", said: About) -> "ModelProto":
+    """The model with prepkd as its producer, and with what it says of itself."""
+    from onnx import helper
+
+    model.producer_name, model.producer_version = KEY, ""
+    helper.set_model_props(model, {KEY: said.as_text()})
+    return model
+
+
+def with_uint8_images(model: "ModelProto") -> "ModelProto":
+    """A copy that takes uint8 images: a cast and a division by 255 come first."""
+    from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    for node in graph.node:
+        node.input[:] = ["images_in_01" if name == IMAGES else name for name in node.input]
+    graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    graph.initializer.append(numpy_helper.from_array(np.array(255, np.float32), "white"))
+    graph.node.insert(0, helper.make_node("Div", ["images_float", "white"], ["images_in_01"], "images_in_01"))
+    graph.node.insert(0, helper.make_node("Cast", [IMAGES], ["images_float"], "images_float", to=TensorProto.FLOAT))
+    return copy
+
+
+def write_onnx(path: Path, model: "ModelProto") -> None:
+    """Write one file with all its weights; raises InputError if they are more than a protobuf holds."""
+    from onnx import checker
+
+    if (size := model.ByteSize()) > LARGEST:
+        raise InputError(f"{path.name}: would have {size:,} bytes; ONNX in one file holds at most {LARGEST:,}")
+    checker.check_model(model)
+    write_bytes(path, model.SerializeToString())

@@ -1,0 +1,90 @@
+"""Images that are named on a command line: files, folders and patterns; each read, turned upright and framed."""
+
+import contextlib
+import glob
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from prepkd.data.images.decode import MOST_PIXELS, decoded, orientation_of, turned
+from prepkd.data.images.files import FORMAT_OF, LARGEST
+from prepkd.errors import InputError
+from prepkd.runtime.outputs import entries
+from prepkd.views.centre_crop import framed
+from prepkd.views.framing import Framing
+
+MODES = {1: "L", 3: "RGB"}  # Pillow's, by a model's number of channels
+# Images of more pixels are decoded one at a time, whatever the number of threads.
+LARGE = 2**24
+_alone = threading.Lock()
+
+
+def named_images(arguments: Iterable[str]) -> Iterator[Path | InputError]:
+    """The image files that arguments name, in their order: a file of any name, the images in a folder, the matches of a pattern.
+
+    An argument that names none is yielded as the InputError that says so.
+    """
+    for argument in arguments:
+        found = [one for name in _matches(argument) for one in _images(name)]
+        if found:
+            yield from found
+        elif _is_folder(argument):
+            yield InputError(f"{argument}: no image in this folder; expected {', '.join(FORMAT_OF)}")
+        else:
+            yield InputError(f"{argument or repr(argument)}: no such file or folder, and no match as a pattern")
+
+
+def read_image(path: Path, framing: Framing, channels: int) -> Tensor:
+    """Read an image of any size as the model takes it: uint8 (channels, height, width) of the framing.
+
+    Palette, CMYK and 16 bits per channel (of which the upper 8 count) are converted, alpha is dropped, the EXIF orientation is
+    applied; for one channel colours become grey (ITU-R 601). Raises InputError for a file that is no complete image.
+    """
+    if not path.is_file():  # reading a pipe or a device might not end
+        raise InputError(f"{path}: no such file, or no regular one")
+    if (size := path.stat().st_size) > (most := LARGEST + 8 * MOST_PIXELS):
+        raise InputError(f"{path}: has {size:,} bytes; expected at most {most:,}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error.strerror}") from None
+    orientation = 1
+    with contextlib.ExitStack() as held:
+
+        def check(image: Image) -> None:
+            nonlocal orientation
+            orientation = orientation_of(image)
+            if image.width * image.height > LARGE:
+                held.enter_context(_alone)
+
+        image = turned(decoded(content, path, check=check, any_depth=True), orientation)
+        pixels = np.array(image if image.mode == MODES[channels] else image.convert(MODES[channels]))
+        return framed(torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1), framing).contiguous()
+
+
+def _matches(argument: str) -> list[str]:
+    """The argument, if something has that name, else what it matches as a pattern."""
+    if os.path.lexists(argument):
+        return [argument]
+    found: dict[tuple[str, str], str] = {}
+    # By way of a link that leads to a folder above it, `**` finds each file forty times.
+    for name in sorted(glob.glob(argument, recursive=True), key=len):  # noqa: PTH207 - of any root
+        folder, file = os.path.split(name)
+        found.setdefault((os.path.realpath(folder), file), name)
+    return sorted(found.values())
+
+
+def _images(name: str) -> list[Path]:
+    if not _is_folder(name):
+        return [Path(name)]
+    return [Path(name, one) for one in entries(Path(name)) if Path(one).suffix.lower() in FORMAT_OF]
+
+
+def _is_folder(name: str) -> bool:
+    return os.path.isdir(name)  # noqa: PTH112 - False, no error, for a name that is too long

@@ -1,0 +1,146 @@
+"""An exported ONNX file: what it says of itself, and ONNX Runtime's answers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from prepkd.deployment.packages import need_packages
+from prepkd.errors import InputError
+from prepkd.runtime.files import canonical_json
+from prepkd.settings.section import Section
+from prepkd.settings.validation import validated
+from prepkd.views.framing import Framing
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+KEY = "prepkd"  # of the file's metadata
+IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
+TYPES = {"tensor(float)": torch.float32, "tensor(uint8)": torch.uint8}
+LARGEST = 2**31 - 1  # bytes, of protobuf
+HINT = "expected an .onnx file of `prepkd export`"
+
+
+class About(Section):
+    """What an exported file says of itself: class names in the order of the logits, size and channels of images, the weights."""
+
+    class_names: Annotated[list[str], Field(min_length=1)]
+    evaluation: Framing
+    in_channels: Annotated[int, Field(ge=1)]
+    weights_fingerprint: str
+
+    def as_text(self) -> str:
+        """As the file's metadata holds it."""
+        return canonical_json(self.model_dump(mode="json"))
+
+
+@dataclass(frozen=True)
+class OnnxClassifier:
+    """An ONNX file of `prepkd export` in ONNX Runtime, on the CPU: images uint8 or float in [0, 1], to logits."""
+
+    session: "InferenceSession"
+    about: About
+    dtype: torch.dtype
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int | None = None) -> "OnnxClassifier":
+        """Open a file; raises InputError for one that is missing or damaged, or that `prepkd export` did not write.
+
+        `threads` compute; by default ONNX Runtime's own choice.
+        """
+        need_packages("onnxruntime")
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; {HINT}")
+        if (size := path.stat().st_size) > LARGEST:
+            raise InputError(f"{path}: has {size:,} bytes; {HINT}, of at most {LARGEST:,}")
+        session = _session(path, threads)
+        about = _about(session.get_modelmeta().custom_metadata_map, path)
+        inputs, outputs = session.get_inputs(), [one.name for one in session.get_outputs()]
+        if [one.name for one in inputs] != [IMAGES] or inputs[0].type not in TYPES or LOGITS not in outputs:
+            raise InputError(f"{path}: expected one input, {IMAGES}, and the output {LOGITS}; {HINT}")
+        return cls(session, about, TYPES[inputs[0].type], path)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the logits."""
+        return tuple(self.about.class_names)
+
+    @property
+    def framing(self) -> Framing:
+        """The size of the images."""
+        return self.about.evaluation
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of an image."""
+        return self.about.in_channels
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images uint8 or float in [0, 1], (N, C, H, W); raises InputError if they don't fit the graph."""
+        logits = self.run(images)[0]
+        if logits.shape != (len(images), len(self.class_names)):
+            raise InputError(f"{self.path}: its logits have shape {tuple(logits.shape)}; {HINT}")
+        return logits
+
+    def run(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits and probabilities, as far as the file has them."""
+        from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+        names = [one.name for one in self.session.get_outputs()]
+        asked = [LOGITS, *(one for one in (PROBABILITIES,) if one in names)]
+        try:
+            found = self.session.run(asked, {IMAGES: self._fed(images).cpu().contiguous().numpy()})
+        except (faults.InvalidArgument, faults.RuntimeException, faults.Fail, faults.NotImplemented) as error:
+            raise InputError(f"{self.path}: {_first_line(error)}; {HINT}") from None
+        return tuple(torch.from_numpy(one) for one in found)
+
+    def _fed(self, images: Tensor) -> Tensor:
+        """The images in the graph's type; of float images of 8 bits the exact bytes."""
+        if images.dtype == self.dtype:
+            return images
+        return images.float() / 255 if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
+
+
+def _session(path: Path, threads: int | None) -> "InferenceSession":
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its own lines on standard error say nothing that the exception does not
+    if threads:
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+    refused = (
+        faults.InvalidProtobuf,
+        faults.InvalidGraph,
+        faults.InvalidArgument,
+        faults.NoSuchFile,
+        faults.Fail,
+        faults.NotImplemented,
+        faults.RuntimeException,
+    )
+    try:
+        # From bytes, not the path: a file from elsewhere may name other files as its weights, which would be read.
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except refused as error:
+        raise InputError(f"{path}: ONNX Runtime can't open it: {_first_line(error)}; {HINT}") from None
+
+
+def _about(metadata: Mapping[str, str], path: Path) -> About:
+    try:
+        found: Any = json.loads(metadata.get(KEY, "null"))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: its metadata do not name its classes and the size of its images; {HINT}")
+    return validated(About, found, f"{path}: metadata")
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
