@@ -15,12 +15,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # In the order of their time; `--dist loadfile` hands out files in this order.
 SLOWEST = (
+    "test_ray.py",
     "test_experiments.py",
     "test_docs_commands.py",
     "test_pipeline.py",
+    "test_several_commands.py",
+    "test_several_processes.py",
     "test_sharing_dvc.py",
     "test_init.py",
     "test_benchmarks.py",
+    "test_generations_dvc.py",
+    "test_html_browser.py",
+    "test_export.py",
+    "test_cluster_recipes.py",
+    "test_cli.py",
     "test_given_weights.py",
     "test_store_faults.py",
 )

@@ -15,7 +15,7 @@ from torch import Tensor
 from prepkd.data.images.decode import MOST_PIXELS, decoded, orientation_of, turned
 from prepkd.data.images.files import FORMAT_OF, LARGEST
 from prepkd.errors import InputError
-from prepkd.runtime.outputs import entries
+from prepkd.runtime.outputs import paths_in
 from prepkd.views.centre_crop import framed
 from prepkd.views.framing import Framing
 
@@ -83,7 +83,7 @@ def _matches(argument: str) -> list[str]:
 def _images(name: str) -> list[Path]:
     if not _is_folder(name):
         return [Path(name)]
-    return [Path(name, one) for one in entries(Path(name)) if Path(one).suffix.lower() in FORMAT_OF]
+    return [Path(name, one) for one in paths_in(Path(name)) if Path(one).suffix.lower() in FORMAT_OF]
 
 
 def _is_folder(name: str) -> bool:
