@@ -138,9 +138,9 @@ def test_a_node_dies_while_its_actor_caches(nodes: Nodes, made: Path, project: P
     assert "2 workers, each with 1 CPUs" in said and (project / "died").exists(), said
     assert tree(project / "data/logits") == tree(made / "data/logits")
     assert not any((project / ".prepkd-scratch").iterdir())
-    batches = len((project / "batches").read_text().splitlines())
-    tries, chunks = 2 * 5, 4 * 5
-    assert 1 <= batches - tries - chunks <= 2, "the dead actor's chunks in flight, and no others, are computed again"
+    seen = Counter(line.split()[1] for line in (project / "batches").read_text().splitlines())
+    computed = sum(max(0, batches - 5) for batches in seen.values())  # a worker tries its teacher with 5
+    assert 1 <= computed - 4 * 5 <= 2, "the dead actor's chunks in flight, and no others, are computed again"
 
 
 def test_a_node_dies_while_it_trains(nodes: Nodes, made: Path, project: Path) -> None:
