@@ -36,7 +36,9 @@ class Command(NamedTuple):
 # The help is the first line of the function's docstring: `prepkd --help` shows it without importing the module.
 COMMANDS = {
     "prepare": Command(
-        "prepare", "Read the raw images and write `data/<dataset>.h5`, which everything else reads.", PIPELINE
+        "prepare",
+        "Read the raw images, from disk or a URL, and write `data/<dataset>.h5`, which everything else reads.",
+        PIPELINE,
     ),
     "train-teacher": Command(
         "train_teacher",

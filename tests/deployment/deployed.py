@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from prepkd.data.prepared.prepare import prepare
 from prepkd.data.samples.dataset import Dataset
-from prepkd.data.samples.read import read_dataset
+from prepkd.data.samples.read import TrainingViews, read_dataset
 from prepkd.data.sources.settings import Prepare
 from prepkd.distillation.student_settings import Distill
 from prepkd.models import Normalised, save_checkpoint
@@ -55,7 +55,7 @@ def make_project(
     data = folder / f"data/{dataset}.h5"
     prepare(Prepare(dataset=dataset).source.read(raw or folder), val_fraction=0, subset=None, seed=0, path=data)
     parsed = parse_recipe(recipe)
-    loaded, inputs = read_dataset(data, parsed, 1, 0, CPU, held_out_recipe=parsed)
+    loaded = read_dataset(data, TrainingViews(parsed, 1, 0), CPU, held_out_recipe=parsed)
     student = new_model(model, loaded, 0).train()
     optimiser = torch.optim.Adam(student.parameters(), lr=0.02)
     pixels = loaded.samples.plain(slice(None))
@@ -75,7 +75,11 @@ def make_project(
         "evaluation": loaded.framing.model_dump(),
         "training": settings.model_dump(mode="json"),
         "training_version": 1,
-        "inputs": inputs | {"data": str(data), "teacher": {"large": {"teacher": "ab" * 32, "views": "cd" * 32}}},
+        "inputs": {
+            **loaded.origin,
+            "data": str(data),
+            "teacher": {"large": {"teacher": "ab" * 32, "views": "cd" * 32}},
+        },
         "seed": 0,
         "test_top1": top1(logits, loaded.held_out["test"].labels),
     }

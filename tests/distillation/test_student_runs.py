@@ -18,7 +18,7 @@ from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
-from small_training import Answers, same, timeless
+from small_training import Answers, context_in, same, timeless
 from student_runs import RUNS, cached, dataset_of, settings, trained_seeds
 from torch import Tensor
 
@@ -225,7 +225,7 @@ def test_finished_seeds_are_not_trained_again(store_of: Callable[[Dataset], Logi
     assert len(asked) == 3 * 2
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        trained_seeds(chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "cut", on_epoch=stop)
+        trained_seeds(chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "cut", context=context_in(tmp_path, stop))
     assert len(asked) == 2 + 1
     asked.clear()
     reported: list[tuple[int, float]] = []
@@ -234,7 +234,7 @@ def test_finished_seeds_are_not_trained_again(store_of: Callable[[Dataset], Logi
         dataset,
         Answers(counted, prefetch_depth=0),
         tmp_path / "cut",
-        on_epoch=lambda seed, row: reported.append((seed, row["epoch"])),
+        context=context_in(tmp_path, lambda seed, row: reported.append((seed, row["epoch"]))),
     )
     assert len(asked) == 0 + 1 + 2
     assert reported == [(seed, epoch) for seed in range(3) for epoch in range(2)]
