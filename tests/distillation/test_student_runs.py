@@ -225,7 +225,9 @@ def test_finished_seeds_are_not_trained_again(store_of: Callable[[Dataset], Logi
     assert len(asked) == 3 * 2
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
-        trained_seeds(chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "cut", context=context_in(tmp_path, stop))
+        trained_seeds(
+            chosen, dataset, Answers(counted, prefetch_depth=0), tmp_path / "cut", context=context_in(tmp_path, stop)
+        )
     assert len(asked) == 2 + 1
     asked.clear()
     reported: list[tuple[int, float]] = []

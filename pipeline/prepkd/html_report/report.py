@@ -39,6 +39,6 @@ def build(results: Results) -> tuple[bytes, list[LeftOut]]:
         except InputError as error:
             left_out.append(LeftOut(name, str(error)))
     if not sections:
-        raise InputError(f"no results to report: {left_out[0].why}", *(one.why for one in left_out[1:]))
+        raise InputError(f"no results to report: {left_out[0].why}".partition("\n")[0])
     page = render(title(results), subtitle(results), tiles(results), [*sections, origin(results)], left_out)
     return page, left_out

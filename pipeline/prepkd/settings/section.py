@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import core_schema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
 
 from prepkd.errors import without_login
 from prepkd.runtime.services import is_remote
@@ -35,19 +35,19 @@ def written_out(path: object) -> object:
     return path
 
 
-def path_or_url(place: object) -> object:
-    """The text of a URL as it is, anything else as a path; raises ValueError as `written_out`, and for a URL with secrets."""
-    written_out(place)
-    if is_remote(place):
-        return without_login(str(place))
-    if not isinstance(place, str | Path):
-        raise ValueError("expected a path")
-    return Path(place)
+def _place(place: object) -> object:
+    if not isinstance(written_out(place), str | Path):
+        raise PydanticCustomError("path_type", "expected a path")
+    return place
+
+
+def _path_or_url(place: Path | str) -> Path | str:
+    return without_login(str(place)) if is_remote(place) else Path(place)
 
 
 FilePath = Annotated[Path, BeforeValidator(written_out), Field(strict=False)]  # YAML has no paths
 # A URL stays text, since a Path would lose one of its slashes.
-FilesOrUrl = Annotated[Annotated[Path, Field(strict=False)] | str, BeforeValidator(path_or_url)]
+FilesOrUrl = Annotated[str | Path, BeforeValidator(_place), AfterValidator(_path_or_url)]
 # Names become folders, stage names and keys on DVC's command line.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
