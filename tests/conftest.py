@@ -99,6 +99,9 @@ def s3_server() -> Iterator[str]:
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of a bucket; endpoint and credentials are in the environment, for sub-processes too."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()  # also those that tests since have made without credentials
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETPW")

@@ -41,11 +41,10 @@ TRIED = "students are tried on a batch before a teacher is trained, which may re
 UNUSED = {
     "dvc.yaml:train-teacher": {"prepkd.distillation": TRIED},
     # `distill` compares the first batch with the live teacher's.
-    "dvc.yaml:cache-features": {"prepkd.distillation": ASKED, "prepkd.methods": ASKED, "prepkd.training": ASKED},
+    "dvc.yaml:cache-features": {"prepkd.distillation": ASKED, "prepkd.methods": ASKED},
     "dvc.yaml:cache-generation-features": {
         "prepkd.distillation": ASKED,
         "prepkd.methods": ASKED,
-        "prepkd.training": ASKED,
     },
     "compare/dvc.yaml:run": {"prepkd.report": "`prepkd compare --run` makes no table"},
 }

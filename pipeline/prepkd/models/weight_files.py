@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.runtime.machine_faults import raise_if_machine
 
 
 class _Ignored:
@@ -80,6 +81,7 @@ def read_safetensors(path: Path, hint: str = "is the copy complete?") -> dict[st
     try:
         return load_file(path)
     except Exception as error:  # noqa: BLE001 - beside SafetensorError a strange header raises KeyError, TypeError, ...
+        raise_if_machine(error, path)
         raise InputError(f"{path}: not a whole safetensors file: {_first_line(error)}; {hint}") from None
 
 
