@@ -79,31 +79,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
-    """The endpoint of an S3 server of our own, with a bucket named `bucket`."""
-    moto = pytest.importorskip("moto.server", reason="the test extra brings moto, a local S3 server")
-    s3fs = pytest.importorskip("s3fs", reason="the s3 extra brings s3fs")
-    # fsspec keeps its connections: one that a test before made without credentials would never find those of `s3`.
-    s3fs.S3FileSystem.clear_instance_cache()
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    s3fs.S3FileSystem(key="key", secret="SECRETPW", endpoint_url=endpoint).mkdir("bucket")
-    yield endpoint
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a bucket; endpoint and credentials are in the environment, for sub-processes too."""
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()  # also those that tests since have made without credentials
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETPW")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return "s3://bucket"

@@ -12,41 +12,15 @@ import h5py
 import numpy as np
 import pytest
 from commands import enter, prepkd
+from copied_bucket import Bucket
 from prepkd.data.sources import SOURCES, local_copy
 from prepkd.data.sources.local_copy import local_files
 from prepkd.errors import InputError
 
 
-class Bucket:
-    """The files below a URL, and the copies of them."""
-
-    def __init__(self, url: str, scratch: Path) -> None:
-        self.url, self.scratch, self.said = url, scratch, list[str]()
-        self.files = fsspec.core.url_to_fs(url)[0]
-
-    def put(self, name: str, content: bytes) -> None:
-        self.files.pipe_file(f"{self.url.partition('://')[2]}/{name}", content)
-
-    def remove(self, name: str) -> None:
-        self.files.rm_file(f"{self.url.partition('://')[2]}/{name}")
-
-    def copied(self) -> dict[str, bytes]:
-        """The copy's files, brought up to date; `said` has the lines that came with it."""
-        self.said = []
-        with local_files(self.url, self.scratch, self.said.append) as place:
-            return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
-
-    @property
-    def fetched(self) -> list[str]:
-        """How many files the last copy fetched, of how many: `2 of 3`."""
-        return [line.partition(": ")[2].partition(" files")[0] for line in self.said]
-
-
-@pytest.fixture(params=["memory", "s3"])
-def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
-    if request.param == "s3":
-        yield Bucket(f"{request.getfixturevalue('s3')}/{tmp_path.name}", tmp_path / "scratch")
-        return
+@pytest.fixture
+def bucket(tmp_path: Path) -> Iterator[Bucket]:
+    """A place in this process's memory; tests/store/test_store_local_copy.py has a real bucket."""
     yield Bucket(f"memory://{tmp_path.name}", tmp_path / "scratch")
     fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
 
@@ -154,12 +128,6 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path, monkey
     files.rm_file(f"{place}/a.png")
 
 
-def test_a_bucket_that_is_not_there_is_one_line(s3: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError) as caught:
-        Bucket(f"{s3}-of-nobody/images", tmp_path).copied()
-    assert str(caught.value).startswith("s3://bucket-of-nobody/images: ") and "\n" not in str(caught.value)
-
-
 def test_a_disk_without_room_is_told_before_anything_is_fetched(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,14 +148,6 @@ def test_a_file_that_grew_meanwhile_is_refused(bucket: Bucket, monkeypatch: pyte
         bucket.copied()
     (index,) = bucket.scratch.glob("raw-*/versions.json")
     assert json.loads(index.read_bytes()) == {}
-
-
-def test_an_object_that_is_a_folder_too_is_refused(s3: str, tmp_path: Path) -> None:
-    there = Bucket(f"{s3}/{tmp_path.name}", tmp_path)
-    there.put("a", b"one")
-    there.put("a/b.png", b"two")
-    with pytest.raises(InputError, match="is a file and a folder; expected one of them; rename one"):
-        there.copied()
 
 
 def test_a_download_into_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
