@@ -1,8 +1,6 @@
 """Time that each logit term adds to a training step, measured on a linear student, whose own noise does not cover it."""
 
-import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prepkd.methods.term import FeatureTerm
@@ -11,7 +9,7 @@ from torch import nn
 
 from benchmarks._measure import Case, environment, interleaved, interval, median, ratio, report
 from benchmarks._steps import Pair, chosen_device, taught
-from benchmarks.methods import COMBINED, DRAWS, ONE_VIEW
+from benchmarks.methods import COMBINED, DRAWS, ONE_VIEW, parser
 
 BAR = 0.03  # the upper limit of the added time as a share of a step of plain CE
 LINEAR = "benchmarks.losses:linear"
@@ -25,7 +23,7 @@ def linear(num_classes: int, in_channels: int) -> nn.Module:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure every logit term of one view, print the table, write JSON."""
-    options = parser().parse_args(arguments)
+    options = parser("python -m benchmarks.losses", __doc__, rounds=31).parse_args(arguments)
     device = chosen_device(options.device, options.threads)
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "only")}
     result = environment() | {"command": "python -m benchmarks.losses", "settings": settings}
@@ -33,22 +31,6 @@ def main(arguments: list[str] | None = None) -> None:
     pairs = [Pair(options.teacher, student, *common) for student in (LINEAR, options.student)]
     result |= measure(*pairs, options.rounds, options.only or [*LOGITS, *COMBINED])
     report(result, tables(result), options.out)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options; small `--steps` and `--rounds` shorten a run."""
-    found = argparse.ArgumentParser(prog="python -m benchmarks.losses", description=__doc__)
-    found.add_argument("--teacher", default="resnet20")
-    found.add_argument("--student", default="resnet8", help="the student whose step the added time is a share of")
-    found.add_argument("--only", action="append", metavar="METHOD", help="repeatable; else every logit term")
-    found.add_argument("--batch-size", type=int, default=128)
-    found.add_argument("--rounds", type=int, default=31)
-    found.add_argument("--steps", type=int, default=10, help="steps of each method in a round")
-    found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
-    found.add_argument("--device", help="cpu or cuda; else a GPU if available")
-    found.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
-    found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
-    return found
 
 
 def measure(light: Pair, pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:

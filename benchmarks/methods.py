@@ -21,7 +21,7 @@ DRAWS = ("noisy-teacher", "disturb-label")  # they draw before each epoch, which
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure every term, print tables, write JSON."""
-    options = parser().parse_args(arguments)
+    options = parser("python -m benchmarks.methods", __doc__, rounds=9).parse_args(arguments)
     device = chosen_device(options.device, options.threads)
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "only")}
     result = environment() | {"command": "python -m benchmarks.methods", "settings": settings}
@@ -31,16 +31,14 @@ def main(arguments: list[str] | None = None) -> None:
     report(result, tables(result), options.out)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The options; small `--steps` and `--rounds` shorten a run."""
-    found = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
+def parser(prog: str, description: str | None, *, rounds: int) -> argparse.ArgumentParser:
+    """The options of a benchmark of methods; small `--steps` and `--rounds` shorten a run."""
+    found = argparse.ArgumentParser(prog=prog, description=description)
     found.add_argument("--teacher", default="resnet20")
     found.add_argument("--student", default="resnet8")
-    found.add_argument(
-        "--only", action="append", metavar="METHOD", help="repeatable; every term of one view if none is named"
-    )
+    found.add_argument("--only", action="append", metavar="METHOD", help="repeatable; every term if none is named")
     found.add_argument("--batch-size", type=int, default=128)
-    found.add_argument("--rounds", type=int, default=9)
+    found.add_argument("--rounds", type=int, default=rounds)
     found.add_argument("--steps", type=int, default=10, help="steps of each method in a round")
     found.add_argument("--threads", type=int, default=1, help="torch's CPU threads")
     found.add_argument("--device", help="cpu or cuda; else a GPU if available")

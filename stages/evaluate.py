@@ -8,10 +8,10 @@ from prepkd.runtime.devices import choose_device
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
 from prepkd.stages._options import Overrides, ParamsFile, read_params
-from prepkd.stages._project import TRAINING, data_file, store_url, student_folder, teacher_folders, writing
+from prepkd.stages._project import METRICS, TRAINING, data_file, store_url, student_folder, teacher_folders, writing
 from prepkd.views import parse_recipe
 
-METRICS, PLOTS = Path("results/metrics.json"), Path("results/plots")
+PLOTS = Path("results/plots")
 
 
 def evaluate(

@@ -104,13 +104,18 @@ def test_faults_name_the_url(bucket: Bucket, tmp_path: Path) -> None:
     crafted_images.folder(tmp_path / "local")
     for path in (tmp_path / "local").rglob("*.*"):
         bucket.put(path.relative_to(tmp_path / "local").as_posix(), path.read_bytes())
-    bucket.put("train/ant/notes.txt", b"no image")
+    for name in ("notes", "more"):
+        bucket.put(f"train/ant/{name}.txt", b"no image")
     with (
         pytest.raises(InputError) as caught,
         local_files(bucket.url, bucket.scratch, bucket.said.append) as raw,
     ):
         SOURCES["folder"].read(raw)
-    assert f"{bucket.url}/train/ant/notes.txt: a .txt file among the images" in str(caught.value)
+    for name in ("notes", "more"):
+        (line,) = [line for line in caught.value.lines if f"{name}.txt" in line]
+        assert line.strip().startswith(f"{bucket.url}/train/ant/{name}.txt: a .txt file among the images"), (
+            "a line for each fault"
+        )
     assert str(bucket.scratch) not in str(caught.value)
 
 

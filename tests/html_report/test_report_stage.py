@@ -18,7 +18,7 @@ from prepkd.html_report.sections.temperatures import extremes
 from prepkd.methods.kl import upcast
 from prepkd.project.params import load_params
 from prepkd.stages._comparison import grid
-from prepkd.stages.evaluate import METRICS
+from prepkd.stages._project import METRICS
 from prepkd.store import LogitStore
 from prepkd.views import parse_recipe
 from whole_project import SETTINGS

@@ -48,7 +48,7 @@ def local_files(raw: Path | str, root: Path, say: Callable[[str], None]) -> Iter
             _update(url, folder, say)
             yield place
         except InputError as error:
-            raise InputError(str(error).replace(str(place), url)) from None
+            raise InputError(*(str(line).replace(str(place), url) for line in error.args)) from None
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class _Service:
 
     def _below(self, name: str) -> str:
         below = name.removeprefix(f"{self.root}/")
-        if below == name or not all(part not in ("", ".", "..") for part in below.split("/")) or "\0" in below:
+        if below == name or not {"", ".", ".."}.isdisjoint(below.split("/")) or "\0" in below:
             raise InputError(f"{self.url}: lists {name!r}; expected names below it, without empty parts, '.' and '..'")
         return below
 
