@@ -43,6 +43,7 @@ def report(
         training=TRAINING,
         comparison=COMPARISON,
         metrics=METRICS,
+        added=params.compare.add,
     )
     with writing(page(out)):
         content, left_out = build(results)

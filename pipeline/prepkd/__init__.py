@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prepkd import losses as losses
     from prepkd.deployment.classifier import load as load
+    from prepkd.deployment.save import save as save
     from prepkd.distillation.view_dataset import ViewDataset as ViewDataset
     from prepkd.distillation.view_dataset import ViewSampler as ViewSampler
     from prepkd.errors import InputError as InputError
@@ -27,6 +28,7 @@ __all__ = [
     "build_model",
     "load",
     "losses",
+    "save",
 ]
 
 # Lazy (PEP 562), so that `import prepkd` and `prepkd --help` never import torch.
@@ -39,6 +41,7 @@ _HOMES = {
     "ViewSampler": "prepkd.distillation.view_dataset",
     "build_model": "prepkd.models",
     "load": "prepkd.deployment.classifier",
+    "save": "prepkd.deployment.save",
 }
 
 
