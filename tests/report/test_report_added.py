@@ -12,8 +12,8 @@ import pytest
 import torch
 from prepkd.data.prepared.file import load_split
 from prepkd.errors import InputError
+from prepkd.models import Normalised, Preprocessing
 from prepkd.models.checkpoint import load_checkpoint, save_checkpoint
-from prepkd.models.normalised import Normalised, Preprocessing
 from prepkd.report import added as module
 from prepkd.report.added import Added, MeasuredOn, added_students
 from safetensors.torch import save_file
