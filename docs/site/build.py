@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 VERSION = tomllib.loads((pages.ROOT / "pyproject.toml").read_text())["project"]["version"]
 # The theme's script would load what these pages do not use (diagrams, a Python interpreter) from other hosts.
 ELSEWHERE = re.compile(r"https://(?!www\.w3\.org/)[\w.-]+/")
-REDIRECT = '<!doctype html><meta charset="utf-8"><title>prepkd</title><meta http-equiv="refresh" content="0; url={0}/">'
+REDIRECT = '<!doctype html><meta charset="utf-8"><title>prepkd</title><meta http-equiv="refresh" content="0; url={0}/index.html">'
 
 
 def build(folder: Path) -> Path:
@@ -38,6 +38,7 @@ def build(folder: Path) -> Path:
         sys.exit(made.stdout)
     for script in (folder / "html/assets").rglob("*.js"):
         script.write_text(ELSEWHERE.sub("not-here:", script.read_text()))
+    write_versions(folder, [VERSION])
     if faults := check.faults(folder / "html"):
         sys.exit("\n".join(faults))
     return folder / "html"
@@ -58,9 +59,14 @@ def publish(html: Path, site: Path, version: str) -> None:
         shutil.rmtree(site / version)
     shutil.move(html, site / version)
     versions = sorted((inner.parent.name for inner in site.glob("*/index.html")), key=numbers, reverse=True)
-    listed = [{"version": each, "title": each, "aliases": ["latest"] * (each == versions[0])} for each in versions]
-    (site / "versions.json").write_text(json.dumps(listed))
+    write_versions(site, versions)
     (site / "index.html").write_text(REDIRECT.format(versions[0]))
+
+
+def write_versions(site: Path, versions: list[str]) -> None:
+    """Write the script that every page of every version loads: a choice between versions, newest first."""
+    script = (HERE / "versions.js").read_text()
+    (site / "versions.js").write_text(script.replace("VERSIONS = []", f"VERSIONS = {json.dumps(versions)}"))
 
 
 def numbers(version: str) -> list[tuple[int, str]]:
