@@ -4,8 +4,6 @@ import os
 import re
 from pathlib import Path
 
-from latex2mathml.converter import convert
-
 ROOT = Path(__file__).parents[2]
 FIRST = "README.md"
 INDEX = "docs/README.md"
@@ -55,12 +53,16 @@ def write(folder: Path) -> None:
             target.write_bytes((ROOT / path).read_bytes())
             continue
         text = COMMENT.sub("", markdown(path))
-        prose = CODE.split(BLOCK_MATHS.sub(lambda found: mathml(found[1], "block"), text))
-        for number in range(0, len(prose), 2):  # code is between
-            waiting += [repository_path(page, link) for link in LINK.findall(prose[number])]
-            prose[number] = LINK.sub(lambda found: page_link(page, found[1]), prose[number])
-            prose[number] = INLINE_MATHS.sub(lambda found: mathml(found[1], "inline"), prose[number])
-        target.write_text("".join(prose))
+        parts = CODE.split(BLOCK_MATHS.sub(lambda found: mathml(found[1], "block"), text))
+        waiting += [repository_path(page, link) for prose in parts[::2] for link in LINK.findall(prose)]
+        parts[::2] = [for_site(page, prose) for prose in parts[::2]]  # code is between
+        target.write_text("".join(parts))
+
+
+def for_site(page: str, prose: str) -> str:
+    """Return text without code as the site needs it: links to pages, formulas as MathML."""
+    linked = LINK.sub(lambda found: page_link(page, found[1]), prose)
+    return INLINE_MATHS.sub(lambda found: mathml(found[1], "inline"), linked)
 
 
 def as_page(path: str) -> str:
@@ -82,7 +84,7 @@ def page_link(page: str, link: str) -> str:
 
 def markdown(path: str) -> str:
     """Return a page's text; of another file its content, of a folder the list of its files."""
-    file, front = ROOT / path, "---\nsearch: {exclude: true}\n---\n"
+    file, front = ROOT / path, "---\nsearch: {exclude: true}\nhide: [navigation, toc]\n---\n"
     if file.suffix == ".md":
         return file.read_text()
     if file.is_dir():
@@ -93,7 +95,11 @@ def markdown(path: str) -> str:
 
 def mathml(latex: str, display: str) -> str:
     """Return a formula as MathML, which browsers draw without a script, safe from Markdown's own marks."""
+    from latex2mathml.converter import convert  # of the extra `site`: the navigation is checked without it
+
     made = convert(latex.strip(), display=display)
+    if "\\" in made:
+        raise ValueError(f"docs: expected a formula of commands that latex2mathml knows, found {latex.strip()!r}")
     for mark in "*_`":
         made = made.replace(mark, f"&#{ord(mark)};")
-    return f"<div>{made}</div>" if display == "block" else made
+    return f"<div>{made}</div>" if display == "block" else f"<span>{made}</span>"
