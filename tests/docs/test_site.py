@@ -190,8 +190,8 @@ def test_reading_searching_and_choosing_a_version_need_no_network(
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, "a page must not scroll sideways"
     page.set_viewport_size({"width": 1280, "height": 900})
     page.keyboard.press("Control+k")
-    page.keyboard.type("torchrun", delay=30)
-    page.get_by_role("link", name=re.compile("several processes", re.I)).first.wait_for()
+    page.locator("dialog input").first.fill("torchrun")
+    page.locator("dialog a", has_text="Train in several processes").first.wait_for()
     page.keyboard.press("Escape")
     page.get_by_label("Version", exact=True).select_option("0.0.1")
     page.wait_for_url(f"{root}/0.0.1/index.html")
