@@ -6,7 +6,8 @@ from pathlib import Path
 import docs_pages
 import pytest
 import typer
-from docs_pages import PAGES, ROOT
+from commands import ROOT
+from docs_pages import PAGES
 from prepkd.cli import app
 
 ALL = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from commands import ROOT
@@ -17,6 +18,9 @@ sys.path.append(str(ROOT / "docs/site"))
 import build_site
 import site_check
 import site_pages
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 MISSING = [name for name in ("zensical", "latex2mathml") if importlib.util.find_spec(name) is None]
 needs_the_extra = pytest.mark.skipif(bool(MISSING), reason=f"no {MISSING}; `pip install '.[site]'`")
@@ -141,7 +145,7 @@ def test_a_broken_link_ends_the_build(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:  # noqa: F821
+def browser() -> Iterator["Browser"]:
     """One Chromium; Playwright drives the system's."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the test extra has Playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -175,7 +179,7 @@ def test_reading_searching_and_choosing_a_version_need_no_network(
     how: str,
     site: Path,
     served: str,
-    browser: "playwright.Browser",  # noqa: F821
+    browser: "Browser",
 ) -> None:
     root = site.as_uri() if how == "from the folder" else served
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
