@@ -102,4 +102,4 @@ def mathml(latex: str, display: str) -> str:
         raise ValueError(f"docs: expected a formula of commands that latex2mathml knows, found {latex.strip()!r}")
     for mark in "*_`":
         made = made.replace(mark, f"&#{ord(mark)};")
-    return f"<div>{made}</div>" if display == "block" else f"<span>{made}</span>"
+    return f'<div class="formula" tabindex="0">{made}</div>' if display == "block" else f"<span>{made}</span>"

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from commands import ROOT
@@ -201,4 +201,16 @@ def test_reading_searching_and_choosing_a_version_need_no_network(
     page.wait_for_url(f"{root}/0.0.1/index.html")
     assert [url for url in asked if not url.startswith((root, "data:", "blob:"))] == []
     assert said == []
+    page.close()
+
+
+@needs_the_extra
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_are_accessible(scheme: Literal["light", "dark"], site: Path, browser: "Browser") -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the test extra has axe-core")
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    for name in ("index.html", "docs/explanation/dynamic-temperature.html"):
+        page.goto((site / build_site.VERSION / name).as_uri())
+        found = axe.Axe().run(page).response["violations"]
+        assert [fault for fault in found if fault["impact"] in ("serious", "critical")] == []
     page.close()
