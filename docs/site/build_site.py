@@ -21,7 +21,12 @@ VERSION = tomllib.loads((site_pages.ROOT / "pyproject.toml").read_text())["proje
 # The theme's script would load what these pages do not use (diagrams, a Python interpreter) from other hosts.
 ELSEWHERE = re.compile(r"https://(?!www\.w3\.org/)[\w.-]+/")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-REDIRECT = '<!doctype html><meta charset="utf-8"><title>prepkd</title><meta http-equiv="refresh" content="0; url={0}/index.html">'
+REDIRECT = """<!doctype html>
+<meta charset="utf-8">
+<title>prepkd</title>
+<link rel="icon" href="{0}/assets/images/favicon.png">
+<meta http-equiv="refresh" content="0; url={0}/index.html">
+"""
 
 
 def build(folder: Path) -> Path:
