@@ -5,11 +5,20 @@ from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import describe
+from prepkd.engines.starting import Engine, refuse_without_ray
 from prepkd.stages._caching import write_logits, write_logits_on_ray
 from prepkd.stages._console import say
 from prepkd.stages._destination import destination
-from prepkd.stages._engines import Engine, EngineOption, NumGpus, refuse_without_ray
-from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
+from prepkd.stages._options import (
+    EngineOption,
+    NumGpus,
+    Overrides,
+    ParamsFile,
+    Replace,
+    known_teacher,
+    may_replace,
+    read_params,
+)
 from prepkd.stages._project import data_file, store_url
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher.caching import hardly_better_than_chance

@@ -1,28 +1,24 @@
 """compare: one run of the comparison, or the tables of all of them -> results/compare/."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import load_split
-from prepkd.distillation.finished_students import refuse_other_run
-from prepkd.distillation.run_results import write_run
+from prepkd.distillation.grid import Key
+from prepkd.engines.starting import Engine, refuse_without_ray, starting
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_logits, tables
-from prepkd.project.params import Params, additions
+from prepkd.project.params import Params, additions, from_plain, plain
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, added, added_file, grid, run_file, run_of
-from prepkd.stages._console import advance, console, epoch_note, progress, say
-from prepkd.stages._dataset import cached_views
+from prepkd.stages._comparison import COMPARISON, added, added_file, grid, run_of
+from prepkd.stages._console import console, say
 from prepkd.stages._devices import use_devices
-from prepkd.stages._engines import Engine, EngineOption, NumGpus, refuse_without_ray
-from prepkd.stages._grid import starting, train_grid, whole_grid
-from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, training, writing
-from prepkd.stages._students import students
-from prepkd.views import parse_recipe
+from prepkd.stages._grid import train_grid, whole_grid
+from prepkd.stages._options import EngineOption, NumGpus, Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._project import data_file, writing
+from prepkd.stages._run import train_run
 
 
 def compare(
@@ -72,9 +68,13 @@ def compare(
     pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:
-        with starting(params, engine, jobs, num_gpus) as (theirs, start):
-            runs = {(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
-            train_grid(theirs, runs, start, replace=may)
+        if params.devices != 1:
+            raise InputError(
+                f"devices is {params.devices}, and --jobs and --engine ray train each seed in one process; add -S devices=1"
+            )
+        with starting(engine, jobs, num_gpus, params.threads, say) as (threads, start):
+            runs = {Key(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
+            train_grid(from_plain(plain(params) | {"threads": threads}), runs, start, replace=may)
     elif run is not None:
         use_devices(params)
         train_run(params, run, *pair, may)
@@ -97,19 +97,3 @@ def measure_added(params: Params, name: str) -> None:
     say(
         f"{added_file(name)}: seed{'s' if len(found.logits) > 1 else ''} {', '.join(map(str, found.logits))} of {found.student}"
     )
-
-
-def train_run(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
-    """Train one run over all seeds; writes the students' test logits."""
-    settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
-    with training(run_logits(path)), progress() as bar:
-        task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
-        test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
-
-        def on_epoch(seed: int, row: dict[str, float]) -> None:
-            advance(bar, task, f"seed {seed}: {epoch_note(row)}")
-
-        refuse = None if replace else partial(refuse_other_run, path, settings, test_fingerprint=test.fingerprint)
-        with students(params, settings, cached_views(params), on_epoch, refuse) as trained:
-            seeds = write_run(path, run, trained, test, recipe)
-    say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")
