@@ -1,7 +1,10 @@
-"""Students of one, two and three processes under torchrun: the distance of their weights, accuracy, equal predictions."""
+"""Several processes under torchrun against one: the store's bytes and the seconds of caching; students' weights, accuracy and
+predictions.
+"""
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,12 +12,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import torch
 from prepkd.data.prepared.file import load_split
 from prepkd.models import load_checkpoint
+from prepkd.store.identity import manifest_sha256
 from safetensors.torch import load_file
 
-from benchmarks._measure import environment, report
+from benchmarks._measure import environment, median, report
 from benchmarks._project import Project
 
 # A logit method, one whose loss relates the samples of a batch, one with adapters and a bank.
@@ -35,24 +41,64 @@ def main(arguments: list[str] | None = None) -> None:
     """Train them, print a table, write JSON."""
     options = parser().parse_args(arguments)
     result = environment() | {"command": "python -m benchmarks.processes"}
-    result |= {"settings": {"epochs": options.epochs, "lr": options.lr}}
+    result |= {
+        "settings": {"epochs": options.epochs, "lr": options.lr, "samples": options.samples, "rounds": options.rounds}
+    }
     with tempfile.TemporaryDirectory() as folder:
+        result["caching"] = caching(Path(folder) / "caching", options) if options.samples else {}
         settings = DIGITS | {"distill.epochs": options.epochs, "distill.lr": options.lr}
         project = Project(Path(folder), "digits", None, settings)
-        result["methods"] = {method: compared(project, method, options.processes) for method in options.method}
+        result["methods"] = {
+            method: compared(project, method, options.processes) for method in options.method or METHODS
+        }
     report(result, tables(result), options.out)
 
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.processes", description=__doc__)
-    found.add_argument("--method", action="append", default=None, help="repeatable")
+    found.add_argument("--method", action="append", default=None, help="repeatable; else four")
     found.add_argument("--processes", type=int, nargs="+", default=[2, 3], help="numbers to compare with one process")
     found.add_argument("--epochs", type=int, default=8)
     found.add_argument("--lr", type=float, default=0.05)
+    found.add_argument("--samples", type=int, default=16_384, help="images that are cached under two views; 0: none")
+    found.add_argument("--rounds", type=int, default=3, help="of caching")
     found.add_argument("--out", type=Path, help="a JSON file; else JSON goes to standard output")
-    found.set_defaults(method=list(METHODS))
     return found
+
+
+def caching(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """By number of processes, seconds of writing a store (the median of the rounds), and the hash of its manifest."""
+    folder.mkdir()
+    draw, samples = np.random.default_rng(0), options.samples
+    with h5py.File(folder / "images.h5", "w") as file:
+        for split, count in {"train": samples, "test": 100}.items():
+            file[f"{split}/images"] = draw.integers(0, 256, (count, 32, 32, 3), np.uint8)
+            file[f"{split}/labels"] = np.arange(count) % 100
+    settings = {"threads": 1, "teachers.teacher.model": "resnet20", "cache.chunk": 1024}
+    project = Project(folder, "h5", folder / "images.h5", settings | {"augment": "[{crop: {padding: 4}}, flip]"})
+    seconds: dict[int, list[float]] = {count: [] for count in (1, *options.processes)}
+    sha256: dict[int, str] = {}
+    for _ in range(options.rounds):
+        for count, found in seconds.items():
+            shutil.rmtree(project.folder / "data/logits")
+            said = launched(project, count, project.words("cache-logits", "teacher")).stderr
+            found.append(float(re.findall(r"chunks written in ([\d,.]+) s", said)[0].replace(",", "")))
+            sha256[count] = manifest_sha256(str(project.folder / "data/logits/teacher.zarr"))
+    return {
+        str(count): {"seconds": median(found), "all_seconds": found, "manifest_sha256": sha256[count]}
+        for count, found in seconds.items()
+    }
+
+
+def launched(project: Project, count: int, words: list[str]) -> "subprocess.CompletedProcess[str]":
+    """A command in this number of processes of one thread; a failure ends the benchmark."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "prepkd", *words]
+    variables = project.environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    done = subprocess.run(launch, cwd=project.folder, capture_output=True, text=True, env=variables)
+    if done.returncode:
+        raise SystemExit(f"{count} processes failed: {done.stderr[-2000:]}")
+    return done
 
 
 def compared(project: Project, method: str, processes: list[int]) -> dict[str, Any]:
@@ -72,11 +118,7 @@ def student(project: Project, method: str, count: int) -> tuple[dict[str, torch.
     # What is finished stays in scratch, and would be taken for the student of another number of processes, whose run it is.
     shutil.rmtree(project.environment["PREPKD_SCRATCH"])
     words = project.words("distill", "--replace", distill__method=method)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "prepkd", *words]
-    variables = project.environment | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch, cwd=project.folder, capture_output=True, text=True, env=variables)
-    if done.returncode:
-        raise SystemExit(f"{count} processes failed: {done.stderr[-2000:]}")
+    launched(project, count, words)
     folder = project.folder / "models/student/seed0"
     model, card = load_checkpoint(folder)
     pixels = test_images(project)
@@ -92,6 +134,24 @@ def test_images(project: Project) -> torch.Tensor:
 
 def tables(result: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], list[list[str]]]]:
     """The table, by title."""
+    found_tables: dict[str, tuple[tuple[str, ...], list[list[str]]]] = {}
+    if cached := result["caching"]:
+        one = cached["1"]
+        rows = [
+            [
+                count,
+                f"{found['seconds']:.1f}",
+                f"{one['seconds'] / found['seconds']:.2f}",
+                ""
+                if count == "1"
+                else "equal"
+                if found["manifest_sha256"] == one["manifest_sha256"]
+                else "**different**",
+            ]
+            for count, found in cached.items()
+        ]
+        header = ("processes", "seconds", "times as fast", "manifest, which has every chunk's hash")
+        found_tables["Caching in several processes, resnet20, one thread each"] = (header, rows)
     lines = []
     for method, found in result["methods"].items():
         for count, one in found.items():
@@ -99,7 +159,7 @@ def tables(result: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], list[list
             same = f"{one['same_predictions']:.1%}" if "same_predictions" in one else ""
             lines.append([f"`{method}`", count, f"{one['test_top1']:.2%}", moved, same])
     header = ("method", "processes", "test top-1", "largest change of a weight", "equal predictions")
-    return {"Students of several processes, digits, against one process": (header, lines)}
+    return found_tables | {"Students of several processes, digits, against one process": (header, lines)}
 
 
 if __name__ == "__main__":
