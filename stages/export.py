@@ -16,7 +16,7 @@ from prepkd.errors import InputError
 from prepkd.models import load_card
 from prepkd.project.outputs import exported
 from prepkd.stages._console import console, print_json, say
-from prepkd.stages._project import DATA, EXPORTS, METRICS, writing
+from prepkd.stages._project import DATA, DETAILS, EXPORTS, writing
 
 SEED = re.compile(r"seed\d+")
 
@@ -60,7 +60,7 @@ def export(
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", chosen):
         raise InputError(f"the export's name is {chosen!r}; expected letters, digits, '_', '-' and '.': set --name")
     target = EXPORTS / chosen
-    options = Options(Int8(calibration_images, max_drop) if int8 else None, licence, METRICS)
+    options = Options(Int8(calibration_images, max_drop) if int8 else None, licence, DETAILS)
     card = load_card(student, HINT)
     prepared = data or data_of(student, card, DATA)
     with writing(exported(target)):

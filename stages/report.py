@@ -12,7 +12,7 @@ from prepkd.runtime.files import write_bytes
 from prepkd.stages._comparison import COMPARISON, grid
 from prepkd.stages._console import console, say
 from prepkd.stages._options import Overrides, ParamsFile, read_params
-from prepkd.stages._project import METRICS, TRAINING, data_file, store_url, student_folder, teacher_folders, writing
+from prepkd.stages._project import TRAINING, data_file, store_url, student_folder, teacher_folders, writing
 from prepkd.views import parse_recipe
 
 PAGE = Path("results/report.html")
@@ -42,7 +42,6 @@ def report(
         device=choose_device(params.threads),
         training=TRAINING,
         comparison=COMPARISON,
-        metrics=METRICS,
     )
     with writing(page(out)):
         content, left_out = build(results)

@@ -44,16 +44,25 @@ def test_every_stage_wrote_what_it_promises(clone: Path) -> None:
         "models/student/seed0/model.safetensors",
         "models/student/seed1/model.json",
         "results/training/seed0/metrics.json",
+        "results/details.json",
         "results/plots/confusion.csv",
         "results/plots/learning_curves.csv",
         "results/report.html",
     ):
         assert (clone / path).is_file(), path
     metrics = json.loads((clone / "results/metrics.json").read_text())
-    assert metrics["n"] == 2
+    details = json.loads((clone / "results/details.json").read_text())
+    assert details["n"] == 2
     for name in ("top1", "top5", "nll", "ece", "agreement", "genetic_errors"):
-        assert set(metrics[name]) == {"mean", "std"}
-    assert set(metrics["teacher"]) == {"top1", "top5", "nll", "ece", "training_view_error"}
+        assert set(details[name]) == {"mean", "std"}
+    assert set(details["teacher"]) == {"top1", "top5", "nll", "ece", "training_view_error"}
+    assert metrics == {
+        "n": 2,
+        "top1": pytest.approx(details["top1"], abs=5e-5),
+        "genetic": pytest.approx(details["genetic_errors"]["mean"], abs=5e-5),
+        "teacher": pytest.approx(details["teacher"], abs=5e-5),
+    }
+    assert set(details["seeds"]) == {"0", "1"} and len(details["classes"]) == 10
     logged = set(json.loads((clone / "results/training/seed0/metrics.json").read_text()))
     assert {"train", "test", "lr", "samples_per_second", "epoch"} <= logged
 

@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "evaluate",
-        "Measure the students on the test set; writes `results/metrics.json` and `results/plots/`.",
+        "Measure the students on the test set; writes `results/metrics.json`, `details.json` and `plots/`.",
         PIPELINE,
     ),
     "compare": Command(

@@ -49,7 +49,6 @@ class Results:
     device: torch.device
     training: Path
     comparison: Path
-    metrics: Path
 
     @cached_property
     def info(self) -> DataInfo:
