@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
+from prepkd.stages._console import be_json, be_quiet
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
 Overrides = Annotated[
@@ -17,6 +18,13 @@ Overrides = Annotated[
 ]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Replace finished results of other settings; `dvc repro` does so without it.")
+]
+
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=be_json, help="Print the figures as one JSON value, nothing else on stdout.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=be_quiet, help="Print warnings and errors only, and what --json asks.")
 ]
 
 

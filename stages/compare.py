@@ -1,9 +1,11 @@
 """compare: one run of the comparison, or the tables of all of them -> results/compare/."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.finished_students import refuse_other_run
@@ -14,15 +16,19 @@ from prepkd.project.params import Params
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, grid, run_file, run_of
-from prepkd.stages._console import advance, console, epoch_note, progress, say
+from prepkd.stages._console import console, progress, say, show
 from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
 from prepkd.stages._engines import Engine, EngineOption, NumGpus, refuse_without_ray
 from prepkd.stages._grid import starting, train_grid, whole_grid
-from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, Replace, may_replace, read_params
+from prepkd.stages._progress import TrainingProgress
 from prepkd.stages._project import data_file, training, writing
-from prepkd.stages._students import students
+from prepkd.stages._students import described, students
+from prepkd.stages._summary import Students
+from prepkd.training.stopping import kept_epoch
 from prepkd.views import parse_recipe
+from rich.text import Text
 
 
 def compare(
@@ -43,6 +49,8 @@ def compare(
     ] = None,
     engine: EngineOption = Engine.LOCAL,
     num_gpus: NumGpus = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.
 
@@ -62,6 +70,8 @@ def compare(
         with starting(params, engine, jobs, num_gpus) as (theirs, start):
             runs = {(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
             train_grid(theirs, runs, start, replace=may)
+        if run is not None:
+            show({"run": run, "file": str(run_file(run, *pair))})
     elif run is not None:
         use_devices(params)
         train_run(params, run, *pair, may)
@@ -69,7 +79,8 @@ def compare(
         return
     with writing(*tables(COMPARISON)):
         text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON)
-    console.print(fitting(text, console.width), soft_wrap=False, markup=False)
+    table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
+    show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
 
 
@@ -77,13 +88,12 @@ def train_run(params: Params, run: str, teacher: str, student: str, replace: boo
     """Train one run over all seeds; writes the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
     with training(run_logits(path)), progress() as bar:
-        task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
+        shown, figures = TrainingProgress(bar, run, settings.seed_list, settings.epochs), Students()
         test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
-
-        def on_epoch(seed: int, row: dict[str, float]) -> None:
-            advance(bar, task, f"seed {seed}: {epoch_note(row)}")
-
         refuse = None if replace else partial(refuse_other_run, path, settings, test_fingerprint=test.fingerprint)
-        with students(params, settings, cached_views(params), on_epoch, refuse) as trained:
-            seeds = write_run(path, run, trained, test, recipe)
+        dataset = cached_views(params)
+        inputs = shown.started(described(settings, dataset), refuse)
+        with students(params, settings, dataset, shown.epoch, inputs, on_step=shown.step) as trained:
+            seeds = write_run(path, run, figures.noted(trained, partial(kept_epoch, settings)), test, recipe)
     say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")
+    figures.show(f"Run {run}", {"run": run, "teacher": teacher, "student": student, "file": str(path)})

@@ -7,8 +7,8 @@ from prepkd.report.details import headline
 from prepkd.report.students import Evaluation, report_students
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.files import write_json
-from prepkd.stages._console import console
-from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._console import console, show
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
 from prepkd.stages._project import (
     DETAILS,
     METRICS,
@@ -19,6 +19,7 @@ from prepkd.stages._project import (
     teacher_folders,
     writing,
 )
+from prepkd.stages._summary import metric_tables
 from prepkd.views import parse_recipe
 
 PLOTS = Path("results/plots")
@@ -27,6 +28,8 @@ PLOTS = Path("results/plots")
 def evaluate(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the students on the test set; writes `results/metrics.json`, `details.json` and `plots/`.
 
@@ -60,3 +63,4 @@ def evaluate(
     console.print(
         f"{settings.method}: test top-1 {top1['mean']:.2%}{spread} (n = {report['n']}), {against}", markup=False
     )
+    show({"method": settings.method, **report}, *metric_tables(report))

@@ -61,7 +61,7 @@ OUTPUTS = [
     (["init", "new"], "new/dvc.yaml"),
     (["init", "new"], "new/.dvcignore"),
 ]
-WRITES_NOTHING = {"plan", "predict", "verify", "methods", "schema"}
+WRITES_NOTHING = {"plan", "predict", "verify", "methods", "schema", "status", "doctor"}
 
 
 def everything(root: Path = Path()) -> dict[str, bytes | None]:

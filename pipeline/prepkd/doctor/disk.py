@@ -36,16 +36,15 @@ def store_room(params: Params, data: Path, *, copied_by_dvc: bool) -> Check:
 
 
 def room(needed: int, held: int, free: int, *, copied: bool, compressed: bool = False) -> Check:
-    """Whether `needed` bytes, less those that are `held` already, fit into the `free` ones; twice where DVC copies."""
-    left = max(0, needed - held) * (2 if copied else 1)
-    at_most = "at most " if compressed else ""
-    found = f"{at_most}{size(needed)} planned, {size(held)} there, {size(free)} free"
-    if copied:
-        found += "; DVC's cache holds a copy"
-    if left <= free:
-        return ok(NAME, found)
-    remedy = LESS + ("; or `dvc config cache.type reflink,hardlink,copy`, which makes no copy" if copied else "")
-    return error(NAME, f"{found}: {size(left - free)} missing", remedy)
+    """Whether `needed` bytes, less those that are `held` already, fit into the `free` ones, and a copy of DVC's too."""
+    left = max(0, needed - held)
+    found = f"{'at most ' if compressed else ''}{size(needed)} planned, {size(held)} there, {size(free)} free"
+    if left > free:
+        return error(NAME, f"{found}: {size(left - free)} missing", LESS)
+    if copied and 2 * left > free:
+        found += f"; with the copy in DVC's cache {size(2 * left - free)} missing, unless the disk has reflinks"
+        return warning(NAME, found, f"dvc config cache.type hardlink,copy; {LESS}")
+    return ok(NAME, found)
 
 
 def held_bytes(folder: Path) -> int:

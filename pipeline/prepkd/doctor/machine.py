@@ -75,7 +75,7 @@ def open_files() -> Check:
     return warning(name, found, remedy) if soft < ENOUGH_FILES else ok(name, found)
 
 
-def temporary_room(folder: Path, name: str) -> Check:
+def writable(folder: Path, name: str) -> Check:
     """Whether a folder can be written, or be made where it is missing."""
     above = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
     if os.access(above, os.W_OK):

@@ -1,7 +1,7 @@
 """Statistics of a store of features as a table."""
 
-from prepkd.inspection.feature_statistics import FeatureStatistics
 from prepkd.display.tables import TitledTable, cell, plain_table, titled
+from prepkd.inspection.feature_statistics import FeatureStatistics
 
 
 def feature_table(features: FeatureStatistics, caption: str) -> TitledTable:
