@@ -10,6 +10,7 @@ from prepkd.training.checkpoints import Row
 from prepkd.training.progress import Tick
 from rich.progress import Progress
 
+BESIDE = 7  # columns of a bar beside its title and its note: the share
 OFTEN, RARELY = 0.5, 30.0  # seconds between two states of the bar; between two lines where there is none
 
 
@@ -30,6 +31,7 @@ class TrainingProgress:
         self.task = bar.add_task(title, total=max(1, len(self.seeds) * epochs), note="reading the data")
         self.pace, self.top1 = pace(), ""
         self.speed: Speed | None = None
+        self.count = 0
 
     def start(self, line: str) -> None:
         """Say what is trained, once all is checked."""
@@ -49,41 +51,40 @@ class TrainingProgress:
     def step(self, seed: int, tick: Tick) -> None:
         """A batch is computed. The loss is read only where it is shown: on a GPU that waits for the batch."""
         if self.speed is None:  # the first batch pays for compilation and for reading
+            self.count = tick.count
             self.speed = Speed(len(self.seeds) * self.epochs * tick.count)
             self.speed.at(self._before(seed, tick.epoch) * tick.count + tick.done)
         if not self.pace.due():
             return
+        done = self._before(seed, tick.epoch) + tick.done / tick.count
         parts = [f"loss {tick.loss():.3f}", *([self.top1] if self.top1 else [])]
-        share = "" if console.is_terminal else f"{tick.done / tick.count:.0%} of it"
-        self._show(seed, tick.epoch, tick.done / tick.count, parts, tick.count, share)
+        if rate := self.speed.at(done * tick.count):
+            parts = [f"{clock(rate[1])} left", *parts, f"{rate[0]:,.0f} samples/s"]
+        if console.is_terminal:
+            place = f"{self._which(seed)}{'epoch ' if console.width >= 80 else ''}{tick.epoch + 1}/{self.epochs}"
+            note = fitting_parts([place, *parts], console.width - len(self.title) - BESIDE)
+            self.bar.update(self.task, completed=done, note=note)
+        else:
+            self._line(seed, tick.epoch, [f"{tick.done / tick.count:.0%} of it", *parts])
 
     def epoch(self, seed: int, row: Row) -> None:
         """An epoch is finished."""
         shown = [f"{name} {row[f'{name}/top1']:.1%}" for name in ("test", "val") if f"{name}/top1" in row]
         self.top1 = shown[0] if shown else self.top1
         parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}", *shown]
-        if not console.is_terminal:
-            self._line(seed, int(row["epoch"]), [*parts, f"{row['samples_per_second']:,.0f} samples/s"], 1.0)
-            self.pace.shown()
         done = self._before(seed, int(row["epoch"])) + 1
+        if not console.is_terminal:
+            rate = self.speed.at(done * self.count) if self.speed else None
+            left = [f"{clock(rate[1])} left"] if rate else []
+            self._line(seed, int(row["epoch"]), [*parts, f"{row['samples_per_second']:,.0f} samples/s", *left])
+            self.pace.shown()
         self.bar.update(self.task, completed=done)
 
     def _before(self, seed: int, epoch: int) -> int:
         """Epochs before this one, of all trainings."""
         return self.seeds.index(seed) * self.epochs + epoch
 
-    def _show(self, seed: int, epoch: int, part: float, parts: list[str], count: int, share: str) -> None:
-        rate = self.speed.at((self._before(seed, epoch) + part) * count) if self.speed else None
-        if rate:
-            parts = [f"{clock(rate[1])} left", *parts, f"{rate[0]:,.0f} samples/s"]
-        if not console.is_terminal:
-            self._line(seed, epoch, [*([share] if share else []), *parts], part)
-            return
-        room = console.width - len(self.title) - 12
-        note = fitting_parts([f"{self._which(seed)}epoch {epoch + 1}/{self.epochs}", *parts], room)
-        self.bar.update(self.task, completed=self._before(seed, epoch) + part, note=note)
-
-    def _line(self, seed: int, epoch: int, parts: list[str], part: float) -> None:
+    def _line(self, seed: int, epoch: int, parts: list[str]) -> None:
         say(f"{self.title}: {self._which(seed)}epoch {epoch + 1}/{self.epochs}, {', '.join(parts)}")
 
     def _which(self, seed: int) -> str:
@@ -115,7 +116,7 @@ class StoreProgress:
         if rate := self.speed.at(self.done):
             parts += [f"{size(rate[0] * self.bytes / self.chunks)}/s", f"{clock(rate[1])} left"]
         if console.is_terminal:
-            note = fitting_parts(parts, console.width - len(self.title) - 16)
+            note = fitting_parts(parts, console.width - len(self.title) - BESIDE)
             self.bar.update(self.task, completed=self.done, note=note)
         elif fifth or self.pace.due():
             self.pace.shown()

@@ -7,7 +7,7 @@ from prepkd.project.params import Params
 from prepkd.project.scaffold import data_commands
 from prepkd.runtime.services import is_remote
 from prepkd.stages._comparison import COMPARISON, run_file
-from prepkd.stages._console import show
+from prepkd.stages._console import say, show
 from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
 from prepkd.stages._project import (
     DETAILS,
@@ -63,6 +63,8 @@ def status(
     first = [] if is_remote(raw) or Path(raw).exists() else data_commands(params.prepare.dataset, raw)
     following = next_commands(stages, by_dvc=by_dvc, commands=commands, first=first, page=PAGE)
     found = Status(stages, present(RESULTS), following, by_dvc, notes)
+    for note in notes:
+        say(f"note: {note}")
     show(found.as_json(), *status_tables(found))
 
 

@@ -59,7 +59,16 @@ def _operators() -> str | None:
 
 
 def _cuda() -> str | None:
-    built = {one: getattr(import_module(f"{one}.version"), "cuda", None) for one in ("torch", "torchvision")}
-    if built["torch"] and built["torchvision"] and built["torch"] != built["torchvision"]:
-        return f"built for CUDA {built['torch']} and {built['torchvision']}"
-    return None
+    built = [cuda_version(getattr(import_module(f"{one}.version"), "cuda", None)) for one in ("torch", "torchvision")]
+    return f"built for CUDA {built[0]} and {built[1]}" if all(built) and built[0] != built[1] else None
+
+
+def cuda_version(stated: object) -> str | None:
+    """The CUDA version that a package states: torch in words, torchvision also as 1000 times the major plus 10 times the minor.
+
+    >>> cuda_version("13.2"), cuda_version(13020), cuda_version(None)
+    ('13.2', '13.2', None)
+    """
+    if isinstance(stated, int):
+        return f"{stated // 1000}.{stated % 1000 // 10}"
+    return str(stated) if stated else None
