@@ -1,17 +1,21 @@
 """The commands of docs/how-to/several-processes.md: one report, one set of results, one error; killed ones resume."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from commands import environment, run, together
+from prepkd.runtime import processes
 from safetensors.torch import load_file
 
 PARAMS = """
@@ -100,22 +104,49 @@ def test_a_killed_process_ends_the_others_and_torchrun_starts_them_again(project
     expected = weights(project / "models/teachers/large")
     shutil.rmtree(project / "models/teachers/large")
     command = "torchrun --nproc-per-node 2 --max-restarts 3 -m prepkd train-teacher large -S teachers.large.epochs=6"
-    started = subprocess.Popen(
-        ["bash", "-c", f"exec {command}"],
-        cwd=project,
-        env=environment(installed=True, OMP_NUM_THREADS="1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    checkpoint = _wait_for(project / ".prepkd-scratch")
-    workers = [int(pid) for pid in run(f"pgrep -P {started.pid}", project).split()]
-    os.kill(workers[-1], signal.SIGKILL)
-    said, _ = started.communicate(timeout=300)
-    assert started.returncode == 0, said
+    with _running(command, project) as (started, output):
+        checkpoint = _wait_for(project / ".prepkd-scratch")
+        workers = [int(pid) for pid in run(f"pgrep -P {started.pid}", project).split()]
+        os.kill(workers[-1], signal.SIGKILL)
+        assert started.wait(timeout=300) == 0, output.read_text()
     assert not checkpoint.exists()  # what is finished is cleared away
     found = weights(project / "models/teachers/large")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@contextlib.contextmanager
+def _running(command: str, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
+    """A command in a folder, and the file of its output; at the end it and all its processes are ended."""
+    output = folder / "output.txt"
+    with output.open("wb") as file:
+        started = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=folder,
+            env=environment(installed=True, OMP_NUM_THREADS="1"),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield started, output
+    finally:
+        left = [] if started.poll() is not None else [psutil.Process(started.pid)]
+        for process in [*left, *(one for parent in left for one in parent.children(recursive=True))]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        started.wait()
+
+
+def test_processes_that_are_started_again_share_nothing_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store of torchrun's static rendezvous outlives them, and has the addresses of the dead."""
+    found = []
+    for local, world, count in (("2", "2", "0"), ("2", "2", "1"), ("2", "4", "0"), ("2", "4", "1")):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
+        monkeypatch.setenv("WORLD_SIZE", world)
+        monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
+        found.append(processes.attempt())
+    one_node, nodes = found[:2], found[2:]
+    assert len(set(one_node)) == 2, "a name per start"
+    assert len(set(nodes)) == 1, "each node counts its own starts"
 
 
 def _wait_for(scratch: Path) -> Path:

@@ -1,6 +1,7 @@
 """The processes that work on one command: those that torchrun or `devices` started, else one."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -10,12 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from prepkd.errors import InputError
 from prepkd.runtime.launched import Finished, launched
 
 # One may wait for another command to release a lock. A launcher ends all processes when one ends with an error.
 PATIENCE = timedelta(days=30)
+
+
+def attempt() -> str:
+    """The name of this start of the processes, apart from that of an earlier one under the same launcher.
+
+    Without `--rdzv-backend c10d`, torchrun keeps one store when it starts killed processes again: the new ones would find the
+    addresses of the dead there, and wait for them. Nodes count their starts themselves, so several nodes share one name;
+    there c10d, which begins a new store each time, is the only backend that starts all nodes again.
+    """
+    alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
+    return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if alone else 0}"
 
 
 @contextlib.contextmanager
@@ -27,7 +41,10 @@ def process_group() -> Iterator[None]:
         return
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, rank=rank, world_size=world, timeout=PATIENCE)
+        store, _, _ = next(rendezvous("env://", rank, world, timeout=PATIENCE))
+        dist.init_process_group(
+            backend, store=PrefixStore(attempt(), store), rank=rank, world_size=world, timeout=PATIENCE
+        )
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
