@@ -30,6 +30,8 @@ class TrainingProgress:
         self.bar, self.title, self.seeds, self.epochs = bar, title, list(seeds), epochs
         self.task = bar.add_task(title, total=max(1, len(self.seeds) * epochs), note="reading the data")
         self.pace, self.top1 = pace(), ""
+        self.now: tuple[int, int] | None = None  # seed and epoch of the last batch
+        self.resumed = 0  # epochs of this seed that were trained before
         self.speed: Speed | None = None
         self.count = 0
 
@@ -50,6 +52,9 @@ class TrainingProgress:
 
     def step(self, seed: int, tick: Tick) -> None:
         """A batch is computed. The loss is read only where it is shown: on a GPU that waits for the batch."""
+        if self.resumed:
+            say(f"{self.title}: {self._which(seed)}goes on after epoch {self.resumed}/{self.epochs}")
+        self.now, self.resumed = (seed, tick.epoch), 0
         if self.speed is None:  # the first batch pays for compilation and for reading
             self.count = tick.count
             self.speed = Speed(len(self.seeds) * self.epochs * tick.count)
@@ -68,12 +73,14 @@ class TrainingProgress:
             self._line(seed, tick.epoch, [f"{tick.done / tick.count:.0%} of it", *parts])
 
     def epoch(self, seed: int, row: Row) -> None:
-        """An epoch is finished."""
+        """An epoch is finished; one without a batch was trained before, and gets no line."""
         shown = [f"{name} {row[f'{name}/top1']:.1%}" for name in ("test", "val") if f"{name}/top1" in row]
         self.top1 = shown[0] if shown else self.top1
         parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}", *shown]
         done = self._before(seed, int(row["epoch"])) + 1
-        if not console.is_terminal:
+        if self.now != (seed, int(row["epoch"])):
+            self.resumed = 0 if done % self.epochs == 0 else int(row["epoch"]) + 1
+        elif not console.is_terminal:
             rate = self.speed.at(done * self.count) if self.speed else None
             left = [f"{clock(rate[1])} left"] if rate else []
             self._line(seed, int(row["epoch"]), [*parts, f"{row['samples_per_second']:,.0f} samples/s", *left])

@@ -1,6 +1,6 @@
 """What commands sum up at their end: figures for --json, and the same as a table."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -12,6 +12,16 @@ from prepkd.store.write_store import Written
 from prepkd.training.checkpoints import Row
 from prepkd.training.context import Trained
 from rich.console import RenderableType
+
+# Of the figures of `evaluate`: key, name, whether it is a share.
+METRICS = (
+    ("top1", "top-1", True),
+    ("top5", "top-5", True),
+    ("nll", "NLL", False),
+    ("ece", "ECE", True),
+    ("agreement", "agreement", True),
+    ("genetic_errors", "genetic errors", True),
+)
 
 
 def over_seeds(values: Iterable[float]) -> dict[str, Any]:
@@ -32,13 +42,13 @@ class Students:
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
 
-    def noted(self, trained: Iterable[Trained], kept: Any) -> Iterator[Trained]:
+    def noted(self, trained: Iterable[Trained], kept: Callable[[list[Row]], int]) -> Iterator[Trained]:
         """The same students; the figures of the epoch that `kept` chooses of a history are noted."""
         for one in trained:
             self.rows[one.seed] = one.history[kept(one.history)]
             yield one
 
-    def show(self, title: str, facts: Mapping[str, Any], folder: Any = None) -> None:
+    def show(self, title: str, facts: Mapping[str, Any], folder: Callable[[int], Path] | None = None) -> None:
         """A table with a row per seed, and their mean; `facts` stand beside the figures in JSON."""
         rows = [self._row(seed, folder) for seed in sorted(self.rows)]
         if not rows:
@@ -52,7 +62,7 @@ class Students:
             table.add_row(str(row["seed"]), *shares, f"{row['train_loss']:.3f}")
         show({**facts, "students": rows, "test_top1": top1}, *titled(f"{title}: test top-1 {percent(top1)}", table))
 
-    def _row(self, seed: int, folder: Any) -> dict[str, Any]:
+    def _row(self, seed: int, folder: Callable[[int], Path] | None) -> dict[str, Any]:
         row = self.rows[seed]
         found = {"seed": seed, "test_top1": row["test/top1"], "train_top1": row["train/top1"]}
         place = {} if folder is None else {"folder": str(folder(seed))}
@@ -119,13 +129,3 @@ def metric_tables(report: Mapping[str, Any]) -> Iterator[RenderableType]:
             theirs = teacher.get(key)
             table.add_row(cell(name), ours, "" if theirs is None else f"{theirs:.2%}" if share else f"{theirs:.3f}")
     yield from titled(f"Figures of {report['n']} seed{'s' if report['n'] > 1 else ''}", table)
-
-
-METRICS = (
-    ("top1", "top-1", True),
-    ("top5", "top-5", True),
-    ("nll", "NLL", False),
-    ("ece", "ECE", True),
-    ("agreement", "agreement", True),
-    ("genetic_errors", "genetic errors", True),
-)

@@ -186,12 +186,15 @@ def test_a_log_gets_a_line_per_epoch_with_the_time_left(capsys: pytest.CaptureFi
         shown.start("kd: training convnet4")
         shown.step(4, Tick(0, 10, 20, {}))
         shown.epoch(4, row)
+        shown.epoch(5, row)  # trained before: no batch of it was seen
+        shown.step(5, Tick(1, 10, 20, {}))
         shown.epoch(5, row | {"epoch": 1.0})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "kd: training convnet4"
     start = "kd: seed 4, epoch 1/2, loss 1.250, train 50.0%, test 25.0%, 1,234 samples/s, "
     assert lines[1].startswith(start) and lines[1].endswith(" left")
-    assert lines[2].startswith("kd: seed 5, epoch 2/2, ") and lines[2].endswith("0:00 left")
+    assert lines[2] == "kd: seed 5, goes on after epoch 1/2"
+    assert lines[3].startswith("kd: seed 5, epoch 2/2, ") and lines[3].endswith("0:00 left")
 
 
 def test_a_log_gets_bytes_and_rate_of_a_store(capsys: pytest.CaptureFixture[str]) -> None:

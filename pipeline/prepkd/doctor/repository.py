@@ -2,13 +2,12 @@
 
 import shutil
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 from prepkd.doctor.check import Check, error, ok, warning
+from prepkd.project.repository import DVC
 
-DVC = sys.executable, "-m", "dvc"  # of this environment, whether or not it is on the path
 LINKS = {"hardlink", "symlink"}
 
 

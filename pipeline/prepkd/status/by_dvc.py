@@ -2,17 +2,15 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prepkd.errors import InputError
+from prepkd.project.repository import DVC
 from prepkd.settings.yaml import parse_yaml
 from prepkd.status.state import Stage, State
-
-DVC = sys.executable, "-m", "dvc"  # of this environment, whether or not it is on the path
 
 
 def is_dvc_project(folder: Path) -> bool:
