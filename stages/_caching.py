@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from prepkd.engines.task import Task
+from prepkd.engines.starting import ray_engine, share_of
+from prepkd.engines.task import Task, here
 from prepkd.errors import InputError
 from prepkd.project.params import Params, from_plain, plain
 from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import advance, console, progress, say
 from prepkd.stages._dataset import cached_views
-from prepkd.stages._engines import here, ray_engine, share_of
 from prepkd.stages._project import store_url
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.destination import Destination
@@ -56,10 +56,10 @@ def write_logits_on_ray(
 
     with ray_engine() as ray, progress() as bar:
         shown = Shown(bar, name)
-        share, theirs = share_of(ray, params, num_gpus)
+        share, threads = share_of(ray, params.threads, num_gpus, say)
         number = workers or max(1, ray.room(share))
         say(f"{number} workers, each with {share}")
-        task = Task(f"logits of {name}", join_writers, (plain(theirs), name, may_replace))
+        task = Task(f"logits of {name}", join_writers, (plain(params) | {"threads": threads}, name, may_replace))
         outcome = ray.run_together(task, here(), number, share, count, say)
     if outcome.failure is not None:
         raise InputError(outcome.failure)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.engines.starting import Engine
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
 from prepkd.stages._console import be_json, be_quiet
@@ -18,6 +19,16 @@ Overrides = Annotated[
 ]
 Replace = Annotated[
     bool, typer.Option("--replace", help="Replace finished results of other settings; `dvc repro` does so without it.")
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option("--engine", help="Where to compute: here, or on a Ray cluster (RAY_ADDRESS, or this machine's)."),
+]
+NumGpus = Annotated[
+    float | None,
+    typer.Option(
+        "--num-gpus", min=0, help="With --engine ray: GPUs per task, such as 0.5; else 1 if the cluster has any."
+    ),
 ]
 
 AsJson = Annotated[

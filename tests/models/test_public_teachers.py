@@ -1,66 +1,15 @@
 """Converged teachers of another project, as published: `weights:` reads them as they are."""
 
 import os
+import shutil
 from pathlib import Path
 
 import commands
 import pytest
 import torch
-from commands import enter
+from commands import ROOT, enter
 from prepkd.models import build_model, load_weights
 
-# Written from the layout that the keys of karanchahal/distiller's files show; no ReLU behind a block's sum.
-MODULE = """
-from torch import nn
-from torch.nn.functional import avg_pool2d, relu
-
-
-class Block(nn.Module):
-    def __init__(self, before, after, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-        self.shortcut = nn.Sequential()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x):
-        return self.bn2(self.conv2(relu(self.bn1(self.conv1(x))))) + self.shortcut(x)
-
-
-class ResNet(nn.Module):
-    def __init__(self, depth, num_classes, in_channels):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, 64, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        before = 64
-        for stage, width in enumerate((16, 32, 64), start=1):
-            blocks = [Block(before, width, 1 if stage == 1 else 2)]
-            blocks += [Block(width, width, 1) for _ in range((depth - 2) // 6 - 1)]
-            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
-            before = width
-        self.linear = nn.Linear(256, num_classes)
-
-    def forward(self, x):
-        x = relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            x = relu(stage(x))
-        return self.linear(avg_pool2d(x, 4).flatten(1))
-
-
-def resnet8(num_classes, in_channels):
-    return ResNet(8, num_classes, in_channels)
-
-
-def resnet20(num_classes, in_channels):
-    return ResNet(20, num_classes, in_channels)
-
-
-def resnet32(num_classes, in_channels):
-    return ResNet(32, num_classes, in_channels)
-"""
 PARAMETERS = {"resnet8": 112_452, "resnet20": 306_884, "resnet32": 501_316}  # without buffers
 PARAMS = """
 threads: 1
@@ -89,7 +38,7 @@ def needed(variable: str, what: str) -> str:
 def teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = needed("PREPKD_TEACHERS", "resnet8_cifar100.pth and its like")
     enter(tmp_path, monkeypatch)
-    (tmp_path / "distiller_resnet.py").write_text(MODULE)
+    shutil.copy(ROOT / "examples/distiller_resnet.py", tmp_path)
     return Path(folder)
 
 

@@ -72,6 +72,28 @@ def test_threads_share_an_arena() -> None:
     assert found["kept"] == 1 < found["returned"]
 
 
+HOLES = """
+import numpy as np
+from pathlib import Path
+from prepkd.runtime.allocator import keep_freed_memory, return_freed_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+keep_freed_memory()
+arrays = [np.ones(2**17) for _ in range(64)]  # 1 MiB each
+del arrays[::2]  # 32 holes
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="prepkd changes glibc's malloc only")
+def test_holes_are_returned_where_asked() -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", HOLES], env=clean, capture_output=True, text=True, check=True)
+    assert int(done.stdout) > 24 * 2**20
+
+
 def test_stages_that_compute_on_a_cpu_keep_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from prepkd.runtime import devices
@@ -94,3 +116,4 @@ def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("it was touched"))
     allocator.keep_freed_memory()
+    allocator.return_freed_memory()

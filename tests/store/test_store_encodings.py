@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prepkd.data.samples.labels import is_wrong, mixture
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.encodings import ENCODINGS, LogitEncoding, encode_in_blocks, make_encoding, words_of
+from prepkd.store.encodings import ENCODINGS, LogitEncoding, decode_in_blocks, encode_in_blocks, make_encoding, words_of
 from prepkd.store.encodings.f16 import F16, half_problem
 from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.measure import measure_encoding
@@ -206,6 +206,23 @@ def test_blocks_of_rows_encode_as_the_whole(name: str, monkeypatch: pytest.Monke
     assert calls == [2, 2, 2, 1]
     whole = encode(ALL[name], logits, labels, words(7))
     assert blocks.keys() == whole.keys() and all(torch.equal(blocks[key], whole[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_rows_are_decoded_in_blocks_as_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels = torch.randn(7, 5, generator=torch.Generator().manual_seed(1)), torch.arange(7) % 5
+    stored = ALL[name].encode(logits, labels, words(7))
+    whole, decode, calls = ALL[name].decode(stored), type(ALL[name]).decode, []
+
+    def counted(self: LogitEncoding, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        calls.append(len(rows["logits"]))
+        return decode(self, rows)
+
+    monkeypatch.setattr("prepkd.store.encodings.base.BLOCK", 2 * 5)
+    monkeypatch.setattr(type(ALL[name]), "decode", counted)
+    found = decode_in_blocks(ALL[name], stored)
+    assert calls == [2, 2, 2, 1]
+    assert found.keys() == whole.keys() and all(torch.equal(found[key], whole[key]) for key in whole)
 
 
 def test_an_unknown_encoding_is_refused() -> None:

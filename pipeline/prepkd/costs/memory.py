@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from prepkd.models.features import Answers
-from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors, block_rows
+from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors, block_rows, numbers_per_row
 from prepkd.store.layout import WORKERS, Layout
 from prepkd.store.summary import Ranges, Summary, TeacherError
 
@@ -74,10 +74,7 @@ class Tried:
 
     def __init__(self, layout: Layout) -> None:
         encoding = layout.encoding
-        widest = max(field.bytes_per_row for field in layout.fields.values())
-        if isinstance(encoding, LogitEncoding):
-            widest = max(widest, encoding.classes)
-        self.rows = max(2, min(ROWS, MOST_NUMBERS // widest))
+        self.rows = max(2, min(ROWS, MOST_NUMBERS // numbers_per_row(encoding)))
         draw = torch.Generator().manual_seed(0)
         self.encode: Callable[[], Mapping[str, Tensor]]
         self.summary: Summary
@@ -105,20 +102,23 @@ class Tried:
 def caching_memory(layout: Layout) -> int:
     """Bytes that caching takes at least, beside the teacher and the images; holes in the allocator's heap come on top.
 
-    A chunk is computed while the one before it is written. At the end `WORKERS` threads each read a chunk back, while the
-    allocator keeps what computing took.
+    A chunk is computed while the one before it is written. At the end, once that memory is free, `WORKERS` threads each read a
+    chunk back.
     """
     tried, chunk = Tried(layout), layout.chunk
     raw, encoded = tried.of(chunk, size_of(tried.raw)), tried.of(chunk, size_of(tried.encoded))
     # Batches are joined, then encoded, logits in blocks whose results are joined.
+    block = min(block_rows(layout.encoding), chunk)
     computed = raw + max(raw, tried.of(chunk, allocated(tried.encode)))
-    if isinstance(layout.encoding, LogitEncoding) and (block := block_rows(layout.encoding)) < chunk:
+    if isinstance(layout.encoding, LogitEncoding) and block < chunk:
         computed = raw + max(raw, encoded + tried.of(block, allocated(tried.encode)), 2 * encoded)
     written = size_of(tried.encoded) / tried.rows + 2 * max(field.bytes_per_row for field in layout.fields.values())
-    checked = allocated(lambda: tried.summary.of_chunk(tried.stored, 0, slice(0, tried.rows)))
+    checked = tried.of(block, allocated(lambda: tried.summary.of_chunk(tried.stored, 0, slice(0, tried.rows))))
+    if isinstance(layout.encoding, Tensors):
+        checked += tried.of(chunk, size_of(layout.encoding.decode(as_tensors(tried.stored))))
     threads = min(WORKERS, layout.plan.views * layout.chunks)
-    read_back = threads * (tried.of(chunk, checked) + 2 * chunk * layout.bytes_per_row)
-    return computed + round(chunk * written) + read_back
+    read_back = threads * (checked + 2 * chunk * layout.bytes_per_row)
+    return max(computed + round(chunk * written), read_back)
 
 
 def training_memory(
@@ -141,9 +141,12 @@ def training_memory(
                 kept += layout.plan.weak.views * tried.of(samples, size_of(tensors))
             files = 0 if resident else in_flight(layout)
             reading = 0 if resident else samples * layout.bytes_per_row + files
-            decoding = size_of(tensors) + allocated(partial(layout.encoding.decode, tensors))
+            block = min(block_rows(layout.encoding), samples)
+            decoded = size_of(answers[-1]) if block < samples else 0
+            decoding = tried.of(samples, size_of(tensors) + decoded)
+            decoding += tried.of(block, allocated(partial(layout.encoding.decode, tensors)))
             # Those of the view before are there until Python collects garbage.
-            most = max(most, held + max(reading, tried.of(samples, decoding)) + files)
+            most = max(most, held + max(reading, decoding) + files)
             held += tried.of(samples, size_of(answers[-1]))
         if combine:
             most = max(most, held + tried.of(samples, allocated(partial(combine, answers))))

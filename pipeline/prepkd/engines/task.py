@@ -9,6 +9,7 @@ from typing import Any
 
 from prepkd.errors import InputError
 from prepkd.runtime.machine_faults import explained
+from prepkd.runtime.workspace import scratch_root
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Project:
                 "nodes see, at the same path"
             ) from None
         os.environ["PREPKD_SCRATCH"] = str(self.scratch)
+
+
+def here() -> Project:
+    """This process's project, as other processes find it."""
+    return Project(Path.cwd(), scratch_root().absolute())
 
 
 def perform(project: Project, task: Task, *more: object) -> Outcome:

@@ -138,3 +138,12 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
 def taught_by(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:
     """Return the teachers whose answers the method uses: none for `ce`."""
     return teachers if settings.parsed.teacher else {}
+
+
+def is_there(run: RunFile, test_fingerprint: str) -> bool:
+    """Whether a run's file is there, of these settings, teachers and test set."""
+    try:
+        run_logits(run, test_fingerprint)
+    except InputError:
+        return False
+    return True

@@ -22,3 +22,12 @@ def keep_freed_memory() -> None:
     libc.mallopt(TRIM_THRESHOLD, MOST_KEPT)
     libc.mallopt(MMAP_MAX, 0)
     libc.mallopt(ARENA_MAX, 1)  # else every thread that reads a slab would keep an arena
+
+
+def return_freed_memory() -> None:
+    """Return what is free in the heap to the system, once for a view or a store: its next large arrays fit into no hole.
+
+    Takes milliseconds. Only for glibc; other allocators are left alone.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.labels import is_wrong
-from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors
+from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors, blocks, decode_in_blocks
 
 # (view, samples) -> labels int64 (n,), or shares of the classes (n, K)
 Labels = Callable[[int, slice], Tensor]
@@ -34,8 +34,11 @@ class TeacherError:
 
     def of_chunk(self, stored: Mapping[str, NDArray[Any]], view: int, part: slice) -> NDArray[Any]:
         """The number of rows that the teacher has wrong: KA corrects these."""
-        offsets = self.encoding.decode(as_tensors(stored))["logits"]
-        return np.asarray(int(is_wrong(offsets, self.labels(view, part).cpu()).sum()))
+        labels, tensors, wrong = self.labels(view, part).cpu(), as_tensors(stored), 0
+        for block in blocks(self.encoding, len(labels)):
+            offsets = self.encoding.decode({name: array[block] for name, array in tensors.items()})["logits"]
+            wrong += int(is_wrong(offsets, labels[block]).sum())
+        return np.asarray(wrong)
 
     def of_store(self, figures: NDArray[Any], samples: int) -> dict[str, Any]:
         """`teacher_error` and `teacher_error_per_view`."""
@@ -51,7 +54,7 @@ class Ranges:
 
     def of_chunk(self, stored: Mapping[str, NDArray[Any]], view: int, part: slice) -> NDArray[Any]:
         """Smallest and largest value of each tensor, float64 (tensors, 2)."""
-        values = self.encoding.decode(as_tensors(stored)).values()
+        values = decode_in_blocks(self.encoding, as_tensors(stored)).values()
         return np.array([(one.min().item(), one.max().item()) for one in values], np.float64)
 
     def of_store(self, figures: NDArray[Any], samples: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError
+from prepkd.runtime.allocator import return_freed_memory
 from prepkd.runtime.files import json_bytes
 from prepkd.store.attributes import Attributes
 from prepkd.store.claims import clear_claims
@@ -98,6 +99,7 @@ class StoreWriter:
         is not finished.
         """
         plan, kind = self.layout.plan, self._summary(labels)
+        return_freed_memory()  # of the teacher's pass
         with ThreadPoolExecutor(WORKERS) as pool:  # hashing, most of the work, releases the GIL
             figures = np.stack(list(pool.map(lambda part: self._read_back(part[0], part[1], kind), self.parts())))
         summary = kind.of_store(figures.reshape(plan.views, self.layout.chunks, *figures.shape[1:]), plan.samples)

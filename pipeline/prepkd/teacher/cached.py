@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.runtime.allocator import return_freed_memory
 from prepkd.store import AnswerStore, FeatureStore, LogitStore
-from prepkd.store.encodings import as_tensors
+from prepkd.store.encodings import as_tensors, decode_in_blocks
 from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
 
@@ -57,7 +58,9 @@ class CachedTeacher:
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
         """The stored answers for every sample, in the order of samples."""
+        return_freed_memory()
         logits, *others = (rows(views) for rows in self.rows)
+        return_freed_memory()
         if self.features is None:
             return logits
         stored = dict(zip(self.features.stores, others, strict=True))
@@ -89,7 +92,9 @@ class Rows:
         """The named tensors of every sample, in the order of samples."""
         if isinstance(views, int):
             stored = as_tensors(self.store.stored(self.views[views]))
-            return self.store.encoding.decode({name: array.to(self.device) for name, array in stored.items()})
+            return decode_in_blocks(
+                self.store.encoding, {name: array.to(self.device) for name, array in stored.items()}
+            )
         assert self.resident is not None
         rows = torch.from_numpy(views).to(self.device), torch.arange(len(views), device=self.device)
-        return self.store.encoding.decode({name: array[rows] for name, array in self.resident.items()})
+        return decode_in_blocks(self.store.encoding, {name: array[rows] for name, array in self.resident.items()})

@@ -3,7 +3,17 @@
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, LogitEncoding, as_tensors, block_rows, encode_in_blocks
+from prepkd.store.encodings.base import (
+    Encoding,
+    Field,
+    LogitEncoding,
+    as_tensors,
+    block_rows,
+    blocks,
+    decode_in_blocks,
+    encode_in_blocks,
+    numbers_per_row,
+)
 from prepkd.store.encodings.draws import words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.i16 import I16
@@ -22,8 +32,11 @@ __all__ = [
     "Tensors",
     "as_tensors",
     "block_rows",
+    "blocks",
+    "decode_in_blocks",
     "encode_in_blocks",
     "make_encoding",
+    "numbers_per_row",
     "read_encoding",
     "words_of",
 ]

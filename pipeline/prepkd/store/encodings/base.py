@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from math import prod
 from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
@@ -28,7 +29,7 @@ __all__ = [
     "lowest",
 ]
 
-BLOCK = 2**22  # logits that are encoded at once
+BLOCK = 2**20  # numbers of a tensor that are encoded or decoded at once
 LARGEST_FLOAT = torch.finfo(torch.float32).max
 NO_MAXIMUM = "of its rows have no maximum"
 LOG_WEIGHTS = "log_weights"  # the logarithms of the classes' weights, of an encoding that draws
@@ -144,17 +145,44 @@ def encode_in_blocks(
     encoding: LogitEncoding, raw: Tensor, labels: Tensor, words: Tensor | None = None
 ) -> dict[str, Tensor]:
     """As `encoding.encode`, a block of rows after the other: what it computes on the way does not grow with their number."""
-    rows = block_rows(encoding)
-    if len(raw) <= rows:
+    if len(raw) <= block_rows(encoding):
         return encoding.encode(raw, labels, words)
-    blocks = [slice(start, start + rows) for start in range(0, len(raw), rows)]
-    parts = [encoding.encode(raw[one], labels[one], None if words is None else words[one]) for one in blocks]
+    parts = [
+        encoding.encode(raw[block], labels[block], None if words is None else words[block])
+        for block in blocks(encoding, len(raw))
+    ]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def block_rows(encoding: LogitEncoding) -> int:
-    """The number of rows that are encoded at once."""
-    return max(1, BLOCK // encoding.classes)
+def decode_in_blocks(encoding: Encoding, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As `encoding.decode`, a block of rows after the other: what it computes on the way does not grow with their number."""
+    count = len(stored[encoding.commit])
+    if count <= block_rows(encoding):
+        return encoding.decode(stored)
+    found: dict[str, Tensor] = {}
+    for block in blocks(encoding, count):
+        for name, decoded in encoding.decode({name: array[block] for name, array in stored.items()}).items():
+            if name not in found:
+                found[name] = decoded.new_empty(count, *decoded.shape[1:])
+            found[name][block] = decoded
+    return found
+
+
+def blocks(encoding: Encoding, count: int) -> list[slice]:
+    """`count` rows in blocks."""
+    rows = block_rows(encoding)
+    return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
+
+
+def block_rows(encoding: Encoding) -> int:
+    """The number of rows that are encoded or decoded at once."""
+    return max(1, BLOCK // numbers_per_row(encoding))
+
+
+def numbers_per_row(encoding: Encoding) -> int:
+    """The numbers of a row's largest tensor."""
+    classes = encoding.classes if isinstance(encoding, LogitEncoding) else 1
+    return max(classes, *(prod(field.width) for field in encoding.fields.values()))
 
 
 def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:

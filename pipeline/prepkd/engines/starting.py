@@ -1,0 +1,95 @@
+"""How tasks are started: several at once in processes of this machine, or as many as a Ray cluster holds."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from prepkd.engines import local
+from prepkd.engines.task import Outcome, Task, here
+from prepkd.errors import InputError
+from prepkd.runtime.launched import is_launched
+from prepkd.runtime.processors import processors
+
+Say = Callable[[str], None]
+Start = Callable[[Sequence[Task]], Iterator[Outcome]]
+
+
+class Engine(StrEnum):
+    """Where the work of a command is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def refuse_without_ray(engine: Engine, **options: object) -> None:
+    """Raise InputError for options of Ray with another engine."""
+    if engine is not Engine.RAY and (given := [name for name, value in options.items() if value is not None]):
+        raise InputError(f"--{given[0].replace('_', '-')} is for Ray; add --engine ray")
+
+
+@contextlib.contextmanager
+def starting(
+    engine: Engine, jobs: int | None, num_gpus: float | None, threads: int | None, say: Say
+) -> Iterator[tuple[int | None, Start]]:
+    """Yield the number of threads that each task is to use, and what starts tasks: `jobs` at once here, or on a Ray cluster.
+
+    `threads` None is torch's own choice. Raises InputError for options that exclude one another, and under torchrun.
+    """
+    if engine is Engine.RAY:
+        if jobs is not None:
+            raise InputError(
+                "--jobs is for this machine; Ray runs as many tasks as its nodes hold: --num-gpus and threads say"
+            )
+        with ray_engine() as ray:
+            share, theirs = share_of(ray, threads, num_gpus, say)
+            yield theirs, lambda tasks: ray.run(tasks, here(), share)
+        return
+    if is_launched():
+        raise InputError("--jobs starts processes itself; run the command without torchrun")
+    count, each = jobs or 1, threads or torch.get_num_threads()
+    if count > 1 and count * each > processors():
+        fewer = max(1, processors() // count)
+        say(
+            f"warning: {count} jobs of {each} threads share {processors()} processors; `threads: {fewer}` is faster, "
+            "and changes the last bits of results"
+        )
+    yield threads, lambda tasks: local.run(tasks, here(), count, say)
+
+
+@contextlib.contextmanager
+def ray_engine() -> Iterator[ModuleType]:
+    """Connect to a Ray cluster, and yield what runs tasks there.
+
+    Raises InputError without Ray or a cluster, and under torchrun.
+    """
+    if is_launched():
+        raise InputError(
+            "--engine ray: torchrun runs this command, and Ray would start it once per process; leave one out"
+        )
+    try:
+        from prepkd.engines import on_ray
+    except ModuleNotFoundError as missing:
+        if missing.name != "ray":
+            raise
+        raise InputError("--engine ray: Ray is not installed; pip install 'prepkd[ray]'") from None
+    with on_ray.connected():
+        yield on_ray
+
+
+def share_of(ray: ModuleType, threads: int | None, num_gpus: float | None, say: Say) -> tuple[Any, int | None]:
+    """What Ray sets aside for each task of a connected cluster, and the threads of each; raises InputError.
+
+    A task on CPUs has as many threads as the same command here, on which the last bits of its results depend.
+    """
+    gpus = float(ray.has_gpus()) if num_gpus is None else num_gpus
+    if gpus > 1 and gpus % 1:
+        raise InputError(f"--num-gpus is {gpus:g}; expected a whole number, or a fraction of one GPU")
+    on_cpus = threads or torch.get_num_threads()
+    share = ray.Share(cpus=(threads or 1) if gpus else on_cpus, gpus=gpus)
+    if not ray.room(share):
+        say(f"warning: no node of the cluster has {share}; waiting for one")
+    return share, threads if gpus else on_cpus
