@@ -1,13 +1,13 @@
 # make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
 # make lint: ruff, mypy --strict, import contracts.   make docs: regenerate docs/reference and the comparison's settings.
-# make bench: the speed of a training step.
+# make site: the documentation as a site -> site/.   make bench: the speed of a training step.
 # PYTHON=python3.12 make demo: with another interpreter.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs site bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -30,6 +30,9 @@ docs: $(VENV)/.installed
 	python docs/comparison_params.py
 	python -m benchmarks.page
 
+site: $(VENV)/.installed-site
+	python docs/site/build_site.py
+
 bench: $(VENV)/.installed
 	python -m benchmarks.step
 
@@ -43,6 +46,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-site
+
+$(VENV)/.installed-site: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[site]'
 	touch $@ $(VENV)/.installed
 
 clean:

@@ -75,7 +75,7 @@ def key_rows(section: Schema, schema: Schema, prefix: str = "", above: str = "")
 def row(key: str, entry: Schema, required: bool, above: str = "") -> str:
     """Format one key: type, default, description."""
     default = "required" if required else f"`{json.dumps(entry['default'])}`"
-    said = "" if entry["description"] == above else cell(entry["description"])
+    said = "" if entry["description"] == above else linked(cell(entry["description"]))
     return f"| `{key}` | {allowed(entry)} | {default} | {said} |"
 
 
@@ -150,6 +150,11 @@ def wrapped(text: str) -> str:
 def cell(text: str) -> str:
     """Escape text for a table cell on GitHub: outside of code `<` begins a tag."""
     return re.sub(r"(`[^`]*`)|<", lambda part: part[1] or "&lt;", text).replace("|", "\\|")
+
+
+def linked(text: str) -> str:
+    """Make links of the pages that a comment in params.yaml names."""
+    return re.sub(r"docs/((?:how-to|reference)/([\w-]+)\.md)", r"[\2](../\1)", text)
 
 
 def cli_page() -> str:
