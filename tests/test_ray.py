@@ -49,6 +49,9 @@ class Mortal(nn.Module):
         while "WAITS" in os.environ and self.seen > 5 and not Path("died").exists():
             assert time.monotonic() < until, "the other node lives"
             time.sleep(0.01)
+        if self.seen == int(os.environ.get("ENDS_AT", 0)) and not Path("died").exists():
+            Path("died").write_text(f"{os.getpid()}")
+            os.kill(os.getpid(), signal.SIGTERM)
         if self.seen == int(os.environ.get("DIES_AT", 0)) and not Path("died").exists():
             Path("died").write_text(f"{os.getpid()}")
             assert Path(f"/proc/{os.getppid()}/comm").read_text().strip() == "raylet"
@@ -81,11 +84,11 @@ class Nodes:
             },
         )
 
-    def second(self, **variables: str) -> None:
+    def second(self, cpus: int = 1, gpus: int = 0, **variables: str) -> None:
         """Add the second node, or one in place of it; the processes there have the variables."""
         for node in list(self.cluster.worker_nodes):
             self.cluster.remove_node(node, allow_graceful=False)
-        self.cluster.add_node(num_cpus=1, env_vars=variables)
+        self.cluster.add_node(num_cpus=cpus, num_gpus=gpus, env_vars=variables)
 
 
 @pytest.fixture(scope="module")
@@ -143,12 +146,14 @@ def test_a_node_dies_while_its_actor_caches(nodes: Nodes, made: Path, project: P
     assert 1 <= computed - 4 * 5 <= 2, "the dead actor's chunks in flight, and no others, are computed again"
 
 
-def test_a_node_dies_while_it_trains(nodes: Nodes, made: Path, project: Path) -> None:
+@pytest.mark.parametrize("end", ["DIES_AT", "ENDS_AT"])
+def test_a_node_dies_while_it_trains(end: str, nodes: Nodes, made: Path, project: Path) -> None:
+    """With kill -9; or a task is asked to end by SIGTERM, as on a node that is taken away."""
     options = "-S distill.student=mortal:Mortal -S compare.students=[mortal:Mortal] --run kd"
     here = project / "here"
     shutil.copytree(project, here, ignore=shutil.ignore_patterns("here"))
     run(f"prepkd compare {options}", here)
-    nodes.second(DIES_AT="20")
+    nodes.second(**{end: "20"})
     said = on_ray(nodes, f"compare {options}", project)
     assert (project / "died").exists(), said
     assert tree(project / "results") == tree(here / "results")
@@ -170,6 +175,19 @@ def test_the_grid_is_what_dvc_would_write(nodes: Nodes, made: Path, project: Pat
     assert "2 of 2 runs are there already" in said, said
     assert tree(project / "results") == tree(made / "results")
     assert tree(project / "data/lessons") == tree(made / "data/lessons")
+
+
+def test_two_tasks_share_a_gpu(nodes: Nodes, made: Path, project: Path) -> None:
+    """A GPU that Ray counts; what is computed here needs none."""
+    nodes.second(cpus=2, gpus=1)
+    said = on_ray(nodes, "cache-logits large --num-gpus 0.5 -S cache.root=data/again", project)
+    assert "2 workers, each with 1 CPUs and 0.5 GPUs" in said, said
+    assert tree(project / "data/again/large.zarr") == tree(made / "data/logits/large.zarr")
+    said = on_ray(nodes, "compare --run kd --num-gpus 0.5", project)
+    assert "warning" not in said and tree(project / "results/compare/runs/large/convnet4") == {
+        "kd.safetensors": (made / "results/compare/runs/large/convnet4/kd.safetensors").read_bytes()
+    }
+    assert "a fraction of one GPU" in on_ray(nodes, "compare --run kd --replace --num-gpus 1.5", project, code=2)
 
 
 def test_the_recipe_submits_a_command(
