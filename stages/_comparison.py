@@ -3,8 +3,11 @@
 from pathlib import Path
 
 from prepkd.project.params import Params
+from prepkd.report.added import Added, MeasuredOn, added_students
 from prepkd.report.run_logits import RunFile
-from prepkd.stages._project import store_url, teacher_folders
+from prepkd.runtime.devices import choose_device
+from prepkd.stages._project import data_file, store_url, teacher_folders
+from prepkd.views import parse_recipe
 
 COMPARISON = Path("results/compare")
 
@@ -12,6 +15,17 @@ COMPARISON = Path("results/compare")
 def run_file(run: str, teacher: str, student: str) -> Path:
     """Return the file of a run's test logits."""
     return COMPARISON / "runs" / teacher / student / f"{run}.safetensors"
+
+
+def added_file(name: str) -> Path:
+    """Return the file of the test logits of students that another training loop made."""
+    return COMPARISON / "runs/added" / f"{name}.safetensors"
+
+
+def added(params: Params, name: str) -> Added:
+    """Measure the students of a key of `compare.add`, or read their logits if their files are unchanged."""
+    on = MeasuredOn(data_file(params), parse_recipe(params.augment), choose_device(params.threads))
+    return added_students(params.compare.add[name], added_file(name), on, params.named_models)
 
 
 def grid(params: Params) -> dict[str, dict[str, RunFile]]:

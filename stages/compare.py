@@ -10,11 +10,11 @@ from prepkd.data.prepared.file import load_split
 from prepkd.distillation.grid import Key
 from prepkd.engines.starting import Engine, refuse_without_ray, starting
 from prepkd.errors import InputError
-from prepkd.project.outputs import tables
-from prepkd.project.params import from_plain, plain
+from prepkd.project.outputs import run_logits, tables
+from prepkd.project.params import Params, additions, from_plain, plain
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, grid, run_file, run_of
+from prepkd.stages._comparison import COMPARISON, added, added_file, grid, run_file, run_of
 from prepkd.stages._console import console, say, show
 from prepkd.stages._devices import use_devices
 from prepkd.stages._grid import train_grid, whole_grid
@@ -52,6 +52,13 @@ def compare(
     ] = None,
     engine: EngineOption = Engine.LOCAL,
     num_gpus: NumGpus = None,
+    add: Annotated[
+        list[str],
+        typer.Option("--add", metavar="NAME=FOLDER", help="Add students from another training loop; repeatable."),
+    ] = [],
+    measure: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Measure the students of --add or compare.add, and stop.")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,11 +69,17 @@ def compare(
     long.csv has one row per seed, wide.csv one row per run and the pairs side by side. Without `models/teachers/NAME` agreement
     and genetic errors are left out.
 
+    `--add NAME=FOLDER`, or the setting compare.add, adds a row: students from any training loop, one folder per seed (seed0,
+    seed1, ...) with what `prepkd.save` writes, or model.safetensors and a model.json such as {"model": "convnet8"}.
+
     `--jobs` or `--engine ray` train the grid first. A training that fails is reported, and the others finish.
     """
-    params = read_params(params_file, overrides)
+    params = read_params(params_file, [*overrides, *additions(add)])
     if run is None and (teacher or student):
         raise InputError("--teacher and --student say which run to train; add --run")
+    if measure is not None:
+        measure_added(params, measure)
+        return
     pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:
@@ -84,8 +97,21 @@ def compare(
         train_run(params, run, *pair, may)
     if run is not None:
         return
-    with writing(*tables(COMPARISON)):
-        text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON)
+    with writing(*tables(COMPARISON), *(run_logits(added_file(name)) for name in params.compare.add)):
+        others = {name: added(params, name) for name in params.compare.add}
+        text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON, others)
     table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
     show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
+
+
+def measure_added(params: Params, name: str) -> None:
+    """Write the test logits of added students."""
+    if name not in params.compare.add:
+        known = ", ".join(params.compare.add) or "it is empty"
+        raise InputError(f"--measure is {name!r}; expected a key of compare.add, or a name of --add: {known}")
+    with writing(run_logits(added_file(name))):
+        found = added(params, name)
+    say(
+        f"{added_file(name)}: seed{'s' if len(found.logits) > 1 else ''} {', '.join(map(str, found.logits))} of {found.student}"
+    )

@@ -44,6 +44,7 @@ def report(
         device=choose_device(params.threads),
         training=TRAINING,
         comparison=COMPARISON,
+        added=params.compare.add,
     )
     with writing(page(out)):
         content, left_out = build(results)

@@ -1,5 +1,6 @@
 """The package: what is shipped, what an import costs, what the project must not say."""
 
+import pydoc
 import re
 import subprocess
 import sys
@@ -64,6 +65,16 @@ def test_import_is_light_and_public_names_are_there() -> None:
         "dynamic_temperature",
     ):
         assert callable(getattr(prepkd.losses, name))
+
+
+def test_help_and_dir_list_the_public_names() -> None:
+    """Each with a line of its own; a name that is not looked at loads nothing."""
+    lines = [line.strip() for line in pydoc.plain(pydoc.render_doc(prepkd)).splitlines()]
+    public = [name for name in prepkd.__all__ if name != "__version__"]
+    assert set(public) <= set(dir(prepkd))
+    described = {name: next((line for line in lines if line.startswith(f"{name} ")), "") for name in public}
+    assert all(len(line.removeprefix(name).strip()) > 20 for name, line in described.items()), described
+    assert {line.split()[0] for line in prepkd.__doc__.splitlines() if line.startswith("    ")} == set(public)
 
 
 def test_no_file_names_a_registry() -> None:

@@ -1,4 +1,22 @@
-"""prepkd: knowledge distillation with better supervision, from a teacher that is paid for once."""
+"""prepkd: knowledge distillation with better supervision, from a teacher that is paid for once.
+
+Stores and data
+    LogitStore    a teacher's logits for every view: open(url), logits(view), plan
+    FeatureStore  the same of a teacher's features
+    ViewDataset   training images under a view, their labels, and the teacher's logits for exactly these pixels
+    ViewSampler   samples and views in the order of `prepkd distill`, for a DataLoader
+    ViewPlan      the views of a recipe, as integers, and their pixels
+
+Training and trained models
+    losses        what students are taught, as functions of tensors: kl_divergence, probability_shift, ...
+    build_model   a model by its name: the zoo's, torchvision:NAME, timm:NAME, package.module:factory
+    save          save a student of any training loop for load, predict, export and compare --add
+    load          a trained model with its preprocessing, as a module that takes images
+
+    InputError    raised for wrong input, with a message of one line
+
+The commands: `prepkd --help`. Each name's own page: help(prepkd.ViewDataset).
+"""
 
 from importlib import import_module
 from importlib.metadata import version
@@ -7,6 +25,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from prepkd import losses as losses
     from prepkd.deployment.classifier import load as load
+    from prepkd.deployment.save import save as save
     from prepkd.distillation.view_dataset import ViewDataset as ViewDataset
     from prepkd.distillation.view_dataset import ViewSampler as ViewSampler
     from prepkd.errors import InputError as InputError
@@ -27,6 +46,7 @@ __all__ = [
     "build_model",
     "load",
     "losses",
+    "save",
 ]
 
 # Lazy (PEP 562), so that `import prepkd` and `prepkd --help` never import torch.
@@ -39,6 +59,7 @@ _HOMES = {
     "ViewSampler": "prepkd.distillation.view_dataset",
     "build_model": "prepkd.models",
     "load": "prepkd.deployment.classifier",
+    "save": "prepkd.deployment.save",
 }
 
 

@@ -73,7 +73,7 @@ def tiny_imagenet(root: Path, count: int = 3) -> Path:
 def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
     """Read and prepare a source's raw data with changed settings of `prepare`; the prepared file."""
     settings: dict[str, object] = {"val_fraction": 0, "subset": None, "seed": 0} | changes
-    own = {key: settings.pop(key) for key in ("mixed_formats", "upright", "max_pixels") if key in settings}
+    own = {key: settings.pop(key) for key in ("mixed_formats", "upright", "max_pixels", "split") if key in settings}
     source = Prepare(dataset=dataset, **own).source  # type: ignore[arg-type]
     data = source.read(raw)
     prepare(data, **settings, path=path, replace=True)  # type: ignore[arg-type]

@@ -131,6 +131,8 @@ def test_the_model_card_is_the_hubs(folder: Path, digits: Project) -> None:
     assert card.data.pipeline_tag == "image-classification" and "knowledge-distillation" in card.data.tags
     for name, one in checks["formats"].items():
         assert f"| `{name}` | {one['bytes']:,} |" in text
+    assert "Evaluated on images of 8 x 8 pixels; others are resized to cover that" in text
+    assert "0 0, 1 1, 2 2, 3 3" in text, "classes by their index"
     assert checks["data"]["dataset_fingerprint"] in text and f"{checks['student']['parameters']:,} parameters" in text
 
 

@@ -106,3 +106,11 @@ def test_the_documented_import(project: Path) -> None:
     image, _, logits = prepkd.ViewDataset("data/digits.h5", "data/logits/large.zarr", view=8)[77]
     with torch.no_grad():
         assert torch.allclose(left["teacher"](image[None])[0], logits, atol=2e-3)
+
+
+def test_the_documented_student_of_another_loop_is_measured(project: Path) -> None:
+    (code,) = blocks("docs/how-to/own-loop.md", "python", "prepkd.save")
+    exec(code, {"prepkd": prepkd, "student": prepkd.build_model("convnet8", 10, in_channels=1)})
+    (line,) = blocks("docs/how-to/own-loop.md", "bash", "compare --add")
+    said = command(f"{line.strip()} --measure mine")
+    assert said == "results/compare/runs/added/mine.safetensors: seed 0 of convnet8\n"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from commands import enter, prepkd
 from prepkd.cli import COMMANDS
@@ -29,6 +30,7 @@ distill: {teacher: large, student: convnet4, epochs: 1, seeds: [0, 1], precision
 compare: {runs: [kd]}
 """
 RUN = "results/compare/runs/large/convnet4/kd.safetensors"
+ADDED = ["compare", "--add", "again=models/student"]
 FEATURES = ["cache-features", "large", "-S", "cache.features=[pooled]"]
 
 # (arguments, the place of an output); every output of every command that writes.
@@ -50,6 +52,7 @@ OUTPUTS = [
     (["evaluate"], "results/details.json"),
     (["evaluate"], "results/plots"),
     (["compare", "--run", "kd"], RUN),
+    ([*ADDED, "--measure", "again"], "results/compare/runs/added/again.safetensors"),
     *(
         (["compare"], f"results/compare/{name}")
         for name in ("table.csv", "long.csv", "wide.csv", "table.md", "top1.png")
@@ -90,6 +93,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["evaluate"],
             ["compare", "--run", "kd"],
             ["compare"],
+            [*ADDED, "--measure", "again"],
             ["report"],
             ["inspect", "data/logits/large.zarr"],
             ["export", "models/student/seed0"],
@@ -376,6 +380,7 @@ DERIVED = [
         [f"results/compare/{name}" for name in ("table.csv", "long.csv", "wide.csv", "table.md", "top1.png")],
         RUN,
     ),
+    ([*ADDED, "--measure", "again"], ["results/compare/runs/added/again.safetensors"], "models/student"),
     (["inspect", "data/logits/large.zarr"], ["results/inspect/large.png"], "data/logits/large.zarr"),
     ([*FEATURES, "--only", "pooled", "--plan"], ["data/asked/large/pooled.json"], "models/teachers/large"),
 ]
@@ -405,6 +410,35 @@ def test_every_command_asks_or_writes_only_what_can_be_made_again() -> None:
     assert asks & derived == {"compare", "cache-features"}, "with --run, and without --plan"
     changed = {arguments[0] for arguments, _ in OTHERS}
     assert changed == asks - {"export"}, "each is tried with other settings; exports are in tests/deployment"
+
+
+def test_added_students_that_are_those_of_a_run_do_not_differ_from_it(project: Path) -> None:
+    prepkd(*ADDED)
+    table = pd.read_csv("results/compare/table.csv").set_index("run")
+    assert table.index.to_list() == ["kd", "again"]
+    same = ["student", "n", "top1_percent", "top1_std_percent", "agreement_percent", "genetic_errors_percent"]
+    assert table.loc["again", same].to_list() == pytest.approx(table.loc["kd", same].to_list())
+    assert table.loc["again", "minus_kd_points"] == 0
+    assert "Not trained here: `again` (models/student)." in Path("results/compare/table.md").read_text()
+    prepkd("report", "-S", "compare.add.again=models/student")
+    assert "Students from another training loop: again (models/student)." in Path("results/report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--add", "again"], "--add 'again'; expected NAME=FOLDER, e.g. mine=students/mine"),
+        (["--add", "a.b=models/student"], "--add 'a.b=models/student'; expected NAME=FOLDER"),
+        (["--add", "kd=models/student"], "compare.add has 'kd', which is a method; expected another name"),
+        (["--add", "again=nowhere"], "nowhere: no such folder; expected one folder per seed in it: seed0, seed1"),
+        (
+            ["--measure", "again"],
+            "--measure is 'again'; expected a key of compare.add, or a name of --add: it is empty",
+        ),
+    ],
+)
+def test_wrong_additions_are_explained(project: Path, arguments: list[str], says: str) -> None:
+    refused("compare", *arguments, says=says)
 
 
 def test_students_of_other_data_are_other_students(project: Path) -> None:

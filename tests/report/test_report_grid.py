@@ -16,6 +16,7 @@ from prepkd.errors import InputError
 from prepkd.models.checkpoint import FORMAT, write_card
 from prepkd.project.params import Params
 from prepkd.report import grid as grid_module
+from prepkd.report.added import Added
 from prepkd.report.bars import bars
 from prepkd.report.grid import tabulate
 from prepkd.runtime.files import fingerprint
@@ -92,6 +93,26 @@ def train(chosen: Params, *, right: int = 160, seeds: list[int] | None = None) -
             }
             logits = {seed: answers(right + 2 * seed) for seed in seeds or settings.seed_list}
             write_results(run.path, logits, made_from)
+
+
+def test_added_students_stand_in_every_pairs_table_against_its_teacher() -> None:
+    """Their difference is that of numbers of right answers, over the seeds that the baseline has."""
+    chosen = params("kd", teachers=["large", "small"])
+    train(chosen)  # 160, 162 and 164 right
+    mine = Added(Path("students/mine"), "resnet8", {seed: answers(170 + seed) for seed in (0, 1, 5)})
+    text = tabulate(grid(chosen), TEST, Path("results/compare"), {"mine": mine})
+    long, wide, table = (pd.read_csv(f"results/compare/{name}.csv") for name in ("long", "wide", "table"))
+    rows = table[table["run"] == "mine"]
+    assert rows["pair"].to_list() == ["large -> convnet8", "small -> convnet8"]
+    assert rows["teacher"].to_list() == ["large", "small"] and set(rows["student"]) == {"resnet8"}
+    assert rows["minus_kd_points"].to_list() == pytest.approx([100 * (10 + 9) / 2 / COUNT] * 2)
+    assert rows["minus_kd_seeds"].to_list() == [2, 2]
+    # Both answer with the next class where they are wrong: the same wrong class on the teacher's wrong ones.
+    assert rows["genetic_errors_percent"].to_list() == pytest.approx([100 * 10 / COUNT, 100 * 28 / COUNT])
+    assert sorted(long.loc[long["run"] == "mine", "seed"]) == [0, 0, 1, 1, 5, 5]
+    column = wide.set_index("run").loc["mine", "large -> resnet8, top1_percent"]
+    assert column == pytest.approx(100 * 172 / COUNT)
+    assert text.count("Not trained here: `mine` (students/mine).") == 2
 
 
 def tables(

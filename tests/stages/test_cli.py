@@ -163,7 +163,8 @@ def test_stage_file_command_and_dvc_stage_share_a_name() -> None:
         ),
         (
             ["prepare", "-S", "prepare.colour=1"],
-            "unknown key prepare.colour; allowed: dataset, max_pixels, mixed_formats, raw, seed, subset, upright, val_fraction",
+            "unknown key prepare.colour; allowed: dataset, max_pixels, mixed_formats, raw, seed, split, subset, upright, "
+            "val_fraction",
         ),
         (["prepare", "-S", "prepare.dataset=cifar100"], "prepkd prepare --download"),
         (["prepare", "-S", "distill"], "expected KEY=VALUE"),

@@ -26,6 +26,11 @@ class Classifier(nn.Module):
     are resized and cut. Raises InputError for images of another kind, another number of channels, and without pixels.
     """
 
+    model: Normalised
+    class_names: tuple[str, ...]
+    framing: Framing
+    card: dict[str, Any]
+
     def __init__(
         self, model: Normalised, class_names: tuple[str, ...], framing: Framing, card: Mapping[str, Any]
     ) -> None:

@@ -87,13 +87,27 @@ def code(text: object) -> str:
 def _what(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     data, method = checks["data"], method_of(card)
     size = f"{card['evaluation']['height']} x {card['evaluation']['width']}"
-    taught = f", distilled by prepkd with the method {escaped(method)}" if method else ", trained by prepkd"
+    # `prepkd.save` writes no settings: it knows nothing of the loop.
+    how = ", trained by prepkd" if isinstance(card.get("training"), dict) else ", trained in a loop outside prepkd"
+    taught = f", distilled by prepkd with the method {escaped(method)}" if method else how
     return (
         f"{escaped(card['model'])} for {card['num_classes']} classes of {escaped(data['dataset'])}{taught}: images of {size} "
         f"pixels and {card['in_channels']} channel{'s' if card['in_channels'] > 1 else ''}, "
         f"{checks['student']['parameters']:,} parameters. Test top-1 {checks['student']['top1']:.2%} on {data['samples']:,} "
-        f"images{_seeds(checks)}."
+        f"images{_seeds(checks)}. {framing_text(card['evaluation'])}"
     )
+
+
+def framing_text(evaluation: Mapping[str, Any]) -> str:
+    """How images of any size become those that the model was evaluated on.
+
+    >>> framing_text({"height": 224, "width": 224, "resize": 256})
+    'Evaluated on the middle 224 x 224 pixels of images whose shorter side is resized to 256.'
+    """
+    size, resize = f"{evaluation['height']} x {evaluation['width']}", evaluation.get("resize")
+    if resize is not None:
+        return f"Evaluated on the middle {size} pixels of images whose shorter side is resized to {resize}."
+    return f"Evaluated on images of {size} pixels; others are resized to cover that, and their middle is used."
 
 
 def _seeds(checks: Mapping[str, Any]) -> str:

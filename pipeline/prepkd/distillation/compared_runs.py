@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models.settings import ModelName
-from prepkd.settings.section import Section, once
+from prepkd.settings.section import FilePath, Name, Section, once
 from prepkd.settings.validation import override, validated
 
 
@@ -16,13 +16,15 @@ class Compare(Section):
     """The comparison's grid: every run for every student and every teacher, over the seeds.
 
     A run is a method, then settings of `distill` that differ, joined by commas; a teacher is a key of `teachers` or
-    `generations`, or several joined by '+'. Without a list, the students and teachers are those of `distill`.
+    `generations`, or several joined by '+'. Without a list, the students and teachers are those of `distill`. `add` names
+    folders of students that another training loop made, one folder per seed in each: more rows of every table.
     """
 
     runs: Annotated[list[str], Field(min_length=1), AfterValidator(once)]
     # Not null: DVC makes one stage per entry, and none of its commands works without a list.
     students: Annotated[list[ModelName], AfterValidator(once)] = []
     teachers: Annotated[list[str], AfterValidator(once)] = []
+    add: dict[Name, FilePath] = {}
 
 
 def compared_pairs(compare: Compare, distill: Distill) -> list[tuple[str, str]]:

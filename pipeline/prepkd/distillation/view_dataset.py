@@ -20,7 +20,8 @@ from prepkd.models.logit_checks import ROWS, check_logits
 from prepkd.provenance.stores import check_data, check_pixels
 from prepkd.runtime.services import is_remote
 from prepkd.store import LogitStore
-from prepkd.store.encodings import as_tensors
+from prepkd.store.encodings import LogitEncoding, as_tensors
+from prepkd.views import ViewPlan
 from prepkd.views.order import cycle, sample_order
 
 REMEDY = "use the files that belong together, or run `prepkd cache-logits` again"
@@ -41,6 +42,13 @@ class ViewDataset(Dataset[Item]):
     Warns of answers that may not be logits. Raises InputError where the store was not made from this data, a view was not
     fetched, where it keeps a draw of the classes, or the answers are probabilities; IndexError.
     """
+
+    data: Path
+    store: str
+    options: dict[str, Any]
+    classes: int
+    plan: ViewPlan
+    encoding: LogitEncoding
 
     def __init__(self, data: str | Path, store: str | Path, view: int = 0, **options: Any) -> None:
         # Absolute, since a worker may have another working directory.
@@ -170,6 +178,10 @@ class ViewSampler(Sampler[tuple[int, int]]):
 
     The view changes with `set_epoch`, also for persistent workers: it travels with each index.
     """
+
+    dataset: ViewDataset
+    seed: int
+    epoch: int
 
     def __init__(self, dataset: ViewDataset, seed: int = 0) -> None:
         self.dataset, self.seed, self.epoch = dataset, seed, 0

@@ -1,7 +1,7 @@
 """A project's results, read when a section first asks for them, and checked to belong together."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Results:
     """Where a project's results are; `students` are folders by seed, `teachers` folders and `stores` URLs by name.
 
     `grid` holds the comparison's runs by `teacher -> student`; `training` DVCLive's curves, one folder per seed; `comparison`
-    the comparison's tables.
+    the comparison's tables; `added` folders of the comparison's students from other training loops, by name.
     """
 
     settings: Distill
@@ -49,6 +49,7 @@ class Results:
     device: torch.device
     training: Path
     comparison: Path
+    added: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property
     def info(self) -> DataInfo:

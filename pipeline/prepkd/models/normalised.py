@@ -16,6 +16,8 @@ class Normalised(nn.Module):
     Raises InputError for images with another number of channels.
     """
 
+    body: nn.Module
+    preprocessing: Preprocessing
     mean: Tensor
     std: Tensor
 

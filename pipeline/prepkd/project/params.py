@@ -1,5 +1,8 @@
 """The schema of params.yaml: one frozen section per stage, declared beside its code; unknown keys are refused."""
 
+import contextlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -97,6 +100,14 @@ class Params(Section):
                 raise ValueError(f"compare.runs: {error}") from None
         return self
 
+    @model_validator(mode="after")
+    def _added_students_are_no_runs(self) -> "Params":
+        for name in self.compare.add:
+            with contextlib.suppress(InputError):  # as it should be: no run has this name
+                self.variant(name)
+                raise ValueError(f"compare.add has {name!r}, which is a method; expected another name")
+        return self
+
     @property
     def all_teachers(self) -> dict[str, Teacher | Generation]:
         """Every teacher by name: trained with labels, given, or distilled."""
@@ -111,6 +122,12 @@ class Params(Section):
         """The end of a message about a teacher that is not there."""
         sections = "teachers or generations" if self.generations else "teachers"
         return f"expected a key of {sections}: {', '.join(self.all_teachers)}"
+
+    @property
+    def named_models(self) -> set[str]:
+        """The models that the settings name: those whose code may be imported."""
+        models = {one.model for one in self.teachers.values()} | {one.student for one in self.generations.values()}
+        return models | {student for _, student in self.pairs} | {self.distill.student}
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -168,6 +185,19 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     for change in overrides:
         override(raw, change, where="--set")
     return validated(Params, raw, str(path))
+
+
+def additions(texts: Sequence[str]) -> list[str]:
+    """The overrides of `--add NAME=FOLDER` options: keys of `compare.add`; raises InputError."""
+    found = []
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not equals or not folder or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise InputError(
+                f"--add {text!r}; expected NAME=FOLDER, e.g. mine=students/mine; a name has letters, digits, _ and -"
+            )
+        found.append(f"compare.add.{name}={json.dumps(folder)}")
+    return found
 
 
 def plain(params: Params) -> dict[str, Any]:

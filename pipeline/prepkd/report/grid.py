@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 import torch
 
 from prepkd.data.prepared.file import Split
 from prepkd.display.text import csv_cell
+from prepkd.report.added import Added
 from prepkd.report.bars import bars
 from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
 from prepkd.report.markdown import caption, to_markdown, wide_markdown
@@ -16,14 +18,18 @@ from prepkd.report.run_logits import RunFile, run_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 
 Runs = Mapping[str, RunFile]  # by their text
+ARROW = " -> "  # between the teacher and the student of a pair
 
 
-def tabulate(pairs: Mapping[str, Runs], test: Split, folder: Path) -> str:
+def tabulate(
+    pairs: Mapping[str, Runs], test: Split, folder: Path, added: Mapping[str, Added] = MappingProxyType({})
+) -> str:
     """Write the tables and the picture of the whole grid to `folder`, and return the tables as Markdown.
 
     `pairs` are the runs by `teacher -> student`; a run may name others in its settings, and its figures are against the
-    teachers that it names; where a teacher's folder is not there, those figures are left out. Raises InputError for test logits
-    that are missing, or made by other settings, teachers or data.
+    teachers that it names; where a teacher's folder is not there, those figures are left out. `added` are students of other
+    training loops by name, which stand in the table of every pair, against its teacher. Raises InputError for test logits that
+    are missing, or made by other settings, teachers or data.
     """
     labels = torch.from_numpy(test.labels)
     early = any(run.settings.early_stop for runs in pairs.values() for run in runs.values())
@@ -39,12 +45,19 @@ def tabulate(pairs: Mapping[str, Runs], test: Split, folder: Path) -> str:
         }
         logits = {text: run_logits(run, test.fingerprint) for text, run in runs.items()}
         theirs = {text: answers[run.teacher] for text, run in runs.items() if run.teacher in answers}
+        teacher, _, _ = pair.rpartition(ARROW)
+        own = next((run.teacher for run in runs.values() if "+".join(run.settings.teacher_names) == teacher), "")
+        logits |= {name: dict(one.logits) for name, one in added.items()}
+        theirs |= {name: answers[own] for name in added if own in answers}
         figures = measure_runs(logits, theirs, labels)
         teachers = {name: 100 * measure(values, labels)["top1"] for name, values in answers.items()}
-        table = _named(compare_runs(figures), runs).assign(pair=pair)
-        longs.append(_named(long_form(figures), runs))
+        names = {text: ("+".join(run.settings.teacher_names), run.settings.student) for text, run in runs.items()}
+        names |= {name: (teacher, one.student) for name, one in added.items()}
+        table = _named(compare_runs(figures), names).assign(pair=pair)
+        longs.append(_named(long_form(figures), names))
         tables[pair] = table, teachers
-        texts.append(to_markdown(table, caption(table, teachers, epoch, absent)))
+        folders = {name: one.folder for name, one in added.items()}
+        texts.append(to_markdown(table, caption(table, teachers, epoch, absent, folders)))
     # A run that names its teacher and its student is the same one in several pairs.
     long = pd.concat(longs).drop_duplicates(["teacher", "student", "run", "seed"])
     whole = pd.concat([table for table, _ in tables.values()])
@@ -60,12 +73,10 @@ def tabulate(pairs: Mapping[str, Runs], test: Split, folder: Path) -> str:
     return text
 
 
-def _named(frame: pd.DataFrame, runs: Runs) -> pd.DataFrame:
-    """The rows with the teachers and the student that each run's settings name."""
-    settings = [runs[text].settings for text in frame["run"]]
-    return frame.assign(
-        teacher=["+".join(one.teacher_names) for one in settings], student=[one.student for one in settings]
-    )
+def _named(frame: pd.DataFrame, names: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
+    """The rows with each run's teachers and student."""
+    teachers, students = zip(*(names[text] for text in frame["run"]), strict=True)
+    return frame.assign(teacher=teachers, student=students)
 
 
 def _csv(frame: pd.DataFrame) -> bytes:

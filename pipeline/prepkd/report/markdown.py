@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -25,16 +26,24 @@ def to_markdown(table: pd.DataFrame, caption: str) -> str:
     return f"{shown.to_markdown(index=False, disable_numparse=True)}\n\n{caption}\n"
 
 
-def caption(table: pd.DataFrame, teachers: Mapping[str, float], epoch: str, absent: Sequence[Path] = ()) -> str:
+def caption(
+    table: pd.DataFrame,
+    teachers: Mapping[str, float],
+    epoch: str,
+    absent: Sequence[Path] = (),
+    added: Mapping[str, Path] = MappingProxyType({}),
+) -> str:
     """A table's caption: its teachers with their test top-1 in percent, the epoch, the statistics.
 
-    `absent` are folders of teachers whose figures are left out.
+    `absent` are folders of teachers whose figures are left out; `added` those of students from other training loops.
     """
     named = ", ".join(f"`{name}`: {top1:.2f} %" for name, top1 in teachers.items())
     parts = [f"Teacher{'s' if len(teachers) > 1 else ''} {named} test top-1."] if teachers else []
     if absent:
         parts.append(f"Agreement and genetic errors left out: no {', '.join(map(str, absent))}.")
     parts.append(f"Mean +- standard deviation over n seeds, {epoch}.")
+    if added:
+        parts.append(f"Not trained here: {', '.join(f'`{name}` ({folder})' for name, folder in added.items())}.")
     tests = {name: int(table[difference_column(name, "p_holm")].notna().sum()) for name in baselines(table)}
     if tests:
         parts.append("Differences are paired by seed.")

@@ -33,6 +33,7 @@ class Purpose(IntEnum):
     VERIFIED_ROWS = 0x20
     # Prepared data: another number is another choice of images.
     VAL = 0x40  # by class
+    FLAT_SPLIT = 0x60  # of a folder without splits, by class
     SUBSET_OF_TRAIN = 0x80  # by class
     SUBSET_OF_VAL = 0xA0  # by class
     SUBSET_OF_TEST = 0xC0  # by class

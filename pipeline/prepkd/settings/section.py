@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
@@ -16,7 +16,7 @@ from prepkd.runtime.services import is_remote
 class Section(BaseModel):
     """A section of params.yaml: frozen, strict, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def used(self, *, but: Set[str]) -> dict[str, Any]:
         """The settings that are read, as JSON, without the keys `but`; a section whose keys exclude others leaves those out."""

@@ -1,7 +1,7 @@
 """The attributes of a store: where its logits come from and how they are kept, as one validated model."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -42,7 +42,7 @@ TemperatureKey = Annotated[str, Field(pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$")]
 class _Section(BaseModel):
     """A section of the attributes; `model_dump` returns the keys that were given, unknown ones included."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
 
     @model_serializer(mode="wrap")
     def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -33,9 +33,11 @@ class CheckedStore(WrapperStore[Store]):
     a `layout` only descriptions can be read.
     """
 
+    manifest: dict[str, str]
+    where: str
     layout: Layout | None = None
-    refuses_values = True  # `verify` reports wrong values as its finding
-    command = "cache-logits"  # writes the store
+    refuses_values: bool = True  # `verify` reports wrong values as its finding
+    command: str = "cache-logits"  # writes the store
 
     def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
         super().__init__(store)

@@ -30,6 +30,7 @@ from prepkd.store.documents import (
 from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place, sizes
+from prepkd.views import ViewPlan
 
 
 class AnswerStore:
@@ -42,7 +43,17 @@ class AnswerStore:
     kind: ClassVar[str] = "store of answers"
     command: ClassVar[str] = "cache-logits"  # writes such stores
     reads: ClassVar[tuple[type, ...]] = (Encoding,)
+    url: str
+    attributes: Attributes
+    store: CheckedStore
+    manifest_sha256: str
+    layout: Layout
+    plan: ViewPlan
     encoding: Encoding
+    views: int
+    samples: int
+    present: list[int]
+    summary: dict[str, Any]
 
     def __init__(self, url: str, store: CheckedStore, sha256: str, attributes: Attributes, layout: Layout) -> None:
         self.url, self.attributes, self.store, self.manifest_sha256 = url, attributes, store, sha256

@@ -1,6 +1,7 @@
 """The interface of a recipe's steps."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 class Step(BaseModel, ABC):
     """One step of a recipe: its settings, and its integers in a view's row, one in [0, n) for each n of `ranges`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     @property
     @abstractmethod

@@ -22,6 +22,8 @@ class PairedPlan(ViewPlan):
     strong recipe without steps, for a recipe that mixes samples, and for recipes whose pictures differ in size.
     """
 
+    kinds: tuple[ViewPlan, ViewPlan]
+
     def __init__(
         self,
         recipe: Sequence[object] | Recipe,

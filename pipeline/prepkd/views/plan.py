@@ -31,6 +31,16 @@ class ViewPlan:
     `purpose` keeps the drawn views of one seed apart: a teacher is not trained on the views that are cached.
     """
 
+    recipe: Recipe
+    mix: Mix | None
+    steps: Recipe
+    ranges: tuple[int, ...]
+    exhaustive: bool
+    views: int
+    seed: int
+    samples: int
+    purpose: Purpose
+
     def __init__(
         self,
         recipe: Sequence[object] | Recipe,

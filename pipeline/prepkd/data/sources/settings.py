@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from prepkd.data.sources import SOURCES
 from prepkd.data.sources.source import RAW, Source
@@ -34,6 +34,15 @@ class Prepare(Section):
     val_fraction: float = Field(default=0.0, ge=0.0, lt=1.0)
     subset: int | None = Field(default=None, ge=1)
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _split_is_read(self) -> "Prepare":
+        if (
+            getattr(self, "split", None) is not None
+            and "split" not in type(SOURCES[self.dataset].settings).model_fields
+        ):
+            raise ValueError(f"split is set, and dataset {self.dataset!r} has a test set of its own; expected null")
+        return self
 
     @property
     def source(self) -> Source:

@@ -34,14 +34,17 @@ class Walk:
         self._linked: list[str] = []
 
     def class_folders(self, split: str) -> list[str]:
-        """The names of a split's class folders, sorted; files beside them, and names that look equal, are faults."""
+        """The names of a split's class folders, sorted; files beside them, and names that look equal, are faults.
+
+        The split "" is a flat folder: its classes are folders of the root.
+        """
         if split in self._classes:
             return self._classes[split]
         names: dict[str, str] = {}
         for name, status in self._entries(split):
-            where = self.root / split / name
+            where = self.root / _below(split, name)
             if not stat.S_ISDIR(status.st_mode):
-                expected = f"expected {split}/<class>/<image>"
+                expected = f"expected {_below(split, '<class>/<image>')}"
                 self.faults.add(f"{where}: a file outside the class folders; {expected}; take it out")
             elif (other := names.setdefault(nfc_name(name), name)) != name:
                 self.faults.add(f"{where}: {differing(name, other)}; expected each class once; rename it")
@@ -71,7 +74,7 @@ class Walk:
             elif here != name:
                 self.faults.add(f"{where}: {differing(here, name)}; expected every split to have the same; rename it")
             else:
-                found.append((name, self.images_below(f"{split}/{name}")))
+                found.append((name, self.images_below(_below(split, name))))
         for name in there.values():
             self.faults.add(
                 f"{self.root / split / name}: not one of the {len(classes)} classes; expected every split to have the same; "
@@ -150,6 +153,10 @@ class Walk:
             except OSError as error:
                 raise InputError(f"{folder / name}: can't be read: {error.strerror}; fix it, or take it out") from None
         return None
+
+
+def _below(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def _tracked(folder: Path) -> bool:

@@ -46,6 +46,8 @@ def methods(results: Results) -> Section:
             notes.append(f"The teacher's accuracy is not in the chart: {error}")
         title = pair if len(groups) > 1 else ""
         parts += [headline(rows, named, title), _figure(rows, long, title, teachers, f"accuracy-{place}")]
+    if there := [f"{name} ({results.added[name]})" for name in table["run"].unique() if name in results.added]:
+        notes.append(f"Students from another training loop: {', '.join(there)}.")
     if not named:
         notes.append(f"No differences: none of the runs is a baseline ({', '.join(BASELINES.values())}).")
     return Section("methods", "Methods compared", _lead(table, named), parts, notes)

@@ -1,0 +1,66 @@
+"""Distil in a plain PyTorch loop, from cached logits: Knowledge Adjustment and a dynamic temperature.
+
+Run it in a project with data/digits.h5 and data/logits/large.zarr; examples/README.md has the commands.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import prepkd
+import torch
+from prepkd import losses
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+DATA, STORE, OUT = "data/digits.h5", "data/logits/large.zarr", "students/plain"
+
+
+def distillation_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:
+    """ka-ps+dtd-flsw: swap the teacher's wrong answers, and sharpen where student and teacher disagree; a scalar."""
+    weights = losses.flsw_weights(logits, teacher_logits, gamma=1.0)
+    tau = losses.dynamic_temperature(weights, tau_0=2.0, beta=2.0, tau_min=1.0, tau_max=40.0)
+    lesson = losses.probability_shift(teacher_logits, labels)
+    return losses.kl_divergence(logits, target_logits=lesson, tau=tau).mean()
+
+
+def train(seed: int, epochs: int, data: str = DATA, store: str = STORE) -> nn.Module:
+    """Train one student; only the seed differs between students."""
+    torch.manual_seed(seed)
+    student = prepkd.build_model("convnet8", 10, in_channels=1)
+    dataset = prepkd.ViewDataset(data, store)
+    sampler = prepkd.ViewSampler(dataset, seed)  # yields (sample, view): each epoch shows another view
+    loader = DataLoader(dataset, batch_size=64, sampler=sampler)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=epochs * len(loader))
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for images, labels, teacher_logits in loader:
+            loss = distillation_loss(student(images), labels, teacher_logits)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return student
+
+
+def options(description: str | None, out: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options that the examples share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", default=out, help="one folder per seed is written there")
+    torch.set_num_threads(1)  # a student as small as this one is faster on one processor
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train students of several seeds, and save them."""
+    asked = options(__doc__, OUT, arguments)
+    for seed in range(asked.seeds):
+        student = train(seed, asked.epochs)
+        prepkd.save(f"{asked.out}/seed{seed}", student, "convnet8", DATA, seed=seed)
+        print(f"{asked.out}/seed{seed}")
+
+
+if __name__ == "__main__":
+    main()
