@@ -1,39 +1,85 @@
-"""Output of commands: notes and progress on standard error, JSON on standard output."""
+"""Output of commands: notes and progress on standard error, figures on standard output, as tables or as JSON."""
 
 import json
+from dataclasses import dataclass
 
 import typer
 from prepkd.display.console import TextConsole
 from prepkd.errors import json_without_secrets
 from prepkd.runtime.launched import launched
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+LOUD = ("warning:", "error:", "failed:")  # the beginnings of lines that --quiet leaves
+
+
+@dataclass
+class Chosen:
+    """What the options --json and --quiet of the running command say."""
+
+    json: bool = False
+    quiet: bool = False
+
+
+chosen = Chosen()
 console = TextConsole(stderr=True, soft_wrap=True, quiet=launched()[0] > 0)  # the first process speaks for all
 
 
 def say(line: str) -> None:
-    """Print a note as it is, without markup."""
-    console.print(line, markup=False)
+    """Print a note as it is, without markup; with --quiet warnings and errors only."""
+    to = (
+        TextConsole(stderr=True, soft_wrap=True)
+        if chosen.quiet and line.startswith(LOUD) and not launched()[0]
+        else console
+    )
+    to.print(line, markup=False)
+
+
+def be_json(asked: bool) -> bool:
+    """Take over --json, before a command runs."""
+    chosen.json = asked
+    return asked
+
+
+def be_quiet(asked: bool) -> bool:
+    """Take over --quiet, before a command runs."""
+    chosen.quiet = asked
+    console.quiet = asked or launched()[0] > 0
+    return asked
+
+
+def show(figures: object, *parts: RenderableType) -> None:
+    """Print a command's figures on standard output: with --json as one JSON value, else as tables; these not with --quiet.
+
+    Of several processes the first one prints.
+    """
+    if launched()[0]:
+        return
+    if chosen.json:
+        print_json(figures)
+    elif not chosen.quiet:
+        for part in parts:
+            TextConsole().print(part, soft_wrap=isinstance(part, str))
 
 
 def progress() -> Progress:
-    """Make a progress bar; on a narrow terminal it shows only the count and the note."""
+    """Make a progress bar; on a narrow terminal it shows only the share and the note."""
     wide = [BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()] if console.width >= 100 else []
     return Progress(
         TextColumn("{task.description}", markup=False),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         *wide,
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
-        disable=not console.is_terminal,
+        disable=not console.is_terminal or console.quiet,
     )
 
 
@@ -54,5 +100,5 @@ def epoch_note(row: dict[str, float]) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print one indented JSON object."""
+    """Print one indented JSON value."""
     typer.echo(json.dumps(json_without_secrets(value), sort_keys=True, indent=2, allow_nan=False))

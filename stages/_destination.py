@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Iterator
 
 from prepkd.runtime.workspace import scratch_root
-from prepkd.stages._console import advance, progress, say
+from prepkd.stages._console import progress, say
 from prepkd.stages._options import may_replace
+from prepkd.stages._progress import StoreProgress
 from prepkd.store.destination import Destination, Work
 
 
@@ -13,13 +14,12 @@ from prepkd.store.destination import Destination, Work
 def destination(url: str, title: str, *, replace: bool) -> Iterator[Destination]:
     """A store's place; while it is written there, a bar with this title shows the chunks."""
     with progress() as bar:
-        task = bar.add_task(title, start=False, total=None, visible=False, note="")
+        shown = StoreProgress(bar, title)
 
         def start(work: Work) -> None:
             say(work.describe())
             if work.doubt:
                 say(f"warning: {work.doubt}")
-            bar.update(task, total=work.chunks, completed=work.chunks - work.pending, visible=True)
-            bar.start_task(task)
+            shown.start(work.chunks, work.pending, work.layout.bytes)
 
-        yield Destination(url, scratch_root(), say, may_replace(replace), start, lambda: advance(bar, task))
+        yield Destination(url, scratch_root(), say, may_replace(replace), start, shown.chunk)

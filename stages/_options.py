@@ -8,6 +8,7 @@ import typer
 from prepkd.engines.starting import Engine
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
+from prepkd.stages._console import be_json, be_quiet
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
 Overrides = Annotated[
@@ -28,6 +29,13 @@ NumGpus = Annotated[
     typer.Option(
         "--num-gpus", min=0, help="With --engine ray: GPUs per task, such as 0.5; else 1 if the cluster has any."
     ),
+]
+
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=be_json, help="Print the figures as one JSON value, nothing else on stdout.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=be_quiet, help="Print warnings and errors only, and what --json asks.")
 ]
 
 

@@ -19,6 +19,7 @@ TEACHERS = Path("models/teachers")
 STUDENTS = Path("models/student")
 EXPORTS = Path("exports")
 METRICS = Path("results/metrics.json")
+DETAILS = Path("results/details.json")  # the same by seed and class
 TRAINING = Path("results/training")  # curves of the students, one folder per seed
 
 

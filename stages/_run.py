@@ -11,9 +11,12 @@ from prepkd.project.params import Params, from_plain
 from prepkd.stages._comparison import run_file, run_of
 from prepkd.stages._console import advance, epoch_note, progress, say
 from prepkd.stages._dataset import cached_views
+from prepkd.stages._progress import TrainingProgress
 from prepkd.stages._project import data_file, training
-from prepkd.stages._students import students
+from prepkd.stages._students import described, students
+from prepkd.stages._summary import Students
 from prepkd.training.checkpoints import Row
+from prepkd.training.stopping import kept_epoch
 from prepkd.views import parse_recipe
 
 
@@ -21,16 +24,15 @@ def train_run(params: Params, run: str, teacher: str, student: str, replace: boo
     """Train one run over all seeds; writes the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
     with training(run_logits(path)), progress() as bar:
-        task = bar.add_task(run, total=settings.epochs * len(settings.seed_list), note="")
+        shown, figures = TrainingProgress(bar, run, settings.seed_list, settings.epochs), Students()
         test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
-
-        def on_epoch(seed: int, row: Row) -> None:
-            advance(bar, task, f"seed {seed}: {epoch_note(row)}")
-
         refuse = None if replace else partial(refuse_other_run, path, settings, test_fingerprint=test.fingerprint)
-        with students(params, settings, cached_views(params), on_epoch, refuse) as trained:
-            seeds = write_run(path, run, trained, test, recipe)
+        dataset = cached_views(params)
+        inputs = shown.started(described(settings, dataset), refuse)
+        with students(params, settings, dataset, shown.epoch, inputs, on_step=shown.step) as trained:
+            seeds = write_run(path, run, figures.noted(trained, partial(kept_epoch, settings)), test, recipe)
     say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")
+    figures.show(f"Run {run}", {"run": run, "teacher": teacher, "student": student, "file": str(path)})
 
 
 def train_seed(

@@ -12,6 +12,7 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.models.names import is_factory
 from prepkd.project.params import Params
 from prepkd.runtime import processes
+from prepkd.runtime.devices import device_name
 from prepkd.runtime.launched import Finished
 from prepkd.runtime.workspace import logs_folder
 from prepkd.stages._console import say
@@ -20,6 +21,7 @@ from prepkd.stages._teachers import teacher_files
 from prepkd.tracking.loggers import Run, Write, logged
 from prepkd.training.checkpoints import Row
 from prepkd.training.context import RunContext, Trained
+from prepkd.training.progress import Tick
 
 
 @contextlib.contextmanager
@@ -30,6 +32,7 @@ def students(
     on_epoch: Callable[[int, Row], None],
     refuse: Callable[[Mapping[str, Any]], None] | None,
     generation: str | None = None,
+    on_step: Callable[[int, Tick], None] = lambda seed, tick: None,
 ) -> Iterator[Iterator[Trained]]:
     """Train the students that the settings ask for; `generation` is the key of the one that the settings are of.
 
@@ -46,7 +49,8 @@ def students(
     # Finished seeds stay for a later run with more of them, except with a user's own code, which may change.
     where = scratch if uses_own_code(params, settings) else kept_scratch
     shown = on_epoch if processes.is_first() else lambda seed, row: None
-    context = RunContext(where, logger, shown, refuse or (lambda inputs: None), say)
+    steps = on_step if processes.is_first() else lambda seed, tick: None
+    context = RunContext(where, logger, shown, refuse or (lambda inputs: None), say, steps)
     with distill_students(settings, params.cache, dataset, teachers, context) as trained:
         if not processes.is_first():
             for _ in trained:
@@ -54,6 +58,15 @@ def students(
             raise Finished
         path = {"data": str(data_file(params))}
         yield (one._replace(card={**one.card, "inputs": one.card["inputs"] | path}) for one in trained)
+
+
+def described(settings: Distill, dataset: Dataset) -> str:
+    """One line on what is trained: student, teacher, seeds, epochs, images, device."""
+    seeds, teachers = settings.seed_list, " + ".join(settings.teacher_names)
+    taught = f" taught by {teachers}" if settings.parsed.teacher else ""
+    several = f"{len(seeds)} seeds of " if len(seeds) > 1 else ""
+    images = f"{len(dataset.samples):,} images on {device_name(dataset.samples.device)}"
+    return f"{settings.method}: training {settings.student}{taught}, {several}{settings.epochs} epochs of {images}"
 
 
 def uses_own_code(params: Params, settings: Distill) -> bool:

@@ -9,11 +9,21 @@ from prepkd.methods.entries import chosen_entries
 from prepkd.project.outputs import asked
 from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.files import write_json
-from prepkd.stages._console import say
+from prepkd.stages._console import say, show
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._destination import destination
-from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
+from prepkd.stages._options import (
+    AsJson,
+    Overrides,
+    ParamsFile,
+    Quiet,
+    Replace,
+    known_teacher,
+    may_replace,
+    read_params,
+)
 from prepkd.stages._project import writing
+from prepkd.stages._summary import store_figures, store_tables
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
@@ -37,6 +47,8 @@ def cache_features(
         ),
     ] = False,
     replace: Replace = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write what `cache.features` names, for every view of every training sample, to `data/features/NAME/`.
 
@@ -60,9 +72,13 @@ def cache_features(
             say(caching.store_cost(entry, dataset.plan.views, dataset.plan.samples))
         for path, entry in zip(plans, entries, strict=False):
             write_json(path, entry.describe())
+    stores = []
     for entry in [] if plan else entries:
         url = settings.feature_url(name, entry.name)
         with destination(url, f"{entry.name} of {name}", replace=replace) as place:
             written = caching.cache_features(teacher, dataset, settings, entry, place)
         for line in written.report(url):
             say(line)
+        stores.append(store_figures(url, written))
+    asked_of = {one.name: one.describe() for one in entries}
+    show({"teacher": name, "entries": asked_of, "stores": stores}, *store_tables(stores))

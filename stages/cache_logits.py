@@ -7,19 +7,22 @@ import typer
 from prepkd.data.prepared.file import describe
 from prepkd.engines.starting import Engine, refuse_without_ray
 from prepkd.stages._caching import write_logits, write_logits_on_ray
-from prepkd.stages._console import say
+from prepkd.stages._console import say, show
 from prepkd.stages._destination import destination
 from prepkd.stages._options import (
+    AsJson,
     EngineOption,
     NumGpus,
     Overrides,
     ParamsFile,
+    Quiet,
     Replace,
     known_teacher,
     may_replace,
     read_params,
 )
 from prepkd.stages._project import data_file, store_url
+from prepkd.stages._summary import store_figures, store_tables
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher.caching import hardly_better_than_chance
 
@@ -37,6 +40,8 @@ def cache_logits(
         int | None, typer.Option(min=1, help="With --engine ray: actors; else as many as the cluster holds.")
     ] = None,
     num_gpus: NumGpus = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the teacher's logits for every view of every training sample to `data/logits/NAME.zarr`.
 
@@ -56,3 +61,5 @@ def cache_logits(
         say(f"warning: {url}: hardly better than chance; `{params.command_of(name)}` says likely causes")
     for line in written.report(url):
         say(line)
+    figures = store_figures(url, written)
+    show(figures, *store_tables([figures]))

@@ -1,8 +1,10 @@
 """compare: one run of the comparison, or the tables of all of them -> results/compare/."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
+import pandas as pd
 import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.grid import Key
@@ -12,13 +14,24 @@ from prepkd.project.outputs import run_logits, tables
 from prepkd.project.params import Params, additions, from_plain, plain
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, added, added_file, grid, run_of
-from prepkd.stages._console import console, say
+from prepkd.stages._comparison import COMPARISON, added, added_file, grid, run_file, run_of
+from prepkd.stages._console import console, say, show
 from prepkd.stages._devices import use_devices
 from prepkd.stages._grid import train_grid, whole_grid
-from prepkd.stages._options import EngineOption, NumGpus, Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._options import (
+    AsJson,
+    EngineOption,
+    NumGpus,
+    Overrides,
+    ParamsFile,
+    Quiet,
+    Replace,
+    may_replace,
+    read_params,
+)
 from prepkd.stages._project import data_file, writing
 from prepkd.stages._run import train_run
+from rich.text import Text
 
 
 def compare(
@@ -46,6 +59,8 @@ def compare(
     measure: Annotated[
         str | None, typer.Option(metavar="NAME", help="Measure the students of --add or compare.add, and stop.")
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Compare methods: `--run` trains one of them over all seeds; without it `results/compare/` gets tables and a picture.
 
@@ -75,6 +90,8 @@ def compare(
         with starting(engine, jobs, num_gpus, params.threads, say) as (threads, start):
             runs = {Key(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
             train_grid(from_plain(plain(params) | {"threads": threads}), runs, start, replace=may)
+        if run is not None:
+            show({"run": run, "file": str(run_file(run, *pair))})
     elif run is not None:
         use_devices(params)
         train_run(params, run, *pair, may)
@@ -83,7 +100,8 @@ def compare(
     with writing(*tables(COMPARISON), *(run_logits(added_file(name)) for name in params.compare.add)):
         others = {name: added(params, name) for name in params.compare.add}
         text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON, others)
-    console.print(fitting(text, console.width), soft_wrap=False, markup=False)
+    table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
+    show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
 
 

@@ -9,13 +9,15 @@ from prepkd.distillation.finished_students import refuse_other_students
 from prepkd.models import save_checkpoint
 from prepkd.project import outputs as outputs_of
 from prepkd.runtime.outputs import remove
-from prepkd.stages._console import advance, console, epoch_note, progress
+from prepkd.stages._console import console, progress
 from prepkd.stages._curves import Curves
 from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
-from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, Replace, may_replace, read_params
+from prepkd.stages._progress import TrainingProgress
 from prepkd.stages._project import STUDENTS, TRAINING, student_folder, training
-from prepkd.stages._students import students
+from prepkd.stages._students import described, students
+from prepkd.stages._summary import Students
 from prepkd.training.stopping import kept_epoch
 
 
@@ -29,6 +31,8 @@ def distill(
     seeds: Annotated[str | None, typer.Option(help="Override distill.seeds: a count, or a list as [0,3].")] = None,
     source: Annotated[str | None, typer.Option(help="Override distill.source: cached or online.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Override distill.epochs.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train students from the teacher's cached logits, one per seed; writes `models/student/seed<k>/`.
 
@@ -42,19 +46,22 @@ def distill(
     outputs = outputs_of.students(STUDENTS), outputs_of.curves(TRAINING)
     refuse = None if may_replace(replace) else partial(refuse_other_students, STUDENTS, settings)
     with training(*outputs), progress() as bar:
-        title, epochs = f"{settings.method}, seed", settings.epochs
-        tasks = {s: bar.add_task(f"{title} {s}", total=epochs, note="") for s in settings.seed_list}
+        shown, figures = TrainingProgress(bar, settings.method, settings.seed_list, settings.epochs), Students()
 
         def on_epoch(seed: int, row: dict[str, float]) -> None:
-            advance(bar, tasks[seed], epoch_note(row))
+            shown.epoch(seed, row)
             if not log.logs:  # inputs are checked and training is under way: the last run's outputs are out of date
                 for output in outputs:
                     remove(output)
             log.log(seed, row)
 
-        with students(params, settings, cached_views(params), on_epoch, refuse) as trained:
-            for seed, model, history, card in trained:
+        dataset = cached_views(params)
+        inputs = shown.started(described(settings, dataset), refuse)
+        with students(params, settings, dataset, on_epoch, inputs, on_step=shown.step) as trained:
+            for seed, model, history, card in figures.noted(trained, partial(kept_epoch, settings)):
                 row = history[kept_epoch(settings, history)]
                 log.end(seed)
                 save_checkpoint(student_folder(seed), model, card | {"test_top1": row["test/top1"]})
     console.print(f"models/student: {settings.method}, {len(settings.seed_list)} seeds; `prepkd evaluate` reports them")
+    facts = {"method": settings.method, "student": settings.student, "teachers": settings.teacher_names}
+    figures.show(f"Students taught by {settings.method}", facts, student_folder)

@@ -1,14 +1,25 @@
-"""evaluate: trained students -> results/metrics.json and results/plots/."""
+"""evaluate: trained students -> results/metrics.json, results/details.json and results/plots/."""
 
 from pathlib import Path
 
-from prepkd.project.outputs import metrics, plots
+from prepkd.project.outputs import details, metrics, plots
+from prepkd.report.details import headline
 from prepkd.report.students import Evaluation, report_students
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.files import write_json
-from prepkd.stages._console import console
-from prepkd.stages._options import Overrides, ParamsFile, read_params
-from prepkd.stages._project import METRICS, TRAINING, data_file, store_url, student_folder, teacher_folders, writing
+from prepkd.stages._console import console, show
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
+from prepkd.stages._project import (
+    DETAILS,
+    METRICS,
+    TRAINING,
+    data_file,
+    store_url,
+    student_folder,
+    teacher_folders,
+    writing,
+)
+from prepkd.stages._summary import metric_tables
 from prepkd.views import parse_recipe
 
 PLOTS = Path("results/plots")
@@ -17,16 +28,19 @@ PLOTS = Path("results/plots")
 def evaluate(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Measure the students on the test set; writes `results/metrics.json` and `results/plots/`.
+    """Measure the students on the test set; writes `results/metrics.json`, `details.json` and `plots/`.
 
-    Top-1, top-5, NLL, ECE, agreement with the teacher, genetic errors: mean, std and n over the seeds. Agreement and genetic
-    errors need the teacher's test logits; without `models/teachers/NAME` they are left out.
+    Top-1, top-5, NLL, ECE, agreement with the teacher, genetic errors: mean, std and n over the seeds. `results/metrics.json`
+    has the dozen figures that experiments are compared by, `results/details.json` all of them, also by seed and by class.
+    Agreement and genetic errors need the teacher's test logits; without `models/teachers/NAME` they are left out.
     """
     params = read_params(params_file, overrides)
     settings = params.distill
     teachers = teacher_folders(settings.teacher_names)
-    with writing(metrics(METRICS), plots(PLOTS)):
+    with writing(metrics(METRICS), details(DETAILS), plots(PLOTS)):
         report = report_students(
             settings,
             Evaluation(data_file(params), parse_recipe(params.augment), choose_device(params.threads)),
@@ -36,7 +50,8 @@ def evaluate(
             training=TRAINING,
             plots=PLOTS,
         )
-        write_json(METRICS, report)
+        write_json(DETAILS, report)
+        write_json(METRICS, headline(report))
     top1 = report["top1"]
     spread = "" if top1["std"] is None else f" +- {top1['std']:.2%}"
     absent = [str(folder) for folder in teachers.values() if not folder.exists()]
@@ -48,3 +63,4 @@ def evaluate(
     console.print(
         f"{settings.method}: test top-1 {top1['mean']:.2%}{spread} (n = {report['n']}), {against}", markup=False
     )
+    show({"method": settings.method, **report}, *metric_tables(report))

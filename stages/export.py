@@ -11,12 +11,12 @@ from prepkd.deployment.export import export as export_model
 from prepkd.deployment.packages import need_packages
 from prepkd.deployment.quantise import Int8
 from prepkd.deployment.tables import export_table
-from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.models import load_card
 from prepkd.project.outputs import exported
-from prepkd.stages._console import console, print_json, say
-from prepkd.stages._project import DATA, EXPORTS, METRICS, writing
+from prepkd.stages._console import console, say, show
+from prepkd.stages._options import AsJson, Quiet
+from prepkd.stages._project import DATA, DETAILS, EXPORTS, writing
 
 SEED = re.compile(r"seed\d+")
 
@@ -45,9 +45,8 @@ def export(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace an export of other weights, or with a changed README.md.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the checks as one JSON object, not as a table.")
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a student or teacher as ONNX, torch.export and safetensors to `exports/NAME/`, each checked on the test set.
 
@@ -60,16 +59,14 @@ def export(
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", chosen):
         raise InputError(f"the export's name is {chosen!r}; expected letters, digits, '_', '-' and '.': set --name")
     target = EXPORTS / chosen
-    options = Options(Int8(calibration_images, max_drop) if int8 else None, licence, METRICS)
+    options = Options(Int8(calibration_images, max_drop) if int8 else None, licence, DETAILS)
     card = load_card(student, HINT)
     prepared = data or data_of(student, card, DATA)
     with writing(exported(target)):
         if not replace:
             refuse_edited(target, card)
         checks = export_model(student, target, prepared, options, say, trust_factory=trust_factory)
-    if as_json:
-        print_json(checks)
-    else:
-        TextConsole().print(export_table(checks))
+    show(checks, export_table(checks))
+    if not as_json:
         count = checks["data"]["samples"]
         console.print(f"{target}: checked on {count:,} test images; README.md is its model card", markup=False)

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 from prepkd.runtime.workspace import scratch_root
-from prepkd.stages._console import advance, console, progress, say
+from prepkd.stages._console import advance, console, progress, say, show
+from prepkd.stages._options import AsJson, Quiet
 from prepkd.store import fetch
 
 
@@ -23,6 +24,8 @@ def fetch_views(
             help="Where to: a path or URL; data/logits/NAME.zarr or data/features/TEACHER/NAME.zarr, as at URL."
         ),
     ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.
 
@@ -51,3 +54,6 @@ def fetch_views(
         f"{fetched.place}: {fetched.files} files, {fetched.bytes:,} bytes fetched, {fetched.kept} files were there; "
         f"it holds views {fetch.views_text(fetched.views)} of {fetched.total}"
     )
+    if as_json:
+        counts = {"files": fetched.files, "bytes": fetched.bytes, "files_kept": fetched.kept}
+        show({"store": str(fetched.place), **counts, "views": fetch.views_text(fetched.views), "of": fetched.total})

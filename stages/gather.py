@@ -8,7 +8,7 @@ from prepkd.project.outputs import lesson
 from prepkd.project.params import Params
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console
-from prepkd.stages._options import Overrides, ParamsFile, known_teacher, read_params
+from prepkd.stages._options import Overrides, ParamsFile, Quiet, known_teacher, read_params
 from prepkd.stages._project import store_url, writing
 from prepkd.store.identity import identities, identity
 
@@ -21,6 +21,7 @@ def gather(
     teachers: Annotated[
         str | None, typer.Option(metavar="NAME[+NAME...]", help="These teachers, to data/lessons/; else distill's.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Check that the teachers' stores have one view plan; writes their identities to `data/lesson.json`.
 

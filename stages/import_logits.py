@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 from prepkd.runtime.workspace import scratch_root
-from prepkd.stages._console import say
-from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._console import say, show
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, store_url
+from prepkd.stages._summary import store_figures
 from prepkd.store.destination import Destination
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import imported
@@ -34,6 +35,8 @@ def import_logits(
     seed: Annotated[int, typer.Option(help="The seed of the views' plan.")] = 0,
     encoding: Annotated[str | None, typer.Option(help="f16, u8, i16, topk or sampled; else cache.encoding.")] = None,
     to: Annotated[str | None, typer.Option(help="The store's path or URL; else NAME.zarr under cache.root.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.
 
@@ -50,6 +53,7 @@ def import_logits(
     written = imported.import_logits(name, logits, dataset, settings, destination)
     for line in imported.report(name, logits, dataset, path, url, written, in_project=to is None):
         say(line)
+    show(store_figures(url, written))
 
 
 def places(

@@ -8,6 +8,7 @@ import typer
 from prepkd.project.create import create_project
 from prepkd.project.scaffold import NOTES, data_commands
 from prepkd.stages._console import say
+from prepkd.stages._options import Quiet
 
 
 def init(
@@ -25,6 +26,7 @@ def init(
     ] = None,
     raw: Annotated[str | None, typer.Option(help="The raw data, from FOLDER.", show_default="in data/raw")] = None,
     git: Annotated[bool, typer.Option(help="Make a git repository with a first commit, and set up DVC.")] = True,
+    quiet: Quiet = False,
 ) -> None:
     """Make a new project for a data set, a teacher and a student; `dvc repro` runs there.
 

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import torch
 import typer
-from prepkd.display.console import TextConsole
 from prepkd.distillation.student_settings import Distill
 from prepkd.inspection.checkpoint_facts import is_checkpoint, read_checkpoint
 from prepkd.inspection.inspect import find_store, inspect_store, picture_path
@@ -15,8 +14,8 @@ from prepkd.provenance.store_files import StoreFiles
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.outputs import refuse_foreign
 from prepkd.runtime.workspace import scratch_root
-from prepkd.stages._console import console, print_json
-from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._console import console, show
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
 from prepkd.stages._project import DATA, TEACHERS
 
 
@@ -39,7 +38,8 @@ def inspect(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where NAME.png goes.")] = Path("results/inspect"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Show what a logit store is, where it came from and what it is like: tables, and `results/inspect/NAME.png`.
 
@@ -49,10 +49,7 @@ def inspect(
     """
     if is_checkpoint(store_url):
         card = read_checkpoint(Path(store_url), TEACHERS)
-        if as_json:
-            print_json(card.as_json())
-        else:
-            TextConsole().print(card.table())
+        show(card.as_json(), card.table())
         return
 
     def distill() -> tuple[Distill, torch.device]:
@@ -63,9 +60,6 @@ def inspect(
     refuse_foreign(picture(picture_path(found, out)))
     files = StoreFiles(TEACHERS, DATA, data=data)
     inspection = inspect_store(found, files, views=select, tau=tau, student=student, distill=distill, out=out)
-    if as_json:
-        print_json(inspection.as_json())
-        return
-    TextConsole().print(tables(inspection))
-    if inspection.picture:
+    show(inspection.as_json(), tables(inspection))
+    if inspection.picture and not as_json:
         console.print(f"picture: {inspection.picture}")

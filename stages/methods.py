@@ -1,6 +1,5 @@
 """methods: the terms of methods and the schemes of generations, or what one method uses and is missing; writes nothing."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -8,12 +7,11 @@ import typer
 from prepkd.catalogue.requirements import example
 from prepkd.catalogue.rows import by_default, rows, used
 from prepkd.catalogue.tables import method_table, term_tables
-from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.methods.grammar import parse_method
 from prepkd.project.method_check import models_for, obstacles
-from prepkd.stages._console import print_json, say
-from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._console import say, show
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
 from prepkd.stages._project import data_file
 from prepkd.stages._teachers import teacher_files
 
@@ -24,7 +22,8 @@ def methods(
     params_file: ParamsFile = PARAMS,
     overrides: Overrides = [],
     check: Annotated[str | None, typer.Option(metavar="METHOD", help="Show one method, as ka-ps+dkd+at.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: one list, or with --check one object.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """List the terms of a method: slot, meaning, what it asks, settings with their defaults, source.
 
@@ -45,15 +44,9 @@ def methods(
     configured = params.distill.configured if params else by_default
     if check is None:
         listed = rows(models, configured)
-        if as_json:
-            typer.echo(json.dumps([row.as_json() for row in listed], indent=2))
-        for part in () if as_json else term_tables(listed):
-            TextConsole().print(part)
+        show([row.as_json() for row in listed], *term_tables(listed))
         return
     found = used(check, models, configured, params.cache.features if params else ())
     teachers = {name: teacher_files(params, name) for name in params.distill.teacher_names} if params else {}
     missing = obstacles(params, found, None if problem else models, data, teachers)
-    if as_json:
-        print_json(found.as_json() | {"missing": missing})
-    else:
-        TextConsole().print(method_table(found, models, missing))
+    show(found.as_json() | {"missing": missing}, method_table(found, models, missing))

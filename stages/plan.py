@@ -9,11 +9,10 @@ from prepkd.costs.cost import Rates
 from prepkd.costs.cost_table import cost_table
 from prepkd.costs.measured import teacher_rate
 from prepkd.costs.planned import DataSizes, cost_without_project, project_cost
-from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
-from prepkd.stages._console import print_json
+from prepkd.stages._console import show
 from prepkd.stages._dataset import cached_views
-from prepkd.stages._options import Overrides, ParamsFile, read_params
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
 from prepkd.stages._project import data_file
 
 PARAMS = Path("params.yaml")
@@ -49,9 +48,8 @@ def plan(
         bool,
         typer.Option("--measure", help="Time the project's teacher here, in a few seconds; needs the prepared data."),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: bytes, hours, rates per second.")
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say what caching and training will cost: disk, teacher hours, memory, reading, and when the cache has paid for itself.
 
@@ -69,4 +67,4 @@ def plan(
         if measure:
             rates = replace(rates, teacher=teacher_rate(params, cached_views(params)))
         found = project_cost(params, DataSizes(samples, classes), rates, data_file(params))
-    print_json(found.as_json()) if as_json else TextConsole().print(cost_table(found))
+    show(found.as_json(), cost_table(found))

@@ -7,10 +7,10 @@ import typer
 from prepkd.deployment.images import named_images
 from prepkd.deployment.predict import Prediction, open_model, predict_images
 from prepkd.deployment.tables import prediction_csv, prediction_table
-from prepkd.display.console import TextConsole
 from prepkd.errors import InputError
 from prepkd.runtime.devices import choose_device
-from prepkd.stages._console import print_json, say
+from prepkd.stages._console import say, show
+from prepkd.stages._options import AsJson, Quiet
 from prepkd.stages._project import student_folder
 
 MODEL = student_folder(0)
@@ -34,7 +34,8 @@ def predict(
     trust_factory: Annotated[
         bool, typer.Option("--trust-factory", help="Import the model's code, if it is a package.module:factory.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line per image and class.")] = False,
 ) -> None:
     """Classify image files of any size with a trained model: class names and probabilities.
@@ -49,12 +50,11 @@ def predict(
     answers = list(predict_images(opened, named_images(images), device, top=top))
     found = [one for one in answers if isinstance(one, Prediction)]
     faults = [str(one) for one in answers if isinstance(one, InputError)]
-    if as_json:
-        print_json({"model": str(model), "images": [one.as_json() for one in found], "errors": faults})
-    elif as_csv:
+    if as_csv:
         typer.echo(prediction_csv(found), nl=False)
-    elif found:
-        TextConsole().print(prediction_table(found))
+    elif as_json or found:
+        answer = {"model": str(model), "images": [one.as_json() for one in found], "errors": faults}
+        show(answer, prediction_table(found))
     for fault in faults:
         say(f"error: {fault}")
     if faults:

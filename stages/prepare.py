@@ -10,8 +10,8 @@ from prepkd.errors import InputError
 from prepkd.project.outputs import prepared_data
 from prepkd.runtime.services import is_remote
 from prepkd.runtime.workspace import scratch_root
-from prepkd.stages._console import console, say
-from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._console import console, say, show
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, Replace, may_replace, read_params
 from prepkd.stages._project import data_file, writing
 
 
@@ -20,6 +20,8 @@ def prepare(
     overrides: Overrides = [],
     replace: Replace = False,
     fetch: Annotated[bool, typer.Option("--download", help="Fetch the official files into prepare.raw first.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Read the raw images, from disk or a URL, and write `data/<dataset>.h5`, which everything else reads.
 
@@ -44,3 +46,5 @@ def prepare(
     for note in summary["notes"]:
         console.print(f"note: {note}")
     console.print(f"{path}: {summary['splits']}")
+    if as_json:
+        show({"data": str(path), **summary})

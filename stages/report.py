@@ -10,9 +10,9 @@ from prepkd.project.outputs import page
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.files import write_bytes
 from prepkd.stages._comparison import COMPARISON, grid
-from prepkd.stages._console import console, say
-from prepkd.stages._options import Overrides, ParamsFile, read_params
-from prepkd.stages._project import METRICS, TRAINING, data_file, store_url, student_folder, teacher_folders, writing
+from prepkd.stages._console import console, say, show
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
+from prepkd.stages._project import TRAINING, data_file, store_url, student_folder, teacher_folders, writing
 from prepkd.views import parse_recipe
 
 PAGE = Path("results/report.html")
@@ -22,6 +22,8 @@ def report(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="Where the page goes.")] = PAGE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make one page of all results, `results/report.html`: it opens offline, on a phone, in print.
 
@@ -42,7 +44,6 @@ def report(
         device=choose_device(params.threads),
         training=TRAINING,
         comparison=COMPARISON,
-        metrics=METRICS,
         added=params.compare.add,
     )
     with writing(page(out)):
@@ -51,3 +52,5 @@ def report(
     for one in left_out:
         say(f"left out: {one.title}: {one.why}")
     console.print(f"{out}: {len(content) / 1e6:.1f} MB; open it in a browser", markup=False)
+    absent = [{"section": one.title, "why": one.why} for one in left_out]
+    show({"page": str(out), "bytes": len(content), "left_out": absent})

@@ -1,5 +1,6 @@
 """train-generation: data/<dataset>.h5 and data/logits/TEACHER.zarr -> models/teachers/NAME/."""
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +9,15 @@ import typer
 from prepkd.distillation.generation_run import refuse_other_generation, write_generation
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
-from prepkd.stages._console import advance, console, epoch_note, progress, say
+from prepkd.runtime.clock import elapsed
+from prepkd.stages._console import console, progress, say
 from prepkd.stages._dataset import cached_views
 from prepkd.stages._devices import use_devices
-from prepkd.stages._options import Overrides, ParamsFile, Replace, may_replace, read_params
+from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, Replace, may_replace, read_params
+from prepkd.stages._progress import TrainingProgress
 from prepkd.stages._project import teacher_folder, training
-from prepkd.stages._students import students
+from prepkd.stages._students import described, students
+from prepkd.stages._summary import show_teacher
 
 
 def train_generation(
@@ -22,6 +26,8 @@ def train_generation(
     overrides: Overrides = [],
     replace: Replace = False,
     epochs: Annotated[int | None, typer.Option(help="Override generations.NAME.epochs.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a teacher that learns from another teacher's cached logits; writes `models/teachers/NAME/`.
 
@@ -38,13 +44,12 @@ def train_generation(
     refuse = None if may_replace(replace) else partial(refuse_other_generation, folder, settings)
     with training(teacher(folder)), progress() as bar:
         dataset = cached_views(params)
-        task = bar.add_task(f"generation {name}", total=settings.epochs, note="")
-
-        def on_epoch(_: int, row: dict[str, float]) -> None:
-            advance(bar, task, epoch_note(row))
-
-        with students(params, settings.as_student, dataset, on_epoch, refuse, generation=name) as trained:
+        one_seed = settings.as_student.seed_list
+        shown, began = TrainingProgress(bar, f"generation {name}", one_seed, settings.epochs), time.perf_counter()
+        inputs = shown.started(described(settings.as_student, dataset), refuse)
+        with students(params, settings.as_student, dataset, shown.epoch, inputs, name, shown.step) as trained:
             (one,) = trained
             taught_by = teacher_folder(settings.teacher)
             card = write_generation(folder, name, settings, one, dataset, teacher=taught_by, say=say)
     console.print(f"{folder}: {settings.student} taught by {settings.teacher}, test top-1 {card['test_top1']:.2%}")
+    show_teacher(folder, card, elapsed(began))

@@ -1,5 +1,6 @@
 """train-teacher: data/<dataset>.h5 -> models/teachers/NAME/."""
 
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -8,13 +9,26 @@ import typer
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.runtime import processes
+from prepkd.runtime.clock import elapsed
+from prepkd.runtime.devices import device_name
 from prepkd.runtime.streams import Purpose
 from prepkd.runtime.workspace import logs_folder
-from prepkd.stages._console import advance, console, epoch_note, progress, say
+from prepkd.stages._console import console, progress, say
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._devices import use_devices
-from prepkd.stages._options import Overrides, ParamsFile, Replace, known_teacher, may_replace, read_params
+from prepkd.stages._options import (
+    AsJson,
+    Overrides,
+    ParamsFile,
+    Quiet,
+    Replace,
+    known_teacher,
+    may_replace,
+    read_params,
+)
+from prepkd.stages._progress import TrainingProgress
 from prepkd.stages._project import scratch, teacher_folder, training
+from prepkd.stages._summary import show_teacher
 from prepkd.tracking.loggers import logged
 from prepkd.training.context import RunContext
 from prepkd.training.teacher import teacher_views
@@ -27,6 +41,8 @@ def train_teacher(
     overrides: Overrides = [],
     replace: Replace = False,
     epochs: Annotated[int | None, typer.Option(help="Override teachers.NAME.epochs.")] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a teacher; writes its weights, its card and its test logits to `models/teachers/NAME/`.
 
@@ -42,13 +58,16 @@ def train_teacher(
     with training(teacher(folder)), progress() as bar:
         views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
         dataset = read_dataset(params, *views)
-        task = bar.add_task(f"teacher {name}", total=settings.epochs, note="")
+        shown, began = TrainingProgress(bar, f"teacher {name}", [settings.seed], settings.epochs), time.perf_counter()
+        images = f"{settings.epochs} epochs of {len(dataset.samples):,} images on {device_name(dataset.samples.device)}"
+        inputs = shown.started(f"teacher {name}: training {settings.model}, {images}")
         logger = partial(logged, params.logger if settings.epochs and processes.is_first() else None, logs_folder())
-        context = RunContext(scratch, logger, lambda _, row: advance(bar, task, epoch_note(row)), say=say)
+        context = RunContext(scratch, logger, shown.epoch, inputs, say, shown.step)
         students = [params.distill, *runs, *(one.as_student for one in params.generations.values())]
         card = run_teacher(
             name, settings, dataset, context, folder=folder, replace=may_replace(replace), students=students
         )
     console.print(f"{folder}: {settings.model}, test top-1 {card['test_top1']:.2%}")
+    show_teacher(folder, card, elapsed(began))
     if note := preprocessing_note(name, settings, card):
         say(note)

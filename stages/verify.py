@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.display.console import TextConsole
 from prepkd.provenance.store_files import StoreFiles
-from prepkd.stages._console import print_json
-from prepkd.stages._options import read_params
+from prepkd.stages._console import show
+from prepkd.stages._options import AsJson, Quiet, read_params
 from prepkd.stages._project import DATA, TEACHERS
 from prepkd.verification.tables import damage_table, discrepancy_table, notes
 from prepkd.verification.verify import verify_files, verify_store
+from rich.console import RenderableType
 
 PARAMS = Path("params.yaml")
 
@@ -36,7 +36,8 @@ def verify(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
     integrity: Annotated[
         bool, typer.Option("--integrity", help="Compare every file with the manifest instead; no teacher needed.")
     ] = False,
@@ -48,7 +49,7 @@ def verify(
     if integrity:
         report = verify_files(store)
         passed, last = report["intact"], report["why"]
-        parts: list[object] = [damage_table(report["damages"])]
+        parts: list[RenderableType] = [damage_table(report["damages"])]
     else:
         settings = read_params(PARAMS, []).cache.precision if PARAMS.is_file() else None
         options = {"count": samples, "seed": secrets.randbits(31) if seed is None else seed}
@@ -56,11 +57,5 @@ def verify(
         found = verify_store(store, files, **options, precision=precision, settings=settings)
         report, passed = found.as_json(), found.verdict.name == "PASS"
         last, parts = f"{found.verdict.name}: {found.verdict.why}", [discrepancy_table(found), *notes(found)]
-    if as_json:
-        print_json(report)
-    else:
-        out = TextConsole()
-        for part in parts if not integrity or report["damages"] else []:
-            out.print(part)
-        out.print(last, soft_wrap=True)
+    show(report, *(parts if not integrity or report["damages"] else []), last)
     raise typer.Exit(0 if passed else 1)

@@ -20,6 +20,7 @@ from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import Row
 from prepkd.training.context import RunContext
 from prepkd.training.loop import train
+from prepkd.training.progress import unseen
 from prepkd.training.settings import Training
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
@@ -116,6 +117,7 @@ def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, *
         "teacher": None,
         "seed": 3,
         "on_epoch": ignore,
+        "on_step": unseen,
     } | changes
     parts = {name: wanted[name] for name in ("samples", "held_out", "plan", "classes")}
     dataset = replace(DATASET, **parts)
@@ -127,6 +129,7 @@ def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, *
         chosen,
         checkpoint=checkpoint,
         on_epoch=wanted["on_epoch"],
+        on_step=wanted["on_step"],
     )
     return model.state_dict(), history
 

@@ -44,16 +44,25 @@ def test_every_stage_wrote_what_it_promises(clone: Path) -> None:
         "models/student/seed0/model.safetensors",
         "models/student/seed1/model.json",
         "results/training/seed0/metrics.json",
+        "results/details.json",
         "results/plots/confusion.csv",
         "results/plots/learning_curves.csv",
         "results/report.html",
     ):
         assert (clone / path).is_file(), path
     metrics = json.loads((clone / "results/metrics.json").read_text())
-    assert metrics["n"] == 2
+    details = json.loads((clone / "results/details.json").read_text())
+    assert details["n"] == 2
     for name in ("top1", "top5", "nll", "ece", "agreement", "genetic_errors"):
-        assert set(metrics[name]) == {"mean", "std"}
-    assert set(metrics["teacher"]) == {"top1", "top5", "nll", "ece", "training_view_error"}
+        assert set(details[name]) == {"mean", "std"}
+    assert set(details["teacher"]) == {"top1", "top5", "nll", "ece", "training_view_error"}
+    assert metrics == {
+        "n": 2,
+        "top1": pytest.approx(details["top1"], abs=5e-5),
+        "genetic": pytest.approx(details["genetic_errors"]["mean"], abs=5e-5),
+        "teacher": pytest.approx(details["teacher"], abs=5e-5),
+    }
+    assert set(details["seeds"]) == {"0", "1"} and len(details["classes"]) == 10
     logged = set(json.loads((clone / "results/training/seed0/metrics.json").read_text()))
     assert {"train", "test", "lr", "samples_per_second", "epoch"} <= logged
 
@@ -185,6 +194,8 @@ def test_readme_commands_run_in_order(clone: Path) -> None:
     for method in ("ka-ps+dtd-flsw", "kd", "ka-ps", "dtd-flsw"):
         assert re.search(rf"(│|\s){re.escape(method)}(\s|│)", shown), shown
     assert max(map(len, shown.splitlines())) <= 160, "the recipe no longer makes the table readable"
+    for column in ("top1.mean", "top1.std", "genetic", "distill.method"):
+        assert column in shown, shown
     page = (clone / "dvc_plots/index.html").read_text()
     assert "vegaEmbed" in page and "learning_curves" in page and "confusion" in page
     assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)

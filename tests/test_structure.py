@@ -25,6 +25,8 @@ OUTSIDE = {
     "prepkd.tracking": "reports epochs beside the results",
     "prepkd.stages._console": "the console and the progress bar",
     "prepkd.stages._options": "how options are read",
+    "prepkd.stages._progress": "how progress is shown",
+    "prepkd.stages._summary": "what commands sum up",
     "prepkd.stages._destination": "the place of a store, and its progress bar",
     "prepkd.stages._grid": "starts the trainings that DVC's stages are, for those who run no stage",
     "prepkd.stages._devices": "how many processes train: the same result but for rounding",

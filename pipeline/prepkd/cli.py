@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "evaluate",
-        "Measure the students on the test set; writes `results/metrics.json` and `results/plots/`.",
+        "Measure the students on the test set; writes `results/metrics.json`, `details.json` and `plots/`.",
         PIPELINE,
     ),
     "compare": Command(
@@ -113,6 +113,16 @@ COMMANDS = {
     ),
     "init": Command(
         "init", "Make a new project for a data set, a teacher and a student; `dvc repro` runs there.", PROJECT
+    ),
+    "status": Command(
+        "status",
+        "Show which stages are done, out of date or missing, where results are, and what to run next.",
+        PROJECT,
+    ),
+    "doctor": Command(
+        "doctor",
+        "Check what prepkd needs of this machine and this project; each fault comes with its remedy.",
+        PROJECT,
     ),
     "methods": Command(
         "methods",
@@ -178,6 +188,7 @@ class Commands(TyperGroup):
             return None
         except InputError as error:
             let_the_first_speak()
+            show_trace(errors)
             for line in ("error: " + error.lines[0], *error.lines[1:]):
                 errors.print(shortened(line))
             raise typer.Exit(2) from None
@@ -198,6 +209,7 @@ class Commands(TyperGroup):
                 if isinstance(error, EOFError):  # Typer would take it for Ctrl-D: "Aborted!", exit code 1
                     raise RuntimeError("a file or stream ended too early") from error
                 raise
+            show_trace(errors)
             errors.print(shortened(f"error: {fault}"))
             raise typer.Exit(2) from None
 
@@ -209,6 +221,12 @@ def let_the_first_speak() -> None:
             time.sleep(FIRST_SPEAKS)
         except Interrupted as ended:
             raise typer.Exit(128 + ended.number) from None
+
+
+def show_trace(errors: TextConsole) -> None:
+    """With PREPKD_DEBUG=1 print the traceback of the error that is handled, above its line."""
+    if os.environ.get("PREPKD_DEBUG", "") not in ("", "0"):
+        errors.print(traceback.format_exc())
 
 
 def shortened(line: str) -> str:

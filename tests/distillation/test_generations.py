@@ -176,7 +176,7 @@ def test_every_command_takes_it_as_a_teacher(project: Path) -> None:
     assert Path("models/student/seed0/model.safetensors").read_bytes() == cached
     prepkd("evaluate")
     assert (
-        json.loads(Path("results/metrics.json").read_text())["teacher"]["top1"]
+        json.loads(Path("results/details.json").read_text())["teacher"]["top1"]
         == card(Path("models/teachers/two"))["test_top1"]
     )
     prepkd("distill", "--replace", distill__teachers="[one, two]")

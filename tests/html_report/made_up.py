@@ -51,7 +51,6 @@ def results(folder: Path, classes: int = 100, per_class: int = 30) -> Results:
         device=torch.device("cpu"),
         training=folder / "training",
         comparison=folder / "compare",
-        metrics=folder / "metrics.json",
     )
     (folder / "seed0").mkdir()
     test = Split(np.zeros((len(labels), 4, 4, 1), np.uint8), labels, "f" * 64)

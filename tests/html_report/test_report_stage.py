@@ -18,7 +18,7 @@ from prepkd.html_report.sections.temperatures import extremes
 from prepkd.methods.kl import upcast
 from prepkd.project.params import load_params
 from prepkd.stages._comparison import grid
-from prepkd.stages._project import METRICS
+from prepkd.stages._project import DETAILS
 from prepkd.store import LogitStore
 from prepkd.views import parse_recipe
 from whole_project import SETTINGS
@@ -48,7 +48,6 @@ def read(project: Path) -> Results:
         device=torch.device("cpu"),
         training=Path("results/training"),
         comparison=Path("results/compare"),
-        metrics=METRICS,
     )
 
 
@@ -63,7 +62,7 @@ def test_a_page_of_everything(project: Path) -> None:
     assert titles(page) == TITLES and "results/report.html: " in said and "left out" not in said
     assert page.count("data:image/png;base64,") >= 24
     assert len(page) < 4e6, "pictures and data are bounded"
-    metrics = json.loads(METRICS.read_text())
+    metrics = json.loads(DETAILS.read_text())
     assert f"{metrics['top1']['mean']:.2%}" in page
     made = LogitStore.open("data/logits/large.zarr").manifest_sha256
     assert made in page

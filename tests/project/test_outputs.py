@@ -49,6 +49,7 @@ OUTPUTS = [
     (["distill"], "models/student"),
     (["distill"], "results/training"),
     (["evaluate"], "results/metrics.json"),
+    (["evaluate"], "results/details.json"),
     (["evaluate"], "results/plots"),
     (["compare", "--run", "kd"], RUN),
     ([*ADDED, "--measure", "again"], "results/compare/runs/added/again.safetensors"),
@@ -63,7 +64,7 @@ OUTPUTS = [
     (["init", "new"], "new/dvc.yaml"),
     (["init", "new"], "new/.dvcignore"),
 ]
-WRITES_NOTHING = {"plan", "predict", "verify", "methods", "schema"}
+WRITES_NOTHING = {"plan", "predict", "verify", "methods", "schema", "status", "doctor"}
 
 
 def everything(root: Path = Path()) -> dict[str, bytes | None]:
@@ -141,7 +142,10 @@ def empty_file(place: Path) -> None:
 
 LIKE_OURS = [
     (["evaluate"], "results/metrics.json", '{"n": 3, "top1": 5}'),
+    (["evaluate"], "results/details.json", '{"n": 3, "top1": 5, "classes": []}'),
     (["evaluate"], "results/plots/confusion.csv", "actual,predicted\nmine"),
+    (["evaluate"], "results/plots/confusion.csv", "actual,predicted,samples\na,b,1\n"),
+    (["evaluate"], "results/plots/confusion.json", '{"mark": "rect"}'),
     (["evaluate"], "results/plots/confusion.csv", "actual,predicted,by\na,b,c\n"),
     (["evaluate"], "results/plots/learning_curves.csv", "epoch,mine\n1,2\n"),
     (["evaluate"], "results/plots/seed_curves.csv", "seed,mine\n1,2\n"),
@@ -370,7 +374,7 @@ def test_finished_work_of_other_settings_is_replaced_only_as_asked(
 DERIVED = [
     (["gather"], ["data/lesson.json"], "data/logits/large.zarr"),
     (["gather", "--teachers", "large"], ["data/lessons/large.json"], "data/logits/large.zarr"),
-    (["evaluate"], ["results/metrics.json", "results/plots"], "models/student/seed0"),
+    (["evaluate"], ["results/metrics.json", "results/details.json", "results/plots"], "models/student/seed0"),
     (
         ["compare"],
         [f"results/compare/{name}" for name in ("table.csv", "long.csv", "wide.csv", "table.md", "top1.png")],

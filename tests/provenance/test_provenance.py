@@ -66,16 +66,22 @@ def earlier_run() -> None:
 
 
 def test_without_the_teacher_its_agreement_is_left_out_and_that_is_said(project: Path) -> None:
-    whole = json.loads(Path("results/metrics.json").read_text())
+    whole = json.loads(Path("results/details.json").read_text())
+    assert "genetic" in json.loads(Path("results/metrics.json").read_text())
     shutil.rmtree("models/teachers")
     said = prepkd("evaluate")
     assert "agreement and genetic errors left out: no models/teachers/large" in " ".join(said.split())
-    found = json.loads(Path("results/metrics.json").read_text())
+    found = json.loads(Path("results/details.json").read_text())
+    assert "genetic" not in json.loads(Path("results/metrics.json").read_text())
     left_out = {"agreement", "genetic_errors"}
     assert left_out <= whole.keys() and found.keys() == whole.keys() - left_out
-    assert {key: found[key] for key in found.keys() - {"teacher"}} == {
-        key: value for key, value in whole.items() if key not in left_out | {"teacher"}
-    }
+    others = found.keys() - {"teacher", "seeds", "classes"}
+    assert {key: found[key] for key in others} == {key: whole[key] for key in others}
+    for seed, row in found["seeds"].items():
+        assert row == {key: value for key, value in whole["seeds"][seed].items() if key not in left_out}
+    assert [row["top1"] for row in found["classes"]] == [row["top1"] for row in whole["classes"]]
+    assert all("teacher_top1" in row for row in whole["classes"])
+    assert not any("teacher_top1" in row for row in found["classes"])
     assert found["teacher"] == {"training_view_error": whole["teacher"]["training_view_error"]}
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 from prepkd.display.text import csv_cell
 from prepkd.errors import InputError
 from prepkd.report.bars import bars
+from prepkd.report.metrics import confusion_counts
 from prepkd.report.page import offline_page
-from prepkd.report.plot_data import confusion, learning_curves, seed_curves
+from prepkd.report.plot_data import charts, confusion, learning_curves, seed_curves
 
 
 def table(seeds: int) -> pd.DataFrame:
@@ -95,18 +96,31 @@ def test_each_pair_has_a_panel(tmp_path: Path) -> None:
 
 
 def test_confusion_names_each_samples_classes() -> None:
-    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0]])
-    rows = list(csv.reader(io.StringIO(confusion(logits, torch.tensor([0, 1, 1]), ["cat", "dog, wild"]).decode())))
-    assert rows == [["actual", "predicted"], ["cat", "cat"], ["dog, wild", "dog, wild"], ["dog, wild", "cat"]]
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0], [3.0, 1.0, 0.0]])
+    counts = confusion_counts(logits, torch.tensor([0, 1, 1]))
+    rows = list(csv.reader(io.StringIO(confusion(counts, ["cat", "dog, wild", "never"]).decode())))
+    assert rows == [
+        ["actual", "predicted", "samples", "share"],
+        ["cat", "cat", "1", "1.0"],
+        ["dog, wild", "cat", "1", "0.5"],
+        ["dog, wild", "dog, wild", "1", "0.5"],
+        ["never", "never", "0", "0.0"],  # without samples; it has its place on both axes
+    ]
 
 
 @pytest.mark.parametrize("evil", ["</script><script>alert(1)</script>", "<!--<script>", "</SCRIPT >", "\x1b]0;x\x07"])
-def test_names_open_no_script_in_the_page_of_dvc(evil: str) -> None:
+def test_names_open_no_script_in_the_page_of_dvc(evil: str, tmp_path: Path) -> None:
     """DVC puts the rows into a script element as they are."""
-    rows = list(csv.DictReader(io.StringIO(confusion(torch.eye(2), torch.tensor([0, 1]), [evil, "a < b"]).decode())))
+    rows = list(csv.DictReader(io.StringIO(confusion(torch.eye(2).long(), [evil, "a < b"]).decode())))
     assert [row["actual"] for row in rows] == [csv_cell(evil), "a < b"]
+    (tmp_path / "confusion.json").write_bytes(charts()["confusion.json"])
     made = VegaRenderer(
-        [row | {"rev": "workspace"} for row in rows], "c", template="confusion", x="actual", y="predicted"
+        [row | {"rev": "workspace"} for row in rows],
+        "c",
+        template="confusion.json",
+        template_dir=str(tmp_path),
+        x="predicted",
+        y="actual",
     )
     page = made.generate_html()
     assert page.lower().count("</script") == page.lower().count("<script") == 1 and "<!--" not in page
@@ -126,8 +140,8 @@ def test_names_open_no_script_in_the_page_of_dvc(evil: str) -> None:
     ],
 )
 def test_names_are_no_formulas_of_a_spreadsheet(name: str, cell: str) -> None:
-    (_, *rows) = csv.reader(io.StringIO(confusion(torch.eye(2), torch.tensor([0, 1]), [name, "x"]).decode()))
-    assert rows == [[cell, cell], ["x", "x"]]
+    (_, *rows) = csv.reader(io.StringIO(confusion(torch.eye(2).long(), [name, "x"]).decode()))
+    assert [row[:2] for row in rows] == [[cell, cell], ["x", "x"]]
 
 
 def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:

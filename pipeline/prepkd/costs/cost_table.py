@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from prepkd.costs.cost import Cost
-
-UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+from prepkd.display.text import size
 
 
 def cost_table(cost: Cost) -> Table:
@@ -78,18 +77,6 @@ def _break_even(cost: Cost) -> Iterator[str]:
         yield f"{cost.break_even_students:,} student{plural} of {cost.epochs:,} epochs ({epochs})"
     if not cost.reading_counted:
         yield "without reading; give --disk-megabytes-per-second"
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units, three digits.
-
-    >>> size(1_234_567), size(950), size(29_600_000_000)
-    ('1.23 MB', '950 bytes', '29.6 GB')
-    """
-    power = 0
-    while count >= 999.5 and power < len(UNITS) - 1:
-        count, power = count / 1000, power + 1
-    return f"{count:.0f} {UNITS[0]}" if not power else f"{count:,.{max(0, 3 - len(str(int(count))))}f} {UNITS[power]}"
 
 
 def duration(hours: float) -> str:

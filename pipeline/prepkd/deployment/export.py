@@ -37,7 +37,7 @@ class Options:
 
     int8: Int8 | None = None
     licence: str | None = None
-    metrics: Path | None = None  # results/metrics.json of the student's seeds
+    details: Path | None = None  # results/details.json of the student's seeds
     budget: float = BUDGET  # seconds to time each format and batch
 
 
@@ -125,7 +125,7 @@ def _written(
             "weights_fingerprint": classifier.card["weights_fingerprint"],
             "parameters": sum(one.numel() for one in classifier.parameters()),
             "top1": before.top1,
-            "seeds": over_seeds(options.metrics, classifier.card, before.top1) if options.metrics else None,
+            "seeds": over_seeds(options.details, classifier.card, before.top1) if options.details else None,
         },
         "data": {
             "dataset": info.dataset,
@@ -204,7 +204,7 @@ def _entry(path: Path, found: Agreement, times: Mapping[str, Latency]) -> dict[s
 
 
 def over_seeds(path: Path, card: Mapping[str, Any], top1: float) -> dict[str, Any] | None:
-    """Mean, std and n of top-1 over the student's seeds from results/metrics.json; None unless it can be of these seeds.
+    """Mean, std and n of top-1 over the student's seeds from results/details.json; None unless it can be of these seeds.
 
     The file does not name its students: their number must be the one in the card, and this student's top-1 must be a possible
     one of theirs (no value is further from the mean than std (n - 1) / sqrt(n); Samuelson 1968).

@@ -1,9 +1,11 @@
 """Text from elsewhere made safe to show: on a terminal, in a page, in a spreadsheet."""
 
 import re
+from collections.abc import Sequence
 
 # Joiners: words of some languages need them, and they change nothing outside their word.
 _KEPT = "\u200c\u200d"
+UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def printable(text: str) -> str:
@@ -28,3 +30,40 @@ def csv_cell(text: str) -> str:
     """
     safe = re.sub(r"<(?=[A-Za-z/!?])", r"\\x3c", printable(text))
     return f"'{safe}" if safe.lstrip().startswith(("=", "+", "-", "@")) else safe
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units, three digits.
+
+    >>> size(1_234_567), size(950), size(29_600_000_000)
+    ('1.23 MB', '950 bytes', '29.6 GB')
+    """
+    power = 0
+    while count >= 999.5 and power < len(UNITS) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.0f} {UNITS[0]}" if not power else f"{count:,.{max(0, 3 - len(str(int(count))))}f} {UNITS[power]}"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a clock shows them.
+
+    >>> clock(7), clock(83.6), clock(3600 * 26 + 61)
+    ('0:07', '1:23', '26:01:01')
+    """
+    minutes, rest = divmod(max(0, int(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def fitting_parts(parts: Sequence[str], width: int) -> str:
+    """The parts joined by commas, as many of the first ones as fit into a width; at least one.
+
+    >>> fitting_parts(["epoch 3/30", "loss 1.23", "1,234 samples/s"], 24)
+    'epoch 3/30, loss 1.23'
+    """
+    shown = parts[0] if parts else ""
+    for part in parts[1:]:
+        if len(shown) + 2 + len(part) > width:
+            break
+        shown += f", {part}"
+    return shown

@@ -70,6 +70,7 @@ def train_students(
                 settings,
                 checkpoint=folders[run] / "checkpoint.pt",
                 on_epoch=partial(_report, write, partial(context.on_epoch, seed)),
+                on_step=partial(context.on_step, seed),
             )
         yield seed, model, history
 

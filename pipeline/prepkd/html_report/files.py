@@ -1,9 +1,7 @@
 """Tables and logs of results as they were written: bounded and checked, since anybody may have edited them."""
 
-import json
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -46,17 +44,6 @@ def read_log(path: Path, name: str) -> pd.Series:
         raise InputError(f"{path}: no curve ({' '.join(str(error).split())[:200]}); run `prepkd distill`") from None
     if found.empty or not found.between(-1e300, 1e300).all() or found.index.has_duplicates:
         raise InputError(f"{path}: expected one finite {name} per epoch; run `prepkd distill`")
-    return found
-
-
-def read_json(path: Path, command: str) -> dict[str, Any]:
-    """Read a JSON object; raises InputError."""
-    try:
-        found = json.loads(read(path, command))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({' '.join(str(error).split())[:200]}); run `{command}`") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: holds a {type(found).__name__}, expected an object; run `{command}`")
     return found
 
 

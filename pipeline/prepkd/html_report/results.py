@@ -49,7 +49,6 @@ class Results:
     device: torch.device
     training: Path
     comparison: Path
-    metrics: Path
     added: Mapping[str, Path] = field(default_factory=dict)
 
     @cached_property

@@ -4,10 +4,9 @@ import contextlib
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.html_report.files import read_json
 from prepkd.html_report.parts import Tile
 from prepkd.html_report.results import Results
-from prepkd.report.metrics import measure
+from prepkd.report.metrics import against_teacher, measure, over_seeds
 
 SHOWN = {"top1": "Student, test top-1", "ece": "Student, calibration error", "genetic_errors": "Genetic errors"}
 
@@ -22,14 +21,14 @@ def tiles(results: Results) -> list[Tile]:
 
 
 def _students(results: Results) -> list[Tile]:
-    command = "prepkd evaluate"
-    found = read_json(results.metrics, command)
-    try:
-        n = int(found["n"])
-        over = "one seed" if n == 1 else f"over {n} seeds"
-        return [Tile(head, *_percent(found[name], over)) for name, head in SHOWN.items() if name in found]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{results.metrics}: no metrics ({error}); run `{command}`") from None
+    labels, teacher = results.labels, results.shown_teacher
+    rows = [
+        measure(logits, labels) | ({} if teacher is None else against_teacher(logits, teacher, labels))
+        for logits in results.student_logits.values()
+    ]
+    found = over_seeds(rows)
+    over = "one seed" if len(rows) == 1 else f"over {len(rows)} seeds"
+    return [Tile(head, *_percent(found[name], over)) for name, head in SHOWN.items() if name in found]
 
 
 def _teachers(results: Results) -> list[Tile]:

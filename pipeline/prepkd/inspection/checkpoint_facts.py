@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.console import Group
 
+from prepkd.display.tables import pairs
 from prepkd.inspection.lineage import lines
-from prepkd.inspection.table_layout import pairs
 from prepkd.models.checkpoint import CARD, load_card
 from prepkd.provenance.descent import Chain, descents
 

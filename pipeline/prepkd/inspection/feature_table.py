@@ -1,7 +1,7 @@
 """Statistics of a store of features as a table."""
 
+from prepkd.display.tables import TitledTable, cell, plain_table, titled
 from prepkd.inspection.feature_statistics import FeatureStatistics
-from prepkd.inspection.table_layout import TitledTable, cell, plain_table, titled
 
 
 def feature_table(features: FeatureStatistics, caption: str) -> TitledTable:

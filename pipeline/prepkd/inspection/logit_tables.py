@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from prepkd.display.tables import TitledTable, cell, pairs, plain_table, titled
 from prepkd.inspection.logit_statistics import LogitStatistics
 from prepkd.inspection.softness import Histograms
-from prepkd.inspection.table_layout import TitledTable, cell, pairs, plain_table, titled
 from prepkd.inspection.teacher_errors import AdjustedRows, ClassError, ViewErrors
 
 WORST = 5

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from prepkd.display.tables import TitledTable, pairs, plain_table, titled
 from prepkd.inspection.lineage import lines
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.store_inspection import ranges
-from prepkd.inspection.table_layout import TitledTable, pairs, plain_table, titled
 from prepkd.store.attributes import MeasuredAttributes
 
 

@@ -1,6 +1,6 @@
 """A student's DTD temperatures as a table."""
 
-from prepkd.inspection.table_layout import TitledTable, plain_table, titled
+from prepkd.display.tables import TitledTable, plain_table, titled
 from prepkd.inspection.temperatures import Temperatures
 
 

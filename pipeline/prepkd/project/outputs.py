@@ -64,10 +64,17 @@ def metrics(path: Path) -> Output:
     return Output(path, {"": _is_metrics})
 
 
+def details(path: Path) -> Output:
+    """The students' figures by seed and class."""
+    return Output(path, {"": _has("n", "top1", "seeds", "classes", "confusions")})
+
+
 def plots(folder: Path) -> Output:
     """The files that `dvc plots show` draws."""
     curves, seeds = (_table(f"{index}(,(train|val|test))+") for index in ("epoch", "seed,epoch"))
-    files = {"confusion.csv": _table("actual,predicted"), "learning_curves.csv": curves, "seed_curves.csv": seeds}
+    files = {"learning_curves.csv": curves, "seed_curves.csv": seeds}
+    files["confusion.csv"] = _table("actual,predicted(,samples,share)?")
+    files |= dict.fromkeys(("confusion.json", "learning_curves.json"), _holds("<DVC_METRIC_DATA>"))
     return Output(folder, files | {"page.html": _holds("<title>prepkd</title>")})
 
 
@@ -150,7 +157,7 @@ def _is_curve(path: Path) -> bool:
 
 def _is_metrics(path: Path) -> bool:
     found = _json(path)
-    return {"n", "top1", "nll", "ece"} <= found.keys() and _keys(found["top1"]) == {"mean", "std"}
+    return {"n", "top1", "teacher"} <= found.keys() and _keys(found["top1"]) == {"mean", "std"}
 
 
 def _is_lesson(path: Path) -> bool:

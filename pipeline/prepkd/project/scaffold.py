@@ -66,6 +66,7 @@ GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /data/asked/
 /data/features/*/
 /models/
+/results/details.json
 /results/plots/
 /results/report.html
 /results/training/

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
@@ -50,3 +51,14 @@ def over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, Any]:
         values = [row[name] for row in metrics]
         summary[name] = {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None}
     return summary
+
+
+def confusion_counts(logits: Tensor, labels: Tensor) -> Tensor:
+    """Samples by actual and predicted class, int64 (K, K), of logits (N, K) and labels int64 (N,)."""
+    classes = logits.shape[-1]
+    return torch.bincount(labels * classes + logits.argmax(dim=-1), minlength=classes**2).reshape(classes, classes)
+
+
+def by_class(counts: Tensor) -> Tensor:
+    """The share of each class's samples that is predicted as it, (K,), of counts (K, K); NaN for a class without samples."""
+    return counts.diagonal() / counts.sum(dim=1)

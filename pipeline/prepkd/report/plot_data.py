@@ -1,6 +1,7 @@
-"""The CSV files behind `dvc plots`: the confusion matrix and the learning curves."""
+"""The files behind `dvc plots`: the confusion matrix and the learning curves as CSV, and the charts that draw them."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -10,12 +11,22 @@ from prepkd.display.text import csv_cell
 from prepkd.errors import InputError
 
 
-def confusion(logits: Tensor, labels: Tensor, names: Sequence[str]) -> bytes:
-    """Actual and predicted class of every test sample as CSV, for DVC's confusion template; names are escaped for it."""
+def confusion(counts: Tensor, names: Sequence[str]) -> bytes:
+    """A confusion matrix as CSV of counts int64 (K, K), actual by predicted: a row per pair of classes that occurs.
+
+    `share` is of the actual class's samples. The diagonal is whole, so that each axis has every class. Names are escaped.
+    """
     cells = list(map(csv_cell, names))
-    predicted = [cells[i] for i in logits.argmax(dim=-1).tolist()]
-    frame = pd.DataFrame({"actual": [cells[i] for i in labels.tolist()], "predicted": predicted})
-    return frame.to_csv(index=False).encode()
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    shown = counts.clone().fill_diagonal_(1).nonzero().tolist()
+    rows = [(cells[i], cells[j], int(counts[i, j]), round(float(shares[i, j]), 6)) for i, j in shown]
+    return pd.DataFrame(rows, columns=["actual", "predicted", "samples", "share"]).to_csv(index=False).encode()
+
+
+def charts() -> dict[str, bytes]:
+    """The Vega-Lite templates that `dvc plots` fills with the rows of several experiments, by file name."""
+    found = files("prepkd") / "report" / "templates"
+    return {name: (found / name).read_bytes() for name in ("confusion.json", "learning_curves.json")}
 
 
 def learning_curves(curves: pd.DataFrame) -> bytes:

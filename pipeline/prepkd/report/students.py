@@ -1,4 +1,4 @@
-"""The report on trained students: their metrics over the seeds, and the files that `dvc plots show` draws."""
+"""The report on trained students: their metrics over seeds, by seed and by class, and the files that `dvc plots show` draws."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
 from prepkd.models.checkpoint import load_card
 from prepkd.provenance.students import check_stores
-from prepkd.report.metrics import against_teacher, measure, over_seeds
+from prepkd.report.details import class_rows, confusions
+from prepkd.report.metrics import against_teacher, confusion_counts, measure, over_seeds
 from prepkd.report.page import offline_page
-from prepkd.report.plot_data import confusion, learning_curves, seed_curves
+from prepkd.report.plot_data import charts, confusion, learning_curves, seed_curves
 from prepkd.report.run_logits import student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore
@@ -41,7 +42,7 @@ def report_students(
     training: Path,
     plots: Path,
 ) -> dict[str, Any]:
-    """Measure trained students on the test set, write `plots`, and return the metrics over the seeds.
+    """Measure trained students on the test set, write `plots`, and return the metrics over the seeds, by seed, by class.
 
     `students` are folders by seed; `teachers` are folders and `stores` URLs by the teacher's name; `training` holds DVCLive's
     curves, one folder per seed. Data and stores are enough to train from: if a teacher's folder is not there, what compares with
@@ -55,18 +56,25 @@ def report_students(
     logits = student_logits(settings, students, here, info, test, on.device)
     figures = {seed: measure(values, labels) for seed, values in logits.items()}
     teacher = {"training_view_error": fmean(store.summary["teacher_error"] for store in opened.values())}
+    of_teacher = None
     if len(here) == len(teachers):
         answers = teacher_logits(settings, teachers, split.fingerprint)
         figures = {seed: row | against_teacher(logits[seed], answers, labels) for seed, row in figures.items()}
-        teacher = measure(answers, labels) | teacher
+        teacher, of_teacher = measure(answers, labels) | teacher, confusion_counts(answers, labels)
     elif settings.parsed.teacher:
         absent = {name: store for name, store in opened.items() if name not in here}
         for folder in students.values():
             check_stores(load_card(folder)["inputs"]["teacher"], absent, folder, "run `prepkd distill`")
-    everyone = torch.cat(list(logits.values()))
-    write_bytes(plots / "confusion.csv", confusion(everyone, labels.repeat(len(logits)), info.class_names))
+    counts = torch.stack([confusion_counts(values, labels) for values in logits.values()]).sum(dim=0)
+    write_bytes(plots / "confusion.csv", confusion(counts, info.class_names))
     curves = seed_curves(training, list(students))
     write_bytes(plots / "learning_curves.csv", learning_curves(curves))
     write_bytes(plots / "seed_curves.csv", curves.to_csv(index=False).encode())
-    write_bytes(plots / "page.html", offline_page())
-    return over_seeds(list(figures.values())) | {"teacher": teacher}
+    for name, content in (charts() | {"page.html": offline_page()}).items():
+        write_bytes(plots / name, content)
+    return over_seeds(list(figures.values())) | {
+        "teacher": teacher,
+        "seeds": {str(seed): row for seed, row in figures.items()},
+        "classes": class_rows(info.class_names, counts, of_teacher),
+        "confusions": confusions(info.class_names, counts),
+    }

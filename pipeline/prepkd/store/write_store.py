@@ -37,13 +37,14 @@ class StorePlan:
 @dataclass(frozen=True)
 class Written:
     """A finished store: its summary, its manifest's SHA-256, the number of chunks that this process wrote (None if the store
-    was finished before), and the seconds.
+    was finished before), the seconds, and the bytes of the whole store (compressed ones have fewer).
     """
 
     summary: dict[str, Any]
     sha256: str
     chunks: int | None = None
     seconds: float = 0.0
+    bytes: int = 0
 
     def report(self, url: str) -> list[str]:
         """Lines on the chunks that were written, the teacher's error if they hold logits, and the manifest's hash."""
@@ -65,7 +66,7 @@ def write_store(plan: StorePlan, destination: Destination) -> Written:
     """
     with joining(destination, plan.layout, plan.attributes) as worker:
         if not isinstance(worker, Worker):
-            return Written(worker, manifest_sha256(destination.url))
+            return Written(worker, manifest_sha256(destination.url), bytes=plan.layout.bytes)
         pending = worker.pending
         seconds = plan.estimate(pending)
         destination.on_start(Work(destination.url, plan.layout, plan.attributes, len(pending), seconds, plan.doubt))
@@ -75,7 +76,7 @@ def write_store(plan: StorePlan, destination: Destination) -> Written:
             destination.on_written()
         seconds = elapsed(started)
         summary = worker.finish(plan.labels)
-    return Written(summary, manifest_sha256(destination.url), worker.written, seconds)
+    return Written(summary, manifest_sha256(destination.url), worker.written, seconds, plan.layout.bytes)
 
 
 def write_chunks(worker: Worker, answers: ComputeChunk) -> Iterator[None]:

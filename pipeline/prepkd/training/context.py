@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from prepkd.models import Normalised
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import Row
+from prepkd.training.progress import Tick
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,8 @@ class RunContext:
     """The place of a training run's unfinished work, and the functions that the run reports to.
 
     `scratch` locks the folder of the work of a fingerprint, `logged` opens a run's loggers. `on_epoch` gets the seed and each
-    epoch's figures, `on_inputs` what is trained from, before training starts, and `say` gets notes, one per line.
+    epoch's figures, `on_step` the seed and the progress within an epoch, `on_inputs` what is trained from, before training
+    starts, and `say` gets notes, one per line.
     """
 
     scratch: Callable[[str], AbstractContextManager[Path]]
@@ -24,6 +26,7 @@ class RunContext:
     on_epoch: Callable[[int, Row], None]
     on_inputs: Callable[[Mapping[str, Any]], None] = lambda inputs: None
     say: Callable[[str], None] = lambda line: None
+    on_step: Callable[[int, Tick], None] = lambda seed, tick: None
 
 
 class Trained(NamedTuple):

@@ -22,6 +22,7 @@ from prepkd.training.checkpoints import Row, pack, resume, write_state
 from prepkd.training.compilation import SampleValues, make_cache_folder
 from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import make_average, make_optimizer, make_schedule
+from prepkd.training.progress import OnStep, Tick, unseen
 from prepkd.training.settings import Training
 from prepkd.training.step import TrainingObjective, be_deterministic, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
@@ -39,6 +40,7 @@ def train(
     *,
     checkpoint: Path,
     on_epoch: Callable[[Row], None],
+    on_step: OnStep = unseen,
 ) -> list[Row]:
     """Train `model` in place on an objective and return a row of figures per epoch; resumes from `checkpoint`.
 
@@ -90,6 +92,7 @@ def train(
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
                 note(figures, gradients(*batch), done, count)
                 done += len(batch[1])
+                on_step(Tick(number, done, count, figures))
                 if done % group and done < count:
                     continue
                 if settings.clip_grad_norm:

@@ -20,6 +20,7 @@ from prepkd.training.batches import TEACHER, Epochs
 from prepkd.training.checkpoints import Row
 from prepkd.training.initial import initial_model, weights_from
 from prepkd.training.loop import train
+from prepkd.training.progress import OnStep, unseen
 from prepkd.training.teacher_settings import Teacher
 
 
@@ -30,6 +31,7 @@ def train_teacher(
     *,
     checkpoint: Path,
     on_epoch: Callable[[Row], None],
+    on_step: OnStep = unseen,
 ) -> tuple[Normalised, list[Row]]:
     """Train a teacher (or take its given weights, with `epochs: 0`) and return it with its history.
 
@@ -49,7 +51,9 @@ def train_teacher(
 
     objective = Classification(settings.label_smoothing).to(dataset.samples.device)
     epochs = Epochs(dataset, lambda epoch: epoch, settings.seed, streams=TEACHER)
-    history = train(model, objective, dataset, epochs, settings, checkpoint=checkpoint, on_epoch=on_epoch)
+    history = train(
+        model, objective, dataset, epochs, settings, checkpoint=checkpoint, on_epoch=on_epoch, on_step=on_step
+    )
     return model, history
 
 

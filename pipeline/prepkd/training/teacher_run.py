@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ def run_teacher(
     check_model(settings.model, dataset.samples.channels)
     try_students(students, dataset)
     inputs = dict(dataset.origin) | given_weights(settings, settings.model)
-    context.on_inputs(inputs)
     if not replace:
         where = f"{folder}: holds a finished teacher"
         had, made_from = (
@@ -57,6 +57,7 @@ def run_teacher(
         check_class_order(settings.model, loaded, dataset, settings.weights or settings.model)
     for line in loading_notes(settings, loaded, f"teacher {name!r}"):
         context.say(line)
+    context.on_inputs(inputs)
     kept = settings.used(but={"checkpoint_every"})
     run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
     described = Run(f"teacher-{name}", run, settings.model_dump(mode="json"))
@@ -66,7 +67,14 @@ def run_teacher(
             context.on_epoch(settings.seed, row)
             write(row)
 
-        model, history = train_teacher(settings, dataset, start, checkpoint=work / "checkpoint.pt", on_epoch=report)
+        model, history = train_teacher(
+            settings,
+            dataset,
+            start,
+            checkpoint=work / "checkpoint.pt",
+            on_epoch=report,
+            on_step=partial(context.on_step, settings.seed),
+        )
         processes.leave_the_rest_to_the_first()
         card = teacher_card(model, settings, dataset, inputs, loaded) | card_entry(settings, history)
         trained, claims = Trained(settings.seed, model, history, card), loaded.claims if loaded else None

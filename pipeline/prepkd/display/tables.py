@@ -1,4 +1,4 @@
-"""Layout that all tables of an inspection share: narrow columns under a bold title."""
+"""Layout that tables of a terminal share: narrow columns under a bold title."""
 
 from collections.abc import Iterable
 

@@ -1,0 +1,44 @@
+"""How often progress is shown, how fast it is, and how long it takes yet."""
+
+import time
+from collections.abc import Callable
+
+
+class Pace:
+    """At most one line per `seconds`; the first one after as long."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds, self.clock = seconds, clock
+        self.last = clock()
+
+    def due(self) -> bool:
+        """Whether the next line is due; it then counts as shown."""
+        now = self.clock()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+    def shown(self) -> None:
+        """A line was shown for another reason."""
+        self.last = self.clock()
+
+
+class Speed:
+    """Units per second since the first call of `at`, and the seconds left: what was there before took no time."""
+
+    def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.clock = total, clock
+        self.first: tuple[float, float] | None = None
+
+    def at(self, done: float) -> tuple[float, float] | None:
+        """The rate, and the seconds left at it, when `done` units are done; None as long as no rate is known."""
+        now = self.clock()
+        if self.first is None:
+            self.first = now, done
+            return None
+        began, before = self.first
+        if now <= began or done <= before:
+            return None
+        rate = (done - before) / (now - began)
+        return rate, max(0.0, self.total - done) / rate

@@ -1,0 +1,58 @@
+"""The disk: whether the stores that are planned have room."""
+
+import os
+import shutil
+from pathlib import Path
+
+from prepkd.costs.cost import Rates
+from prepkd.costs.planned import DataSizes, project_cost
+from prepkd.display.text import size
+from prepkd.doctor.check import Check, error, ok, warning
+from prepkd.errors import InputError
+from prepkd.project.params import Params
+from prepkd.runtime.services import is_remote
+
+NAME = "disk for the store"
+LESS = "smaller: cache.encoding: u8 or topk, fewer cache.views; or another cache.root"
+
+
+def store_room(params: Params, data: Path, *, copied_by_dvc: bool) -> Check:
+    """Whether the disk has room for the stores of the settings, beside what of them is there already.
+
+    `copied_by_dvc`: DVC keeps a copy of every store in its cache. Without prepared data the bytes are not known.
+    """
+    if is_remote(params.cache.root):
+        return ok(NAME, f"{params.cache.root} is remote, and is not looked at")
+    if not data.is_file():
+        return warning(
+            NAME, f"not known: no {data}", "run `prepkd prepare`, or `prepkd plan --samples ... --classes ...`"
+        )
+    try:
+        cost = project_cost(params, DataSizes(), Rates(), data)
+    except InputError as problem:
+        return error(NAME, str(problem), "`prepkd plan` says the same; change the settings")
+    place = Path(params.cache.root)
+    return room(cost.bytes, held_bytes(place), free_bytes(place), copied=copied_by_dvc, compressed=cost.compressed)
+
+
+def room(needed: int, held: int, free: int, *, copied: bool, compressed: bool = False) -> Check:
+    """Whether `needed` bytes, less those that are `held` already, fit into the `free` ones, and a copy of DVC's too."""
+    left = max(0, needed - held)
+    found = f"{'at most ' if compressed else ''}{size(needed)} planned, {size(held)} there, {size(free)} free"
+    if left > free:
+        return error(NAME, f"{found}: {size(left - free)} missing", LESS)
+    if copied and 2 * left > free:
+        found += f"; with the copy in DVC's cache {size(2 * left - free)} missing, unless the disk has reflinks"
+        return warning(NAME, found, f"dvc config cache.type hardlink,copy; {LESS}")
+    return ok(NAME, found)
+
+
+def held_bytes(folder: Path) -> int:
+    """Bytes of the files in a folder; 0 without one."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes where a folder is, or would be made."""
+    above = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
+    return shutil.disk_usage(os.fspath(above)).free

@@ -1,0 +1,83 @@
+"""The machine: GPU, processors, compiler, shared memory, open files."""
+
+import os
+import resource
+import shutil
+import sysconfig
+from pathlib import Path
+
+import torch
+
+from prepkd.display.text import size
+from prepkd.doctor.check import Check, error, ok, warning
+from prepkd.runtime.processors import processors
+
+LEAST_FILES, ENOUGH_FILES = 256, 1024  # descriptors of one process
+ENOUGH_SHARED = 2**30  # bytes of /dev/shm, for several processes and Ray
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def gpu() -> Check:
+    """The GPUs that torch sees; a driver without them is a torch that was built for CPUs, or a hidden GPU."""
+    name = "gpu"
+    if torch.cuda.is_available():
+        seen = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+        return ok(name, ", ".join(f"{one.name}, {size(one.total_memory)}" for one in seen))
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return ok(name, "none: CUDA_VISIBLE_DEVICES hides them")
+    if not DRIVER.is_file() and not shutil.which("nvidia-smi"):
+        return ok(name, f"none; {processors()} processors compute, with {torch.get_num_threads()} threads by default")
+    if torch.version.cuda is None:
+        return warning(name, "an NVIDIA driver, and a torch built without CUDA", "install a CUDA build of torch")
+    found = f"an NVIDIA driver, and torch for CUDA {torch.version.cuda} sees no GPU"
+    return warning(name, found, "run nvidia-smi; a driver older than torch's CUDA needs an update")
+
+
+def compiler() -> Check:
+    """Whether `compile` can work: a C++ compiler, and the headers of this Python."""
+    name = "compiler"
+    wanted = os.environ.get("CXX", "")
+    found = next(filter(None, map(shutil.which, filter(None, (wanted, "g++", "c++", "clang++")))), None)
+    effect = "compile: auto trains without it, compile: true fails"
+    if found is None:
+        return warning(name, f"no C++ compiler; {effect}", "install g++ (Debian: apt-get install g++)")
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if not headers.is_file():
+        return warning(name, f"{found}, but no {headers}; {effect}", "install Python's headers (Debian: python3-dev)")
+    return ok(name, found)
+
+
+def shared_memory(folder: Path = Path("/dev/shm")) -> Check:
+    """The room for what processes share: NCCL, Ray and torch put it there."""
+    name = "shared memory"
+    if not folder.is_dir():
+        return warning(name, f"no {folder}; several processes and Ray need it", "mount a tmpfs there")
+    usage = shutil.disk_usage(folder)
+    found = f"{folder}: {size(usage.free)} free of {size(usage.total)}"
+    if usage.free < ENOUGH_SHARED:
+        found += "; one process needs none, several and Ray do"
+        return warning(name, found, "give more, as docker run --shm-size=8g")
+    return ok(name, found)
+
+
+def open_files() -> Check:
+    """The limit of open files of a process: a store's chunks are read several at once."""
+    name, (soft, hard) = "open files", resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return ok(name, "no limit")
+    at_most = "no limit" if hard == resource.RLIM_INFINITY else f"{hard:,}"
+    found, remedy = (
+        f"{soft:,} at once",
+        f"ulimit -n {ENOUGH_FILES if hard < 0 else min(hard, 4096)} (at most {at_most})",
+    )
+    if soft < LEAST_FILES:
+        return error(name, found, remedy)
+    return warning(name, found, remedy) if soft < ENOUGH_FILES else ok(name, found)
+
+
+def writable(folder: Path, name: str) -> Check:
+    """Whether a folder can be written, or be made where it is missing."""
+    above = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
+    if os.access(above, os.W_OK):
+        return ok(name, f"{folder}: {size(shutil.disk_usage(above).free)} free")
+    return error(name, f"{folder} cannot be written", "change its permissions, or set PREPKD_SCRATCH to another folder")

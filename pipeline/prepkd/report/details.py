@@ -1,0 +1,58 @@
+"""Figures of single seeds, classes and confusions, and the few of all that people compare."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from prepkd.report.metrics import by_class
+
+LISTED = 100  # confusions; results/plots/confusion.csv has all
+DIGITS = 4  # of a figure that experiments are compared by: a hundredth of a percent
+
+
+def headline(details: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that experiments are compared by, rounded: n, top-1 as mean and std, genetic errors, the teacher's.
+
+    `dvc exp show` has a column for each that differs: few, with short names and few digits.
+    """
+    figures: dict[str, Any] = {"n": details["n"], "top1": _rounded(details["top1"])}
+    if "genetic_errors" in details:
+        figures["genetic"] = round(details["genetic_errors"]["mean"], DIGITS)
+    return figures | {"teacher": _rounded(details["teacher"])}
+
+
+def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: value if value is None else round(value, DIGITS) for name, value in figures.items()}
+
+
+def class_rows(names: Sequence[str], counts: Tensor, teacher: Tensor | None) -> list[dict[str, Any]]:
+    """A row per class, of the seeds' counts (K, K) and the teacher's: samples of one seed's test set, shares that are right.
+
+    A class without test samples has no share.
+    """
+    ours, theirs = by_class(counts), None if teacher is None else by_class(teacher)
+    rows = []
+    for number, name in enumerate(names):
+        row: dict[str, Any] = {"class": name, "top1": _number(ours[number])}
+        rows.append(row if theirs is None else row | {"teacher_top1": _number(theirs[number])})
+    return rows
+
+
+def confusions(names: Sequence[str], counts: Tensor) -> list[dict[str, Any]]:
+    """The most frequent confusions of counts (K, K) over all seeds: actual and predicted class, share of the actual one's."""
+    wrong = counts.clone().fill_diagonal_(0)
+    totals = counts.sum(dim=1)
+    order = wrong.flatten().sort(descending=True, stable=True).indices[:LISTED].tolist()
+    found = ((*divmod(place, len(names)), int(wrong.flatten()[place])) for place in order)
+    return [
+        {"actual": names[i], "predicted": names[j], "samples": samples, "share": samples / int(totals[i])}
+        for i, j, samples in found
+        if samples
+    ]
+
+
+def _number(value: Tensor) -> float | None:
+    number = float(value)
+    return None if math.isnan(number) else number

@@ -1,0 +1,121 @@
+"""The state of stages as DVC sees it: `dvc status --json`, and the inputs and outputs in the lock files."""
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from prepkd.errors import InputError
+from prepkd.project.repository import DVC
+from prepkd.settings.yaml import parse_yaml
+from prepkd.status.state import Stage, State
+
+
+def is_dvc_project(folder: Path) -> bool:
+    """Whether a folder has a pipeline and is in a DVC project."""
+    return (folder / "dvc.yaml").is_file() and any((one / ".dvc").is_dir() for one in (folder, *folder.parents))
+
+
+def stages_by_dvc(folder: Path) -> list[Stage]:
+    """Ask DVC for the stages of a project, in the order of its pipelines; raises InputError with DVC's words if it fails."""
+    asked = ("stage", "list", "--all", "--name-only"), ("status", "--json")
+    with ThreadPoolExecutor(2) as pool:  # each is a process that takes a second to start
+        listed, status = pool.map(lambda words: _dvc(folder, *words), asked)
+    names = [line.strip() for line in listed.splitlines() if line.strip()]
+    return classified(names, json.loads(status), locked(folder, names))
+
+
+def locked(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The entries of the stages that ran, by name, of the lock file beside each pipeline."""
+    found: dict[str, dict[str, Any]] = {}
+    for pipeline in dict.fromkeys(name.rpartition(":")[0] for name in names):
+        path = (folder / (pipeline or "dvc.yaml")).with_name("dvc.lock")
+        content = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+        entries = (content or {}).get("stages") or {}
+        found |= {f"{pipeline}:{name}" if pipeline else name: entry for name, entry in entries.items()}
+    return found
+
+
+def classified(names: Iterable[str], status: Mapping[str, Any], locks: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
+    """The state of each stage: by its changes, and by those of the stages that make its inputs.
+
+    DVC lists a stage whose own inputs, settings or outputs have changed. A stage that waits for one of those is listed only
+    once that one has run.
+    """
+    found: list[Stage] = []
+    for name in names:
+        entry = locks.get(name)
+        if entry is None:
+            found.append(Stage(name, State.MISSING, why="never run"))
+            continue
+        outputs, changes = _paths(entry, "outs"), list(_changes(status.get(name, [])))
+        gone = [path for kind, path, how in changes if kind == "changed outs" and how == "deleted"]
+        if gone:
+            found.append(Stage(name, State.MISSING, outputs, f"no {gone[0]}"))
+        elif changes:
+            found.append(Stage(name, State.OUT_OF_DATE, outputs, _reason(changes)))
+        else:
+            found.append(Stage(name, State.DONE, outputs))
+    return _waiting(found, locks)
+
+
+def _waiting(stages: list[Stage], locks: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
+    """The same, where a stage is out of date too if a stage that makes its inputs is; pipelines list stages in any order."""
+    state = {one.name: one for one in stages}
+    changed = True
+    while changed:
+        changed = False
+        for one in state.values():
+            if one.state is not State.DONE:
+                continue
+            inputs = _paths(locks[one.name], "deps")
+            before = next((other for other in state.values() if _feeds(other, inputs)), None)
+            if before is not None:
+                state[one.name] = Stage(one.name, State.OUT_OF_DATE, one.outputs, f"waits for {before.name}")
+                changed = True
+    return list(state.values())
+
+
+def _feeds(stage: Stage, inputs: Iterable[str]) -> bool:
+    return stage.state is not State.DONE and any(_overlap(out, one) for out in stage.outputs for one in inputs)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    a, b = PurePosixPath(one), PurePosixPath(other)
+    return a == b or a in b.parents or b in a.parents
+
+
+def _paths(entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    return tuple(str(one["path"]) for one in entry.get(key) or ())
+
+
+def _changes(entries: Iterable[Any]) -> Iterable[tuple[str, str, str]]:
+    """The changes of one stage: kind, what, how; a changed command, or one that always runs, is a word by itself."""
+    for entry in entries:
+        if not isinstance(entry, dict):
+            yield str(entry), "", ""
+            continue
+        for kind, parts in entry.items():
+            for path, how in parts.items():
+                yield from (
+                    ((kind, key, str(one)) for key, one in how.items())
+                    if isinstance(how, dict)
+                    else [(kind, path, str(how))]
+                )
+
+
+def _reason(changes: list[tuple[str, str, str]]) -> str:
+    kind, what, how = changes[0]
+    more = f", and {len(changes) - 1} more" if len(changes) > 1 else ""
+    return f"{what} {how}{more}" if what else f"{kind}{more}"
+
+
+def _dvc(folder: Path, *words: str) -> str:
+    done = subprocess.run((*DVC, *words), cwd=folder, text=True, capture_output=True)
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise InputError(f"`dvc {' '.join(words)}` failed: {said.removeprefix('ERROR: ')}")
+    return done.stdout

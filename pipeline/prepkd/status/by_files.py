@@ -1,0 +1,31 @@
+"""The state of stages without DVC: whether their outputs are there."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from prepkd.status.state import Stage, State
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A stage's command and the outputs that it makes: local paths, or URLs, which are not looked at."""
+
+    command: str
+    outputs: tuple[str, ...]
+
+
+def stages_by_files(expected: Mapping[str, Expected]) -> list[Stage]:
+    """The state of each stage: done if its outputs are there; whether they are up to date is not known."""
+    return [_of(name, one) for name, one in expected.items()]
+
+
+def _of(name: str, expected: Expected) -> Stage:
+    absent = next(_absent(expected.outputs), None)
+    if absent is None:
+        return Stage(name, State.DONE, expected.outputs)
+    return Stage(name, State.MISSING, expected.outputs, f"no {absent}")
+
+
+def _absent(outputs: Iterable[str]) -> Iterator[str]:
+    return (one for one in outputs if "://" not in one and not Path(one).exists())

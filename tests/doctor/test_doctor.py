@@ -1,0 +1,135 @@
+"""Checks of the machine and the project: what is found, its remedy, the exit code."""
+
+import json
+import resource
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from commands import ROOT, enter, invoke, run
+from prepkd.doctor import disk, machine, packages, repository
+from prepkd.doctor.check import Verdict, error
+from prepkd.project.params import load_params
+from prepkd.stages import doctor as stage
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_pair_that_was_not_made_for_each_other_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packages.torch_pair().verdict is Verdict.OK, packages.torch_pair()
+    monkeypatch.setattr(packages, "requires", lambda name: ["numpy", "torch==1.2.3"])
+    found = packages.torch_pair()
+    assert found.verdict is Verdict.ERROR and "made for torch 1.2.3" in found.found and "torchvision" in found.remedy
+
+
+def test_versions_of_cuda_are_compared_in_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert packages.cuda_version(13020) == packages.cuda_version("13.2") == "13.2"
+    assert packages.cuda_version(12080) == "12.8" and packages.cuda_version(None) is None
+    monkeypatch.setattr(packages, "cuda_version", lambda stated: "12.8" if isinstance(stated, str) else "13.0")
+    if torch.version.cuda:
+        assert "built for CUDA 12.8 and 13.0" in packages.torch_pair().found
+
+
+def test_no_gpu_is_no_fault_but_one_that_torch_cannot_use_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+    assert machine.gpu().verdict is Verdict.OK
+    (tmp_path / "version").touch()
+    for built, remedy in ((None, "CUDA build of torch"), ("13.2", "nvidia-smi")):
+        monkeypatch.setattr(torch.version, "cuda", built)
+        assert machine.gpu().verdict is Verdict.WARNING and remedy in machine.gpu().remedy
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine.gpu().verdict is Verdict.OK
+
+
+def test_without_a_compiler_training_is_only_slower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    found = machine.compiler()
+    assert found.verdict is Verdict.WARNING and "g++" in found.remedy
+    (tmp_path / "g++").write_text("#!/bin/sh\n")
+    (tmp_path / "g++").chmod(0o755)
+    monkeypatch.setattr(machine.sysconfig, "get_path", lambda name: str(tmp_path / "include"))
+    assert "no " in machine.compiler().found and "python3-dev" in machine.compiler().remedy
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include/Python.h").touch()
+    assert machine.compiler().verdict is Verdict.OK
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "verdict"), [(64, 4096, "error"), (512, 4096, "warning"), (1024, 4096, "ok"), (-1, -1, "ok")]
+)
+def test_the_limit_of_open_files(soft: int, hard: int, verdict: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, hard))
+    found = machine.open_files()
+    assert found.verdict == verdict and bool(found.remedy) == (verdict != "ok")
+
+
+def test_little_shared_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert machine.shared_memory(tmp_path / "none").verdict is Verdict.WARNING
+    for free, verdict in ((2**26, Verdict.WARNING), (2**31, Verdict.OK)):
+        monkeypatch.setattr(machine.shutil, "disk_usage", lambda path, free=free: Usage(2**33, 0, free))
+        assert machine.shared_memory(tmp_path).verdict is verdict
+
+
+def test_room_for_the_store() -> None:
+    enough = disk.room(1000, 0, 5000, copied=True)
+    assert enough.verdict is Verdict.OK and enough.found == "1.00 kB planned, 0 bytes there, 5.00 kB free"
+    copied = disk.room(3000, 0, 5000, copied=True)
+    assert copied.verdict is Verdict.WARNING and "1.00 kB missing" in copied.found and "hardlink" in copied.remedy
+    assert disk.room(3000, 0, 5000, copied=False).verdict is Verdict.OK
+    full = disk.room(9000, 0, 5000, copied=False)
+    assert full.verdict is Verdict.ERROR and "4.00 kB missing" in full.found and "cache.encoding" in full.remedy
+    assert disk.room(9000, 8000, 5000, copied=False).verdict is Verdict.OK, "what is there needs no room again"
+
+
+def test_room_is_not_known_before_the_data_and_not_asked_of_a_bucket(tmp_path: Path) -> None:
+    params = load_params(ROOT / "params.yaml", [])
+    found = disk.store_room(params, tmp_path / "none.h5", copied_by_dvc=False)
+    assert found.verdict is Verdict.WARNING and "prepkd prepare" in found.remedy
+    remote = load_params(ROOT / "params.yaml", ["cache.root=s3://bucket/stores"])
+    assert disk.store_room(remote, tmp_path / "none.h5", copied_by_dvc=False).verdict is Verdict.OK
+
+
+def test_git_and_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_CEILING_DIRECTORIES",):
+        monkeypatch.setenv(name, str(tmp_path.parent))
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "a@b.c")
+    assert "no repository" in repository.git_state(tmp_path).found
+    assert "no DVC project" in repository.dvc_state(tmp_path).found and not repository.copies(tmp_path)
+    run("git init -q && dvc init -q", tmp_path)
+    assert "nothing is committed" in repository.git_state(tmp_path).found
+    run("git commit -qm first", tmp_path)
+    assert repository.git_state(tmp_path).verdict is Verdict.OK
+    assert "no dvc.yaml" in repository.dvc_state(tmp_path).found
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: 'true'}}")
+    found = repository.dvc_state(tmp_path)
+    assert found.verdict is Verdict.OK and "1 stages" in found.found
+    (tmp_path / "dvc.yaml").write_text("stages: {one: 5}")
+    assert repository.dvc_state(tmp_path).verdict is Verdict.ERROR
+    assert repository.copies(tmp_path)
+    run("dvc config cache.type hardlink,copy", tmp_path)
+    assert not repository.copies(tmp_path)
+
+
+def test_the_exit_code_is_0_unless_prepkd_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+    done = invoke("doctor", columns=60)
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.stdout.splitlines())) <= 60 and "prepkd init" in " ".join(done.stdout.split())
+    (tmp_path / "params.yaml").write_text("nothing: here")
+    done = invoke("doctor", "--json")
+    found = json.loads(done.stdout)
+    assert done.exit_code == 1 and found["fails"]
+    (settings,) = [one for one in found["checks"] if one["name"] == "settings"]
+    assert settings["verdict"] == "error" and "params.yaml" in settings["found"]
+    monkeypatch.setattr(stage, "checks", lambda *asked: iter([error("gpu", "it burns", "water")]))
+    done = invoke("doctor", "--quiet")
+    assert done.exit_code == 1 and done.stdout == "" and done.stderr.startswith("error: gpu: ")

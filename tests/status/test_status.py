@@ -1,0 +1,150 @@
+"""The state of a pipeline: as DVC sees it, by files alone, and what comes next."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import ROOT, enter, invoke, prepkd, run
+from prepkd.errors import InputError
+from prepkd.status.by_dvc import classified, is_dvc_project, stages_by_dvc
+from prepkd.status.by_files import Expected, stages_by_files
+from prepkd.status.state import Stage, State, next_commands, present
+
+NAMES = ["prepare", "distill", "evaluate", "compare/dvc.yaml:table"]
+
+
+def entry(deps: list[str], outs: list[str]) -> dict[str, Any]:
+    return {"deps": [{"path": path} for path in deps], "outs": [{"path": path} for path in outs]}
+
+
+LOCKS = {
+    "prepare": entry(["raw"], ["data/x.h5"]),
+    "distill": entry(["data/x.h5"], ["models/student", "results/training"]),
+    "evaluate": entry(["models"], ["results/metrics.json"]),
+    "compare/dvc.yaml:table": entry(["data/x.h5"], ["results/compare/table.csv"]),
+}
+
+
+def states(status: dict[str, Any], locks: dict[str, Any] = LOCKS) -> dict[str, tuple[str, str]]:
+    return {one.name: (str(one.state), one.why) for one in classified(NAMES, status, locks)}
+
+
+def test_what_dvc_does_not_list_is_done() -> None:
+    assert set(states({}).values()) == {("done", "")}
+
+
+def test_a_stage_that_waits_for_another_is_out_of_date_too() -> None:
+    """DVC lists `distill` alone: the students have not changed yet. `models` holds models/student."""
+    found = states({"distill": [{"changed deps": {"params.yaml": {"distill": "modified"}}}]})
+    assert found["distill"] == ("out of date", "distill modified")
+    assert found["evaluate"] == ("out of date", "waits for distill")
+    assert found["prepare"] == found["compare/dvc.yaml:table"] == ("done", "")
+
+
+def test_all_that_follow_wait_whatever_the_order_of_the_pipelines() -> None:
+    found = states({"prepare": ["changed command"]})
+    assert found["prepare"] == ("out of date", "changed command")
+    assert found["evaluate"] == ("out of date", "waits for distill")
+    assert found["compare/dvc.yaml:table"] == ("out of date", "waits for prepare")
+
+
+def test_outputs_that_are_gone_and_stages_that_never_ran_are_missing() -> None:
+    gone = {
+        "evaluate": [{"changed deps": {"models": "modified"}}, {"changed outs": {"results/metrics.json": "deleted"}}]
+    }
+    assert states(gone)["evaluate"] == ("missing", "no results/metrics.json")
+    never = {name: one for name, one in LOCKS.items() if name != "evaluate"}
+    assert states({"evaluate": [{"changed deps": {"models": "new"}}]}, never)["evaluate"] == ("missing", "never run")
+
+
+def test_several_changes_are_counted() -> None:
+    changed = {"distill": [{"changed deps": {"data/x.h5": "modified", "params.yaml": {"distill": "modified"}}}]}
+    assert states(changed)["distill"] == ("out of date", "data/x.h5 modified, and 1 more")
+
+
+def test_without_dvc_outputs_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    Path("data/x.h5").touch()
+    expected = {
+        "prepare": Expected("prepkd prepare", ("data/x.h5",)),
+        "cache": Expected("prepkd cache-logits a", ("s3://bucket/a.zarr",)),
+        "distill": Expected("prepkd distill", ("data/x.h5", "models/student/seed0")),
+    }
+    found = stages_by_files(expected)
+    assert [one.state for one in found] == [State.DONE, State.DONE, State.MISSING]
+    assert found[2].why == "no models/student/seed0"
+    assert present({"data": Path("data"), "none": Path("models"), "file": Path("data/x.h5")}) == {
+        "data": "data",
+        "file": "data/x.h5",
+    }
+
+
+def test_what_comes_next(tmp_path: Path) -> None:
+    commands = {"distill": "prepkd distill", "table": "prepkd compare"}
+    page = tmp_path / "report.html"
+
+    def following(*stages: Stage, by_dvc: bool = True, first: list[str] | None = None) -> list[str]:
+        return next_commands(stages, by_dvc=by_dvc, commands=commands, first=first or [], page=page)
+
+    done, waits = Stage("distill", State.DONE), Stage("distill", State.OUT_OF_DATE)
+    assert following(done) == ["prepkd report"]
+    page.touch()
+    assert following(done) == [f"open {page}"]
+    assert following(waits) == ["dvc repro"]
+    assert following(waits, first=["dvc add data/raw/x"]) == ["dvc add data/raw/x", "dvc repro"]
+    assert following(done, Stage("compare/dvc.yaml:table", State.MISSING)) == ["dvc repro compare/dvc.yaml"]
+    assert following(done, Stage("table", State.MISSING), by_dvc=False) == ["prepkd compare"]
+
+
+PIPELINE = """
+stages:
+  first:
+    cmd: cp raw.txt first.txt
+    deps: [raw.txt]
+    outs: [first.txt]
+  second:
+    cmd: cp first.txt second.txt
+    deps: [first.txt]
+    outs: [second.txt]
+"""
+
+
+def test_dvc_itself_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "raw.txt").write_text("1")
+    assert not is_dvc_project(tmp_path)
+    run("dvc init -q --no-scm && dvc config core.analytics false", tmp_path)
+    assert is_dvc_project(tmp_path)
+    assert [one.why for one in stages_by_dvc(tmp_path)] == ["never run", "never run"]
+    run("dvc repro -q", tmp_path)
+    assert [(one.name, one.state, one.outputs) for one in stages_by_dvc(tmp_path)] == [
+        ("first", State.DONE, ("first.txt",)),
+        ("second", State.DONE, ("second.txt",)),
+    ]
+    (tmp_path / "raw.txt").write_text("2")
+    assert [(str(one.state), one.why) for one in stages_by_dvc(tmp_path)] == [
+        ("out of date", "raw.txt modified"),
+        ("out of date", "waits for first"),
+    ]
+    (tmp_path / "dvc.yaml").write_text("stages: [")
+    with pytest.raises(InputError, match=r"^`dvc .*` failed: "):
+        stages_by_dvc(tmp_path)
+
+
+def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter(tmp_path, monkeypatch)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    done = invoke("status", "--json")
+    found = json.loads(done.stdout)
+    assert found["counts"]["done"] == 0 and not found["compared_by_dvc"] and found["next"] == ["prepkd prepare"]
+    assert "no DVC project" in found["notes"][0] and "no DVC project" in done.stderr
+    prepkd("prepare", prepare__subset=3)
+    found = json.loads(invoke("status", "--json").stdout)
+    assert found["stages"][0] == {"name": "prepare", "state": "done", "outputs": ["data/digits.h5"], "why": ""}
+    assert found["next"] == ["prepkd train-teacher large"]
+    shown = prepkd("status", columns=60)
+    assert max(map(len, shown.splitlines()[1:])) <= 60 and "prepkd train-teacher large" in shown
+    assert prepkd("status", "--quiet") == ""
