@@ -10,14 +10,15 @@ from prepkd.errors import InputError
 from prepkd.project.params import Params, from_plain, plain
 from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.workspace import scratch_root
-from prepkd.stages._console import advance, console, progress, say
+from prepkd.stages._console import progress, say
 from prepkd.stages._dataset import cached_views
+from prepkd.stages._progress import StoreProgress
 from prepkd.stages._project import store_url
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.destination import Destination
 from prepkd.store.write_store import Written
 from prepkd.teacher.caching import cache_logits
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
 Tell = Callable[[tuple[str, Any]], None]  # gets a kind of event, and its value
 
@@ -37,7 +38,9 @@ def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: T
         scratch_root(),
         on_wait=lambda line: tell(("note", line)),
         replace=may_replace,
-        on_start=lambda work: tell(("start", (work.describe(), work.doubt, work.chunks, work.pending))),
+        on_start=lambda work: tell(
+            ("start", (work.describe(), work.doubt, work.chunks, work.pending, work.layout.bytes))
+        ),
         on_written=lambda: tell(("chunk", None)),
     )
     return write_logits(params, name, to)
@@ -71,25 +74,19 @@ class Shown:
     """Shows what workers tell."""
 
     def __init__(self, bar: Progress, name: str) -> None:
-        self.bar, self.chunks = bar, 0
-        self.task: TaskID = bar.add_task(f"logits of {name}", start=False, total=None, visible=False, note="")
+        self.progress, self.started = StoreProgress(bar, f"logits of {name}"), False
 
     def __call__(self, event: tuple[str, Any]) -> None:
-        """Show an event."""
+        """Show an event; every worker tells of its start, and the first one counts what is pending."""
         kind, value = event
         if kind == "note":
             say(value)
-        elif kind == "start":
-            self._start(*value)
-        else:
-            advance(self.bar, self.task)
-
-    def _start(self, described: str, doubt: str | None, chunks: int, pending: int) -> None:
-        if not self.chunks:
-            console.print(described)
+        elif kind == "chunk":
+            self.progress.chunk()
+        elif not self.started:
+            self.started = True
+            described, doubt, *counts = value
+            say(described)
             if doubt:
                 say(f"warning: {doubt}")
-            self.bar.start_task(self.task)
-        self.chunks = chunks
-        there = max(chunks - pending, int(self.bar.tasks[self.task].completed))
-        self.bar.update(self.task, total=chunks, completed=there, visible=True)
+            self.progress.start(*counts)

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+from prepkd.errors import InputError
+from prepkd.project.outputs import run_logits
 from prepkd.project.params import Params
 from prepkd.report.added import Added, MeasuredOn, added_students
 from prepkd.report.run_logits import RunFile
 from prepkd.runtime.devices import choose_device
-from prepkd.stages._project import data_file, store_url, teacher_folders
+from prepkd.stages._console import say, show
+from prepkd.stages._project import data_file, store_url, teacher_folders, writing
 from prepkd.views import parse_recipe
 
 COMPARISON = Path("results/compare")
@@ -43,3 +46,16 @@ def run_of(params: Params, run: str, teacher: str, student: str) -> RunFile:
     teachers = teacher_folders(settings.teacher_names)  # the run's own, which may differ from the pair's
     stores = {name: store_url(params, name) for name in teachers}
     return RunFile(settings, teachers, stores, run_file(run, teacher, student), command)
+
+
+def measure_added(params: Params, name: str) -> None:
+    """Write the test logits of added students."""
+    if name not in params.compare.add:
+        known = ", ".join(params.compare.add) or "it is empty"
+        raise InputError(f"--measure is {name!r}; expected a key of compare.add, or a name of --add: {known}")
+    with writing(run_logits(added_file(name))):
+        found = added(params, name)
+    say(
+        f"{added_file(name)}: seed{'s' if len(found.logits) > 1 else ''} {', '.join(map(str, found.logits))} of {found.student}"
+    )
+    show({"added": name, "student": found.student, "seeds": list(found.logits), "file": str(added_file(name))})

@@ -92,13 +92,6 @@ def advance(bar: Progress, task: TaskID, note: str = "") -> None:
         console.print(f"{state.description}: {state.completed:.0f}/{total:.0f} {note}".rstrip())
 
 
-def epoch_note(row: dict[str, float]) -> str:
-    """Sum up an epoch in one line."""
-    parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}"]
-    parts += [f"{name} {row[f'{name}/top1']:.1%}" for name in ("val", "test") if f"{name}/top1" in row]
-    return ", ".join(parts)
-
-
 def print_json(value: object) -> None:
     """Print one indented JSON value."""
     typer.echo(json.dumps(json_without_secrets(value), sort_keys=True, indent=2, allow_nan=False))

@@ -4,10 +4,11 @@ from functools import partial
 
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.grid import Key, train_runs
-from prepkd.engines.starting import Start
+from prepkd.engines.starting import Start, Where, starting
 from prepkd.engines.task import Task
+from prepkd.errors import InputError
 from prepkd.project.outputs import run_logits
-from prepkd.project.params import Params, plain
+from prepkd.project.params import Params, from_plain, plain
 from prepkd.report.run_logits import RunFile, is_there
 from prepkd.stages._comparison import run_of
 from prepkd.stages._console import advance, progress, say
@@ -38,3 +39,13 @@ def train_grid(params: Params, runs: dict[Key, RunFile], start: Start, *, replac
     with writing(*(run_logits(run.path) for run in left.values())), progress() as bar:
         seeds = bar.add_task("compare", total=sum(len(run.settings.seed_list) for run in left.values()), note="")
         train_runs(left, task_of, start, partial(advance, bar, seeds), say)
+
+
+def train_as_tasks(params: Params, runs: dict[Key, RunFile], where: Where, *, replace: bool) -> None:
+    """Train what is not finished of some runs as tasks, each seed in one process; raises InputError."""
+    if params.devices != 1:
+        raise InputError(
+            f"devices is {params.devices}, and --jobs and --engine ray train each seed in one process; add -S devices=1"
+        )
+    with starting(where, params.threads, say) as (threads, start):
+        train_grid(from_plain(plain(params) | {"threads": threads}), runs, start, replace=replace)

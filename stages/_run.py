@@ -9,13 +9,12 @@ from prepkd.distillation.run_results import run_results, write_run
 from prepkd.project.outputs import run_logits
 from prepkd.project.params import Params, from_plain
 from prepkd.stages._comparison import run_file, run_of
-from prepkd.stages._console import advance, epoch_note, progress, say
+from prepkd.stages._console import progress, say
 from prepkd.stages._dataset import cached_views
 from prepkd.stages._progress import TrainingProgress
 from prepkd.stages._project import data_file, training
 from prepkd.stages._students import described, students
 from prepkd.stages._summary import Students
-from prepkd.training.checkpoints import Row
 from prepkd.training.stopping import kept_epoch
 from prepkd.views import parse_recipe
 
@@ -45,11 +44,8 @@ def train_seed(
 
     refuse = partial(refuse_other_run, run.path, run.settings, test_fingerprint=test.fingerprint)
     with progress() as bar:
-        task = bar.add_task(name, total=settings.epochs, note="")
-
-        def on_epoch(_: int, row: Row) -> None:
-            advance(bar, task, epoch_note(row))
-
-        with students(params, settings, cached_views(params), on_epoch, None if replace else refuse) as trained:
+        shown, dataset = TrainingProgress(bar, name, [seed], settings.epochs), cached_views(params)
+        inputs = None if replace else refuse
+        with students(params, settings, dataset, shown.epoch, inputs, on_step=shown.step) as trained:
             found = run_results(text, trained, test, parse_recipe(params.augment))
     return found.logits[seed].numpy(), found.made_from

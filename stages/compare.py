@@ -8,16 +8,16 @@ import pandas as pd
 import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.grid import Key
-from prepkd.engines.starting import Engine, refuse_without_ray, starting
+from prepkd.engines.starting import Engine, Where, refuse_without_ray
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_logits, tables
-from prepkd.project.params import Params, additions, from_plain, plain
+from prepkd.project.params import additions
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, added, added_file, grid, run_file, run_of
-from prepkd.stages._console import console, say, show
+from prepkd.stages._comparison import COMPARISON, added, added_file, grid, measure_added, run_file, run_of
+from prepkd.stages._console import console, show
 from prepkd.stages._devices import use_devices
-from prepkd.stages._grid import train_grid, whole_grid
+from prepkd.stages._grid import train_as_tasks, whole_grid
 from prepkd.stages._options import (
     AsJson,
     EngineOption,
@@ -83,13 +83,8 @@ def compare(
     pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:
-        if params.devices != 1:
-            raise InputError(
-                f"devices is {params.devices}, and --jobs and --engine ray train each seed in one process; add -S devices=1"
-            )
-        with starting(engine, jobs, num_gpus, params.threads, say) as (threads, start):
-            runs = {Key(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
-            train_grid(from_plain(plain(params) | {"threads": threads}), runs, start, replace=may)
+        runs = {Key(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
+        train_as_tasks(params, runs, Where(engine, jobs, num_gpus), replace=may)
         if run is not None:
             show({"run": run, "file": str(run_file(run, *pair))})
     elif run is not None:
@@ -103,15 +98,3 @@ def compare(
     table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
     show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
-
-
-def measure_added(params: Params, name: str) -> None:
-    """Write the test logits of added students."""
-    if name not in params.compare.add:
-        known = ", ".join(params.compare.add) or "it is empty"
-        raise InputError(f"--measure is {name!r}; expected a key of compare.add, or a name of --add: {known}")
-    with writing(run_logits(added_file(name))):
-        found = added(params, name)
-    say(
-        f"{added_file(name)}: seed{'s' if len(found.logits) > 1 else ''} {', '.join(map(str, found.logits))} of {found.student}"
-    )

@@ -15,9 +15,9 @@ from prepkd.methods.objective import Objective
 from prepkd.models.checkpoint import write_card
 from prepkd.models.new import new_model
 from prepkd.runtime.streams import Purpose, torch_seed
-from prepkd.stages import train_generation as stage
 from prepkd.stages._dataset import read_dataset
 from prepkd.stages._options import read_params
+from prepkd.stages._progress import TrainingProgress
 from prepkd.training import loop
 from safetensors.torch import load_file
 
@@ -128,13 +128,12 @@ def test_killed_it_resumes_with_the_same_bytes(project: Path, monkeypatch: pytes
     shutil.rmtree(ONE)
     epochs: list[float] = []
 
-    def note(row: dict[str, float]) -> str:
+    def note(shown: TrainingProgress, seed: int, row: dict[str, float]) -> None:
         epochs.append(row["epoch"])
         if len(epochs) == 2:
             raise KeyboardInterrupt
-        return ""
 
-    monkeypatch.setattr(stage, "epoch_note", note)
+    monkeypatch.setattr(TrainingProgress, "epoch", note)
     assert "run the same command again" in prepkd("train-generation", "one", code=130)
     assert not ONE.exists()
     prepkd("train-generation", "one")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prepkd.cli import app
 from prepkd.runtime.signals import ENDING, interrupt_on_signals
-from prepkd.stages import train_teacher as stage
+from prepkd.stages._progress import TrainingProgress
 from typer.testing import CliRunner
 
 PARAMS = """
@@ -55,13 +55,12 @@ def test_training_stops_as_with_ctrl_c(
     interrupt_on_signals()
     epochs: list[float] = []
 
-    def note(row: dict[str, float]) -> str:
+    def note(shown: TrainingProgress, seed: int, row: dict[str, float]) -> None:
         epochs.append(row["epoch"])
         if len(epochs) == 2:
             os.kill(os.getpid(), number)
-        return ""
 
-    monkeypatch.setattr(stage, "epoch_note", note)
+    monkeypatch.setattr(TrainingProgress, "epoch", note)
     stopped = CliRunner().invoke(app, ["train-teacher", "large"])
     assert stopped.exit_code == 128 + number
     by = "" if number == signal.SIGINT else f" by {number.name}"

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,15 @@ class Engine(StrEnum):
     RAY = "ray"
 
 
+@dataclass(frozen=True)
+class Where:
+    """Where tasks run: `jobs` at once on this machine, or on a Ray cluster with this number of GPUs, or a fraction, for each."""
+
+    engine: Engine
+    jobs: int | None
+    num_gpus: float | None
+
+
 def refuse_without_ray(engine: Engine, **options: object) -> None:
     """Raise InputError for options of Ray with another engine."""
     if engine is not Engine.RAY and (given := [name for name, value in options.items() if value is not None]):
@@ -32,25 +42,23 @@ def refuse_without_ray(engine: Engine, **options: object) -> None:
 
 
 @contextlib.contextmanager
-def starting(
-    engine: Engine, jobs: int | None, num_gpus: float | None, threads: int | None, say: Say
-) -> Iterator[tuple[int | None, Start]]:
-    """Yield the number of threads that each task is to use, and what starts tasks: `jobs` at once here, or on a Ray cluster.
+def starting(where: Where, threads: int | None, say: Say) -> Iterator[tuple[int | None, Start]]:
+    """Yield the number of threads that each task is to use, and what starts tasks.
 
     `threads` None is torch's own choice. Raises InputError for options that exclude one another, and under torchrun.
     """
-    if engine is Engine.RAY:
-        if jobs is not None:
+    if where.engine is Engine.RAY:
+        if where.jobs is not None:
             raise InputError(
                 "--jobs is for this machine; Ray runs as many tasks as its nodes hold: --num-gpus and threads say"
             )
         with ray_engine() as ray:
-            share, theirs = share_of(ray, threads, num_gpus, say)
+            share, theirs = share_of(ray, threads, where.num_gpus, say)
             yield theirs, lambda tasks: ray.run(tasks, here(), share)
         return
     if is_launched():
         raise InputError("--jobs starts processes itself; run the command without torchrun")
-    count, each = jobs or 1, threads or torch.get_num_threads()
+    count, each = where.jobs or 1, threads or torch.get_num_threads()
     if count > 1 and count * each > processors():
         fewer = max(1, processors() // count)
         say(
