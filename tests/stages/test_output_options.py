@@ -68,7 +68,7 @@ def test_every_command_that_reports_figures_is_tried() -> None:
     assert {arguments[0] for arguments, _ in REPORTS} | NO_FIGURES | LONG == COMMANDS.keys()
 
 
-@pytest.mark.parametrize(("arguments", "keys"), REPORTS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("arguments", "keys"), REPORTS, ids=[" ".join(arguments) for arguments, _ in REPORTS])
 def test_standard_output_is_one_json_value(said: dict[str, Any], arguments: list[str], keys: set[str]) -> None:
     done = said[" ".join(arguments)]
     assert done.exit_code in ((0, 1) if arguments[0] == "verify" else (0,)), done.output
