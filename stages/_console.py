@@ -23,7 +23,7 @@ LOUD = ("warning:", "error:", "failed:")  # the beginnings of lines that --quiet
 
 @dataclass
 class Chosen:
-    """What the options --json and --quiet of the running command say."""
+    """The options --json and --quiet of the running command."""
 
     json: bool = False
     quiet: bool = False

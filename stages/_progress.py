@@ -11,11 +11,11 @@ from prepkd.training.progress import Tick
 from rich.progress import Progress
 
 BESIDE = 7  # columns of a bar beside its title and its note: the share
-OFTEN, RARELY = 0.5, 30.0  # seconds between two states of the bar; between two lines where there is none
+OFTEN, RARELY = 0.5, 30.0  # seconds between two states of the bar; between two lines without a terminal
 
 
 def pace() -> Pace:
-    """How often progress is shown: a terminal has a bar, a log gets few lines."""
+    """The pace of progress: a terminal has a bar, a log gets few lines."""
     return Pace(OFTEN if console.is_terminal else RARELY)
 
 

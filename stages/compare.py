@@ -48,7 +48,7 @@ def compare(
     student: Annotated[str | None, typer.Option(help="With --run: its student, else the grid's first.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Train what is not finished of the grid, or of --run: so many seeds at once."),
+        typer.Option(min=1, help="Train what is not finished of the grid, or of --run: this number of seeds at once."),
     ] = None,
     engine: EngineOption = Engine.LOCAL,
     num_gpus: NumGpus = None,
@@ -78,8 +78,12 @@ def compare(
     if run is None and (teacher or student):
         raise InputError("--teacher and --student say which run to train; add --run")
     if measure is not None:
+        if run or jobs or engine is Engine.RAY:
+            raise InputError("--measure trains nothing; leave out --run, --jobs and --engine")
         measure_added(params, measure)
         return
+    if run is not None and add:
+        raise InputError("--add adds rows to the tables, and --run makes none; leave one out")
     pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:

@@ -1,4 +1,4 @@
-"""How often progress is shown, how fast it is, and how long it takes yet."""
+"""Pace, speed and time left of work that is shown while it goes on."""
 
 import time
 from collections.abc import Callable

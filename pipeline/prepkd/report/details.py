@@ -1,4 +1,4 @@
-"""Figures of single seeds, classes and confusions, and the few of all that people compare."""
+"""Figures of single seeds, classes and confusions; the few figures by which experiments are compared."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def class_rows(names: Sequence[str], counts: Tensor, teacher: Tensor | None) -> list[dict[str, Any]]:
-    """A row per class, of the seeds' counts (K, K) and the teacher's: samples of one seed's test set, shares that are right.
+    """A row per class, of the seeds' counts (K, K) and the teacher's: the share of its samples that is right.
 
     A class without test samples has no share.
     """
