@@ -79,6 +79,8 @@ def progress() -> Progress:
         *wide,
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
+        # DVC's library wraps the standard output that it finds, and writes to it as the process ends.
+        redirect_stdout=False,
         disable=not console.is_terminal or console.quiet,
     )
 

@@ -14,10 +14,10 @@ from prepkd.project.outputs import run_logits, tables
 from prepkd.project.params import additions
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, added, added_file, grid, measure_added, run_file, run_of
+from prepkd.stages._comparison import COMPARISON, added, added_file, grid, measure_added, run_file
 from prepkd.stages._console import console, show
 from prepkd.stages._devices import use_devices
-from prepkd.stages._grid import train_as_tasks, whole_grid
+from prepkd.stages._grid import train_as_tasks
 from prepkd.stages._options import (
     AsJson,
     EngineOption,
@@ -87,8 +87,8 @@ def compare(
     pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:
-        runs = {Key(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
-        train_as_tasks(params, runs, Where(engine, jobs, num_gpus), replace=may)
+        only = None if run is None else Key(run, *pair)
+        train_as_tasks(params, only, Where(engine, jobs, num_gpus), replace=may)
         if run is not None:
             show({"run": run, "file": str(run_file(run, *pair))})
     elif run is not None:
