@@ -9,7 +9,7 @@ from typing import Any
 
 import prepkd
 import torch
-from plain_loop import DATA, STORE, distillation_loss, options
+from plain_loop import distillation_loss, options
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainingArguments
@@ -44,7 +44,7 @@ def collate(items: list[tuple[Tensor, int, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-def train(seed: int, epochs: int, data: str = DATA, store: str = STORE) -> nn.Module:
+def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
     """Train one student."""
     torch.manual_seed(seed)
     student = prepkd.build_model("convnet8", 10, in_channels=1)
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train students of several seeds, and save them."""
     asked = options(__doc__, OUT, arguments)
     for seed in range(asked.seeds):
-        student = train(seed, asked.epochs)
-        prepkd.save(f"{asked.out}/seed{seed}", student, "convnet8", DATA, seed=seed)
+        student = train(seed, asked.epochs, asked.data, asked.store)
+        prepkd.save(f"{asked.out}/seed{seed}", student, "convnet8", asked.data, seed=seed)
         print(f"{asked.out}/seed{seed}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import prepkd
 import pytorch_lightning as pl
 import torch
-from plain_loop import DATA, STORE, distillation_loss, options
+from plain_loop import distillation_loss, options
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -38,7 +38,7 @@ class Distillation(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def train(seed: int, epochs: int, data: str = DATA, store: str = STORE) -> Distillation:
+def train(seed: int, epochs: int, data: str, store: str) -> Distillation:
     """Train one student."""
     torch.manual_seed(seed)
     module = Distillation()
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     asked = options(__doc__, OUT, arguments)
     for seed in range(asked.seeds):
-        module = train(seed, asked.epochs)
-        prepkd.save(f"{asked.out}/seed{seed}", module.student, "convnet8", DATA, seed=seed)
+        module = train(seed, asked.epochs, asked.data, asked.store)
+        prepkd.save(f"{asked.out}/seed{seed}", module.student, "convnet8", asked.data, seed=seed)
         print(f"{asked.out}/seed{seed}")
 
 

@@ -23,7 +23,7 @@ def distillation_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor) ->
     return losses.kl_divergence(logits, target_logits=target, tau=tau).mean()
 
 
-def train(seed: int, epochs: int, data: str = DATA, store: str = STORE) -> nn.Module:
+def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
     """Train one student; only the seed differs between students."""
     torch.manual_seed(seed)
     student = prepkd.build_model("convnet8", 10, in_channels=1)
@@ -48,6 +48,8 @@ def options(description: str | None, out: str, arguments: Sequence[str] | None) 
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", default=DATA, help="prepared data")
+    parser.add_argument("--store", default=STORE, help="the teacher's logits of them: a folder or a URL")
     parser.add_argument("--out", default=out, help="one folder per seed is written there")
     torch.set_num_threads(1)  # a student as small as this one is faster on one processor
     return parser.parse_args(arguments)
@@ -57,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Train students of several seeds, and save them."""
     asked = options(__doc__, OUT, arguments)
     for seed in range(asked.seeds):
-        student = train(seed, asked.epochs)
-        prepkd.save(f"{asked.out}/seed{seed}", student, "convnet8", DATA, seed=seed)
+        student = train(seed, asked.epochs, asked.data, asked.store)
+        prepkd.save(f"{asked.out}/seed{seed}", student, "convnet8", asked.data, seed=seed)
         print(f"{asked.out}/seed{seed}")
 
 

@@ -30,7 +30,7 @@ def train_run(params: Params, run: str, teacher: str, student: str, replace: boo
         inputs = shown.started(described(settings, dataset), refuse)
         with students(params, settings, dataset, shown.epoch, inputs, on_step=shown.step) as trained:
             seeds = write_run(path, run, figures.noted(trained, partial(kept_epoch, settings)), test, recipe)
-    say(f"{path}: {seeds} seeds; `prepkd compare` makes the table")
+    say(f"{path}: {seeds} seed{'s' if seeds > 1 else ''}; `prepkd compare` makes the table")
     figures.show(f"Run {run}", {"run": run, "teacher": teacher, "student": student, "file": str(path)})
 
 

@@ -65,8 +65,9 @@ def described(settings: Distill, dataset: Dataset) -> str:
     seeds, teachers = settings.seed_list, " + ".join(settings.teacher_names)
     taught = f" taught by {teachers}" if settings.parsed.teacher else ""
     several = f"{len(seeds)} seeds of " if len(seeds) > 1 else ""
+    epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
     images = f"{len(dataset.samples):,} images on {device_name(dataset.samples.device)}"
-    return f"{settings.method}: training {settings.student}{taught}, {several}{settings.epochs} epochs of {images}"
+    return f"{settings.method}: training {settings.student}{taught}, {several}{epochs} of {images}"
 
 
 def uses_own_code(params: Params, settings: Distill) -> bool:

@@ -15,7 +15,7 @@ from prepkd.project.params import additions
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
 from prepkd.stages._comparison import COMPARISON, added, added_file, grid, measure_added, run_file
-from prepkd.stages._console import console, show
+from prepkd.stages._console import console, say, show
 from prepkd.stages._devices import use_devices
 from prepkd.stages._grid import train_as_tasks
 from prepkd.stages._options import (
@@ -101,4 +101,8 @@ def compare(
         text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON, others)
     table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
     show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
+    if add:
+        say(
+            f"to keep the added rows in `dvc repro`, name them in params.yaml: compare.add: {{{', '.join(add).replace('=', ': ')}}}"
+        )
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")
