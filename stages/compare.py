@@ -102,7 +102,6 @@ def compare(
     table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
     show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
     if add:
-        say(
-            f"to keep the added rows in `dvc repro`, name them in params.yaml: compare.add: {{{', '.join(add).replace('=', ': ')}}}"
-        )
+        named = ", ".join(add).replace("=", ": ")
+        say(f"to keep the added rows in `dvc repro`, name them in params.yaml: compare.add: {{{named}}}")
     console.print(f"{COMPARISON}: table.md has all columns; table.csv, long.csv (one row per seed), wide.csv, top1.png")

@@ -62,8 +62,7 @@ def distill(
                 row = history[kept_epoch(settings, history)]
                 log.end(seed)
                 save_checkpoint(student_folder(seed), model, card | {"test_top1": row["test/top1"]})
-    console.print(
-        f"models/student: {settings.method}, {len(settings.seed_list)} seed{'s' if len(settings.seed_list) > 1 else ''}; `prepkd evaluate` reports them"
-    )
+    count = f"{len(settings.seed_list)} seed{'s' if len(settings.seed_list) > 1 else ''}"
+    console.print(f"models/student: {settings.method}, {count}; `prepkd evaluate` reports them")
     facts = {"method": settings.method, "student": settings.student, "teachers": settings.teacher_names}
     figures.show(f"Students taught by {settings.method}", facts, student_folder)
