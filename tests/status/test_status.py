@@ -134,6 +134,47 @@ def test_dvc_itself_is_asked(tmp_path: Path) -> None:
         stages_by_dvc(tmp_path)
 
 
+ELSEWHERE = """
+stages:
+  table:
+    cmd: cp second.txt ../table.txt
+    wdir: ../parts
+    deps: [second.txt]
+    outs: [../table.txt]
+  each:
+    foreach: [a]
+    do:
+      wdir: ..
+      cmd: cp parts/second.txt ${item}.txt
+      deps: [parts/second.txt]
+      outs: ["${item}.txt"]
+"""
+
+
+def test_paths_are_those_of_each_stages_folder_and_tracked_files_are_no_stages(tmp_path: Path) -> None:
+    for name, text in (("parts", PIPELINE), ("compare", ELSEWHERE)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dvc.yaml").write_text(text)
+    (tmp_path / "parts/raw.txt").write_text("1")
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    run("dvc init -q --no-scm && dvc add -q parts/raw.txt && dvc repro -q --all-pipelines", tmp_path)
+    found = {one.name: one for one in stages_by_dvc(tmp_path)}
+    assert {one.state for one in found.values()} == {State.DONE}
+    assert {name: one.outputs for name, one in found.items()} == {
+        "parts/dvc.yaml:first": ("parts/first.txt",),
+        "parts/dvc.yaml:second": ("parts/second.txt",),
+        "compare/dvc.yaml:table": ("table.txt",),
+        "compare/dvc.yaml:each@a": ("a.txt",),
+    }
+    (tmp_path / "parts/dvc.yaml").write_text(PIPELINE.replace("cp raw.txt", "cp ./raw.txt"))
+    assert {one.name: one.why for one in stages_by_dvc(tmp_path)} == {
+        "parts/dvc.yaml:first": "changed command",
+        "parts/dvc.yaml:second": "waits for parts/dvc.yaml:first",
+        "compare/dvc.yaml:table": "waits for parts/dvc.yaml:second",
+        "compare/dvc.yaml:each@a": "waits for parts/dvc.yaml:second",
+    }
+
+
 def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(tmp_path, monkeypatch)
     shutil.copy(ROOT / "params.yaml", tmp_path)
