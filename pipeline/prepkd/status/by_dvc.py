@@ -2,21 +2,20 @@
 
 import json
 import posixpath
-import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.project.repository import DVC
+from prepkd.runtime.dvc import dvc_root, run_dvc, said
 from prepkd.settings.yaml import parse_yaml
 from prepkd.status.state import Stage, State
 
 
 def is_dvc_project(folder: Path) -> bool:
     """Whether a folder has a pipeline and is in a DVC project."""
-    return (folder / "dvc.yaml").is_file() and any((one / ".dvc").is_dir() for one in (folder, *folder.parents))
+    return (folder / "dvc.yaml").is_file() and dvc_root(folder) is not None
 
 
 def stages_by_dvc(folder: Path) -> list[Stage]:
@@ -145,8 +144,7 @@ def _reason(changes: list[tuple[str, str, str]]) -> str:
 
 
 def _dvc(folder: Path, *words: str) -> str:
-    done = subprocess.run((*DVC, *words), cwd=folder, text=True, capture_output=True)
+    done = run_dvc(folder, *words)
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise InputError(f"`dvc {' '.join(words)}` failed: {said.removeprefix('ERROR: ')}")
+        raise InputError(f"`dvc {' '.join(words)}` failed: {said(done)}")
     return done.stdout
