@@ -81,7 +81,7 @@ class Pair:
         return Remembered(self.online(0), self.online.names)
 
     def cached_for(self, method: str) -> Remembered | None:
-        """What a method asks of the teacher, computed once; None for one without a teacher."""
+        """The answers that a method asks of the teacher, computed once; None for one without a teacher."""
         settings = self.settings(method, compile=False)
         if not settings.parsed.teacher:
             return None

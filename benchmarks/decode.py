@@ -123,7 +123,7 @@ def bounded(raw: Path, folder: Path, options: argparse.Namespace) -> dict[str, f
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, env=variables)
     if done.returncode:
         raise SystemExit(f"the bounded run failed: {done.stderr[-2000:]}")
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 

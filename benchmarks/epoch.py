@@ -1,4 +1,4 @@
-"""Whole epochs through `prepkd distill` itself, and its start: what loader, store, evaluation and logging add to bare steps."""
+"""Whole epochs through `prepkd distill` itself, and its start: the time that loader, store, evaluation and logging add."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Somebody else's architecture as a teacher: the ResNets of github.com/karanchahal/distiller, written from their files' keys.
+"""A published architecture as a teacher: the ResNets of github.com/karanchahal/distiller, written from their files' keys.
 
 Its published CIFAR-100 checkpoints load as they are. In params.yaml, with this file in the project's root:
 

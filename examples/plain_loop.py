@@ -19,8 +19,8 @@ def distillation_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor) ->
     """ka-ps+dtd-flsw: swap the teacher's wrong answers, and sharpen where student and teacher disagree; a scalar."""
     weights = losses.flsw_weights(logits, teacher_logits, gamma=1.0)
     tau = losses.dynamic_temperature(weights, tau_0=2.0, beta=2.0, tau_min=1.0, tau_max=40.0)
-    lesson = losses.probability_shift(teacher_logits, labels)
-    return losses.kl_divergence(logits, target_logits=lesson, tau=tau).mean()
+    target = losses.probability_shift(teacher_logits, labels)
+    return losses.kl_divergence(logits, target_logits=target, tau=tau).mean()
 
 
 def train(seed: int, epochs: int, data: str = DATA, store: str = STORE) -> nn.Module:

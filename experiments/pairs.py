@@ -44,7 +44,7 @@ def parts(run: str) -> list[str]:
 
 
 def with_both(run: str, top1: dict[str, pd.Series]) -> str | None:
-    """The run that adds the most of `ADDED` to a method; None where there is none, or the method is one of them."""
+    """The run that adds the most of `ADDED` to a method; None if there is no such run, or the method is one of them."""
     if set(parts(run)) & set(chain.from_iterable(map(parts, ADDED))):
         return None
     terms = set() if run == "kd" else set(parts(run))  # the default divergence

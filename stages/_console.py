@@ -23,7 +23,7 @@ LOUD = ("warning:", "error:", "failed:")  # the beginnings of lines that --quiet
 
 @dataclass
 class Chosen:
-    """What the options --json and --quiet of the running command say."""
+    """The options --json and --quiet of the running command."""
 
     json: bool = False
     quiet: bool = False
@@ -79,6 +79,8 @@ def progress() -> Progress:
         *wide,
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
+        # DVC's library wraps the standard output that it finds, and writes to it as the process ends.
+        redirect_stdout=False,
         disable=not console.is_terminal or console.quiet,
     )
 

@@ -41,11 +41,12 @@ def train_grid(params: Params, runs: dict[Key, RunFile], start: Start, *, replac
         train_runs(left, task_of, start, partial(advance, bar, seeds), say)
 
 
-def train_as_tasks(params: Params, runs: dict[Key, RunFile], where: Where, *, replace: bool) -> None:
-    """Train what is not finished of some runs as tasks, each seed in one process; raises InputError."""
+def train_as_tasks(params: Params, only: Key | None, where: Where, *, replace: bool) -> None:
+    """Train what is not finished of a run, or of all of them, as tasks, each seed in one process; raises InputError."""
     if params.devices != 1:
         raise InputError(
             f"devices is {params.devices}, and --jobs and --engine ray train each seed in one process; add -S devices=1"
         )
     with starting(where, params.threads, say) as (threads, start):
+        runs = whole_grid(params) if only is None else {only: run_of(params, *only)}
         train_grid(from_plain(plain(params) | {"threads": threads}), runs, start, replace=replace)

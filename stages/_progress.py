@@ -11,11 +11,11 @@ from prepkd.training.progress import Tick
 from rich.progress import Progress
 
 BESIDE = 7  # columns of a bar beside its title and its note: the share
-OFTEN, RARELY = 0.5, 30.0  # seconds between two states of the bar; between two lines where there is none
+OFTEN, RARELY = 0.5, 30.0  # seconds between two states of the bar; between two lines without a terminal
 
 
 def pace() -> Pace:
-    """How often progress is shown: a terminal has a bar, a log gets few lines."""
+    """The pace of progress: a terminal has a bar, a log gets few lines."""
     return Pace(OFTEN if console.is_terminal else RARELY)
 
 
@@ -31,7 +31,7 @@ class TrainingProgress:
         self.task = bar.add_task(title, total=max(1, len(self.seeds) * epochs), note="reading the data")
         self.pace, self.top1 = pace(), ""
         self.now: tuple[int, int] | None = None  # seed and epoch of the last batch
-        self.resumed = 0  # epochs of this seed that were trained before
+        self.resumed: tuple[int, int] | None = None  # a seed, and its epochs that were trained before
         self.speed: Speed | None = None
         self.count = 0
 
@@ -52,9 +52,9 @@ class TrainingProgress:
 
     def step(self, seed: int, tick: Tick) -> None:
         """A batch is computed. The loss is read only where it is shown: on a GPU that waits for the batch."""
-        if self.resumed:
-            say(f"{self.title}: {self._which(seed)}goes on after epoch {self.resumed}/{self.epochs}")
-        self.now, self.resumed = (seed, tick.epoch), 0
+        if self.resumed and self.resumed[0] == seed:
+            say(f"{self.title}: {self._which(seed)}goes on after epoch {self.resumed[1]}/{self.epochs}")
+        self.now, self.resumed = (seed, tick.epoch), None
         if self.speed is None:  # the first batch pays for compilation and for reading
             self.count = tick.count
             self.speed = Speed(len(self.seeds) * self.epochs * tick.count)
@@ -66,21 +66,27 @@ class TrainingProgress:
         if rate := self.speed.at(done * tick.count):
             parts = [f"{clock(rate[1])} left", *parts, f"{rate[0]:,.0f} samples/s"]
         if console.is_terminal:
-            place = f"{self._which(seed)}{'epoch ' if console.width >= 80 else ''}{tick.epoch + 1}/{self.epochs}"
-            note = fitting_parts([place, *parts], console.width - len(self.title) - BESIDE)
+            note = fitting_parts([self._place(seed, tick.epoch), *parts], console.width - len(self.title) - BESIDE)
             self.bar.update(self.task, completed=done, note=note)
         else:
             self._line(seed, tick.epoch, [f"{tick.done / tick.count:.0%} of it", *parts])
 
     def epoch(self, seed: int, row: Row) -> None:
-        """An epoch is finished; one without a batch was trained before, and gets no line."""
+        """An epoch is finished; one without a batch was trained before, and its seed gets one line."""
         shown = [f"{name} {row[f'{name}/top1']:.1%}" for name in ("test", "val") if f"{name}/top1" in row]
         self.top1 = shown[0] if shown else self.top1
         parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}", *shown]
         done = self._before(seed, int(row["epoch"])) + 1
         if self.now != (seed, int(row["epoch"])):
-            self.resumed = 0 if done % self.epochs == 0 else int(row["epoch"]) + 1
-        elif not console.is_terminal:
+            self.resumed = seed, int(row["epoch"]) + 1
+            if self.resumed[1] == self.epochs:
+                say(f"{self.title}: {self._which(seed)}was finished before")
+        elif console.is_terminal:
+            note = fitting_parts(
+                [self._place(seed, int(row["epoch"])), *parts], console.width - len(self.title) - BESIDE
+            )
+            self.bar.update(self.task, note=note)
+        else:
             rate = self.speed.at(done * self.count) if self.speed else None
             left = [f"{clock(rate[1])} left"] if rate else []
             self._line(seed, int(row["epoch"]), [*parts, f"{row['samples_per_second']:,.0f} samples/s", *left])
@@ -90,6 +96,9 @@ class TrainingProgress:
     def _before(self, seed: int, epoch: int) -> int:
         """Epochs before this one, of all trainings."""
         return self.seeds.index(seed) * self.epochs + epoch
+
+    def _place(self, seed: int, epoch: int) -> str:
+        return f"{self._which(seed)}{'epoch ' if console.width >= 80 else ''}{epoch + 1}/{self.epochs}"
 
     def _line(self, seed: int, epoch: int, parts: list[str]) -> None:
         say(f"{self.title}: {self._which(seed)}epoch {epoch + 1}/{self.epochs}, {', '.join(parts)}")

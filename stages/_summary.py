@@ -1,12 +1,12 @@
-"""What commands sum up at their end: figures for --json, and the same as a table."""
+"""Summaries at the end of commands: figures for --json, and the same as a table."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from prepkd.display.tables import cell, pairs, plain_table, titled
 from prepkd.display.text import size
+from prepkd.report.metrics import over_seeds
 from prepkd.stages._console import show
 from prepkd.store.write_store import Written
 from prepkd.training.checkpoints import Row
@@ -14,7 +14,7 @@ from prepkd.training.context import Trained
 from rich.console import RenderableType
 
 # Of the figures of `evaluate`: key, name, whether it is a share.
-METRICS = (
+FIGURES = (
     ("top1", "top-1", True),
     ("top5", "top-5", True),
     ("nll", "NLL", False),
@@ -22,12 +22,6 @@ METRICS = (
     ("agreement", "agreement", True),
     ("genetic_errors", "genetic errors", True),
 )
-
-
-def over_seeds(values: Iterable[float]) -> dict[str, Any]:
-    """Mean, standard deviation (None for one seed) and number of some values."""
-    found = list(values)
-    return {"mean": fmean(found), "std": stdev(found) if len(found) > 1 else None, "n": len(found)}
 
 
 def percent(summary: Mapping[str, Any]) -> str:
@@ -53,7 +47,7 @@ class Students:
         rows = [self._row(seed, folder) for seed in sorted(self.rows)]
         if not rows:
             return
-        top1 = over_seeds(row["test_top1"] for row in rows)
+        top1 = over_seeds([{"top1": row["test_top1"]} for row in rows])["top1"] | {"n": len(rows)}
         table = plain_table()
         for name in ("seed", "test top-1", "train top-1", "loss"):
             table.add_column(name, justify="right")
@@ -118,7 +112,7 @@ def metric_tables(report: Mapping[str, Any]) -> Iterator[RenderableType]:
     teacher, table = report["teacher"], plain_table()
     for name in ("on the test set", "students", "teacher"):
         table.add_column(name, justify="left" if name == "on the test set" else "right")
-    for key, name, share in METRICS:
+    for key, name, share in FIGURES:
         if key in report:
             one = report[key]
             ours = (

@@ -14,10 +14,10 @@ from prepkd.project.outputs import run_logits, tables
 from prepkd.project.params import additions
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, added, added_file, grid, measure_added, run_file, run_of
+from prepkd.stages._comparison import COMPARISON, added, added_file, grid, measure_added, run_file
 from prepkd.stages._console import console, show
 from prepkd.stages._devices import use_devices
-from prepkd.stages._grid import train_as_tasks, whole_grid
+from prepkd.stages._grid import train_as_tasks
 from prepkd.stages._options import (
     AsJson,
     EngineOption,
@@ -48,7 +48,7 @@ def compare(
     student: Annotated[str | None, typer.Option(help="With --run: its student, else the grid's first.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Train what is not finished of the grid, or of --run: so many seeds at once."),
+        typer.Option(min=1, help="Train what is not finished of the grid, or of --run: this number of seeds at once."),
     ] = None,
     engine: EngineOption = Engine.LOCAL,
     num_gpus: NumGpus = None,
@@ -78,13 +78,17 @@ def compare(
     if run is None and (teacher or student):
         raise InputError("--teacher and --student say which run to train; add --run")
     if measure is not None:
+        if run or jobs or engine is Engine.RAY:
+            raise InputError("--measure trains nothing; leave out --run, --jobs and --engine")
         measure_added(params, measure)
         return
+    if run is not None and add:
+        raise InputError("--add adds rows to the tables, and --run makes none; leave one out")
     pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:
-        runs = {Key(run, *pair): run_of(params, run, *pair)} if run is not None else whole_grid(params)
-        train_as_tasks(params, runs, Where(engine, jobs, num_gpus), replace=may)
+        only = None if run is None else Key(run, *pair)
+        train_as_tasks(params, only, Where(engine, jobs, num_gpus), replace=may)
         if run is not None:
             show({"run": run, "file": str(run_file(run, *pair))})
     elif run is not None:

@@ -19,7 +19,7 @@ from prepkd.stages._project import (
     teacher_folders,
     writing,
 )
-from prepkd.stages._summary import metric_tables
+from prepkd.stages._summary import metric_tables, percent
 from prepkd.views import parse_recipe
 
 PLOTS = Path("results/plots")
@@ -34,7 +34,7 @@ def evaluate(
     """Measure the students on the test set; writes `results/metrics.json`, `details.json` and `plots/`.
 
     Top-1, top-5, NLL, ECE, agreement with the teacher, genetic errors: mean, std and n over the seeds. `results/metrics.json`
-    has the dozen figures that experiments are compared by, `results/details.json` all of them, also by seed and by class.
+    has the few figures that experiments are compared by, `results/details.json` all of them, also by seed and by class.
     Agreement and genetic errors need the teacher's test logits; without `models/teachers/NAME` they are left out.
     """
     params = read_params(params_file, overrides)
@@ -52,8 +52,6 @@ def evaluate(
         )
         write_json(DETAILS, report)
         write_json(METRICS, headline(report))
-    top1 = report["top1"]
-    spread = "" if top1["std"] is None else f" +- {top1['std']:.2%}"
     absent = [str(folder) for folder in teachers.values() if not folder.exists()]
     against = (
         f"agreement and genetic errors left out: no {', '.join(absent)}"
@@ -61,6 +59,6 @@ def evaluate(
         else f"teacher {report['teacher']['top1']:.2%}"
     )
     console.print(
-        f"{settings.method}: test top-1 {top1['mean']:.2%}{spread} (n = {report['n']}), {against}", markup=False
+        f"{settings.method}: test top-1 {percent(report['top1'])} (n = {report['n']}), {against}", markup=False
     )
     show({"method": settings.method, **report}, *metric_tables(report))

@@ -38,7 +38,7 @@ def import_logits(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.
+    """Make a store of logits that another program cached; writes `data/logits/NAME.zarr`.
 
     Row i is sample i of the data's train split. Views other than the image itself need the recipe, count and seed of
     prepkd's plan that made them. Everything that can be checked is checked; the last lines list the rest.

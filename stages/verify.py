@@ -12,6 +12,7 @@ from prepkd.stages._project import DATA, TEACHERS
 from prepkd.verification.tables import damage_table, discrepancy_table, notes
 from prepkd.verification.verify import verify_files, verify_store
 from rich.console import RenderableType
+from rich.text import Text
 
 PARAMS = Path("params.yaml")
 
@@ -56,6 +57,6 @@ def verify(
         files = StoreFiles(TEACHERS, DATA, teacher, data)
         found = verify_store(store, files, **options, precision=precision, settings=settings)
         report, passed = found.as_json(), found.verdict.name == "PASS"
-        last, parts = f"{found.verdict.name}: {found.verdict.why}", [discrepancy_table(found), *notes(found)]
+        last, parts = f"{found.verdict.name}: {found.verdict.why}", [discrepancy_table(found), *map(Text, notes(found))]
     show(report, *(parts if not integrity or report["damages"] else []), last)
     raise typer.Exit(0 if passed else 1)

@@ -75,7 +75,7 @@ def test_a_job_that_must_end_saves_its_epoch_and_queues_again(project: Path, slu
         job = subprocess.Popen(
             script, cwd=project, env=variables(slurm, **nodes), stdout=output, stderr=subprocess.STDOUT
         )
-        _wait_until(lambda: "large: 60/300" in (project / "output").read_text(), job)
+        _wait_until(lambda: "large: epoch 60/300" in (project / "output").read_text(), job)
         job.send_signal(signal.SIGTERM)
         said = f"{job.wait(timeout=200)}\n{(project / 'output').read_text()}"
     assert (project / "requeued").read_text() == "requeue 7\n", said

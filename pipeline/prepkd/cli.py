@@ -101,7 +101,7 @@ COMMANDS = {
         STORE,
     ),
     "import": Command(
-        "import_logits", "Make a store of logits that somebody else cached; writes `data/logits/NAME.zarr`.", STORE
+        "import_logits", "Make a store of logits that another program cached; writes `data/logits/NAME.zarr`.", STORE
     ),
     "export": Command(
         "export",

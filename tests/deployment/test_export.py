@@ -15,7 +15,7 @@ from deployed import CPU, Project, make_project, saved
 from huggingface_hub import ModelCard
 from prepkd.data.prepared.file import load_split
 from prepkd.deployment import export as export_module
-from prepkd.deployment.export import Options, export, over_seeds
+from prepkd.deployment.export import Options, export, top1_over_seeds
 from prepkd.deployment.onnx_file import OnnxClassifier
 from prepkd.deployment.predict import Prediction, open_model, predict_images
 from prepkd.deployment.quantise import Int8
@@ -310,7 +310,7 @@ def test_metrics_over_the_seeds_must_be_possible(digits: Project, tmp_path: Path
 
     def asked(**top1: Any) -> Any:
         path.write_text(json.dumps({"n": 3, "top1": top1}))
-        return over_seeds(path, card, 0.90)
+        return top1_over_seeds(path, card, 0.90)
 
     assert asked(mean=0.91, std=0.01) == {"mean": 0.91, "std": 0.01, "n": 3}
     assert asked(mean=0.95, std=0.01) is None  # no three values have one so far from their mean
@@ -324,8 +324,8 @@ def test_metrics_over_the_seeds_must_be_possible(digits: Project, tmp_path: Path
         '{"n": "x", "top1": {"mean": 1, "std": 1}}',
     ):
         path.write_text(text)
-        assert over_seeds(path, card, 0.9) is None
-    assert over_seeds(tmp_path / "gone", card, 0.9) is None
+        assert top1_over_seeds(path, card, 0.9) is None
+    assert top1_over_seeds(tmp_path / "gone", card, 0.9) is None
 
 
 def test_strange_onnx_files_are_one_line(folder: Path, here: Path) -> None:

@@ -1,4 +1,4 @@
-"""How often progress is shown, and how long it takes yet."""
+"""Pace, speed and time left."""
 
 import pytest
 from prepkd.display.progress import Pace, Speed
@@ -39,6 +39,21 @@ def test_what_was_there_before_takes_no_time() -> None:
     assert speed.at(92) == (pytest.approx(0.5), pytest.approx(16))
     at.now += 16
     assert speed.at(100) == (pytest.approx(0.5), 0)
+
+
+def test_the_rate_is_that_of_the_last_minute_and_none_is_known_at_first() -> None:
+    """The first steps are slow; later ones are not."""
+    at = Clock()
+    speed = Speed(1000, at)
+    speed.at(0)
+    at.now += 2.9
+    assert speed.at(1) is None
+    done = 1
+    for _ in range(20):
+        at.now += 10
+        done += 40
+        found = speed.at(done)
+    assert found == (pytest.approx(4), pytest.approx((1000 - done) / 4))
 
 
 def test_a_clock_that_goes_back_gives_no_rate() -> None:

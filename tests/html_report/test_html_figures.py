@@ -13,13 +13,13 @@ from prepkd.html_report.charts.confusion import KINDS
 from prepkd.html_report.files import read_log, read_table
 from prepkd.html_report.names import distinct_names
 from prepkd.html_report.sections.calibration import BINS, calibration, reliability
-from prepkd.html_report.sections.classes import by_class, classes
-from prepkd.html_report.sections.confusions import confusion, confusions, kinds_of_errors, shown_classes
+from prepkd.html_report.sections.classes import classes
+from prepkd.html_report.sections.confusions import confusions, kinds_of_errors, shown_classes
 from prepkd.html_report.sections.costs import size_of
 from prepkd.html_report.sections.methods import methods, verdict
 from prepkd.html_report.sections.temperatures import by_epoch
 from prepkd.html_report.sections.training import bands, training
-from prepkd.report.metrics import measure
+from prepkd.report.metrics import by_class, confusion_counts, measure
 from prepkd.report.significance import paired_difference, standard_error
 from torch import nn
 
@@ -54,12 +54,10 @@ def test_a_confidence_of_one_is_in_the_last_bin() -> None:
 
 def test_accuracy_by_class_and_confusion() -> None:
     predicted = STUDENT.argmax(dim=-1)
-    counts = confusion(STUDENT, LABELS, CLASSES)
+    counts = confusion_counts(STUDENT, LABELS)
     for k in range(CLASSES):
         here = [i for i in range(COUNT) if LABELS[i] == k]
-        assert by_class(STUDENT, LABELS, CLASSES)[k] == pytest.approx(
-            sum(int(predicted[i]) == k for i in here) / len(here)
-        )
+        assert by_class(counts)[k] == pytest.approx(sum(int(predicted[i]) == k for i in here) / len(here))
         for j in range(CLASSES):
             assert counts[k, j] == sum(int(predicted[i]) == j for i in here)
     worst = sorted(range(CLASSES), key=lambda k: (-(counts[k].sum() - counts[k, k]), k))[:3]

@@ -38,7 +38,7 @@ def test_the_most_frequent_confusions_come_first_and_right_answers_are_none() ->
     assert len(confusions([str(k) for k in range(20)], torch.ones(20, 20, dtype=torch.int64))) == 100
 
 
-def test_the_headline_is_a_dozen_rounded_numbers() -> None:
+def test_the_headline_is_a_few_rounded_numbers() -> None:
     names = ("top1", "top5", "nll", "ece", "agreement", "genetic_errors")
     of_all = {name: {"mean": 0.123456, "std": 0.01} for name in names}
     teacher = {"top1": 0.98765, "top5": 1.0, "nll": 0.3, "ece": 0.01, "training_view_error": 0.02}
@@ -47,7 +47,7 @@ def test_the_headline_is_a_dozen_rounded_numbers() -> None:
         "n": 3,
         "top1": {"mean": 0.1235, "std": 0.01},
         "genetic": 0.1235,
-        "teacher": teacher | {"top1": 0.9877},  # 0.98765 is a little more in binary
+        "teacher": {"top1": 0.9877, "training_view_error": 0.02},  # 0.98765 is a little more in binary
     }
     # One seed has no deviation; without the teacher's folder there is nothing to compare with it.
     alone = headline({"n": 1, "top1": {"mean": 0.5, "std": None}, "teacher": {"training_view_error": 0.2}})

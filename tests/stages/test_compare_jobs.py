@@ -65,6 +65,8 @@ def test_more_threads_than_processors_are_named(project: Path, monkeypatch: pyte
 
 def test_options_that_exclude_one_another(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "add -S devices=1" in prepkd("compare", "--jobs", "2", "-S", "devices=2", code=2)
+    assert "--measure trains nothing" in prepkd("compare", "--measure", "x", "--jobs", "2", code=2)
+    assert "--add adds rows" in prepkd("compare", "--run", "kd", "--add", "x=y", code=2)
     assert "--jobs is for this machine" in prepkd("compare", "--jobs", "2", "--engine", "ray", code=2)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")

@@ -165,7 +165,7 @@ class Cost:
 
     @property
     def break_even_students(self) -> int | None:
-        """Whole students after which it has, if their epochs are known."""
+        """The number of whole students after which the cache has paid for itself, if their epochs are known."""
         if self.break_even_epochs is None or self.epochs is None:
             return None
         return math.ceil(round(self.break_even_epochs / self.epochs, 9))  # rounding would add a student

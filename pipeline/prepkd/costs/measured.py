@@ -32,5 +32,5 @@ def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> 
 
 
 def _part(params: Params, dataset: Dataset) -> slice:
-    """Whole batches, unless there are fewer samples."""
+    """The samples of whole batches, or all if they are fewer than a batch."""
     return slice(0, min(FIRST_BATCHES * params.cache.batch_size, dataset.plan.samples))

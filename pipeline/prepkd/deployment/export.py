@@ -33,7 +33,7 @@ CHECKS, PAGE = "check.json", "README.md"
 
 @dataclass(frozen=True)
 class Options:
-    """What is exported besides the formats of float32, and what the model card says that is not measured."""
+    """Formats besides those of float32, and facts of the model card that are not measured."""
 
     int8: Int8 | None = None
     licence: str | None = None
@@ -125,7 +125,7 @@ def _written(
             "weights_fingerprint": classifier.card["weights_fingerprint"],
             "parameters": sum(one.numel() for one in classifier.parameters()),
             "top1": before.top1,
-            "seeds": over_seeds(options.details, classifier.card, before.top1) if options.details else None,
+            "seeds": top1_over_seeds(options.details, classifier.card, before.top1) if options.details else None,
         },
         "data": {
             "dataset": info.dataset,
@@ -203,7 +203,7 @@ def _entry(path: Path, found: Agreement, times: Mapping[str, Latency]) -> dict[s
     }
 
 
-def over_seeds(path: Path, card: Mapping[str, Any], top1: float) -> dict[str, Any] | None:
+def top1_over_seeds(path: Path, card: Mapping[str, Any], top1: float) -> dict[str, Any] | None:
     """Mean, std and n of top-1 over the student's seeds from results/details.json; None unless it can be of these seeds.
 
     The file does not name its students: their number must be the one in the card, and this student's top-1 must be a possible

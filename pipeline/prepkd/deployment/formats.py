@@ -40,7 +40,7 @@ class WithProbabilities(nn.Module):
 
 
 def about(classifier: Classifier) -> About:
-    """What an exported ONNX file says of itself."""
+    """The metadata of an exported ONNX file."""
     return About(
         class_names=list(classifier.class_names),
         evaluation=classifier.framing,

@@ -99,7 +99,7 @@ def _what(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
 
 
 def framing_text(evaluation: Mapping[str, Any]) -> str:
-    """How images of any size become those that the model was evaluated on.
+    """The steps that make images of any size into those that the model was evaluated on.
 
     >>> framing_text({"height": 224, "width": 224, "resize": 256})
     'Evaluated on the middle 224 x 224 pixels of images whose shorter side is resized to 256.'

@@ -28,7 +28,7 @@ HINT = "expected an .onnx file of `prepkd export`"
 
 
 class About(Section):
-    """What an exported file says of itself: class names in the order of the logits, size and channels of images, the weights."""
+    """Facts in an exported file: class names in the order of the logits, size and channels of images, the weights."""
 
     class_names: Annotated[list[str], Field(min_length=1)]
     evaluation: Framing

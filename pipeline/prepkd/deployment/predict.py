@@ -19,7 +19,7 @@ from prepkd.views.framing import Framing
 
 
 class Model(Protocol):
-    """What is asked about images: a `Classifier`, or an ONNX file."""
+    """A source of predictions: a `Classifier`, or an ONNX file."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -1,11 +1,14 @@
-"""How often progress is shown, how fast it is, and how long it takes yet."""
+"""Pace, speed and time left of work that is shown while it goes on."""
 
 import time
 from collections.abc import Callable
 
+LEAST = 3.0  # seconds without a rate: the first steps pay for what is loaded and compiled
+WINDOW = 30.0  # seconds: a rate is that of the last one or two windows
+
 
 class Pace:
-    """At most one line per `seconds`; the first one after as long."""
+    """At most one line per `seconds`, the first one after that time."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds, self.clock = seconds, clock
@@ -25,20 +28,23 @@ class Pace:
 
 
 class Speed:
-    """Units per second since the first call of `at`, and the seconds left: what was there before took no time."""
+    """Units per second of the last minute, and the seconds left; what was there before the first call of `at` took no time."""
 
     def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.clock = total, clock
-        self.first: tuple[float, float] | None = None
+        self.first: tuple[float, float] | None = None  # time and units at the beginning of the window before
+        self.next = (0.0, 0.0)  # and of this one
 
     def at(self, done: float) -> tuple[float, float] | None:
         """The rate, and the seconds left at it, when `done` units are done; None as long as no rate is known."""
         now = self.clock()
         if self.first is None:
-            self.first = now, done
+            self.first = self.next = now, done
             return None
+        if now - self.next[0] > WINDOW:
+            self.first, self.next = self.next, (now, done)
         began, before = self.first
-        if now <= began or done <= before:
+        if now < began + LEAST or done <= before:
             return None
         rate = (done - before) / (now - began)
         return rate, max(0.0, self.total - done) / rate

@@ -33,16 +33,21 @@ def compared_pairs(compare: Compare, distill: Distill) -> list[tuple[str, str]]:
     return [(teacher, student) for teacher in teachers for student in compare.students or [distill.student]]
 
 
+def run_parts(run: str) -> tuple[dict[str, str], list[str]]:
+    """A run's method with the weights that are its own, and the settings of `distill` that it changes; raises InputError."""
+    method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
+    if not all("=" in change for change in changes):
+        raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
+    # Weights belong to a method: those of `distill` must neither contradict another method nor change `kd` to a variant.
+    return {"method": method, "ce_weight": "auto", "kd_weight": "auto"}, changes
+
+
 def run_settings(distill: Distill, run: str, teacher: str | None = None, student: str | None = None) -> Distill:
     """The settings of one run, `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
 
     `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
     """
-    method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
-    if not all("=" in change for change in changes):
-        raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
-    # Weights belong to a method: those of `distill` must neither contradict another method nor change `kd` to a variant.
-    own = {"method": method, "ce_weight": "auto", "kd_weight": "auto"}
+    own, changes = run_parts(run)
     raw = distill.model_dump(mode="json", exclude_unset=True) | own
     if teacher:
         names = teacher.split("+")

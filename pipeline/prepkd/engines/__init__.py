@@ -1,1 +1,1 @@
-"""Where a command's tasks run: in processes of this machine, or on the nodes of a Ray cluster."""
+"""Engines for a command's tasks: processes of this machine, or the nodes of a Ray cluster."""

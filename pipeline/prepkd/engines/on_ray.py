@@ -27,7 +27,7 @@ LOOK = 0.5  # seconds between two looks at what workers report
 
 @dataclass(frozen=True)
 class Share:
-    """What Ray sets aside for each task: CPUs, and GPUs or a fraction of one."""
+    """The resources that Ray reserves for each task: CPUs, and GPUs or a fraction of one."""
 
     cpus: float
     gpus: float
@@ -36,7 +36,7 @@ class Share:
         return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
     def fits(self, node: dict[str, float]) -> int:
-        """How many tasks a node of these resources holds at once."""
+        """The number of tasks that a node of these resources holds at once."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         return min(int(node.get(kind, 0) / amount + 1e-6) for kind, amount in wanted.items() if amount)
 
@@ -64,7 +64,7 @@ def has_gpus() -> bool:
 
 
 def room(share: Share) -> int:
-    """How many tasks of this share the cluster's nodes hold at once."""
+    """The number of tasks of this share that the cluster's nodes hold at once."""
     return sum(share.fits(node) for node in _nodes())
 
 

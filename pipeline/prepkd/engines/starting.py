@@ -1,4 +1,4 @@
-"""How tasks are started: several at once in processes of this machine, or as many as a Ray cluster holds."""
+"""Start tasks: several at once in processes of this machine, or as many as a Ray cluster holds."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Start = Callable[[Sequence[Task]], Iterator[Outcome]]
 
 
 class Engine(StrEnum):
-    """Where the work of a command is done."""
+    """The engine that does the work of a command."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -28,7 +28,7 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True)
 class Where:
-    """Where tasks run: `jobs` at once on this machine, or on a Ray cluster with this number of GPUs, or a fraction, for each."""
+    """The place of tasks: `jobs` at once on this machine, or on a Ray cluster with `num_gpus` GPUs for each."""
 
     engine: Engine
     jobs: int | None
@@ -89,7 +89,7 @@ def ray_engine() -> Iterator[ModuleType]:
 
 
 def share_of(ray: ModuleType, threads: int | None, num_gpus: float | None, say: Say) -> tuple[Any, int | None]:
-    """What Ray sets aside for each task of a connected cluster, and the threads of each; raises InputError.
+    """The resources that Ray reserves for each task of a connected cluster, and the threads of each; raises InputError.
 
     A task on CPUs has as many threads as the same command here, on which the last bits of its results depend.
     """

@@ -23,7 +23,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task's function returned, or one line on why there is no result."""
+    """A task's result: the value of its function, or one line on why there is none."""
 
     name: str
     value: Any = None

@@ -1,1 +1,1 @@
-"""`prepkd report`: one self-contained HTML page from whatever results a project has."""
+"""`prepkd report`: one self-contained HTML page of all results that a project has."""

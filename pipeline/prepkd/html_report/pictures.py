@@ -11,7 +11,7 @@ from torch import Tensor
 from prepkd.data.samples.samples import Samples
 from prepkd.views import ViewPlan
 
-LONGEST_SIDE = 96  # pixels; a PNG of so many has at most 28 kB
+LONGEST_SIDE = 96  # pixels; a PNG of this size has at most 28 kB
 
 
 def view_pictures(samples: Samples, plan: ViewPlan, rows: Sequence[tuple[int, int]]) -> list[str]:

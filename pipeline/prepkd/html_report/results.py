@@ -33,7 +33,7 @@ class Shown:
 
 @dataclass
 class Results:
-    """Where a project's results are; `students` are folders by seed, `teachers` folders and `stores` URLs by name.
+    """The places of a project's results; `students` are folders by seed, `teachers` folders and `stores` URLs by name.
 
     `grid` holds the comparison's runs by `teacher -> student`; `training` DVCLive's curves, one folder per seed; `comparison`
     the comparison's tables; `added` folders of the comparison's students from other training loops, by name.

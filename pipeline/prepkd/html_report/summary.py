@@ -49,7 +49,7 @@ def title(results: Results) -> str:
 
 
 def subtitle(results: Results) -> str:
-    """How the students were trained: teachers, method, seeds."""
+    """A sentence on the students' training: teachers, method, seeds."""
     settings = results.settings
     taught = f"taught by {' + '.join(results.teachers)}, " if settings.parsed.teacher else ""
     seeds = len(settings.seed_list)

@@ -12,7 +12,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 ROW = 26  # pixels of a named row
 
 CONFIG: dict[str, Any] = {
-    "aria": False,  # the figure has one label and a table; thousands of labelled marks help nobody
+    "aria": False,  # the figure has one label and a table; thousands of labelled marks are of no help
     "background": "transparent",
     "font": FONT,
     "axis": {

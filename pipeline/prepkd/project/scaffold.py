@@ -73,6 +73,7 @@ GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /results/compare/runs/
 /results/logs/
 /exports/
+/students/
 /dvc_plots/
 """
 

@@ -1,4 +1,4 @@
-"""Figures of single seeds, classes and confusions, and the few of all that people compare."""
+"""Figures of single seeds, classes and confusions; the few figures by which experiments are compared."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,18 +9,20 @@ from torch import Tensor
 from prepkd.report.metrics import by_class
 
 LISTED = 100  # confusions; results/plots/confusion.csv has all
+OF_TEACHER = ("top1", "training_view_error")
 DIGITS = 4  # of a figure that experiments are compared by: a hundredth of a percent
 
 
 def headline(details: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that experiments are compared by, rounded: n, top-1 as mean and std, genetic errors, the teacher's.
+    """The figures that experiments are compared by, rounded: n, top-1 as mean and std, genetic errors, the teacher's top-1.
 
     `dvc exp show` has a column for each that differs: few, with short names and few digits.
     """
     figures: dict[str, Any] = {"n": details["n"], "top1": _rounded(details["top1"])}
     if "genetic_errors" in details:
         figures["genetic"] = round(details["genetic_errors"]["mean"], DIGITS)
-    return figures | {"teacher": _rounded(details["teacher"])}
+    teacher = {name: value for name, value in details["teacher"].items() if name in OF_TEACHER}
+    return figures | {"teacher": _rounded(teacher)}
 
 
 def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -28,7 +30,7 @@ def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def class_rows(names: Sequence[str], counts: Tensor, teacher: Tensor | None) -> list[dict[str, Any]]:
-    """A row per class, of the seeds' counts (K, K) and the teacher's: samples of one seed's test set, shares that are right.
+    """A row per class, of the seeds' counts (K, K) and the teacher's: the share of its samples that is right.
 
     A class without test samples has no share.
     """

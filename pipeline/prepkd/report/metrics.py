@@ -60,5 +60,5 @@ def confusion_counts(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def by_class(counts: Tensor) -> Tensor:
-    """The share of each class's samples that is predicted as it, (K,), of counts (K, K); NaN for a class without samples."""
-    return counts.diagonal() / counts.sum(dim=1)
+    """The share of each class's samples that is right, float64 (K,), of counts (K, K); NaN for a class without samples."""
+    return counts.diagonal().double() / counts.sum(dim=1)

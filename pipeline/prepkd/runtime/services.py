@@ -1,4 +1,4 @@
-"""How long a service behind a URL is waited for, and what its failures are called."""
+"""Time limits of services behind URLs, and the names of their failures."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""How images of any size are shown to a model that is evaluated: which size, and which part of them."""
+"""The framing of images of any size for a model that is evaluated: size, and part of the image."""
 
 from typing import Annotated
 

@@ -30,7 +30,7 @@ class Dataset:
 
     @property
     def framing(self) -> Framing:
-        """How images are evaluated: those of the test split are unchanged, or their centre crops."""
+        """The framing of evaluated images: those of the test split are unchanged, or their centre crops."""
         shown = self.held_out.get("test", self.samples)
         if shown.side:
             return Framing.centred(shown.side)

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from prepkd.html_report.charts.classes import MOST_ROWS, class_chart
 from prepkd.html_report.parts import Figure, Section, Table, columns, number, text
 from prepkd.html_report.results import Results
+from prepkd.report.metrics import by_class, confusion_counts
 
 
 def classes(results: Results) -> Section:
@@ -16,8 +16,8 @@ def classes(results: Results) -> Section:
     labels, names, shown = results.labels, results.names, results.shown
     teacher = results.shown_teacher
     size = torch.bincount(labels, minlength=len(names))
-    ours = torch.stack([by_class(logits, labels, len(names)) for logits in shown.logits.values()]).mean(dim=0)
-    theirs = None if teacher is None else by_class(teacher, labels, len(names))
+    ours = torch.stack([by_class(confusion_counts(logits, labels)) for logits in shown.logits.values()]).mean(dim=0)
+    theirs = None if teacher is None else by_class(confusion_counts(teacher, labels))
     rows: list[dict[str, Any]] = []
     for k in (size > 0).nonzero().flatten().tolist():
         row = {"class": names[k], "samples": int(size[k]), "student": 100 * float(ours[k])}
@@ -49,13 +49,6 @@ def classes(results: Results) -> Section:
         caption += "Sorted by the gap, the teacher's largest lead first."
     figure = Figure("classes", "Accuracy by class", caption, class_chart(rows), table)
     return Section("classes", "Accuracy by class", _lead(rows), [figure])
-
-
-def by_class(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The share of each class's samples that is predicted right, float64 (K,); NaN for a class without samples."""
-    right = (logits.argmax(dim=-1) == labels).double()
-    total = torch.zeros(classes, dtype=torch.float64).scatter_add_(0, labels, right)
-    return total / torch.bincount(labels, minlength=classes)
 
 
 def _lead(rows: Sequence[Mapping[str, Any]]) -> str:

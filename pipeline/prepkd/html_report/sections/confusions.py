@@ -1,15 +1,15 @@
-"""What the student takes for what, and which of its errors it has from the teacher."""
+"""The student's confusions, and the errors that it has from the teacher."""
 
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.html_report.charts.confusion import KINDS, confusion_chart, errors_chart
 from prepkd.html_report.parts import Figure, Section, Table, columns, number, text
 from prepkd.html_report.results import Results
+from prepkd.report.metrics import confusion_counts
 from prepkd.report.run_logits import run_logits, teacher_logits
 
 MOST_CLASSES = 100  # of the matrix
@@ -20,7 +20,7 @@ MOST_RUNS = 60
 def confusions(results: Results) -> Section:
     """The confusion matrix of the shown students, its largest cells, and the kinds of errors by run; raises InputError."""
     shown, names, labels = results.shown, results.names, results.labels
-    counts = sum(confusion(logits, labels, len(names)) for logits in shown.logits.values())
+    counts = sum(confusion_counts(logits, labels) for logits in shown.logits.values())
     assert isinstance(counts, Tensor)
     size = counts.sum(dim=1)
     chosen = shown_classes(counts)
@@ -50,11 +50,6 @@ def confusions(results: Results) -> Section:
     return Section("confusions", "Confusions and genetic errors", lead, figures, notes)
 
 
-def confusion(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Counts by actual and predicted class, int64 (K, K)."""
-    return torch.bincount(labels * classes + logits.argmax(dim=-1), minlength=classes**2).view(classes, classes)
-
-
 def shown_classes(counts: Tensor, most: int = MOST_CLASSES) -> list[int]:
     """The classes of the matrix in order: all, or those with the most errors."""
     errors = counts.sum(dim=1) - counts.diagonal()
@@ -76,7 +71,7 @@ def _pairs(results: Results, counts: Tensor, names: tuple[str, ...]) -> tuple[Ta
     """The largest confusions as a table, with the teacher's share of the same, and a sentence on the first."""
     teacher = results.shown_teacher
     size = counts.sum(dim=1).clamp_min(1)
-    theirs = None if teacher is None else confusion(teacher, results.labels, len(names))
+    theirs = None if teacher is None else confusion_counts(teacher, results.labels)
     off = counts.clone().fill_diagonal_(0)
     order = off.flatten().argsort(descending=True, stable=True)[:MOST_PAIRS].tolist()
     numeric = ["samples per seed", "of the class, %", *(["teacher, %"] if theirs is not None else [])]

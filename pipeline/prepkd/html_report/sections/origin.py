@@ -16,7 +16,7 @@ Fact = tuple[str, list[str]]
 
 
 def origin(results: Results) -> Section:
-    """What the figures were made from; what is not there is said."""
+    """The origin of the figures: data, teachers, stores, commit, versions; a note for each one that is missing."""
     parts = [
         Facts("Data", [*_data(results)]),
         Facts("Teachers and their stores", [*_teachers(results)]),
@@ -87,7 +87,7 @@ def _software() -> Iterator[Fact]:
 
 
 def commit() -> str:
-    """The commit of the project, marked if tracked files have changes; a note where there is none."""
+    """The commit of the project, marked if tracked files have changes; a note if there is no commit."""
     if not shutil.which("git"):
         return "unknown: git is not installed"
     found = _git("rev-parse", "HEAD")
