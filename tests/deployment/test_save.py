@@ -62,7 +62,8 @@ def of_value(value: float) -> nn.Module:
 )
 def test_a_wrong_argument_is_one_line_and_nothing_is_written(given: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as fault:
-        prepkd.save("mine", **({"model": student(), "name": "convnet4", "data": DATA} | given))
+        whole: dict[str, Any] = {"model": student(), "name": "convnet4", "data": DATA} | given
+        prepkd.save("mine", **whole)
     said = str(fault.value)
     assert said.startswith("mine: ") and says in said and "\n" not in said
     assert not Path("mine").exists()
@@ -82,23 +83,27 @@ def test_a_student_that_prepkd_trained_is_not_overwritten() -> None:
         prepkd.save("mine", student(), "convnet4", DATA)
 
 
+def compiled(model: nn.Module) -> Any:
+    return torch.compile(model)
+
+
 def parallel(model: nn.Module) -> nn.Module:
     return nn.DataParallel(model)
 
 
 def in_part(model: nn.Module) -> nn.Module:
     name, inner = next(iter(model.named_children()))
-    setattr(model, name, torch.compile(inner))
+    setattr(model, name, compiled(inner))
     return model
 
 
 WRAPPED: dict[str, Callable[[nn.Module], nn.Module]] = {
-    "compiled": torch.compile,
+    "compiled": compiled,
     "parallel": parallel,
     "averaged": AveragedModel,
-    "both": lambda model: torch.compile(parallel(model)),  # type: ignore[return-value]
+    "both": lambda model: compiled(parallel(model)),
     "part": in_part,
-    "normalised": lambda model: parallel(Normalised(torch.compile(model), HOW)),  # type: ignore[arg-type]
+    "normalised": lambda model: parallel(Normalised(compiled(model), HOW)),
 }
 
 

@@ -1,6 +1,7 @@
 """Checks of the machine and the project: what is found, its remedy, the exit code."""
 
 import json
+import os
 import resource
 from collections import namedtuple
 from pathlib import Path
@@ -129,14 +130,14 @@ def test_a_file_that_vanishes_is_not_counted(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "whole").write_bytes(b"12345")
     (tmp_path / "gone").symlink_to(tmp_path / "none")
     assert disk.held_bytes(tmp_path) == 5
-    walk = disk.os.walk
+    walk = os.walk
 
     def emptied(folder: Path) -> Any:
         for found in walk(folder):
             (tmp_path / "whole").unlink()
             yield found
 
-    monkeypatch.setattr(disk.os, "walk", emptied)
+    monkeypatch.setattr(os, "walk", emptied)
     assert disk.held_bytes(tmp_path) == 0
 
 
