@@ -160,7 +160,7 @@ def student_rate(project: Project) -> float:
 def large(samples: int, folder: Path) -> dict[str, Any]:
     """Write a store and stream it, each in a process limited to little more than the planned memory."""
     layout = SyntheticStore(samples=samples, **LARGE, chunk=CHUNK).layout
-    cost = StoreCost.of("logits", layout, 1)
+    cost = StoreCost.of("large", None, layout, 1)
     planned = {"write": caching_memory(layout), "read": training_memory([[layout]])}
     size = json.dumps({"samples": samples, **LARGE})
     found: dict[str, Any] = {"bytes": cost.bytes, "epoch_bytes": cost.epoch_bytes, "files": cost.files}

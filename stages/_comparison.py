@@ -5,7 +5,8 @@ from pathlib import Path
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_logits
 from prepkd.project.params import Params
-from prepkd.report.added import Added, MeasuredOn, added_students
+from prepkd.report.added import Added, added_students
+from prepkd.report.evaluation import Evaluation
 from prepkd.report.run_logits import RunFile
 from prepkd.runtime.devices import choose_device
 from prepkd.stages._console import say, show
@@ -27,7 +28,7 @@ def added_file(name: str) -> Path:
 
 def added(params: Params, name: str) -> Added:
     """Measure the students of a key of `compare.add`, or read their logits if their files are unchanged."""
-    on = MeasuredOn(data_file(params), parse_recipe(params.augment), choose_device(params.threads))
+    on = Evaluation(data_file(params), parse_recipe(params.augment), choose_device(params.threads))
     return added_students(params.compare.add[name], added_file(name), on, params.named_models)
 
 

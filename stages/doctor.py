@@ -10,7 +10,7 @@ from prepkd.errors import InputError
 from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say, show
 from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
-from prepkd.stages._project import data_file
+from prepkd.stages._project import data_file, store_url
 
 
 def doctor(
@@ -52,4 +52,5 @@ def checks(params_file: Path, overrides: list[str]) -> Iterator[Check]:
         else:
             yield warning("settings", f"no {params_file}", "go to a project's root, or make one: prepkd init FOLDER")
         return
-    yield disk.store_room(params, data_file(params), copied_by_dvc=repository.copies(here))
+    stores = {name: store_url(params, name) for name in params.all_teachers}
+    yield disk.store_room(params, data_file(params), stores, copied_by_dvc=repository.copies(here))

@@ -1,15 +1,18 @@
 """Checks of the machine and the project: what is found, its remedy, the exit code."""
 
 import json
+import os
 import resource
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
+import elsewhere_files as files
 import pytest
 import torch
 from commands import ROOT, enter, invoke, run
 from prepkd.doctor import disk, machine, packages, repository
-from prepkd.doctor.check import Verdict, error
+from prepkd.doctor.check import Check, Verdict, error
 from prepkd.project.params import load_params
 from prepkd.stages import doctor as stage
 
@@ -90,10 +93,52 @@ def test_room_for_the_store() -> None:
 
 def test_room_is_not_known_before_the_data_and_not_asked_of_a_bucket(tmp_path: Path) -> None:
     params = load_params(ROOT / "params.yaml", [])
-    found = disk.store_room(params, tmp_path / "none.h5", copied_by_dvc=False)
+    found = disk.store_room(params, tmp_path / "none.h5", {}, copied_by_dvc=False)
     assert found.verdict is Verdict.WARNING and "prepkd prepare" in found.remedy
     remote = load_params(ROOT / "params.yaml", ["cache.root=s3://bucket/stores"])
-    assert disk.store_room(remote, tmp_path / "none.h5", copied_by_dvc=False).verdict is Verdict.OK
+    assert disk.store_room(remote, tmp_path / "none.h5", {}, copied_by_dvc=False).verdict is Verdict.OK
+
+
+def test_only_the_planned_stores_count_as_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.digits(Path("data/digits.h5"))
+    params = load_params(ROOT / "params.yaml", ["cache.features=[pooled]"])
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 10)
+    stores = {name: f"data/logits/{name}.zarr" for name in params.all_teachers}
+
+    def found() -> Check:
+        return disk.store_room(params, Path("data/digits.h5"), stores, copied_by_dvc=False)
+
+    write(Path("data/logits/foreign.zarr/c/0"), 10**9)
+    assert found().verdict is Verdict.ERROR and " planned, 0 bytes there, " in found().found
+    write(Path("data/logits/large.zarr/c/0"), 10**9)
+    assert found().verdict is Verdict.ERROR, "larger than planned: no room for the features"
+    write(Path("data/features/large/pooled.zarr/c/0"), 10**9)
+    assert found().verdict is Verdict.OK
+    params = load_params(ROOT / "params.yaml", ["cache.features=[pooled]", "cache.features_root=s3://bucket/features"])
+    assert found().verdict is Verdict.OK, "features in a bucket need no room"
+
+
+def write(path: Path, size: int) -> None:
+    """A sparse file."""
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def test_a_file_that_vanishes_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole").write_bytes(b"12345")
+    (tmp_path / "gone").symlink_to(tmp_path / "none")
+    assert disk.held_bytes(tmp_path) == 5
+    walk = os.walk
+
+    def emptied(folder: Path) -> Any:
+        for found in walk(folder):
+            (tmp_path / "whole").unlink()
+            yield found
+
+    monkeypatch.setattr(os, "walk", emptied)
+    assert disk.held_bytes(tmp_path) == 0
 
 
 def test_git_and_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,8 @@ def teachers(tmp_path: Path) -> Path:
     """`two` was taught by `one`, `one` by `large`, `small` by nobody."""
     folder = tmp_path / "teachers"
     for name, above in (("large", None), ("small", None), ("one", "large"), ("two", "one")):
-        change(folder / name, **({"distilled_from": descent(above, folder / above)} if above else {}))
+        by = {"distilled_from": descent(above, folder / above)} if above else {}
+        change(folder / name, training={"epochs": 3}, **by)
     return folder
 
 

@@ -30,7 +30,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for who in ("AUTHOR", "COMMITTER"):
         for what in ("NAME", "EMAIL"):
             monkeypatch.setenv(f"GIT_{who}_{what}", "a@b.c")
-    monkeypatch.setattr("prepkd.project.repository.DVC", (str(tmp_path / "bin" / "dvc"),))
+    monkeypatch.setattr("prepkd.runtime.dvc.DVC", (str(tmp_path / "bin" / "dvc"),))
     folder = tmp_path / "theirs"
     folder.mkdir()
     for name in ("code.py", "kept.py"):

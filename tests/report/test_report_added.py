@@ -11,11 +11,13 @@ import prepkd
 import pytest
 import torch
 from prepkd.data.prepared.file import load_split
+from prepkd.data.sources import SOURCES
 from prepkd.errors import InputError
 from prepkd.models import Normalised, Preprocessing
 from prepkd.models.checkpoint import load_checkpoint, save_checkpoint
 from prepkd.report import added as module
-from prepkd.report.added import Added, MeasuredOn, added_students
+from prepkd.report.added import Added, added_students
+from prepkd.report.evaluation import Evaluation
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -48,7 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def measured(folder: str = "mine", trusted: tuple[str, ...] = ()) -> Added:
-    return added_students(Path(folder), FILE, MeasuredOn(Path("data/digits.h5"), (), torch.device("cpu")), trusted)
+    return added_students(Path(folder), FILE, Evaluation(Path("data/digits.h5"), (), torch.device("cpu")), trusted)
 
 
 def test_saved_students_are_measured_and_not_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,6 +64,16 @@ def test_saved_students_are_measured_and_not_a_second_time(monkeypatch: pytest.M
     assert all(torch.equal(again.logits[seed], logits) for seed, logits in found.logits.items())
     prepkd.save("mine/seed1", student(7), "convnet4", "data/digits.h5", seed=1)
     torch.testing.assert_close(measured().logits[1], expected(7))
+
+
+def test_what_is_kept_of_students_of_other_training_images_is_refused_too() -> None:
+    """The test images stay the same with another val_fraction."""
+    measured()
+    test = load_split(Path("data/digits.h5"), "test").fingerprint
+    files.write_data(Path("data/digits.h5"), SOURCES["digits"].read(Path()), subset=12, val_fraction=0.2)
+    assert load_split(Path("data/digits.h5"), "test").fingerprint == test
+    with pytest.raises(InputError, match=r"mine/seed0: inputs\.dataset_fingerprint is "):
+        measured()
 
 
 def test_a_folder_of_weights_needs_the_models_name_alone() -> None:
@@ -115,9 +127,9 @@ def pickled() -> None:
 
 
 def not_finite() -> None:
-    model = student(0)
-    model.fc.bias.data[0] = torch.inf  # type: ignore[union-attr,operator,index]
-    prepkd.save("mine/seed0", model, "convnet4", "data/digits.h5")
+    model, card = load_checkpoint(Path("mine/seed0"))
+    model.body.fc.bias.data[0] = torch.inf  # type: ignore[union-attr,operator,index]
+    save_checkpoint(Path("mine/seed0"), model, card)
 
 
 def other_model() -> None:

@@ -96,7 +96,7 @@ def written(layout: Layout, folder: Path) -> Path:
 @pytest.mark.parametrize("chunk", [8, 22])
 def test_bytes_and_files_are_those_of_the_store(encoding: str, chunk: int, tmp_path: Path) -> None:
     layout = Layout(PLAN, ENCODINGS[encoding], chunk)
-    cost = StoreCost.of("logits", layout, 1)
+    cost = StoreCost.of("large", None, layout, 1)
     path = written(layout, tmp_path)
     sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in path.rglob("*") if file.is_file()}
     chunks = {key: size for key, size in sizes.items() if "/c/" in key}
@@ -143,7 +143,7 @@ def test_encoding_on_fewer_rows_takes_as_much_per_row(monkeypatch: pytest.Monkey
 
 def made_up(**changes: Any) -> Cost:
     """10 samples; 6 views cached, and the same of features; each epoch reads one view of both, 1,000 bytes."""
-    stores = [StoreCost(name, 6, 1, 50, 3_000, 500, 9, False) for name in ("logits", "at")]
+    stores = [StoreCost(name, "large", name, 6, 1, 50, 3_000, 500, 9, False) for name in ("logits", "at")]
     known = Cost(10, 2, 6, "flip", "f16", ("large",), 1, 4, stores, Memory(1, 1), Rates(2, 5.0, 7.0, 4_000.0))
     return replace(known, **changes)
 
@@ -171,7 +171,7 @@ def test_figures_by_hand() -> None:
 )
 def test_break_even_is_where_the_sums_cross(views: int, gpus: int, epochs: int, teacher: float, disk: float) -> None:
     """Adding up student by student: the cache is dearer before the break-even, and no dearer from there on."""
-    stores = [StoreCost("logits", views, 1, 50, 500 * views, 500, 9, False)]
+    stores = [StoreCost("logits", "large", None, views, 1, 50, 500 * views, 500, 9, False)]
     cost = made_up(stores=stores, epochs=epochs, rates=Rates(gpus, teacher, None, disk))
     answer, read = 10 / (teacher * gpus), 500 / disk
     if (students := cost.break_even_students) is None:

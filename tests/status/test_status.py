@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 from commands import ROOT, enter, invoke, prepkd, run
 from prepkd.errors import InputError
+from prepkd.project.params import load_params
+from prepkd.stages._comparison import grid, run_of
 from prepkd.status.by_dvc import classified, is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
+from prepkd.status.expected import expected_stages
+from prepkd.status.project_status import WITHOUT_DVC, project_status
 from prepkd.status.state import Stage, State, next_commands, present
 
 NAMES = ["prepare", "distill", "evaluate", "compare/dvc.yaml:table"]
@@ -132,6 +136,87 @@ def test_dvc_itself_is_asked(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text("stages: [")
     with pytest.raises(InputError, match=r"^`dvc .*` failed: "):
         stages_by_dvc(tmp_path)
+
+
+ELSEWHERE = """
+stages:
+  table:
+    cmd: cp second.txt ../table.txt
+    wdir: ../parts
+    deps: [second.txt]
+    outs: [../table.txt]
+  each:
+    foreach: [a]
+    do:
+      wdir: ..
+      cmd: cp parts/second.txt ${item}.txt
+      deps: [parts/second.txt]
+      outs: ["${item}.txt"]
+"""
+
+
+def test_paths_are_those_of_each_stages_folder_and_tracked_files_are_no_stages(tmp_path: Path) -> None:
+    for name, text in (("parts", PIPELINE), ("compare", ELSEWHERE)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dvc.yaml").write_text(text)
+    (tmp_path / "parts/raw.txt").write_text("1")
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    run("dvc init -q --no-scm && dvc add -q parts/raw.txt && dvc repro -q --all-pipelines", tmp_path)
+    found = {one.name: one for one in stages_by_dvc(tmp_path)}
+    assert {one.state for one in found.values()} == {State.DONE}
+    assert {name: one.outputs for name, one in found.items()} == {
+        "parts/dvc.yaml:first": ("parts/first.txt",),
+        "parts/dvc.yaml:second": ("parts/second.txt",),
+        "compare/dvc.yaml:table": ("table.txt",),
+        "compare/dvc.yaml:each@a": ("a.txt",),
+    }
+    (tmp_path / "parts/dvc.yaml").write_text(PIPELINE.replace("cp raw.txt", "cp ./raw.txt"))
+    assert {one.name: one.why for one in stages_by_dvc(tmp_path)} == {
+        "parts/dvc.yaml:first": "changed command",
+        "parts/dvc.yaml:second": "waits for parts/dvc.yaml:first",
+        "compare/dvc.yaml:table": "waits for parts/dvc.yaml:second",
+        "compare/dvc.yaml:each@a": "waits for parts/dvc.yaml:second",
+    }
+
+
+def test_stages_that_are_expected_are_those_of_the_settings() -> None:
+    params = load_params(ROOT / "params.yaml", ["compare.students=[convnet4, convnet8]"])
+    names = list(params.all_teachers)
+    expected = expected_stages(
+        params,
+        data=Path("d.h5"),
+        teachers={name: Path("t", name) for name in names},
+        stores={name: f"s3://b/{name}.zarr" for name in names},
+        students=[Path("s0"), Path("s1")],
+        figures=[Path("m.json")],
+        grid=grid(params),
+        table=Path("t.md"),
+        page=Path("p.html"),
+    )
+    assert [*expected][:3] == ["prepare", f"train-teacher@{names[0]}", f"cache-logits@{names[0]}"]
+    assert expected[f"cache-logits@{names[0]}"] == Expected(
+        f"prepkd cache-logits {names[0]}", (f"s3://b/{names[0]}.zarr",)
+    )
+    assert expected["distill"].outputs == ("s0", "s1") and [*expected][-2:] == ["compare", "report"]
+    (run, *others), (teacher, student) = params.compare.runs, params.pairs[-1]
+    one = run_of(params, run, teacher, student)
+    assert expected[f"compare {run}, {teacher} -> {student}"] == Expected(one.command, (str(one.path),))
+    assert sum(name.startswith("compare ") for name in expected) == len(params.pairs) * (1 + len(others))
+
+
+def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+
+    def fail(folder: Path) -> list[Stage]:
+        raise InputError("`dvc status` failed: locked")
+
+    monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", fail)
+    params, expected = load_params(ROOT / "params.yaml", []), {"prepare": Expected("prepkd prepare", ("d.h5",))}
+    found = project_status(Path(), params, expected, {}, Path("p.html"))
+    assert list(found.notes) == ["`dvc status` failed: locked", WITHOUT_DVC] and not found.compares
+    assert [one.state for one in found.stages] == [State.MISSING] and found.next == ["prepkd prepare"]
 
 
 def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,10 +36,12 @@ class Rates:
 class StoreCost:
     """One store: its bytes and files, the views that it holds and how many of them an epoch reads, bytes per (view, sample).
 
-    `compressed`: the bytes are an upper bound.
+    `entry` is what the store holds of the `teacher`: features; None: its logits. `compressed`: the bytes are an upper bound.
     """
 
     name: str
+    teacher: str
+    entry: str | None
     views: int
     views_read: int
     row_bytes: int
@@ -49,10 +51,12 @@ class StoreCost:
     compressed: bool
 
     @classmethod
-    def of(cls, name: str, layout: Layout, views_read: int) -> "StoreCost":
+    def of(cls, teacher: str, entry: str | None, layout: Layout, views_read: int) -> "StoreCost":
         """The cost of a store of this layout."""
         return cls(
-            name,
+            f"{entry or 'logits'} of {teacher}",
+            teacher,
+            entry,
             layout.plan.views,
             views_read,
             layout.bytes_per_row,

@@ -116,8 +116,8 @@ def cost_of(
 ) -> Cost:
     """The cost of a store of logits for each teacher, of the stores of `features`, of which epochs `read` some."""
     teachers, shown = settings.teacher_names, settings.views_per_step if settings.parsed.teacher else 0
-    stores = [StoreCost.of(f"logits of {one}", logits, shown) for one in teachers]
-    stores += [StoreCost.of(f"{name} of {teachers[0]}", layout, int(name in read)) for name, layout in features.items()]
+    stores = [StoreCost.of(one, None, logits, shown) for one in teachers]
+    stores += [StoreCost.of(teachers[0], name, layout, int(name in read)) for name, layout in features.items()]
     kinds = [[logits] * len(teachers) + [features[name] for name in read], [logits] * len(teachers)][:shown]
     resident = VIEW_ORDERS[settings.view_order].per_sample
     memory = Memory(

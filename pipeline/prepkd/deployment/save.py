@@ -8,12 +8,15 @@ from torch import nn
 
 from prepkd.data.prepared.file import DataInfo, describe
 from prepkd.data.samples.preprocessing import Preprocessing
+from prepkd.deployment.save_checks import Given, bare, refuse_trained
 from prepkd.errors import InputError
 from prepkd.models.build import build_model
 from prepkd.models.checkpoint import JSON, save_checkpoint
 from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
-from prepkd.models.weights import check_strictly
+from prepkd.models.weight_sets import WRAPPERS
+from prepkd.models.weights import load_strictly, refuse_not_finite
+from prepkd.settings.validation import validated
 from prepkd.views.framing import Framing
 
 
@@ -32,21 +35,29 @@ def save(
 
     `name` is the model's for `prepkd.build_model`, `data` the prepared file that it was trained on. `mean` and `std` are the
     channels' that the loop subtracted from pixels in [0, 1] and divided by; None: it gave the model those pixels. `size` is the
-    side of evaluated images, needed where the data's images differ in size. Raises InputError for weights that are not of this
-    model, and for other channels.
+    side of evaluated images, needed where the data's images differ in size. A model within torch.compile, DataParallel or
+    AveragedModel is taken out. Raises InputError, before anything is written, for weights that are not of this model or not
+    finite, for other channels, wrong arguments, and a folder of a model that prepkd trained.
 
     >>> prepkd.save("students/mine/seed0", student, "convnet8", "data/digits.h5", seed=0)  # doctest: +SKIP
     """
+    where = f"{folder}: prepkd.save"
+    given = validated(Given, {"name": name, "mean": mean, "std": std, "size": size, "seed": seed}, where)
+    refuse_trained(Path(folder))
     info = describe(Path(data))
     channels = _channels(info)
-    body, how = model, Preprocessing((0.0,) * channels, (1.0,) * channels)
-    if isinstance(model, Normalised):
-        body, how = model.body, model.preprocessing
-    if mean is not None or std is not None:
-        how = Preprocessing(tuple(mean or (0.0,) * channels), tuple(std or (1.0,) * channels))
+    body, how = bare(model, where), Preprocessing((0.0,) * channels, (1.0,) * channels)
+    if isinstance(body, Normalised):
+        how, body = body.preprocessing, bare(body.body, where)
+    if given.mean or given.std:
+        how = Preprocessing(tuple(given.mean or (0.0,) * channels), tuple(given.std or (1.0,) * channels))
+    if len(how.mean) != channels:
+        raise InputError(f"{where}: mean and std have {len(how.mean)} channels; the images of {data} have {channels}")
+    state = {WRAPPERS.sub("", key): value for key, value in body.state_dict().items()}
     with torch.random.fork_rng(devices=[]):
-        expected = build_model(architecture(name), len(info.class_names), in_channels=channels)
-    check_strictly(expected, body.state_dict(), where=f"{folder}: the model that was given, as {name!r}")
+        own = build_model(architecture(name), len(info.class_names), in_channels=channels)
+    load_strictly(own, state, where=f"{folder}: the model that was given, as {name!r}")
+    refuse_not_finite(state, where=f"{folder}: the model that was given")
     card: dict[str, JSON] = {
         "model": name,
         "num_classes": len(info.class_names),
@@ -55,7 +66,7 @@ def save(
         "evaluation": _framing(info, size, Path(data)).model_dump(),
         "inputs": {"dataset": info.dataset, "data": str(data), "dataset_fingerprint": info.fingerprint},
     }
-    save_checkpoint(Path(folder), Normalised(body, how), card if seed is None else card | {"seed": seed})
+    save_checkpoint(Path(folder), Normalised(own, how), card if seed is None else card | {"seed": seed})
 
 
 def _channels(info: DataInfo) -> int:

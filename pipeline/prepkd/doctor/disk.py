@@ -1,10 +1,12 @@
 """The disk: whether the stores that are planned have room."""
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from prepkd.costs.cost import Rates
+from prepkd.costs.cost import Cost, Rates, StoreCost
 from prepkd.costs.planned import DataSizes, project_cost
 from prepkd.display.text import size
 from prepkd.doctor.check import Check, error, ok, warning
@@ -16,10 +18,11 @@ NAME = "disk for the store"
 LESS = "smaller: cache.encoding: u8 or topk, fewer cache.views; or another cache.root"
 
 
-def store_room(params: Params, data: Path, *, copied_by_dvc: bool) -> Check:
+def store_room(params: Params, data: Path, stores: Mapping[str, str], *, copied_by_dvc: bool) -> Check:
     """Whether the disk has room for the stores of the settings, beside what of them is there already.
 
-    `copied_by_dvc`: DVC keeps a copy of every store in its cache. Without prepared data the bytes are not known.
+    `stores` are the places of the teachers' logits by name. `copied_by_dvc`: DVC keeps a copy of every store in its cache.
+    Without prepared data the bytes are not known.
     """
     if is_remote(params.cache.root):
         return ok(NAME, f"{params.cache.root} is remote, and is not looked at")
@@ -31,8 +34,18 @@ def store_room(params: Params, data: Path, *, copied_by_dvc: bool) -> Check:
         cost = project_cost(params, DataSizes(), Rates(), data)
     except InputError as problem:
         return error(NAME, str(problem), "`prepkd plan` says the same; change the settings")
-    place = Path(params.cache.root)
-    return room(cost.bytes, held_bytes(place), free_bytes(place), copied=copied_by_dvc, compressed=cost.compressed)
+    local = list(planned(cost, params, stores))
+    needed = sum(one.bytes for one, _ in local)
+    held = sum(min(one.bytes, held_bytes(place)) for one, place in local)
+    return room(needed, held, free_bytes(Path(params.cache.root)), copied=copied_by_dvc, compressed=cost.compressed)
+
+
+def planned(cost: Cost, params: Params, stores: Mapping[str, str]) -> Iterator[tuple[StoreCost, Path]]:
+    """The planned stores on this machine's disk, each with its folder."""
+    for one in cost.stores:
+        url = stores[one.teacher] if one.entry is None else params.cache.feature_url(one.teacher, one.entry)
+        if not is_remote(url):
+            yield one, Path(url)
 
 
 def room(needed: int, held: int, free: int, *, copied: bool, compressed: bool = False) -> Check:
@@ -49,7 +62,12 @@ def room(needed: int, held: int, free: int, *, copied: bool, compressed: bool = 
 
 def held_bytes(folder: Path) -> int:
     """Bytes of the files in a folder; 0 without one."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    held = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # another process may replace the store meanwhile
+                held += Path(inside, name).stat().st_size
+    return held
 
 
 def free_bytes(folder: Path) -> int:

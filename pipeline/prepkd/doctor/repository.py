@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from prepkd.doctor.check import Check, error, ok, warning
-from prepkd.project.repository import DVC
+from prepkd.runtime.dvc import dvc_root, run_dvc, said
 
 LINKS = {"hardlink", "symlink"}
 
@@ -37,24 +37,18 @@ def dvc_state(folder: Path) -> Check:
         )
     if not (folder / "dvc.yaml").is_file():
         return warning(name, f"{shown}; no dvc.yaml here", "go to the project's root, or make one: prepkd init")
-    done = subprocess.run((*DVC, "stage", "list", "--name-only"), cwd=folder, text=True, capture_output=True)
+    done = run_dvc(folder, "stage", "list", "--name-only")
     if done.returncode:
-        said = " ".join(done.stderr.split()).removeprefix("ERROR: ")[:300]
-        return error(name, f"{shown}; dvc.yaml cannot be read: {said}", "mend dvc.yaml or params.yaml")
+        return error(name, f"{shown}; dvc.yaml cannot be read: {said(done)[:300]}", "mend dvc.yaml or params.yaml")
     return ok(name, f"{shown}, {len(done.stdout.splitlines())} stages in dvc.yaml")
-
-
-def dvc_root(folder: Path) -> Path | None:
-    """The DVC project that a folder is in."""
-    return next((one for one in (folder, *folder.absolute().parents) if (one / ".dvc").is_dir()), None)
 
 
 def copies(folder: Path) -> bool:
     """Whether DVC copies outputs into its cache: it does unless `cache.type` links them (reflinks are not relied on)."""
     if dvc_root(folder) is None:
         return False
-    kinds = _said(folder, *DVC, "config", "cache.type") or ""
-    return not LINKS & set(kinds.replace(" ", "").split(","))
+    done = run_dvc(folder, "config", "cache.type")
+    return not LINKS & set("".join(done.stdout.split()).split(","))
 
 
 def _said(folder: Path, *command: str) -> str | None:

@@ -12,6 +12,7 @@ from prepkd.inspection.lineage import lines
 from prepkd.models.checkpoint import CARD, load_card
 from prepkd.provenance.descent import Chain, descents
 
+OUTSIDE = "not known: trained in a loop outside prepkd"
 TRAINING = ("method", "epochs", "seed")
 
 
@@ -19,7 +20,7 @@ TRAINING = ("method", "epochs", "seed")
 class CheckpointFacts:
     """A teacher's or a student's card; `distilled_from` has a chain of teachers for each that taught it, the nearest first.
 
-    `training` has method, epochs and seed, as far as the card has them.
+    `training` has method, epochs and seed, as far as the card has them. `by_prepkd`: prepkd trained the model, not another loop.
     """
 
     folder: str
@@ -29,6 +30,7 @@ class CheckpointFacts:
     preprocessing: dict[str, Any]
     training: dict[str, Any]
     distilled_from: list[Chain]
+    by_prepkd: bool
     test_top1: float | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -46,7 +48,8 @@ class CheckpointFacts:
         yield from ((key, str(value)) for key, value in self.training.items())
         if self.test_top1 is not None:
             yield "test top-1", f"{self.test_top1:.2%}"
-        yield "distilled from", lines(self.distilled_from) or "nobody: trained with the labels, or given"
+        nobody = "nobody: trained with the labels, or given" if self.by_prepkd else OUTSIDE
+        yield "distilled from", lines(self.distilled_from) or nobody
 
 
 def is_checkpoint(folder: str) -> bool:
@@ -69,5 +72,6 @@ def read_checkpoint(folder: Path, teachers: Path) -> CheckpointFacts:
         preprocessing=card["preprocessing"],
         training=described,
         distilled_from=descents(card, teachers),
+        by_prepkd=isinstance(found, dict),  # `prepkd.save` writes no settings: it knows nothing of the loop
         test_top1=top1 if isinstance(top1, float) else None,
     )

@@ -50,11 +50,7 @@ def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classe
     except InputError as error:
         guess = nearest_model(model, chosen.state)
         raise InputError(f"{error}; {guess}" if guess else str(error)) from None
-    # Checked as float32, which they become: a float64 of 1e300 is infinite there.
-    strange = [name for name, v in chosen.state.items() if v.is_floating_point() and not v.float().isfinite().all()]
-    if strange:
-        first = listed(strange[:1])
-        raise InputError(f"{path}: {first} holds a value that is not finite; expected a trained model's weights")
+    refuse_not_finite(chosen.state, where=str(path))
     model.load_state_dict(dict(chosen.state))
     claims = find_claims(content, path)
     return Loaded(chosen.form, chosen.key, chosen.others, chosen.unnamed, chosen.classifier, claims)
@@ -91,6 +87,15 @@ def check_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str)
     faults = [f"{len(keys)} {kind}: {listed(keys)}" for kind, keys in problems.items() if keys]
     if faults:
         raise InputError(f"{where}: not this model's weights; {'; '.join(faults)}")
+
+
+def refuse_not_finite(state: Mapping[str, Tensor], *, where: str) -> None:
+    """Raise InputError for a state dict with a value that is not finite."""
+    # Checked as float32, which they become: a float64 of 1e300 is infinite there.
+    strange = [name for name, v in state.items() if v.is_floating_point() and not v.float().isfinite().all()]
+    if strange:
+        first = listed(strange[:1])
+        raise InputError(f"{where}: {first} holds a value that is not finite; expected a trained model's weights")
 
 
 def _is_whole(value: Tensor) -> bool:

@@ -2,16 +2,15 @@
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from prepkd.errors import InputError
 from prepkd.project.schema import template
+from prepkd.runtime.dvc import run_dvc, said
 from prepkd.runtime.files import write_bytes
 
 MESSAGE = "A prepkd project"
-DVC = sys.executable, "-m", "dvc"  # of this environment, whether or not it is on the path
 
 
 def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False) -> list[str]:
@@ -29,14 +28,14 @@ def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False
     own = [".dvc", *names] if fresh or resumed else list(names)
     try:
         if not inside:
-            _need(folder, "git", "init", "--quiet")
+            _need(folder, _run(folder, "git", "init", "--quiet"))
         if fresh:
             below = bool(_run(folder, "git", "rev-parse", "--show-prefix").stdout.strip())
-            _need(folder, *DVC, "init", "--quiet", "--force", *(["--subdir"] if below else []))
+            _need(folder, run_dvc(folder, "init", "--quiet", "--force", *(["--subdir"] if below else [])))
         if fresh or (resumed and not config.read_text().strip()):
             write_bytes(folder / ".dvcignore", template("dvcignore").encode())
             write_bytes(config, template("dvc-config").encode())  # last: one with content is complete
-        _need(folder, "git", "add", "--", *own)
+        _need(folder, _run(folder, "git", "add", "--", *own))
     except BaseException:
         if inside:
             _run(folder, "git", "reset", "--quiet", "--", *own)
@@ -50,7 +49,7 @@ def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False
     if not done.returncode:
         return []
     nameless = _run(folder, "git", "var", "GIT_COMMITTER_IDENT").returncode
-    cause = "set git's user.name and user.email" if nameless else f"git says {_said(done)!r}"
+    cause = "set git's user.name and user.email" if nameless else f"git says {said(done)!r}"
     return [f"nothing is committed yet, which experiments need: {cause}, then `git commit`"]
 
 
@@ -59,13 +58,7 @@ def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, text=True, capture_output=True)
 
 
-def _need(folder: Path, *command: str) -> None:
-    """Run a command that must succeed; raises InputError with its output."""
-    done = _run(folder, *command)
+def _need(folder: Path, done: subprocess.CompletedProcess[str]) -> None:
+    """Raise InputError with its output if a command failed."""
     if done.returncode:
-        raise InputError(f"{folder}: `{' '.join(command)}` failed: {_said(done)}")
-
-
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    """A command's output in one line."""
-    return " ".join((done.stderr or done.stdout).split())
+        raise InputError(f"{folder}: `{' '.join(done.args)}` failed: {said(done)}")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from prepkd.data.prepared.file import DataInfo, Split, describe, load_split
@@ -14,9 +13,9 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models.named_folder import files_fingerprint, load_named
 from prepkd.models.names import is_factory
+from prepkd.report.evaluation import Evaluation
 from prepkd.training.evaluation import predict
 from prepkd.training.predictions import read_results, write_results
-from prepkd.views import Recipe
 
 SEED = re.compile(r"seed(0|[1-9][0-9]{0,18})")
 REMEDY = "take it out of compare.add, or save it anew"
@@ -31,31 +30,25 @@ class Added:
     logits: Mapping[int, Tensor]
 
 
-@dataclass(frozen=True)
-class MeasuredOn:
-    """The prepared data that added students are measured on, the recipe that gives the pictures' size, and the device."""
-
-    data: Path
-    recipe: Recipe
-    device: torch.device
-
-
-def added_students(folder: Path, path: Path, on: MeasuredOn, trusted: Collection[str]) -> Added:
-    """The students of a folder, measured on the test set; `path` keeps their logits until a file of theirs changes.
+def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection[str]) -> Added:
+    """The students of a folder, measured on the test set; `path` keeps their logits until a file of theirs, or the data, changes.
 
     `trusted` are names of models whose code may be imported. Raises InputError for a folder without seeds, for files that are
     missing, damaged or of another model, and for a student of other data or classes.
     """
-    seeds, test = seed_folders(folder), load_split(on.data, "test")
+    seeds, info, test = seed_folders(folder), describe(on.data), load_split(on.data, "test")
     shown = Samples.of(test, on.device, on.recipe)
     made_from: dict[str, Any] = {
         "added": {str(seed): files_fingerprint(one) for seed, one in seeds.items()},
+        "dataset_fingerprint": info.fingerprint,  # of all splits: students of other training images are refused
         "test_fingerprint": test.fingerprint,
+        "class_names": list(info.class_names),
+        "in_channels": shown.channels,
         "size": list(shown.size),
     }
     if (kept := _kept(path, made_from)) and not is_factory(kept[0]):  # whose code may have changed
         return Added(folder, *kept)
-    info, logits, names = describe(on.data), {}, {}
+    logits, names = {}, {}
     for seed, one in seeds.items():
         logits[seed], names[seed] = _measured(one, seed, info, test, shown, trusted)
     if len(set(names.values())) > 1:
@@ -107,7 +100,7 @@ def _measured(
 
 
 def _kept(path: Path, made_from: Mapping[str, Any]) -> tuple[str, dict[int, Tensor]] | None:
-    """Name and logits of an earlier measurement of the same files on the same images."""
+    """Name and logits of an earlier measurement of the same files on the same data."""
     try:
         results = read_results(path, "")
     except InputError:  # missing, or damaged: measured again

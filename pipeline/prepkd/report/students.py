@@ -1,7 +1,6 @@
 """The report on trained students: their metrics over seeds, by seed and by class, and the files that `dvc plots show` draws."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,22 +13,15 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.models.checkpoint import load_card
 from prepkd.provenance.students import check_stores
 from prepkd.report.details import class_rows, confusions
+from prepkd.report.evaluation import Evaluation
 from prepkd.report.metrics import against_teacher, confusion_counts, measure, over_seeds
 from prepkd.report.page import offline_page
 from prepkd.report.plot_data import charts, confusion, learning_curves, seed_curves
 from prepkd.report.run_logits import student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore
-from prepkd.views import Recipe
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The prepared data on which students are measured, the recipe that gives the pictures' size, and the device."""
-
-    data: Path
-    recipe: Recipe
-    device: torch.device
+__all__ = ["Evaluation", "report_students"]
 
 
 def report_students(

@@ -1,8 +1,9 @@
 """The folders of a project that outlive a queued experiment's workspace: unfinished work, and the loggers' files."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
+
+from prepkd.runtime.dvc import dvc_root
 
 UNFINISHED = Path(".dvc/tmp/prepkd")
 
@@ -13,8 +14,8 @@ def scratch_root() -> Path:
         return Path(chosen)
     if root := queue_root():
         return root / UNFINISHED
-    roots = [folder for folder in _here_and_above() if (folder / ".dvc").is_dir()]
-    return roots[0] / UNFINISHED if roots else Path.cwd() / ".prepkd-scratch"
+    root = dvc_root(Path.cwd())
+    return root / UNFINISHED if root else Path.cwd() / ".prepkd-scratch"
 
 
 def logs_folder() -> Path:
@@ -24,12 +25,8 @@ def logs_folder() -> Path:
 
 def queue_root() -> Path | None:
     """The project whose queue runs this: queued experiments work in <root>/.dvc/tmp/exps; None outside of one."""
-    for folder in _here_and_above():
+    here = Path.cwd()
+    for folder in (here, *here.parents):
         if folder.parent.parts[-3:] == (".dvc", "tmp", "exps"):
             return folder.parents[3]
     return None
-
-
-def _here_and_above() -> Iterator[Path]:
-    here = Path.cwd()
-    yield from (here, *here.parents)

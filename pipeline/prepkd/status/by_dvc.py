@@ -1,21 +1,21 @@
 """The state of stages as DVC sees it: `dvc status --json`, and the inputs and outputs in the lock files."""
 
 import json
-import subprocess
+import posixpath
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from prepkd.errors import InputError
-from prepkd.project.repository import DVC
+from prepkd.runtime.dvc import dvc_root, run_dvc, said
 from prepkd.settings.yaml import parse_yaml
 from prepkd.status.state import Stage, State
 
 
 def is_dvc_project(folder: Path) -> bool:
     """Whether a folder has a pipeline and is in a DVC project."""
-    return (folder / "dvc.yaml").is_file() and any((one / ".dvc").is_dir() for one in (folder, *folder.parents))
+    return (folder / "dvc.yaml").is_file() and dvc_root(folder) is not None
 
 
 def stages_by_dvc(folder: Path) -> list[Stage]:
@@ -23,19 +23,49 @@ def stages_by_dvc(folder: Path) -> list[Stage]:
     asked = ("stage", "list", "--all", "--name-only"), ("status", "--json")
     with ThreadPoolExecutor(2) as pool:  # each is a process that takes a second to start
         listed, status = pool.map(lambda words: _dvc(folder, *words), asked)
-    names = [line.strip() for line in listed.splitlines() if line.strip()]
+    lines = map(str.strip, listed.splitlines())
+    names = [line for line in lines if line and not line.endswith(".dvc")]  # `dvc add` writes .dvc files: no stages
     return classified(names, json.loads(status), locked(folder, names))
 
 
 def locked(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The entries of the stages that ran, by name, of the lock file beside each pipeline."""
+    """The entries of the stages that ran, by name, of the lock file beside each pipeline; paths are relative to `folder`.
+
+    DVC writes paths relative to a stage's `wdir`. A `wdir` with a template, ${...}, is not resolved.
+    """
     found: dict[str, dict[str, Any]] = {}
     for pipeline in dict.fromkeys(name.rpartition(":")[0] for name in names):
-        path = (folder / (pipeline or "dvc.yaml")).with_name("dvc.lock")
-        content = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
-        entries = (content or {}).get("stages") or {}
-        found |= {f"{pipeline}:{name}" if pipeline else name: entry for name, entry in entries.items()}
+        path = folder / (pipeline or "dvc.yaml")
+        declared, ran = _stages(path), _stages(path.with_name("dvc.lock"))
+        for name, entry in ran.items():
+            here = posixpath.join(posixpath.dirname(pipeline), _wdir(declared.get(name.partition("@")[0])))
+            found[f"{pipeline}:{name}" if pipeline else name] = _placed(entry, here)
     return found
+
+
+def _stages(path: Path) -> dict[str, Any]:
+    """The stages of a pipeline or of a lock file; none without one."""
+    content = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    return (content or {}).get("stages") or {}
+
+
+def _wdir(stage: Any) -> str:
+    """The folder in which a stage runs, relative to its pipeline's; of `foreach` it stands below `do`."""
+    declared = stage if isinstance(stage, dict) else {}
+    found = str((declared.get("do") or declared).get("wdir") or ".")
+    return "." if "${" in found else found
+
+
+def _placed(entry: Mapping[str, Any], here: str) -> dict[str, Any]:
+    """A lock file's entry with its paths from the folder `here` on; URLs stay."""
+    moved = {
+        key: [one | {"path": _from(here, str(one["path"]))} for one in entry.get(key) or ()] for key in ("deps", "outs")
+    }
+    return {**entry, **moved}
+
+
+def _from(here: str, path: str) -> str:
+    return path if "://" in path else posixpath.normpath(posixpath.join(here, path))
 
 
 def classified(names: Iterable[str], status: Mapping[str, Any], locks: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
@@ -114,8 +144,7 @@ def _reason(changes: list[tuple[str, str, str]]) -> str:
 
 
 def _dvc(folder: Path, *words: str) -> str:
-    done = subprocess.run((*DVC, *words), cwd=folder, text=True, capture_output=True)
+    done = run_dvc(folder, *words)
     if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise InputError(f"`dvc {' '.join(words)}` failed: {said.removeprefix('ERROR: ')}")
+        raise InputError(f"`dvc {' '.join(words)}` failed: {said(done)}")
     return done.stdout

@@ -1,0 +1,52 @@
+"""The checks of `prepkd.save`: its arguments, the model that it is given, the folder that it writes."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from prepkd.errors import InputError
+from prepkd.models.settings import ModelName
+from prepkd.models.weight_claims import CARD
+from prepkd.settings.section import Section, Seed
+
+WRAPPERS = nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel
+LARGEST = 2**16 * 7 // 8  # the shorter side is resized to 8/7 of it
+
+Lax = Field(strict=False)  # tuples and NumPy's numbers too
+Channels = Annotated[list[Annotated[float, Lax]], Field(min_length=1, strict=False)]
+
+
+class Given(Section):
+    """The arguments of `prepkd.save` that are no files and no model."""
+
+    name: ModelName
+    mean: Channels | None
+    std: Annotated[list[Annotated[float, Field(gt=0, strict=False)]], Field(min_length=1, strict=False)] | None
+    size: Annotated[int, Field(ge=1, le=LARGEST)] | None
+    seed: Seed | None
+
+
+def bare(model: object, where: str) -> nn.Module:
+    """The model within torch.compile, DataParallel and AveragedModel; raises InputError for what is no module."""
+    while isinstance(model, WRAPPERS) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, WRAPPERS) else model._orig_mod
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{where}: the model is of type {type(model).__name__}; expected a torch.nn.Module")
+    return model
+
+
+def refuse_trained(folder: Path) -> None:
+    """Raise InputError if a folder holds a model that prepkd trained, or a card that cannot be read."""
+    path = folder / CARD
+    if not path.is_file():
+        return
+    try:
+        card = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: is there and not JSON; remove it, or save to another folder") from None
+    if isinstance(card, dict) and "training" in card:
+        raise InputError(f"{folder}: holds a model that prepkd trained; save to another folder, or remove it")

@@ -1,0 +1,39 @@
+"""The state of a project: by DVC if it can be asked, else by files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from prepkd.errors import InputError
+from prepkd.project.params import Params
+from prepkd.project.scaffold import data_commands
+from prepkd.runtime.services import is_remote
+from prepkd.status.by_dvc import is_dvc_project, stages_by_dvc
+from prepkd.status.by_files import Expected, stages_by_files
+from prepkd.status.state import Status, next_commands, present
+
+WITHOUT_DVC = "no DVC project: outputs are looked for; whether they are up to date is not known"
+
+
+def project_status(
+    folder: Path, params: Params, expected: Mapping[str, Expected], results: Mapping[str, Path], page: Path
+) -> Status:
+    """The stages of the project in `folder`, the `results` that are there, and what to run next; `page` is the report.
+
+    `expected` are the stages that are looked for without DVC, or if DVC fails; DVC's words are among the notes then.
+    """
+    by_dvc, notes = is_dvc_project(folder), []
+    try:
+        stages = stages_by_dvc(folder) if by_dvc else stages_by_files(expected)
+    except InputError as failure:
+        by_dvc, stages, notes = False, stages_by_files(expected), [str(failure)]
+    if not by_dvc:
+        notes.append(WITHOUT_DVC)
+    commands = {name: one.command for name, one in expected.items()}
+    following = next_commands(stages, by_dvc=by_dvc, commands=commands, first=_raw_data(params), page=page)
+    return Status(stages, present(results), following, by_dvc, notes)
+
+
+def _raw_data(params: Params) -> list[str]:
+    """The commands that fetch the raw data; none if they are there, or in a bucket."""
+    raw = str(params.prepare.raw)
+    return [] if is_remote(raw) or Path(raw).exists() else data_commands(params.prepare.dataset, raw)
