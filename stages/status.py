@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from prepkd.stages._comparison import COMPARISON, grid
+from prepkd.stages._comparison import COMPARISON, added_file, grid
 from prepkd.stages._console import say, show
 from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
 from prepkd.stages._project import (
@@ -53,6 +53,7 @@ def status(
         students=map(student_folder, params.distill.seed_list),
         figures=(METRICS, DETAILS),
         grid=grid(params),
+        added={name: added_file(name) for name in params.compare.add},
         table=TABLE,
         page=PAGE,
     )

@@ -96,7 +96,8 @@ def test_what_comes_next(tmp_path: Path) -> None:
     done, waits = Stage("distill", State.DONE), Stage("distill", State.OUT_OF_DATE)
     assert following(done) == ["prepkd report"]
     page.touch()
-    assert following(done) == [f"open {page}"]
+    assert following(done) == [f"python -m webbrowser {page}"]
+    assert following(done, Stage("compare/dvc.yaml:report", State.MISSING)) == ["prepkd report"]
     assert following(waits) == ["dvc repro"]
     assert following(waits, first=["dvc add data/raw/x"]) == ["dvc add data/raw/x", "dvc repro"]
     assert following(done, Stage("compare/dvc.yaml:table", State.MISSING)) == ["dvc repro compare/dvc.yaml"]
@@ -180,7 +181,10 @@ def test_paths_are_those_of_each_stages_folder_and_tracked_files_are_no_stages(t
 
 
 def test_stages_that_are_expected_are_those_of_the_settings() -> None:
-    params = load_params(ROOT / "params.yaml", ["compare.students=[convnet4, convnet8]"])
+    params = load_params(
+        ROOT / "params.yaml",
+        ["compare.students=[convnet4, convnet8]", "cache.features=[at]", "compare.add.mine=students/mine"],
+    )
     names = list(params.all_teachers)
     expected = expected_stages(
         params,
@@ -190,6 +194,7 @@ def test_stages_that_are_expected_are_those_of_the_settings() -> None:
         students=[Path("s0"), Path("s1")],
         figures=[Path("m.json")],
         grid=grid(params),
+        added={"mine": Path("mine.safetensors")},
         table=Path("t.md"),
         page=Path("p.html"),
     )
@@ -197,11 +202,30 @@ def test_stages_that_are_expected_are_those_of_the_settings() -> None:
     assert expected[f"cache-logits@{names[0]}"] == Expected(
         f"prepkd cache-logits {names[0]}", (f"s3://b/{names[0]}.zarr",)
     )
+    feature = expected[f"cache-features@{names[0]}-at"]
+    assert feature == Expected(
+        f"prepkd cache-features {names[0]} --only at", (params.cache.feature_url(names[0], "at"),)
+    )
+    assert expected["added@mine"] == Expected("prepkd compare --measure mine", ("mine.safetensors",))
     assert expected["distill"].outputs == ("s0", "s1") and [*expected][-2:] == ["compare", "report"]
     (run, *others), (teacher, student) = params.compare.runs, params.pairs[-1]
     one = run_of(params, run, teacher, student)
     assert expected[f"compare {run}, {teacher} -> {student}"] == Expected(one.command, (str(one.path),))
     assert sum(name.startswith("compare ") for name in expected) == len(params.pairs) * (1 + len(others))
+
+
+def test_a_page_that_is_gone_is_missing_though_dvc_does_not_know_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, page = load_params(ROOT / "params.yaml", []), tmp_path / "report.html"
+    done = [Stage("distill", State.DONE), Stage("report", State.DONE)]
+    monkeypatch.setattr("prepkd.status.project_status.is_dvc_project", lambda folder: True)
+    monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", lambda folder: done)
+    found = project_status(tmp_path, params, {}, {}, page)
+    assert [(one.name, one.state) for one in found.stages] == [("distill", State.DONE), ("report", State.MISSING)]
+    assert list(found.next)[-1] == "prepkd report"
+    page.touch()
+    assert [one.state for one in project_status(tmp_path, params, {}, {}, page).stages] == [State.DONE, State.DONE]
 
 
 def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

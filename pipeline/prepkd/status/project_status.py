@@ -1,6 +1,7 @@
 """The state of a project: by DVC if it can be asked, else by files."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from prepkd.errors import InputError
@@ -9,7 +10,7 @@ from prepkd.project.scaffold import data_commands
 from prepkd.runtime.services import is_remote
 from prepkd.status.by_dvc import is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
-from prepkd.status.state import Status, next_commands, present
+from prepkd.status.state import Stage, State, Status, is_report, next_commands, present
 
 WITHOUT_DVC = "no DVC project: outputs are looked for; whether they are up to date is not known"
 
@@ -28,9 +29,17 @@ def project_status(
         by_dvc, stages, notes = False, stages_by_files(expected), [str(failure)]
     if not by_dvc:
         notes.append(WITHOUT_DVC)
+    if by_dvc and not page.is_file():
+        stages = [_without_page(one, page) for one in stages]
     commands = {name: one.command for name, one in expected.items()}
     following = next_commands(stages, by_dvc=by_dvc, commands=commands, first=_raw_data(params), page=page)
     return Status(stages, present(results), following, by_dvc, notes)
+
+
+def _without_page(stage: Stage, page: Path) -> Stage:
+    """A stage that DVC takes for done, and whose page, which is no output of DVC's, is gone."""
+    gone = is_report(stage) and stage.state is State.DONE
+    return replace(stage, state=State.MISSING, why=f"no {page}") if gone else stage
 
 
 def _raw_data(params: Params) -> list[str]:

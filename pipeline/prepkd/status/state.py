@@ -61,7 +61,7 @@ class Status:
 
 
 def present(results: Mapping[str, Path]) -> dict[str, str]:
-    """The results that are there: path by what it is; of a folder only one that holds something."""
+    """The results that are there: paths by name; of folders those that hold something."""
     return {name: str(path) for name, path in results.items() if path.is_file() or _holds_something(path)}
 
 
@@ -78,8 +78,15 @@ def next_commands(
     """
     waiting = next((one for one in stages if one.state is not State.DONE), None)
     if waiting is None:
-        return [f"open {page}"] if page.is_file() else ["prepkd report"]
+        return [f"python -m webbrowser {page}"] if page.is_file() else ["prepkd report"]
+    if is_report(waiting) and waiting.state is State.MISSING:  # which is no output of DVC's
+        return ["prepkd report"]
     return [*first, repro(waiting) if by_dvc else commands[waiting.name]]
+
+
+def is_report(stage: Stage) -> bool:
+    """Whether a stage writes the page of all results, as both pipelines do."""
+    return stage.name.rpartition(":")[2] == "report"
 
 
 def repro(stage: Stage) -> str:
