@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from prepkd.errors import InputError
-from prepkd.project.outputs import run_logits
+from prepkd.project.outputs import run_output
 from prepkd.project.params import Params
 from prepkd.report.added import Added, added_students
 from prepkd.report.evaluation import Evaluation
@@ -54,7 +54,7 @@ def measure_added(params: Params, name: str) -> None:
     if name not in params.compare.add:
         known = ", ".join(params.compare.add) or "it is empty"
         raise InputError(f"--measure is {name!r}; expected a key of compare.add, or a name of --add: {known}")
-    with writing(run_logits(added_file(name))):
+    with writing(run_output(added_file(name))):
         found = added(params, name)
     say(
         f"{added_file(name)}: seed{'s' if len(found.logits) > 1 else ''} {', '.join(map(str, found.logits))} of {found.student}"

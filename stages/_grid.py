@@ -3,11 +3,11 @@
 from functools import partial
 
 from prepkd.data.prepared.file import load_split
-from prepkd.distillation.grid import Key, train_runs
+from prepkd.distillation.grid import RunKey, train_runs
 from prepkd.engines.starting import Start, Where, starting
 from prepkd.engines.task import Task
 from prepkd.errors import InputError
-from prepkd.project.outputs import run_logits
+from prepkd.project.outputs import run_output
 from prepkd.project.params import Params, from_plain, plain
 from prepkd.report.run_logits import RunFile, is_there
 from prepkd.stages._comparison import run_of
@@ -18,30 +18,30 @@ from prepkd.stages._students import uses_own_code
 from prepkd.stages.gather import write_lesson
 
 
-def whole_grid(params: Params) -> dict[Key, RunFile]:
+def whole_grid(params: Params) -> dict[RunKey, RunFile]:
     """All runs of the comparison; also write the lessons that the comparison's stages in DVC depend on."""
     if params.distill.source == "cached":
         for names in params.compare.teachers:
             write_lesson(params, names)
-    return {Key(run, *pair): run_of(params, run, *pair) for pair in params.pairs for run in params.compare.runs}
+    return {RunKey(run, *pair): run_of(params, run, *pair) for pair in params.pairs for run in params.compare.runs}
 
 
-def train_grid(params: Params, runs: dict[Key, RunFile], start: Start, *, replace: bool) -> None:
+def train_grid(params: Params, runs: dict[RunKey, RunFile], start: Start, *, replace: bool) -> None:
     """Train what is not finished of some runs; raises InputError at the end if trainings have failed."""
     test = load_split(data_file(params), "test").fingerprint
     left = {key: run for key, run in runs.items() if uses_own_code(params, run.settings) or not is_there(run, test)}
     if len(left) < len(runs):
         say(f"{len(runs) - len(left)} of {len(runs)} runs are there already")
 
-    def task_of(name: str, key: Key, seed: int) -> Task:
+    def task_of(name: str, key: RunKey, seed: int) -> Task:
         return Task(name, train_seed, (plain(params), name, *key, seed, replace))
 
-    with writing(*(run_logits(run.path) for run in left.values())), progress() as bar:
+    with writing(*(run_output(run.path) for run in left.values())), progress() as bar:
         seeds = bar.add_task("compare", total=sum(len(run.settings.seed_list) for run in left.values()), note="")
         train_runs(left, task_of, start, partial(advance, bar, seeds), say)
 
 
-def train_as_tasks(params: Params, only: Key | None, where: Where, *, replace: bool) -> None:
+def train_as_tasks(params: Params, only: RunKey | None, where: Where, *, replace: bool) -> None:
     """Train what is not finished of a run, or of all of them, as tasks, each seed in one process; raises InputError."""
     if params.devices != 1:
         raise InputError(

@@ -6,7 +6,7 @@ from typing import Any
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.finished_students import refuse_other_run
 from prepkd.distillation.run_results import run_results, write_run
-from prepkd.project.outputs import run_logits
+from prepkd.project.outputs import run_output
 from prepkd.project.params import Params, from_plain
 from prepkd.stages._comparison import run_file, run_of
 from prepkd.stages._console import progress, say
@@ -22,7 +22,7 @@ from prepkd.views import parse_recipe
 def train_run(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
     """Train one run over all seeds; writes the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
-    with training(run_logits(path)), progress() as bar:
+    with training(run_output(path)), progress() as bar:
         shown, figures = TrainingProgress(bar, run, settings.seed_list, settings.epochs), Students()
         test, recipe = load_split(data_file(params), "test"), parse_recipe(params.augment)
         refuse = None if replace else partial(refuse_other_run, path, settings, test_fingerprint=test.fingerprint)

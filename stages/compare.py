@@ -7,10 +7,10 @@ from typing import Annotated
 import pandas as pd
 import typer
 from prepkd.data.prepared.file import load_split
-from prepkd.distillation.grid import Key
+from prepkd.distillation.grid import RunKey
 from prepkd.engines.starting import Engine, Where, refuse_without_ray
 from prepkd.errors import InputError
-from prepkd.project.outputs import run_logits, tables
+from prepkd.project.outputs import run_output, tables
 from prepkd.project.params import additions
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
@@ -87,7 +87,7 @@ def compare(
     pair, may = (teacher or params.pairs[0][0], student or params.pairs[0][1]), may_replace(replace)
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:
-        only = None if run is None else Key(run, *pair)
+        only = None if run is None else RunKey(run, *pair)
         train_as_tasks(params, only, Where(engine, jobs, num_gpus), replace=may)
         if run is not None:
             show({"run": run, "file": str(run_file(run, *pair))})
@@ -96,7 +96,7 @@ def compare(
         train_run(params, run, *pair, may)
     if run is not None:
         return
-    with writing(*tables(COMPARISON), *(run_logits(added_file(name)) for name in params.compare.add)):
+    with writing(*tables(COMPARISON), *(run_output(added_file(name)) for name in params.compare.add)):
         others = {name: added(params, name) for name in params.compare.add}
         text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON, others)
     table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 from prepkd.doctor import disk, machine, packages, repository
-from prepkd.doctor.check import Check, Verdict, check_table, error, warning
+from prepkd.doctor.check import Check, CheckVerdict, check_table, error, warning
 from prepkd.errors import InputError
 from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say, show
@@ -25,7 +25,7 @@ def doctor(
     that cannot be read. Warnings say what works only in part.
     """
     found = list(checks(params_file, overrides))
-    worst = [one for one in found if one.verdict is Verdict.ERROR]
+    worst = [one for one in found if one.verdict is CheckVerdict.ERROR]
     show({"checks": [one.as_json() for one in found], "fails": bool(worst)}, *check_table(found))
     if worst:
         say(f"error: {', '.join(one.name for one in worst)}: prepkd fails here; the remedies are above")

@@ -14,7 +14,7 @@ from prepkd.status.by_dvc import classified, is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
 from prepkd.status.expected import expected_stages
 from prepkd.status.project_status import WITHOUT_DVC, project_status
-from prepkd.status.state import Stage, State, next_commands, present
+from prepkd.status.state import Stage, StageState, next_commands, present
 
 NAMES = ["prepare", "distill", "evaluate", "compare/dvc.yaml:table"]
 
@@ -78,7 +78,7 @@ def test_without_dvc_outputs_are_looked_for(tmp_path: Path, monkeypatch: pytest.
         "distill": Expected("prepkd distill", ("data/x.h5", "models/student/seed0")),
     }
     found = stages_by_files(expected)
-    assert [one.state for one in found] == [State.DONE, State.DONE, State.MISSING]
+    assert [one.state for one in found] == [StageState.DONE, StageState.DONE, StageState.MISSING]
     assert found[2].why == "no models/student/seed0"
     assert present({"data": Path("data"), "none": Path("models"), "file": Path("data/x.h5")}) == {
         "data": "data",
@@ -93,15 +93,15 @@ def test_what_comes_next(tmp_path: Path) -> None:
     def following(*stages: Stage, by_dvc: bool = True, first: list[str] | None = None) -> list[str]:
         return next_commands(stages, by_dvc=by_dvc, commands=commands, first=first or [], page=page)
 
-    done, waits = Stage("distill", State.DONE), Stage("distill", State.OUT_OF_DATE)
+    done, waits = Stage("distill", StageState.DONE), Stage("distill", StageState.OUT_OF_DATE)
     assert following(done) == ["prepkd report"]
     page.touch()
     assert following(done) == [f"python -m webbrowser {page}"]
-    assert following(done, Stage("compare/dvc.yaml:report", State.MISSING)) == ["prepkd report"]
+    assert following(done, Stage("compare/dvc.yaml:report", StageState.MISSING)) == ["prepkd report"]
     assert following(waits) == ["dvc repro"]
     assert following(waits, first=["dvc add data/raw/x"]) == ["dvc add data/raw/x", "dvc repro"]
-    assert following(done, Stage("compare/dvc.yaml:table", State.MISSING)) == ["dvc repro compare/dvc.yaml"]
-    assert following(done, Stage("table", State.MISSING), by_dvc=False) == ["prepkd compare"]
+    assert following(done, Stage("compare/dvc.yaml:table", StageState.MISSING)) == ["dvc repro compare/dvc.yaml"]
+    assert following(done, Stage("table", StageState.MISSING), by_dvc=False) == ["prepkd compare"]
 
 
 PIPELINE = """
@@ -126,8 +126,8 @@ def test_dvc_itself_is_asked(tmp_path: Path) -> None:
     assert [one.why for one in stages_by_dvc(tmp_path)] == ["never run", "never run"]
     run("dvc repro -q", tmp_path)
     assert [(one.name, one.state, one.outputs) for one in stages_by_dvc(tmp_path)] == [
-        ("first", State.DONE, ("first.txt",)),
-        ("second", State.DONE, ("second.txt",)),
+        ("first", StageState.DONE, ("first.txt",)),
+        ("second", StageState.DONE, ("second.txt",)),
     ]
     (tmp_path / "raw.txt").write_text("2")
     assert [(str(one.state), one.why) for one in stages_by_dvc(tmp_path)] == [
@@ -164,7 +164,7 @@ def test_paths_are_those_of_each_stages_folder_and_tracked_files_are_no_stages(t
     (tmp_path / "dvc.yaml").write_text("stages: {}")
     run("dvc init -q --no-scm && dvc add -q parts/raw.txt && dvc repro -q --all-pipelines", tmp_path)
     found = {one.name: one for one in stages_by_dvc(tmp_path)}
-    assert {one.state for one in found.values()} == {State.DONE}
+    assert {one.state for one in found.values()} == {StageState.DONE}
     assert {name: one.outputs for name, one in found.items()} == {
         "parts/dvc.yaml:first": ("parts/first.txt",),
         "parts/dvc.yaml:second": ("parts/second.txt",),
@@ -218,14 +218,20 @@ def test_a_page_that_is_gone_is_missing_though_dvc_does_not_know_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, page = load_params(ROOT / "params.yaml", []), tmp_path / "report.html"
-    done = [Stage("distill", State.DONE), Stage("report", State.DONE)]
+    done = [Stage("distill", StageState.DONE), Stage("report", StageState.DONE)]
     monkeypatch.setattr("prepkd.status.project_status.is_dvc_project", lambda folder: True)
     monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", lambda folder: done)
     found = project_status(tmp_path, params, {}, {}, page)
-    assert [(one.name, one.state) for one in found.stages] == [("distill", State.DONE), ("report", State.MISSING)]
+    assert [(one.name, one.state) for one in found.stages] == [
+        ("distill", StageState.DONE),
+        ("report", StageState.MISSING),
+    ]
     assert list(found.next)[-1] == "prepkd report"
     page.touch()
-    assert [one.state for one in project_status(tmp_path, params, {}, {}, page).stages] == [State.DONE, State.DONE]
+    assert [one.state for one in project_status(tmp_path, params, {}, {}, page).stages] == [
+        StageState.DONE,
+        StageState.DONE,
+    ]
 
 
 def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +246,7 @@ def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pyt
     params, expected = load_params(ROOT / "params.yaml", []), {"prepare": Expected("prepkd prepare", ("d.h5",))}
     found = project_status(Path(), params, expected, {}, Path("p.html"))
     assert list(found.notes) == ["`dvc status` failed: locked", WITHOUT_DVC] and not found.compares
-    assert [one.state for one in found.stages] == [State.MISSING] and found.next == ["prepkd prepare"]
+    assert [one.state for one in found.stages] == [StageState.MISSING] and found.next == ["prepkd prepare"]
 
 
 def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

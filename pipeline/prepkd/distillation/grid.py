@@ -11,7 +11,7 @@ from prepkd.engines.task import Task
 from prepkd.errors import InputError
 
 
-class Key(NamedTuple):
+class RunKey(NamedTuple):
     """A run of the comparison: its text, its teacher (several joined by '+') and its student."""
 
     text: str
@@ -19,7 +19,7 @@ class Key(NamedTuple):
     student: str
 
 
-class Run(Protocol):
+class GridRun(Protocol):
     """A run's settings, and the file of its test logits."""
 
     @property
@@ -28,14 +28,14 @@ class Run(Protocol):
     def path(self) -> Path: ...  # noqa: D102
 
 
-def seed_name(key: Key, seed: int, *, with_pair: bool) -> str:
+def seed_name(key: RunKey, seed: int, *, with_pair: bool) -> str:
     """A seed of a run, for messages."""
     return (f"{key.teacher} -> {key.student}: " if with_pair else "") + f"{key.text}, seed {seed}"
 
 
 def train_runs(
-    runs: Mapping[Key, Run],
-    task_of: Callable[[str, Key, int], Task],
+    runs: Mapping[RunKey, GridRun],
+    task_of: Callable[[str, RunKey, int], Task],
     start: Start,
     on_seed: Callable[[str], None],
     say: Callable[[str], None],
@@ -51,7 +51,7 @@ def train_runs(
         for key, run in runs.items()
         for seed in run.settings.seed_list
     }
-    found: dict[Key, dict[int, tuple[Any, dict[str, Any]]]] = {key: {} for key in runs}
+    found: dict[RunKey, dict[int, tuple[Any, dict[str, Any]]]] = {key: {} for key in runs}
     failed = []
     for outcome in start([task_of(name, *one) for name, one in of_name.items()]):
         on_seed(outcome.name)

@@ -11,7 +11,7 @@ from rich.text import Text
 from prepkd.display.tables import cell, plain_table
 
 
-class Verdict(StrEnum):
+class CheckVerdict(StrEnum):
     """Whether prepkd works: without restriction, with one, or not."""
 
     OK = "ok"
@@ -24,7 +24,7 @@ class Check:
     """What was looked at, what was found, and, unless all is well, the remedy."""
 
     name: str
-    verdict: Verdict
+    verdict: CheckVerdict
     found: str
     remedy: str = ""
 
@@ -35,20 +35,20 @@ class Check:
 
 def ok(name: str, found: str) -> Check:
     """A check that found nothing amiss."""
-    return Check(name, Verdict.OK, found)
+    return Check(name, CheckVerdict.OK, found)
 
 
 def warning(name: str, found: str, remedy: str) -> Check:
     """A check that found a restriction."""
-    return Check(name, Verdict.WARNING, found, remedy)
+    return Check(name, CheckVerdict.WARNING, found, remedy)
 
 
 def error(name: str, found: str, remedy: str) -> Check:
     """A check that found what makes prepkd fail."""
-    return Check(name, Verdict.ERROR, found, remedy)
+    return Check(name, CheckVerdict.ERROR, found, remedy)
 
 
-STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.ERROR: "red"}
+STYLES = {CheckVerdict.OK: "green", CheckVerdict.WARNING: "yellow", CheckVerdict.ERROR: "red"}
 
 
 def check_table(checks: Iterable[Check]) -> Iterator[RenderableType]:

@@ -44,7 +44,7 @@ def curves(folder: Path) -> Output:
     )
 
 
-def run_logits(path: Path) -> Output:
+def run_output(path: Path) -> Output:
     """The test logits of one run of the comparison."""
     return Output(path, {"": _is_tensors})
 

@@ -10,7 +10,7 @@ from typing import Any
 from prepkd.errors import InputError
 from prepkd.runtime.dvc import dvc_root, run_dvc, said
 from prepkd.settings.yaml import parse_yaml
-from prepkd.status.state import Stage, State
+from prepkd.status.state import Stage, StageState
 
 
 def is_dvc_project(folder: Path) -> bool:
@@ -78,16 +78,16 @@ def classified(names: Iterable[str], status: Mapping[str, Any], locks: Mapping[s
     for name in names:
         entry = locks.get(name)
         if entry is None:
-            found.append(Stage(name, State.MISSING, why="never run"))
+            found.append(Stage(name, StageState.MISSING, why="never run"))
             continue
         outputs, changes = _paths(entry, "outs"), list(_changes(status.get(name, [])))
         gone = [path for kind, path, how in changes if kind == "changed outs" and how == "deleted"]
         if gone:
-            found.append(Stage(name, State.MISSING, outputs, f"no {gone[0]}"))
+            found.append(Stage(name, StageState.MISSING, outputs, f"no {gone[0]}"))
         elif changes:
-            found.append(Stage(name, State.OUT_OF_DATE, outputs, _reason(changes)))
+            found.append(Stage(name, StageState.OUT_OF_DATE, outputs, _reason(changes)))
         else:
-            found.append(Stage(name, State.DONE, outputs))
+            found.append(Stage(name, StageState.DONE, outputs))
     return _waiting(found, locks)
 
 
@@ -98,18 +98,18 @@ def _waiting(stages: list[Stage], locks: Mapping[str, Mapping[str, Any]]) -> lis
     while changed:
         changed = False
         for one in state.values():
-            if one.state is not State.DONE:
+            if one.state is not StageState.DONE:
                 continue
             inputs = _paths(locks[one.name], "deps")
             before = next((other for other in state.values() if _feeds(other, inputs)), None)
             if before is not None:
-                state[one.name] = Stage(one.name, State.OUT_OF_DATE, one.outputs, f"waits for {before.name}")
+                state[one.name] = Stage(one.name, StageState.OUT_OF_DATE, one.outputs, f"waits for {before.name}")
                 changed = True
     return list(state.values())
 
 
 def _feeds(stage: Stage, inputs: Iterable[str]) -> bool:
-    return stage.state is not State.DONE and any(_overlap(out, one) for out in stage.outputs for one in inputs)
+    return stage.state is not StageState.DONE and any(_overlap(out, one) for out in stage.outputs for one in inputs)
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prepkd.status.state import Stage, State
+from prepkd.status.state import Stage, StageState
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ def stages_by_files(expected: Mapping[str, Expected]) -> list[Stage]:
 def _of(name: str, expected: Expected) -> Stage:
     absent = next(_absent(expected.outputs), None)
     if absent is None:
-        return Stage(name, State.DONE, expected.outputs)
-    return Stage(name, State.MISSING, expected.outputs, f"no {absent}")
+        return Stage(name, StageState.DONE, expected.outputs)
+    return Stage(name, StageState.MISSING, expected.outputs, f"no {absent}")
 
 
 def _absent(outputs: Iterable[str]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from prepkd.project.scaffold import data_commands
 from prepkd.runtime.services import is_remote
 from prepkd.status.by_dvc import is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
-from prepkd.status.state import Stage, State, Status, is_report, next_commands, present
+from prepkd.status.state import Stage, StageState, Status, is_report, next_commands, present
 
 WITHOUT_DVC = "no DVC project: outputs are looked for; whether they are up to date is not known"
 
@@ -38,8 +38,8 @@ def project_status(
 
 def _without_page(stage: Stage, page: Path) -> Stage:
     """A stage that DVC takes for done, and whose page, which is no output of DVC's, is gone."""
-    gone = is_report(stage) and stage.state is State.DONE
-    return replace(stage, state=State.MISSING, why=f"no {page}") if gone else stage
+    gone = is_report(stage) and stage.state is StageState.DONE
+    return replace(stage, state=StageState.MISSING, why=f"no {page}") if gone else stage
 
 
 def _raw_data(params: Params) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-class State(StrEnum):
+class StageState(StrEnum):
     """The state of a stage's outputs."""
 
     DONE = "done"
@@ -20,7 +20,7 @@ class Stage:
     """A stage: its name as DVC has it, its outputs, its state and the reason for it."""
 
     name: str
-    state: State
+    state: StageState
     outputs: tuple[str, ...] = ()
     why: str = ""
 
@@ -44,7 +44,7 @@ class Status:
     compares: bool
     notes: Sequence[str] = ()
 
-    def count(self, state: State) -> int:
+    def count(self, state: StageState) -> int:
         """The number of stages in a state."""
         return sum(one.state is state for one in self.stages)
 
@@ -52,7 +52,7 @@ class Status:
         """All of it, and the number of stages by state."""
         return {
             "stages": [asdict(one) for one in self.stages],
-            "counts": {str(state): self.count(state) for state in State},
+            "counts": {str(state): self.count(state) for state in StageState},
             "results": dict(self.results),
             "next": list(self.next),
             "compared_by_dvc": self.compares,
@@ -76,10 +76,10 @@ def next_commands(
 
     `commands` has a command by stage for a project without DVC; `page` is the report, which is read when all is done.
     """
-    waiting = next((one for one in stages if one.state is not State.DONE), None)
+    waiting = next((one for one in stages if one.state is not StageState.DONE), None)
     if waiting is None:
         return [f"python -m webbrowser {page}"] if page.is_file() else ["prepkd report"]
-    if is_report(waiting) and waiting.state is State.MISSING:  # which is no output of DVC's
+    if is_report(waiting) and waiting.state is StageState.MISSING:  # which is no output of DVC's
         return ["prepkd report"]
     return [*first, repro(waiting) if by_dvc else commands[waiting.name]]
 

@@ -6,9 +6,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from prepkd.display.tables import cell, pairs, plain_table, titled
-from prepkd.status.state import State, Status
+from prepkd.status.state import StageState, Status
 
-STYLES = {State.DONE: "green", State.OUT_OF_DATE: "yellow", State.MISSING: "red"}
+STYLES = {StageState.DONE: "green", StageState.OUT_OF_DATE: "yellow", StageState.MISSING: "red"}
 
 
 def status_tables(status: Status) -> Iterator[RenderableType]:
@@ -19,7 +19,7 @@ def status_tables(status: Status) -> Iterator[RenderableType]:
     table.add_column("because", overflow="fold", style="dim")
     for one in status.stages:
         table.add_row(cell(one.name), Text(str(one.state), style=STYLES[one.state]), cell(one.why))
-    counts = ", ".join(f"{status.count(state)} {state}" for state in State if status.count(state))
+    counts = ", ".join(f"{status.count(state)} {state}" for state in StageState if status.count(state))
     yield from titled(f"Stages: {counts}", table)
     if status.results:
         yield from pairs("Results", status.results.items())
