@@ -26,7 +26,7 @@ TINY = {
     "store": "--rounds 2 --file-rounds 1 --size 40 --views 2 --samples 20 --cache-views 1 --digits-samples 30",
     "encodings": "--samples 40 --views 2",
     "decode": "--count 24 --side 80 --batch-size 8 --rounds 1 --workers 1 --bounded-megabytes 1",
-    "scaling": "--factor 1 --factor 2 --rounds 1 --streamed-views 20",
+    "scaling": "--factor 1 --factor 2 --rounds 1 --streamed-views 40",
     "plan": "--run topk --share 0.04 --large-samples 3000",
 }
 

@@ -23,7 +23,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from prepkd.errors import InputError
-from prepkd.runtime.files import has_ended, this_process
+from prepkd.runtime.files import has_ended, naming, this_process
 from prepkd.store.layout import CLAIMS
 from prepkd.store.place import delete, get, put
 from prepkd.store.remote import RemoteStore
@@ -62,11 +62,16 @@ class ClaimFolder:
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file unless there is one; raises FileNotFoundError without the folder."""
+        path = self.folder / name
         try:
-            with (self.folder / name).open("xb") as file:
+            with naming(path), path.open("xb") as file:
                 file.write(content)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # on a full disk an empty claim would stay, of no known worker
+                path.unlink(missing_ok=True)
+            raise
         return True
 
     def state(self, name: str) -> bytes | None:
