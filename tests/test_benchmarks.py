@@ -146,7 +146,7 @@ def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert sizes.keys() == {f"{key} x {factor}" for key in ("samples", "views", "classes") for factor in (1, 2)}
     assert all(found["write"] > 0 and found["read"] > 0 and found["memory"] >= 0 for found in sizes.values())
     found = result["streamed"]
-    assert found["views"] == 20 and 0 < found["peak"] < found["limit"] < found["data"]
+    assert found["views"] == 40 and 0 < found["peak"] < found["limit"] < found["data"]
     # 10 float16, a float32, an int8 of the flip; descriptions and the manifest beside them.
     assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
 
