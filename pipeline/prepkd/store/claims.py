@@ -64,13 +64,16 @@ class ClaimFolder:
         """Write a file unless there is one; raises FileNotFoundError without the folder."""
         path = self.folder / name
         try:
-            with naming(path), path.open("xb") as file:
-                file.write(content)
+            file = path.open("xb")
         except FileExistsError:
             return False
-        except OSError as error:
-            if error.errno != errno.ENOENT:  # on a full disk an empty claim would stay, of no known worker
-                path.unlink(missing_ok=True)
+        try:
+            with naming(path), file:
+                file.write(content)
+        except (
+            OSError
+        ):  # on a full disk an empty claim would stay, of no known worker; one of another worker is not opened
+            path.unlink(missing_ok=True)
             raise
         return True
 
