@@ -1,7 +1,9 @@
 """--json, --quiet, 60 columns, PREPKD_DEBUG: the same for every command."""
 
+import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from commands import enter, invoke
 from PIL import Image
 from prepkd.cli import COMMANDS
+from prepkd.display.console import TextConsole
 from prepkd.stages import _console
 from prepkd.stages._progress import StoreProgress, TrainingProgress
 from prepkd.training.progress import Tick
@@ -198,6 +201,14 @@ def test_a_log_gets_a_line_per_epoch_with_the_time_left(
     assert lines[1].startswith(start) and lines[1].endswith(" left")
     assert lines[2] == "kd: seed 5, goes on after epoch 1/2"
     assert lines[3].startswith("kd: seed 5, epoch 2/2, ") and lines[3].endswith("0:00 left")
+
+
+def test_a_bar_leaves_standard_output_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that wraps it meanwhile, and writes to it later, would write to the bar's console."""
+    monkeypatch.setattr(_console, "console", TextConsole(file=io.StringIO(), force_terminal=True))
+    before = sys.stdout
+    with _console.progress():
+        assert sys.stdout is before
 
 
 def test_a_log_gets_bytes_and_rate_of_a_store(

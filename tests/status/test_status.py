@@ -13,7 +13,7 @@ from prepkd.stages._comparison import grid, run_of
 from prepkd.status.by_dvc import classified, is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
 from prepkd.status.expected import expected_stages
-from prepkd.status.project_status import WITHOUT_DVC, project_status
+from prepkd.status.project_status import BY_FILES, project_status
 from prepkd.status.state import Stage, StageState, next_commands, present
 
 NAMES = ["prepare", "distill", "evaluate", "compare/dvc.yaml:table"]
@@ -245,7 +245,7 @@ def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", fail)
     params, expected = load_params(ROOT / "params.yaml", []), {"prepare": Expected("prepkd prepare", ("d.h5",))}
     found = project_status(Path(), params, expected, {}, Path("p.html"))
-    assert list(found.notes) == ["`dvc status` failed: locked", WITHOUT_DVC] and not found.compares
+    assert list(found.notes) == ["`dvc status` failed: locked", BY_FILES] and not found.compares
     assert [one.state for one in found.stages] == [StageState.MISSING] and found.next == ["prepkd prepare"]
 
 

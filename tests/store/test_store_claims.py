@@ -1,5 +1,7 @@
 """Claims: of several workers one computes a chunk, a dead one's claim expires, whatever the machines' clocks say."""
 
+import errno
+import io
 import os
 import threading
 from collections.abc import Callable
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from prepkd.runtime.files import has_ended, this_process
-from prepkd.store.claims import CLAIM, ClaimFiles, Claims, Objects, claim_files
+from prepkd.store.claims import CLAIM, ClaimFiles, ClaimFolder, Claims, Objects, claim_files
 from prepkd.store.own import first_foreign, own_keys, refuse_foreign_store
 from prepkd.store.place import keys, open_place
 from prepkd.store.remote import RemoteStore
@@ -201,3 +203,32 @@ def test_claims_are_prepkds_own_and_no_store(open_files: Callable[[], ClaimFiles
     refuse_foreign_store(url)
     _files(url, tmp_path).create("notes.txt", b"x")
     assert first_foreign(place) == "claims/notes.txt"
+
+
+def test_a_claim_that_cannot_be_written_is_removed_and_one_of_another_worker_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder, path = ClaimFolder(tmp_path), tmp_path / "claim"
+
+    def full(self: Path, mode: str) -> Full:
+        self.touch()
+        return Full()
+
+    def stale(self: Path, mode: str) -> Full:
+        raise OSError(errno.ESTALE, "Stale file handle", str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        with pytest.raises(OSError) as refused:
+            folder.create("claim", b"mine")
+    assert refused.value.filename == str(path) and not path.exists()
+    path.write_bytes(b"theirs")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", stale)
+        with pytest.raises(OSError):
+            folder.create("claim", b"mine")
+    assert path.read_bytes() == b"theirs"

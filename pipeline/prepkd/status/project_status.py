@@ -12,7 +12,8 @@ from prepkd.status.by_dvc import is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
 from prepkd.status.state import Stage, StageState, Status, is_report, next_commands, present
 
-WITHOUT_DVC = "no DVC project: outputs are looked for; whether they are up to date is not known"
+WITHOUT_DVC = "no DVC project"
+BY_FILES = "outputs are looked for; whether they are up to date is not known"
 
 
 def project_status(
@@ -26,9 +27,9 @@ def project_status(
     try:
         stages = stages_by_dvc(folder) if by_dvc else stages_by_files(expected)
     except InputError as failure:
-        by_dvc, stages, notes = False, stages_by_files(expected), [str(failure)]
-    if not by_dvc:
-        notes.append(WITHOUT_DVC)
+        by_dvc, stages, notes = False, stages_by_files(expected), [str(failure), BY_FILES]
+    if not by_dvc and not notes:
+        notes = [f"{WITHOUT_DVC}: {BY_FILES}"]
     if by_dvc and not page.is_file():
         stages = [_without_page(one, page) for one in stages]
     commands = {name: one.command for name, one in expected.items()}
