@@ -35,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     },
 }
 VIEWS, EPOCHS = 4, (2, 4)  # a short run and a long one; no view is read twice
+FEW = 1_024  # samples, four batches: a command on them has the memory of model and libraries
 LARGE = {"classes": 1_000, "views": 3, "encoding": "topk"}
 IMAGENET = 1_281_167
 # The memory limit of the large store: the planned memory, a little more, and the stacks and arenas of threads.
@@ -57,7 +58,6 @@ def main(arguments: list[str] | None = None) -> None:
             if options.run is not None and title.split(",")[0] not in options.run:
                 continue
             folder = Path(name) / "run"
-            folder.mkdir()
             result["runs"][title] = compared(one, options.share, folder)
             shutil.rmtree(folder)
         if options.large_samples:
@@ -80,15 +80,12 @@ def parser() -> argparse.ArgumentParser:
 
 def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
     """By figure, what was planned and what was measured."""
+    few = made_project(run, FEW, folder / "few")
+    libraries = [one["peak"] for one in cached(few)], measured(few, "distill")["peak"]
     samples = round(run["samples"] * share)
-    make_images(folder / "images.h5", samples, run["classes"])
-    settings = {"threads": 1, "teachers.teacher.model": "convnet8", "distill.student": "convnet4", **run["settings"]}
-    settings |= {"cache.views": 1, "augment": "[{crop: {padding: 1}}]", "distill.precision": "float32"}
-    project = Project(folder, "h5", folder / "images.h5", settings)
-    project.settings |= {"cache.views": VIEWS, "cache.root": "data/measured", "distill.epochs": EPOCHS[0]}
+    project = made_project(run, samples, folder / "all")
     first = plan(project, "--measure")
-    with_features = len(first["stores"]) > 1
-    caching = [measured(project, f"cache-{one}", "teacher") for one in ("logits", "features")[: 1 + with_features]]
+    caching = cached(project)
     second = plan(project, "--measure")  # before and after: another process may have come or gone
     seconds = sum(float(one["written"]) for one in caching)
     training = []
@@ -101,20 +98,38 @@ def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
     files = [path for place in places for path in (project.folder / "data" / place).rglob("*.zarr/**/*")]
     files = [path for path in files if path.is_file()]
     memory, images = planned["memory"], planned["memory"]["images"]
-    start, cached = training[1]["start"], max(caching, key=lambda one: one["peak"])
+    beside, most = max(zip(libraries[0], [one["peak"] for one in caching], strict=True), key=lambda pair: pair[1])
+    trained = training[1]["peak"]
     pairs = {
         "bytes on disk": (planned["bytes"], sum(path.stat().st_size for path in files)),
         "files": (planned["files"], len(files)),
         "teacher, s": (3600 * median([first["teacher_hours"], second["teacher_hours"]]), seconds),
         "bytes that an epoch reads": (planned["epoch_bytes"], per_epoch),
         "reading rate, bytes/s": (planned["bytes_per_second"], per_epoch * training[1]["rate"] / samples),
-        "memory of caching": (cached["start"] + images + memory["caching"], cached["peak"]),
-        "memory of training": (start + images + memory["training"], training[1]["peak"]),
-        "of it above the libraries, caching": (images + memory["caching"], cached["peak"] - cached["start"]),
-        "of it above the libraries, training": (images + memory["training"], training[1]["peak"] - start),
+        "memory of caching": (beside + images + memory["caching"], most),
+        "memory of training": (libraries[1] + images + memory["training"], trained),
+        "of it beside model and libraries, caching": (images + memory["caching"], most - beside),
+        "of it beside model and libraries, training": (images + memory["training"], trained - libraries[1]),
     }
     rates = {"teacher_hours_planned": [first["teacher_hours"], second["teacher_hours"]]}
     return {name: {"planned": a, "measured": b, "ratio": a / b} for name, (a, b) in pairs.items()} | {"rates": rates}
+
+
+def made_project(run: dict[str, Any], samples: int, folder: Path) -> Project:
+    """A project with this number of samples, ready to cache and to train a short run."""
+    folder.mkdir(parents=True)
+    make_images(folder / "images.h5", samples, run["classes"])
+    settings = {"threads": 1, "teachers.teacher.model": "resnet20", "distill.student": "convnet4", **run["settings"]}
+    settings |= {"cache.views": 1, "augment": "[{crop: {padding: 1}}]", "distill.precision": "float32"}
+    project = Project(folder, "h5", folder / "images.h5", settings)
+    project.settings |= {"cache.views": VIEWS, "cache.root": "data/measured", "distill.epochs": EPOCHS[0]}
+    return project
+
+
+def cached(project: Project) -> list[dict[str, Any]]:
+    """What was measured of caching logits, and features if the project has entries of them."""
+    kinds = ("logits", "features") if "cache.features" in project.settings else ("logits",)
+    return [measured(project, f"cache-{kind}", "teacher") for kind in kinds]
 
 
 def make_images(path: Path, samples: int, classes: int) -> None:
