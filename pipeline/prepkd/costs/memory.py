@@ -107,11 +107,11 @@ def caching_memory(layout: Layout) -> int:
     """
     tried, chunk = Tried(layout), layout.chunk
     raw, encoded = tried.of(chunk, size_of(tried.raw)), tried.of(chunk, size_of(tried.encoded))
-    # Batches are joined, then encoded, logits in blocks whose results are joined.
+    # Batches are joined, then encoded, logits in blocks.
     block = min(block_rows(layout.encoding), chunk)
     computed = raw + max(raw, tried.of(chunk, allocated(tried.encode)))
     if isinstance(layout.encoding, LogitEncoding) and block < chunk:
-        computed = raw + max(raw, encoded + tried.of(block, allocated(tried.encode)), 2 * encoded)
+        computed = raw + max(raw, encoded + tried.of(block, allocated(tried.encode)))
     written = size_of(tried.encoded) / tried.rows + 2 * max(field.bytes_per_row for field in layout.fields.values())
     checked = tried.of(block, allocated(lambda: tried.summary.of_chunk(tried.stored, 0, slice(0, tried.rows))))
     if isinstance(layout.encoding, Tensors):

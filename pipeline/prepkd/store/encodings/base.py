@@ -145,26 +145,33 @@ def encode_in_blocks(
     encoding: LogitEncoding, raw: Tensor, labels: Tensor, words: Tensor | None = None
 ) -> dict[str, Tensor]:
     """As `encoding.encode`, a block of rows after the other: what it computes on the way does not grow with their number."""
-    if len(raw) <= block_rows(encoding):
-        return encoding.encode(raw, labels, words)
-    parts = [
-        encoding.encode(raw[block], labels[block], None if words is None else words[block])
-        for block in blocks(encoding, len(raw))
-    ]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def encode(block: slice) -> Mapping[str, Tensor]:
+        return encoding.encode(raw[block], labels[block], None if words is None else words[block])
+
+    return _in_blocks(encode, encoding, len(raw))
 
 
 def decode_in_blocks(encoding: Encoding, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As `encoding.decode`, a block of rows after the other: what it computes on the way does not grow with their number."""
-    count = len(stored[encoding.commit])
+
+    def decode(block: slice) -> Mapping[str, Tensor]:
+        return encoding.decode({name: array[block] for name, array in stored.items()})
+
+    return _in_blocks(decode, encoding, len(stored[encoding.commit]))
+
+
+def _in_blocks(work: Callable[[slice], Mapping[str, Tensor]], encoding: Encoding, count: int) -> dict[str, Tensor]:
+    """The arrays that `work` makes of each block of `count` rows, joined."""
     if count <= block_rows(encoding):
-        return encoding.decode(stored)
+        return dict(work(slice(0, count)))
     found: dict[str, Tensor] = {}
     for block in blocks(encoding, count):
-        for name, decoded in encoding.decode({name: array[block] for name, array in stored.items()}).items():
+        # Copied at once: small arrays that outlive a block would lie between the large ones, and the heap would grow.
+        for name, made in work(block).items():
             if name not in found:
-                found[name] = decoded.new_empty(count, *decoded.shape[1:])
-            found[name][block] = decoded
+                found[name] = made.new_empty(count, *made.shape[1:])
+            found[name][block] = made
     return found
 
 
