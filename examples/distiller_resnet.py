@@ -11,7 +11,7 @@ Its published CIFAR-100 checkpoints load as they are. In params.yaml, with this 
 """
 
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, relu
+from torch.nn.functional import relu
 
 
 class Block(nn.Module):
@@ -45,14 +45,18 @@ class ResNet(nn.Module):
             blocks += [Block(width, width, 1) for _ in range((depth - 2) // 6 - 1)]
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
             before = width
+        # Modules without weights, whose paths are the names of the zoo's features: methods on features find them.
+        self.stage1, self.stage2, self.stage3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.pooled = nn.Sequential(nn.AvgPool2d(4), nn.Flatten())
         self.linear = nn.Linear(256, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images float32 (B, C, 32, 32) -> logits (B, K)."""
         x = relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            x = relu(stage(x))
-        return self.linear(avg_pool2d(x, 4).flatten(1))
+        x = self.stage1(self.layer1(x))
+        x = self.stage2(self.layer2(x))
+        x = self.stage3(self.layer3(x))
+        return self.linear(self.pooled(x))
 
 
 def resnet8(num_classes: int, in_channels: int) -> ResNet:

@@ -2,50 +2,97 @@
 
     python experiments/seeds.py FOLDER     # in FOLDER/work, by run.sh
 
-A row of long.csv is never trained again, so a trial may go on another day and on another machine; `processor` and `seconds`
-say where and how long a row was trained.
+Where the trial has variants.txt, a seed trains every run in every variant; a line is `NAME: KEY=VALUE ...`, the settings in
+which it differs, without which it is params.yaml. A row of long.csv is never trained again, so a trial may go on another day
+and on another machine; `processor` and `seconds` say where and how long a row was trained, `teacher_wrong_percent` what share
+of the cached views KA has to repair.
 """
 
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from prepkd.project.params import Params, load_params
+from prepkd.project.params import load_params
 from prepkd.report.comparison import COLUMNS, compare_runs
 from prepkd.report.markdown import caption, to_markdown
 from prepkd.runtime.files import write_bytes
+
+ONLY = "params.yaml"  # the variant of a trial without others
 
 
 def main(folder: Path) -> None:
     """Train what is missing, and write both files after each training."""
     params, path = load_params(Path("params.yaml"), []), folder / "long.csv"
-    rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run", "seed"])
+    variants = read_variants(folder)
+    rows = (
+        pd.read_csv(path, dtype={"variant": str}) if path.exists() else pd.DataFrame(columns=["variant", "run", "seed"])
+    )
+    for settings in variants.values():
+        load_params(Path("params.yaml"), settings)  # an error is told before hours of work
     for seed in params.distill.seed_list:
-        for run in params.compare.runs:
-            if not ((rows["run"] == run) & (rows["seed"] == seed)).any():
-                rows = pd.concat([rows, trained(run, seed)], ignore_index=True)
-                write_bytes(path, rows.to_csv(index=False, float_format="%.6g").encode())
-                write_bytes(folder / "table.md", table(rows, params).encode())
+        for variant, settings in variants.items():
+            for run in params.compare.runs:
+                if not ((rows["variant"] == variant) & (rows["run"] == run) & (rows["seed"] == seed)).any():
+                    row = trained(run, seed, settings).assign(variant=variant)
+                    rows = pd.concat([rows, row], ignore_index=True)
+                    write_bytes(path, rows.to_csv(index=False, float_format="%.6g").encode())
+                    write_bytes(folder / "table.md", tables(rows, list(variants), params.compare.runs).encode())
 
 
-def trained(run: str, seed: int) -> pd.DataFrame:
+def read_variants(folder: Path) -> dict[str, list[str]]:
+    """The settings of each variant by its name."""
+    path = folder / "variants.txt"
+    if not path.exists():
+        return {ONLY: []}
+    named = (line.partition(":") for line in path.read_text().splitlines())
+    return {name: settings.split() for name, _, settings in named}
+
+
+def trained(run: str, seed: int, settings: Sequence[str]) -> pd.DataFrame:
     """A run with one seed: its row of `prepkd compare`."""
+    only = [word for one in (*settings, f"distill.seeds=[{seed}]") for word in ("--set", one)]
+    params = load_params(Path("params.yaml"), settings)
+    cached = params.distill.source == "cached"
+    if cached and any(one.startswith("cache.") for one in settings):
+        subprocess.run(["prepkd", "cache-logits", params.distill.teacher, *only], check=True)
     started = time.monotonic()
-    only = ("--set", f"distill.seeds=[{seed}]")
     subprocess.run(["prepkd", "compare", "--run", run, *only, "--replace"], check=True)
     seconds = time.monotonic() - started
     subprocess.run(["prepkd", "compare", *only, "--set", f"compare.runs=['{run}']"], check=True)
-    return pd.read_csv("results/compare/long.csv").assign(seconds=round(seconds), processor=processor())
+    row = pd.read_csv("results/compare/long.csv").assign(seconds=round(seconds), processor=processor())
+    if cached:
+        summary = Path(params.cache.root, f"{params.distill.teacher}.zarr/summary.json")
+        row["teacher_wrong_percent"] = 100 * json.loads(summary.read_text())["teacher_error"]
+    return row
 
 
-def table(rows: pd.DataFrame, params: Params) -> str:
-    """The table of the seeds that are there."""
-    order = [run for run in params.compare.runs if run in set(rows["run"])]
-    figures: dict[str, dict[int, dict[str, Any]]] = {
+def tables(rows: pd.DataFrame, variants: Sequence[str], runs: Sequence[str]) -> str:
+    """The table of the seeds that are there, of each variant."""
+    parts = []
+    for variant in variants:
+        own = rows[rows["variant"] == variant]
+        if len(own):
+            title = "" if variant == ONLY else f"**{variant}**{wrong(own)}\n\n"
+            parts.append(title + table(own, runs))
+    return "\n".join(parts)
+
+
+def wrong(rows: pd.DataFrame) -> str:
+    """What KA has to repair, of rows of one teacher; empty where no store says so."""
+    shares = rows.get("teacher_wrong_percent", pd.Series(dtype=float)).dropna()
+    return f": the teacher is wrong on {shares.iloc[0]:.2f} % of the training views" if len(shares) else ""
+
+
+def table(rows: pd.DataFrame, runs: Sequence[str]) -> str:
+    """One table, as `prepkd compare` writes it."""
+    order = [run for run in runs if run in set(rows["run"])]
+    figures: Mapping[str, Mapping[int, dict[str, Any]]] = {
         run: {
             int(row["seed"]): {name: row[column] / factor for name, (column, factor) in COLUMNS.items()}
             for row in rows[rows["run"] == run].to_dict("records")

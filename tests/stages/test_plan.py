@@ -159,6 +159,8 @@ def test_figures_by_hand() -> None:
     assert made_up(rates=Rates(2, 5.0, None, 1_000.0)).break_even_epochs is None  # reading takes as long
     assert made_up(views_per_step=0).break_even_epochs is None
     assert made_up(epochs=None).break_even_students is None
+    assert (cost.student_images, cost.student_hours) == (40, 40 / 14 / 3600)  # two GPUs of seven images per second
+    assert made_up(epochs=None).student_hours is None and made_up(rates=Rates()).student_hours is None
 
 
 @settings(deadline=None)
@@ -201,7 +203,9 @@ def test_known_rates_give_students_and_a_reading_rate(empty: Path) -> None:
     found = json.loads(prepkd(f"{ISSUED} {more} --json"))
     assert found["break_even_students"] == 4 and 300 < found["break_even_epochs"] < 302
     assert found["bytes_per_second"] == pytest.approx(found["epoch_bytes"] / 1_281_167 * 12_000)
-    assert "4 students of 100 epochs" in prepkd(f"{ISSUED} {more}")
+    assert found["student_hours"] == pytest.approx(100 * 1_281_167 / 12_000 / 3600)
+    printed = prepkd(f"{ISSUED} {more}")
+    assert "4 students of 100 epochs" in printed and "3.0 hours for 128,116,700 images" in printed
 
 
 def test_settings_and_data_are_read_and_options_override(inside: Path) -> None:

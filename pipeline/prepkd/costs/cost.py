@@ -140,6 +140,17 @@ class Cost:
         return self.samples * self.views_per_step * len(self.teachers)
 
     @property
+    def student_images(self) -> int | None:
+        """Images that a student trains on, each in as many views as a step shows, if the number of its epochs is known."""
+        return None if self.epochs is None else self.samples * self.epochs
+
+    @property
+    def student_hours(self) -> float | None:
+        """Hours of training a student, all GPUs at work, if its epochs and its rate are known."""
+        images = self.student_images
+        return None if images is None else hours(images, self.rates.gpus, self.rates.student)
+
+    @property
     def reading_hours(self) -> float | None:
         """Hours in which the disk delivers an epoch's bytes."""
         return None if self.rates.disk is None else self.epoch_bytes / self.rates.disk / 3600
@@ -185,6 +196,8 @@ class Cost:
             "teacher_images",
             "teacher_hours",
             "online_hours",
+            "student_images",
+            "student_hours",
             "reading_hours",
             "bytes_per_second",
             "break_even_epochs",

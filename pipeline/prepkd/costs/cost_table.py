@@ -25,6 +25,8 @@ def cost_rows(cost: Cost) -> Iterator[tuple[str, list[str]]]:
     yield "stores", [f"{one.name}: {one.row_bytes:,} bytes per (view, sample)" for one in cost.stores]
     yield "on disk", [f"{at_most}{size(cost.bytes)} in {cost.files:,} files"]
     yield "teacher", [_teacher(cost)]
+    if cost.student_images is not None:
+        yield "a student", [_student(cost, cost.student_images)]
     yield (
         "an epoch reads",
         [f"{at_most}{size(cost.epoch_bytes)}, {cost.epoch_bytes / cost.samples:,.0f} bytes per image"],
@@ -35,12 +37,22 @@ def cost_rows(cost: Cost) -> Iterator[tuple[str, list[str]]]:
 
 
 def _teacher(cost: Cost) -> str:
-    gpus = f"{cost.rates.gpus:,} GPU{'s' if cost.rates.gpus > 1 else ''}"
     images = f"{cost.teacher_images:,} images"
     if cost.teacher_hours is None:
         return f"{images}; for hours give --teacher-images-per-second, or --measure"
-    each = f" at {cost.rates.teacher:,.0f} images/s{' each' if cost.rates.gpus > 1 else ''}"
-    return f"{duration(cost.teacher_hours)} for {images}, {gpus}{each}"
+    return _hours(cost, cost.teacher_hours, images, cost.rates.teacher)
+
+
+def _student(cost: Cost, images: int) -> str:
+    if cost.student_hours is None:
+        return f"{images:,} images; for hours give --student-images-per-second"
+    return _hours(cost, cost.student_hours, f"{images:,} images", cost.rates.student)
+
+
+def _hours(cost: Cost, spent: float, images: str, rate: float | None) -> str:
+    plural = cost.rates.gpus > 1
+    each = f" at {rate:,.0f} images/s{' each' if plural else ''}"
+    return f"{duration(spent)} for {images}, {cost.rates.gpus:,} GPU{'s' if plural else ''}{each}"
 
 
 def _reading(cost: Cost) -> str:
