@@ -29,6 +29,7 @@ docs: $(VENV)/.installed
 	python docs/generate.py
 	python docs/comparison_params.py
 	python -m benchmarks.page
+	python experiments/page.py
 
 site: $(VENV)/.installed-site
 	python docs/site/build_site.py

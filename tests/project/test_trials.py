@@ -1,0 +1,93 @@
+"""The trials of experiments/: settings that load, labels of which the given share is wrong, rows that are kept."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from commands import ROOT
+from prepkd.distillation.compared_runs import run_settings
+from prepkd.project.params import load_params
+
+EXPERIMENTS = ROOT / "experiments"
+TRIALS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/variants.txt"))
+
+
+def script(name: str) -> ModuleType:
+    """A script of experiments/ as a module."""
+    found = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
+    assert found and found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("trial", TRIALS)
+def test_every_run_of_every_variant_is_valid(trial: str) -> None:
+    variants = script("seeds").read_variants(EXPERIMENTS / trial)
+    assert len(variants) > 1
+    for settings in variants.values():
+        params = load_params(EXPERIMENTS / trial / "params.yaml", settings)
+        for run in params.compare.runs:
+            run_settings(params.distill, run)
+
+
+def test_every_choice_of_the_search_is_valid_and_methods_have_as_many() -> None:
+    folder = EXPERIMENTS / "cifar100-tuning"
+    distill = load_params(folder / "params.yaml", []).distill
+    choices = (folder / "choices.txt").read_text().splitlines()
+    methods = [run_settings(distill, run).method for run in choices]
+    assert len(set(choices)) == len(choices) and {methods.count(one) for one in methods} == {6}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.4])
+def test_noise_changes_the_share_of_the_training_labels_and_no_image(share: float, tmp_path: Path) -> None:
+    import elsewhere_files
+
+    prepared, out = elsewhere_files.digits(tmp_path / "digits.h5"), tmp_path / "noisy.h5"
+    noisy = script("noisy_labels")
+    noisy.main(prepared, share, out)
+    with h5py.File(prepared) as before, h5py.File(out) as after:
+        assert np.array_equal(before["train/images"], after["train/images"])
+        assert np.array_equal(before["test/labels"], after["test/labels"])
+        labels, given = np.asarray(before["train/labels"]), np.asarray(after["train/labels"])
+    wrong = given != labels
+    assert wrong.sum() == round(share * len(labels)) and set(given) == set(labels)
+    # Each other class is as likely as any: none takes more than a few of the wrong labels.
+    assert np.bincount((given - labels)[wrong] % 10, minlength=10)[0] == 0
+    assert np.array_equal(given, noisy.with_noise(labels, share, 10))
+
+
+def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = script("seeds")
+    trial = tmp_path / "trial"
+    trial.mkdir()
+    (trial / "variants.txt").write_text("one view:\ntwo views: cache.views=2 cache.root=data/two\n")
+    text = (EXPERIMENTS / "cifar100-views/params.yaml").read_text().replace("seeds: 3", "seeds: 1")
+    (tmp_path / "params.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, int, tuple[str, ...]]] = []
+
+    def trained(run: str, seed: int, settings: list[str]) -> pd.DataFrame:
+        asked.append((run, seed, tuple(settings)))
+        figures = {column: 1.0 + seed for column, _ in seeds.COLUMNS.values()}
+        return pd.DataFrame(
+            [{"run": run, "seed": seed, **figures, "seconds": 60, "processor": "one", "teacher_wrong_percent": 4}]
+        )
+
+    monkeypatch.setattr(seeds, "trained", trained)
+    seeds.main(trial)
+    runs, two = ("kd", "ka-ps+dtd-flsw"), ("cache.views=2", "cache.root=data/two")
+    assert asked == [(run, 0, settings) for settings in ((), two) for run in runs]
+    table = (trial / "table.md").read_text()
+    assert (
+        table.count("| `kd` ") == 2 and "**two views**: the teacher is wrong on 4.00 % of the training views" in table
+    )
+    asked.clear()
+    (tmp_path / "params.yaml").write_text(text.replace("seeds: 1", "seeds: 2"))
+    seeds.main(trial)
+    assert asked == [(run, 1, settings) for settings in ((), two) for run in runs]
+    assert len(pd.read_csv(trial / "long.csv")) == 8
