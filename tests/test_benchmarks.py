@@ -18,7 +18,19 @@ from commands import ROOT
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import decode, drawn_classes, encodings, epoch, fingerprints, losses, methods, plan, scaling, store
+from benchmarks import (
+    decode,
+    drawn_classes,
+    encodings,
+    epoch,
+    fingerprints,
+    live_teacher,
+    losses,
+    methods,
+    plan,
+    scaling,
+    store,
+)
 from benchmarks._measure import interleaved, interval, ratio, rendered
 
 MODULES = {"store": store, "encodings": encodings, "decode": decode, "scaling": scaling, "plan": plan}
@@ -167,6 +179,52 @@ def test_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     for one in (large["write"], large["read"]):
         assert one["peak"] > 0 and one["limit"] == pytest.approx(plan.SLACK * one["planned"] + plan.ROOM, rel=1e-6)
     assert len(large["read"]["seconds"]) == plan.LARGE["views"] and large["read"]["read"] > large["epoch_bytes"]
+
+
+LOOP = """
+def train_distill(epoch, train_loader, module_list, criterion_list, optimizer, opt):
+    student, teacher = module_list
+    for images, labels, index in train_loader:
+        assert images.shape[1:] == (3, 32, 32) and len(labels) == len(index)
+        logits = student(images, is_feat=True, preact=False)[1]
+        asked = teacher(images, is_feat=True, preact=False)[1].detach()
+        loss = opt.gamma * criterion_list[0](logits, labels) + opt.alpha * criterion_list[1](logits, asked)
+        loss.backward()
+        optimizer.step()
+"""
+
+
+def test_live_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("benchmarks._project", "benchmarks.plan"):
+        monkeypatch.setattr(f"{module}.PYTHON", str(preloaded.commands() / "python"))
+    peer = tmp_path / "peer"
+    for path, text in {
+        "helper/loops.py": LOOP,
+        "distiller_zoo/KD.py": "from torch import nn\n\n\ndef DistillKL(tau):\n    return nn.MSELoss()\n",
+    }.items():
+        (peer / path).parent.mkdir(parents=True)
+        (peer / path).write_text(text)
+    out, threads = tmp_path / "live.json", torch.get_num_threads()
+    options = f"--teacher resnet8 --samples 512 --rounds 1 --repdistiller {peer} --out {out}"
+    try:
+        live_teacher.main(options.split())
+    finally:
+        torch.set_num_threads(threads)
+        for name in ("helper", "helper.loops", "distiller_zoo", "distiller_zoo.KD"):
+            sys.modules.pop(name, None)
+    result = json.loads(out.read_text())
+    check_environment(result)
+    cases = [live_teacher.PEER, *live_teacher.CASES]
+    assert list(result["images_per_second"]) == cases
+    rates = {case: found[0] for case, found in result["images_per_second"].items()}
+    assert all(0 < rate < math.inf for rate in rates.values()) and result["teacher_images_per_second"] > 0
+    printed = capsys.readouterr().out
+    assert all(f"| {case} " in printed for case in cases)
+    (_, costs) = live_teacher.tables(result).values()
+    # 50 trainings of 30 epochs ask a live teacher 1,500 times for all images, the store 32 times.
+    assert {row[0]: row[1] for row in costs[1]} == {case: "32" if "cached" in case else "1,500" for case in cases}
+    hours = 1_500 * 50_000 / rates[live_teacher.PEER] / 3600
+    assert float(costs[1][0][3]) == pytest.approx(hours, abs=0.06)
 
 
 def test_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,51 @@ def test_holes_are_returned_where_asked() -> None:
     assert int(done.stdout) > 24 * 2**20
 
 
+SLABS = """
+import numpy as np
+import torch
+from pathlib import Path
+from prepkd.runtime.allocator import keep_freed_memory, new_slab
+def reserved():
+    text = Path("/proc/self/status").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith("VmData:")).split()[1]) * 1024
+keep_freed_memory()
+like, small = torch.zeros(1), []
+held = new_slab(like, 2**24).fill_(1)  # 64 MiB
+before = reserved()
+for _ in range(8):  # views: the next one is made while small arrays fill what is free
+    small.append(np.ones(2**14))
+    row = new_slab(like, 2**14, 2**10).fill_(2)[7]
+    held = row
+print(reserved() - before)
+del held, row
+print(before - reserved())
+"""
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc/self/status")
+def test_slabs_take_no_more_than_those_alive() -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", SLABS], env=clean, capture_output=True, text=True, check=True)
+    grown, returned = map(int, done.stdout.split())
+    assert grown < 80 * 2**20  # one more slab, at most: the last view is freed when the next one is named
+    assert returned > 48 * 2**20
+
+
+@pytest.mark.parametrize("rows", [3, 2**20])
+def test_a_slab_is_a_tensor_as_any(rows: int) -> None:
+    import torch
+    from prepkd.runtime.allocator import SLAB, new_slab
+
+    like = torch.zeros(1, dtype=torch.float64)
+    slab = new_slab(like, rows, 2)
+    assert (slab.shape, slab.dtype, slab.is_contiguous()) == ((rows, 2), torch.float64, True)
+    assert (rows * 16 >= SLAB) == (rows > 3)
+    other = new_slab(like, rows, 2).fill_(1)
+    slab.fill_(5)
+    assert other.eq(1).all() and slab[-1].sum() == 10 and slab.clone().eq(5).all()
+
+
 def test_stages_that_compute_on_a_cpu_keep_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from prepkd.runtime import devices

@@ -1,10 +1,16 @@
-"""glibc's malloc set to keep freed memory: every step frees what the next one allocates again."""
+"""glibc's malloc set to keep freed memory: every step frees what the next one allocates again; slabs lie beside its heap."""
 
 import ctypes
+import mmap
 import os
 import platform
+from math import prod
+
+import torch
+from torch import Tensor
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt's numbers for them
+SLAB = 2**23  # bytes from which a slab has pages of its own
 MOST_KEPT = 2**31 - 1  # bytes at the heap's end, and mallopt takes an int; holes below it are kept in any case
 
 
@@ -31,3 +37,15 @@ def return_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def new_slab(like: Tensor, *shape: int) -> Tensor:
+    """An uninitialised tensor of this shape, with the dtype and on the device of `like`, that outlives a step.
+
+    On a CPU a large one has pages of its own, which the system has back as soon as it is freed: the next view's answers would
+    fit into no hole of the heap, once small arrays lie in it.
+    """
+    size = prod(shape) * like.element_size()
+    if like.device.type != "cpu" or size < SLAB:
+        return like.new_empty(*shape)
+    return torch.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype=like.dtype).view(shape)

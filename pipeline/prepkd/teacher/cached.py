@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.runtime.allocator import return_freed_memory
 from prepkd.store import AnswerStore, FeatureStore, LogitStore
 from prepkd.store.encodings import as_tensors, decode_in_blocks
 from prepkd.teacher.supply import Supply
@@ -58,9 +57,7 @@ class CachedTeacher:
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
         """The stored answers for every sample, in the order of samples."""
-        return_freed_memory()
         logits, *others = (rows(views) for rows in self.rows)
-        return_freed_memory()
         if self.features is None:
             return logits
         stored = dict(zip(self.features.stores, others, strict=True))

@@ -13,6 +13,7 @@ from pydantic import create_model
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.runtime.allocator import new_slab
 from prepkd.settings.section import Section
 
 __all__ = [
@@ -170,7 +171,7 @@ def _in_blocks(work: Callable[[slice], Mapping[str, Tensor]], encoding: Encoding
         # Copied at once: small arrays that outlive a block would lie between the large ones, and the heap would grow.
         for name, made in work(block).items():
             if name not in found:
-                found[name] = made.new_empty(count, *made.shape[1:])
+                found[name] = new_slab(made, count, *made.shape[1:])
             found[name][block] = made
     return found
 
