@@ -1,6 +1,6 @@
 """The cost of a teacher that is asked in every step: RepDistiller's own loop and prepkd's, against logits from a store.
 
-    PYTHONPATH=examples python -m benchmarks.live_teacher --repdistiller FOLDER
+    PYTHONPATH=$PWD/examples python -m benchmarks.live_teacher --repdistiller FOLDER
 
 FOLDER is a clone of github.com/HobbitLong/RepDistiller; its loop (helper/loops.py) and loss (distiller_zoo/KD.py) run with
 prepkd's models, its transforms and PyTorch's DataLoader without workers. Without it this case is left out. Images are made up.

@@ -395,6 +395,7 @@ def test_the_benchmarks_page_shows_what_was_measured() -> None:
     shown = {block[1] for block in page.BLOCK.finditer(text)}
     made = {"allocator", "step", "step-pairs", "step-float32", "epoch", "epoch-two-threads", "start"}
     made |= {"losses", "methods"}
+    made |= {"live_teacher", "plan", "processes"}
     assert shown == made | {"decode", "scaling", "overheads", "verdicts", "drawn_classes"}
     assert page.filled(text) == text, "docs/benchmarks.md is out of date: run `make docs`"
 
