@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import csv
 import io
+import shutil
 import sys
 import tempfile
 import time
@@ -78,6 +79,8 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             rates.setdefault(PEER, []).append(options.samples / seconds)
         for case, (source, precision) in CASES.items():
             changed = {"distill__source": source, "distill__precision": precision}
+            # What is finished stays in scratch, and would be restored instead of trained.
+            shutil.rmtree(project.environment["PREPKD_SCRATCH"])
             project.run(*project.words("distill", "--replace", **changed))
             rates.setdefault(case, []).append(logged_rate(project))
     teacher = teacher_rate(project, options.samples)

@@ -34,9 +34,7 @@ def tables(name: str) -> str:
     module = import_module(result["command"].removeprefix("python -m "))
     parts = [f"*{title}*\n\n{rendered(*table)}" for title, table in module.tables(result).items()]
     machine, versions = result["machine"], result["versions"]
-    place = (
-        f"{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}, commit `{result['commit'][:7]}`"
-    )
+    place = f"{machine['processor']}, {machine['cores']} cores, torch {versions['torch']}, {commit(result['commit'])}"
     chosen = " ".join(
         f"{key}={value}"
         for key, value in result["settings"].items()
@@ -44,6 +42,12 @@ def tables(name: str) -> str:
     )
     source = f"[{name}.json](../benchmarks/results/{name}.json): `{result['command']}` with {chosen}; {place}.\n"
     return "\n\n".join([*parts, source])
+
+
+def commit(found: str) -> str:
+    """A result's commit, in short, and whether the tree had changes."""
+    name, _, changes = found.partition(" ")
+    return f"commit `{name[:7]}`{f' {changes}' if changes else ''}"
 
 
 def verdicts() -> Iterator[list[str]]:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from benchmarks._measure import environment, median, report
 from benchmarks._project import Project
 
+CONTROL = "1, lr + 1e-6"  # one process, whose lr is larger by a millionth of it
 # A logit method, one whose loss relates the samples of a batch, one with adapters and a bank.
 METHODS = ("ka-ps+dtd-flsw", "dist", "kd+rkd", "kd+crd")
 DIGITS: dict[str, object] = {
@@ -105,19 +106,24 @@ def compared(project: Project, method: str, processes: list[int]) -> dict[str, A
     """One process's student, and by number of processes what differs from it."""
     one = student(project, method, 1)
     found: dict[str, Any] = {"1": {"test_top1": one[1]}}
-    for count in processes:
-        weights, accuracy, logits = student(project, method, count)
-        moved = max((weights[name].float() - value.float()).abs().max().item() for name, value in one[0].items())
+    lr = float(str(project.settings["distill.lr"]))
+    others = {CONTROL: (1, lr * (1 + 1e-6))} | {str(count): (count, lr) for count in processes}
+    for name, (count, used) in others.items():
+        weights, accuracy, logits = student(project, method, count, used)
+        moved = max((weights[key].float() - value.float()).abs().max().item() for key, value in one[0].items())
         same = (logits.argmax(1) == one[2].argmax(1)).float().mean().item()
-        found[str(count)] = {"test_top1": accuracy, "weights": moved, "same_predictions": same}
+        found[name] = {"test_top1": accuracy, "weights": moved, "same_predictions": same}
     return found
 
 
-def student(project: Project, method: str, count: int) -> tuple[dict[str, torch.Tensor], float, torch.Tensor]:
+def student(
+    project: Project, method: str, count: int, lr: float | None = None
+) -> tuple[dict[str, torch.Tensor], float, torch.Tensor]:
     """The weights of a student trained by this number of processes, its test top-1 and its test logits (N, K)."""
     # What is finished stays in scratch, and would be taken for the student of another number of processes, whose run it is.
     shutil.rmtree(project.environment["PREPKD_SCRATCH"])
-    words = project.words("distill", "--replace", distill__method=method)
+    changed = {} if lr is None else {"distill__lr": lr}
+    words = project.words("distill", "--replace", distill__method=method, **changed)
     launched(project, count, words)
     folder = project.folder / "models/student/seed0"
     model, card = load_checkpoint(folder)

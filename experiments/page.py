@@ -63,13 +63,10 @@ def settings(run: str) -> str:
 
 
 def cost(rows: pd.DataFrame) -> str:
-    """One sentence: trainings, hours, processors."""
+    """One sentence: trainings, minutes, processors."""
     processors = " and ".join(dict.fromkeys(rows["processor"]))
-    minutes, hours = rows["seconds"].median() / 60, rows["seconds"].sum() / 3600
-    return (
-        f"Trainings: {len(rows)}, of {minutes:.0f} minutes (median), {hours:.1f} hours of one core in all, beside other "
-        f"work; {processors}."
-    )
+    minutes = rows["seconds"].median() / 60
+    return f"Trainings so far: {len(rows)}, of {minutes:.0f} minutes each (median), beside other work; {processors}."
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Where the trial has variants.txt, a seed trains every run in every variant; a line is `NAME: KEY=VALUE ...`, the settings in
 which it differs, without which it is params.yaml. A row of long.csv is never trained again, so a trial may go on another day
-and on another machine; `processor` and `seconds` say where and how long a row was trained, `teacher_wrong_percent` what share
-of the cached views KA has to repair.
+and on another machine; `processor` and `seconds` say where and how long a row was trained, since its last start and pauses
+included; `teacher_wrong_percent` is what share of the cached views KA has to repair.
 """
 
 import json
@@ -50,7 +50,7 @@ def read_variants(folder: Path) -> dict[str, list[str]]:
     path = folder / "variants.txt"
     if not path.exists():
         return {ONLY: []}
-    named = (line.partition(":") for line in path.read_text().splitlines())
+    named = (line.partition(":") for line in path.read_text().splitlines() if line.strip())
     return {name: settings.split() for name, _, settings in named}
 
 

@@ -31,7 +31,7 @@ def plan(
         str | None, typer.Option(metavar="COUNT", help="Override cache.views: how many views, or 'all'.")
     ] = None,
     encoding: Annotated[str | None, typer.Option(metavar="NAME", help="Override cache.encoding.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Override distill.epochs: a student's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, max=2**20, help="Override distill.epochs: a student's.")] = None,
     gpus: Annotated[
         int, typer.Option(min=1, max=2**16, help="GPUs, or processes without one, that share the work.")
     ] = 1,

@@ -170,7 +170,10 @@ def test_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     check_environment(result)
     assert result["runs"].keys() == {"topk, 1,000 classes"}
     (found,) = result["runs"].values()
-    figures = {name: one for name, one in found.items() if name != "rates"}
+    # Differences of small figures, which have any sign here: the cache's gain in an epoch, memory above that of few samples.
+    small = [name for name in found if name.startswith(("paid for", "of it beside"))]
+    figures = {name: one for name, one in found.items() if name not in small}
+    assert len(small) == 3 and found[small[0]]["planned"] == 4
     assert all(one["ratio"] == one["planned"] / one["measured"] > 0 for one in figures.values())
     assert figures["files"]["ratio"] == 1 and 0.9 < figures["bytes on disk"]["ratio"] <= 1
     assert all(name in printed for name in figures)

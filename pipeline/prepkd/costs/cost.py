@@ -8,6 +8,8 @@ from typing import Any
 from prepkd.errors import InputError
 from prepkd.store.layout import MANIFEST, SUMMARY, Layout
 
+SLOWEST, FASTEST = 1e-3, 1e12  # a second: what a rate may be
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -24,11 +26,11 @@ class Rates:
 
     @classmethod
     def given(cls, gpus: int, teacher: float | None, student: float | None, disk_megabytes: float | None) -> "Rates":
-        """Rates from the options of `prepkd plan`; raises InputError unless they are positive and finite."""
+        """Rates from the options of `prepkd plan`; raises InputError for one outside `SLOWEST` to `FASTEST`."""
         options = {"teacher-images": teacher, "student-images": student, "disk-megabytes": disk_megabytes}
         for name, value in options.items():
-            if value is not None and not 0 < value < math.inf:
-                raise InputError(f"--{name}-per-second is {value:g}; expected a number above 0")
+            if value is not None and not SLOWEST <= value <= FASTEST:
+                raise InputError(f"--{name}-per-second is {value:g}; expected {SLOWEST:g} to {FASTEST:g}")
         return cls(gpus, teacher, student, disk_megabytes and disk_megabytes * 1e6)
 
 
@@ -69,7 +71,7 @@ class StoreCost:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process. `caching`, a lower bound, and `training` are beside the images, the models and the libraries.
+    """Bytes of one process. `caching` and `training` are beside the images, the models and the libraries.
 
     `images`: the prepared images if they are held in memory, 0 if they are read as they are needed, None if they are unknown.
     """
@@ -179,7 +181,7 @@ class Cost:
         """The number of whole students after which the cache has paid for itself, if their epochs are known."""
         if self.break_even_epochs is None or self.epochs is None:
             return None
-        return math.ceil(round(self.break_even_epochs / self.epochs, 9))  # rounding would add a student
+        return max(1, math.ceil(round(self.break_even_epochs / self.epochs, 9)))  # rounding would add a student
 
     @property
     def reading_counted(self) -> bool:

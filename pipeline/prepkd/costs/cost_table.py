@@ -63,8 +63,8 @@ def _reading(cost: Cost) -> str:
 
 
 def _memory(cost: Cost) -> Iterator[str]:
-    yield f"at least {size(cost.memory.caching)} to cache"
-    yield f"{size(cost.memory.training)} of answers to train"
+    yield f"about {size(cost.memory.caching)} to cache"
+    yield f"about {size(cost.memory.training)} of answers to train"
     if cost.memory.images:
         yield f"{size(cost.memory.images)} of images in both"
     yield f"beside {'images, ' if cost.memory.images is None else ''}model and libraries"
@@ -86,7 +86,8 @@ def _break_even(cost: Cost) -> Iterator[str]:
         yield f"{epochs} of students; for students give --epochs"
     else:
         plural = "s" if cost.break_even_students > 1 else ""
-        yield f"{cost.break_even_students:,} student{plural} of {cost.epochs:,} epochs ({epochs})"
+        own = f"{cost.epochs:,} epoch{'s' if cost.epochs != 1 else ''}"
+        yield f"{cost.break_even_students:,} student{plural} of {own} ({epochs})"
     if not cost.reading_counted:
         yield "without reading; give --disk-megabytes-per-second"
 

@@ -83,7 +83,8 @@ class Tried:
             labels = torch.arange(self.rows) % encoding.classes
             if layout.plan.mix:  # shares of two classes
                 labels = torch.eye(encoding.classes)[labels] / 2 + torch.eye(encoding.classes)[labels - 1] / 2
-            self.raw, self.encode = {"logits": logits}, lambda: encoding.encode(logits, labels)
+            words = torch.arange(self.rows) << 30  # of an encoding that draws: below 2^40
+            self.raw, self.encode = {"logits": logits}, lambda: encoding.encode(logits, labels, words)
             self.summary = TeacherError(encoding, lambda view, part: labels)
         else:
             assert isinstance(encoding, Tensors)
@@ -100,7 +101,8 @@ class Tried:
 
 
 def caching_memory(layout: Layout) -> int:
-    """Bytes that caching takes at least, beside the teacher and the images; holes in the allocator's heap come on top.
+    """Bytes that caching takes, beside the teacher and the images; the allocator's heap is not known, which the measured
+    figures on docs/benchmarks.md differ by.
 
     A chunk is computed while the one before it is written. At the end, once that memory is free, `WORKERS` threads each read a
     chunk back.
