@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +105,28 @@ def test_a_killed_process_ends_the_others_and_torchrun_starts_them_again(project
     shutil.rmtree(project / "models/teachers/large")
     command = "torchrun --nproc-per-node 2 --max-restarts 3 -m prepkd train-teacher large -S teachers.large.epochs=6"
     with _running(command, project) as (started, output):
+        first = _two_workers(started.pid)
+        os.kill(first[0], signal.SIGKILL)  # before it has trained anything
+        second = _two_workers(started.pid, after=first)
         checkpoint = _wait_for(project / ".prepkd-scratch")
-        workers = [int(pid) for pid in run(f"pgrep -P {started.pid}", project).split()]
-        os.kill(workers[-1], signal.SIGKILL)
+        os.kill(second[-1], signal.SIGKILL)
+        third = _two_workers(started.pid, after=second)
+        os.kill(third[0], signal.SIGKILL)  # before it has read the checkpoint
         assert started.wait(timeout=300) == 0, output.read_text()
     assert not checkpoint.exists()  # what is finished is cleared away
     found = weights(project / "models/teachers/large")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def _two_workers(parent: int, after: Sequence[int] = ()) -> list[int]:
+    """The process ids of torchrun's two workers, once none of them is among those of the start before."""
+    ends = time.monotonic() + 300
+    while time.monotonic() < ends:
+        found = [one.pid for one in psutil.Process(parent).children()]
+        if len(found) == 2 and not set(found) & set(after):
+            return found
+        time.sleep(0.02)
+    raise AssertionError("no two workers")
 
 
 @contextlib.contextmanager
