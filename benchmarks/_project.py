@@ -1,9 +1,13 @@
 """A project on given images, made by `prepkd init` and run up to a small teacher's store."""
 
+import csv
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+import h5py
+import numpy as np
 
 from benchmarks._measure import PYTHON, ROOT
 
@@ -48,6 +52,22 @@ class Project:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=self.environment)
         if done.returncode:
             raise SystemExit(f"prepkd {words[0]} failed: {done.stderr[-2000:]}")
+
+
+def make_images(path: Path, splits: Mapping[str, int], side: int, classes: int) -> None:
+    """Write a file for `prepare.dataset: h5`: noise in `side` x `side` pixels, `splits` says how many; labels take turns."""
+    draw = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        for split, count in splits.items():
+            file[f"{split}/images"] = draw.integers(0, 256, (count, side, side, 3), np.uint8)
+            file[f"{split}/labels"] = np.arange(count) % classes
+
+
+def logged_rates(project: Project) -> list[float]:
+    """Images per second of each epoch of the last training, as `distill` logs them."""
+    log = next((project.folder / "results/training/seed0").rglob("samples_per_second.tsv"))
+    with log.open() as file:
+        return [float(row["samples_per_second"]) for row in csv.DictReader(file, delimiter="\t")]
 
 
 def importable() -> str:

@@ -11,11 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
-
 from benchmarks._measure import PYTHON, ROOT, environment, interleaved, interval, median, peak_memory, ratio, report
-from benchmarks._project import Project, importable
+from benchmarks._project import Project, importable, make_images
 from benchmarks._timed import FIRST_STEP_ONLY, NOTES
 from benchmarks._watched import TRIALS
 
@@ -83,11 +80,7 @@ def parser() -> argparse.ArgumentParser:
 
 def make_project(folder: Path, options: argparse.Namespace) -> Project:
     """A project on made-up images of CIFAR's size."""
-    generator = np.random.Generator(np.random.Philox(0))
-    with h5py.File(folder / "images.h5", "w") as file:
-        for split, count in (("train", options.samples), ("test", options.held_out)):
-            file[f"{split}/images"] = generator.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
-            file[f"{split}/labels"] = np.arange(count) % CLASSES
+    make_images(folder / "images.h5", {"train": options.samples, "test": options.held_out}, 32, CLASSES)
     settings = {
         "threads": options.threads,
         "distill.epochs": options.epochs or 1,

@@ -8,7 +8,6 @@ prepkd's models, its transforms and PyTorch's DataLoader without workers. Withou
 
 import argparse
 import contextlib
-import csv
 import io
 import shutil
 import sys
@@ -27,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks._measure import environment, median, ratio, report
-from benchmarks._project import Project
+from benchmarks._project import Project, logged_rates, make_images
 from benchmarks.plan import plan
 
 CLASSES, BATCH, TAU, VIEWS = 100, 128, 4.0, 2
@@ -66,12 +65,11 @@ def parser() -> argparse.ArgumentParser:
 
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Images per second of the cases by round, and of the teacher alone."""
-    images = np.random.default_rng(0).integers(0, 256, (options.samples, 32, 32, 3), np.uint8)
-    labels = np.arange(options.samples) % CLASSES
-    with h5py.File(folder / "images.h5", "w") as file:
-        for split, count in {"train": options.samples, "test": CLASSES}.items():
-            file[f"{split}/images"], file[f"{split}/labels"] = images[:count], labels[:count]
-    project = Project(folder, "h5", folder / "images.h5", settings_of(options))
+    made = folder / "images.h5"
+    make_images(made, {"train": options.samples, "test": CLASSES}, 32, CLASSES)
+    with h5py.File(made) as file:
+        images, labels = file["train/images"][:], file["train/labels"][:]
+    project = Project(folder, "h5", made, settings_of(options))
     rates: dict[str, list[float]] = {}
     for _ in range(options.rounds):
         if options.repdistiller is not None:
@@ -82,7 +80,7 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             # What is finished stays in scratch, and would be restored instead of trained.
             shutil.rmtree(project.environment["PREPKD_SCRATCH"])
             project.run(*project.words("distill", "--replace", **changed))
-            rates.setdefault(case, []).append(logged_rate(project))
+            rates.setdefault(case, []).append(logged_rates(project)[-1])
     teacher = teacher_rate(project, options.samples)
     return {"images_per_second": rates, "teacher_images_per_second": teacher}
 
@@ -102,13 +100,6 @@ def settings_of(options: argparse.Namespace) -> dict[str, object]:
         "cache.precision": "bf16",
         "cache.batch_size": 256,
     }
-
-
-def logged_rate(project: Project) -> float:
-    """Images per second of the last epoch, as `distill` logs them."""
-    log = next((project.folder / "results/training/seed0").rglob("samples_per_second.tsv"))
-    with log.open() as file:
-        return [float(row["samples_per_second"]) for row in csv.DictReader(file, delimiter="\t")][-1]
 
 
 def teacher_rate(project: Project, samples: int) -> float:

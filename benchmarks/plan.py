@@ -1,7 +1,6 @@
 """The predictions of `prepkd plan` against measured runs; and a store of ImageNet's size under a memory limit."""
 
 import argparse
-import csv
 import json
 import re
 import shutil
@@ -10,14 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 from prepkd.costs.cost import StoreCost
 from prepkd.costs.memory import caching_memory, training_memory
 
 from benchmarks._large import CHUNK
 from benchmarks._measure import PYTHON, environment, median, report
-from benchmarks._project import Project, importable
+from benchmarks._project import Project, importable, logged_rates, make_images
 from benchmarks._scale import SyntheticStore
 
 # Made-up images of 8 x 8 pixels: the answers, not the images, fill memory and disk.
@@ -90,9 +87,11 @@ def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
     training = []
     for epochs in EPOCHS:
         project.settings["distill.epochs"] = epochs
-        training.append(measured(project, "distill", "--replace") | {"rate": student_rate(project)})
+        training.append(measured(project, "distill", "--replace") | {"rate": median(logged_rates(project))})
     per_epoch = (training[1]["read"] - training[0]["read"]) / (EPOCHS[1] - EPOCHS[0])
-    online = measured(project, "distill", "--replace", "-S", "distill.source=online") | {"rate": student_rate(project)}
+    online = measured(project, "distill", "--replace", "-S", "distill.source=online") | {
+        "rate": median(logged_rates(project))
+    }
     saved = samples / online["rate"] - samples / training[1]["rate"]  # seconds of an epoch, by the cache
     places = ("measured", "features")  # of stores; git's files stand beside them
     files = [path for place in places for path in (project.folder / "data" / place).rglob("*.zarr/**/*")]
@@ -117,7 +116,7 @@ def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
 def made_project(run: dict[str, Any], samples: int, folder: Path) -> Project:
     """A project with this number of samples, ready to cache and to train a short run."""
     folder.mkdir(parents=True)
-    make_images(folder / "images.h5", samples, run["classes"])
+    make_images(folder / "images.h5", {"train": samples, "test": run["classes"]}, 8, run["classes"])
     settings = {"threads": 1, "teachers.teacher.model": "resnet20", "distill.student": "convnet4", **run["settings"]}
     settings |= {"cache.views": 1, "augment": "[{crop: {padding: 1}}]", "distill.precision": "float32"}
     project = Project(folder, "h5", folder / "images.h5", settings)
@@ -129,15 +128,6 @@ def cached(project: Project) -> list[dict[str, Any]]:
     """What was measured of caching logits, and features if the project has entries of them."""
     kinds = ("logits", "features") if "cache.features" in project.settings else ("logits",)
     return [measured(project, f"cache-{kind}", "teacher") for kind in kinds]
-
-
-def make_images(path: Path, samples: int, classes: int) -> None:
-    """Noise in 8 x 8 pixels; the test set has one image per class."""
-    draw = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        for split, count in {"train": samples, "test": classes}.items():
-            file[f"{split}/images"] = draw.integers(0, 256, (count, 8, 8, 3), np.uint8)
-            file[f"{split}/labels"] = np.arange(count) % classes
 
 
 def plan(project: Project, *options: str) -> dict[str, Any]:
@@ -162,13 +152,6 @@ def ran(command: list[str], project: Project) -> "subprocess.CompletedProcess[st
     if done.returncode:
         raise SystemExit(f"{' '.join(command[:4])} failed: {done.stderr[-2000:]}")
     return done
-
-
-def student_rate(project: Project) -> float:
-    """Images per second of the last run's epochs: the median."""
-    log = next((project.folder / "results/training/seed0").rglob("samples_per_second.tsv"))
-    with log.open() as file:
-        return median([float(row["samples_per_second"]) for row in csv.DictReader(file, delimiter="\t")])
 
 
 def large(samples: int, folder: Path) -> dict[str, Any]:

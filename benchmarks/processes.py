@@ -12,8 +12,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import h5py
-import numpy as np
 import torch
 from prepkd.data.prepared.file import load_split
 from prepkd.models import load_checkpoint
@@ -21,7 +19,7 @@ from prepkd.store.identity import manifest_sha256
 from safetensors.torch import load_file
 
 from benchmarks._measure import environment, median, report
-from benchmarks._project import Project
+from benchmarks._project import Project, make_images
 
 CONTROL = "1, lr + 1e-6"  # one process, whose lr is larger by a millionth of it
 # A logit method, one whose loss relates the samples of a batch, one with adapters and a bank.
@@ -71,11 +69,7 @@ def parser() -> argparse.ArgumentParser:
 def caching(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """By number of processes, seconds of writing a store (the median of the rounds), and the hash of its manifest."""
     folder.mkdir()
-    draw, samples = np.random.default_rng(0), options.samples
-    with h5py.File(folder / "images.h5", "w") as file:
-        for split, count in {"train": samples, "test": 100}.items():
-            file[f"{split}/images"] = draw.integers(0, 256, (count, 32, 32, 3), np.uint8)
-            file[f"{split}/labels"] = np.arange(count) % 100
+    make_images(folder / "images.h5", {"train": options.samples, "test": 100}, 32, 100)
     settings = {"threads": 1, "teachers.teacher.model": "resnet20", "cache.chunk": 1024}
     project = Project(folder, "h5", folder / "images.h5", settings | {"augment": "[{crop: {padding: 4}}, flip]"})
     seconds: dict[int, list[float]] = {count: [] for count in (1, *options.processes)}

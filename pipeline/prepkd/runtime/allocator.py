@@ -31,7 +31,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Return what is free in the heap to the system, once for a view or a store: its next large arrays fit into no hole.
+    """Return what is free in the heap to the system, once for a store: its next large arrays fit into no hole.
 
     Takes milliseconds. Only for glibc; other allocators are left alone.
     """
