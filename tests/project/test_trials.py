@@ -65,7 +65,7 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
     seeds = script("seeds")
     trial = tmp_path / "trial"
     trial.mkdir()
-    (trial / "variants.txt").write_text("one view:\ntwo views: cache.views=2 cache.root=data/two\n")
+    (trial / "variants.txt").write_text("one view:\n\ntwo views: cache.views=2 cache.root=data/two\n")
     text = (EXPERIMENTS / "cifar100-views/params.yaml").read_text().replace("seeds: 3", "seeds: 1")
     (tmp_path / "params.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
