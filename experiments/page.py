@@ -1,7 +1,7 @@
 """Put what the trials measured into docs/results.md, between `<!-- NAME -->` and `<!-- end -->`: `make docs`.
 
-A trial's block has its pairs.md, else its table.md; of a trial by seed also where and how long it was trained, of a search
-its lines by method; of published.csv a table of others' figures.
+A trial's block has its pairs.md or views.md, else its table.md; of a trial by seed also where and how long it was
+trained, of a search its lines by method; of published.csv a table of others' figures.
 """
 
 import re
@@ -27,7 +27,7 @@ def content(trial: Path) -> str:
         return search(trial)
     if (trial / "published.csv").exists():
         return published(trial)
-    table = trial / "pairs.md" if (trial / "pairs.md").exists() else trial / "table.md"
+    table = next(path for name in ("pairs.md", "views.md", "table.md") if (path := trial / name).exists())
     parts = [table.read_text().strip()]
     rows = pd.read_csv(trial / "long.csv")
     if "seconds" in rows:

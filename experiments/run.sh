@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run a trial: the settings in a folder -> its table.md and long.csv, and pairs.md of a trial of methods. Run again to
+# Run a trial: the settings in a folder -> its table.md and long.csv, and pairs.md or views.md. Run again to
 # resume. `--by-seed`, or a folder with variants.txt: a long trial, trained seed by seed, which keeps what is finished in
 # long.csv (seeds.py). choices.txt: a search on the validation split (tune.py). before.sh makes what the teachers need.
 #   bash experiments/run.sh experiments/methods
@@ -42,4 +42,5 @@ else
 fi
 case $trial in
 *methods | *two-views) [ -f "$here/$trial/variants.txt" ] || python "$here/experiments/pairs.py" "$here/$trial/long.csv" > "$here/$trial/pairs.md" ;;
+*/cifar100-views) python "$here/experiments/views.py" "$here/$trial/long.csv" "$here/experiments/cifar100/long.csv" > "$here/$trial/views.md" ;;
 esac

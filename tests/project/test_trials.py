@@ -91,3 +91,35 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
     seeds.main(trial)
     assert asked == [(run, 1, settings) for settings in ((), two) for run in runs]
     assert len(pd.read_csv(trial / "long.csv")) == 8
+
+
+def test_the_table_of_views_pairs_every_number_of_views_with_the_live_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = pd.DataFrame(
+        [
+            {"variant": variant, "run": run, "seed": seed, "top1_percent": base + seed**2 * slope}
+            for variant, base, slope in (("1 view", 50, 1.0), ("online", 52, 0.5))
+            for run in ("kd", "ka-ps")
+            for seed in range(3)
+        ]
+    )
+    many = pd.DataFrame(
+        [
+            {"variant": "params.yaml", "run": run, "seed": seed, "top1_percent": 53}
+            for run in ("kd", "ce", "ka-ps")
+            for seed in range(5)
+        ]
+    )
+    monkeypatch.syspath_prepend(EXPERIMENTS)  # as for a script that is run
+    found = script("views")
+    long = found.together(views, many)
+    assert set(long["run"]) == {"kd", "ka-ps"} and set(long["seed"]) == {0, 1, 2}
+    lines = found.table(long).splitlines()
+    first = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    # Top-1 50, 51, 54 minus 52, 52.5, 54: -2, -1.5, 0.
+    assert first[0] == "1 view" and first[1] == first[3] == "51.67 +- 2.08" and first[2].startswith("-1.17 +- 2.59")
+    assert lines[3].startswith("| 32 views ") and "53.00 +- 0.00" in lines[3]
+    assert lines[4].startswith("| online ") and "(p" not in lines[4]
+    found.draw(long, tmp_path / "views.png")
+    assert (tmp_path / "views.png").stat().st_size > 10_000

@@ -1,0 +1,93 @@
+"""A student by the number of cached views: two trials' long.csv -> a table in Markdown on standard output, and a picture.
+
+    python experiments/views.py VIEWS/long.csv CIFAR100/long.csv [PICTURE.png]
+
+The first has a variant per number of views and `online`; the second the same runs from 32 views.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from pairs import differences, spread
+from prepkd.report.significance import difference_text
+from tabulate import tabulate
+
+LIVE = "online"
+MANY = "32 views"
+
+
+def main(views: Path, many: Path, picture: Path | None = None) -> None:
+    """Print one row per number of views, each run with its difference to the live teacher; draw the same."""
+    long = together(pd.read_csv(views), pd.read_csv(many))
+    print(table(long))
+    if picture:
+        draw(long, picture)
+
+
+def together(views: pd.DataFrame, many: pd.DataFrame) -> pd.DataFrame:
+    """Rows of both trials with the runs and seeds of the first; columns variant, run, seed, top1_percent."""
+    same = many["run"].isin(views["run"]) & many["seed"].isin(views["seed"])
+    return pd.concat([views, many[same].assign(variant=MANY)], ignore_index=True)
+
+
+def table(long: pd.DataFrame) -> str:
+    """Top-1 by variant and run; the differences to `LIVE` are corrected by column."""
+    runs = list(dict.fromkeys(long["run"]))
+    variants = [one for one in dict.fromkeys(long["variant"]) if one != LIVE]
+    rows: dict[str, list[str]] = {one: [one] for one in [*variants, LIVE]}
+    for run in runs:
+        top1 = by_variant(long, run)
+        found = differences({one: paired(top1[one], top1[LIVE]) for one in variants if one in top1 and LIVE in top1})
+        for one, row in rows.items():
+            row.append(spread(top1[one]) if one in top1 else "")
+            row.append(difference_text(found[one]) if one in found else "")
+    header = ["teacher's answers", *(name for run in runs for name in (f"`{run}`, top-1, %", f"difference to {LIVE}"))]
+    return tabulate(list(rows.values()), header, tablefmt="pipe", disable_numparse=True)
+
+
+def by_variant(long: pd.DataFrame, run: str) -> dict[str, pd.Series]:
+    """A run's top-1 in percent, by variant; its index is the seed."""
+    rows = long[long["run"] == run]
+    return {one: own.set_index("seed")["top1_percent"].sort_index() for one, own in rows.groupby("variant", sort=False)}
+
+
+def paired(one: pd.Series, other: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """Both by the seeds that both have."""
+    common = one.index.intersection(other.index)
+    return one[common], other[common]
+
+
+def draw(long: pd.DataFrame, path: Path) -> None:
+    """Top-1 against the number of views: mean and standard deviation; the live teacher as a line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for run, colour in zip(dict.fromkeys(long["run"]), ("#4c78a8", "#f58518"), strict=False):
+        top1 = by_variant(long, run)
+        live = top1.pop(LIVE, None)
+        counts = sorted((int(one.split()[0]), values) for one, values in top1.items())
+        axes.errorbar(
+            [count for count, _ in counts],
+            [values.mean() for _, values in counts],
+            yerr=[values.std() for _, values in counts],
+            color=colour,
+            marker="o",
+            capsize=3,
+            label=run,
+        )
+        if live is not None:
+            axes.axhline(live.mean(), color=colour, linestyle="--", label=f"{run}, live teacher")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
+    seeds = long["seed"].nunique()
+    axes.set_xlabel("cached views of each training image")
+    axes.set_ylabel(f"test top-1, %: mean and std, n = {seeds}")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150, metadata={"Software": "prepkd"})
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
