@@ -9,7 +9,7 @@ from typing import Any
 
 import prepkd
 import torch
-from plain_loop import distillation_loss, options
+from plain_loop import MODEL, distillation_loss, run
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 from transformers import Trainer, TrainingArguments
@@ -47,7 +47,7 @@ def collate(items: list[tuple[Tensor, int, Tensor]]) -> dict[str, Tensor]:
 def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
     """Train one student."""
     torch.manual_seed(seed)
-    student = prepkd.build_model("convnet8", 10, in_channels=1)
+    student = prepkd.build_model(MODEL, 10, in_channels=1)
     with tempfile.TemporaryDirectory() as work:
         settings = TrainingArguments(
             output_dir=work,
@@ -70,11 +70,7 @@ def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train students of several seeds, and save them."""
-    asked = options(__doc__, OUT, arguments)
-    for seed in range(asked.seeds):
-        student = train(seed, asked.epochs, asked.data, asked.store)
-        prepkd.save(f"{asked.out}/seed{seed}", student, "convnet8", asked.data, seed=seed)
-        print(f"{asked.out}/seed{seed}")
+    run(train, __doc__, OUT, arguments)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from typing import Any
 import prepkd
 import pytorch_lightning as pl
 import torch
-from plain_loop import distillation_loss, options
-from torch import Tensor
+from plain_loop import MODEL, distillation_loss, run
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 OUT = "students/lightning"
@@ -23,7 +23,7 @@ class Distillation(pl.LightningModule):
     def __init__(self, lr: float = 0.1) -> None:
         super().__init__()
         self.lr = lr
-        self.student = prepkd.build_model("convnet8", 10, in_channels=1)
+        self.student = prepkd.build_model(MODEL, 10, in_channels=1)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         """The loss of a batch."""
@@ -38,7 +38,7 @@ class Distillation(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def train(seed: int, epochs: int, data: str, store: str) -> Distillation:
+def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
     """Train one student."""
     torch.manual_seed(seed)
     module = Distillation()
@@ -55,17 +55,13 @@ def train(seed: int, epochs: int, data: str, store: str) -> Distillation:
         enable_model_summary=False,
     )
     trainer.fit(module, loader)
-    return module
+    return module.student
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train students of several seeds, and save them."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    asked = options(__doc__, OUT, arguments)
-    for seed in range(asked.seeds):
-        module = train(seed, asked.epochs, asked.data, asked.store)
-        prepkd.save(f"{asked.out}/seed{seed}", module.student, "convnet8", asked.data, seed=seed)
-        print(f"{asked.out}/seed{seed}")
+    run(train, __doc__, OUT, arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Run it in a project with data/digits.h5 and data/logits/large.zarr; examples/REA
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import prepkd
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 DATA, STORE, OUT = "data/digits.h5", "data/logits/large.zarr", "students/plain"
+MODEL = "convnet8"
 
 
 def distillation_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -26,7 +27,7 @@ def distillation_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor) ->
 def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
     """Train one student; only the seed differs between students."""
     torch.manual_seed(seed)
-    student = prepkd.build_model("convnet8", 10, in_channels=1)
+    student = prepkd.build_model(MODEL, 10, in_channels=1)
     dataset = prepkd.ViewDataset(data, store)
     sampler = prepkd.ViewSampler(dataset, seed)  # yields (sample, view): each epoch shows another view
     loader = DataLoader(dataset, batch_size=64, sampler=sampler)
@@ -43,25 +44,27 @@ def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
     return student
 
 
-def options(description: str | None, out: str, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options that the examples share."""
+def run(
+    train: Callable[[int, int, str, str], nn.Module], description: str | None, out: str, arguments: Sequence[str] | None
+) -> None:
+    """Train and save one student per seed with `train`: what the examples share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", default=DATA, help="prepared data")
     parser.add_argument("--store", default=STORE, help="the teacher's logits of them: a folder or a URL")
     parser.add_argument("--out", default=out, help="one folder per seed is written there")
+    asked = parser.parse_args(arguments)
     torch.set_num_threads(1)  # a student as small as this one is faster on one processor
-    return parser.parse_args(arguments)
+    for seed in range(asked.seeds):
+        student = train(seed, asked.epochs, asked.data, asked.store)
+        prepkd.save(f"{asked.out}/seed{seed}", student, MODEL, asked.data, seed=seed)
+        print(f"{asked.out}/seed{seed}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train students of several seeds, and save them."""
-    asked = options(__doc__, OUT, arguments)
-    for seed in range(asked.seeds):
-        student = train(seed, asked.epochs, asked.data, asked.store)
-        prepkd.save(f"{asked.out}/seed{seed}", student, "convnet8", asked.data, seed=seed)
-        print(f"{asked.out}/seed{seed}")
+    run(train, __doc__, OUT, arguments)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,7 @@ def test_help_and_dir_list_the_public_names() -> None:
     lines = [line.strip() for line in pydoc.plain(pydoc.render_doc(prepkd)).splitlines()]
     public = [name for name in prepkd.__all__ if name != "__version__"]
     assert set(public) <= set(dir(prepkd))
+    assert dir(prepkd.losses) == prepkd.losses.__all__  # no modules of methods
     described = {name: next((line for line in lines if line.startswith(f"{name} ")), "") for name in public}
     assert all(len(line.removeprefix(name).strip()) > 20 for name, line in described.items()), described
     assert {line.split()[0] for line in prepkd.__doc__.splitlines() if line.startswith("    ")} == set(public)

@@ -33,7 +33,7 @@ OUTSIDE = {
 }
 # No dependency itself; what it imports counts.
 THROUGH = {
-    "prepkd.losses": "names methods' functions for users, and defines nothing",
+    "prepkd.losses": "names the functions of methods for users, and defines none",
     "prepkd.stages._project": "paths and the scratch folder",
 }
 # Imported by a stage's file, or by a module that it shares with others, and not used by this stage.

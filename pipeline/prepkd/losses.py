@@ -89,3 +89,7 @@ noise_contrastive = crd.noise_contrastive
 overhaul = ofd.overhaul
 
 __all__ = sorted(name for name, value in globals().items() if isfunction(value) and value not in (checked, isfunction))
+
+
+def __dir__() -> list[str]:
+    return __all__
