@@ -1,5 +1,6 @@
 """The state of a pipeline: as DVC sees it, by files alone, and what comes next."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,9 @@ from prepkd.status.by_dvc import classified, is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
 from prepkd.status.expected import expected_stages
 from prepkd.status.project_status import BY_FILES, project_status
-from prepkd.status.state import Stage, StageState, next_commands, present
+from prepkd.status.state import Stage, StageState, Status, next_commands, present
+from prepkd.status.status_table import status_tables
+from rich.console import Console
 
 NAMES = ["prepare", "distill", "evaluate", "compare/dvc.yaml:table"]
 
@@ -101,6 +104,8 @@ def test_what_comes_next(tmp_path: Path) -> None:
     assert following(waits) == ["dvc repro"]
     assert following(waits, first=["dvc add data/raw/x"]) == ["dvc add data/raw/x", "dvc repro"]
     assert following(done, Stage("compare/dvc.yaml:table", StageState.MISSING)) == ["dvc repro compare/dvc.yaml"]
+    own = Stage("compare/dvc.yaml:run@timm:resnet18-kd", StageState.MISSING)  # a colon in its own name
+    assert following(done, own) == ["dvc repro compare/dvc.yaml"]
     assert following(done, Stage("table", StageState.MISSING), by_dvc=False) == ["prepkd compare"]
 
 
@@ -263,3 +268,14 @@ def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shown = prepkd("status", columns=60)
     assert max(map(len, shown.splitlines()[1:])) <= 60 and "prepkd train-teacher large" in shown
     assert prepkd("status", "--quiet") == ""
+
+
+def test_stages_of_another_file_have_a_table_of_their_own_that_fits_60_columns() -> None:
+    name = "run@large-convnet8-ka-ps+dtd-flsw"
+    stages = [Stage("distill", StageState.DONE), Stage(f"compare/dvc.yaml:{name}", StageState.MISSING, why="never run")]
+    written = io.StringIO()
+    console = Console(width=60, file=written)
+    console.print(*status_tables(Status(stages, {}, [], compares=True)))
+    lines = [line.rstrip() for line in written.getvalue().splitlines()]
+    assert "Stages: 1 done, 1 missing" in lines and "Stages of compare/dvc.yaml" in lines
+    assert f"{name}  missing  never run" in lines

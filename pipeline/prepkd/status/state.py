@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+PIPELINE = "dvc.yaml"
+
 
 class StageState(StrEnum):
     """The state of a stage's outputs."""
@@ -27,7 +29,16 @@ class Stage:
     @property
     def pipeline(self) -> str:
         """The file of its pipeline, as `dvc repro` takes it."""
-        return self.name.rpartition(":")[0] or "dvc.yaml"
+        return self.name.removesuffix(self.name_there).removesuffix(":") or PIPELINE
+
+    @property
+    def name_there(self) -> str:
+        """Its name in that file; a colon in it, as in run@timm:resnet18, is its own.
+
+        >>> Stage("compare/dvc.yaml:run@timm:resnet18", StageState.DONE).name_there
+        'run@timm:resnet18'
+        """
+        return self.name.rpartition(f"{PIPELINE}:")[2]
 
 
 @dataclass(frozen=True)
@@ -86,9 +97,9 @@ def next_commands(
 
 def is_report(stage: Stage) -> bool:
     """Whether a stage writes the page of all results, as both pipelines do."""
-    return stage.name.rpartition(":")[2] == "report"
+    return stage.name_there == "report"
 
 
 def repro(stage: Stage) -> str:
     """The DVC command that makes a stage and those before it up to date."""
-    return "dvc repro" if stage.pipeline == "dvc.yaml" else f"dvc repro {stage.pipeline}"
+    return "dvc repro" if stage.pipeline == PIPELINE else f"dvc repro {stage.pipeline}"
