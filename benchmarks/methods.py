@@ -53,7 +53,9 @@ def measure(pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:
     for method in dict.fromkeys(["ce", "kd", *methods]):
         cases[method] = taught(method, partial(Pair.cached_for, method=method))(pair)
     seconds = interleaved(cases, rounds)
-    shown = requirements.Shown(pair.dataset.samples.size, channels=3, classes=CLASSES, samples=pair.samples, views=1)
+    shown = requirements.DataShape(
+        pair.dataset.samples.size, channels=3, classes=CLASSES, samples=pair.samples, views=1
+    )
     models = requirements.untrained_pair(pair.teacher, pair.student, shown)
     found = {}
     for method, times in seconds.items():

@@ -58,7 +58,7 @@ def write_logits_on_ray(
         shown(event)
 
     with ray_engine() as ray, progress() as bar:
-        shown = Shown(bar, name)
+        shown = WorkerProgress(bar, name)
         share, threads = share_of(ray, params.threads, num_gpus, say)
         number = workers or max(1, ray.room(share))
         say(f"{number} workers, each with {share}")
@@ -70,7 +70,7 @@ def write_logits_on_ray(
     return found if found.chunks is None else replace(found, chunks=written)
 
 
-class Shown:
+class WorkerProgress:
     """Shows what workers tell."""
 
     def __init__(self, bar: Progress, name: str) -> None:

@@ -94,7 +94,7 @@ def store_figures(url: str, written: Written) -> dict[str, Any]:
     return found if error is None else found | {"teacher_error": error}
 
 
-def store_tables(stores: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:
+def written_tables(stores: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:
     """The same as tables."""
     for one in stores:
         rows = [

@@ -23,7 +23,7 @@ from prepkd.stages._options import (
     read_params,
 )
 from prepkd.stages._project import writing
-from prepkd.stages._summary import store_figures, store_tables
+from prepkd.stages._summary import store_figures, written_tables
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
@@ -81,4 +81,4 @@ def cache_features(
             say(line)
         stores.append(store_figures(url, written))
     asked_of = {one.name: one.describe() for one in entries}
-    show({"teacher": name, "entries": asked_of, "stores": stores}, *store_tables(stores))
+    show({"teacher": name, "entries": asked_of, "stores": stores}, *written_tables(stores))

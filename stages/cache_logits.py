@@ -22,7 +22,7 @@ from prepkd.stages._options import (
     read_params,
 )
 from prepkd.stages._project import data_file, store_url
-from prepkd.stages._summary import store_figures, store_tables
+from prepkd.stages._summary import store_figures, written_tables
 from prepkd.store.own import refuse_foreign_store
 from prepkd.teacher.caching import hardly_better_than_chance
 
@@ -62,4 +62,4 @@ def cache_logits(
     for line in written.report(url):
         say(line)
     figures = store_figures(url, written)
-    show(figures, *store_tables([figures]))
+    show(figures, *written_tables([figures]))

@@ -12,7 +12,7 @@ import made_up
 import pytest
 from prepkd.errors import InputError
 from prepkd.html_report.page import render, spec_json
-from prepkd.html_report.parts import Bar, Card, Facts, Gallery, LeftOut, Section, Table, Tile, columns, number, text
+from prepkd.html_report.parts import Bar, Card, Facts, Gallery, LeftOut, PageSection, Table, Tile, columns, number, text
 from prepkd.html_report.report import build
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\u2028'\"&"
@@ -55,7 +55,7 @@ def everything() -> str:
     """A page whose every text is hostile."""
     table = Table(HOSTILE, columns(HOSTILE, "n", numeric=["n"]), [[text(HOSTILE), number(1.0)]], filtered=True)
     gallery = Gallery(HOSTILE, HOSTILE, [Card(DOT, HOSTILE, HOSTILE, [HOSTILE], {HOSTILE: [Bar(HOSTILE, 0.5, True)]})])
-    section = Section("one", HOSTILE, HOSTILE, [table, gallery, Facts(HOSTILE, [(HOSTILE, [HOSTILE])])], [HOSTILE])
+    section = PageSection("one", HOSTILE, HOSTILE, [table, gallery, Facts(HOSTILE, [(HOSTILE, [HOSTILE])])], [HOSTILE])
     return render(HOSTILE, HOSTILE, [Tile(HOSTILE, HOSTILE, HOSTILE)], [section], [LeftOut(HOSTILE, HOSTILE)]).decode()
 
 
@@ -117,7 +117,7 @@ def test_what_is_missing_is_listed_with_its_remedy(whole: str) -> None:
 
 def test_secrets_of_urls_are_left_out() -> None:
     url = "s3://key:secret@bucket/x.zarr"
-    section = Section("one", "One", url, [Facts("Store", [("url", [url])])], [url])
+    section = PageSection("one", "One", url, [Facts("Store", [("url", [url])])], [url])
     page = render(url, url, [Tile("a", "b", url)], [section], [LeftOut("c", url)]).decode()
     assert "secret" not in page and page.count("s3://***@bucket") >= 5
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from commands import enter
 from prepkd.data.prepared.file import load_split
-from prepkd.html_report.parts import Section
+from prepkd.html_report.parts import PageSection
 from prepkd.html_report.results import Results
 from prepkd.html_report.sections.repaired import repaired
 from prepkd.html_report.sections.temperatures import extremes
@@ -120,7 +120,7 @@ def test_an_empty_project_has_nothing_to_report(tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "results/report.html").exists()
 
 
-def cards(section: Section) -> list:
+def cards(section: PageSection) -> list:
     return list(section.parts[0].cards)
 
 

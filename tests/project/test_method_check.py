@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import typer.testing
-from prepkd.catalogue.requirements import Pair, Shown, example, untrained_pair
+from prepkd.catalogue.requirements import DataShape, Pair, example, untrained_pair
 from prepkd.catalogue.rows import rows, used
 from prepkd.catalogue.tables import method_table, term_tables
 from prepkd.cli import app
@@ -28,7 +28,7 @@ FEATURES = {name: term() for name, term in TERMS.items() if issubclass(term, Fea
 
 @pytest.fixture(scope="module")
 def small() -> Pair:
-    return untrained_pair("resnet14", "resnet8", Shown((8, 8), channels=1, classes=10, samples=70, views=9))
+    return untrained_pair("resnet14", "resnet8", DataShape((8, 8), channels=1, classes=10, samples=70, views=9))
 
 
 def params(folder: Path, *changes: str) -> Params:

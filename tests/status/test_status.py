@@ -15,7 +15,7 @@ from prepkd.status.by_dvc import classified, is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
 from prepkd.status.expected import expected_stages
 from prepkd.status.project_status import BY_FILES, project_status
-from prepkd.status.state import Stage, StageState, Status, next_commands, present
+from prepkd.status.state import StageState, StageStatus, Status, next_commands, present
 from prepkd.status.status_table import status_tables
 from rich.console import Console
 
@@ -93,20 +93,20 @@ def test_what_comes_next(tmp_path: Path) -> None:
     commands = {"distill": "prepkd distill", "table": "prepkd compare"}
     page = tmp_path / "report.html"
 
-    def following(*stages: Stage, by_dvc: bool = True, first: list[str] | None = None) -> list[str]:
+    def following(*stages: StageStatus, by_dvc: bool = True, first: list[str] | None = None) -> list[str]:
         return next_commands(stages, by_dvc=by_dvc, commands=commands, first=first or [], page=page)
 
-    done, waits = Stage("distill", StageState.DONE), Stage("distill", StageState.OUT_OF_DATE)
+    done, waits = StageStatus("distill", StageState.DONE), StageStatus("distill", StageState.OUT_OF_DATE)
     assert following(done) == ["prepkd report"]
     page.touch()
     assert following(done) == [f"python -m webbrowser {page}"]
-    assert following(done, Stage("compare/dvc.yaml:report", StageState.MISSING)) == ["prepkd report"]
+    assert following(done, StageStatus("compare/dvc.yaml:report", StageState.MISSING)) == ["prepkd report"]
     assert following(waits) == ["dvc repro"]
     assert following(waits, first=["dvc add data/raw/x"]) == ["dvc add data/raw/x", "dvc repro"]
-    assert following(done, Stage("compare/dvc.yaml:table", StageState.MISSING)) == ["dvc repro compare/dvc.yaml"]
-    own = Stage("compare/dvc.yaml:run@timm:resnet18-kd", StageState.MISSING)  # a colon in its own name
+    assert following(done, StageStatus("compare/dvc.yaml:table", StageState.MISSING)) == ["dvc repro compare/dvc.yaml"]
+    own = StageStatus("compare/dvc.yaml:run@timm:resnet18-kd", StageState.MISSING)  # a colon in its own name
     assert following(done, own) == ["dvc repro compare/dvc.yaml"]
-    assert following(done, Stage("table", StageState.MISSING), by_dvc=False) == ["prepkd compare"]
+    assert following(done, StageStatus("table", StageState.MISSING), by_dvc=False) == ["prepkd compare"]
 
 
 PIPELINE = """
@@ -223,7 +223,7 @@ def test_a_page_that_is_gone_is_missing_though_dvc_does_not_know_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params, page = load_params(ROOT / "params.yaml", []), tmp_path / "report.html"
-    done = [Stage("distill", StageState.DONE), Stage("report", StageState.DONE)]
+    done = [StageStatus("distill", StageState.DONE), StageStatus("report", StageState.DONE)]
     monkeypatch.setattr("prepkd.status.project_status.is_dvc_project", lambda folder: True)
     monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", lambda folder: done)
     found = project_status(tmp_path, params, {}, {}, page)
@@ -244,7 +244,7 @@ def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pyt
     (tmp_path / ".dvc").mkdir()
     (tmp_path / "dvc.yaml").touch()
 
-    def fail(folder: Path) -> list[Stage]:
+    def fail(folder: Path) -> list[StageStatus]:
         raise InputError("`dvc status` failed: locked")
 
     monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", fail)
@@ -272,7 +272,10 @@ def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_stages_of_another_file_have_a_table_of_their_own_that_fits_60_columns() -> None:
     name = "run@large-convnet8-ka-ps+dtd-flsw"
-    stages = [Stage("distill", StageState.DONE), Stage(f"compare/dvc.yaml:{name}", StageState.MISSING, why="never run")]
+    stages = [
+        StageStatus("distill", StageState.DONE),
+        StageStatus(f"compare/dvc.yaml:{name}", StageState.MISSING, why="never run"),
+    ]
     written = io.StringIO()
     console = Console(width=60, file=written)
     console.print(*status_tables(Status(stages, {}, [], compares=True)))

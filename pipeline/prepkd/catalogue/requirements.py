@@ -31,7 +31,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Shown:
+class DataShape:
     """The data that a pair of models is shown: size (height, width) and channels of the pictures, classes, samples, views."""
 
     size: tuple[int, int]
@@ -44,7 +44,7 @@ class Shown:
 def untrained_pair(
     teacher: str,
     student: str,
-    data: Shown,
+    data: DataShape,
     preprocessing: tuple[Preprocessing | None, Preprocessing | None] = (None, None),
 ) -> Pair:
     """Build both models with random weights; torch's random state stays as it is. Raises InputError as `build_model` does."""
@@ -63,7 +63,7 @@ def untrained_pair(
 
 def example() -> Pair:
     """The first pair of the field's tables, on CIFAR-100 with every view of crop and flip."""
-    cifar100 = Shown((32, 32), channels=3, classes=100, samples=50_000, views=162)
+    cifar100 = DataShape((32, 32), channels=3, classes=100, samples=50_000, views=162)
     return untrained_pair("resnet32x4", "resnet8x4", cifar100)
 
 

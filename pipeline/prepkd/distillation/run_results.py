@@ -13,7 +13,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
 from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict
-from prepkd.training.predictions import Results, write_results
+from prepkd.training.predictions import TestLogits, write_results
 from prepkd.views import Recipe
 
 
@@ -27,7 +27,7 @@ def write_run(path: Path, run: str, trained: Iterable[Trained], test: Split, rec
     return len(found.logits)
 
 
-def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> Results:
+def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> TestLogits:
     """The test logits of a run's students, on the CPU, and what made them."""
     logits = {}
     made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
@@ -38,7 +38,7 @@ def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recip
         made_from |= {"student": card["model"], "teacher": card["inputs"]["teacher"]}
         if "given_weights" in card["inputs"]:
             made_from["given_weights"] = card["inputs"]["given_weights"]
-    return Results(logits, made_from)
+    return TestLogits(logits, made_from)
 
 
 def write_seeds(path: Path, settings: Distill, found: Mapping[int, tuple[NDArray[np.float32], dict[str, Any]]]) -> None:

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from vl_convert import javascript_bundle
 
 from prepkd.errors import without_secrets
-from prepkd.html_report.parts import LeftOut, Section, Spec, Tile
+from prepkd.html_report.parts import LeftOut, PageSection, Spec, Tile
 from prepkd.runtime.machine_faults import need_descriptors
 
 DESCRIPTORS = 16  # of the bundler: its runtime's sockets and pipes
@@ -23,7 +23,7 @@ POLICY = "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; im
 
 
 def render(
-    title: str, subtitle: str, tiles: Sequence[Tile], sections: Sequence[Section], left_out: Sequence[LeftOut]
+    title: str, subtitle: str, tiles: Sequence[Tile], sections: Sequence[PageSection], left_out: Sequence[LeftOut]
 ) -> bytes:
     """The whole page, UTF-8; every text is escaped, and of URLs the secrets are left out."""
     environment = Environment(

@@ -92,7 +92,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A section of the page: `lead` says in a sentence or two what the figures show; `notes` are what they leave out."""
 
     name: str

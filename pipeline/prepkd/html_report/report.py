@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from prepkd.errors import InputError
 from prepkd.html_report.page import render
-from prepkd.html_report.parts import LeftOut, Section
+from prepkd.html_report.parts import LeftOut, PageSection
 from prepkd.html_report.results import Results
 from prepkd.html_report.sections.calibration import calibration
 from prepkd.html_report.sections.classes import classes
@@ -17,7 +17,7 @@ from prepkd.html_report.sections.temperatures import temperatures
 from prepkd.html_report.sections.training import training
 from prepkd.html_report.summary import subtitle, tiles, title
 
-SECTIONS: dict[str, Callable[[Results], Section]] = {
+SECTIONS: dict[str, Callable[[Results], PageSection]] = {
     "Methods compared": methods,
     "Learning curves": training,
     "Teacher errors that KA repairs": repaired,
@@ -31,7 +31,7 @@ SECTIONS: dict[str, Callable[[Results], Section]] = {
 
 def build(results: Results) -> tuple[bytes, list[LeftOut]]:
     """The page, and the sections that it lacks with the reasons; raises InputError if there is nothing to show."""
-    sections: list[Section] = []
+    sections: list[PageSection] = []
     left_out: list[LeftOut] = []
     for name, section in SECTIONS.items():
         try:

@@ -19,7 +19,7 @@ from prepkd.views import Recipe
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownStudents:
     """The students that the sections on single classes and samples show: their run, and test logits (N, K) by seed."""
 
     run: str
@@ -101,15 +101,15 @@ class Results:
         return teacher_logits(self.settings, self.teachers, self.test.fingerprint)
 
     @cached_property
-    def shown(self) -> Shown:
+    def shown(self) -> ShownStudents:
         """The students of `distill`, or of the comparison's first run with its method, else of its first run."""
         if any(folder.exists() for folder in self.students.values()):
-            return Shown(self.settings.method, self.student_logits)
+            return ShownStudents(self.settings.method, self.student_logits)
         runs = [(text, run) for runs in self.grid.values() for text, run in runs.items() if run.path.is_file()]
         if not runs:
             raise InputError(f"{next(iter(self.students.values()))}: no such student; run `dvc repro`")
         text, run = next((one for one in runs if one[1].settings.method == self.settings.method), runs[0])
-        return Shown(text, run_logits(run, self.test.fingerprint))
+        return ShownStudents(text, run_logits(run, self.test.fingerprint))
 
     @property
     def shown_teacher(self) -> Tensor | None:

@@ -38,7 +38,7 @@ def project_pair(params: Params, data: DataInfo) -> requirements.Pair:
         size = shape[0], shape[1]
     else:
         raise InputError("the images' sizes differ; expected `augment` to start with a resized crop of one size")
-    shown = requirements.Shown(
+    shown = requirements.DataShape(
         size,
         channels=shape[2] if shape else 3,
         classes=len(data.class_names),

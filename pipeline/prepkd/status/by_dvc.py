@@ -10,7 +10,7 @@ from typing import Any
 from prepkd.errors import InputError
 from prepkd.runtime.dvc import dvc_root, run_dvc, said
 from prepkd.settings.yaml import parse_yaml
-from prepkd.status.state import Stage, StageState
+from prepkd.status.state import StageState, StageStatus
 
 
 def is_dvc_project(folder: Path) -> bool:
@@ -18,7 +18,7 @@ def is_dvc_project(folder: Path) -> bool:
     return (folder / "dvc.yaml").is_file() and dvc_root(folder) is not None
 
 
-def stages_by_dvc(folder: Path) -> list[Stage]:
+def stages_by_dvc(folder: Path) -> list[StageStatus]:
     """Ask DVC for the stages of a project, in the order of its pipelines; raises InputError with DVC's words if it fails."""
     asked = ("stage", "list", "--all", "--name-only"), ("status", "--json")
     with ThreadPoolExecutor(2) as pool:  # each is a process that takes a second to start
@@ -68,30 +68,32 @@ def _from(here: str, path: str) -> str:
     return path if "://" in path else posixpath.normpath(posixpath.join(here, path))
 
 
-def classified(names: Iterable[str], status: Mapping[str, Any], locks: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
+def classified(
+    names: Iterable[str], status: Mapping[str, Any], locks: Mapping[str, Mapping[str, Any]]
+) -> list[StageStatus]:
     """The state of each stage: by its changes, and by those of the stages that make its inputs.
 
     DVC lists a stage whose own inputs, settings or outputs have changed. A stage that waits for one of those is listed only
     once that one has run.
     """
-    found: list[Stage] = []
+    found: list[StageStatus] = []
     for name in names:
         entry = locks.get(name)
         if entry is None:
-            found.append(Stage(name, StageState.MISSING, why="never run"))
+            found.append(StageStatus(name, StageState.MISSING, why="never run"))
             continue
         outputs, changes = _paths(entry, "outs"), list(_changes(status.get(name, [])))
         gone = [path for kind, path, how in changes if kind == "changed outs" and how == "deleted"]
         if gone:
-            found.append(Stage(name, StageState.MISSING, outputs, f"no {gone[0]}"))
+            found.append(StageStatus(name, StageState.MISSING, outputs, f"no {gone[0]}"))
         elif changes:
-            found.append(Stage(name, StageState.OUT_OF_DATE, outputs, _reason(changes)))
+            found.append(StageStatus(name, StageState.OUT_OF_DATE, outputs, _reason(changes)))
         else:
-            found.append(Stage(name, StageState.DONE, outputs))
+            found.append(StageStatus(name, StageState.DONE, outputs))
     return _waiting(found, locks)
 
 
-def _waiting(stages: list[Stage], locks: Mapping[str, Mapping[str, Any]]) -> list[Stage]:
+def _waiting(stages: list[StageStatus], locks: Mapping[str, Mapping[str, Any]]) -> list[StageStatus]:
     """The same, where a stage is out of date too if a stage that makes its inputs is; pipelines list stages in any order."""
     state = {one.name: one for one in stages}
     changed = True
@@ -103,12 +105,12 @@ def _waiting(stages: list[Stage], locks: Mapping[str, Mapping[str, Any]]) -> lis
             inputs = _paths(locks[one.name], "deps")
             before = next((other for other in state.values() if _feeds(other, inputs)), None)
             if before is not None:
-                state[one.name] = Stage(one.name, StageState.OUT_OF_DATE, one.outputs, f"waits for {before.name}")
+                state[one.name] = StageStatus(one.name, StageState.OUT_OF_DATE, one.outputs, f"waits for {before.name}")
                 changed = True
     return list(state.values())
 
 
-def _feeds(stage: Stage, inputs: Iterable[str]) -> bool:
+def _feeds(stage: StageStatus, inputs: Iterable[str]) -> bool:
     return stage.state is not StageState.DONE and any(_overlap(out, one) for out in stage.outputs for one in inputs)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prepkd.status.state import Stage, StageState
+from prepkd.status.state import StageState, StageStatus
 
 
 @dataclass(frozen=True)
@@ -15,16 +15,16 @@ class Expected:
     outputs: tuple[str, ...]
 
 
-def stages_by_files(expected: Mapping[str, Expected]) -> list[Stage]:
+def stages_by_files(expected: Mapping[str, Expected]) -> list[StageStatus]:
     """The state of each stage: done if its outputs are there; whether they are up to date is not known."""
     return [_of(name, one) for name, one in expected.items()]
 
 
-def _of(name: str, expected: Expected) -> Stage:
+def _of(name: str, expected: Expected) -> StageStatus:
     absent = next(_absent(expected.outputs), None)
     if absent is None:
-        return Stage(name, StageState.DONE, expected.outputs)
-    return Stage(name, StageState.MISSING, expected.outputs, f"no {absent}")
+        return StageStatus(name, StageState.DONE, expected.outputs)
+    return StageStatus(name, StageState.MISSING, expected.outputs, f"no {absent}")
 
 
 def _absent(outputs: Iterable[str]) -> Iterator[str]:

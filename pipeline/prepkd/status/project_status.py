@@ -10,7 +10,7 @@ from prepkd.project.scaffold import data_commands
 from prepkd.runtime.services import is_remote
 from prepkd.status.by_dvc import is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
-from prepkd.status.state import Stage, StageState, Status, is_report, next_commands, present
+from prepkd.status.state import StageState, StageStatus, Status, is_report, next_commands, present
 
 WITHOUT_DVC = "no DVC project"
 BY_FILES = "outputs are looked for; whether they are up to date is not known"
@@ -37,7 +37,7 @@ def project_status(
     return Status(stages, present(results), following, by_dvc, notes)
 
 
-def _without_page(stage: Stage, page: Path) -> Stage:
+def _without_page(stage: StageStatus, page: Path) -> StageStatus:
     """A stage that DVC takes for done, and whose page, which is no output of DVC's, is gone."""
     gone = is_report(stage) and stage.state is StageState.DONE
     return replace(stage, state=StageState.MISSING, why=f"no {page}") if gone else stage

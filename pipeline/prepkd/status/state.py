@@ -18,7 +18,7 @@ class StageState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageStatus:
     """A stage: its name as DVC has it, its outputs, its state and the reason for it."""
 
     name: str
@@ -35,7 +35,7 @@ class Stage:
     def name_there(self) -> str:
         """Its name in that file; a colon in it, as in run@timm:resnet18, is its own.
 
-        >>> Stage("compare/dvc.yaml:run@timm:resnet18", StageState.DONE).name_there
+        >>> StageStatus("compare/dvc.yaml:run@timm:resnet18", StageState.DONE).name_there
         'run@timm:resnet18'
         """
         return self.name.rpartition(f"{PIPELINE}:")[2]
@@ -49,7 +49,7 @@ class Status:
     is known.
     """
 
-    stages: Sequence[Stage]
+    stages: Sequence[StageStatus]
     results: Mapping[str, str]
     next: Sequence[str]
     compares: bool
@@ -81,7 +81,7 @@ def _holds_something(path: Path) -> bool:
 
 
 def next_commands(
-    stages: Sequence[Stage], *, by_dvc: bool, commands: Mapping[str, str], first: Sequence[str], page: Path
+    stages: Sequence[StageStatus], *, by_dvc: bool, commands: Mapping[str, str], first: Sequence[str], page: Path
 ) -> list[str]:
     """The commands that come next: `first` if the raw data is not there; else what makes the first stage that is not done.
 
@@ -95,11 +95,11 @@ def next_commands(
     return [*first, repro(waiting) if by_dvc else commands[waiting.name]]
 
 
-def is_report(stage: Stage) -> bool:
+def is_report(stage: StageStatus) -> bool:
     """Whether a stage writes the page of all results, as both pipelines do."""
     return stage.name_there == "report"
 
 
-def repro(stage: Stage) -> str:
+def repro(stage: StageStatus) -> str:
     """The DVC command that makes a stage and those before it up to date."""
     return "dvc repro" if stage.pipeline == PIPELINE else f"dvc repro {stage.pipeline}"

@@ -18,7 +18,7 @@ NAME = re.compile(r"seed(0|[1-9][0-9]{0,18})")
 
 
 @dataclass(frozen=True)
-class Results:
+class TestLogits:
     """Test logits (N, K) by seed (a teacher's under 0), and the description of what made them."""
 
     logits: dict[int, Tensor]
@@ -32,7 +32,7 @@ def write_results(path: Path, logits: Mapping[int, Tensor], made_from: Mapping[s
     write_bytes(path, save(tensors, metadata={"prepkd": canonical_json(described)}))
 
 
-def read_results(path: Path, hint: str) -> Results:
+def read_results(path: Path, hint: str) -> TestLogits:
     """Read a file of `write_results`; raises InputError, with a hint what to do, for one that differs from its checksum."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint}")
@@ -50,7 +50,7 @@ def read_results(path: Path, hint: str) -> Results:
     if len(shapes) != 1 or not all(NAME.fullmatch(name) and values.ndim == 2 for name, values in tensors.items()):
         raise InputError(f"{path}: expected logits (N, K) of one shape, named seed0, seed1 and so on; {hint}")
     logits = {int(name.removeprefix("seed")): values for name, values in tensors.items()}
-    return Results(dict(sorted(logits.items())), made_from)
+    return TestLogits(dict(sorted(logits.items())), made_from)
 
 
 def _checksum(tensors: Mapping[str, Tensor], made_from: Mapping[str, object]) -> str:

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from prepkd.html_report.charts.calibration import confidence_chart, reliability_chart
-from prepkd.html_report.parts import Figure, Section, Table, columns, number, text
+from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.report.metrics import measure
 
 BINS = 15  # as the ECE has
 
 
-def calibration(results: Results) -> Section:
+def calibration(results: Results) -> PageSection:
     """The reliability diagram of the shown students, all seeds pooled, and of the teacher; raises InputError."""
     shown, labels = results.shown, results.labels
     teacher = results.shown_teacher
@@ -59,7 +59,7 @@ def calibration(results: Results) -> Section:
             table,
         ),
     ]
-    return Section("calibration", "Calibration", lead, figures)
+    return PageSection("calibration", "Calibration", lead, figures)
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[Mapping[str, Any]]:

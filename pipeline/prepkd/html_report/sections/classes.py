@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from prepkd.html_report.charts.classes import MOST_ROWS, class_chart
-from prepkd.html_report.parts import Figure, Section, Table, columns, number, text
+from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.report.metrics import by_class, confusion_counts
 
 
-def classes(results: Results) -> Section:
+def classes(results: Results) -> PageSection:
     """Accuracy of each class that has test samples; raises InputError."""
     labels, names, shown = results.labels, results.names, results.shown
     teacher = results.shown_teacher
@@ -48,7 +48,7 @@ def classes(results: Results) -> Section:
     else:
         caption += "Sorted by the gap, the teacher's largest lead first."
     figure = Figure("classes", "Accuracy by class", caption, class_chart(rows), table)
-    return Section("classes", "Accuracy by class", _lead(rows), [figure])
+    return PageSection("classes", "Accuracy by class", _lead(rows), [figure])
 
 
 def _lead(rows: Sequence[Mapping[str, Any]]) -> str:

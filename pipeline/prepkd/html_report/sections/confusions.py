@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.html_report.charts.confusion import KINDS, confusion_chart, errors_chart
-from prepkd.html_report.parts import Figure, Section, Table, columns, number, text
+from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.report.metrics import confusion_counts
 from prepkd.report.run_logits import run_logits, teacher_logits
@@ -17,7 +17,7 @@ MOST_PAIRS = 200  # rows of the table of confusions
 MOST_RUNS = 60
 
 
-def confusions(results: Results) -> Section:
+def confusions(results: Results) -> PageSection:
     """The confusion matrix of the shown students, its largest cells, and the kinds of errors by run; raises InputError."""
     shown, names, labels = results.shown, results.names, results.labels
     counts = sum(confusion_counts(logits, labels) for logits in shown.logits.values())
@@ -47,7 +47,7 @@ def confusions(results: Results) -> Section:
         figures += _kinds(results, notes)
     except InputError as error:
         notes.append(f"Genetic errors are left out: {error}")
-    return Section("confusions", "Confusions and genetic errors", lead, figures, notes)
+    return PageSection("confusions", "Confusions and genetic errors", lead, figures, notes)
 
 
 def shown_classes(counts: Tensor, most: int = MOST_CLASSES) -> list[int]:

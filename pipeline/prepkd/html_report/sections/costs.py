@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prepkd.errors import InputError
 from prepkd.html_report.charts.cost import cost_chart
-from prepkd.html_report.parts import Figure, Section, Table, columns, number, text
+from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.models import build_model, load_checkpoint
 from prepkd.models.names import architecture
@@ -25,7 +25,7 @@ class Size:
     multiply_adds: int
 
 
-def costs(results: Results) -> Section:
+def costs(results: Results) -> PageSection:
     """Every teacher, and every student with the top-1 of each of its runs; raises InputError."""
     notes: list[str] = []
     rows = [*_teachers(results, notes), *_students(results, notes)]
@@ -54,7 +54,7 @@ def costs(results: Results) -> Section:
         Figure(name, f"Accuracy against {title.lower()}", caption, cost_chart(rows, name, title.lower()), table)
         for name, title in said.items()
     ]
-    return Section("costs", "Accuracy and cost", _lead(rows, best), figures, notes)
+    return PageSection("costs", "Accuracy and cost", _lead(rows, best), figures, notes)
 
 
 def size_of(model: nn.Module, pixels: torch.Tensor) -> Size:

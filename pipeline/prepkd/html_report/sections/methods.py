@@ -9,7 +9,7 @@ import pandas as pd
 from prepkd.errors import InputError
 from prepkd.html_report.charts.accuracy import accuracy_chart, near
 from prepkd.html_report.files import read_table
-from prepkd.html_report.parts import Cell, Column, Figure, Section, Table, Tone, columns, number, text
+from prepkd.html_report.parts import Cell, Column, Figure, PageSection, Table, Tone, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.report.comparison import BASELINES, difference_column
 from prepkd.report.markdown import baselines
@@ -28,7 +28,7 @@ OTHERS = {
 Row = Mapping[Hashable, Any]
 
 
-def methods(results: Results) -> Section:
+def methods(results: Results) -> PageSection:
     """The comparison of methods, from its tables; raises InputError."""
     table = read_table(results.comparison / "table.csv", ("n", "top1_percent"), COMMAND)
     long = read_table(results.comparison / "long.csv", ("seed", "top1_percent"), COMMAND)
@@ -50,7 +50,7 @@ def methods(results: Results) -> Section:
         notes.append(f"Students from another training loop: {', '.join(there)}.")
     if not named:
         notes.append(f"No differences: none of the runs is a baseline ({', '.join(BASELINES.values())}).")
-    return Section("methods", "Methods compared", _lead(table, named), parts, notes)
+    return PageSection("methods", "Methods compared", _lead(table, named), parts, notes)
 
 
 def headline(table: pd.DataFrame, named: list[str], title: str = "") -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from prepkd.errors import InputError
-from prepkd.html_report.parts import Facts, Section
+from prepkd.html_report.parts import Facts, PageSection
 from prepkd.html_report.results import Results
 from prepkd.models.checkpoint import load_card
 
@@ -15,7 +15,7 @@ PACKAGES = ("prepkd", "torch", "torchvision", "numpy", "zarr", "h5py", "dvc")
 Fact = tuple[str, list[str]]
 
 
-def origin(results: Results) -> Section:
+def origin(results: Results) -> PageSection:
     """The origin of the figures: data, teachers, stores, commit, versions; a note for each one that is missing."""
     parts = [
         Facts("Data", [*_data(results)]),
@@ -25,7 +25,7 @@ def origin(results: Results) -> Section:
         Facts("Settings of the students", _settings(results), folded=True),
     ]
     lead = "Fingerprints are SHA-256 of canonical content; equal inputs have equal ones on every machine."
-    return Section("provenance", "Provenance", lead, parts)
+    return PageSection("provenance", "Provenance", lead, parts)
 
 
 def _data(results: Results) -> Iterator[Fact]:

@@ -10,7 +10,7 @@ from prepkd.data.samples.labels import main_class
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.html_report.names import sample_name
-from prepkd.html_report.parts import Bar, Card, Gallery, Section
+from prepkd.html_report.parts import Bar, Card, Gallery, PageSection
 from prepkd.html_report.pictures import view_pictures
 from prepkd.html_report.results import Results
 from prepkd.inspection.logit_statistics import choose_views
@@ -37,7 +37,7 @@ class Repaired:
     confidence: float
 
 
-def repaired(results: Results) -> Section:
+def repaired(results: Results) -> PageSection:
     """The most confident wrong answers, one per sample, before and after; raises InputError."""
     if not results.settings.parsed.teacher:
         raise InputError(f"method {results.settings.method} asks no teacher; run `dvc exp run -S distill.method=ka-ps`")
@@ -72,7 +72,7 @@ def repaired(results: Results) -> Section:
     if partial := [store.encoding.name for store in stores if store.encoding.name in PARTIAL]:
         caption += f" The encoding {partial[0]} keeps some classes of each row; in it the others share the rest evenly."
     gallery = Gallery("Before and after", caption, cards, filtered=True)
-    return Section("repaired", "Teacher errors that KA repairs", lead, [gallery])
+    return PageSection("repaired", "Teacher errors that KA repairs", lead, [gallery])
 
 
 def _adjustment(results: Results) -> tuple[Adjustment, bool]:

@@ -11,7 +11,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.html_report.charts.epochs import spread
 from prepkd.html_report.names import sample_name
-from prepkd.html_report.parts import Bar, Card, Figure, Gallery, Section, Table, columns, number
+from prepkd.html_report.parts import Bar, Card, Figure, Gallery, PageSection, Table, columns, number
 from prepkd.html_report.pictures import view_pictures
 from prepkd.html_report.results import Results
 from prepkd.html_report.sections.training import logged
@@ -25,7 +25,7 @@ TOP = 3
 ENDS = ("min", "p5", "p25", "p50", "p75", "p95", "max")
 
 
-def temperatures(results: Results) -> Section:
+def temperatures(results: Results) -> PageSection:
     """The spread over epochs if the method is a dynamic one, and the extreme samples; raises InputError without either."""
     notes: list[str] = []
     parts: list[Figure | Gallery] = []
@@ -45,7 +45,7 @@ def temperatures(results: Results) -> Section:
         else f"The method {results.settings.method} has one temperature, {results.settings.teacher_tau:g}, for all samples; "
         "shown is what a dynamic one would give them."
     )
-    return Section("temperatures", "Temperatures", lead, parts, notes)
+    return PageSection("temperatures", "Temperatures", lead, parts, notes)
 
 
 def by_epoch(results: Results) -> list[Figure]:

@@ -9,14 +9,14 @@ import pandas as pd
 from prepkd.errors import InputError
 from prepkd.html_report.charts.epochs import curves
 from prepkd.html_report.files import read_log
-from prepkd.html_report.parts import Figure, Section, Table, columns, number, text
+from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
 
 SPLITS = ("test", "val", "train")
 Bands = list[dict[str, Any]]
 
 
-def training(results: Results) -> Section:
+def training(results: Results) -> PageSection:
     """Top-1 and training loss by epoch; raises InputError if a seed has no log."""
     seeds = results.settings.seed_list
     top1 = bands({split: logged(results.training, split, "top1", seeds) for split in SPLITS}, 100)
@@ -33,7 +33,7 @@ def training(results: Results) -> Section:
     last = {row["split"]: row for row in top1}  # rows are in the order of epochs
     said = ", ".join(f"{row['mean']:.2f} % on {split}" for split, row in last.items())
     lead = f"{results.settings.method}, {over}, {results.settings.epochs} epochs; in the last one {said}."
-    return Section("training", "Learning curves", lead, figures)
+    return PageSection("training", "Learning curves", lead, figures)
 
 
 def logged(folder: Path, group: str, name: str, seeds: list[int]) -> Mapping[int, pd.Series]:
