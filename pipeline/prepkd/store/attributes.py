@@ -20,9 +20,9 @@ from prepkd.store.encodings import Encoding, Tensors, read_encoding
 from prepkd.views import ViewPlan, read_plan, view_side
 
 FORMAT = 3
-IMPORTED = "imported"  # in place of a model's name: nothing is known of what made the logits
-# A store is untrusted input: each value is bounded, so that no reader takes memory or time for it before the chunks,
-# whose sizes are known then, are found to be there.
+IMPORTED = "imported"  # in place of a model's name: the model that computed the logits is unknown
+# A store is untrusted input. Bounds keep a reader from spending memory or time on a false value before it has checked that the
+# chunks, whose sizes follow from the attributes, exist.
 PIXEL_SAMPLES = 64  # rendered for the hash of pixels
 LARGEST_SIDE = 2048  # of rendered pictures
 LARGEST_BATCH = 2**20
@@ -69,7 +69,7 @@ class TeacherAttributes(_Section):
 
 
 class ViewsAttributes(_Section):
-    """The view plan, as its `describe` returns it; `strong` is the recipe of the strong views, where it has some."""
+    """The view plan, as returned by its `describe`; `strong` is the recipe of the strong views, if any."""
 
     recipe: list[Any] = Field(max_length=32)
     strong: list[Any] = Field(default=[], max_length=32)
@@ -118,10 +118,10 @@ class MeasuredAttributes(_Section):
 
 
 class AskedAttributes(_Section):
-    """The content of a store of features: an entry of `cache.features`, and what decides its values beside teacher and views.
+    """The entry of `cache.features` that a store holds, and the inputs of its tensors besides teacher and views.
 
-    `settings` are those of the entry's term that change what it asks, None for a feature as it is; `sizes` the height and
-    width that maps are reduced to; `teacher` the shapes of the teacher's features that were read.
+    `settings` are the settings of the entry's term that change its tensors, None for a feature without a term; `sizes` the
+    height and width to which maps are reduced; `teacher` the shapes of the teacher's features that were read.
     """
 
     entry: FileName
@@ -151,7 +151,7 @@ class Attributes(_Section):
         for key, part in (("dataset", self.dataset), ("teacher", self.teacher)):
             if part.name in (".", ".."):
                 raise ValueError(f"{key}.name is {part.name!r}; expected a name that is no folder")
-        # The rounding that `unknown` stands for is the coarsest one: no claim may buy it.
+        # `unknown` is verified with the loosest tolerance: a store must not get it by claiming not to know its arithmetic.
         if self.precision.arithmetic == "unknown" and self.teacher.model != IMPORTED:
             raise ValueError(
                 f"precision.arithmetic is 'unknown' and teacher.model is {shown(self.teacher.model)}; only stores of "
@@ -165,7 +165,7 @@ class Attributes(_Section):
 
     @classmethod
     def made_from(cls, sections: Mapping[str, Any], **others: Any) -> "Attributes":
-        """Attributes of this format, with a fingerprint per section so that an error can name the one that differs.
+        """Build attributes of this format, with a fingerprint per section so that an error can name the one that differs.
 
         `others` (`measured`, `unverified`) have no fingerprint. Raises InputError.
         """

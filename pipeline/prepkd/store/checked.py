@@ -29,14 +29,14 @@ def difference(found: str, expected: str) -> str:
 class CheckedStore(WrapperStore[Store]):
     """A store that compares each file with the manifest; a missing or different file raises InputError.
 
-    A local file is hashed at the first reading; while its inode, size and times stay the same, only crc32c is checked. Without
-    a `layout` only descriptions can be read.
+    A local file is hashed on the first read; while its inode, size and times stay the same, later reads check only crc32c.
+    Without a `layout`, only descriptions can be read.
     """
 
     manifest: dict[str, str]
     where: str
     layout: Layout | None = None
-    refuses_values: bool = True  # `verify` reports wrong values as its finding
+    refuses_values: bool = True  # False while `verify` reads, which reports wrong values itself
     command: str = "cache-logits"  # writes the store
 
     def __init__(self, store: Store, manifest: dict[str, str], where: str) -> None:
@@ -45,7 +45,7 @@ class CheckedStore(WrapperStore[Store]):
         self._hashed: dict[str, tuple[int, ...]] = {}  # identity of files that matched the manifest
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
-        """The complete file of a key; None for a key that is not in the manifest, unless it is a chunk's."""
+        """Read a complete file; None for a key outside the manifest, except for a chunk's key, which raises InputError."""
         if key not in self.manifest:
             if "/c/" in key:  # Zarr would read a chunk of fill values
                 raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run {self.command}")
@@ -75,11 +75,11 @@ class CheckedStore(WrapperStore[Store]):
         return self._store
 
     def forget(self) -> None:
-        """Hash every file again."""
+        """Forget which files matched, so that each is hashed again."""
         self._hashed.clear()
 
     def most(self, key: str) -> int:
-        """The most bytes that a file may have."""
+        """The maximum size of a file in bytes."""
         part = self.layout.part(key) if self.layout else None
         return self.layout.file_sizes(part[0])[1] if self.layout and part else LIMITS[key.rpartition("/")[2]]
 
@@ -96,8 +96,8 @@ class CheckedStore(WrapperStore[Store]):
     def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
         """Refuse content whose SHA-256 differs from the manifest's, and a chunk of another size or with wrong values.
 
-        Values are checked here, chunk by chunk beside the hash, since the content is in the processor's cache; those of a
-        compressed array once they are decoded. Raises InputError.
+        Values are checked right after the hash, while the content is in the processor's cache; those of a compressed array are
+        checked after decoding. Raises InputError.
         """
         found, expected = sha256(content), self.manifest[key]
         if found != expected:

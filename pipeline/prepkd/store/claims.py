@@ -1,9 +1,9 @@
-"""Claims: which worker computes a chunk, among processes and machines that share a folder or a bucket.
+"""Claims: assign each chunk to one worker, among processes and machines that share a folder or a bucket.
 
-A claim is a small file that is created only if it does not exist, and that its worker changes now and then while it lives. Who
-has seen no change for EXPIRY seconds, by its own clock, takes over by creating the claim of the next generation. So clocks of
-machines are never compared, and nothing is renamed: a bucket needs conditional puts and nothing else. Should two workers ever
-compute one chunk, both write the same bytes.
+A claim is a small file that is created only if it does not exist; its worker changes it regularly while it runs. A worker that
+sees no change for EXPIRY seconds, by its own clock, takes over by creating the claim of the next generation. Clocks of different
+machines are never compared and no file is renamed, so a bucket needs conditional puts only. If two workers compute the same
+chunk, both write the same bytes.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ from prepkd.store.layout import CLAIMS
 from prepkd.store.place import delete, get, put
 from prepkd.store.remote import RemoteStore
 
-EXPIRY = 60.0  # seconds without a change after which a claim is no longer its worker's
-BEATS = 4  # changes in that time
+EXPIRY = 60.0  # seconds without a change after which another worker may take over
+BEATS = 4  # changes of a claim per expiry
 LARGEST = 200  # bytes of a claim
-# The key of a claim in a store: of a chunk (view, chunk), of the store's end, of a trial; then its generation.
+# The key of a claim in a store: of a chunk (view.chunk), of finishing the store, or of a trial; then its generation.
 CLAIM = re.compile(rf"{CLAIMS}/(\d+\.\d+|finish|trial-[0-9a-f]{{32}})\.\d+")
 
 
@@ -39,10 +39,10 @@ class ClaimFiles(Protocol):
     """Small files that workers share."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file unless there is one, in one step; returns whether it was written."""
+        """Create a file atomically; return False if it exists."""
 
     def state(self, name: str) -> bytes | None:
-        """A file's content, then something that each `beat` changes; None if there is no such file."""
+        """Return a file's content and a suffix that each `beat` changes; None if the file does not exist."""
 
     def beat(self, name: str, content: bytes) -> None:
         """Change a file's state."""
@@ -55,13 +55,13 @@ class ClaimFiles(Protocol):
 
 
 class ClaimFolder:
-    """Claims in a folder of a local or network file system; creating a file exclusively is one step on NFS, too."""
+    """Claims in a folder of a local or network file system; exclusive creation is atomic on NFS, too."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file unless there is one; raises FileNotFoundError without the folder."""
+        """Create a file; return False if it exists. Raises FileNotFoundError if the folder does not exist."""
         path = self.folder / name
         try:
             file = path.open("xb")
@@ -70,15 +70,14 @@ class ClaimFolder:
         try:
             with naming(path), file:
                 file.write(content)
-        except (
-            OSError
-        ):  # on a full disk an empty claim would stay, of no known worker; one of another worker is not opened
+        except OSError:
+            # A full disk would leave an empty claim of no known worker. The file is never another worker's: "x" did not open it.
             path.unlink(missing_ok=True)
             raise
         return True
 
     def state(self, name: str) -> bytes | None:
-        """A file's content and modification time: of the opened file, since a network file system may cache those of a name."""
+        """Return content and modification time of the opened file: a network file system may cache those of its name."""
         try:
             with (self.folder / name).open("rb") as file:
                 return file.read(LARGEST) + f" {os.fstat(file.fileno()).st_mtime_ns}".encode()
@@ -109,7 +108,7 @@ class Objects:
         self._count = itertools.count()
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write an object unless there is one."""
+        """Create an object; return False if it exists."""
         return sync(self.store.create(f"{CLAIMS}/{name}", content))
 
     def state(self, name: str) -> bytes | None:
@@ -117,7 +116,7 @@ class Objects:
         return get(self.store, f"{CLAIMS}/{name}", LARGEST)
 
     def beat(self, name: str, content: bytes) -> None:
-        """Write it with another number, unless it has been removed."""
+        """Rewrite an object with a new number, unless it has been removed."""
         if self.state(name) is not None:
             put(self.store, f"{CLAIMS}/{name}", content + f" {next(self._count)}".encode())
 
@@ -131,7 +130,7 @@ class Objects:
 
 
 def clear_claims(store: RemoteStore) -> None:
-    """Remove the claims in a bucket, one listing's."""
+    """Remove the claims that one listing of a bucket returns."""
 
     async def listed() -> list[str]:
         return [f"{CLAIMS}/{name.strip('/')}" async for name in store.list_dir(CLAIMS)]
@@ -142,21 +141,21 @@ def clear_claims(store: RemoteStore) -> None:
 
 
 def claim_files(store: Store, folder: Path) -> ClaimFiles | None:
-    """The place of the claims of a store's workers: `folder`, or the bucket; None for one without conditional puts."""
+    """Return the claims' place, `folder` or the store's bucket; None for a bucket without conditional puts."""
     if not isinstance(store, RemoteStore):
         folder.mkdir(exist_ok=True)
         return ClaimFolder(folder)
     objects, trial = Objects(store), f"trial-{uuid.uuid4().hex}.0"
     try:
         made = [objects.create(trial, b"") for _ in range(2)]
-    except (InputError, NotImplementedError, TypeError):  # refused, or unknown to the protocol's package
+    except (InputError, NotImplementedError, TypeError):  # refused by the service, or unknown to the protocol's package
         made = []
     objects.remove(trial)
     return objects if made == [True, False] else None
 
 
 class Claims:
-    """One worker's claims, kept alive by a thread; without `files` every claim is granted to everybody.
+    """One worker's claims, kept alive by a thread; without `files`, every claim is granted.
 
     `expiry` is in seconds of `clock`.
     """
@@ -166,9 +165,9 @@ class Claims:
     ) -> None:
         self.files, self.expiry, self.clock = files, expiry, clock
         self.worker = f"{this_process()}-{uuid.uuid4().hex}"
-        self._held: dict[str, str] = {}  # a claim's name and its file's
-        self._seen: dict[str, tuple[bytes, float]] = {}  # the state of others' files, and since when
-        self._changing = threading.Lock()  # held while claims are changed: a beat would write a removed one anew
+        self._held: dict[str, str] = {}  # claim name -> file name
+        self._seen: dict[str, tuple[bytes, float]] = {}  # other workers' files: last state, and when it was first seen
+        self._changing = threading.Lock()  # held while claims change: a beat would recreate a removed claim
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_the_end, daemon=True)
 
@@ -183,7 +182,7 @@ class Claims:
             self.release(name)
 
     def take(self, name: str) -> bool:
-        """Claim what `name` names, unless another worker has a live claim to it; returns whether it is this worker's now."""
+        """Claim `name` unless another worker has a live claim to it; return whether this worker holds it now."""
         if self.files is None:
             return True
         for generation in itertools.count():
@@ -192,7 +191,7 @@ class Claims:
                 break
             if (state := self.files.state(file)) is None:  # released just now
                 return False
-            if state.startswith(self.worker.encode()):  # created by a request whose answer was lost
+            if state.startswith(self.worker.encode()):  # created by an earlier request whose response was lost
                 break
             if not self._expired(file, state):
                 return False
@@ -201,24 +200,24 @@ class Claims:
         return True
 
     def holds(self, name: str) -> bool:
-        """Whether a claim that was taken is still there: all claims are removed when the store is finished."""
+        """Return whether a claim that was taken still exists: finishing the store removes all claims."""
         return self.files is None or self.files.state(self._held[name]) is not None
 
     def release(self, name: str) -> None:
-        """Give a claim up, when its work is done or has failed."""
+        """Release a claim after its work is done or has failed."""
         if self.files is not None:
             with self._changing:
                 self.files.remove(self._held.pop(name))
 
     def clear(self) -> None:
-        """Remove everybody's claims: the work is done."""
+        """Remove the claims of all workers, when the work is done."""
         with self._changing:
             self._held.clear()
             if self.files is not None:
                 self.files.clear()
 
     def beat(self) -> None:
-        """Show others that this worker lives."""
+        """Change this worker's claims, which shows others that it is alive."""
         with self._changing:
             for file in self._held.values():
                 assert self.files is not None
@@ -226,7 +225,7 @@ class Claims:
 
     def _expired(self, file: str, state: bytes) -> bool:
         owner = state.decode(errors="replace").split(" ")[0].rpartition("-")[0]
-        if has_ended(owner):  # on this machine, where that can be known at once
+        if has_ended(owner):  # a process of this machine, where its end is known at once
             return True
         now = self.clock()
         before, since = self._seen.get(file, (None, now))
@@ -237,6 +236,6 @@ class Claims:
 
     def _beat_until_the_end(self) -> None:
         while not self._ended.wait(self.expiry / BEATS):
-            # The place cannot be reached: at worst a chunk is computed twice. The worker's next write reports it.
+            # If the place cannot be reached, at worst a chunk is computed twice; the worker's next write reports the error.
             with contextlib.suppress(InputError, OSError):
                 self.beat()

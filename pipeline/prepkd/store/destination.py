@@ -1,4 +1,4 @@
-"""The place of a store that is written, and how its progress is reported."""
+"""The place to which a store is written, and the callbacks for progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Work:
         return self.layout.plan.views * self.layout.chunks
 
     def describe(self) -> str:
-        """One line: of logits the store's size and the encoding's error, and the time left."""
+        """Return one line: the time left and, for logits, the store's size and the encoding's error."""
         left = f"about {self.seconds:,.0f} s to go"
         plan, measured = self.layout.plan, self.attributes.measured
         if measured is None:  # features, whose size is printed before
@@ -43,11 +43,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Destination:
-    """The place of a store, a path or URL, the root of unfinished work, and the functions that progress is reported to.
+    """The place of a store (a path or URL), the root folder of unfinished work, and the callbacks for progress.
 
-    With `replace` a store of other settings is replaced. `on_wait` gets one line when another process is waited for,
-    `on_start` the remaining work before the first chunk; `on_chunk` is called after each chunk of any process, `on_written`
-    after each of this one.
+    With `replace`, a store of other settings is replaced. `on_wait` gets one line when the writer waits for another process,
+    `on_start` the remaining work before the first chunk. `on_chunk` is called after each chunk of any process, `on_written`
+    after each chunk of this one.
     """
 
     url: str

@@ -50,7 +50,7 @@ class RangesDocument(_Document):
 
 
 class PartialDocument(_Document):
-    """`partial.json`, in a copy of some views: the views that were fetched."""
+    """`partial.json` of a partial copy: the views that were fetched."""
 
     views: list[int] = []
 
@@ -59,12 +59,12 @@ M = TypeVar("M", bound=_Document)
 
 
 def read_document(store: Store, key: str) -> bytes | None:
-    """Read a JSON file, and at most one byte more than it may have; None if it does not exist."""
+    """Read a JSON file, up to one byte beyond its size limit; None if it does not exist."""
     return get(store, key, LIMITS[key.rpartition("/")[2]] + 1)
 
 
 def is_web_page(content: bytes | bytearray | memoryview) -> bool:
-    """Whether a file is an HTML page, which web servers send in place of a file that they do not have."""
+    """Whether a file is an HTML page, which some web servers send in place of a missing file."""
     start = bytes(content[:256]).lstrip().lower()
     return start.startswith((b"<!doctype html", b"<html"))
 
@@ -130,7 +130,7 @@ def parse_chunk_length(content: bytes, key: str, where: object) -> int:
 
 
 def differences(content: bytes, name: str, layout: Layout, where: object) -> Iterator[str]:
-    """The fields in which an array's `zarr.json` differs from the layout's, one phrase each; raises InputError for no JSON."""
+    """Yield a phrase per field in which an array's `zarr.json` differs from the layout's; raises InputError for invalid JSON."""
     key = f"{name}/zarr.json"
     found, wanted = _plain(parse(content, key, where)), _plain(layout.description(name))
     codecs = found.get("codecs")
@@ -145,7 +145,7 @@ def differences(content: bytes, name: str, layout: Layout, where: object) -> Ite
 
 
 def parse_summary(content: bytes, layout: Layout | None, where: object) -> dict[str, Any]:
-    """Parse `summary.json`, of a store of this layout if it is known; raises InputError."""
+    """Parse `summary.json`, and compare it with the layout if that is known; raises InputError."""
     views = layout.plan.views if layout else None
     if isinstance(layout.encoding, Tensors) if layout else "ranges" in parse(content, SUMMARY, where):
         return _parse_ranges(content, layout, where)
@@ -175,7 +175,7 @@ def _parse_ranges(content: bytes, layout: Layout | None, where: object) -> dict[
 
 
 def parse_partial(content: bytes, views: int, where: object) -> list[int]:
-    """Parse `partial.json`: the views that were fetched, sorted; raises InputError for others than 0 to `views` - 1."""
+    """Parse `partial.json`: the views that were fetched, sorted; raises InputError for a view outside 0 to `views` - 1."""
     found = sorted(set(_validated(PartialDocument, content, PARTIAL, where).views))
     if found and not 0 <= found[0] <= found[-1] < views:
         raise InputError(f"{where}: {PARTIAL}: lists other views than 0 to {views - 1}")
@@ -183,7 +183,7 @@ def parse_partial(content: bytes, views: int, where: object) -> list[int]:
 
 
 def word(text: str) -> str:
-    """A name from outside, fit for a message of one line."""
+    """Return an untrusted name in a form that fits a one-line message."""
     return text if len(text) <= 80 and text.isprintable() else shown(text)
 
 

@@ -17,7 +17,7 @@ LEFTOVER = re.compile(r"\.[0-9a-f]{32}\.partial")  # the end of a temporary file
 
 
 class DurableStore(LocalFiles):
-    """A local store that writes to a temporary name, then fsync, rename, fsync of the folder."""
+    """A local store that writes each file under a temporary name, syncs it, renames it, then syncs the folder."""
 
     def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
         super().__init__(root, read_only=read_only)
@@ -34,7 +34,7 @@ class DurableStore(LocalFiles):
         )
 
     def written(self, key: str) -> str | None:
-        """The SHA-256 of the value set here, or None if the file was replaced or changed since."""
+        """Return the SHA-256 of the value that `set` wrote; None if the file was replaced or changed since."""
         found = self._written.get(key)
         if found is None or file_identity((self.root / key).stat()) != found[0]:
             return None

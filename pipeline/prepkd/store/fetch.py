@@ -22,7 +22,7 @@ from prepkd.store.reader import AnswerStore, FeatureStore
 
 @dataclass(frozen=True)
 class Fetched:
-    """The result of a fetch: the copy's place, files and bytes copied, files that were there already, the views there now."""
+    """The result of a fetch: the copy's place, files and bytes copied, files `kept` from before, views of the copy."""
 
     place: str
     files: int
@@ -33,7 +33,7 @@ class Fetched:
 
 
 def open_source(url: str, sha256: str | None = None) -> AnswerStore:
-    """Open the store that is to be copied; with `sha256`, raise InputError if its manifest has another SHA-256.
+    """Open the store to copy; with `sha256`, raise InputError if its manifest has another SHA-256.
 
     The manifest states the SHA-256 of every other file.
     """
@@ -51,7 +51,7 @@ def copy_name(url: str) -> str:
 
 
 def copy_folder(source: AnswerStore) -> str:
-    """The folder in a project in which a copy of a store is looked for."""
+    """The project folder in which commands look for a copy of a store."""
     return f"data/features/{source.attributes.teacher.name}" if isinstance(source, FeatureStore) else "data/logits"
 
 
@@ -65,7 +65,7 @@ def fetch_views(
     on_start: Callable[[int], None] = lambda files: None,
     on_file: Callable[[], None] = lambda: None,
 ) -> Fetched:
-    """Copy views of a store (all for None, else as `parse_views` reads them) to the path or URL `target`.
+    """Copy views of a store to the path or URL `target`; `views` is text as for `parse_views`, None for all views.
 
     `on_wait` gets one line when another process copies to the same place, `on_start` the number of files, and `on_file` is
     called after each file. Raises InputError.

@@ -1,4 +1,4 @@
-"""The identities of stores: their manifests' hashes, fingerprints and plans, without their logits."""
+"""Identify stores by their manifests' hashes, fingerprints and view plans, without reading logits."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,7 @@ def identities(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 def identity(url: str, name: str, command: str = "cache-logits") -> dict[str, Any]:
     """The identity of a store of one teacher: the manifest's SHA-256, the fingerprints, the view plan; raises InputError.
 
-    `command` writes such stores.
+    `command` is the one that writes such stores, for messages.
     """
     place = open_place(url)
     manifest, group = read_document(place, MANIFEST), read_document(place, "zarr.json")

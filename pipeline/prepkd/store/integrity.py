@@ -34,7 +34,7 @@ from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place
 
 OF_AN_ARRAY = re.compile(r"[a-z_]{1,32}\d{0,2}/(zarr\.json|c/\d+(/\d+)+)")
-LARGEST_UNKNOWN = 2**30  # bytes of a chunk's file whose size is not known, since the description is damaged
+LARGEST_UNKNOWN = 2**30  # bytes of a chunk's file, if a damaged description leaves its size unknown
 # A chunk that fails its checksum may raise OSError as well.
 BROKEN = (*MALFORMED, OSError, MemoryError)
 
@@ -67,7 +67,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
     if not files and description is None and listing is None:
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
     found = [Damage("", MANIFEST, problem)] if problem else []
-    # An edited description proves nothing; then the manifest lists the files.
+    # An edited description proves nothing; the manifest then lists the files.
     described = {"zarr.json": description, commit: array}
     expected, unreadable = None, ""
     if all(key not in manifest or manifest[key] == sha256(text or b"") for key, text in described.items()):
@@ -75,7 +75,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
             refuse_other_format(description, url)
         expected, unreadable = _Expected.of(description or b"", array or b"")
     here = {*(files or ()), *manifest}
-    if expected and expected.layout.files > 2 * len(here) + 10_000:  # not to be enumerated
+    if expected and expected.layout.files > 2 * len(here) + 10_000:  # too many to enumerate
         found.append(Damage("", "zarr.json", f"it promises {expected.layout.files:,} files, {len(here):,} are there"))
         expected = None
     absent = expected.not_fetched(files, partial) if expected and partial is not None else set()
@@ -93,7 +93,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
 
 
 def _commit_description(description: bytes | None, files: Set[str]) -> str:
-    """The `zarr.json` of the array with the commit records; of an unreadable description the first such file that is there."""
+    """The commit array's `zarr.json`; if the description is unreadable, the first known one that exists."""
     try:
         _, encoding = plan_and_encoding(parse_attributes(description or b"", ""), "")
         return f"{encoding.commit}/zarr.json"
@@ -123,7 +123,7 @@ class _Expected:
 
     @classmethod
     def of(cls, description: bytes, array: bytes) -> tuple["_Expected | None", str]:
-        """Read `zarr.json` and the commit record's; None if they describe no readable store, and the second one's problem."""
+        """Read the group's and the commit array's `zarr.json`; None if they describe no store, and the latter's problem."""
         try:
             plan, encoding = plan_and_encoding(parse_attributes(description, ""), "")
         except BROKEN:
@@ -144,7 +144,7 @@ class _Expected:
         return {key for key in self.layout.all_keys() if (part := self.layout.part(key)) and part[1] not in here}
 
     def most(self, key: str) -> int:
-        """The most bytes that a file may have; 0 for a path that is no file of this store."""
+        """The maximum size of a file in bytes; 0 for a path that is no file of this store."""
         part = self.layout.part(key)
         if part:
             return self.layout.file_sizes(part[0])[1]

@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 WORKERS = 4  # threads that read chunks back; each holds one in memory
 PARTIAL = "partial.json"  # marks a copy of some views only
-CLAIMS = "claims"  # the folder of the claims of those who write a store
+CLAIMS = "claims"  # the folder of the workers' claims while a store is written
 # The Rust pipeline writes in place; this one passes complete chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
@@ -38,7 +38,7 @@ PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 MOST_FILES = 2**19  # a store's manifest, of about 100 bytes per file, is read whole
 LARGEST_FILE = 2**32  # bytes of a chunk in memory
 CHECKSUM = 4  # bytes at the end of a chunk's file
-BLOSC_HEADER = 16  # bytes; also the most by which Blosc makes incompressible data longer
+BLOSC_HEADER = 16  # bytes; also Blosc's largest overhead on incompressible data
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Layout:
         return sorted(view for view, count in found.items() if count == self.chunks * len(self.fields))
 
     def misfits(self, sizes: Mapping[str, int]) -> dict[int, list[str]]:
-        """By view, the chunks' files whose size (bytes by path) cannot be right."""
+        """Return, by view, the chunk files of impossible size; `sizes` is bytes by path."""
         limits = {name: self.file_sizes(name) for name in self.fields}
         found: dict[int, list[str]] = {}
         for key, size in sizes.items():
@@ -131,7 +131,7 @@ class Layout:
         return found
 
     def description(self, name: str) -> dict[str, Any]:
-        """The content of an array's `zarr.json`, as Zarr's format 3 has it, without settings that are empty."""
+        """The content of an array's `zarr.json` in Zarr format 3, without empty settings."""
         field, endian = self.fields[name], {"configuration": {"endian": "little"}}
         size = field.dtype.itemsize
         blosc = {"typesize": size, "cname": "lz4", "clevel": 5, "shuffle": "bitshuffle", "blocksize": 0}
@@ -151,18 +151,18 @@ class Layout:
         }
 
     def array(self, store: Store, name: str) -> "zarr.Array[Any]":
-        """An array of a store, described by the layout: what is stored in its `zarr.json` is not used."""
+        """Open an array of a store with the layout's description; its stored `zarr.json` is not read."""
         metadata = ArrayV3Metadata.from_dict(self.description(name))
         return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, name)))
 
     def file_sizes(self, name: str) -> tuple[int, int]:
-        """The least and the most bytes of a chunk's file of an array."""
+        """The smallest and the largest valid size of an array's chunk file, in bytes."""
         field = self.fields[name]
         size = self.chunk * field.bytes_per_row + CHECKSUM
         return (BLOSC_HEADER + CHECKSUM, size + BLOSC_HEADER) if field.compressed else (size, size)
 
     def size_problem(self, name: str, content: bytes | bytearray | memoryview) -> str:
-        """Say why a chunk's file cannot hold a chunk of an array, by its sizes; '' if it can. Nothing is decompressed."""
+        """Describe a wrong file size, or wrong sizes in a chunk's Blosc header; '' if all are right. Decompresses nothing."""
         least, most = self.file_sizes(name)
         if not least <= len(content) <= most:
             return f"it is {len(content):,} bytes, expected {least:,}{f' to {most:,}' if most > least else ''}"
@@ -175,7 +175,7 @@ class Layout:
         return ""
 
     def value_problem(self, name: str, chunk: int, content: bytes | bytearray | memoryview) -> str:
-        """Say which values in a chunk's file of the right size cannot be; '' if all can, or if the array is compressed."""
+        """Describe invalid values in a chunk's file of valid size; '' if there are none, or if the array is compressed."""
         field = self.fields[name]
         if field.compressed:
             return ""
@@ -201,7 +201,7 @@ class Layout:
 
     @property
     def compressed(self) -> bool:
-        """Whether any array is compressed, so that its bytes depend on the answers."""
+        """Whether any array is compressed, so that the store's size depends on the answers."""
         return any(field.compressed for field in self.fields.values())
 
 
@@ -248,7 +248,7 @@ def open_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
 
 
 def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
-    """Relative path -> SHA-256 of every file except the manifest, sorted; reads the files that it did not write."""
+    """Relative path -> SHA-256 of every file except the manifest, sorted; files that `store` did not write itself are read."""
 
     def digest(key: str) -> str:
         if isinstance(store, DurableStore) and (known := store.written(key)):

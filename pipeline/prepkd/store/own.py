@@ -1,4 +1,4 @@
-"""Files that prepkd may replace at a store's place: those of a store that it wrote, file by file, and nothing else."""
+"""Guard a store's place: only files of a store that prepkd wrote may be replaced or removed."""
 
 import asyncio
 import contextlib
@@ -28,19 +28,19 @@ from prepkd.store.place import child_names, keys, open_place
 from prepkd.store.remote import RemoteStore
 
 DESCRIPTION = "zarr.json"
-AT_ONCE = 64  # files that are removed at once
+AT_ONCE = 64  # files removed concurrently
 POLL = 0.2  # seconds
 
 
 @cache
 def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The patterns of a store's files, of every encoding, with what a killed writer leaves of one, and of its arrays."""
+    """Patterns of a store's files in any encoding, a killed writer's temporary files included, and of its folders."""
     named = {"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}
     arrays = "|".join([*sorted(named), r"tensor\d{1,2}"])
     files = "|".join(map(re.escape, (DESCRIPTION, MANIFEST, SUMMARY, PARTIAL)))
     key = rf"({files}|({arrays})/(zarr\.json|c(/\d+)+))({LEFTOVER.pattern})?"
     key += (
-        rf"|(({arrays})/)?(zarr|manifest|summary|partial){LEFTOVER.pattern}"  # Zarr's own name for a file half written
+        rf"|(({arrays})/)?(zarr|manifest|summary|partial){LEFTOVER.pattern}"  # Zarr's own name for a half-written file
     )
     return re.compile(rf"{key}|{CLAIM.pattern}"), re.compile(f"{arrays}|{CLAIMS}")
 
@@ -84,7 +84,7 @@ def _holds_store(url: str) -> bool:
 
 
 def first_foreign(store: Store) -> str | None:
-    """The first key at a place that is no part of a store of prepkd's, or is no file; None if there is none."""
+    """Return the first key at a place that is no file of a store that prepkd wrote; None if there is none."""
     found = []
     for key, is_file in _entries(store):
         if not is_file or not own_keys()[0].fullmatch(key):
@@ -95,7 +95,7 @@ def first_foreign(store: Store) -> str | None:
 
 
 def _entries(store: Store) -> Iterator[tuple[str, bool]]:
-    """The keys at a place, and whether each is a file; lazily, since a place may hold anything."""
+    """Yield the keys at a place, and whether each is a file; lazily, since a place may hold any number of files."""
     root = getattr(store, "root", None)
     if isinstance(root, Path):
         yield from ((key, (root / key).is_file()) for key in paths_in(root))
@@ -103,7 +103,7 @@ def _entries(store: Store) -> Iterator[tuple[str, bool]]:
     if isinstance(store, RemoteStore) and sync(store.is_object()):
         yield store.path.rsplit("/", 1)[-1], False
         return
-    # One short listing shows that a bucket is full of other things.
+    # One short listing detects a bucket that is full of other objects.
     yield from (
         (name, False) for name in sorted(child_names(store)) if not any(key.fullmatch(name) for key in own_keys())
     )
@@ -111,10 +111,10 @@ def _entries(store: Store) -> Iterator[tuple[str, bool]]:
 
 
 def _is_ours(store: Store) -> bool:
-    """Whether a place's description or manifest, one of which may be damaged or missing, is that of a store of prepkd's."""
+    """Whether the description or the manifest is of a store that prepkd wrote; the other may be damaged or missing."""
     try:
         described, listing = (read_document(store, key) for key in (DESCRIPTION, MANIFEST))
-    except InputError:  # no regular file, or one that cannot be had
+    except InputError:  # not a regular file, or unreadable
         return False
     try:
         if described is not None and isinstance(json.loads(described)["attributes"]["prepkd"]["format"], int):
@@ -131,16 +131,16 @@ def _is_ours(store: Store) -> bool:
 
 
 def _is_listing(files: set[str]) -> bool:
-    """Whether a manifest lists a description, and that of an array with a chunk's commit records."""
+    """Whether a manifest lists the descriptions of a group and of an array of commit records."""
     return DESCRIPTION in files and any(f"{commit}/zarr.json" in files for commit in COMMITS)
 
 
 def refuse_replacing(url: str, attributes: Attributes) -> None:
-    """Raise InputError if a store of other attributes, finished or not, stands at the place of one of `attributes`."""
+    """Raise InputError if the place holds a store, finished or not, of attributes other than `attributes`."""
     described = read_document(open_place(url), DESCRIPTION)
     try:
         stored = json.loads(described or b"")["attributes"]["prepkd"]
-    except MALFORMED:  # damaged: there is nothing to read from it
+    except MALFORMED:  # missing or damaged
         return
     try:
         found = read_attributes(stored, url)
@@ -160,9 +160,9 @@ def refuse_replacing(url: str, attributes: Attributes) -> None:
 def claimed_store(
     url: str, locks: Path, on_wait: Callable[[str], None], *, work: str = "", patience: float = 0
 ) -> Iterator[None]:
-    """Hold the lock of a store's place at which stands nothing, or a store of prepkd's; raises InputError otherwise.
+    """Hold the lock of a store's place; raises InputError unless it is empty or holds a store that prepkd wrote.
 
-    Processes that have joined other work than `work` for this place are waited for as well.
+    Also waits for processes that have joined other work than `work` for this place.
     """
     refuse_foreign_store(url)
     place, told = place_of(url), False
@@ -185,29 +185,29 @@ def claimed_store(
 
 
 def place_of(url: str) -> Path | str:
-    """A store's place as locks name it: where a link leads, or the URL."""
+    """A store's place as locks name it: the resolved path, or the URL."""
     return url if is_remote(url) else Path(url).resolve()
 
 
 @contextlib.contextmanager
 def publishing(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of a local store's path, a file beside it, where other projects find it too.
+    """Hold the lock of a local store's path: a file beside the store, where other projects find it too.
 
-    Who writes there holds it; a store that grows elsewhere does while it moves there.
+    A process that writes at the path holds it throughout; one that writes in scratch holds it while it moves the store.
     """
     with locked(path, path.parent, on_wait, file=f".{path.name}.lock"):
         yield
 
 
 def clear_store(store: Store, where: object, *, unless: Collection[str] = ()) -> None:
-    """Remove a store's files, one by one, unless only those of `unless` are there.
+    """Remove a store's files one by one, unless all of them are in `unless`.
 
-    Raises InputError, before the first, if the place holds anything else.
+    Raises InputError, before it removes a file, if the place holds anything else.
     """
     if foreign := first_foreign(store):
         raise InputError(f"{where}: holds {foreign}, which is no part of a store that prepkd wrote; {REMEDY}")
-    # Without its manifest no reader takes the rest for a store; its description, by which it is known, goes last.
-    found = {key for key in keys(store) if not CLAIM.fullmatch(key)}  # claims are of those who write the next store
+    # The manifest goes first, so that readers refuse the rest; the description, which identifies the store, goes last.
+    found = {key for key in keys(store) if not CLAIM.fullmatch(key)}  # claims belong to the next store's workers
     if found.issubset(unless):
         return
     for batch in ([MANIFEST], sorted(found - {MANIFEST, DESCRIPTION}), [DESCRIPTION]):

@@ -37,7 +37,8 @@ class AnswerStore:
     """A finished store of a teacher's answers, named tensors for each (view, sample).
 
     `views` and `samples` are its size; `plan` makes its views, `encoding` decodes its rows, `attributes` describe their
-    origin, `summary` what is in them. `open` returns a store of the right kind, and refuses one that the class does not read.
+    origin, `summary` their content. `open` returns the subclass for the stored kind, and refuses a kind that the class does not
+    read.
     """
 
     kind: ClassVar[str] = "store of answers"
@@ -59,7 +60,7 @@ class AnswerStore:
         self.url, self.attributes, self.store, self.manifest_sha256 = url, attributes, store, sha256
         self.layout, self.plan, self.encoding = layout, layout.plan, layout.encoding
         self.views, self.samples = self.plan.views, self.plan.samples
-        # Described by the layout, with which the stored descriptions agree: Zarr gets to see none of them.
+        # Built from the layout, which the stored descriptions were compared with, so that Zarr parses none of them.
         self._arrays = {name: layout.array(store, name) for name in layout.fields}
         self._sound: set[int] = set()  # views whose values were checked
         self.present, self._misfits = self._listed()
@@ -69,8 +70,8 @@ class AnswerStore:
     def open(cls, url: str | Path | Store, *, sha256: str | None = None, **options: Any) -> Self:
         """Open a store at a local path, an fsspec URL (`options` go to fsspec) or in a Zarr store, for reading.
 
-        Raises InputError if it is missing, unfinished, damaged or of another format, and if its manifest has another SHA-256
-        than `sha256`, where that is given.
+        Raises InputError if it is missing, unfinished, damaged or of another format, or if its manifest's SHA-256 is not the
+        given `sha256`.
         """
         where = str(url)
         store = url if isinstance(url, Store) else open_place(url, **options)
@@ -88,7 +89,7 @@ class AnswerStore:
 
     @classmethod
     def open_of(cls, url: str | Path, teacher: str) -> Self:
-        """`open` the store of a teacher whose name is known: the command in a message names it."""
+        """Open a teacher's store as `open` does; the command in an error message names the teacher."""
         try:
             return cls.open(url)
         except InputError as error:
@@ -125,7 +126,7 @@ class AnswerStore:
 
     @contextlib.contextmanager
     def values_as_they_are(self) -> Iterator[None]:
-        """Within, wrong values are read like right ones; afterwards every view is checked anew. Not for several threads."""
+        """Read wrong values without an error within the context; afterwards check every view anew. Not thread-safe."""
         self.store.refuses_values = False
         try:
             yield
@@ -146,7 +147,7 @@ class AnswerStore:
             raise InputError(
                 f"{self.url}: view {view} was not fetched; `prepkd fetch-views URL --select {view}` brings it"
             )
-        if view in self._sound:  # permanently: later readings have the same hash
+        if view in self._sound:  # permanent: later reads have the same hash
             return dict(zip(names, sync(self._read(view, names)), strict=True))
         found = sync(self._first(view, names))
         self._sound.add(view)
@@ -154,13 +155,13 @@ class AnswerStore:
 
     async def _first(self, view: int, names: list[str]) -> list[NDArray[Any]]:
         """Read a view for the first time, and check its values; raises InputError."""
-        # The number of samples may be false: files of a wrong size are refused before anything of that number is made.
+        # The stated number of samples may be false: refuse files of a wrong size before allocating that many rows.
         for key in (self._misfits or {}).get(view, ()):
             await self.store.get(key, default_buffer_prototype())
         found: list[NDArray[Any]]
         if "params" in self.layout.fields:
             reading = asyncio.create_task(self._read(view, ["params", *names]))
-            if self._misfits is None:  # sizes are known once the files are read
+            if self._misfits is None:  # without a listing, sizes are known only once the files are read
                 await reading
             (params, *found), rows = await asyncio.gather(reading, asyncio.to_thread(self.plan.parameters, view))
             if not np.array_equal(params, rows):
@@ -171,7 +172,7 @@ class AnswerStore:
             found = await self._read(view, names)
         for name, array in zip(names, found, strict=True):
             field = self.layout.fields[name]
-            # Those of uncompressed arrays were checked with their files.
+            # Values of uncompressed arrays were checked with their files.
             checked_here = field.compressed and self.store.refuses_values
             if checked_here and (problem := field.problem(array)):
                 raise InputError(f"{self.url}: {name} of view {view}: {problem}; {self.store.remedy}")
@@ -188,7 +189,7 @@ class AnswerStore:
             return await arrays()
         except InputError:
             raise
-        except (*MALFORMED, MemoryError):  # crc32c of a file that was hashed before; hashing again names it
+        except (*MALFORMED, MemoryError):  # crc32c failed in a file that was hashed before; hashing again names it
             self.store.forget()
         try:
             return await arrays()
@@ -204,7 +205,7 @@ class AnswerStore:
         return self.views * self.samples * sum(field.bytes_per_row for field in self.encoding.fields.values())
 
     def _listed(self) -> tuple[list[int], dict[int, list[str]] | None]:
-        """The complete views, all of them unless the store is a partial copy; by view, files of a wrong size.
+        """Return the complete views, all unless the store is a partial copy, and by view the files of a wrong size.
 
         The latter is None for a place that lists no sizes. Raises InputError for a missing file.
         """
@@ -271,7 +272,7 @@ class LogitStore(AnswerStore):
 
 
 class FeatureStore(AnswerStore):
-    """A finished store of what one entry of `cache.features` asks of a teacher, for each (view, sample).
+    """A finished store of one entry of `cache.features`: tensors of the teacher's features for each (view, sample).
 
     `views` and `samples` are its size, `tensors` the shapes of a sample's named tensors, `attributes` describe their origin.
     Open one with `FeatureStore.open`.
@@ -301,7 +302,7 @@ class FeatureStore(AnswerStore):
         return {one.name: one.shape for one in self.encoding.tensors}
 
     def features(self, view: int) -> dict[str, NDArray[Any]]:
-        """The named tensors (N, ...) of one view: float16 or float32, of bits uint8; raises InputError, IndexError."""
+        """The named tensors (N, ...) of one view: float16 or float32, bits as uint8; raises InputError, IndexError."""
         return {name: one.numpy() for name, one in self.encoding.decode(as_tensors(self.stored(view))).items()}
 
     def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> dict[str, NDArray[Any]]:
@@ -330,7 +331,7 @@ def read_manifest(store: Store, where: object, command: str = "cache-logits") ->
 def check_manifest(store: CheckedStore, layout: Layout) -> None:
     """Refuse a manifest that lists other files than the layout's; raises InputError."""
     manifest, where = store.manifest, store.where
-    # A false number of views is not enumerated: the first key that is not in the manifest ends it.
+    # A false number of views is not enumerated: the search ends at the first key that is not in the manifest.
     if missing := next((key for key in itertools.chain([SUMMARY], layout.all_keys()) if key not in manifest), None):
         raise InputError(f"{where}: {missing} is not in {MANIFEST}; run {store.command}")
     if len(manifest) > layout.files + 1:
@@ -339,7 +340,7 @@ def check_manifest(store: CheckedStore, layout: Layout) -> None:
 
 
 def _listed(store: CheckedStore, key: str) -> bytes:
-    """A file that the manifest must list; raises InputError."""
+    """Read a file that the manifest must list; raises InputError."""
     content = get(store, key)
     if content is None:
         raise InputError(f"{store.where}: {key} is not in {MANIFEST}; run {store.command}")

@@ -1,4 +1,4 @@
-"""A Zarr store at an fsspec URL: every request is bounded in time, reads in bytes too, and each failure is one line."""
+"""A Zarr store at an fsspec URL: requests are bounded in time, reads also in bytes, and each failure is one line."""
 
 import asyncio
 import contextlib
@@ -21,19 +21,19 @@ T = TypeVar("T")
 class RemoteStore(FsspecStore):
     """FsspecStore that raises InputError, with the URL and the service's own words, when the service fails.
 
-    A read of a file's first n bytes takes no more than n into memory. Failures that may pass are tried again.
+    A read of a file's first n bytes takes no more than n into memory. Transient failures are retried.
     """
 
     @property
     def is_web(self) -> bool:
-        """Whether this is a web server. It has no listing: its pages may link to anything, without an end."""
+        """Whether this is a web server, which has no listing: following links between its pages may never end."""
         protocol: str | tuple[str, ...] = self.fs.protocol
         return not {"http", "https"}.isdisjoint([protocol] if isinstance(protocol, str) else protocol)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """Read a file's content, or its first bytes; None if it does not exist."""
         most = byte_range.end if isinstance(byte_range, RangeByteRequest) else None
-        if self.is_web:  # measures the time as the content comes
+        if self.is_web:  # sets its own time limit while the content arrives
             content = await self._tried(partial(self._download, f"{self.path}/{key}", most), None, key)
             return None if content is None else prototype.buffer.from_bytes(content)
         seconds = LONG if most is None else PATIENCE + most / RATE
@@ -54,7 +54,7 @@ class RemoteStore(FsspecStore):
                 await asyncio.sleep(delay)
 
     async def _download(self, url: str, most: int | None) -> bytes | None:
-        """Stream the first `most` bytes; a range would not do, since a server may ignore it and send everything."""
+        """Stream the first `most` bytes; no range request, since a server may ignore the range and send the whole file."""
         session = await self.fs.set_session()
         clock = asyncio.get_running_loop().time
         content, start = bytearray(), clock()
@@ -77,9 +77,9 @@ class RemoteStore(FsspecStore):
         await self._tried(partial(super().set, key, value, byte_range), PATIENCE + len(value) / RATE)
 
     async def create(self, key: str, content: bytes) -> bool:
-        """Write a file unless there is one, in one step: a conditional put; returns whether it was written.
+        """Create a file with a conditional put; return False if it exists.
 
-        A service without such puts, or whose fsspec package has none, replaces the file, or raises.
+        A service or fsspec package without conditional puts replaces the file, or raises.
         """
         with self._one_line():
             try:
@@ -147,7 +147,7 @@ class RemoteStore(FsspecStore):
 
 
 def _exists_already(error: OSError) -> bool:
-    """Whether a conditional put lost to another; s3fs has no exception of its own for some of the services' answers."""
+    """Whether a conditional put lost to another; s3fs has no specific exception for some services' error codes."""
     answer = getattr(error.__cause__, "response", None) or {}
     return answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412", "ConditionalRequestConflict")
 

@@ -16,7 +16,7 @@ Labels = Callable[[int, slice], Tensor]
 
 
 class Summary(Protocol):
-    """A figure of each chunk, and what the figures of all chunks say."""
+    """Figures of each chunk, and the content of `summary.json` that follows from them."""
 
     def of_chunk(self, stored: Mapping[str, NDArray[Any]], view: int, part: slice) -> NDArray[Any]:
         """The figure of one chunk as stored, of the samples `part` under a view."""
@@ -27,13 +27,13 @@ class Summary(Protocol):
 
 @dataclass(frozen=True)
 class TeacherError:
-    """The share of the samples that the teacher has wrong: per view, and the mean."""
+    """The share of samples that the teacher gets wrong: per view, and the mean."""
 
     encoding: LogitEncoding
     labels: Labels
 
     def of_chunk(self, stored: Mapping[str, NDArray[Any]], view: int, part: slice) -> NDArray[Any]:
-        """The number of rows that the teacher has wrong: KA corrects these."""
+        """Count the rows that the teacher gets wrong, which KA corrects."""
         labels, tensors, wrong = self.labels(view, part).cpu(), as_tensors(stored), 0
         for block in blocks(self.encoding, len(labels)):
             offsets = self.encoding.decode({name: array[block] for name, array in tensors.items()})["logits"]

@@ -22,10 +22,10 @@ GROWING = "store.zarr"  # in the scratch folder
 def growing_writer(
     url: str, layout: Layout, attributes: Attributes, work: Path, on_wait: Callable[[str], None]
 ) -> StoreWriter:
-    """The writer of a store that grows in the locked scratch folder `work`, or in a bucket at its URL; it resumes earlier work.
+    """Return the writer of a store in the locked scratch folder `work`, or in a bucket at its URL; it resumes earlier work.
 
-    A bucket has no rename: there the store grows at its URL without a manifest, so readers refuse it; a store that stood there
-    loses its manifest first.
+    A bucket has no rename, so a store is written at its URL; readers refuse it while it has no manifest. The manifest of an
+    earlier store is deleted first.
     """
     if is_remote(url):
         return _remote_writer(url, layout, attributes)
@@ -35,11 +35,10 @@ def growing_writer(
 def publish_grown(
     url: str, attributes: Attributes, work: Path, *, on_wait: Callable[[str], None], replace: bool, place: str = ""
 ) -> None:
-    """Move a finished local store from the locked scratch folder `work` to its path, through a link to where that leads; one in
-    a bucket is there already.
+    """Move a finished local store from the locked scratch folder `work` to its resolved path; do nothing for a bucket.
 
-    It is copied if other processes wait for it, those that have joined for `place` apart. Raises InputError, and leaves the
-    store in scratch, if anything but a store of prepkd's has come there meanwhile, or unless `replace` another store.
+    The store is copied instead if other processes wait for it, except those that have joined for `place`. Raises InputError, and
+    leaves the store in scratch, if the path now holds anything but a store that prepkd wrote, or another store without `replace`.
     """
     if is_remote(url):
         return
@@ -57,7 +56,7 @@ def work_fingerprint(attributes: Attributes, layout: Layout) -> str:
 
 
 def already_finished(url: str, layout: Layout, attributes: Attributes, scratch_root: Path) -> dict[str, Any] | None:
-    """As `finished_summary`; for a finished store also remove what a process left that was killed right after publishing it."""
+    """As `finished_summary`; for a finished store, also remove the leftovers of a process that was killed after publishing it."""
     summary = finished_summary(url, attributes)
     if summary is not None:
         if not is_remote(url):
@@ -83,7 +82,7 @@ def finished_summary(url: str, attributes: Attributes, *, every_byte: bool = Tru
 
 
 def _local_writer(growing: Path, layout: Layout, attributes: Attributes, say: Callable[[str], None]) -> StoreWriter:
-    """The writer of a store in scratch; damaged descriptions are written anew, and what can't be resumed is set aside."""
+    """Return the writer of a store in scratch; rewrite damaged descriptions, and set aside a folder that can't be resumed."""
     store = open_place(growing, write=True)
     try:
         damaged = repair_descriptions(store, layout, attributes) if os.path.lexists(growing) else []
@@ -97,8 +96,8 @@ def _local_writer(growing: Path, layout: Layout, attributes: Attributes, say: Ca
 
 def _remote_writer(url: str, layout: Layout, attributes: Attributes) -> StoreWriter:
     store = open_place(url, write=True)
-    # A process that this one waited for may have finished the same store, and others may read it since. Looked for first: a
-    # manifest that comes later is that of a worker on another machine.
+    # A process that this one waited for may have finished the same store, and others may be reading it. The existence of the
+    # manifest is checked first: a manifest that appears later belongs to a worker on another machine.
     if exists(store, MANIFEST) and finished_summary(url, attributes) is None:
         delete(store, MANIFEST)
     try:

@@ -1,4 +1,4 @@
-"""Several processes write one store: they claim chunks, may join late and die; one of them finishes the store.
+"""Write one store with several processes: they claim chunks, may join late or die, and one of them finishes the store.
 
 A worker holds the locks of the store's place and of its scratch folder while it joins and while it finishes, and none while
 it computes.
@@ -37,14 +37,14 @@ from prepkd.store.unfinished import (
 from prepkd.store.writer import StoreWriter
 
 Part = tuple[int, int]  # view, chunk
-PATIENCE = 2.0  # seconds that other workers may take to join, before a line says that they are waited for
-POLL, REMOTE_POLL = 0.2, 2.0  # seconds between two looks at chunks that others have claimed
-FINISH = "finish"  # the claim of the one that finishes a store in a bucket
+PATIENCE = 2.0  # seconds of waiting while other workers join, before a line reports it
+POLL, REMOTE_POLL = 0.2, 2.0  # seconds between checks of chunks that others have claimed
+FINISH = "finish"  # the claim of the worker that finishes a store in a bucket
 
 
 @dataclass
 class SharedStore:
-    """A store that several workers write: its destination and attributes, and the manifest that stood there `before`."""
+    """A store that several workers write: its destination and attributes, and the manifest that existed `before`."""
 
     to: Destination
     layout: Layout
@@ -57,13 +57,13 @@ class SharedStore:
         self.before = self._manifest()
 
     def published(self) -> dict[str, Any] | None:
-        """The summary of the store that another worker has put there since this one came; None if none has."""
+        """Return the summary if another worker has published the store since this one joined; else None."""
         if not is_remote(self.to.url) and self._manifest() == self.before:
             return None
-        return finished_summary(self.to.url, self.attributes, every_byte=False)  # which that worker has just read back
+        return finished_summary(self.to.url, self.attributes, every_byte=False)  # that worker has just read it back
 
     def _manifest(self) -> object:
-        if is_remote(self.to.url):  # a manifest that is no good is removed before the first chunk
+        if is_remote(self.to.url):  # an invalid manifest is deleted before the first chunk
             return None
         try:
             found = Path(self.to.url, MANIFEST).stat()
@@ -76,8 +76,8 @@ class SharedStore:
 class Worker:
     """One of the processes that write a store.
 
-    `first`: no other worker was there when it came. `pending` are the chunks that were missing then, `damaged` those of them
-    that are there. The destination's `on_chunk` is called for each one that another worker has done.
+    `first`: no other worker was present when it joined. `pending` are the chunks that were unfinished then, `damaged` those of
+    them that have a commit record. The destination's `on_chunk` is called for each pending chunk that another worker has written.
     """
 
     store: SharedStore
@@ -86,13 +86,13 @@ class Worker:
     first: bool
     pending: list[Part]
     damaged: set[Part]
-    leave: Callable[[], None]  # those who share the scratch folder
+    leave: Callable[[], None]  # the workers that share the scratch folder
     written: int = field(default=0, init=False)
 
     def claimed(self) -> Iterator[Part]:
-        """Yield chunks that no other worker computes, to be passed to `write`; ends when all pending ones are done.
+        """Yield chunks that no other worker computes, to be passed to `write`, until all pending ones are done.
 
-        The first worker takes them in order, others begin elsewhere.
+        The first worker takes them in order; others start at a random one.
         """
         start = 0 if self.first else int(self.claims.worker[-8:], 16) % max(1, len(self.pending))
         left = self.pending[start:] + self.pending[:start]
@@ -104,11 +104,11 @@ class Worker:
                     continue
                 try:
                     taken = self.claims.take(_name(part))
-                except FileNotFoundError:  # others have finished the store meanwhile
+                except FileNotFoundError:  # another worker has finished the store meanwhile
                     return
                 if not taken:
                     busy.append(part)
-                elif self._done(part):  # between the two questions
+                elif self._done(part):  # finished between the check and the claim
                     self.claims.release(_name(part))
                     self.store.to.on_chunk()
                 else:
@@ -118,7 +118,7 @@ class Worker:
                 time.sleep(REMOTE_POLL if is_remote(self.store.to.url) else POLL)
 
     def write(self, view: int, chunk: int, arrays: Mapping[str, Tensor | NDArray[Any]]) -> None:
-        """Write a chunk that was claimed, as `StoreWriter.write`; nothing if the store was finished meanwhile."""
+        """Write a claimed chunk, as `StoreWriter.write`; do nothing if the store was finished meanwhile."""
         name = _name((view, chunk))
         if not self.claims.holds(name):
             return
@@ -167,11 +167,11 @@ def _name(part: Part) -> str:
 def joining(
     to: Destination, layout: Layout, attributes: Attributes, *, expiry: float = EXPIRY
 ) -> Iterator[Worker | dict[str, Any]]:
-    """Join those who write a store, or be the first of them; of a store that is finished yield the summary.
+    """Join the workers that write a store, or become the first; yield a finished store's summary instead.
 
-    `expiry` is the time in seconds after which a silent worker's claims are taken over. Raises InputError if anything but a
-    store of prepkd's stands at the destination, and unless it says `replace` also if that is another store; waits while
-    processes write one.
+    `expiry` is the time in seconds after which a silent worker's claims are taken over. Waits while processes write another
+    store at the destination. Raises InputError if the destination holds anything but a store that prepkd wrote, or another store
+    without `replace`.
     """
     store, root = SharedStore(to, layout, attributes), to.scratch_root
     with contextlib.ExitStack() as held:
@@ -193,7 +193,7 @@ def joining(
                 f"{to.url}: has no conditional put, so two processes may compute the same chunk; its bytes are the same"
             )
         claims = held.enter_context(Claims(files, expiry=expiry))
-        # The first one reads back what is there. `finish` reads everything.
+        # The first worker reads existing chunks back; later ones need not, since `finish` reads everything.
         pending = list(writer.pending()) if first else [part for part in writer.parts() if not writer.committed(*part)]
         damaged = {part for part in pending if first and writer.committed(*part)}
         yield Worker(store, writer, claims, first, pending, damaged, membership.close)

@@ -1,4 +1,4 @@
-"""Write a store: every kind of teacher tensors is written, resumed and shared between processes by this one function."""
+"""Write a store of logits or features: new, resumed, or shared between processes."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ ComputeChunk = Callable[[int, slice], Mapping[str, Tensor]]  # (view, samples) -
 
 @dataclass(frozen=True)
 class StorePlan:
-    """A store that is to be written: its layout, its attributes, and the function that computes a chunk's arrays.
+    """A store to write: its layout, its attributes, and the function that computes a chunk's arrays.
 
-    Logits need `labels`. `estimate` gives the seconds that the pending (view, chunk) take; `doubt` is passed to `on_start`.
+    Logits need `labels`. `estimate` returns the seconds that the pending (view, chunk) pairs take; `on_start` gets `doubt`.
     """
 
     layout: Layout
@@ -36,8 +36,10 @@ class StorePlan:
 
 @dataclass(frozen=True)
 class Written:
-    """A finished store: its summary, its manifest's SHA-256, the number of chunks that this process wrote (None if the store
-    was finished before), the seconds, and the bytes of the whole store (compressed ones have fewer).
+    """A finished store: its summary and its manifest's SHA-256.
+
+    `chunks` is the number that this process wrote, None if the store was finished before; `seconds` the time that it took;
+    `bytes` the size of the whole store before compression.
     """
 
     summary: dict[str, Any]
@@ -59,9 +61,9 @@ class Written:
 
 
 def write_store(plan: StorePlan, destination: Destination) -> Written:
-    """Write a store, resume it, or join the processes that write it; a finished one stays as it is.
+    """Write a store, resume it, or join the processes that write it; leave a finished one unchanged.
 
-    Raises InputError if anything but a store of prepkd's stands at the destination, or, without `replace`, a store of other
+    Raises InputError if the destination holds anything but a store that prepkd wrote, or, without `replace`, a store of other
     settings.
     """
     with joining(destination, plan.layout, plan.attributes) as worker:

@@ -40,7 +40,7 @@ from prepkd.store.summary import Labels, Ranges, Summary, TeacherError
 class StoreWriter:
     """Writer of an unfinished store; it resumes from the chunks that an earlier writer left.
 
-    `where` names the place in messages. Raises InputError if the place holds a store of other attributes, or files of others.
+    `where` names the place in messages. Raises InputError if the place holds a store of other attributes, or foreign files.
     """
 
     def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
@@ -58,11 +58,11 @@ class StoreWriter:
         self.arrays = {name: open_array(self.group, name) for name in layout.fields}
 
     def done(self, view: int, chunk: int) -> bool:
-        """Check that a chunk is finished: its commit record, written last, exists, and all its arrays read back."""
+        """Return whether a chunk is finished: its commit record, written last, exists, and all its arrays can be read."""
         return self._finished(view, chunk) is not None
 
     def committed(self, view: int, chunk: int) -> bool:
-        """Check that a chunk's commit record exists; it is not read back."""
+        """Return whether a chunk's commit record exists; the chunk is not read."""
         return exists(self.store, self.layout.keys(view, chunk)[self.layout.encoding.commit])
 
     def pending(self) -> Iterator[tuple[int, int]]:
@@ -151,13 +151,13 @@ def _labels(labels: Tensor, view: int, part: slice) -> Tensor:
 
 
 def _described(store: Store, layout: Layout, attributes: Attributes) -> bool:
-    """Check that all descriptions are whole; without them, written before the first chunk, nothing can be resumed."""
+    """Return whether all descriptions are complete: written before the first chunk, they are needed to resume."""
     try:
         keys = ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))
         group, *arrays = (read_document(store, key) or b"" for key in keys)
         found, chunk = parse_attributes(group, ""), parse_chunk_length(arrays[-1], "zarr.json", "")
         if not found.same_store(attributes) or chunk != layout.chunk:
-            return True  # another store's, which is refused
+            return True  # another store's: the caller refuses it
         if found.sections != attributes.sections:
             return False
         return not any(
@@ -168,9 +168,9 @@ def _described(store: Store, layout: Layout, attributes: Attributes) -> bool:
 
 
 def repair_descriptions(store: Store, layout: Layout, attributes: Attributes) -> list[str]:
-    """Write each description of a store that is not as this writer writes it; returns the keys of those that were damaged.
+    """Write each missing or damaged description of a store; return the keys of the damaged ones.
 
-    For a place whose chunks are known to be this store's, as those in scratch are by their folder's name.
+    Only for a place whose chunks are known to be this store's, as in scratch, whose folder's name identifies the store.
     """
     damaged = []
     for key, content in descriptions(layout, attributes).items():
@@ -182,7 +182,7 @@ def repair_descriptions(store: Store, layout: Layout, attributes: Attributes) ->
 
 
 def _has_missing(array: NDArray[Any], field: Field) -> bool:
-    """Check for the fill value in an array, or for any NaN if the fill value is NaN."""
+    """Return whether an array holds the fill value, or any NaN if the fill value is NaN."""
     if not np.isnan(field.fill):
         return bool((array == field.fill).any())
     # By bits, since NumPy's isnan takes longer than hashing 50,000 rows of float16. A NaN is above infinity.

@@ -1,4 +1,4 @@
-"""Encodings of a row: of logits `f16`, `u8`, `i16`, `topk`, `sampled`; of what is made of features `tensors`."""
+"""Encodings of a row: `f16`, `u8`, `i16`, `topk` and `sampled` for logits, `tensors` for tensors made of features."""
 
 from typing import Any
 

@@ -33,8 +33,8 @@ __all__ = [
 BLOCK = 2**20  # numbers of a tensor that are encoded or decoded at once
 LARGEST_FLOAT = torch.finfo(torch.float32).max
 NO_MAXIMUM = "of its rows have no maximum"
-LOG_WEIGHTS = "log_weights"  # the logarithms of the classes' weights, of an encoding that draws
-DRAW_BITS = 40  # of a random word
+LOG_WEIGHTS = "log_weights"  # the log weights of the classes, from an encoding that draws
+DRAW_BITS = 40  # bits of a random word
 
 
 def finite(values: NDArray[np.floating[Any]]) -> str:
@@ -57,8 +57,8 @@ def lowest(level: int) -> Callable[[NDArray[np.integer[Any]]], str]:
 class Field:
     """One array of an encoding: the shape and dtype of a row. The fill value means "missing" and never occurs as a value.
 
-    `problem` says what is wrong with rows (N, *width) that were read; '' for rows that `encode` can give. Of `addresses` a wrong
-    value cannot be decoded, so that every reader refuses it, `verify` included.
+    `problem` describes invalid rows (N, *width); it returns '' for rows that `encode` can produce. `addresses` marks an array of
+    indices: a wrong one cannot be decoded, so every reader refuses it, `verify` included.
     """
 
     width: tuple[int, ...]
@@ -104,7 +104,7 @@ class LogitEncoding(Encoding):
 
     commit: ClassVar[str] = "logits"
     answers: ClassVar[tuple[str, ...]] = ("logits", "row_max")  # what `decode` returns
-    draws: ClassVar[bool] = False  # it keeps classes by a random word per row
+    draws: ClassVar[bool] = False  # whether it draws the classes it keeps, by a random word per row
     settings: ClassVar[tuple[str, ...]] = ()  # the fields that params.yaml sets, in its section `cache.NAME`
     classes: int
 
@@ -145,7 +145,7 @@ class LogitEncoding(Encoding):
 def encode_in_blocks(
     encoding: LogitEncoding, raw: Tensor, labels: Tensor, words: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """As `encoding.encode`, a block of rows after the other: what it computes on the way does not grow with their number."""
+    """As `encoding.encode`, block by block, so that temporary memory does not grow with the number of rows."""
 
     def encode(block: slice) -> Mapping[str, Tensor]:
         return encoding.encode(raw[block], labels[block], None if words is None else words[block])
@@ -154,7 +154,7 @@ def encode_in_blocks(
 
 
 def decode_in_blocks(encoding: Encoding, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As `encoding.decode`, a block of rows after the other: what it computes on the way does not grow with their number."""
+    """As `encoding.decode`, block by block, so that temporary memory does not grow with the number of rows."""
 
     def decode(block: slice) -> Mapping[str, Tensor]:
         return encoding.decode({name: array[block] for name, array in stored.items()})
@@ -163,12 +163,12 @@ def decode_in_blocks(encoding: Encoding, stored: Mapping[str, Tensor]) -> dict[s
 
 
 def _in_blocks(work: Callable[[slice], Mapping[str, Tensor]], encoding: Encoding, count: int) -> dict[str, Tensor]:
-    """The arrays that `work` makes of each block of `count` rows, joined."""
+    """Apply `work` to each block of `count` rows and join the arrays."""
     if count <= block_rows(encoding):
         return dict(work(slice(0, count)))
     found: dict[str, Tensor] = {}
     for block in blocks(encoding, count):
-        # Copied at once: small arrays that outlive a block would lie between the large ones, and the heap would grow.
+        # Copied at once: small arrays that outlive their block would fragment the heap, which would grow.
         for name, made in work(block).items():
             if name not in found:
                 found[name] = new_slab(made, count, *made.shape[1:])
@@ -177,7 +177,7 @@ def _in_blocks(work: Callable[[slice], Mapping[str, Tensor]], encoding: Encoding
 
 
 def blocks(encoding: Encoding, count: int) -> list[slice]:
-    """`count` rows in blocks."""
+    """Split `count` rows into blocks."""
     rows = block_rows(encoding)
     return [slice(start, min(start + rows, count)) for start in range(0, count, rows)]
 
@@ -188,7 +188,7 @@ def block_rows(encoding: Encoding) -> int:
 
 
 def numbers_per_row(encoding: Encoding) -> int:
-    """The numbers of a row's largest tensor."""
+    """The number of elements of a row's largest tensor."""
     classes = encoding.classes if isinstance(encoding, LogitEncoding) else 1
     return max(classes, *(prod(field.width) for field in encoding.fields.values()))
 

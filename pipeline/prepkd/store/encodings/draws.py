@@ -1,4 +1,4 @@
-"""The random words by which an encoding draws: a pure function of (seed, view, sample)."""
+"""Random words for encodings that draw classes: a pure function of (seed, view, sample)."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ def words_of(
     view: int | NDArray[np.integer[Any]],
     samples: slice | NDArray[np.integer[Any]] = slice(None),
 ) -> Tensor | None:
-    """The words of some samples' rows, int64 (n,) below 2^40; None for an encoding that draws nothing.
+    """Return the random words of some samples' rows, int64 (n,) below 2^40; None for an encoding that draws nothing.
 
-    `view` is one view for all samples, or one per sample. They are keyed by the plan's seed; strong views have streams of
-    their own, whether they are numbered after the weak ones or apart.
+    `view` is one view for all samples, or one per sample. The words are keyed by the plan's seed. Strong views have streams of
+    their own, whether they are numbered after the weak ones or from 0.
     """
     if not getattr(encoding, "draws", False):
         return None

@@ -58,7 +58,7 @@ class Sampled(LogitEncoding):
 
     @property
     def fields(self) -> dict[str, Field]:
-        """`logits` (n,), `ids` (n,), `fixed` (how many of the first pairs were not drawn), `threshold`, and as `topk` `lse`,
+        """`logits` (n,), `ids` (n,), `fixed` (the number of leading pairs that were not drawn), `threshold`, and as `topk` `lse`,
         `tail`, `row_max`.
         """
         ids = ids_dtype(self.classes)
@@ -123,8 +123,8 @@ class Sampled(LogitEncoding):
     def draw_error(self, stored: Mapping[str, Tensor], raw: Tensor, labels: Tensor, words: Tensor | None) -> Tensor:
         """The smallest error of the logits that explains each row's draw, float64 (N,), 0 for the draw that `encode` makes.
 
-        Of finite raw logits (N, K). An error e of the logits moves the threshold by up to e, a class's place in the draw by
-        up to 2 n e / tau, and makes another class the maximum that differs by up to 2 e.
+        `raw` are finite logits (N, K). An error e of the logits moves the threshold by up to e and a class's place in the draw
+        by up to 2 n e / tau, and can make a class the maximum that is up to 2 e below it.
         """
         assert words is not None
         gap, ids = gaps(raw, LARGEST_GAP)[0], stored["ids"].long().clamp(max=self.classes - 1)
@@ -148,8 +148,8 @@ class Sampled(LogitEncoding):
         mass = torch.exp(-gap.double() / self.tau).clamp(min=SMALLEST_MASS).masked_fill(fixed, 0)
         left = self.n - fixed.sum(dim=-1)
         largest = mass.topk(self.n, dim=-1)
-        # Of the s largest certain and the rest drawn the threshold is (sum of the rest) / (left - s), with the smallest s for
-        # which no share exceeds 1. Sums grow from the small to the large: no difference of large numbers.
+        # With the s largest classes certain and the rest drawn, the threshold is (sum of the rest) / (left - s), for the smallest
+        # s at which no share exceeds 1. Sums run from small to large values: no difference of large numbers.
         rest = mass.scatter(1, largest.indices, 0).sum(dim=-1)
         threshold = rest
         for s in reversed(range(self.n)):
@@ -160,7 +160,7 @@ class Sampled(LogitEncoding):
         return self.tau * threshold.log(), (shares * ONE).long().masked_fill(fixed, ONE)
 
     def _start(self, shares: Tensor, words: Tensor) -> Tensor:
-        """The draw's start, int64 (N,), uniform in [0, ONE) but for the few values that would give another number than n."""
+        """The draw's start, int64 (N,), uniform in [0, ONE) except for the few values that would not draw n classes."""
         short = self.n * ONE - shares.sum(dim=-1)
         start = torch.maximum(words.to(shares.device), short)
         return torch.minimum(start, ONE - 1 + short.clamp(max=0))

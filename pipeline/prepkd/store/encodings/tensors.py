@@ -1,4 +1,4 @@
-"""Named tensors as they are: what is made of a teacher's features, in float16, float32 or bits."""
+"""Encode named tensors, which are made of a teacher's features, as float16, float32 or bits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ MOST_TENSORS = 64
 LONGEST_NAME = 200
 LARGEST_ROW = 2**28  # numbers of one tensor per (view, sample)
 FLOATS = {"float16": torch.float16, "float32": torch.float32}
-BITS = "bits"  # truth values; seven to a byte, since a byte of 255 is a value that is missing
+BITS = "bits"  # truth values, seven per byte: the byte 255 means missing
 PER_BYTE = 7
 DTYPES = (*FLOATS, BITS)
 KEYS = {"name", "shape", "dtype"}
@@ -36,7 +36,7 @@ def pack_bits(bits: Tensor) -> Tensor:
 
 
 def unpack_bits(stored: Tensor, shape: Sequence[int]) -> Tensor:
-    """The values, uint8 (N, *shape), 0 or 1, that `pack` packed."""
+    """The values, uint8 (N, *shape), 0 or 1, that `pack_bits` packed."""
     bits = (stored.unsqueeze(-1) >> _shifts(stored.device)) & 1
     return bits.flatten(1)[:, : prod(shape)].reshape(len(stored), *shape)
 
@@ -70,7 +70,7 @@ class StoredTensor:
 
     @property
     def field(self) -> Field:
-        """Its array: as it is, or packed."""
+        """Its array, packed if it holds bits."""
         if self.dtype == BITS:
             return Field((-(-prod(self.shape) // PER_BYTE),), np.dtype("uint8"), 255, problem=packed)
         return Field(self.shape, np.dtype(self.dtype), np.nan, problem=finite)
@@ -83,7 +83,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Tensors(Encoding):
-    """The n-th tensor is the array `tensor<n>`: names may be module paths, which are no file names. Raises InputError."""
+    """Named tensors, the n-th stored as array `tensor<n>`: a name may be a module path, no file name. Raises InputError."""
 
     name: ClassVar[str] = "tensors"
     commit: ClassVar[str] = "tensor0"
@@ -109,7 +109,7 @@ class Tensors(Encoding):
 
     @property
     def arrays(self) -> dict[str, StoredTensor]:
-        """The tensors, by array."""
+        """The tensors, by array name."""
         return {f"tensor{place}": one for place, one in enumerate(self.tensors)}
 
     @property
@@ -123,7 +123,7 @@ class Tensors(Encoding):
         return sum(one.bytes_per_row for one in self.tensors)
 
     def encode(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The arrays of named tensors (N, ...); raises InputError for another shape, and a value that the type cannot hold."""
+        """Encode named tensors (N, ...) as arrays; raises InputError for another shape or a value that the type cannot hold."""
         encoded = {}
         for array, one in self.arrays.items():
             value = named[one.name]
@@ -139,7 +139,7 @@ class Tensors(Encoding):
         return encoded
 
     def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The named tensors, in their type on disk; of bits uint8, 0 or 1."""
+        """The named tensors in their type on disk; bits as uint8, 0 or 1."""
         return {
             one.name: unpack_bits(stored[array], one.shape) if one.dtype == BITS else stored[array]
             for array, one in self.arrays.items()
