@@ -15,7 +15,7 @@ from prepkd.views.order import Views
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """The tensors that feature terms ask, from a store per entry of the supply; in the batches and arithmetic of the stores."""
+    """The tensors that feature terms need, from one store per entry of the supply, in the stores' batches and arithmetic."""
 
     supply: Supply
     stores: Mapping[str, FeatureStore]
@@ -24,10 +24,10 @@ class CachedFeatures:
 
 
 class CachedTeacher:
-    """Answers from stores: one view's slab for all samples, or resident stores where each sample has a view of its own.
+    """A teacher's answers from stores: one view's slab for all samples, or resident stores if each sample has its own view.
 
-    Of a store with two kinds of views it answers the weak ones, or the `strong` ones, both numbered from 0. Raises InputError
-    if views differ between samples and the stores are larger than `resident_gib`.
+    For a store with two kinds of views, it answers the weak views, or with `strong` the strong ones, both numbered from 0.
+    Raises InputError if the stores must be `resident` and are larger than `resident_gib`.
     """
 
     prefetch_depth = 1  # the next epoch's slab is read while this one's is used
@@ -72,7 +72,7 @@ def views_of(store: AnswerStore, *, strong: bool) -> range:
 
 
 class Rows:
-    """A store's decoded rows of some views, numbered from 0, on a device; `resident`: all of them are kept there."""
+    """A store's decoded rows of some views, numbered from 0, on a device; `resident` keeps the encoded rows of all views there."""
 
     def __init__(self, store: AnswerStore, device: torch.device, views: range, *, resident: bool) -> None:
         self.store, self.device, self.views = store, device, views

@@ -91,14 +91,14 @@ def plan_store(
     """The layout and the attributes of the store of a teacher's logits; `teacher` is the attributes' section."""
     layout, encoding = logit_layout(settings, dataset.plan, dataset.classes), logit_encoding(settings, dataset.classes)
     other_bytes = layout.bytes_per_row - sum(field.bytes_per_row for field in encoding.fields.values())
-    # Without a fingerprint: its last digits may differ between machines.
+    # Measured values have no fingerprint, since their last digits may differ between machines.
     words = words_of(encoding, dataset.plan, 0, slice(0, len(first.raw)))
     measured = measure_encoding(encoding, first.raw, first.labels, words, other_bytes=other_bytes)
     return layout, Attributes.made_from(store_origin(settings, dataset, teacher, encoding), measured=measured)
 
 
 def store_origin(settings: Cache, dataset: Dataset, teacher: Mapping[str, Any], encoding: Encoding) -> dict[str, Any]:
-    """The sections of a store's attributes that say where its answers come from and how they are kept."""
+    """The sections of a store's attributes on the origin and the encoding of its answers."""
     inputs = dataset.origin
     return {
         "dataset": {
@@ -121,7 +121,7 @@ def store_origin(settings: Cache, dataset: Dataset, teacher: Mapping[str, Any], 
 
 
 def describe_pixels(plan: ViewPlan, samples: Samples) -> dict[str, Any]:
-    """Hash the pixels of a few samples in the first and the last view, so that readers notice if they render otherwise."""
+    """Hash the pixels of a few samples in the first and the last view, so that readers detect different rendering."""
     count = min(PIXEL_SAMPLES, plan.samples)
     views = sorted({0, plan.views - 1})
     return {"views": views, "samples": count, "sha256": pixel_hash(plan, samples, views, count)}

@@ -14,7 +14,7 @@ from prepkd.views.order import Views
 
 
 class Ensemble:
-    """Several teachers as one, by `combine`."""
+    """Several teachers, whose answers `combine` makes one."""
 
     names = ("logits", "row_max")
 
@@ -35,7 +35,7 @@ class Ensemble:
 
 
 def combine(answers: Sequence[Answers], mode: str, weights: Sequence[float], *, tau: float) -> dict[str, Tensor]:
-    """Teachers' "logits" z - max(z) (N, K) and "row_max" (N,) to those of their combination, float32; float64 stays.
+    """Combine teachers' "logits" z - max(z) (N, K) and "row_max" (N,) into one teacher's, float32; float64 stays.
 
     `logits`: t = sum_m w_m t_m. `probabilities`: t = tau log sum_m w_m softmax(t_m / tau) + sum_m w_m tau logsumexp(t_m / tau),
     whose softmax at `tau` is the weighted mean of the teachers' (Hinton et al., arXiv 1503.02531, section 2: arithmetic and
@@ -64,7 +64,7 @@ def _weighted_sum(values: Sequence[Tensor], share: Sequence[float]) -> Tensor:
     return torch.stack([weight * value for weight, value in zip(share, values, strict=True)]).sum(dim=0)
 
 
-# Each returns logits (N, K) and what is added to all logits of a row, (N,).
+# Each returns logits (N, K), and an offset (N,) that is added to all logits of a row.
 COMBINATIONS: dict[str, Callable[[Sequence[Tensor], Sequence[float], float], tuple[Tensor, Tensor | float]]] = {
     "logits": _logits,
     "probabilities": _probabilities,

@@ -1,4 +1,4 @@
-"""Write what an entry of `cache.features` asks of a teacher, for every view of every training sample, to a store."""
+"""Write the tensors of an entry of `cache.features`, for every view of every training sample, to a store."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +61,7 @@ def cache_features(
 
 
 def refuse_other_features(url: str, teacher: LoadedTeacher, dataset: Dataset, settings: Cache, entry: Entry) -> None:
-    """Raise InputError if another store than that of the entry stands at its place: before anything is computed."""
+    """Raise InputError if the entry's place holds another store; to be called before anything is computed."""
     refuse_replacing(url, plan_features(settings, dataset, teacher.describe(), entry)[1])
 
 
@@ -90,7 +90,7 @@ def feature_answers(
 
 
 def _seconds_per_batch(answers: Callable[[int, slice], dict[str, Tensor]], settings: Cache, layout: Layout) -> float:
-    """Seconds that a batch takes, of the first ones after one to warm up."""
+    """Seconds per batch, measured on the first batches after one to warm up."""
     answers(0, slice(0, min(settings.batch_size, layout.plan.samples)))
     part = slice(0, min(FIRST_BATCHES * settings.batch_size, layout.plan.samples))
     started = time.perf_counter()

@@ -77,7 +77,7 @@ def forward(
     precision: str,
     asks: Callable[[Answers], Answers] = lambda features: {},
 ) -> dict[str, Tensor]:
-    """The teacher's "logits" float32 (N, K) of the pictures, and what `asks` keeps of its features.
+    """The teacher's "logits" float32 (N, K) of the pictures, and the tensors that `asks` computes from its features.
 
     The last bits depend on a batch's shape, so a sample must always be computed at the same place of a batch of the same shape.
     """

@@ -42,7 +42,7 @@ def parse_view_count(text: str | None) -> int | str | None:
 
 
 def usage(plan: ViewPlan, name: str, data: Path, url: str | None) -> str:
-    """The command that uses the store, with its plan's settings; for a store at a `url` of its own, the code."""
+    """The command that uses the store, with its plan's settings; for a store at a `url` of its own, the Python code."""
     if url:
         return f"prepkd.ViewDataset({str(data)!r}, {url!r})"
     views = plan.describe()

@@ -36,7 +36,7 @@ UNVERIFIED = (
 
 
 def dataset_for_import(data: Path, raw: Tensor, recipe: Recipe, views: int | str | None, seed: int) -> Dataset:
-    """Read the training samples of logits (V, N, K), under the declared views.
+    """Read the training samples that logits (V, N, K) are for, under the declared views.
 
     `views` is a count, "all", or None for the logits' own V. Raises InputError if the numbers of views, samples or classes
     differ.
@@ -122,7 +122,7 @@ def report(
 ) -> list[str]:
     """Lines on an import: sizes, findings, the teacher's error, the manifest's hash, and how to learn from the store.
 
-    `in_project`: whether the store stands where the project's settings look for it.
+    `in_project`: whether the store is at the place that the project's settings name.
     """
     plan = dataset.plan
     converted = "" if logits.dtype == "float32" else f", {logits.dtype} converted to float32"

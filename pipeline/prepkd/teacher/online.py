@@ -17,12 +17,12 @@ from prepkd.views.order import Views
 
 
 class OnlineTeacher:
-    """Answers by running the teacher, through the store's encoding and in the store's batches: equal bits, no store.
+    """A live teacher's answers, in the store's encoding and batches, so that they equal the store's bit for bit.
 
-    `supply` says what feature terms ask, which is answered beside the logits.
+    `supply` adds the tensors that feature terms need.
     """
 
-    prefetch_depth = 0  # the device is the student's while it trains
+    prefetch_depth = 0  # the student uses the device while it trains
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class OnlineTeacher:
         self.names = (*encoding.answers, *(supply.asked if supply else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
-        """The teacher's answers for every sample, in the order of samples; of several processes each runs it on some batches."""
+        """The teacher's answers for every sample, in the order of samples; several processes share the batches."""
         samples, plan = self.dataset.samples, self.dataset.plan
         shown = (
             torch.arange(len(samples), device=samples.device),
@@ -53,7 +53,7 @@ class OnlineTeacher:
         parts = [slice(one.start * size, one.stop * size) for one in processes.shares(-(-len(samples) // size))]
         lengths = [len(shown[0][part]) for part in parts]
         length = lengths[processes.rank()]
-        own = parts[processes.rank()] if length else slice(0, 1)  # a process without a batch tells the answers' shapes
+        own = parts[processes.rank()] if length else slice(0, 1)  # a process without a batch needs the answers' shapes
         found = forward(self.model, Pictures(samples, plan, *(one[own] for one in shown)), **settings)
         found = {name: processes.gathered(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)

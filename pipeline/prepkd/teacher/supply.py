@@ -16,7 +16,7 @@ from prepkd.teacher.forward_pass import arithmetic
 
 @dataclass(frozen=True)
 class Supply:
-    """A method's feature terms, and the entries that hold what they ask: a term's own, or the features that it reads.
+    """A method's feature terms, and the entries that serve each: the term's own, or those of the features that it reads.
 
     `student` has the shapes of the student's features.
     """
@@ -27,17 +27,17 @@ class Supply:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The teacher's named features that are read."""
+        """The names of the teacher's features that are read."""
         return tuple(self.teacher)
 
     @property
     def teacher(self) -> Shapes:
-        """The shapes of these features."""
+        """The shapes of the teacher's features that are read, by name."""
         return {name: shape for entry in self.entries for name, shape in entry.teacher.items()}
 
     @cached_property
     def asked(self) -> tuple[str, ...]:
-        """The names of what the terms ask."""
+        """The names of the tensors that the terms need."""
         zeros = {name: torch.zeros(1, *shape) for name, shape in self.teacher.items()}
         return tuple(self.asks({entry.name: entry.asks(zeros) for entry in self.entries}))
 
@@ -64,7 +64,7 @@ class Supply:
     def in_batches(
         self, stored: Mapping[str, Answers], *, batch_size: int, precision: str, device: torch.device
     ) -> dict[str, Tensor]:
-        """The terms' tensors of all samples (N, ...), in the batches in which a live teacher answers them.
+        """The terms' tensors of all samples (N, ...), computed in a live teacher's batches.
 
         The last batch is padded to full size, since the last bits depend on a batch's shape.
         """
@@ -85,5 +85,5 @@ class Supply:
 
 
 def _padded(rows: Tensor, size: int) -> Tensor:
-    """Rows (n, ...) with zeros below, (size, ...)."""
+    """Pad rows (n, ...) with zeros to (size, ...)."""
     return torch.cat([rows, rows.new_zeros(size - len(rows), *rows.shape[1:])]) if len(rows) < size else rows
