@@ -72,7 +72,7 @@ def views_of(store: AnswerStore, *, strong: bool) -> range:
 
 
 class Rows:
-    """A store's decoded rows of some views, numbered from 0, on a device; `resident` keeps the encoded rows of all views there."""
+    """A store's decoded rows of some views, numbered from 0, on a device; `resident` keeps all encoded rows there."""
 
     def __init__(self, store: AnswerStore, device: torch.device, views: range, *, resident: bool) -> None:
         self.store, self.device, self.views = store, device, views
