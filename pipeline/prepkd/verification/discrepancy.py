@@ -23,8 +23,8 @@ class Tolerance:
     flips: float
 
 
-# Rounding as measured (docs/how-to/verify.md), with room for deeper networks and for two machines that both round: 100 times
-# what float32 does, 5 times what TF32 and bf16 do to a logit, so 25 times and more to KL, which grows with the square.
+# Measured rounding (docs/how-to/verify.md), with a margin for deeper networks and for two machines that both round: 100 times
+# float32's error of a logit, 5 times that of TF32 and bf16, and so 25 times and more for KL, which grows with the square.
 TOLERANCES = {
     "ieee": Tolerance(1e-4, 1e-7, 0.001),
     "tf32": Tolerance(1e-2, 1e-5, 0.01),
@@ -37,8 +37,8 @@ TOLERANCES["unknown"] = TOLERANCES["bf16"]  # an imported store: its arithmetic 
 class Reference:
     """The limits that the live teacher's logits set for rows (N, K); nothing in it comes from the store that is judged.
 
-    `largest` |logit| of a row, float64 (N,); `bound` on what the encoding does to each logit, (N, K), infinite for a class that
-    it drops; `kl` that the encoding adds at tau 4, float64 (N,); `labels`, and the `words` of an encoding that draws.
+    `largest` |logit| of a row, float64 (N,); `bound` on the encoding's error of each logit (N, K), infinite for a class
+    that it drops; `kl` that the encoding adds at tau 4, float64 (N,); `labels`, and the `words` of an encoding that draws.
     """
 
     largest: Tensor
@@ -135,7 +135,7 @@ def measure_discrepancy(
     tolerance, count = TOLERANCES[arithmetic], len(raw)
     allowed = Allowed(
         excess=tolerance.dz * reference.largest.mean().item(),
-        # Divergences are squares: two causes together give at most twice the sum of each alone.
+        # KL grows with the square of an error: two causes together give at most twice the sum of each alone.
         kl_4=2 * (tolerance.kl + reference.kl.mean().item()),
         top1=1 - math.ceil(tolerance.flips * count) / count,
     )
@@ -158,8 +158,8 @@ def measure_discrepancy(
 def _bound(reference: Reference, offsets: Tensor) -> Tensor:
     """The bound on each logit's encoding error (N, K), for stored offsets (N, K).
 
-    Rounding may make another class the maximum, or another class the last one that is kept: there the live row's own bound, 0 or
-    infinite, does not apply, and the row's largest finite one does.
+    Rounding may change which class is the maximum, or which is the last one that is kept. For such a class the row's largest
+    finite bound replaces the live row's own, 0 or infinite.
     """
     bound = reference.bound
     largest = bound.masked_fill(bound == torch.inf, 0).amax(dim=-1, keepdim=True)

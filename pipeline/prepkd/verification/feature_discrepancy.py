@@ -14,7 +14,7 @@ from prepkd.verification.discrepancy import TOLERANCES
 class FeatureReference:
     """The limits that the live teacher's tensors (N, ...) set, by name; nothing in it comes from the store that is judged.
 
-    `scale` is the mean over rows of the largest |value|, float64 (); `bound` what the encoding may change, (N, numbers).
+    `scale` is the mean over rows of the largest |value|, float64 (); `bound` the largest error of the encoding, (N, numbers).
     """
 
     scale: Mapping[str, Tensor]

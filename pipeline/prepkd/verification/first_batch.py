@@ -32,7 +32,7 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
 
 
 def check_first_features(store: FeatureStore, teacher: Normalised, samples: Samples, view: int) -> None:
-    """Compare one batch of a view with what the live teacher's features give; raises InputError if the store differs."""
+    """Compare one batch of a view with tensors of the live teacher's features; raises InputError if the store differs."""
     chosen = np.arange(min(batch_size(store), store.samples))
     views = np.full(len(chosen), view)
     stored = store.encoding.decode(stored_rows(store, views, chosen))

@@ -1,4 +1,4 @@
-"""Ask a live teacher for what a store of features holds."""
+"""Compute the tensors of a store of features with a live teacher."""
 
 from torch import Tensor
 

@@ -24,7 +24,7 @@ from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_ve
 
 @dataclass(frozen=True)
 class Verification:
-    """The result of `verify_rows`: the store, the draw, what was measured, and the verdict.
+    """The result of `verify_rows`: the store, the draw, the measurements, and the verdict.
 
     `precision` is the arithmetic that the store records, `tolerance` the one whose rounding was tolerated.
     `not_applicable` gives the reason for each control that does not apply; `device` is where the teacher was queried,
@@ -76,7 +76,7 @@ def verify_rows(
     no view is present.
     """
     views, chosen = draw_pairs(store, count, seed)
-    with store.values_as_they_are():  # wrong ones are a FAIL, not unreadable
+    with store.values_as_they_are():  # wrong values are a FAIL, not an error
         stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     arithmetic = tolerance or store.attributes.precision.arithmetic

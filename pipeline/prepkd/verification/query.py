@@ -16,7 +16,7 @@ from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
 from prepkd.views import ViewPlan
 
 DEFAULT_BATCH = 256
-LARGEST_BATCH = 2**13  # of more images than the data has: batches are padded to full size
+LARGEST_BATCH = 2**13  # the limit if it exceeds the number of samples: batches are padded to full size
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,6 @@ def live_logits(store: LogitStore, query: Query) -> Tensor:
 
 
 def arithmetic_of(store: AnswerStore) -> str:
-    """The arithmetic in which a live teacher is asked: the store's, or `ieee` if it is unknown."""
+    """The arithmetic in which the live teacher runs: the store's, or `ieee` if it is unknown."""
     known = store.attributes.precision.arithmetic
     return "ieee" if known == "unknown" else known

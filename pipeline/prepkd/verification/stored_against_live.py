@@ -24,13 +24,13 @@ AnyDiscrepancy = Discrepancy | FeatureDiscrepancy
 
 
 class StoredAgainstLive(Protocol):
-    """Stored rows against a live teacher."""
+    """A comparison of stored rows with a live teacher."""
 
     def teacher(self) -> AnyDiscrepancy:
-        """Against the live answers to the correct query."""
+        """Compare with the live answers to the correct query."""
 
     def control(self, other: Query, rows: Tensor) -> AnyDiscrepancy:
-        """Some rows, bool (N,), against the live answers to a wrong query; the limits stay those of the correct one."""
+        """Compare some rows, bool (N,), with the live answers to a wrong query, under the correct query's limits."""
 
     def labels_left_out(self) -> int:
         """The number of stored rows that lack the logit of a label."""
@@ -39,7 +39,7 @@ class StoredAgainstLive(Protocol):
 def stored_against_live(
     store: AnswerStore, stored: dict[str, Tensor], query: Query, arithmetic: str
 ) -> StoredAgainstLive:
-    """The comparison for the kind of a store; `arithmetic` is the one whose rounding is tolerated. Raises InputError."""
+    """Build the comparison for the kind of a store, which tolerates the rounding of `arithmetic`. Raises InputError."""
     if isinstance(store, FeatureStore):
         return FeatureComparison(store, store.encoding.decode(stored), query, arithmetic)
     assert isinstance(store, LogitStore)
@@ -48,7 +48,7 @@ def stored_against_live(
 
 @dataclass(frozen=True)
 class LogitComparison:
-    """Encoded rows of logits, by array, against live logits."""
+    """A comparison of encoded logits, by array, with live logits."""
 
     store: LogitStore
     stored: dict[str, Tensor]
@@ -67,15 +67,15 @@ class LogitComparison:
 
     @cached_property
     def reference(self) -> Reference:
-        """The limits that they set."""
+        """The limits that the live logits set."""
         return live_reference(self.store.encoding, self.raw, self.labels, self.query.words(self.store))
 
     def teacher(self) -> Discrepancy:
-        """Against the live logits."""
+        """Compare with the live logits."""
         return measure_discrepancy(self.store.encoding, self.stored, self.raw, self.reference, self.arithmetic)
 
     def control(self, other: Query, rows: Tensor) -> Discrepancy:
-        """Some rows against the live logits of a wrong query."""
+        """Compare some rows with the live logits of a wrong query."""
         few, raw = {key: array[rows] for key, array in self.stored.items()}, live_logits(self.store, other)[rows]
         return measure_discrepancy(self.store.encoding, few, raw, self.reference.rows(rows), self.arithmetic)
 
@@ -87,7 +87,7 @@ class LogitComparison:
 
 @dataclass(frozen=True)
 class FeatureComparison:
-    """Stored tensors of an entry of `cache.features`, by name, against those of live features."""
+    """A comparison of an entry's stored tensors, by name, with those of live features."""
 
     store: FeatureStore
     stored: Mapping[str, Tensor]
@@ -101,19 +101,19 @@ class FeatureComparison:
 
     @cached_property
     def reference(self) -> FeatureReference:
-        """The limits that they set."""
+        """The limits that the live tensors set."""
         return feature_reference(self.store.encoding, self.live)
 
     def teacher(self) -> FeatureDiscrepancy:
-        """Against the live tensors."""
+        """Compare with the live tensors."""
         return measure_features(self.stored, self.live, self.reference, self.arithmetic)
 
     def control(self, other: Query, rows: Tensor) -> FeatureDiscrepancy:
-        """Some rows against the live tensors of a wrong query."""
+        """Compare some rows with the live tensors of a wrong query."""
         few = {name: values[rows] for name, values in self.stored.items()}
         live = {name: values[rows] for name, values in live_features(self.store, other).items()}
         return measure_features(few, live, self.reference.rows(rows), self.arithmetic)
 
     def labels_left_out(self) -> int:
-        """Features have no labels."""
+        """Return 0, since features have no labels."""
         return 0

@@ -32,11 +32,10 @@ def verify_store(
     precision: str | None = None,
     settings: str | None = None,
 ) -> Verification:
-    """Compare `count` random (view, sample) of a store with the live teacher, both made from `files`.
+    """Compare `count` random (view, sample) pairs of a store with the live teacher; `files` locates teacher and data.
 
-    The rounding of `precision` is tolerated, else that of the stricter of the
-    arithmetic that the store records and that of the `settings`. Raises InputError for a teacher or data that are not the
-    store's own.
+    Tolerates the rounding of `precision`; by default that of the stricter of the store's recorded arithmetic and the
+    `settings`'. Raises InputError for a teacher or data that are not the store's own.
     """
     if precision is not None and precision not in PRECISIONS:
         raise InputError(f"--precision is {precision!r}; expected one of {', '.join(PRECISIONS)}")
@@ -64,12 +63,12 @@ def verify_store(
 
 
 def tolerated(recorded: str, settings: str | None) -> str:
-    """The arithmetic whose rounding is tolerated: a store's own claim does not loosen the settings'; an imported one has none."""
+    """The arithmetic to tolerate: the stricter one, so that a store's claim loosens nothing; `recorded` if either is unknown."""
     return recorded if settings is None or recorded == "unknown" else stricter(recorded, settings)
 
 
 def verify_files(url: str) -> dict[str, Any]:
-    """Compare every file of a store with the manifest; the damages, as JSON. Raises InputError if there is no store."""
+    """Compare every file of a store with the manifest; return the damages as JSON. Raises InputError if there is no store."""
     found = damages(url)
     place = open_place(url)
     listed = sizes(place)
@@ -88,6 +87,6 @@ def verify_files(url: str) -> dict[str, Any]:
 
 
 def _listed(place: Store, url: str) -> int:
-    """The number of files that a web server should have: the manifest's, and the manifest."""
+    """The number of files that a web server should have: those of the manifest, and the manifest."""
     content = read_document(place, MANIFEST)
     return 0 if content is None else 1 + len(parse_manifest(content, url))
