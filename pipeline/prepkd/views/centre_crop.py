@@ -10,14 +10,14 @@ from prepkd.views.framing import Framing
 from prepkd.views.picture import Image
 
 LARGEST = 2**26  # pixels: an image that would be resized to more is a narrow strip, of which the middle is enough
-STRIP = 8  # its length that is kept, in widths
+STRIP = 8  # length of the strip that is kept, in widths
 
 
 def centre_crop(images: Tensor | Sequence[Image], size: int) -> Tensor:
     """Resize the shorter side to 8/7 of `size` and cut out the middle; uint8 (B, C, size, size).
 
-    Images are a batch, or a list of uint8 (C, h, w) or decoded ones; one that is `size` by `size` already stays as it is. 256
-    for 224 is how ImageNet is evaluated (Krizhevsky et al. 2012); resized bilinearly and antialiased.
+    Images are a batch, or a list of uint8 (C, h, w) or decoded images; those of `size` by `size` stay unchanged. Resizing is
+    bilinear and antialiased; 256 for 224 is how ImageNet is evaluated (Krizhevsky et al. 2012).
     """
     if isinstance(images, Tensor):
         return _centre(images, size)

@@ -27,7 +27,7 @@ class Framing(Section):
 
     @classmethod
     def centred(cls, side: int) -> "Framing":
-        """Squares out of the middle, the shorter side resized to 8/7 of theirs before.
+        """Squares from the middle, after the shorter side is resized to 8/7 of `side`.
 
         256 for 224 is how ImageNet is evaluated (Krizhevsky et al. 2012).
         """
@@ -39,7 +39,7 @@ class Framing(Section):
         return self.height, self.width
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) to which an image of this size is resized; its proportions stay, but for rounding."""
+        """The (height, width) to which an image of this size is resized; its proportions stay, up to rounding."""
         if self.resize is not None:  # as torchvision's Resize: the longer side is rounded down
             shorter = min(height, width)
             return self.resize * height // shorter, self.resize * width // shorter

@@ -1,6 +1,6 @@
 """The interface of steps that mix two samples, and the distribution of their weights.
 
-The partner and its own view are integers of the row as well.
+A row also holds the partner's index and the integers of the partner's view.
 """
 
 from abc import abstractmethod
@@ -19,7 +19,7 @@ WEIGHT_STEPS = 2**16  # weights are multiples of 1 / WEIGHT_STEPS
 
 
 class Mix(Step):
-    """A recipe's last step: the sample's picture and a partner's, each as the steps before it render them."""
+    """A recipe's last step, which mixes the pictures of a sample and a partner, both rendered by the steps before it."""
 
     alpha: float = Field(gt=0, le=1e3)
     probability: float = Field(default=1.0, ge=0.001, le=1)

@@ -35,7 +35,7 @@ OPERATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def apply_operations(images: Tensor, operations: Sequence[tuple[str, float]]) -> Tensor:
-    """Apply one operation with its magnitude to each image, uint8 (B, 1 or 3, H, W); equal ones run together.
+    """Apply one operation with its magnitude to each image, uint8 (B, 1 or 3, H, W); images with equal ones run together.
 
     Raises ValueError for other numbers of channels.
     """

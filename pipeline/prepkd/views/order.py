@@ -31,7 +31,7 @@ class ViewOrder:
     """The views that epochs show: a function of (seed, epoch, views, samples) to one view, or to one per sample."""
 
     views_of: Callable[[int, int, int, int], Views]
-    per_sample: bool  # needs every view at hand, so the store resident
+    per_sample: bool  # needs every view in memory: a resident store
 
     def shown(self, seeds: Iterable[int], epochs: int, views: int) -> set[int]:
         """All views that the runs of these seeds show."""

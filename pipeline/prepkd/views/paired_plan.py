@@ -15,10 +15,10 @@ from prepkd.views.recipe import Recipe, describe_recipe, takes_any_size, view_si
 
 
 class PairedPlan(ViewPlan):
-    """The views of two recipes: first the V weak ones, a plan of `recipe`, then as many strong ones; v and V + v are partners.
+    """The views of two recipes: V weak ones of `recipe`, then V strong ones of `strong`; views v and V + v are partners.
 
-    Strong views are drawn, whether the weak ones are drawn or exhaustive, from a stream of their own. A row begins with its
-    kind, 0 weak or 1 strong, and ends with zeros where the other kind's is longer. Raises ValueError as `ViewPlan` does, for a
+    Strong views are always drawn, from a stream of their own; weak ones may be exhaustive. A row begins with its kind, 0 weak
+    or 1 strong, and is padded with zeros to the longer kind's length. Raises ValueError as `ViewPlan` does, for a
     strong recipe without steps, for a recipe that mixes samples, and for recipes whose pictures differ in size.
     """
 
@@ -123,14 +123,14 @@ def make_plan(
     *,
     purpose: Purpose = Purpose.CACHED_VIEWS,
 ) -> ViewPlan:
-    """A plan of one recipe, or of cached pairs if there is a recipe of strong views; raises ValueError."""
+    """Build a plan of one recipe, or of cached pairs if a recipe of strong views is given; raises ValueError."""
     if strong:
         return PairedPlan(recipe, views, seed, samples, strong)
     return ViewPlan(recipe, views, seed, samples, purpose=purpose)
 
 
 def read_plan(description: dict[str, Any]) -> ViewPlan:
-    """The plan of cached views that `describe` described; raises ValueError for another version's."""
+    """Read a plan of cached views from the result of `describe`; raises ValueError for another version's."""
     if "strong" not in description:
         return ViewPlan.from_description(description)
     weak = ViewPlan.from_description({key: value for key, value in description.items() if key != "strong"})

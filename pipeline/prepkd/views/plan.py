@@ -28,7 +28,7 @@ class ViewPlan:
     mixes two samples, the partner's index and its own integers come before that step's. Raises ValueError for a count below
     1, an unknown augmentation, or too many views to number.
 
-    `purpose` keeps the drawn views of one seed apart: a teacher is not trained on the views that are cached.
+    `purpose` separates the views drawn with one seed: a teacher is not trained on the cached views.
     """
 
     recipe: Recipe
@@ -78,7 +78,7 @@ class ViewPlan:
 
     @property
     def weak(self) -> "ViewPlan":
-        """The plan of the weak views: this one, unless it has two kinds, as `PairedPlan` has."""
+        """The plan of the weak views: this plan itself, except for a `PairedPlan`."""
         return self
 
     @property
@@ -170,7 +170,7 @@ class ViewPlan:
         return parameters[:, 2 * self._own + 1 :]
 
     def describe(self) -> dict[str, Any]:
-        """The plan as JSON, but for its purpose; `ViewPlan.from_description` reads a plan of cached views back."""
+        """The plan as JSON, without its purpose; `ViewPlan.from_description` reads a plan of cached views back."""
         return {
             "recipe": describe_recipe(self.recipe),
             "views": "all" if self.exhaustive else self.views,

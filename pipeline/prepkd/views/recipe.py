@@ -73,6 +73,6 @@ def view_side(recipe: Recipe) -> int | None:
 
 
 def takes_any_size(recipe: Recipe) -> int | None:
-    """The side of the pictures of images of any size, if the recipe starts with a resized crop to a size; else None."""
+    """The side of the pictures if the recipe takes images of any size: it starts with a resized crop to a size. Else None."""
     first = recipe[0][1] if recipe else None
     return first.size if isinstance(first, ResizedCrop) else None

@@ -14,7 +14,7 @@ def render(recipe: Recipe, images: Tensor | Sequence[Image], parameters: Tensor)
     """Apply a recipe's steps in order; uint8 (B, C, H, W) and integers (B, p) to float32 in [0, 1].
 
     Images may be a list of any sizes, uint8 (C, h, w) or decoded, if the recipe starts with a resized crop to a size; else a
-    list raises ValueError. The recipe mixes no samples: `ViewPlan` does.
+    list raises ValueError. Mixing is left to `ViewPlan.render`.
     """
     if not isinstance(images, Tensor) and takes_any_size(recipe) is None:
         raise ValueError("images of differing sizes need a recipe that starts with resized-crop with a size")

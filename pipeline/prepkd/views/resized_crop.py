@@ -16,7 +16,7 @@ from prepkd.views.picture import Image
 class ResizedCrop(Augmentation):
     """Cut a box of a share `scale` of the area and an aspect ratio (width / height) out, and resize it to `size` squared.
 
-    With `size` null the result has the images' own size, which must be one for all.
+    With `size` null, the result has the images' own size, which must be the same for all.
     """
 
     size: int | None = Field(default=None, ge=1)
@@ -59,7 +59,7 @@ class ResizedCrop(Augmentation):
 
 
 def _central(height: int, width: int, low: float, high: float) -> tuple[int, int, int, int]:
-    """As much of the image's centre as the aspect ratio allows."""
+    """The largest central box that the aspect ratio allows."""
     tall = min(height, max(1, round(width / low)))
     wide = min(width, max(1, round(height * high)))
     return (height - tall) // 2, (width - wide) // 2, tall, wide

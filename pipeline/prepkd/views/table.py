@@ -1,4 +1,4 @@
-"""The order in which each sample meets the rows of a finite recipe's table."""
+"""The order in which each sample goes through the rows of a finite recipe's table."""
 
 import numpy as np
 from numpy.typing import NDArray
