@@ -1,4 +1,4 @@
-"""A trained model's folder: what its card says of it, and by whom it was taught."""
+"""Facts about a trained model's folder: its card, and the teachers that it was distilled from."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,9 +18,9 @@ TRAINING = ("method", "epochs", "seed")
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """A teacher's or a student's card; `distilled_from` has a chain of teachers for each that taught it, the nearest first.
+    """A teacher's or a student's card; `distilled_from` has one chain per teacher, the nearest teacher first.
 
-    `training` has method, epochs and seed, as far as the card has them. `by_prepkd`: prepkd trained the model, not another loop.
+    `training` has the method, epochs and seed that the card records. `by_prepkd`: prepkd trained the model, not another loop.
     """
 
     folder: str
@@ -38,7 +38,7 @@ class CheckpointFacts:
         return asdict(self)
 
     def table(self) -> Group:
-        """The same for a terminal."""
+        """The facts as a table for a terminal."""
         return Group(*pairs("What it is", self._rows()))
 
     def _rows(self) -> Iterator[tuple[str, str | list[str]]]:
@@ -72,6 +72,6 @@ def read_checkpoint(folder: Path, teachers: Path) -> CheckpointFacts:
         preprocessing=card["preprocessing"],
         training=described,
         distilled_from=descents(card, teachers),
-        by_prepkd=isinstance(found, dict),  # `prepkd.save` writes no settings: it knows nothing of the loop
+        by_prepkd=isinstance(found, dict),  # `prepkd.save` writes no settings: it does not know the training loop
         test_top1=top1 if isinstance(top1, float) else None,
     )

@@ -23,7 +23,7 @@ class Counts:
     errors: ErrorCounts | None
 
     def __add__(self, other: "Counts") -> "Counts":
-        """The counts of both together; temperatures, bins and samples must be the same."""
+        """Add two counts, of the same temperatures, bins and samples."""
         return Counts(
             self.rows + other.rows,
             {tau: one + other.confidence[tau] for tau, one in self.confidence.items()},
@@ -48,7 +48,7 @@ def count_views(
 ) -> Counts:
     """Add up the counts of some views (at least one) of a store; `labels_of` returns a view's labels.
 
-    Raises InputError for a damaged chunk, and if the labels give a view another error than the store's summary states.
+    Raises InputError for a damaged chunk, and if a view's error by the labels differs from the store's summary.
     """
     total = None
     for view in views:

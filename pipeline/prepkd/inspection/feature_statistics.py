@@ -12,8 +12,9 @@ from prepkd.store import FeatureStore
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """A named tensor: its shape per sample, its type on disk; mean, standard deviation and the share of zeros over the views
-    that were read, smallest and largest value over all views.
+    """A named tensor: its shape per sample, its type on disk, and statistics of its values.
+
+    `mean`, `std` and `zeros`, the share of zeros, are over the views that were read; `min` and `max` are over all views.
     """
 
     name: str
@@ -28,7 +29,7 @@ class TensorStatistics:
 
 @dataclass(frozen=True)
 class FeatureStatistics:
-    """Statistics of a store's tensors; `views_read` are those that mean, deviation and zeros are of."""
+    """Statistics of a store's tensors; mean, deviation and zeros are over `views_read`."""
 
     views_read: list[int]
     tensors: list[TensorStatistics]
@@ -39,7 +40,7 @@ class FeatureStatistics:
 
 
 def feature_statistics(store: FeatureStore, views: Sequence[int]) -> FeatureStatistics:
-    """Read some views, at least one, a view in memory at a time.
+    """Compute a store's statistics from some views, at least one, with one view in memory at a time.
 
     Raises InputError for a damaged chunk, and for values outside the range that the store's summary states.
     """

@@ -5,7 +5,7 @@ from prepkd.inspection.feature_statistics import FeatureStatistics
 
 
 def feature_table(features: FeatureStatistics, caption: str) -> TitledTable:
-    """One row per named tensor; `caption` says which views mean, deviation and zeros are of."""
+    """One row per named tensor; `caption` names the views behind mean, deviation and zeros."""
     table = plain_table()
     table.add_column("tensor", overflow="fold")
     for heading in ("shape", "type", "mean", "std", "zeros", "min", "max"):

@@ -1,4 +1,4 @@
-"""Inspect one store: its facts, its figures, its picture."""
+"""Inspect one store: its facts, statistics and picture."""
 
 import json
 from collections.abc import Callable
@@ -68,9 +68,9 @@ def inspect_store(
 
 
 def find_store(url: str, scratch: Path) -> str:
-    """Return the store's place, or that of the one unfinished store in `scratch` that will go there.
+    """Return the store's place; if nothing is there, that of the one unfinished store in `scratch` that will be moved there.
 
-    Raises InputError if several unfinished ones will.
+    Raises InputError if there are several such unfinished stores.
     """
     if is_remote(url) or Path(url).exists():
         return url
@@ -84,7 +84,7 @@ def find_store(url: str, scratch: Path) -> str:
 
 
 def is_described(description: Path, place: Path) -> bool:
-    """Whether an unfinished store's `zarr.json` is that of the store that will go to a place; False for a torn one."""
+    """Whether an unfinished store's `zarr.json` describes the store of a place; False for a damaged one."""
     try:
         made = json.loads(description.read_bytes())["attributes"]["prepkd"]
         teacher, asked = str(made["teacher"]["name"]), made.get("asked")
@@ -94,7 +94,7 @@ def is_described(description: Path, place: Path) -> bool:
 
 
 def teachers_card(teacher: TeacherAttributes, folder: Path) -> dict[str, Any]:
-    """Return the card of a store's teacher if that is in `folder`, else nothing: it has more than a store records."""
+    """Return the card of a store's teacher, which has more than the store records; {} if `folder` lacks that teacher."""
     try:
         card = load_card(folder)
     except InputError:

@@ -6,7 +6,7 @@ from prepkd.provenance.descent import Chain
 
 
 def lines(chains: Iterable[Chain]) -> list[str]:
-    """A line per chain, the nearest teacher first: `two (convnet4, weights ab12) <- one (...)`."""
+    """Return one line per chain, the nearest teacher first: `two (convnet4, weights ab12) <- one (...)`."""
     return [" <- ".join(map(_teacher, chain)) for chain in chains]
 
 

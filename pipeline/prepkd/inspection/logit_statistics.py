@@ -1,4 +1,4 @@
-"""Statistics of a store's logits: the teacher's errors, its softness, and what KA changes."""
+"""Statistics of a store's logits: the teacher's errors, its softness, and the rows that KA changes."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,10 +20,10 @@ MOST_VIEWS = 8
 
 @dataclass(frozen=True)
 class LogitStatistics:
-    """Statistics over `views_read`, but `teacher_error` over all views.
+    """Statistics over `views_read`; only `teacher_error` is over all views.
 
     `confidence` and `entropy` are None if no view was read, `class_error` and `ka` if there are no labels either;
-    `left_out` lists what is missing, and the reasons.
+    `left_out` lists the missing parts, with reasons.
     """
 
     views_read: list[int]
@@ -35,7 +35,7 @@ class LogitStatistics:
     ka: AdjustedRows | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The sections that are there."""
+        """The available sections."""
         sections: dict[str, Any] = {
             "views_read": self.views_read,
             "left_out": self.left_out,
@@ -49,7 +49,7 @@ class LogitStatistics:
 
 
 def choose_views(views: str | None, store: AnswerStore) -> list[int]:
-    """The views of `0:4,6`, as `fetch-views` takes them; None is at most 8 of the present ones, evenly spread.
+    """Parse views such as `0:4,6`, as `fetch-views` does; None chooses at most 8 of the present ones, evenly spread.
 
     Raises InputError.
     """
@@ -62,7 +62,7 @@ def choose_views(views: str | None, store: AnswerStore) -> list[int]:
 def logit_statistics(
     store: LogitStore, views: list[int], read: tuple[Split, DataInfo] | None, tau: float, missing: str
 ) -> LogitStatistics:
-    """Errors, confidence and entropy at tau 1 and `tau`, and what KA changes, in some views of a store.
+    """Compute errors, confidence and entropy at tau 1 and `tau`, and the rows that KA changes, in some views of a store.
 
     Without the prepared data, `read`, there are no labels; `left_out` then gives the reason `missing`. Raises InputError
     for a damaged chunk.
@@ -90,7 +90,7 @@ def logit_statistics(
 
 
 def labels_of(store: LogitStore, split: Split) -> Callable[[int], Tensor]:
-    """A function from a view to its labels: int64 (N,), or class shares (N, K) if the store's views mix samples."""
+    """Return a function from a view to its labels: int64 (N,), or class shares (N, K) if the store's views mix samples."""
     samples = Samples.of(split, torch.device("cpu"), store.plan.recipe)
 
     def labels(view: int) -> Tensor:

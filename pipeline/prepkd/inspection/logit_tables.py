@@ -1,4 +1,4 @@
-"""Statistics of a store's logits as tables; `caption` says which views they are of."""
+"""Statistics of a store's logits as tables; `caption` names the views."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ WORST = 5
 
 
 def logit_tables(logits: LogitStatistics, caption: str) -> Iterator[TitledTable]:
-    """Every table that there are statistics for."""
+    """Yield a table per available statistic."""
     yield pairs("Teacher error per view, all views", _view_errors(logits.teacher_error))
     if logits.class_error is not None:
         yield _class_errors(logits.class_error, len(logits.views_read))
@@ -51,7 +51,7 @@ def _adjustment(ka: AdjustedRows) -> Iterator[tuple[str, str]]:
 
 
 def _histograms(found: Histograms, title: str) -> TitledTable:
-    """Half as many bins as counted, so that they fit a screen."""
+    """Merge bins in pairs, so that the table fits a screen."""
     means = ", ".join(f"{one.mean:.3f} at tau {tau}" for tau, one in found.by_tau.items())
     table = plain_table()
     table.add_column("from - to")

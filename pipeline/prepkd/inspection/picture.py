@@ -1,4 +1,4 @@
-"""The picture of an inspection: one panel per subject that there are numbers for."""
+"""The picture of an inspection: one panel per available subject."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -42,7 +42,7 @@ def draw_picture(inspection: StoreInspection, title: str, path: Path) -> None:
 
 
 def _panels(inspection: StoreInspection) -> "Iterator[Callable[[Axes], None]]":
-    """The functions that draw a panel, in the picture's order."""
+    """Yield one drawing function per panel, in the picture's order."""
     if logits := inspection.logits:
         yield partial(_view_errors, errors=logits.teacher_error)
         if logits.class_error is not None:

@@ -20,7 +20,7 @@ class Binned:
     total: float
 
     def __add__(self, other: "Binned") -> "Binned":
-        """The histogram and the sum of both together; their bins must be equal."""
+        """Add two histograms and their sums; the bins must be equal."""
         return Binned(self.histogram + other.histogram, self.total + other.total)
 
 

@@ -42,8 +42,8 @@ class StoreFacts:
     """A store's place, size, completeness and attributes.
 
     `views_there` are the complete views; `bytes` is None for a web server, which lists no sizes; `manifest_sha256` is None for
-    an unfinished store; `weights_from` is the origin of the teacher's weights if they were given, `distilled_from` the teachers
-    above it, the nearest first.
+    an unfinished store; `weights_from` is the origin of the teacher's weights if they were given, `distilled_from` its chain of
+    teachers, the nearest first.
     """
 
     store: str
@@ -93,7 +93,7 @@ def _finished(store: AnswerStore) -> StoreFacts:
 
 def _unfinished(where: str, place: Store) -> StoreFacts:
     """The facts of a store without manifest; raises InputError."""
-    if not can_list(place):  # and so nothing tells what is there
+    if not can_list(place):  # without a listing, the existing files are unknown
         read_manifest(place, where)
     group = read_document(place, "zarr.json")
     if group is None:

@@ -45,7 +45,7 @@ class StoreInspection:
         return f"{len(read)} of {self.facts.views} views ({ranges(read)})"
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `prepkd inspect --json` prints: the sections that are there."""
+        """The object that `prepkd inspect --json` prints, with the available sections."""
         facts = asdict(replace(self.facts, attributes=None)) | {"attributes": self.facts.attributes.model_dump()}  # type: ignore[arg-type]
         facts = {key: value for key, value in facts.items() if value or key not in ("weights_from", "distilled_from")}
         sections: dict[str, Any] = {"facts": facts, "left_out": self.left_out}

@@ -1,4 +1,4 @@
-"""A store's facts as tables: what it is, what its encoding changes, where it came from."""
+"""A store's facts as tables: description, encoding error, provenance."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from prepkd.store.attributes import MeasuredAttributes
 
 
 def store_tables(facts: StoreFacts) -> Iterator[TitledTable]:
-    """Every table that the facts suffice for."""
+    """Yield the tables for the available facts."""
     yield pairs("What it is", _description(facts))
     if measured := facts.attributes.measured:
         yield _encoding_error(measured)

@@ -14,7 +14,7 @@ from prepkd.inspection.temperature_table import temperature_table
 
 
 def tables(inspection: StoreInspection) -> Group:
-    """Every table of an inspection, and what is left out."""
+    """Every table of an inspection, and a line per missing part."""
     return Group(*_parts(inspection))
 
 

@@ -15,9 +15,9 @@ from prepkd.losses import teacher_wrong
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Counts of wrong answers; those of several views are added.
+    """Counts of wrong answers; counts of several views can be added.
 
-    `wrong`: the number of views in which a sample is answered wrongly, int (N,); `size`: rows per class, int (K,);
+    `wrong`: the number of views in which the teacher is wrong on a sample, int (N,); `size`: rows per class, int (K,);
     `confusion`: wrong rows by class and by answered class, int (K, K). A mixture counts under its largest class.
     """
 
@@ -26,7 +26,7 @@ class ErrorCounts:
     confusion: NDArray[np.int64]
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
-        """The counts of both together."""
+        """Add two counts."""
         return ErrorCounts(self.wrong + other.wrong, self.size + other.size, self.confusion + other.confusion)
 
 

@@ -5,7 +5,7 @@ from prepkd.inspection.temperatures import Temperatures
 
 
 def temperature_table(dtd: Temperatures, caption: str) -> TitledTable:
-    """One column per method, under its settings; `caption` says which views were read."""
+    """One column per method, under its settings; `caption` names the views that were read."""
     settings = dtd.settings
     table = plain_table()
     table.add_column("")

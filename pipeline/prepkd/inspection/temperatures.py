@@ -52,7 +52,7 @@ class MethodTemperatures:
 class Temperatures:
     """The temperatures of `rows` rows for one student, by DTD method, in common bins; `settings` is `distill.dtd`.
 
-    `doubt` says why `distill` would refuse the store, for dtd-flsw at least, which reads the logits' zero.
+    `doubt` is the reason why `distill` would refuse the store at least for dtd-flsw, which reads the logits' zero.
     """
 
     student: str
@@ -71,7 +71,7 @@ class Temperatures:
 def dtd_temperatures(
     store: LogitStore, views: Sequence[int], student: Path, split: Split, settings: Distill, device: torch.device
 ) -> Temperatures:
-    """The temperatures that `distill.dtd` would give a student in some views; raises InputError if they do not fit."""
+    """The temperatures that `distill.dtd` would give a student in some views; raises InputError if the two do not fit."""
     model, card = load_checkpoint(student, device=device, hint="run `prepkd distill`")
     samples = Samples.of(split, device, store.plan.recipe)
     refuse_differences(
