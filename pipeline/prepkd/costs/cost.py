@@ -8,15 +8,15 @@ from typing import Any
 from prepkd.errors import InputError
 from prepkd.store.layout import MANIFEST, SUMMARY, Layout
 
-SLOWEST, FASTEST = 1e-3, 1e12  # a second: what a rate may be
+SLOWEST, FASTEST = 1e-3, 1e12  # limits of a rate, per second
 
 
 @dataclass(frozen=True)
 class Rates:
     """Rates of the machine; None for an unknown one.
 
-    `teacher` and `student` are images per second on one of the `gpus`: the teacher answers, the student trains. `disk` is
-    read in bytes per second.
+    `teacher` and `student` are images per second on one of the `gpus`: of the teacher's answers, and of the student's training.
+    `disk` is the reading rate in bytes per second.
     """
 
     gpus: int = 1
@@ -38,7 +38,7 @@ class Rates:
 class StoreCost:
     """One store: its bytes and files, the views that it holds and how many of them an epoch reads, bytes per (view, sample).
 
-    `entry` is what the store holds of the `teacher`: features; None: its logits. `compressed`: the bytes are an upper bound.
+    `entry` is the entry of `cache.features`, None for a store of logits. `compressed`: the bytes are an upper bound.
     """
 
     name: str
@@ -71,9 +71,9 @@ class StoreCost:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process. `caching` and `training` are beside the images, the models and the libraries.
+    """Bytes of one process. `caching` and `training` exclude images, models and libraries.
 
-    `images`: the prepared images if they are held in memory, 0 if they are read as they are needed, None if they are unknown.
+    `images`: the prepared images if they are held in memory, 0 if they are read when needed, None if unknown.
     """
 
     caching: int
@@ -85,8 +85,8 @@ class Memory:
 class Cost:
     """The cost of caching for `teachers`, and of an epoch of `samples` that trains from the cache.
 
-    `views` are those of one kind. `views_per_step` is what a student sees of each sample in an epoch, 0 if its method asks no
-    teacher; `epochs` are a student's, None if not known. `recipe` and `encoding` are words.
+    `views` counts those of one kind. `views_per_step` is the number of views of each sample that an epoch shows a student, 0 if
+    its method uses no teacher; `epochs` are a student's, None if unknown. `recipe` and `encoding` are text to print.
     """
 
     samples: int
@@ -123,7 +123,7 @@ class Cost:
 
     @property
     def teacher_images(self) -> int:
-        """Images that teachers answer to fill the stores: each store takes passes of its own."""
+        """Images that teachers answer to fill the stores: each store takes its own passes."""
         return self.samples * sum(one.views for one in self.stores)
 
     @property
@@ -154,7 +154,7 @@ class Cost:
 
     @property
     def reading_hours(self) -> float | None:
-        """Hours in which the disk delivers an epoch's bytes."""
+        """Hours that the disk takes to read an epoch's bytes."""
         return None if self.rates.disk is None else self.epoch_bytes / self.rates.disk / 3600
 
     @property
@@ -168,7 +168,7 @@ class Cost:
     def break_even_epochs(self) -> float | None:
         """Epochs of students after which the cache has cost as much as live teachers would have; None if it never does.
 
-        A live teacher answers `online_images` in each epoch; the cache has cost `teacher_images` once, and costs its reading.
+        A live teacher answers `online_images` in each epoch; the cache costs `teacher_images` once, and reading in each epoch.
         """
         saved = float(self.online_images)
         if self.rates.disk is not None and self.rates.teacher is not None:
@@ -181,7 +181,7 @@ class Cost:
         """The number of whole students after which the cache has paid for itself, if their epochs are known."""
         if self.break_even_epochs is None or self.epochs is None:
             return None
-        return max(1, math.ceil(round(self.break_even_epochs / self.epochs, 9)))  # rounding would add a student
+        return max(1, math.ceil(round(self.break_even_epochs / self.epochs, 9)))  # a rounding error could add a student
 
     @property
     def reading_counted(self) -> bool:

@@ -10,7 +10,7 @@ from prepkd.project.params import Params
 from prepkd.runtime.clock import elapsed
 from prepkd.teacher.caching import FIRST_BATCHES, logit_encoding, teacher_answers
 
-SECONDS = 3.0  # that each teacher is timed
+SECONDS = 3.0  # of timing per teacher
 
 
 def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> float:
@@ -29,7 +29,7 @@ def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> 
             started = time.perf_counter()
             teacher_answers(model, dataset, encoding, params.cache, len(rounds) % dataset.plan.views, part)
             rounds.append(elapsed(started))
-        spent += median(rounds) / part.stop  # other work on the machine comes in bursts
+        spent += median(rounds) / part.stop  # the median, since other work on the machine comes in bursts
     return len(params.distill.teacher_names) / spent
 
 

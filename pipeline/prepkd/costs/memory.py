@@ -1,4 +1,4 @@
-"""Memory of a process: the code that makes and reads answers is run on a few rows, and its allocations are counted."""
+"""Estimate a process's memory: run the code that makes and reads answers on a few rows, and count its allocations."""
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,15 +16,15 @@ from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors, block_row
 from prepkd.store.layout import WORKERS, Layout
 from prepkd.store.summary import Ranges, Summary, TeacherError
 
-ROWS = 64  # that are tried out; fewer of many numbers
-MOST_NUMBERS = 2**22  # of a tensor that is tried out
+ROWS = 64  # of a trial; fewer if a row is large
+MOST_NUMBERS = 2**22  # elements of a tensor in a trial
 
 # Several teachers' answers -> those of their combination.
 Combine = Callable[[Sequence[Answers]], Answers]
 
 
 class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors that operations make within the context: `now` alive, and at most."""
+    """Count the bytes of all tensors that operations create within the context: `now` alive, and at `most`."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -35,7 +35,7 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run an operation and count what it made; views and results in place have a storage that was there."""
+        """Run an operation and count its new storages; views and in-place results share an existing one."""
         made = func(*args, **(kwargs or {}))
         given = {storage._cdata for storage in storages((args, kwargs))}
         for storage in storages(made):
@@ -52,7 +52,7 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def allocated(work: Callable[[], Any]) -> int:
-    """The most bytes of tensors that are alive at once while `work` runs, its result included, its inputs not."""
+    """Return the peak bytes of tensors that `work` creates, its result included, its inputs excluded."""
     counted = Allocations()
     with counted:
         work()
@@ -70,7 +70,7 @@ def size_of(values: object) -> int:
 
 
 class Tried:
-    """Answers that are made up, in the form of a layout: what a teacher returns, encoded, and as read from disk."""
+    """Made-up answers for a layout: raw as from a teacher, encoded, and as read from disk."""
 
     def __init__(self, layout: Layout) -> None:
         encoding = layout.encoding
@@ -96,16 +96,15 @@ class Tried:
         }
 
     def of(self, rows: int, size: float) -> int:
-        """The bytes of `rows` rows, where those tried take `size` bytes."""
+        """Scale the `size` in bytes of the trial's rows to `rows` rows."""
         return round(rows * size / self.rows)
 
 
 def caching_memory(layout: Layout) -> int:
-    """Bytes that caching takes, beside the teacher and the images; the allocator's heap is not known, which the measured
-    figures on docs/benchmarks.md differ by.
+    """Bytes that caching takes besides the teacher and the images.
 
-    A chunk is computed while the one before it is written. At the end, once that memory is free, `WORKERS` threads each read a
-    chunk back.
+    The allocator's heap is unknown; the measured figures in docs/benchmarks.md differ by it. A chunk is computed while the one
+    before it is written. At the end, once that memory is free, `WORKERS` threads each read a chunk back.
     """
     tried, chunk = Tried(layout), layout.chunk
     raw, encoded = tried.of(chunk, size_of(tried.raw)), tried.of(chunk, size_of(tried.encoded))
@@ -126,10 +125,10 @@ def caching_memory(layout: Layout) -> int:
 def training_memory(
     kinds: Sequence[Sequence[Layout]], combine: Combine | None = None, *, resident: bool = False
 ) -> int:
-    """Bytes of the teacher's answers in a process that trains: those of this epoch, and the next ones while they are read.
+    """Bytes of the teacher's answers in a training process: this epoch's, and the next epoch's while they are read.
 
-    `kinds` are, for each kind of views that a step shows, the layouts of the stores that are read one after another, whose
-    answers are then combined. With `resident` the stores are in memory.
+    `kinds` holds, per kind of view that a step shows, the layouts of the stores; they are read one after another and their
+    answers combined. With `resident`, the stores are in memory.
     """
     held = most = kept = 0
     for stores in kinds:
@@ -147,7 +146,7 @@ def training_memory(
             decoded = size_of(answers[-1]) if block < samples else 0
             decoding = tried.of(samples, size_of(tensors) + decoded)
             decoding += tried.of(block, allocated(partial(layout.encoding.decode, tensors)))
-            # Those of the view before are there until Python collects garbage.
+            # The files of the previous view stay in memory until Python collects garbage.
             most = max(most, held + max(reading, decoding) + files)
             held += tried.of(samples, size_of(answers[-1]))
         if combine:
@@ -157,6 +156,6 @@ def training_memory(
 
 
 def in_flight(layout: Layout) -> int:
-    """Bytes of the files that are read at once, of all arrays of a view."""
+    """Bytes of a view's files that are read concurrently, over all arrays."""
     files = min(zarr.config.get("async.concurrency"), layout.chunks)
     return int(files * sum(layout.file_sizes(name)[1] for name in layout.fields))

@@ -31,14 +31,14 @@ ASSUMED = [{"resized-crop": {"size": 224}}, "flip"]
 
 @dataclass(frozen=True)
 class DataSizes:
-    """The number of training samples and of classes, where they are given instead of the prepared data's."""
+    """The numbers of training samples and of classes, if given instead of the prepared data's."""
 
     samples: int | None = None
     classes: int | None = None
 
 
 def project_cost(params: Params, sizes: DataSizes, rates: Rates, data: Path) -> Cost:
-    """The cost of a project's settings; the prepared file `data` is read as far as it is needed. Raises InputError."""
+    """The cost of a project's settings; the prepared file `data` may be missing if it is not needed. Raises InputError."""
     names = list(dict.fromkeys([*params.cache.features, *entry_names(params.distill, params.cache)]))
     info = data_info(data, needed=bool(names) or None in (sizes.samples, sizes.classes))
     samples = sizes.samples or (info.splits["train"] if info else 0)
@@ -114,7 +114,7 @@ def cost_of(
     rates: Rates,
     images: int | None,
 ) -> Cost:
-    """The cost of a store of logits for each teacher, of the stores of `features`, of which epochs `read` some."""
+    """The cost of one store of logits per teacher, and of the stores of `features`; epochs read those named in `read`."""
     teachers, shown = settings.teacher_names, settings.views_per_step if settings.parsed.teacher else 0
     stores = [StoreCost.of(one, None, logits, shown) for one in teachers]
     stores += [StoreCost.of(teachers[0], name, layout, int(name in read)) for name, layout in features.items()]
