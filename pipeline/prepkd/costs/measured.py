@@ -14,9 +14,9 @@ SECONDS = 3.0  # of timing per teacher
 
 
 def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> float:
-    """Images per second that the teachers of `distill` answer and encode on the dataset's device, one after another.
+    """Images per second that the teachers of `distill` answer and encode in turn, on the dataset's device.
 
-    Their weights are random, which takes as long as trained ones. Raises InputError for a model that cannot be built.
+    Their weights are random: trained ones take as long. Raises InputError for a model that cannot be built.
     """
     spent = 0.0
     for name in params.distill.teacher_names:

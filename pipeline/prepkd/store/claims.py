@@ -141,7 +141,7 @@ def clear_claims(store: RemoteStore) -> None:
 
 
 def claim_files(store: Store, folder: Path) -> ClaimFiles | None:
-    """Return the claims' place, `folder` or the store's bucket; None for a bucket without conditional puts."""
+    """Return the claim files of a store, in `folder` or in its bucket; None for a bucket without conditional puts."""
     if not isinstance(store, RemoteStore):
         folder.mkdir(exist_ok=True)
         return ClaimFolder(folder)
@@ -225,7 +225,7 @@ class Claims:
 
     def _expired(self, file: str, state: bytes) -> bool:
         owner = state.decode(errors="replace").split(" ")[0].rpartition("-")[0]
-        if has_ended(owner):  # a process of this machine, where its end is known at once
+        if has_ended(owner):  # known at once for a process of this machine
             return True
         now = self.clock()
         before, since = self._seen.get(file, (None, now))

@@ -37,8 +37,7 @@ class AnswerStore:
     """A finished store of a teacher's answers, named tensors for each (view, sample).
 
     `views` and `samples` are its size; `plan` makes its views, `encoding` decodes its rows, `attributes` describe their
-    origin, `summary` their content. `open` returns the subclass for the stored kind, and refuses a kind that the class does not
-    read.
+    origin, `summary` their content. `open` returns the subclass that reads it, and raises for a kind that `reads` lacks.
     """
 
     kind: ClassVar[str] = "store of answers"
@@ -126,7 +125,7 @@ class AnswerStore:
 
     @contextlib.contextmanager
     def values_as_they_are(self) -> Iterator[None]:
-        """Read wrong values without an error within the context; afterwards check every view anew. Not thread-safe."""
+        """Read wrong values without an error within the context; afterwards check every view again. Not thread-safe."""
         self.store.refuses_values = False
         try:
             yield

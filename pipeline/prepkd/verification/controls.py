@@ -18,7 +18,7 @@ def shuffled(store: AnswerStore, query: Query) -> Query | str:
     most = int(np.unique(query.chosen, return_counts=True)[1].max())
     if 2 * most > len(order):
         return "one sample is half of the draw"
-    # Sorted, equal samples stand together, at most `most` of them: a shift by `most` always leads to another sample.
+    # Sorting groups equal samples, at most `most` per group, so a shift by `most` always leads to another sample.
     other = np.empty_like(order)
     other[order] = np.roll(order, most)
     return replace(query, shown=query.chosen[other])

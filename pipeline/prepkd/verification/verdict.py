@@ -1,4 +1,4 @@
-"""The verdict on a store: PASS, FAIL or WITHHELD, from what was measured."""
+"""The verdict on a store: PASS, FAIL or WITHHELD, from the measurements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

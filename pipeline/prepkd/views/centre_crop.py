@@ -27,7 +27,7 @@ def centre_crop(images: Tensor | Sequence[Image], size: int) -> Tensor:
 def framed(images: Tensor, framing: Framing) -> Tensor:
     """The middle of images (..., h, w) of one size, uint8 or float, resized: (..., height, width) of the framing.
 
-    Images of that size stay as they are. Equal to `centre_crop` under `Framing.centred`.
+    Images of that size stay unchanged. Equal to `centre_crop` under `Framing.centred`.
     """
     height, width = images.shape[-2:]
     if (height, width) == framing.size:

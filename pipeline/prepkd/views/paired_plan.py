@@ -18,8 +18,8 @@ class PairedPlan(ViewPlan):
     """The views of two recipes: V weak ones of `recipe`, then V strong ones of `strong`; views v and V + v are partners.
 
     Strong views are always drawn, from a stream of their own; weak ones may be exhaustive. A row begins with its kind, 0 weak
-    or 1 strong, and is padded with zeros to the longer kind's length. Raises ValueError as `ViewPlan` does, for a
-    strong recipe without steps, for a recipe that mixes samples, and for recipes whose pictures differ in size.
+    or 1 strong, and is padded with zeros to the longer kind's length. Raises ValueError as `ViewPlan` does, for a strong
+    recipe without steps, for a recipe that mixes samples, and for recipes whose pictures differ in size.
     """
 
     kinds: tuple[ViewPlan, ViewPlan]

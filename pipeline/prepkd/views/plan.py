@@ -161,7 +161,7 @@ class ViewPlan:
         return parameters[:, self._own].long() if self.mix else None
 
     def shares(self, parameters: Tensor, size: tuple[int, int]) -> Tensor:
-        """The share of its own label that a mixed picture of (height, width) keeps, float32 (B,); 1 without mixing."""
+        """The share of the sample's own label in a mixed picture of (height, width), float32 (B,); 1 without mixing."""
         if self.mix is None:
             return parameters.new_ones(len(parameters)).float()
         return self.mix.shares(self._mixing(parameters), size)

@@ -144,7 +144,7 @@ class Sampled(LogitEncoding):
         return error.masked_fill(unfixed, torch.inf)
 
     def _inclusion(self, gap: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
-        """The threshold, float64 (N,), and pi in units of 1 / ONE, int64 (N, K), whose sum is n but for rounding down."""
+        """The threshold, float64 (N,), and pi in units of 1 / ONE, int64 (N, K), whose sum is n up to rounding down."""
         mass = torch.exp(-gap.double() / self.tau).clamp(min=SMALLEST_MASS).masked_fill(fixed, 0)
         left = self.n - fixed.sum(dim=-1)
         largest = mass.topk(self.n, dim=-1)
