@@ -85,7 +85,7 @@ def test_the_card_of_a_folder_is_shown(teachers: Path, tmp_path: Path, monkeypat
     assert "distilled from two (convnet4, weights " in shown and shown.count(" <- ") == 2
     found = json.loads(invoke("inspect", "seed1", "--json").stdout)
     assert [one["name"] for one in found["distilled_from"][0]] == ["two", "one", "large"]
-    assert "nobody: trained with the labels, or given" in invoke("inspect", "models/teachers/large").output
+    assert "no teacher: trained with the labels, or given" in invoke("inspect", "models/teachers/large").output
     Path("seed1/model.json").write_text("{")
     done = invoke("inspect", "seed1")
     assert done.exit_code == 2 and "seed1/model.json: not JSON" in done.output

@@ -81,7 +81,7 @@ def test_tables_and_picture(project: Path, columns: int) -> None:
     assert max(map(len, text.splitlines())) <= columns
     words = " ".join(text.split())
     for part in (
-        "finished: 9 of 9 chunks are there",
+        "finished: 9 of 9 chunks",
         "9 views x 120 samples x 10 classes",
         "26.0 stated",
         "measured on 120 rows",
@@ -165,8 +165,8 @@ def test_an_unfinished_store_is_shown_as_that(project: Path) -> None:
     for view in (2, 7):
         (project / STORE / f"logits/c/{view}/0/0").unlink()
     text = " ".join(prepkd("inspect", STORE, cwd=project, columns=60).split())
-    assert "UNFINISHED: 7 of 9 chunks are there; run cache-logits again to go on" in text
-    assert "Left out: everything about its logits: the store is unfinished" in text
+    assert "UNFINISHED: 7 of 9 chunks; run cache-logits again to continue" in text
+    assert "Left out: statistics: the store is unfinished" in text
     assert not (project / "results/inspect").exists()
     facts = inspected(project, STORE)["facts"]
     assert facts["finished"] is False and facts["views_there"] == [0, 1, 3, 4, 5, 6, 8]
@@ -208,7 +208,7 @@ def test_a_damaged_store_is_refused_and_the_chunk_named(project: Path) -> None:
     ("arguments", "message"),
     [
         (["none.zarr"], "none.zarr: no such store; run `prepkd cache-logits NAME`"),
-        (["data"], "data: neither manifest.json nor zarr.json, so there is no logit store; expected one"),
+        (["data"], "data: neither manifest.json nor zarr.json, so it is not a store of prepkd"),
         (
             [STORE, "--select", "4:4"],
             "--select is '4:4'; expected a view, a range a:b, or several joined by commas: 0:8,12",

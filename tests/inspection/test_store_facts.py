@@ -59,10 +59,10 @@ def test_a_store_that_was_fetched_in_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "neither manifest.json nor zarr.json, so there is no logit store; expected one"),
+        (None, "neither manifest.json nor zarr.json, so it is not a store of prepkd"),
         (
             '{"zarr_format": 3, "node_type": "group", "attributes": {}}',
-            "not a logit store: zarr.json has no attributes `prepkd`",
+            "not a store of prepkd: zarr.json has no attributes `prepkd`",
         ),
         (
             '{"zarr_format": 3, "node_type": "group", "attributes": {"prepkd": {"format": 9}}}',

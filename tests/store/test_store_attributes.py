@@ -130,6 +130,17 @@ def test_a_store_of_another_format_is_refused_and_not_called_damaged(folder: Pat
         assert refused(InputError, read, folder) == line
 
 
+@pytest.mark.parametrize("read", [damages, read_facts])
+def test_the_remedy_for_an_older_store_of_features_is_their_command(
+    folder: Path, read: Callable[[Path], object]
+) -> None:
+    def older(content: dict[str, Any]) -> None:
+        content["attributes"]["prepkd"] |= {"format": FORMAT - 1, "asked": {"entry": "at"}}
+
+    edited(folder, "zarr.json", older)
+    assert refused(InputError, read, folder).endswith("; run cache-features again")
+
+
 def test_a_store_without_a_version_of_its_views_is_refused(folder: Path) -> None:
     edited(folder, "zarr.json", lambda content: content["attributes"]["prepkd"]["views"].update(version=1))
     assert "views.version is 1; expected 2" in refused(InputError, LogitStore.open, folder)

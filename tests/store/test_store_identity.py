@@ -33,7 +33,7 @@ def test_one_file_of_the_two_is_an_unfinished_store(tmp_path: Path, present: str
         ("[1]", "zarr.json: it is no JSON object"),
         ("{}", "zarr.json: describes no Zarr v3 group"),
         (GROUP.format("{}"), "attributes: format is missing"),
-        (GROUP.format("[]"), "not a logit store: zarr.json has no attributes `prepkd`"),
+        (GROUP.format("[]"), "not a store of prepkd: zarr.json has no attributes `prepkd`"),
     ],
 )
 def test_a_malformed_description_is_one_line(tmp_path: Path, description: str, problem: str) -> None:

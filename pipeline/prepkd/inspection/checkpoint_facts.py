@@ -48,8 +48,8 @@ class CheckpointFacts:
         yield from ((key, str(value)) for key, value in self.training.items())
         if self.test_top1 is not None:
             yield "test top-1", f"{self.test_top1:.2%}"
-        nobody = "nobody: trained with the labels, or given" if self.by_prepkd else OUTSIDE
-        yield "distilled from", lines(self.distilled_from) or nobody
+        no_teacher = "no teacher: trained with the labels, or given" if self.by_prepkd else OUTSIDE
+        yield "distilled from", lines(self.distilled_from) or no_teacher
 
 
 def is_checkpoint(folder: str) -> bool:

@@ -70,7 +70,7 @@ def logit_statistics(
     left_out: list[str] = []
     errors = view_errors(store.summary)
     if not views:
-        left_out.append("everything about its logits: no view was fetched; `prepkd fetch-views` brings them")
+        left_out.append("statistics: no view was fetched; run `prepkd fetch-views`")
         return LogitStatistics(views, left_out, errors)
     if len(views) < len(store.present):
         left_out.append(f"{len(store.present) - len(views)} of the views; `--select 0:{store.views}` reads all")

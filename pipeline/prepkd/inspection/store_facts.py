@@ -12,7 +12,7 @@ from prepkd.errors import InputError
 from prepkd.provenance.descent import Chain
 from prepkd.runtime.services import is_remote
 from prepkd.store import AnswerStore
-from prepkd.store.attributes import Attributes, plan_and_encoding
+from prepkd.store.attributes import Attributes, command_of, plan_and_encoding
 from prepkd.store.claims import CLAIM
 from prepkd.store.documents import parse_attributes, parse_chunk_length, read_document
 from prepkd.store.encodings import Tensors
@@ -97,13 +97,13 @@ def _unfinished(where: str, place: Store) -> StoreFacts:
         read_manifest(place, where)
     group = read_document(place, "zarr.json")
     if group is None:
-        raise InputError(f"{where}: neither {MANIFEST} nor zarr.json, so there is no logit store; expected one")
+        raise InputError(f"{where}: neither {MANIFEST} nor zarr.json, so it is not a store of prepkd")
     attributes = parse_attributes(group, where)
     plan, encoding = plan_and_encoding(attributes, where)
     key = f"{encoding.commit}/zarr.json"
     array = read_document(place, key)
     if array is None:
-        raise InputError(f"{where}: {key} is missing; run cache-logits again")
+        raise InputError(f"{where}: {key} is missing; run {command_of(attributes.asked)} again")
     try:
         layout = Layout(plan, encoding, parse_chunk_length(array, key, where))
     except InputError as error:

@@ -8,8 +8,8 @@ from prepkd.inspection.logit_statistics import LogitStatistics
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.temperatures import Temperatures
 
-UNFINISHED = "everything about its logits: the store is unfinished and must not be read yet"
-UNFETCHED = "everything about its features: no view was fetched; `prepkd fetch-views` brings them"
+UNFINISHED = "statistics: the store is unfinished and must not be read yet"
+UNFETCHED = "statistics: no view was fetched; run `prepkd fetch-views`"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from prepkd.display.tables import TitledTable, pairs, plain_table, titled
 from prepkd.inspection.lineage import lines
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.store_inspection import ranges
-from prepkd.store.attributes import MeasuredAttributes
+from prepkd.store.attributes import MeasuredAttributes, command_of
 
 
 def store_tables(facts: StoreFacts) -> Iterator[TitledTable]:
@@ -21,15 +21,14 @@ def store_tables(facts: StoreFacts) -> Iterator[TitledTable]:
 def _description(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     attributes, chunks, row = facts.attributes, facts.chunks, facts.bytes_per_row
     yield "store", facts.store
-    there = f"{chunks.there:,} of {chunks.total:,} chunks are there"
+    written = f"{chunks.there:,} of {chunks.total:,} chunks"
     if not facts.finished:
-        command = "cache-features" if attributes.asked else "cache-logits"
-        yield "state", f"UNFINISHED: {there}; run {command} again to go on"
+        yield "state", f"UNFINISHED: {written}; run {command_of(attributes.asked)} again to continue"
     elif chunks.there < chunks.total:
         views = f"views {ranges(facts.views_there)}" if facts.views_there else "no views"
-        yield "state", f"fetched in part: {views} of {facts.views}; {there}"
+        yield "state", f"fetched in part: {views} of {facts.views}; {written}"
     else:
-        yield "state", f"finished: {there}"
+        yield "state", f"finished: {written}"
     size = f"{facts.views:,} views x {facts.samples:,} samples"
     if asked := attributes.asked:
         yield "size", size

@@ -183,17 +183,23 @@ class Attributes(_Section):
         return (self.format, self.fingerprints) == (other.format, other.fingerprints)
 
 
-def check_format(found: int, where: object) -> None:
-    """Refuse a store of another format; raises InputError."""
-    if found != FORMAT:
-        remedy = "update prepkd" if found > FORMAT else "run cache-logits again"
+def command_of(asked: object) -> str:
+    """Return the command that writes a store with this section `asked`, which stores of features have."""
+    return "cache-features" if asked else "cache-logits"
+
+
+def check_format(stored: Mapping[str, Any], where: object) -> None:
+    """Refuse attributes of another format, whose other keys may be anything; raises InputError."""
+    found = stored.get("format")
+    if type(found) is int and found != FORMAT:
+        remedy = "update prepkd" if found > FORMAT else f"run {command_of(stored.get('asked'))} again"
         raise InputError(f"{where}: format is {shown(found)}, this version of prepkd reads {FORMAT}; {remedy}")
 
 
 def read_attributes(stored: object, where: object) -> Attributes:
     """Validate the JSON of a store's attributes; raises InputError that names another format, or the first wrong key."""
-    if isinstance(stored, dict) and isinstance(stored.get("format"), int):
-        check_format(stored["format"], where)
+    if isinstance(stored, dict):
+        check_format(stored, where)
     try:
         return Attributes.model_validate(stored)
     except ValidationError as error:

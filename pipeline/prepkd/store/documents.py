@@ -108,10 +108,8 @@ def parse_attributes(content: bytes, where: object) -> Attributes:
     attributes = group.get("attributes")
     stored = attributes.get("prepkd") if isinstance(attributes, dict) else None
     if not isinstance(stored, dict):
-        raise InputError(f"{where}: not a logit store: zarr.json has no attributes `prepkd`")
-    found = stored.get("format")
-    if type(found) is int:
-        check_format(found, where)
+        raise InputError(f"{where}: not a store of prepkd: zarr.json has no attributes `prepkd`")
+    check_format(stored, where)
     if not _is_finite(stored):
         raise InputError(f"{where}: attributes: a number is not finite")
     return read_attributes(stored, where)

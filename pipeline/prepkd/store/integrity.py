@@ -105,11 +105,11 @@ def _commit_description(description: bytes | None, files: Set[str]) -> str:
 def refuse_other_format(description: bytes, where: object) -> None:
     """Refuse a store of another format, which is not damage; raises InputError."""
     try:
-        found = parse(description, "zarr.json", where)["attributes"]["prepkd"]["format"]
+        stored = parse(description, "zarr.json", where)["attributes"]["prepkd"]
     except MALFORMED:
         return  # reported as damage later
-    if isinstance(found, int):
-        check_format(found, where)
+    if isinstance(stored, dict):
+        check_format(stored, where)
 
 
 class _Expected:

@@ -84,7 +84,7 @@ def _local_sizes(root: Path) -> dict[str, int]:
                 elif entry.is_file():
                     found[f"{folder}{entry.name}"] = entry.stat().st_size
         if len(found) > LARGEST_LISTING:
-            raise InputError(f"{root}: holds more than {LARGEST_LISTING:,} files, so it is no logit store")
+            raise InputError(f"{root}: holds more than {LARGEST_LISTING:,} files, so it is not a store of prepkd")
     return found
 
 

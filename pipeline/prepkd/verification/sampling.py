@@ -18,7 +18,7 @@ READ, FEWEST_VIEWS = 2**28, 8
 def draw_pairs(store: AnswerStore, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw up to `count` distinct pairs of the present views: views and samples, int64 (n,). Raises InputError."""
     if not store.present:
-        raise InputError(f"{store.url}: holds no view; `prepkd fetch-views` brings them")
+        raise InputError(f"{store.url}: holds no view; run `prepkd fetch-views`")
     most = max(FEWEST_VIEWS, READ * store.views // store.nbytes)
     views = np.array(store.present)[_order(seed, 0, len(store.present))[:most]]
     picked = _order(seed, 1, len(views) * store.samples)[:count]
