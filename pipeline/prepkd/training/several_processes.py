@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def answers_of_all(found: Answers, samples: int) -> Answers:
-    """Gather the answers (B, ...) to a batch of `samples` from each process's share of it; one process keeps its own."""
+    """Gather the answers (B, ...) to a batch of `samples` from each process's share of it; a no-op with one process."""
     lengths = [part.stop - part.start for part in processes.shares(samples)]
     return {name: processes.gathered(answers, lengths) for name, answers in found.items()}
 
