@@ -20,7 +20,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def regressor(student: Size, teacher: Size, *, relu: bool) -> nn.Sequential:
-    """A convolution from maps of shape (C, H, W) to the teacher's shape, batch norm, and a ReLU where `relu`.
+    """Make a convolution from maps of shape (C, H, W) to the teacher's shape, a batch norm and, with `relu`, a ReLU.
 
     Raises InputError for sizes that one convolution does not map: the teacher's map may be smaller, or twice as large.
     Source: Tian et al., arXiv 1910.10699, code.
