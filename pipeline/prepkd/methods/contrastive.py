@@ -25,7 +25,7 @@ def noise_contrastive(positive: Tensor, negatives: Tensor, samples: int, others:
     """-ln h+ / (h+ + c) - sum of ln c / (h- + c) over M negatives, of each sample, (B,); c = M / `samples`.
 
     `positive` (B,) and `negatives` (B, M) are the logarithms of h, `samples` the size of the training set. `others`, bool
-    (B, M), marks the negatives that count: M times the mean over them stands for the sum. Raises InputError for other shapes,
+    (B, M), marks the negatives that count: M times the mean over them replaces the sum. Raises InputError for other shapes,
     and without a negative.
     Source: Tian et al. 2020, arXiv 1910.10699, equation 18, in the form of the authors' code.
     """

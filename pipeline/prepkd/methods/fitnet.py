@@ -11,7 +11,7 @@ from prepkd.models.features import Answers
 
 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two features of the same shape (B, ...), (B,); raises InputError if it is not.
+    """Mean squared difference of two features of the same shape (B, ...), (B,); raises InputError for unequal shapes.
 
     Source: Romero et al. 2015, arXiv 1412.6550, with the mean of Tian et al.'s code (arXiv 1910.10699) for half the sum.
     """

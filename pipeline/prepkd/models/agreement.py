@@ -33,7 +33,7 @@ class LabelAgreement:
 
     @property
     def poor(self) -> bool:
-        """True unless `top1` is clearly better than chance, by the share `SKILL` of what is possible."""
+        """True unless `top1` is clearly better than chance, by the share `SKILL` of the range from chance to 1."""
         return self.doubtful or self.top1 < self.chance + SKILL * (1 - self.chance)
 
     @property

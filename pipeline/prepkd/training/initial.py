@@ -1,4 +1,4 @@
-"""A model at the start of its training: with random weights, those that its name asks for, or those of a file or a folder."""
+"""A model at the start of its training: with random weights, the pretrained ones in its name, or those of a file or folder."""
 
 from collections.abc import Mapping
 

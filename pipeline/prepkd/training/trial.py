@@ -120,7 +120,7 @@ def try_training(
             with users_code(f"{who}: the backward pass of {shown}", "failed:"):
                 loss.backward()  # type: ignore[no-untyped-call]
     be_deterministic(before)
-    weights_fingerprint(model)  # what cannot be saved must not be trained
+    weights_fingerprint(model)  # raises for a model that could not be saved after training
 
 
 def try_answering(who: str, model: Normalised, batches: Batches) -> None:
