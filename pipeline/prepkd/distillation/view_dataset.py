@@ -40,7 +40,7 @@ class ViewDataset(Dataset[Item]):
     path or an fsspec URL (`options` go to fsspec). Files are opened in the process that reads them, so that workers may be
     forked or spawned; each keeps the images and one view's logits. Of a store with two kinds of views the weak ones are shown.
     Warns of answers that may not be logits. Raises InputError if the store was not made from this data or keeps a draw of the
-    classes, if a view was not fetched, or if the answers are probabilities; IndexError for a sample outside the data.
+    classes, if a view was not fetched, or if the answers are probabilities; IndexError for a sample or view out of range.
     """
 
     data: Path
