@@ -1,4 +1,4 @@
-"""A teacher's answers to both views of each sample, where a step shows a weak and a strong one."""
+"""A teacher's answers to a weak and a strong view of each sample, for steps that show both."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class BothViews:
 
     @property
     def prefetch_depth(self) -> int:
-        """The number of epochs that it is asked ahead."""
+        """The number of epochs to prefetch."""
         return self.weak.prefetch_depth
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
-        """The answers to both views of every sample, in the order of samples."""
+        """Return the answers to both views of every sample, in sample order."""
         return {**self.weak(views), **{f"{STRONG}{name}": value for name, value in self.strong(views).items()}}

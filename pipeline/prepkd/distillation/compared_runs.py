@@ -34,7 +34,7 @@ def compared_pairs(compare: Compare, distill: Distill) -> list[tuple[str, str]]:
 
 
 def run_parts(run: str) -> tuple[dict[str, str], list[str]]:
-    """A run's method with the weights that are its own, and the settings of `distill` that it changes; raises InputError."""
+    """Split a run into its method, with weights `auto`, and the settings of `distill` that it changes; raises InputError."""
     method, *changes = re.split(r",(?![^\[]*\])", run)  # a comma within [] belongs to a list
     if not all("=" in change for change in changes):
         raise InputError(f"run {run!r}; expected METHOD[,KEY=VALUE...], e.g. kd,ce_weight=0")
@@ -43,7 +43,7 @@ def run_parts(run: str) -> tuple[dict[str, str], list[str]]:
 
 
 def run_settings(distill: Distill, run: str, teacher: str | None = None, student: str | None = None) -> Distill:
-    """The settings of one run, `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
+    """Return the settings of one run, `METHOD[,KEY=VALUE...]` over `distill`; raises InputError.
 
     `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
     """

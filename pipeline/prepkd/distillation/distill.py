@@ -51,11 +51,10 @@ def distill(
     teachers: Mapping[str, TeacherFiles],
     context: RunContext,
 ) -> Iterator[Iterator[Trained]]:
-    """Train the students that the settings ask for, one per seed; yield an iterator of them.
+    """Train one student per seed; yield an iterator of the trained students.
 
     `teachers` are the files of each teacher by name. The work of every seed is kept until the caller leaves the context, so
-    that an interrupted run resumes. Raises InputError where files do not belong together, and for a student that cannot be
-    trained.
+    that an interrupted run resumes. Raises InputError if files do not belong together, or if a student cannot be trained.
     """
     check_served(settings, cache)
     loaded = try_student(settings, dataset)
@@ -81,7 +80,7 @@ def distill(
             members[name] = online_teacher(cache, loaded_teacher, weak, supply)
             if strong:
                 strongs.append(online_teacher(cache, loaded_teacher, strong, None)[0])
-        if supply:  # of the one teacher
+        if supply:  # feature terms have a single teacher
             objective = partial(Objective, settings.terms, student, supply.teacher, len(dataset.samples))
     made_from = dict(dataset.origin) | {"teacher": {name: one for name, (_, one) in members.items()} or None}
     if settings.weights:
@@ -118,7 +117,7 @@ def distill(
 
 
 def weak_and_strong(dataset: Dataset, settings: Distill) -> tuple[Dataset, Dataset | None]:
-    """The data under the plan's weak views, and, if a step shows two views, under its strong ones; raises InputError."""
+    """Return the data with the plan's weak views and, if a step shows two views, with its strong ones; raises InputError."""
     plan = dataset.plan
     if settings.views_per_step == 2 and plan.strong is None:
         raise InputError("distill.views_per_step is 2 and the data has one kind of views; set augment_strong")
@@ -127,7 +126,7 @@ def weak_and_strong(dataset: Dataset, settings: Distill) -> tuple[Dataset, Datas
 
 
 def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers | None:
-    """One teacher of several; a single one stays as it is, with the bits of its store; None without one."""
+    """Combine teachers into one; a single teacher is returned as it is, with its store's exact bits; None without a teacher."""
     if len(members) < 2:
         return members[0] if members else None
     depth = min(member.prefetch_depth for member in members)
@@ -138,7 +137,7 @@ def combined(members: list[TeacherAnswers], settings: Distill) -> TeacherAnswers
 def cached_teacher(
     settings: Distill, cache: Cache, name: str, files: TeacherFiles, dataset: Dataset, student: Shapes
 ) -> tuple[tuple[CachedTeacher, object], Supply | None, LogitStore]:
-    """A teacher that answers weak views from its stores, their fingerprints, the supply of what feature terms ask, its logits.
+    """Open and check a teacher's stores for weak views; return ((teacher, fingerprints), feature supply, logit store).
 
     `student` has the shapes of the student's features. Raises InputError for stores that are missing or do not fit.
     """
@@ -171,7 +170,7 @@ def cached_teacher(
         features = cached_features(settings, cache, name, student, store, model, dataset, files.generation)
     for one in features.stores.values() if features else ():
         check_views(one, shown)
-        if dataset.plan.strong:  # else it has the logits' hash
+        if dataset.plan.strong:  # otherwise its hash of the pixels is that of the logits, checked above
             check_pixels(one, dataset.samples)
         if model:
             check_first_features(one, model, dataset.samples, first)
@@ -192,7 +191,7 @@ def stored_answers(
     *,
     strong: bool = False,
 ) -> CachedTeacher:
-    """A teacher that answers one kind of views; raises InputError if they must be in memory and do not fit."""
+    """Return a teacher that answers one kind of views; raises InputError if its stores must be in memory and do not fit."""
     return CachedTeacher(
         store,
         dataset.samples.device,
@@ -204,10 +203,7 @@ def stored_answers(
 
 
 def check_live_answers(model: Normalised, dataset: Dataset, cache: Cache, where: object, *, raw: bool) -> None:
-    """Refuse a teacher whose answers to its first batch are probabilities, or log-probabilities where `raw` logits are needed.
-
-    Raises InputError.
-    """
+    """Raise InputError if a teacher's first batch gives probabilities, or log-probabilities although `raw` logits are needed."""
     first = Pictures.of(dataset, 0, slice(0, cache.batch_size))
     logits = raw_logits(ready(model), first, batch_size=cache.batch_size, precision=cache.precision)
     refuse_answers(logits, where, raw=raw)
@@ -216,7 +212,7 @@ def check_live_answers(model: Normalised, dataset: Dataset, cache: Cache, where:
 def online_teacher(
     cache: Cache, teacher: LoadedTeacher, dataset: Dataset, supply: Supply | None
 ) -> tuple[OnlineTeacher, object]:
-    """A teacher that runs beside the student and supplies what feature terms ask, and what its answers depend on."""
+    """Return a teacher that runs beside the student, and a description of everything that its answers depend on."""
     live = OnlineTeacher(
         teacher.model,
         dataset,

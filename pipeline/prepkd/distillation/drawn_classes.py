@@ -1,4 +1,4 @@
-"""The methods that a store of drawn classes can teach: a method against the encoding of its teacher's answers."""
+"""Check that a method can be taught from a store that keeps only a draw of the classes."""
 
 from prepkd.distillation.student_settings import StudentSettings
 from prepkd.errors import InputError
@@ -7,7 +7,7 @@ from prepkd.teacher.settings import Cache
 
 
 def unserved(settings: StudentSettings, cache: Cache) -> str | None:
-    """Why the method cannot be taught by answers in the encoding `cache.encoding`; None if it can."""
+    """Return why the method cannot be taught by answers in the encoding `cache.encoding`; None if it can."""
     if not (settings.parsed.divergence and ENCODINGS[cache.encoding].draws):
         return None
     which = f"cache.encoding is {cache.encoding}, which keeps a draw of the classes"
@@ -23,13 +23,13 @@ def unserved(settings: StudentSettings, cache: Cache) -> str | None:
 
 
 def check_served(settings: StudentSettings, cache: Cache) -> None:
-    """Refuse a method that answers in the encoding `cache.encoding` cannot teach; raises InputError."""
+    """Raise InputError if the method cannot be taught by answers in the encoding `cache.encoding`."""
     if why := unserved(settings, cache):
         raise InputError(why)
 
 
 def draw_note(settings: StudentSettings, cache: Cache) -> str | None:
-    """A line if the method's temperature is another than that of the draw, so that its expected gradient is biased."""
+    """Return a note if the method's temperature differs from that of the draw, which biases the expected gradient."""
     if not (settings.parsed.divergence and ENCODINGS[cache.encoding].draws):
         return None
     drawn = getattr(cache, cache.encoding).tau

@@ -22,7 +22,7 @@ from prepkd.teacher.supply import Supply
 
 
 def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
-    """The shapes of the features that the method reads, of a student; nothing where it reads none."""
+    """Return the shapes of the student's features that the method reads; empty if it reads none."""
     if not settings.features_read:
         return {}
     student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
@@ -30,7 +30,7 @@ def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
 
 
 def teacher_entries(settings: Distill, names: Sequence[str], teacher: Normalised, dataset: Dataset) -> list[Entry]:
-    """The entries of these names, in the size that the settings' student needs.
+    """Make the entries of these names, in the sizes that the settings' student needs.
 
     Raises InputError for a feature that a model does not have.
     """
@@ -39,7 +39,7 @@ def teacher_entries(settings: Distill, names: Sequence[str], teacher: Normalised
 
 
 def live_supply(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> Supply:
-    """The supply of a live teacher: in the form of the entries of `cache.features`, else of the terms' own."""
+    """Return the supply of a live teacher: the entries of `cache.features` that serve a term, else the term's own entry."""
     shapes = feature_shapes(teacher, settings.terms.teacher_features, dataset.samples.size)
     names = entry_names(settings, cache)
     entries = [make_entry(name, term, student, shapes) for name, term in settings.entry_terms(names).items()]
@@ -56,10 +56,10 @@ def cached_features(
     dataset: Dataset,
     generation: str | None = None,
 ) -> CachedFeatures:
-    """The tensors that the terms ask, from the stores of the teacher `name`; `teacher` is the model if it is there.
+    """Return the feature tensors that the terms need, from the stores of the teacher `name`; `teacher` is its model, if present.
 
-    `generation` is the one that is taught, None for the students of `distill`. Raises InputError for stores that are missing, or
-    that do not fit the settings, the student or the logits.
+    `generation` is the generation in training, None for the students of `distill`. Raises InputError for stores that are
+    missing, or that do not fit the settings, the student or the logits.
     """
     stores, missing = feature_stores(settings, cache, name)
     if missing:
@@ -70,7 +70,7 @@ def cached_features(
 
 
 def feature_stores(settings: Distill, cache: Cache, name: str) -> tuple[dict[str, FeatureStore], list[str]]:
-    """The stores of the teacher `name` that the method reads, by entry, and the entries that are missing."""
+    """Return the feature stores of the teacher `name` that the method reads, by entry, and the missing entries."""
     urls = {entry: cache.feature_url(name, entry) for entry in settings.entries_read(cache.features)}
     stores = {entry: FeatureStore.open(url) for entry, url in urls.items() if exists(open_place(url), MANIFEST)}
     return stores, [entry for entry in entry_names(settings, cache) if entry not in stores]
@@ -83,7 +83,7 @@ def fitting_entries(
     logits: LogitStore,
     generation: str | None = None,
 ) -> list[Entry]:
-    """The entries of stores; raises InputError for one that does not fit the settings, the student or the logits."""
+    """Return the entries of the stores; raises InputError for one that does not fit the settings, the student or the logits."""
     entries, command = [], caching_command(logits.attributes.teacher.name, generation)
     for entry, term in settings.entry_terms(list(stores)).items():
         found = entry_of(stores[entry])
@@ -95,7 +95,7 @@ def fitting_entries(
 
 
 def entry_names(settings: Distill, cache: Cache) -> list[str]:
-    """The entries that hold what the method's feature terms ask, of `cache.features` where these serve a term."""
+    """Return the entries that the feature terms need: those of `cache.features` that serve a term, else the term's own."""
     return entries_for(settings.terms.features, cache.features)
 
 
@@ -107,7 +107,7 @@ def not_cached(
     sizes: Mapping[str, str],
     generation: str | None = None,
 ) -> str:
-    """One line: which entries are not cached, what they would take, and how to add them."""
+    """Return one line: the entries that are not cached, their sizes, and how to add them."""
     unlisted = [entry for entry in missing if entry not in cache.features]
     add = f"add {', '.join(unlisted)} to cache.features and run" if unlisted else "run"
     what = "; ".join(sizes.get(entry, entry) for entry in missing)
@@ -124,6 +124,6 @@ def caching_command(name: str, generation: str | None) -> str:
 
 
 def costs(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> dict[str, str]:
-    """The content and the bytes of each entry that the method reads, one per line."""
+    """Return one line per entry that the method reads: its content and its bytes."""
     supply = live_supply(settings, cache, student, teacher, dataset)
     return {entry.name: store_cost(entry, dataset.plan.views, dataset.plan.samples) for entry in supply.entries}

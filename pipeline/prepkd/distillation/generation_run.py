@@ -1,4 +1,4 @@
-"""A generation's folder: a teacher's, with a card that says by whom it was taught."""
+"""A generation's folder: a teacher's folder whose card also names the teachers above it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +15,9 @@ from prepkd.training.teacher_folder import write_teacher
 
 
 def refuse_other_generation(folder: Path, settings: Generation, inputs: Mapping[str, Any]) -> None:
-    """Raise InputError if a folder holds a finished teacher of other settings or inputs, or one that had no teacher."""
+    """Raise InputError if a folder holds a finished teacher of other settings or inputs, or one trained without a teacher."""
     had, where = finished_card(folder), f"{folder}: holds a finished teacher"
-    if had:  # first: it says most
+    if had:  # first: the most telling difference
         taught = (had.get("inputs") or {}).get("teacher")
         refuse_differences({"inputs.teacher": (taught, inputs["teacher"])}, where, REMEDY)
     refuse_other(had, settings, inputs, where, but=settings.as_student.same_result)
@@ -33,9 +33,9 @@ def write_generation(
     teacher: Path,
     say: Callable[[str], None],
 ) -> dict[str, JSON]:
-    """Write a distilled student as a teacher; `teacher` is the folder of the one that taught it. Returns its card.
+    """Write a distilled student as a teacher and return its card; `teacher` is the folder of its own teacher.
 
-    Raises InputError as `write_teacher`.
+    Raises InputError as `write_teacher` does.
     """
     card: dict[str, JSON] = {
         **trained.card,

@@ -11,7 +11,7 @@ from prepkd.settings.messages import expected
 from prepkd.settings.section import Seed
 from prepkd.training.settings import Training
 
-# Of these a generation has one: DVC follows the store of its one teacher, and its folder holds one model.
+# A generation has one teacher and one seed: DVC tracks the store of its teacher, and its folder holds one model.
 SEVERAL = frozenset({"teachers", "ensemble", "seeds"})
 
 
@@ -24,12 +24,12 @@ class GenerationSettings(Training):
 
     @property
     def model(self) -> str:
-        """The name of its model, as a teacher has it."""
+        """The name of its model, under the same name as in a teacher's settings."""
         return self.student
 
     @property
     def as_student(self) -> Distill:
-        """The settings of a student that is the same training, bit for bit."""
+        """The settings of a student with the same training, bit for bit."""
         own = self.model_dump(mode="json", exclude_unset=True, exclude={"seed"})
         return Distill.model_validate(own | {"seeds": [self.seed]})
 

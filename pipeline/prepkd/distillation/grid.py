@@ -1,4 +1,4 @@
-"""Train runs of the comparison as tasks, one per run and seed, and write each run's file when its seeds are there."""
+"""Train runs of the comparison as tasks, one per run and seed, and write each run's file when all its seeds are trained."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ class GridRun(Protocol):
 
 
 def seed_name(key: RunKey, seed: int, *, with_pair: bool) -> str:
-    """A seed of a run, for messages."""
+    """Name a seed of a run, for messages."""
     return (f"{key.teacher} -> {key.student}: " if with_pair else "") + f"{key.text}, seed {seed}"
 
 
@@ -40,10 +40,10 @@ def train_runs(
     on_seed: Callable[[str], None],
     say: Callable[[str], None],
 ) -> None:
-    """Train every seed of some runs, by tasks that return its test logits (N, K) and what made them, and write the runs.
+    """Train every seed of the runs as a task that returns test logits (N, K) and their origin, and write each run's file.
 
     `task_of` gets a task's name, its run and its seed; `on_seed` the name of a task that has ended. Raises InputError at the end
-    if tasks have failed, with a line for each one.
+    if tasks have failed, with one line per failed task.
     """
     with_pair = len({key[1:] for key in runs}) > 1
     of_name = {

@@ -18,9 +18,9 @@ from prepkd.views import Recipe
 
 
 def write_run(path: Path, run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> int:
-    """Write the test logits of a run's students to `path`, with what made them; returns the number of seeds.
+    """Write the test logits of a run's students to `path`, with their origin; returns the number of seeds.
 
-    Held-out data are shown as `recipe` has them.
+    `recipe` says how held-out images are shown.
     """
     found = run_results(run, trained, test, recipe)
     write_results(path, found.logits, found.made_from)
@@ -28,7 +28,7 @@ def write_run(path: Path, run: str, trained: Iterable[Trained], test: Split, rec
 
 
 def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> TestLogits:
-    """The test logits of a run's students, on the CPU, and what made them."""
+    """Return the test logits of a run's students, on the CPU, and their origin."""
     logits = {}
     made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
     for seed, model, _, card in trained:

@@ -36,9 +36,9 @@ def train_students(
     """Train a student for each seed; yield (seed, model, history). Each seed's work is kept in `scratch(fingerprint)`.
 
     `objective` makes a new objective per seed, by default the settings' terms without features. Each seed is a run of its own
-    for the loggers. With two views a step they also show the strong views of the data's plan, which `teacher` answers too; else
-    the weak ones alone. `inputs` are the fingerprints of what the students are trained from. A seed that was finished before an
-    interruption is loaded, not trained again.
+    for the loggers. With two views per step, steps also show the strong views of the data's plan, which `teacher` answers too;
+    otherwise only the weak ones. `inputs` are the fingerprints of the data, the teachers and given weights. A seed that was
+    finished before an interruption is loaded, not trained again.
     """
     strong = dataset.plan.strong if settings.views_per_step == 2 else None
     dataset = replace(dataset, plan=dataset.plan.weak)
@@ -49,7 +49,7 @@ def train_students(
         seed: fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})
         for seed in settings.seed_list
     }
-    # In an order that all processes share: two with seeds in common wait for one another without a deadlock.
+    # Sorted: two processes with seeds in common lock them in the same order, so they wait without a deadlock.
     folders = {run: scratch(run) for run in sorted(runs.values())}
     for seed, run in runs.items():
         model, _ = initial_model(settings.student, settings, dataset, seed, Purpose.STUDENT_WEIGHTS)
@@ -76,7 +76,7 @@ def train_students(
 
 
 def seeded(make: Callable[[], Objective], seed: int) -> Objective:
-    """An objective whose adapters are initialised by the run's seed; the random state outside stays as it was."""
+    """Make an objective whose adapters are initialised from the run's seed; torch's random state stays as it was."""
     with torch.random.fork_rng(devices=[]):  # modules are made on the CPU
         torch.manual_seed(torch_seed(seed, Purpose.ADAPTER_WEIGHTS.stream()))
         return make()

@@ -21,7 +21,7 @@ from prepkd.teacher.ensemble import EnsembleSettings
 from prepkd.training.settings import Training
 from prepkd.views.order import VIEW_ORDERS
 
-# Settings that change neither the student of a seed nor what is recorded of its training.
+# Settings that change neither the student of a seed nor the record of its training.
 WITHOUT_EFFECT = frozenset({"seeds", "resident_gib", "checkpoint_every"})
 
 T = TypeVar("T", bound=Term)
@@ -133,7 +133,7 @@ class StudentSettings(Training):
 
     @property
     def smallest_batches(self) -> dict[str, int]:
-        """The fewest samples of a batch for which each term's loss means anything, by name."""
+        """The smallest batch for which a term's loss has a meaning, by the term's name."""
         return {term.name: term.smallest_batch for term in self.terms.all}
 
     @property
@@ -150,7 +150,7 @@ class StudentSettings(Training):
         }
 
     def entries_read(self, entries: Sequence[str]) -> list[str]:
-        """The entries of `cache.features` from which the method is taught; what the others hold, it does not read."""
+        """Return the entries of `cache.features` that the method reads."""
         served = [served_by(term, entries) for term in self.terms.features]
         return list(dict.fromkeys(name for names in served for name in names))
 
@@ -173,10 +173,10 @@ class StudentSettings(Training):
         )
 
     def configured(self, term: type[T]) -> T:
-        """A term with these settings, whether or not the method has it."""
+        """Return a term with these settings, whether or not the method has it."""
         if is_own(term):
             return validated(term, self.own.get(term.name, {}), f"distill.own.{term.name}")
-        if term.section is None:  # of its settings those that training has as well, such as label_smoothing
+        if term.section is None:  # it gets the settings that it shares with training, such as label_smoothing
             return term(**{key: getattr(self, key) for key in term.model_fields if key in type(self).model_fields})
         return term(**dict(getattr(self, term.section)))
 
@@ -191,7 +191,7 @@ class StudentSettings(Training):
 
     @property
     def unused(self) -> set[str]:
-        """The keys that training does not read: also sections of other terms, and teachers that are not asked."""
+        """The keys that training does not read, sections of other terms and keys of unused teachers included."""
         keys = (
             super().unused
             | (set() if self.own_terms else {"own"})
@@ -202,7 +202,7 @@ class StudentSettings(Training):
         return keys | ({"teacher"} if len(self.teacher_names) > 1 else {"teacher", "ensemble"})
 
     def used(self, *, but: Set[str]) -> dict[str, Any]:
-        """The settings that training reads, as JSON: `auto` resolved, sections without what only their other terms read."""
+        """Return the settings that training reads, as JSON: `auto` resolved, sections without keys that only other terms read."""
         values = super().used(but=but)
         for term in self.parsed.terms:
             if term.section:
@@ -244,7 +244,7 @@ class StudentSettings(Training):
 
     @property
     def teacher_weights(self) -> list[float]:
-        """Each teacher's weight, equal ones where none are given."""
+        """Each teacher's weight; equal weights by default."""
         return self.ensemble.weights or [1.0] * len(self.teacher_names)
 
     @property

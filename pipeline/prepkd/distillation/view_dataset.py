@@ -39,8 +39,8 @@ class ViewDataset(Dataset[Item]):
     where the views mix samples a share of each class, float32 (K,); the teacher's raw logits float32 (K,)). `store` is a
     path or an fsspec URL (`options` go to fsspec). Files are opened in the process that reads them, so that workers may be
     forked or spawned; each keeps the images and one view's logits. Of a store with two kinds of views the weak ones are shown.
-    Warns of answers that may not be logits. Raises InputError where the store was not made from this data, a view was not
-    fetched, where it keeps a draw of the classes, or the answers are probabilities; IndexError.
+    Warns of answers that may not be logits. Raises InputError if the store was not made from this data or keeps a draw of the
+    classes, if a view was not fetched, or if the answers are probabilities; IndexError for a sample or view out of range.
     """
 
     data: Path
@@ -84,7 +84,7 @@ class ViewDataset(Dataset[Item]):
 
     @property
     def views(self) -> int:
-        """The number of views that the data set shows: the store's, or its weak ones."""
+        """The number of views that the data set shows: all views of the store, or its weak ones."""
         return self.plan.views
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class ViewDataset(Dataset[Item]):
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[Index]) -> list[Item]:
-        """A batch, rendered at once: what torch's DataLoader asks for; each view in it is read once."""
+        """Return a batch, rendered at once, for torch's DataLoader; each view in it is read once."""
         addresses = np.array([self._address(index) for index in indices], dtype=np.int64).reshape(-1, 2)
         samples, views = addresses.T
         items: dict[int, Item] = {}
@@ -104,14 +104,14 @@ class ViewDataset(Dataset[Item]):
         return [items[position] for position in range(len(items))]
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state for a spawned worker: the files' places, nothing that was read from them."""
+        """Return the state for a spawned worker: the files' paths, without their content."""
         return self.__dict__ | {"_process": None, "_samples": None, "_slab": None, "_asked": False}
 
     def _forget(self) -> None:
         self._process: tuple[int, LogitStore] | None = None
         self._samples: Samples | None = None
         self._slab: tuple[int, NDArray[Any], dict[str, Tensor]] | None = None
-        self._asked = False  # whether this process has looked if the answers are logits
+        self._asked = False  # whether this process has checked that the answers are logits
 
     def _address(self, index: Index) -> tuple[int, int]:
         sample, view = index if isinstance(index, tuple) else (index, self._view)
@@ -163,7 +163,7 @@ class ViewDataset(Dataset[Item]):
         if self._process is None or self._process[0] != os.getpid():
             store = LogitStore.open(self.store, **self.options)
             check_data(store, self._split_fingerprint, self.classes, self._count, self.data, REMEDY)
-            # Replaced since the data set was made, or between two workers: one epoch would mix two teachers.
+            # If the store was replaced since the data set was made, or between two workers, one epoch would mix two teachers.
             for field, expected in (self._fingerprints or {}).items():
                 self._check(f"fingerprints.{field}", store.attributes.fingerprints.get(field), expected)
             self._process = os.getpid(), store
@@ -176,7 +176,7 @@ class ViewDataset(Dataset[Item]):
 class ViewSampler(Sampler[tuple[int, int]]):
     """The (sample, view) of an epoch, in the order in which `distill` shows them to the student of this seed.
 
-    The view changes with `set_epoch`, also for persistent workers: it travels with each index.
+    The view changes with `set_epoch`, also for persistent workers, since each index carries its view.
     """
 
     dataset: ViewDataset
@@ -190,7 +190,7 @@ class ViewSampler(Sampler[tuple[int, int]]):
         return f"ViewSampler({self.dataset!r}, seed={self.seed}): epoch {self.epoch}"
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch of the next iteration."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

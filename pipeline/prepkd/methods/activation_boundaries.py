@@ -41,9 +41,9 @@ class ActivationBoundaries(ConnectedTerm):
     )
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
-        """Whether each neuron is active, bool (B, C, H, W), of maps in the size of the smaller of both models'."""
+        """Return whether each neuron is active, bool (B, C, H, W); maps are averaged to the smaller of both models' sizes."""
         return {f"ab/{name}": averaged(features[name], size) > 0 for name, size in self.sized(features, other)}
 
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """The squared hinge loss, (B,)."""
-        return activation_boundary(student, teacher > 0, margin=self.margin)  # numbers if they come from a store
+        return activation_boundary(student, teacher > 0, margin=self.margin)  # a store returns numbers, not bools

@@ -13,7 +13,7 @@ from prepkd.models.features import Answers
 def attention_map(features: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """The mean over channels of the squares of a map (B, C, H, W), as a vector of length 1, (B, height * width) of `size`.
 
-    A larger map is averaged to `size` first, as the field's code does: another size is another map. Without a size the map
+    A larger map is averaged to `size` first, as the field's code does; the size changes the result. Without a size the map
     keeps its own. A map of zeros stays zero, with gradient 0.
     Source: Zagoruyko, Komodakis 2017, arXiv 1612.03928, section 3.1.
     """

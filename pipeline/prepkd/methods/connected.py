@@ -1,4 +1,4 @@
-"""The base of terms on pre-activations: trained connectors give the student's maps the teacher's channels."""
+"""The base of terms on pre-activations: trained connectors map the student's channels to the teacher's."""
 
 from abc import abstractmethod
 from typing import Annotated, cast
@@ -25,7 +25,7 @@ class Connector(nn.Sequential):
         nn.init.normal_(cast(nn.Conv2d, self[0]).weight, std=(2 / channels) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The map in the other channels; raises InputError where the batch norm would see one value per channel."""
+        """Map to the other channels; raises InputError if the batch norm would see one value per channel."""
         if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
             raise InputError(
                 "a batch of one sample whose map is 1x1 has no variance, which the connector's batch norm needs; choose a "
@@ -35,7 +35,7 @@ class Connector(nn.Sequential):
 
 
 class ConnectedTerm(StagesTerm):
-    """A loss on pre-activations, summed over stages: the last weighs 1, each one before it half as much."""
+    """A loss on pre-activations, summed over stages: the last has weight 1, each earlier one half that of the next."""
 
     stages: Annotated[list[str], Field(min_length=1), AfterValidator(once)] = Field(
         default=["stage1.pre", "stage2.pre", "stage3.pre"],
@@ -44,14 +44,14 @@ class ConnectedTerm(StagesTerm):
 
     @abstractmethod
     def distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Values (B,) of the connected map (B, C, H, W) and what is asked of the teacher, of the same shape."""
+        """Return values (B,) of the connected student map (B, C, H, W) and the teacher's tensor of the same shape."""
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """One connector per stage, in their order."""
         return nn.ModuleList(Connector(student[name][0], teacher[name][0]) for name in self.stages)
 
     def of_student(self, features: Answers, other: Shapes) -> Answers:
-        """Each stage's map, averaged to the size of the smaller of both models'."""
+        """Return each stage's map, averaged to the smaller of both models' sizes."""
         return {f"{self.name}/{name}": averaged(features[name], size) for name, size in self.sized(features, other)}
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

@@ -25,7 +25,7 @@ def noise_contrastive(positive: Tensor, negatives: Tensor, samples: int, others:
     """-ln h+ / (h+ + c) - sum of ln c / (h- + c) over M negatives, of each sample, (B,); c = M / `samples`.
 
     `positive` (B,) and `negatives` (B, M) are the logarithms of h, `samples` the size of the training set. `others`, bool
-    (B, M), marks the negatives that count: M times the mean over them stands for the sum. Raises InputError for other shapes,
+    (B, M), marks the negatives that count: M times the mean over them replaces the sum. Raises InputError for other shapes,
     and without a negative.
     Source: Tian et al. 2020, arXiv 1910.10699, equation 18, in the form of the authors' code.
     """
@@ -57,7 +57,7 @@ def info_nce(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: f
 
 
 def contrast(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
-    """`info_nce` without a look at the labels' values, for which a GPU would wait: a batch of one class is 0."""
+    """`info_nce` without the check for a batch of one class, which would synchronise a GPU; such a batch gives 0."""
     if student.shape != teacher.shape or labels.shape != student.shape[:1]:
         found = f"shapes {tuple(student.shape)} and {tuple(teacher.shape)}, labels {tuple(labels.shape)}"
         raise InputError(f"info_nce compares student and teacher: {found}; expected the same, and a label per sample")
@@ -93,7 +93,7 @@ class ContrastiveRepresentation(FeatureTerm):
 
     @property
     def smallest_batch(self) -> int:
-        """Two samples where they are each other's negatives."""
+        """Two samples if they are each other's negatives, else one."""
         return 2 if self.negatives == "batch" else 1
 
     @property
@@ -102,7 +102,7 @@ class ContrastiveRepresentation(FeatureTerm):
         return (self.feature,)
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
-        """The feature itself, under its own name: terms that ask the same share it."""
+        """Return the feature unchanged, under its own name: terms that read the same feature share it."""
         return {self.feature: features[self.feature]}
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
@@ -119,7 +119,7 @@ class ContrastiveRepresentation(FeatureTerm):
         return {INDEX: np.arange(at.samples)}
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
-        """The sum of both directions, (B,); a bank then remembers the embeddings."""
+        """The sum of both directions, (B,); a bank then stores the embeddings."""
         assert isinstance(state.adapter, Embeddings)
         embeddings, classes = state.adapter(student[self.feature], teacher[self.feature]), main_class(labels)
         if not isinstance(state.adapter, Bank):

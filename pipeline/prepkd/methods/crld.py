@@ -23,8 +23,8 @@ def crld(
     """same_view m_w [KL(t_w, v_w) + KL(t_s, v_s)] + cross_view m_s [KL(t_w, v_s) + KL(t_s, v_w)], (B,), KL times tau^2.
 
     Logits (B, K) of student v and teacher t in a weak (w) and a strong (s) view. m_w and m_s are 1 where the teacher's
-    confidence in the weak or strong view, at temperature 1, reaches its threshold, else 0: as in the published code, m_w also
-    gates the strong view's own KL, and m_s what the strong view learns from the weak one. `tau` is a number or (B,).
+    confidence in the weak or strong view, at temperature 1, reaches its threshold, else 0. As in the published code, m_w also
+    gates the strong view's own KL(t_s, v_s), and m_s also gates KL(t_w, v_s). `tau` is a number or (B,).
     Source: Zhang et al. 2024, arXiv 2412.16493; scx-822/CRLD-main, CRLD.py.
     """
     in_weak = paired("crld", student_logits, teacher_logits, tau)
@@ -53,7 +53,7 @@ class CRLD(Divergence):
     )
     takes_probs = False
     views = 2
-    # The authors weigh CE by 1 in each of two views, of which it is the mean here.
+    # The authors weigh CE by 1 in each of two views; here CE is the mean over both.
     ce_weight = 2.0
     kd_weight = 1.0
     same_view: float = Field(default=2.0, ge=0, description="weight of both views' KL with their own answers")

@@ -28,9 +28,9 @@ def dist(student_logits: Tensor, teacher_logits: Tensor, *, tau: float | Tensor,
 
 
 def _scaled(probs: Tensor, dim: int) -> Tensor:
-    """Mean 0 and variance 1 along a dimension; smaller towards 0 where the spread is that of rounding, so that slopes stay small.
+    """Scale to mean 0 and variance 1 along a dimension; values whose spread is rounding stay near 0, so gradients stay small.
 
-    Spread is relative to the mean: a class that is hardly predicted counts like any other.
+    The spread is relative to the mean: a class of small probabilities counts like any other.
     """
     limits, mean = torch.finfo(probs.dtype), probs.mean(dim=dim, keepdim=True)
     relative = (probs - mean) / mean.detach().clamp_min(limits.tiny)

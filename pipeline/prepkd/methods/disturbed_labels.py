@@ -18,9 +18,9 @@ KEPT = -1
 
 
 def disturbed_labels(labels: Tensor, replacements: Tensor) -> Tensor:
-    """The labels, replaced where `replacements`, int64 (B,), is a class and not -1.
+    """Replace the labels where `replacements`, int64 (B,), is a class and not -1.
 
-    `labels` is int64 (B,), or shares of the classes (B, K), of which a replaced one becomes onehot.
+    `labels` is int64 (B,), or shares of the classes (B, K); a replaced row of shares becomes onehot.
     Source: Xie et al. 2016, arXiv 1605.00055, DisturbLabel.
 
     >>> disturbed_labels(torch.tensor([4, 7]), torch.tensor([-1, 2]))
@@ -47,7 +47,7 @@ class DisturbedLabels(LabelTerm):
     alpha: float = Field(default=0.1, ge=0, le=1, description="share of the labels that is drawn anew in each epoch")
 
     def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
-        """Each sample's new label, int64 (N,), or -1: two words per sample for any alpha."""
+        """Draw each sample's new label, int64 (N,), or -1; two random words per sample, for any alpha."""
         words = raw_words(at.seed, Purpose.DISTURBED_LABELS.stream(at.epoch), 0, 2 * at.samples).reshape(-1, 2)
         return {"disturbed_label": np.where(happens(words[:, 0], self.alpha), below(words[:, 1], at.classes), KEPT)}
 

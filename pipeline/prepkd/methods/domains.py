@@ -16,10 +16,10 @@ P = ParamSpec("P")
 
 
 def checked(function: Callable[P, Tensor], *sections: type[Section]) -> Callable[P, Tensor]:
-    """The function, refusing keyword arguments outside the domain of the sections' fields of the same names.
+    """Wrap a function so that it raises InputError for keyword arguments outside the domain of the sections' fields.
 
-    An argument is a number, or a tensor of one per sample. Raises InputError. A look at a tensor makes a GPU wait, so the
-    training step, whose settings were validated once, calls the plain function.
+    Arguments and fields are matched by name. An argument is a number, or a tensor with one number per sample. Reading a tensor
+    synchronises a GPU, so the training step, whose settings were validated once, calls the plain function.
     """
     signature = inspect.signature(function)
 
@@ -36,7 +36,7 @@ def checked(function: Callable[P, Tensor], *sections: type[Section]) -> Callable
 
 
 def _number(value: object, what: str) -> object:
-    """A setting as a number or a list; of a tensor its smallest value, which decides: temperatures have no upper limit."""
+    """Return a setting as a number or a list; for a tensor its smallest value, since temperatures have no upper limit."""
     if isinstance(value, Tensor):
         if not bool(value.isfinite().all()):
             raise InputError(f"{what} is not finite for every sample; expected finite numbers")

@@ -1,4 +1,4 @@
-"""Entries of `cache.features`: what a feature term asks of the teacher, or a named feature as it is, so that it can be cached."""
+"""Entries of `cache.features`, the unit of feature caching: the teacher's tensors for a feature term, or a named feature."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from prepkd.settings.validation import validated
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry: its tensors per sample are a function of the teacher's features, and of nothing else than what stands here.
+    """One entry: its tensors per sample depend only on the teacher's features and on the fields here.
 
-    `term` is None for a named feature as it is; `sizes` are the height and width that the term's maps are reduced to, those of
-    the smaller of both models' maps; `teacher` the shapes of the teacher's features that are read.
+    `term` is None for a named feature, stored unchanged; `sizes` are the height and width that the term's maps are reduced to,
+    those of the smaller of both models' maps; `teacher` has the shapes of the teacher's features that the entry reads.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The teacher's named features that are read."""
+        """The teacher's named features that the entry reads."""
         return self.term.of_teacher if self.term else (self.name,)
 
     @property
@@ -40,7 +40,7 @@ class Entry:
         return self.term.stored if self.term else "float32"
 
     def asks(self, features: Answers) -> dict[str, Tensor]:
-        """The entry's tensors of a batch of the teacher's features, float32 by name."""
+        """Compute the entry's tensors from a batch of the teacher's features; float32, by name."""
         if self.term is None:
             return {self.name: features[self.name].float()}
         other = {name: torch.Size((*shape[:1], *self.sizes.get(name, ()))) for name, shape in self.teacher.items()}
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
-        """The shape of each of its tensors, of one sample."""
+        """The shape of each of its tensors, for one sample."""
         zeros = {name: torch.zeros(1, *self.teacher[name]) for name in self.features}
         return {name: value.shape[1:] for name, value in self.asks(zeros).items()}
 
@@ -63,7 +63,7 @@ class Entry:
 
     @classmethod
     def from_description(cls, asked: Mapping[str, Any], where: object) -> "Entry":
-        """The entry that a store describes; raises InputError for a term that this version, or this project, does not have."""
+        """Return the entry that a store describes; raises InputError for a term that this version or project does not have."""
         name, settings = asked["entry"], asked["settings"]
         term = None
         if settings is not None:
@@ -81,7 +81,7 @@ class Entry:
 
 
 def make_entry(name: str, term: FeatureTerm | None, student: Shapes, teacher: Shapes) -> Entry:
-    """An entry for both models' shapes; `student` is read for a term only, and may have more features."""
+    """Make an entry from both models' shapes; `student` is read only for a term, and may have more features."""
     own = {one: torch.Size(teacher[one]) for one in (term.of_teacher if term else (name,))}
     sizes = {one: _smaller(own[one], student[one]) for one in term.features if len(own[one]) > 1} if term else {}
     return Entry(name, term, sizes, own)
@@ -94,7 +94,7 @@ def _smaller(one: torch.Size, other: torch.Size) -> tuple[int, ...]:
 def make_entries(
     terms: Mapping[str, FeatureTerm | None], student: Normalised, teacher: Normalised, size: tuple[int, int]
 ) -> list[Entry]:
-    """Entries by name, each a term or None for a named feature, for two models on images of `size`.
+    """Make the entries of `terms`, where None stands for a named feature, for two models on images of `size`.
 
     Raises InputError for a feature that a model does not have.
     """
@@ -106,17 +106,17 @@ def make_entries(
 
 
 def served_by(term: FeatureTerm, entries: Sequence[str]) -> tuple[str, ...]:
-    """The entries of `cache.features` that hold what a term asks: its own, or every feature that it reads; none otherwise."""
+    """Return the entries of `cache.features` that serve a term: its own, or every feature that it reads; none otherwise."""
     if term.name in entries:
         return (term.name,)
     return term.of_teacher if set(term.of_teacher) <= set(entries) else ()
 
 
 def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str]:
-    """The entries that hold what the terms ask: of those `listed` where they serve a term, else the fewest bytes to add.
+    """Return the entries that serve the terms: those `listed` if they serve a term, else the ones that add the fewest bytes.
 
-    Of several terms that read a feature as it is, that feature is the entry; it serves every term whose features are all
-    there. Other terms have entries of their own; a user's term has the features that it reads.
+    A feature that several terms read unchanged is itself an entry; it serves every term whose features are all entries. Other
+    terms have entries of their own; a user's term has the features that it reads.
     """
     left = [term for term in terms if not served_by(term, listed)]
     needed = [name for term in left if is_own(type(term)) for name in term.of_teacher]
@@ -128,7 +128,7 @@ def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str
 
 
 def chosen_entries(listed: Sequence[str], only: str | None) -> list[str]:
-    """The entries of `cache.features` that a command is for, all of them or the one that it names; raises InputError."""
+    """Return the entries of `cache.features` that a command works on: all, or the one in `--only`; raises InputError."""
     if not listed:
         raise InputError("cache.features is empty; name feature terms, as at, or features, as pooled")
     if only is not None and only not in listed:
@@ -137,7 +137,7 @@ def chosen_entries(listed: Sequence[str], only: str | None) -> list[str]:
 
 
 def check_entries(entries: Sequence[str]) -> None:
-    """Refuse an entry that is a term without features; raises ValueError."""
+    """Raise ValueError for an entry that is a term without features."""
     for name in entries:
         if name in TERMS and not issubclass(TERMS[name], FeatureTerm):
             known = ", ".join(key for key, term in TERMS.items() if issubclass(term, FeatureTerm))

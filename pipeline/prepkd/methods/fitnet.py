@@ -11,7 +11,7 @@ from prepkd.models.features import Answers
 
 
 def hint(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared difference of two features of the same shape (B, ...), (B,); raises InputError if it is not.
+    """Mean squared difference of two features of the same shape (B, ...), (B,); raises InputError for unequal shapes.
 
     Source: Romero et al. 2015, arXiv 1412.6550, with the mean of Tian et al.'s code (arXiv 1910.10699) for half the sum.
     """
@@ -20,7 +20,7 @@ def hint(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def regressor(student: Size, teacher: Size, *, relu: bool) -> nn.Sequential:
-    """A convolution from maps of shape (C, H, W) to the teacher's shape, batch norm, and a ReLU where `relu`.
+    """Make a convolution from maps of shape (C, H, W) to the teacher's shape, a batch norm and, with `relu`, a ReLU.
 
     Raises InputError for sizes that one convolution does not map: the teacher's map may be smaller, or twice as large.
     Source: Tian et al., arXiv 1910.10699, code.

@@ -49,7 +49,7 @@ class FlowOfSolution(StagesTerm):
     )
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> None:
-        """None; raises InputError if the models' channels differ."""
+        """Return None, since nothing is trained; raises InputError if the models' channels differ."""
         for name in self.stages:
             if student[name][0] != teacher[name][0]:
                 raise InputError(

@@ -20,7 +20,7 @@ from prepkd.methods.term import (
 )
 from prepkd.methods.terms import TERMS
 
-# What acts on the teacher's logits, in this order. Terms of one slot exclude each other.
+# The slots that act on the teacher's logits, in this order. Terms of one slot exclude each other.
 LOGIT_SLOTS: dict[str, type[Term]] = {
     "perturbation": Perturbation,
     "adjustment": Adjustment,
@@ -46,7 +46,7 @@ class Method:
 
     @property
     def teacher(self) -> bool:
-        """Whether a teacher is asked."""
+        """Whether the method needs a teacher."""
         return self.divergence is not None or bool(self.features)
 
     @property
@@ -97,7 +97,7 @@ def parse_method(text: str) -> Method:
 
 
 def contradiction(first: type[Term], second: type[Term]) -> str | None:
-    """Why two terms have no meaning together, naming both; None where they have one."""
+    """Return why two terms cannot be combined, naming both; None if they can."""
     for one, other in ((first, second), (second, first)):
         if one is CrossEntropy:
             return "'ce' is training without a teacher; 'ce' alone, or set distill.ce_weight"
@@ -121,7 +121,7 @@ def _on_logits(term: type[Term]) -> bool:
 
 
 def every_method() -> list[str]:
-    """Every method without label and feature terms, once, slots in their order; then the label terms alone, and feature terms."""
+    """Return every term alone, then every valid combination of terms on the logits, once, with slots in their order."""
     slots = [[None, *names] for names in names_by_slot(LOGIT_SLOTS.values())]
     joined = {"+".join(filter(None, names)) for names in product(*slots)} - {""}
     alone = [name for name, term in TERMS.items() if name in joined or not _on_logits(term)]

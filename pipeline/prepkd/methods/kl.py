@@ -7,22 +7,22 @@ from prepkd.errors import InputError
 
 
 def upcast(values: Tensor) -> Tensor:
-    """Half precision to float32, in which losses are computed; float32 and float64 as they are."""
+    """Convert half precision to float32, in which losses are computed; leave float32 and float64 unchanged."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
 def column(tau: float | Tensor) -> float | Tensor:
-    """A temperature as something that divides logits (B, K): a number, or (B,) as (B, 1)."""
+    """Return a temperature in a form that divides logits (B, K): a number as it is, (B,) as (B, 1)."""
     return tau.unsqueeze(-1) if isinstance(tau, Tensor) and tau.ndim else tau
 
 
 def paired(
     loss: str, student: Tensor, teacher: Tensor, tau: float | Tensor | None = None, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Both tensors in float32 or better; no gradient flows into the teacher's.
+    """Return both tensors in float32 or better; no gradient flows into the teacher's.
 
-    Raises InputError unless both have one shape (B, ...), and `tau` and `labels`, where given, belong to it: a number or (B,);
-    int64 (B,) or shares of the classes (B, K). Unequal shapes would otherwise be stretched to each other silently.
+    Raises InputError unless both have the same shape (B, ...), `tau`, if given, is a number or (B,), and `labels`, if given, are
+    int64 (B,) or shares of the classes (B, K). Unequal shapes would otherwise be broadcast silently.
     """
     if student.shape != teacher.shape:
         found = f"shapes {tuple(student.shape)} and {tuple(teacher.shape)}"
@@ -50,7 +50,7 @@ def label_and_rest(log_p: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 def log_softmax_outside(logits: Tensor, mask: Tensor) -> Tensor:
     """Log-probabilities (B, K) among the classes outside `mask`, bool (B, K); 0 inside it, with gradient 0.
 
-    A row that is masked throughout is 0.
+    A fully masked row is 0.
     """
     left = ~mask.all(dim=-1, keepdim=True)  # the softmax of a row of -inf is NaN
     return torch.log_softmax(logits.masked_fill(mask & left, -torch.inf), dim=-1).masked_fill(mask, 0)

@@ -15,7 +15,7 @@ WEN = "Wen et al. 2019, arXiv 1911.07471"
 
 
 def teacher_wrong(teacher_logits: Tensor, labels: Tensor) -> Tensor:
-    """Rows whose maximum is no label's logit, bool (B,); a tie at the top is right, and of a mixture so is either class.
+    """Mark rows whose maximum is not the label's logit, bool (B,); a tie at the top is right, as is either class of a mixture.
 
     `labels` is int64 (B,), or shares of the classes (B, K).
     """

@@ -1,4 +1,4 @@
-"""Label Revision: a wrong answer of the teacher is mixed with the label, so far that the label is the maximum."""
+"""Label Revision: mix a wrong answer of the teacher with the label so that the label becomes the maximum."""
 
 import torch
 from pydantic import Field

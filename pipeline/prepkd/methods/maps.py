@@ -1,4 +1,4 @@
-"""Maps of student and teacher: that both are maps, and one size for both."""
+"""Maps of student and teacher: check that both are maps, and average them to a common size."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -15,13 +15,13 @@ from prepkd.settings.section import once
 
 
 def check_maps(key: str, name: str, own: Size, other: Size) -> None:
-    """Refuse a named feature whose shape is not (C, H, W) in both models."""
+    """Raise InputError for a named feature whose shape is not (C, H, W) in both models."""
     if len(own) != 3 or len(other) != 3:
         raise InputError(f"distill.{key} has {name!r}: shapes {tuple(own)} and {tuple(other)}; expected two maps")
 
 
 def averaged(features: Tensor, size: tuple[int, int]) -> Tensor:
-    """A map (B, C, H, W) averaged to `size`, in float32 or better; with that size already it is not averaged."""
+    """Average a map (B, C, H, W) to `size`, in float32 or better; a map of that size stays as it is."""
     features = upcast(features)
     height, width = features.shape[-2:]
     if (height, width) == size:
@@ -44,19 +44,19 @@ class StagesTerm(FeatureTerm):
         return tuple(self.stages)
 
     def sized(self, features: Answers, other: Shapes) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Each stage with the height and width of the smaller of both models' maps; raises InputError if one is no map."""
+        """Yield each stage with the height and width of the smaller of both models' maps; raises InputError if one is no map."""
         for name in self.stages:
             own = features[name]
             check_maps(f"{self.section}.stages", name, own.shape[1:], other[name])
             yield name, (min(own.shape[-2], other[name][-2]), min(own.shape[-1], other[name][-1]))
 
     def ask_map(self, name: str, size: tuple[int, int], features: Answers) -> Answers:
-        """A stage's whole map under its own name, which terms share; under the term's if it is averaged to a smaller `size`."""
+        """Return a stage's whole map under the stage's name, shared by terms, or averaged to `size` under the term's name."""
         if features[name].shape[-2:] == size:
             return {name: features[name]}
         return {f"{self.name}/{name}": averaged(features[name], size)}
 
     def asked(self, answers: Answers, name: str) -> Tensor:
-        """The tensor that the term asked of a stage."""
+        """Return the term's tensor of a stage, which is under the term's name or the stage's."""
         key = f"{self.name}/{name}"
         return answers[key if key in answers else name]

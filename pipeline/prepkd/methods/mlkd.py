@@ -25,11 +25,12 @@ def mlkd(
 ) -> Tensor:
     """The sum over the temperatures of the three levels' losses, (B,), for logits (B, K) of a weak and a strong view.
 
-    Of the weak view m [KL + pairs of samples] + pairs of classes, of the strong one KL; KL times tau^2. m marks the half of the
-    batch on which the teacher is least confident, and pairs of classes count for the half that it expects least, at
-    temperature 1. Pairs of samples are the squared difference of the rows of P P', (B, B); pairs of classes that of P' P,
-    (K, K), over K: one value for the batch. `as-published`, the authors' code: the masks scale the batch's means by the share
-    that they mark, and the strong view is shown at 3, 4 and 5 only, the weak one instead at other temperatures.
+    The weak view adds m [KL + pairs of samples] + pairs of classes, the strong view KL; each KL is times tau^2. m marks the half
+    of the batch on which the teacher is least confident, and only the half of the classes with the least teacher probability
+    counts in pairs of classes, both at temperature 1. Pairs of samples are the squared difference of the rows of P P', (B, B);
+    pairs of classes that of P' P, (K, K), over K: one value for the batch. `as-published`, the authors' code: the masks scale
+    the batch's means by the share that they mark, and temperatures other than 3, 4 and 5 use the weak view in place of the
+    strong one.
     Source: Jin et al. 2023, "Multi-Level Logit Distillation", CVPR; Jin-Ying/Multi-Level-Logit-Distillation, KD_ours.py.
     """
     weak = paired("mlkd", student_logits, teacher_logits)
@@ -54,7 +55,7 @@ def _kl(student_logits: Tensor, teacher_logits: Tensor, tau: float) -> Tensor:
 
 
 def _lower_half(values: Tensor) -> Tensor:
-    """1 for values (n,) up to their median, else 0; sorted, which a CUDA graph replays and a deterministic run allows."""
+    """1 for values (n,) up to their median, else 0; by sorting, which CUDA graphs and deterministic runs allow."""
     return (values <= values.sort().values[(len(values) - 1) // 2]).to(values.dtype)
 
 
@@ -76,7 +77,7 @@ class MLKD(Divergence):
     tempered = False
     takes_probs = False
     views = 2
-    # The authors weigh CE by 0.1 in each of two views, of which it is the mean here.
+    # The authors weigh CE by 0.1 in each of two views; here CE is the mean over both.
     ce_weight = 0.2
     kd_weight = 0.9
     temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(

@@ -16,7 +16,7 @@ from prepkd.models.features import Answers
 def selectivity_kernel(features: Tensor) -> Tensor:
     """A = mean over channels of u u', (B, HW, HW), u a channel's map scaled to length 1; `features` are (B, C, H, W).
 
-    A is what the loss asks of a teacher: symmetric, and smaller than the map where HW + 1 < 2 C.
+    The loss needs only A of a teacher. A is symmetric, and its half is smaller than the map if HW + 1 < 2 C.
     """
     maps = unit(features.flatten(2))
     return maps.transpose(1, 2) @ maps / maps.shape[1]
@@ -35,7 +35,7 @@ def neuron_selectivity(student_map: Tensor, teacher_kernel: Tensor) -> Tensor:
 
 
 def _discrepancy(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """The same loss of two maps, by kernels (C, C), which are smaller for large maps."""
+    """`neuron_selectivity` of two maps, by kernels (C, C), which are smaller for large maps."""
     own, theirs = unit(student_map.flatten(2)), unit(teacher_map.detach().flatten(2))
     return _kernel(theirs, theirs) + _kernel(own, own) - 2 * _kernel(own, theirs)
 
@@ -69,11 +69,11 @@ class NeuronSelectivity(StagesTerm):
         return self._asked(features, other, {name: features[name].shape[1] for name in self.stages})
 
     def of_student(self, features: Answers, other: Shapes) -> Answers:
-        """The same of the student's features, kernel or map by the teacher's channels."""
+        """Return the student's kernels or maps; the teacher's channels decide which."""
         return self._asked(features, other, {name: other[name][0] for name in self.stages})
 
     def _asked(self, features: Answers, other: Shapes, channels: Mapping[str, int]) -> Answers:
-        """Kernels or maps: by the teacher's `channels`, which alone both a store and a student of any width know."""
+        """Return kernels or maps; the teacher's `channels` decide, so that a store fits students of any width."""
         found: dict[str, Tensor] = {}
         for name, size in self.sized(features, other):
             if size[0] * size[1] + 1 <= 2 * channels[name]:

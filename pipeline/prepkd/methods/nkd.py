@@ -23,7 +23,7 @@ def nkd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, tau: 
 def cross_entropies(
     student_logits: Tensor, target: Tensor, tempered: Tensor, labels: Tensor, *, tau: float | Tensor, gamma: float
 ) -> Tensor:
-    """The same, (B,), of targets as logits (B, K): softmax(`target`) is p^t, softmax(`tempered`) is p^t at tau."""
+    """`nkd`, (B,), of targets as logits (B, K): softmax(`target`) is p^t, softmax(`tempered`) is p^t at tau."""
     student, label = upcast(student_logits), main_class(labels)
     own = (torch.log_softmax(logits, dim=-1).gather(1, label.unsqueeze(1)).squeeze(1) for logits in (student, target))
     own_s, own_t = own

@@ -67,7 +67,7 @@ class MethodTerms:
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """The names of what the terms draw for an epoch."""
+        """The names of the terms' draws for an epoch."""
         return tuple(name for term in self.all for name in term.drawn)
 
     def draw(self, at: Draw) -> dict[str, NDArray[np.generic]]:
@@ -78,11 +78,10 @@ class MethodTerms:
 class Objective(nn.Module):
     """ce_weight CE + kd_weight D(A(t), v; tau_i) + the weighted feature terms, per sample.
 
-    Where a step shows two views of each sample, CE and a divergence of one view are means over both, and feature terms compare
-    the weak one.
-    Holds the adapters that terms train: they join the optimiser and the checkpoint, and are not part of the student.
-    `student` and `teacher` are the shapes of both models' named features, needed where `features` is not empty; `samples` is
-    the number of training samples.
+    If a step shows two views of each sample, CE and a divergence of one view are means over both, and feature terms compare the
+    weak view. The objective holds the adapters that terms train: they join the optimiser and the checkpoint, and are not part of
+    the student. `student` and `teacher` are the shapes of both models' named features, needed if `features` is not empty;
+    `samples` is the number of training samples.
     """
 
     epoch: Tensor
@@ -112,9 +111,8 @@ class Objective(nn.Module):
         """`loss`, its parts and statistics, all per sample (B,).
 
         The student's answers are "logits" (B, K) and its named features; labels are int64 (B,) or shares of the classes
-        (B, K); the teacher's answers are "logits" and "row_max" as stored, with
-        "log_weights" where the classes were drawn, what the terms ask, and what they draw. With two views there are also the
-        strong view's, as "strong/logits".
+        (B, K). The teacher's answers are "logits" and "row_max" as stored, "log_weights" if the classes were drawn, the tensors
+        of the feature terms, and the terms' draws. With two views there are also the strong view's, as "strong/logits".
         """
         shown = {view: upcast(student[f"{view}logits"]) for view in ("", STRONG)[: self.terms.views]}
         state = self._state(self.terms.labels, teacher)
@@ -135,7 +133,7 @@ class Objective(nn.Module):
     def _divergence(
         self, divergence: Divergence, shown: Answers, labels: Tensor, teacher: Answers
     ) -> tuple[Tensor, Values]:
-        """The divergence (B,) of the student's logits, by view, and what is logged."""
+        """Return the divergence (B,) of the student's logits, by view, and the values to log."""
         state = self._state(divergence, teacher)
         compared = partial(self._compared, divergence, labels, teacher)
         if divergence.views == 1:
@@ -189,7 +187,7 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True)
 class Compared:
-    """Student logits (B, K), target, temperature (a number or (B,)), and what is logged of them; or stacked, of two views."""
+    """A view's student logits (B, K), target, temperature (a number or (B,)) and values to log; or two views, stacked."""
 
     logits: Tensor
     target: Target
@@ -197,12 +195,12 @@ class Compared:
     log: Values
 
     def by(self, divergence: Divergence, labels: Tensor, state: State) -> tuple[Tensor, Values]:
-        """The divergence (B,), weighted as the target says, and what it logs."""
+        """Return the divergence (B,), weighted by the target's weights, and its values to log."""
         kd, logged = divergence.divergence(self.logits, self.target, labels, self.tau, state)
         return kd if self.target.weight is None else self.target.weight * kd, logged
 
     def beside(self, strong: "Compared") -> "Compared":
-        """Both views stacked, this one first: logits (2, B, K)."""
+        """Stack both views, this one first: logits (2, B, K)."""
         targets = [one.target.as_logits(one.tau) for one in (self, strong)]
         return Compared(torch.stack([self.logits, strong.logits]), Target(torch.stack(targets)), self.tau, {})
 
@@ -213,7 +211,7 @@ def _mean(values: Sequence[Tensor]) -> Tensor:
 
 
 def _mean_of_logs(logs: Sequence[Values]) -> Values:
-    """The means over the views that have a value, which is not NaN."""
+    """The means over the views whose value exists and is not NaN."""
     if len(logs) == 1:
         return logs[0]
     names = dict.fromkeys(name for log in logs for name in log)

@@ -1,4 +1,4 @@
-"""The base of terms that compare relations between samples: one vector per sample is asked."""
+"""The base of terms that compare relations between samples, by one vector per sample."""
 
 from typing import ClassVar
 
@@ -9,11 +9,10 @@ from prepkd.models.features import Answers
 
 
 class PooledRelation(FeatureTerm):
-    """A loss of the relations between the samples of a batch, each sample one vector.
+    """A loss on the relations between the samples of a batch, with one vector per sample.
 
-    The value of a sample is its share: the batch's mean is the published loss of the batch. So it depends on the batch size,
-    and the last batch of an epoch, if it is shorter, has relations of fewer samples: its mean weighs as a small batch's
-    mean would.
+    A sample's value is its share of the loss: the mean over the batch is the published loss. The loss therefore depends on the
+    batch size; a shorter last batch of an epoch has fewer relations, and its mean weighs like that of any small batch.
     """
 
     as_they_are: ClassVar[bool] = True
@@ -30,5 +29,5 @@ class PooledRelation(FeatureTerm):
         return (self.feature,)
 
     def asks(self, features: Answers, other: Shapes) -> Answers:
-        """The feature itself, under its own name: terms that ask the same share it."""
+        """Return the feature unchanged, under its own name: terms that read the same feature share it."""
         return {self.feature: features[self.feature]}

@@ -17,7 +17,7 @@ def relational(student: Tensor, teacher: Tensor, *, distance: float, angle: floa
     d_ij = |f_i - f_j| divided by its mean over pairs of different vectors; cos_ijk is that of the angle at i between j and
     k, 0 where two of them are equal; h is smooth L1 with beta 1. Sample i has the terms of its row i, and the mean of the
     shares is the loss of the batch. Memory is B^2 D + B^3, without angles (`angle` 0) B^2 D. D may differ between the models.
-    Raises InputError for fewer than three samples, of which the relations are always equal.
+    Raises InputError for fewer than three samples, whose relations are always equal.
     Source: Park et al. 2019, arXiv 1904.05068; the constants are those of the authors' code.
     """
     own, theirs = (_differences(rows) for rows in paired_vectors(student, teacher, "relational", 3))
@@ -28,15 +28,15 @@ def relational(student: Tensor, teacher: Tensor, *, distance: float, angle: floa
 
 
 def _differences(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """f_j - f_i at [i, j], (B, B, D), up to a common scale; their lengths (B, B), and where they are above rounding.
+    """f_j - f_i at [i, j], (B, B, D), up to a common scale; their lengths (B, B); a mask of the lengths above rounding.
 
-    From the differences themselves: the Gram form |f_i|^2 + |f_j|^2 - 2 f_i f_j loses its digits under an offset.
+    Computed from the differences themselves: the Gram form |f_i|^2 + |f_j|^2 - 2 f_i f_j loses its digits under an offset.
     """
     rows = scaled(rows)
     differences = rows.unsqueeze(0) - rows.unsqueeze(1)
     squares = differences.square().sum(dim=-1)
     differ = squares > (8 * torch.finfo(rows.dtype).eps) ** 2
-    # Of equal vectors neither root nor direction has a gradient; a safe value inside keeps NaN out of it.
+    # For equal vectors neither root nor direction has a gradient; a safe value under the root keeps NaN out of it.
     return differences, torch.where(differ, squares, 1.0).sqrt(), differ
 
 

@@ -1,4 +1,4 @@
-"""Refined Logit Distillation: what the teacher says of classes that it wrongly prefers to the label is left out."""
+"""Refined Logit Distillation: leave out the classes that the teacher wrongly prefers to the label."""
 
 import torch
 from pydantic import Field
@@ -46,7 +46,7 @@ class RLD(Divergence):
     section = "rld"
     source = "Sun et al. 2024, arXiv 2408.07703"
     equation = "alpha tau_a^2 KL((max p^t, rest) || (p^s[y], rest)) + beta tau^2 KL over k with t_k < t_y"
-    takes_probs = False  # it leaves out what is wrong itself
+    takes_probs = False  # it leaves out wrong classes itself
     ce_weight = 1.0
     kd_weight = 1.0
     tau_a: float = Field(default=1.0, gt=0, description="temperature of the confidence's part; dtd-* leave it")

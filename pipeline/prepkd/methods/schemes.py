@@ -1,4 +1,4 @@
-"""Schemes: chains of teachers, each distilled from the one before; how `generations` and `distill` are set for them."""
+"""Schemes: chains of teachers, each distilled from the one before, with their settings of `generations` and `distill`."""
 
 from dataclasses import dataclass
 

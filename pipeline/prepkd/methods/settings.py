@@ -14,7 +14,7 @@ def _method(text: str) -> str:
 
 
 def _pattern() -> str:
-    """A regular expression of the methods of two or more terms, in any order: what `parse_method` accepts."""
+    """Return a regular expression of the methods of two or more terms, in any order, that `parse_method` accepts."""
     refused = {
         name: [other for other, second in TERMS.items() if other == name or contradiction(term, second)]
         for name, term in TERMS.items()

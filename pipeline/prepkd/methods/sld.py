@@ -15,8 +15,8 @@ def sld(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, tempe
     """The sum over the temperatures of tau^2 KL(softmax(S(t) / tau) || softmax(v / tau)), (B,), for logits (B, K).
 
     S swaps the values at the label and at the maximum where the answer is wrong. The second teacher of the method is the
-    student itself: the same function with the student's logits twice. Through the authors' code a gradient flows into its
-    target. Labels are int64 (B,), or shares of the classes (B, K).
+    student itself: pass the student's logits twice. In the authors' code a gradient also flows into that target. Labels are
+    int64 (B,), or shares of the classes (B, K).
     Source: Limantoro et al. 2025, arXiv 2504.20108.
     """
     student, teacher = paired("sld", student_logits, teacher_logits, labels=labels)

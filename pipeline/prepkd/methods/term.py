@@ -1,4 +1,4 @@
-"""The parts of a method: a term owns its name, its settings, what it asks of a model, and its loss per sample."""
+"""The parts of a method: a term owns its name, its settings, the tensors that it needs of a model, and its per-sample loss."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ Shapes = Mapping[str, torch.Size]  # of a model's named features, without the ba
 class Target:
     """The student's target: logits (B, K), which a divergence tempers, or probabilities (B, K), taken as they are.
 
-    Probabilities are the answer at the sample's temperature; a repaired one is the same at every temperature. `adjusted` marks
+    Probabilities are the answer at the sample's temperature; a repaired answer is the same at every temperature. `adjusted` marks
     the samples whose answer was repaired, bool (B,); `weight` scales each sample's divergence, (B,).
     """
 
@@ -41,28 +41,28 @@ class Target:
     def at(self, other: float, tau: float | Tensor) -> Tensor:
         """Logits (B, K) whose softmax is the target at the temperature `other`, for a divergence that is tempered by `tau`.
 
-        Of probabilities p they are ln p where the answer was repaired, and (tau / other) ln p where it is the teacher's.
+        For probabilities p they are ln p where the answer was repaired, and (tau / other) ln p where it is the teacher's.
         """
         if self.logits is not None:
             return self.logits / other
         log_p = self.log_probs(tau)
-        if self.adjusted is None:  # nothing tells whose answer it is: taken as it is
+        if self.adjusted is None:  # unknown whether it was repaired: taken as it is
             return log_p
         return torch.where(self.adjusted.unsqueeze(-1), log_p, column(tau) / other * log_p)
 
     def as_logits(self, tau: float | Tensor) -> Tensor:
-        """Logits (B, K) whose softmax at `tau`, and at no other temperature, is the target: of probabilities p tau ln p."""
+        """Logits (B, K) whose softmax at `tau`, and at no other temperature, is the target: tau ln p for probabilities p."""
         return column(tau) * self.log_probs(tau) if self.logits is None else self.logits
 
     def plus(self, row_max: Tensor) -> "Target":
-        """The same target with raw logits, of logits without their maximum (B, 1); probabilities stay."""
+        """Return the target with raw logits: add the maximum (B, 1) to logits that lack it; probabilities stay."""
         return self if self.logits is None else replace(self, logits=self.logits + row_max)
 
     def of_drawn(self, teacher_logits: Tensor, log_weights: Tensor, tau: float | Tensor) -> "Target":
-        """The same target where some classes were drawn: the weighted softmax at `tau` of the kept ones' logits (B, K).
+        """Return the target for a draw of the classes: the weighted softmax at `tau` of the drawn classes' logits (B, K).
 
-        `log_weights` (B, K) are -inf for the others. Adjusted probabilities stay; the rest of their rows, which is the softmax
-        of `teacher_logits`, is estimated. At the temperature of the draw its expected value is the full row's target.
+        `log_weights` (B, K) are -inf for the others. Adjusted rows of probabilities stay; the other rows are the softmax of
+        `teacher_logits`, which is estimated. At the temperature of the draw the expected value is the full row's target.
         """
         logits = teacher_logits if self.logits is None else self.logits
         probs = torch.softmax(logits / column(tau) + log_weights, dim=-1)
@@ -71,7 +71,7 @@ class Target:
         return replace(self, logits=None, probs=probs)
 
     def standardised(self, standardise: Callable[[Tensor], Tensor]) -> "Target":
-        """The same target with standardised logits, which are tempered; of probabilities their logarithms are standardised."""
+        """Return the target with standardised logits, to be tempered; for probabilities it standardises their logarithms."""
         return replace(
             self, logits=standardise(self.log_probs(1.0) if self.logits is None else self.logits), probs=None
         )
@@ -98,12 +98,12 @@ class Term(Section):
     ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the section that only its other terms read
     source: ClassVar[str] = ""  # the paper
     equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
-    excludes: ClassVar[Mapping[str, str]] = {}  # other terms' names, and why the two have no meaning together
+    excludes: ClassVar[Mapping[str, str]] = {}  # the names of terms that it cannot be combined with, and why
     # Why a store that keeps a draw of each row's classes cannot serve it; empty: it can.
     every_class: ClassVar[str] = "it reads every class's logit"
     needs_raw: ClassVar[bool] = False  # it changes if a constant is added to a row of the teacher's logits
     views: ClassVar[int] = 1  # of each sample in a step: 2 are a weak and a strong one
-    drawn: ClassVar[tuple[str, ...]] = ()  # the names of what `draw` returns
+    drawn: ClassVar[tuple[str, ...]] = ()  # the names of the arrays that `draw` returns
     # The weights that `auto` means; None leaves the decision to the method's other terms.
     ce_weight: ClassVar[float | None] = None
     kd_weight: ClassVar[float | None] = None
@@ -116,7 +116,7 @@ class Term(Section):
 
     @property
     def smallest_batch(self) -> int:
-        """The fewest samples for which the loss means anything: more than 1 where it compares the samples of a batch."""
+        """The smallest batch for which the loss has a meaning: above 1 if it compares the samples of a batch."""
         return 1
 
     @property
@@ -143,18 +143,18 @@ class Term(Section):
         return {}
 
     def of_student(self, features: Answers, other: Shapes) -> Answers:
-        """The same of the student's features, by the same names; another reduction for a term that compares unlike things."""
+        """Compute the student's tensors, by the same names; a term that reduces both models differently overrides this."""
         return self.asks(features, other)
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:
-        """A module that is trained with the student and is not part of it; None where the term trains nothing.
+        """Make a module that is trained with the student and is not part of it; None if the term trains nothing.
 
-        `samples` is the number of training samples, for a module that remembers something of each.
+        `samples` is the number of training samples, for a module with state per sample.
         """
         return None
 
     def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
-        """Arrays (N, ...) under the names of `drawn`, one row per training sample, for one epoch."""
+        """Draw arrays (N, ...) for one epoch, under the names of `drawn`, one row per training sample."""
         return {}
 
 
@@ -177,7 +177,7 @@ class Perturbation(Term):
 
     @abstractmethod
     def perturb(self, teacher_logits: Tensor, state: State) -> Tensor:
-        """Raw logits (B, K) of raw logits (B, K)."""
+        """Perturb raw logits (B, K); the result is raw logits (B, K)."""
 
 
 class Adjustment(Term):
@@ -212,7 +212,7 @@ class Temperature(Term):
 
     @abstractmethod
     def temperature(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[float | Tensor, Values]:
-        """A number or (B,), and what is logged; logits are (B, K), the teacher's raw."""
+        """Return a number or (B,), and the values to log; logits are (B, K), the teacher's raw."""
 
 
 class Divergence(Term):
@@ -229,23 +229,21 @@ class Divergence(Term):
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
     ) -> tuple[Tensor, Values]:
-        """Values (B,) and what is logged; student logits (B, K), `tau` a number or (B,)."""
+        """Return values (B,) and the values to log; student logits (B, K), `tau` a number or (B,)."""
 
 
 class FeatureTerm(Term):
     """A loss on features, added to the rest.
 
-    A loss of the batch's relations returns each sample's share, and is of the batch that a step sees: of `batch_size` samples.
+    A loss on the relations within a batch returns each sample's share; the batch has `batch_size` samples.
     """
 
-    stored: ClassVar[str] = (
-        "float32"  # a store keeps what it asks in this type: float16 or bits where the meaning stays
-    )
+    stored: ClassVar[str] = "float32"  # the type of its tensors in a store: float16 or bits if these keep the meaning
     every_class: ClassVar[str] = ""  # it reads features
-    loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that change nothing of what it asks
-    as_they_are: ClassVar[bool] = False  # it asks the features that it reads, unchanged: one store serves several terms
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that do not change the tensors of `asks`
+    as_they_are: ClassVar[bool] = False  # `asks` returns the features unchanged: one store serves several terms
     weight: float
 
     @abstractmethod
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
-        """Values (B,), not weighted, of what `asks` returned for both models."""
+        """Return unweighted values (B,) of the tensors that `of_student` and `asks` returned."""

@@ -12,7 +12,7 @@ ZERO = 1e-12  # a vector without a larger entry counts as zeros
 def unit(vectors: Tensor, dim: int = -1) -> Tensor:
     """Scale vectors along `dim` to length 1, in float32 or better; zeros stay zeros, with gradient 0.
 
-    A tiny constant below the division instead, as is usual, multiplies the gradient at zeros by its inverse.
+    The usual tiny constant in the denominator would multiply the gradient at zeros by its inverse.
 
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     tensor([[0.6000, 0.8000],
@@ -27,15 +27,15 @@ def unit(vectors: Tensor, dim: int = -1) -> Tensor:
 
 
 def scaled(vectors: Tensor) -> Tensor:
-    """A batch of vectors divided by its largest entry, a constant, for losses that no common scale changes."""
+    """Divide a batch of vectors by its largest entry, taken as a constant, for losses that no common scale changes."""
     largest = vectors.detach().abs().amax()
     return vectors / torch.where(largest <= ZERO, 1.0, largest)
 
 
 def paired_vectors(student: Tensor, teacher: Tensor, loss: str, least: int) -> tuple[Tensor, Tensor]:
-    """Both models' features of a batch as vectors (B, D), in float32 or better; the teacher's carry no gradient.
+    """Return both models' features of a batch as vectors (B, D), in float32 or better; the teacher's carry no gradient.
 
-    Raises InputError for fewer samples than the `least` that the loss has a meaning for.
+    Raises InputError for unequal numbers of samples, and for fewer than `least`.
     """
     if not len(student) == len(teacher) >= least:
         found = f"{len(student)} of the student and {len(teacher)} of the teacher"

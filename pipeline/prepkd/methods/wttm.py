@@ -22,8 +22,8 @@ def wttm(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float | Tenso
 
 
 def weighted_divergence(student_logits: Tensor, target: Tensor, tempered: Tensor, *, gamma: float | Tensor) -> Tensor:
-    """The same, (B,), of targets as logits (B, K): softmax(`target`) is p^t, softmax(`tempered`) is its power r."""
-    # Of logarithms: the power of a small probability would be 0 in half precision.
+    """`wttm`, (B,), of targets as logits (B, K): softmax(`target`) is p^t, softmax(`tempered`) is its power r."""
+    # In logarithms: the power of a small probability would be 0 in half precision.
     weight = (column(gamma) * torch.log_softmax(target, dim=-1)).logsumexp(dim=-1).exp()
     return weight * kl_divergence(student_logits, target_logits=tempered, tau=1.0)
 
@@ -49,8 +49,8 @@ class WTTM(Divergence):
     ) -> tuple[Tensor, Values]:
         """U KL(r || p^s), (B,), with the exponent 1 / tau.
 
-        A repaired answer q, which no temperature changes, is r itself. Its U is that of the p^t whose power is q, p^t ~ q^tau:
-        U = 1 / (sum_k q_k^tau)^(1 / tau), 1.1 for a smoothed label at tau 5. The sum of q_k^(1 / tau) would be 26 of 100
-        classes at eps 0.1: nearly the weight of a teacher that knows nothing, for the answer that is surely right.
+        A repaired answer q, the same at every temperature, is r itself. Its U is that of the p^t whose power is q, p^t ~ q^tau:
+        U = 1 / (sum_k q_k^tau)^(1 / tau), 1.1 for a smoothed label at tau 5. The sum of q_k^(1 / tau) would be 26 for 100
+        classes at eps 0.1: nearly the weight of a uniform teacher, for an answer that is certainly right.
         """
         return weighted_divergence(student_logits, target.as_logits(tau), target.log_probs(tau), gamma=1 / tau), {}

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-SKILL = 0.1  # of the way from chance to always right: below it an answer says hardly anything
-PERMUTED = 0.2  # minimum gain, of the distance from chance, to call an order of classes another one
-PER_CLASS = 4  # samples per class from which an order of classes can be told
-MOST_CLASSES = 2000  # whose order is looked for: the time grows with the cube of their number
+SKILL = 0.1  # a share of the range from chance to 1: below it a model has learnt hardly anything of these classes
+PERMUTED = 0.2  # a share of the range from chance to 1: the gain from which the classes count as reordered
+PER_CLASS = 4  # samples per class, at least, to find another order of the classes
+MOST_CLASSES = 2000  # for which another order is searched: the time grows with the cube of their number
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class LabelAgreement:
 
     @property
     def poor(self) -> bool:
-        """True unless `top1` is clearly better than chance, by the share `SKILL` of what is possible."""
+        """True unless `top1` is clearly better than chance, by the share `SKILL` of the range from chance to 1."""
         return self.doubtful or self.top1 < self.chance + SKILL * (1 - self.chance)
 
     @property
@@ -56,7 +56,7 @@ def agreement(raw: Tensor, labels: Tensor) -> LabelAgreement:
 
 
 def _permuted(answers: Tensor, labels: Tensor, classes: int) -> float | None:
-    """The accuracy on every second sample of the one-to-one order of classes that fits the others best."""
+    """Return the accuracy on half of the samples of the one-to-one order of classes that fits the other half best."""
     if len(labels) < 2 * PER_CLASS * classes or classes > MOST_CLASSES:
         return None
     from scipy.optimize import linear_sum_assignment  # late: takes 0.3 s

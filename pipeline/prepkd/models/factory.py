@@ -16,7 +16,7 @@ from prepkd.models.failure import users_code
 def load_factory(name: str, kind: str = "model") -> Callable[..., object]:
     """Import the function or class named by `package.module:factory`; raises InputError if it can't be imported or called.
 
-    `kind` says in messages what it is for.
+    `kind` is its kind in messages.
     """
     module_name, _, attribute = name.partition(":")
     said = f"{kind} {name!r}"

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from prepkd.errors import InputError
 
-OWN = str(Path(__file__).parents[1])  # prepkd's code, which calls theirs
+OWN = str(Path(__file__).parents[1])  # prepkd's code, which calls the user's
 
 
 @contextlib.contextmanager
 def users_code(what: str, said: str = "raised", advice: str = "") -> Iterator[None]:
     """Run a user's code; anything that it raises, `sys.exit` too, becomes an InputError of one line: `what`, `said`, the error.
 
-    Ctrl-C and the signals that end prepkd pass.
+    Ctrl-C and the signals that end prepkd pass through.
     """
     try:
         yield
@@ -28,7 +28,7 @@ def users_code(what: str, said: str = "raised", advice: str = "") -> Iterator[No
 
 
 def _cause(error: BaseException) -> str:
-    """The error's type and first 300 characters, and the last place on the way to it that is in no library."""
+    """Return the error's type, its first 300 characters, and the innermost frame of the user's code."""
     try:
         text = " ".join(str(error).split())[:300]
     except Exception as broken:  # noqa: BLE001 - their __str__ is their code, too
@@ -37,7 +37,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """As " (net.py, line 7)"; empty if every place is in a library or in prepkd."""
+    """Return the innermost frame of the user's code as " (net.py, line 7)"; empty if all are in libraries or prepkd."""
     frames = traceback.extract_tb(error.__traceback__)
     libraries = ("<frozen ", OWN, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
     own = [frame for frame in frames if not frame.filename.startswith(libraries)]

@@ -11,10 +11,10 @@ from prepkd.errors import InputError
 from prepkd.models.normalised import Normalised
 from prepkd.models.staged import Staged
 
-# Named tensors of a model for a batch: "logits" (B, K), named features, and what terms make of them.
+# Named tensors of a model for a batch: "logits" (B, K), named features, and the tensors that terms compute from them.
 Answers = Mapping[str, Tensor]
-STRONG = "strong/"  # before a name: of the strong view, where a step shows a weak and a strong one
-AFFINE = "/affine"  # behind a name: the affine parameters of the batch norm that gave this map
+STRONG = "strong/"  # prefix of a name: of the strong view, if a step shows a weak and a strong one
+AFFINE = "/affine"  # suffix of a name: the affine parameters of the batch norm that gave this map
 
 
 class WithFeatures(nn.Module):

@@ -1,4 +1,4 @@
-"""A checkpoint's folder, a teacher's or a student's, named where weights are given."""
+"""The folder of a teacher's or a student's checkpoint as given weights."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ HINT = "weights names a folder; expected one that prepkd wrote, as models/studen
 
 
 def folder_card(folder: Path) -> dict[str, Any]:
-    """The card of a checkpoint's folder; raises InputError for any other folder."""
+    """Return the card of a checkpoint's folder; raises InputError for any other folder."""
     card = load_card(folder, HINT)
     validated(OwnPreprocessing, card["preprocessing"], f"{folder}: preprocessing")
     return card
 
 
 def preprocessing_of(weights: Path | None, own: Preprocessing | None) -> Preprocessing | None:
-    """The preprocessing of given weights: the settings' `own`, else that of the folder which `weights` names; None if neither.
+    """Return the preprocessing of given weights: the settings' `own`, else that of the folder `weights`; None if neither.
 
-    Raises InputError as `folder_card`.
+    Raises InputError as `folder_card` does.
     """
     if own is not None or weights is None or not weights.is_dir():
         return own
@@ -32,12 +32,12 @@ def preprocessing_of(weights: Path | None, own: Preprocessing | None) -> Preproc
 
 
 def check_folder(folder: Path, model: str, class_names: Sequence[str] | None) -> None:
-    """Refuse a folder of another model, a damaged one, and one of other classes than `class_names`; raises InputError.
+    """Raise InputError for a folder of another model, a damaged one, and one of other classes than `class_names`.
 
-    None: other classes are all right, since a new classifier is trained.
+    With None other classes are allowed, since a new classifier is trained.
     """
     card = folder_card(folder)
-    # First of all: the name in the card is a stranger's, and may name a module to import.
+    # Checked first: the card is not trusted, and its model's name may be that of a module to import.
     refuse_differences(
         {"model": (card["model"], model)}, folder, "set the model to the folder's, or name another folder"
     )

@@ -1,4 +1,4 @@
-"""A model from a library, with or without pretrained weights: the interface, and what all libraries share."""
+"""A model from a library, with or without pretrained weights: the interface, and helpers that all libraries share."""
 
 import difflib
 from abc import ABC, abstractmethod
@@ -26,7 +26,7 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class LibraryModel(ABC):
-    """A model named `LIBRARY:MODEL` or `LIBRARY:MODEL:WEIGHTS`; `weights` is empty where the name has none."""
+    """A model named `LIBRARY:MODEL` or `LIBRARY:MODEL:WEIGHTS`; `weights` is empty if the name has none."""
 
     name: str  # the whole name, as in params.yaml
     model: str

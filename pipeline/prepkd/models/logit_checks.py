@@ -27,7 +27,7 @@ def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> 
             f"{where}: every row's log-sum-exp is 0: log-probabilities, which methods that compare raw logits refuse "
             "(`prepkd methods` says of each what it asks); other methods are not affected"
         )
-    # All zeros, as of a classifier that was initialised so, are no distribution.
+    # All zeros, as from a zero-initialised classifier, are no distribution.
     if bool((raw < 0).any()) or not bool((raw > 0).any()):
         return _mostly(raw, where, error)
     sums = raw.sum(dim=-1, dtype=torch.float64)
@@ -69,13 +69,13 @@ def are_probabilities(raw: Tensor) -> bool:
 
 
 def are_log_probabilities(raw: Tensor, error: Tensor | float = 0.0) -> bool:
-    """Whether each row (N, K) has the log-sum-exp 0, up to rounding and the `error` of its values: the logits' zero is lost."""
+    """Whether each row (N, K) has the log-sum-exp 0, up to rounding and the `error` of its values; the offset is lost."""
     return raw.shape[-1] > 1 and bool(_log_rows(raw, error).all())
 
 
 def _log_rows(raw: Tensor, error: Tensor | float) -> Tensor:
     bound = error if isinstance(error, Tensor) else torch.full_like(raw[..., :1], error)
-    # Classes whose value was dropped have an infinite bound; the row's log-sum-exp is kept. Values in bfloat16 are rounded by
-    # up to 2**-9 of themselves, which are log K in a uniform row: there all of them by the same amount.
+    # Classes whose value was dropped have an infinite bound; the row's log-sum-exp is kept. bfloat16 rounds a value by up to
+    # 2**-9 of its size; in a uniform row the size is log K, and all values are rounded by the same amount.
     allowed = ROUNDING + math.log(raw.shape[-1]) / 2**9 + bound.masked_fill(bound == torch.inf, 0).amax(dim=-1)
     return raw.logsumexp(dim=-1).abs() <= allowed

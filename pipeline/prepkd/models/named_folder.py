@@ -38,9 +38,9 @@ def load_named(
 ) -> tuple[Normalised, dict[str, Any]]:
     """Load a model in eval mode on the CPU, and its card; no code in a file is run, and torch's random state stays as it was.
 
-    A card without `format` is one written by hand (`NameCard`); it may stand in the folder above, for all seeds. Raises
-    InputError for files that are missing, damaged or do not fit the model, and for a `package.module:factory`, which would be
-    imported, that is not among the `trusted` names.
+    A card without `format` is one written by hand (`NameCard`); it may be in the parent folder, for all seeds. Raises InputError
+    for files that are missing, damaged or do not fit the model, and for a `package.module:factory`, whose code would be
+    imported, unless it is among the `trusted` names.
     """
     card, place = _card(folder)
     if is_factory(str(card.get("model"))) and card["model"] not in trusted:
@@ -49,7 +49,7 @@ def load_named(
             "e.g. in compare.students"
         )
     if "format" in card:
-        load_card(folder, HINT)  # its checksum, before anything in it is believed
+        load_card(folder, HINT)  # checks the checksum before the card's content is used
         validated(OwnPreprocessing, card["preprocessing"], f"{folder}: preprocessing")
         return load_checkpoint(folder, hint=HINT)
     named = validated(NameCard, card, str(place))
@@ -72,7 +72,7 @@ def load_named(
 
 
 def _card(folder: Path) -> tuple[dict[str, Any], Path]:
-    """The card as it is written, unchecked, and its place."""
+    """Return the unchecked card and its path."""
     place = next((path for path in (folder / CARD, folder.parent / CARD) if path.is_file()), None)
     if place is None:
         raise InputError(f"{folder / CARD}: no such file; {HINT}")
@@ -88,7 +88,7 @@ def _card(folder: Path) -> tuple[dict[str, Any], Path]:
 
 
 def files_fingerprint(folder: Path) -> str:
-    """The SHA-256 of a folder's card and weights as they are stored; raises InputError if they are not there."""
+    """Return the SHA-256 of a folder's card and weights as stored; raises InputError if either is missing."""
     _, place = _card(folder)
     if not (folder / WEIGHTS).is_file():
         raise InputError(f"{folder / WEIGHTS}: no such file; {HINT}")

@@ -11,7 +11,7 @@ LIBRARIES: dict[str, type[LibraryModel]] = {"torchvision": TorchvisionModel, "ti
 
 
 def split_name(name: str) -> tuple[str, str, str]:
-    """The library, the model's name there, and its pretrained weights; empty strings for the parts that a name lacks.
+    """Split a name into library, the model's name there, and pretrained weights; missing parts are empty strings.
 
     >>> split_name("torchvision:resnet18:DEFAULT"), split_name("resnet8")
     (('torchvision', 'resnet18', 'DEFAULT'), ('', 'resnet8', ''))
@@ -24,13 +24,13 @@ def split_name(name: str) -> tuple[str, str, str]:
 
 
 def library_model(name: str) -> LibraryModel | None:
-    """The library's model that a name stands for; None for other names. The library may not have it."""
+    """Return the library model of a name, which the library may lack; None for other names."""
     library, model, weights = split_name(name)
     return LIBRARIES[library](name, model, weights) if library else None
 
 
 def architecture(name: str) -> str:
-    """The name without its pretrained weights: how a checkpoint, which has weights of its own, is built.
+    """Return the name without its pretrained weights, from which a checkpoint, with its own weights, is built.
 
     >>> architecture("torchvision:resnet18:DEFAULT")
     'torchvision:resnet18'
@@ -45,7 +45,7 @@ def is_factory(name: str) -> bool:
 
 
 def problem(name: str) -> str | None:
-    """Why no model can have this name, judged by the name alone; None if one may.
+    """Return why no model can have this name, judged by the name alone; None if one may.
 
     Building the model checks later whether a factory can be imported and whether a library has the model.
 

@@ -29,9 +29,9 @@ def new_model(name: str, dataset: Dataset, seed: int, preprocessing: Preprocessi
 
 
 def untrained_model(name: str, dataset: Dataset, preprocessing: Preprocessing | None = None) -> Normalised:
-    """Build a model of the name's architecture, to try it or to ask for its shapes: pretrained weights are not downloaded.
+    """Build a model of the name's architecture, to try it or to get its shapes, without downloading pretrained weights.
 
-    Their preprocessing is kept unless another one is given. Raises InputError as `new_model`.
+    Their preprocessing is kept unless another one is given. Raises InputError as `new_model` does.
     """
     known = pretrained(name)
     return new_model(architecture(name), dataset, 0, preprocessing or (known.preprocessing if known else None))
@@ -45,7 +45,7 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
     """
     pixels = dataset.samples.plain(slice(0, 2))
     answers, forward = [], f"model {name!r}: forward"
-    for count in (len(pixels), 1):  # `squeeze` loses the only image's dimension
+    for count in (len(pixels), 1):  # a `squeeze` in the model would drop the batch dimension of one image
         images = "two images" if count > 1 else "one image"
         with torch.no_grad(), users_code(forward, f"failed for {images} {tuple(pixels.shape[1:])}:"):
             answers.append(model.eval()(pixels[:count]))

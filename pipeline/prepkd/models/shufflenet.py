@@ -94,7 +94,7 @@ class UnitV2(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor, pre: list[Tensor] | None = None) -> Tensor:
-        """(B, width, H, W) to the same shape; half of the pre-activation was passed on, and had its ReLU before."""
+        """(B, width, H, W) to the same shape; half of the pre-activation is the unchanged input, which had its ReLU before."""
         passed, out = x.chunk(2, dim=1)
         out = functional.relu(self.bn1(self.conv1(out)))
         out = self.bn2(self.conv2(out))

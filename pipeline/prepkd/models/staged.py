@@ -58,7 +58,7 @@ class Stage(nn.Sequential):
 
 
 def tapped(pre: list[Tensor] | None, value: Tensor) -> Tensor:
-    """The value; appended to `pre` if that is a list."""
+    """Return the value, and append it to `pre` if that is a list."""
     if pre is not None:
         pre.append(value)
     return value

@@ -49,7 +49,7 @@ class TimmModel(LibraryModel):
         config = timm.get_pretrained_cfg(self.model)
         if config is None or not config.has_weights:
             raise self._no_weights(timm)
-        # Not `crop_pct`: views are already cropped, and are resized to what the model saw.
+        # Not `crop_pct`: views are already cropped, and are resized to the model's input size.
         preprocessing = Preprocessing(
             tuple(config.mean), tuple(config.std), int(config.input_size[-1]), str(config.interpolation)
         )

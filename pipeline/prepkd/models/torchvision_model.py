@@ -42,7 +42,7 @@ class TorchvisionModel(LibraryModel):
             return None
         chosen = self._chosen_weights()
         preset = chosen.transforms()
-        # The crop size, not the resize before it: views are already cropped, and are resized to what the model saw.
+        # The crop size, not the resize before it: views are already cropped, and are resized to the model's input size.
         preprocessing = Preprocessing(
             tuple(preset.mean), tuple(preset.std), preset.crop_size[0], str(preset.interpolation.value)
         )

@@ -28,7 +28,7 @@ class WeightClaims:
 
 
 def find_claims(content: object, path: Path) -> WeightClaims:
-    """Look through the top of a file's content, mappings in it, and the card of a prepkd checkpoint beside it."""
+    """Find claims at the top of a file's content, in its mappings, and in a prepkd checkpoint's card beside the file."""
     card = _card(path)
     places = [place for place in (card, content) if isinstance(place, Mapping)]
     places += [value for place in places for value in place.values() if isinstance(value, Mapping)]
@@ -43,9 +43,9 @@ def find_claims(content: object, path: Path) -> WeightClaims:
 
 
 def order_problem(theirs: Sequence[str] | None, ours: Sequence[str]) -> str | None:
-    """Say where class names differ in their order; None for equal orders, and for names that are not the same ones.
+    """Describe how class names differ in their order; None for equal orders, and for different sets of names.
 
-    Case, spaces, '_' and '-' do not count.
+    Case, spaces, '_' and '-' are ignored.
     """
     given, own = [_plain(str(name)) for name in theirs or ()], list(map(_plain, ours))
     if given == own or len(set(own)) != len(own) or sorted(given) != sorted(own):
@@ -56,7 +56,7 @@ def order_problem(theirs: Sequence[str] | None, ours: Sequence[str]) -> str | No
 
 
 def unknown_class(theirs: Sequence[str], ours: Sequence[str]) -> str | None:
-    """The first class name that is not among the data's, compared as in `order_problem`; None if all are."""
+    """Return the first class name that is not among the data's, compared as in `order_problem`; None if all are."""
     own = set(map(_plain, ours))
     return next((str(name) for name in theirs if _plain(str(name)) not in own), None)
 
@@ -77,7 +77,7 @@ def _card(path: Path) -> Mapping[str, Any]:
 
 
 def _share(value: object) -> float | None:
-    """A share in (0, 1], or per cent in (1, 100], as a share."""
+    """Return a share in (0, 1], or a percentage in (1, 100] as a share; None for other values."""
     if isinstance(value, Tensor):
         plain = value.dtype in NUMBERS and value.layout == torch.strided and not value.is_meta and value.numel() == 1
         value = value.item() if plain else None
@@ -87,7 +87,7 @@ def _share(value: object) -> float | None:
 
 
 def _names(value: object) -> tuple[str, ...] | None:
-    """Class names of a list, of name -> index, or of index -> name; None if it is none of these."""
+    """Return the class names of a list, of name -> index, or of index -> name; None for other values."""
     if isinstance(value, list | tuple):
         return tuple(value) if value and all(isinstance(name, str) for name in value) else None
     if not isinstance(value, Mapping):

@@ -134,7 +134,7 @@ def _check_archive(path: Path, kind: str) -> None:
 
 
 def _is_safetensors(path: Path, start: bytes) -> bool:
-    """By the suffix, unless torch.save wrote the file; by the content under other suffixes, as `.bin`."""
+    """Decide by the suffix, unless torch.save wrote the file; under other suffixes, as `.bin`, by the content."""
     if path.suffix == ".safetensors":
         return not start.startswith(ZIP)
     header = int.from_bytes(start[:8], "little")

@@ -44,10 +44,10 @@ def choose_weights(
 ) -> WeightSet:
     """Choose the weights that have the model's names and shapes; `key` names one of several sets.
 
-    A name counts from any point of nested keys and dotted names on: below `model_state_dict`, behind `module.`, or both.
-    With `classes`, those of the model, a classifier for other classes is left out. If no set fits, the closest is returned,
-    and `load_strictly` says what is wrong with it. Raises InputError for a file without tensors, for several sets that fit,
-    and for an unknown `key`.
+    A name may start at any point of nested keys and dotted names: below `model_state_dict`, behind `module.`, or both. With
+    `classes`, the model's number of classes, a classifier for other classes is left out. If no set fits, the closest is
+    returned, and `load_strictly` then reports the differences. Raises InputError for a file without tensors, for several sets
+    that fit, and for an unknown `key`.
     """
     found: dict[str, Tensor] = dict(_flattened(content, set()))
     if not found:
@@ -61,7 +61,7 @@ def choose_weights(
     if not below:
         raise InputError(f"{where}: weights_key is {key!r}, where no weights of this model are; {_keys(sets, shapes)}")
     fitting = [prefix for prefix, inside in below.items() if fits(inside, shapes, classes)]
-    if layout and layout.prefix and key is None:  # a whole distiller, of which the student was trained
+    if layout and layout.prefix and key is None:  # a whole distiller, whose trained part is the student
         fitting = [prefix for prefix in fitting if f"{prefix}." == f"model.{layout.prefix}"] or fitting
     if len(fitting) > 1:
         raise InputError(
@@ -83,14 +83,14 @@ def choose_weights(
 
 
 def shape_of(value: Tensor) -> Shape:
-    """A tensor's shape; for a nested tensor, which has none, one that no weight has."""
+    """Return a tensor's shape; for a nested tensor, which has none, a shape that no weight has."""
     return (-1,) if value.is_nested else tuple(value.shape)
 
 
 def fits(theirs: Shapes, ours: Shapes, classes: int | None) -> bool:
-    """Whether names and shapes are the model's; with `classes`, those of its classifier may be for another number of them.
+    """Whether names and shapes are the model's; with `classes`, the classifier may be for another number of classes.
 
-    Batch norm's counters may be missing, all of them.
+    All of batch norm's counters may be missing.
     """
     if not any(name.endswith(COUNTER) for name in theirs):
         ours = {name: shape for name, shape in ours.items() if not name.endswith(COUNTER)}
@@ -158,7 +158,7 @@ def _unnamed(theirs: Shapes, model: nn.Module) -> list[str]:
 
 
 def _completed(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Add batch norm's counters if the file has none: only a norm with `momentum=None` uses them, so the model's own do."""
+    """Add the model's own batch-norm counters if the file has none: only a norm with `momentum=None` uses them."""
     if any(name.endswith(COUNTER) for name in state):
         return state
     return {name: value for name, value in own.items() if name.endswith(COUNTER)} | state

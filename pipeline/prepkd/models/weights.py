@@ -22,7 +22,7 @@ COMPLEX = {torch.complex64, torch.complex128}
 
 @dataclass(frozen=True)
 class Loaded:
-    """Weights loaded from a file: its form, the key of the weights, what else is there, and what the file claims.
+    """Weights loaded from a file: its form, the key of the weights, other weights in the file, and the file's claims.
 
     `others` are keys of parts of the same weights, `unnamed` those of weights without names; `classifier` names the tensors that
     stay the model's own.
@@ -37,7 +37,7 @@ class Loaded:
 
 
 def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classes: int | None = None) -> Loaded:
-    """Load a state dict from a file into a model, in place, and say what was loaded; see `choose_weights` for its arguments.
+    """Load a state dict from a file into a model, in place, and describe it; see `choose_weights` for the arguments.
 
     Reads files of torch.save and safetensors. Half precision becomes the model's float32, exactly. Code in a pickle is never
     run. Raises InputError, and leaves the model as it was, for a missing or damaged file, another kind of file, several sets
@@ -65,7 +65,7 @@ def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) 
 def check_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Raise InputError unless a state dict has exactly the model's names, shapes and kinds of numbers, as dense tensors.
 
-    Only descriptions are compared: a tensor that claims to be large costs nothing.
+    Only metadata is compared, so a tensor that claims to be large costs nothing.
     """
     own = model.state_dict()
     both = [(name, state[name], own[name]) for name in own if name in state]

@@ -68,7 +68,7 @@ class WideResNet(Staged):
         return self.named(stem, stage1, stage2, stage3, pooled, logits=self.fc(pooled))
 
     def norms(self) -> tuple[nn.BatchNorm2d, ...]:
-        """The norm that each stage's sum goes through next."""
+        """The norm after each stage's sum."""
         return cast(PreactBlock, self.block2.layer[0]).bn1, cast(PreactBlock, self.block3.layer[0]).bn1, self.bn1
 
 

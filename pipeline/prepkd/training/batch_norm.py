@@ -9,13 +9,13 @@ from prepkd.runtime import processes
 
 
 class _OverProcesses(_BatchNorm):
-    """Normalise a batch by the mean and variance of all processes' samples, of which this one may have none.
+    """Normalise a batch by the mean and variance over all processes' samples; this process's share may be empty.
 
     PyTorch's SyncBatchNorm does so on GPUs only.
     """
 
     def forward(self, batch: Tensor) -> Tensor:
-        """(n, C, ...) -> (n, C, ...); in evaluation mode as without other processes."""
+        """Normalise (n, C, ...); in evaluation mode, or with one process, as PyTorch's batch norm does."""
         if not self.training or processes.count() == 1:
             return super().forward(batch)
         self._check_input_dim(batch)  # type: ignore[no-untyped-call]
@@ -63,7 +63,7 @@ OVER_PROCESSES: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def check_shares(samples: int, batch_size: int) -> None:
-    """Raise InputError if a process's share of the shortest batch is less than the two samples that have a variance."""
+    """Raise InputError if a process's share of the shortest batch has fewer than two samples: a variance needs two."""
     shortest = samples % batch_size or min(batch_size, samples)
     if processes.count() > 1 and shortest < 2 * processes.count():
         raise InputError(
@@ -79,7 +79,7 @@ def synchronise(model: nn.Module) -> None:
     """
     for name, module in model.named_modules():
         if type(module) in OVER_PROCESSES:
-            # The same module with another forward pass: parameters, buffers and whoever holds them stay.
+            # Only the forward pass changes: parameters, buffers and all references to the module stay valid.
             module.__class__ = OVER_PROCESSES[type(module)]
         elif isinstance(module, _BatchNorm) and not isinstance(module, _OverProcesses):
             raise InputError(

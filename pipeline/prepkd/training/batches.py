@@ -19,45 +19,46 @@ from prepkd.views import ViewPlan
 from prepkd.views.order import Views, sample_order
 
 # Pixels float32 (n, C, H, W), channels last, of this process's share of the samples; labels (B,) or (B, K); the batch's share
-# of its step's samples, (); then the teacher's answers (B, ...) and the strong views' pixels (n, C, H, W), in the order of
-# their names.
+# of its step's samples, (); then the tensors of `Epochs.answer_names`: the teacher's answers and the terms' draws (B, ...), the
+# strong views' pixels (n, C, H, W).
 Batch = tuple[Tensor, ...]
 
 STRONG_PIXELS = f"{STRONG}pixels"
-RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: few launches for many batches
+RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: one set of kernel launches for many batches
 
 
 class Draws(Protocol):
-    """The random draws of an objective's terms before each epoch."""
+    """The random arrays that an objective's terms draw before each epoch."""
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """The names of what they draw."""
+        """The names of the arrays."""
 
     def draw(self, at: Draw) -> Mapping[str, NDArray[np.generic]]:
-        """Arrays (N, ...), one row per training sample, by name."""
+        """Draw the arrays (N, ...), one row per training sample; return them by name."""
 
 
 class TeacherAnswers(Protocol):
-    """A teacher's answers to the views that samples are shown under."""
+    """A teacher's answers, by name, to the views of an epoch."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its answers."""
+        """The names of the answers."""
 
     @property
     def prefetch_depth(self) -> int:
-        """The number of epochs that it is asked ahead."""
+        """The number of epochs to prefetch."""
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
-        """Named tensors (N, ...) for all samples in order, on the training device: "logits" z - max(z), "row_max" max(z)."""
+        """Return named tensors (N, ...), in sample order, on the training device: "logits" z - max(z), "row_max" max(z)."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch's sample order, int64 (N,); its view parameters (N, p); the teacher's answers and what terms draw, by sample.
+    """An epoch's sample order, int64 (N,); its view parameters (N, p); the teacher's answers and the terms' draws per sample.
 
-    `strong` is the plan of the strong views and their parameters (N, q), if steps show two views. On the training device.
+    `strong` is the plan of the strong views and their parameters (N, q), if steps show two views. All tensors are on the
+    training device.
     """
 
     order: Tensor
@@ -68,7 +69,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Streams:
-    """The streams of a run's seed, by epoch: the sample order, and what models draw while they are trained (dropout)."""
+    """The random streams of a run's seed, one per epoch and purpose: the sample order, and draws inside models (dropout)."""
 
     order: Purpose
     dropout: Purpose
@@ -82,7 +83,7 @@ TEACHER = Streams(Purpose.TEACHER_ORDER, Purpose.TEACHER_DROPOUT)
 class Epochs:
     """The epochs of a run: their order, views and answers are functions of (seed, epoch); `views_of` maps epoch to views.
 
-    `strong` is the plan of the strong views, if steps show two: each epoch those of the same numbers as the weak ones.
+    `strong` is the plan of the strong views, if steps show two views; strong and weak views of an epoch have the same numbers.
     """
 
     dataset: Dataset
@@ -95,13 +96,13 @@ class Epochs:
 
     @property
     def answer_names(self) -> tuple[str, ...]:
-        """The names of the teacher's answers, of what terms draw, and of the strong views' pixels."""
+        """The names of the teacher's answers, the terms' draws and the strong views' pixels, in this order."""
         drawn, pixels = self.draws.drawn if self.draws else (), (STRONG_PIXELS,) if self.strong else ()
         return (*(self.teacher.names if self.teacher else ()), *drawn, *pixels)
 
     @property
     def prefetch_depth(self) -> int:
-        """The number of epochs that are read ahead."""
+        """The number of epochs to prefetch."""
         return self.teacher.prefetch_depth if self.teacher else 1
 
     def dropout_seed(self, epoch: int) -> int:
@@ -109,7 +110,7 @@ class Epochs:
         return torch_seed(self.seed, self.streams.dropout.stream(epoch))
 
     def read(self, epoch: int) -> Epoch:
-        """One epoch; a cached teacher's answers are read, a live teacher is run."""
+        """Return one epoch: read a cached teacher's answers, or run a live teacher."""
         device, views = self.dataset.samples.device, self.views_of(epoch)
         order = torch.from_numpy(sample_order(self.seed, epoch, len(self.dataset.samples), self.streams.order))
         rows = torch.from_numpy(self.dataset.plan.parameters(views))
@@ -122,14 +123,14 @@ class Epochs:
 
 
 def batches(dataset: Dataset, epoch: Epoch, answer_names: Sequence[str], size: int, group: int) -> Iterator[Batch]:
-    """An epoch's batches of `size`, the last one shorter, in steps of `group` samples.
+    """Yield an epoch's batches of `size` samples, the last one possibly shorter; `group` is the number of samples per step.
 
-    Of several processes each renders its share of every batch; labels and answers are those of the whole batch.
-    With an idle processor, and for encoded images, the next batches are rendered in a thread of their own; a GPU that holds
-    the images renders many batches at once. A batch's content does not depend on either.
+    With several processes, each renders its share of every batch; labels and answers are those of the whole batch.
+    With an idle processor, and for encoded images, a thread renders the next batches ahead; a GPU that holds the images renders
+    many batches at once. A batch's content does not depend on either.
     """
     samples, plan, count = dataset.samples, dataset.plan, len(epoch.order)
-    given = [name for name in answer_names if name != STRONG_PIXELS]  # which come last
+    given = [name for name in answer_names if name != STRONG_PIXELS]  # a batch ends with the strong pixels
     shares = {
         part: torch.tensor(part, dtype=torch.float64, device=samples.device) for part in _shares(count, size, group)
     }
@@ -161,14 +162,14 @@ def _strong(samples: Samples, epoch: Epoch, chosen: Tensor) -> list[Tensor]:
 
 
 def _pixels(samples: Samples, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
-    """The rendered samples, channels last; none of them for a process without a share of a short batch."""
+    """Render the chosen samples, channels last; an empty tensor for a process without a share of a short batch."""
     if not len(chosen):
         return torch.empty(0, samples.channels, *samples.size, device=samples.device)
     return samples.pixels(plan, chosen, rows).contiguous(memory_format=torch.channels_last)
 
 
 def _share(start: int, count: int, size: int, group: int) -> float:
-    """A batch's share of its step's samples: a step's gradient is that of the mean over all of them."""
+    """Return a batch's share of its step's samples, its weight in the step: the step minimises the mean over all of them."""
     return min(size, count - start) / min(group, count - start // group * group)
 
 
@@ -177,7 +178,7 @@ def _shares(count: int, size: int, group: int) -> set[float]:
 
 
 def _block(samples: Samples, size: int) -> int:
-    """The number of samples that are rendered at once: whole batches; one of them if processes share it."""
+    """Return the number of samples to render at once, a multiple of the batch size; a single batch if processes share it."""
     if not samples.resident or processes.count() > 1:
         return size
     assert isinstance(samples.images, Tensor)

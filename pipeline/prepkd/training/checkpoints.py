@@ -16,8 +16,8 @@ from prepkd.runtime.files import set_aside, write_bytes
 
 log = logging.getLogger(__name__)
 
-# Part of every run's fingerprint and of what is kept of it: raise it when the loop's arithmetic, its random streams or a
-# checkpoint's parts change, so that no old checkpoint is resumed and no old result stands beside a new one.
+# Part of every run's fingerprint and of a student's card. Raise it when the loop's arithmetic, its random streams or a
+# checkpoint's parts change, so that no old checkpoint is resumed and no old result is compared with a new one.
 TRAINING_VERSION = 3
 Row = dict[str, float]  # the logged figures of one epoch
 CHECKSUM = hashlib.sha256().digest_size  # bytes at the start of a checkpoint: the SHA-256 of the rest
@@ -25,19 +25,19 @@ UNFIT = (RuntimeError, EOFError, UnpicklingError, KeyError, IndexError, TypeErro
 
 
 def pack(state: Mapping[str, Any], history: list[Row]) -> bytes:
-    """A checkpoint's content: the state of each part of a run as it is now, and the figures so far."""
+    """Serialise a checkpoint: the current state of each part of a run, and its history."""
     content = io.BytesIO()
     torch.save({name: part.state_dict() for name, part in state.items()} | {"history": history}, content)
     return content.getvalue()
 
 
 def write_state(path: Path, packed: bytes) -> None:
-    """Write a checkpoint atomically, behind its checksum."""
+    """Write a checkpoint atomically, preceded by its checksum."""
     write_bytes(path, hashlib.sha256(packed).digest() + packed)
 
 
 def resume(path: Path, state: Mapping[str, Any], device: torch.device) -> list[Row]:
-    """As `load_state`, for a run of several processes: the first one reads, and all continue from its state."""
+    """Call `load_state`; with several processes the first one calls it, and all continue from its state."""
     history = load_state(path, state) if processes.is_first() else []
     if processes.count() > 1:
         packed = processes.from_first(pack(state, history) if processes.is_first() else b"", device)
@@ -46,7 +46,7 @@ def resume(path: Path, state: Mapping[str, Any], device: torch.device) -> list[R
 
 
 def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
-    """Load a checkpoint into the parts of a run and return its history, an empty one without a checkpoint.
+    """Load a checkpoint into the parts of a run and return its history, which is empty without a checkpoint.
 
     A checkpoint that is damaged, or that these parts cannot load, is set aside under another name, with a warning; the parts
     stay as they were.

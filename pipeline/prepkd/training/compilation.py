@@ -1,4 +1,4 @@
-"""Compiling a training step, with the eager one to fall back on where the machine cannot compile."""
+"""Compilation of a training step, with a fallback to the eager step where the machine cannot compile."""
 
 import atexit
 import logging
@@ -25,8 +25,8 @@ SampleValues = dict[str, Tensor]  # per sample, (B,)
 Gradients = Callable[..., SampleValues]
 
 WORTH_COMPILING = 10_000  # steps from which `compile: auto` compiles on a GPU
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # PyTorch's, of the folder of its compiler's cache
-# Without a compiler, Python's headers or a folder for libraries; Dynamo's and Inductor's own errors are RuntimeErrors.
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # names the folder of PyTorch's compiler cache
+# Raised without a compiler, Python's headers or a folder for libraries; Dynamo's and Inductor's own errors are RuntimeErrors.
 FAILURES = (RuntimeError, OSError, ImportError, AssertionError, NotImplementedError, subprocess.SubprocessError)
 
 
@@ -42,10 +42,10 @@ def compiles(settings: Training, device: torch.device, steps: int) -> bool:
 
 
 def make_cache_folder(settings: Training) -> None:
-    """Make the folder that TORCHINDUCTOR_CACHE_DIR names, or with one line of warning a temporary one in its place.
+    """Make the folder that TORCHINDUCTOR_CACHE_DIR names; if that fails, warn in one line and use a temporary folder instead.
 
-    PyTorch makes it whenever a model is trained, compiled or not, and fails where it can't. Raises InputError if compiling is
-    required.
+    PyTorch makes the folder whenever a model is trained, compiled or not, and fails if it can't. Raises InputError if compiling
+    is required.
     """
     if (wanted := os.environ.get(CACHE_VARIABLE)) is None:
         return
@@ -61,9 +61,9 @@ def make_cache_folder(settings: Training) -> None:
 
 
 def compiled(forward: Callable[..., SampleValues]) -> Callable[..., SampleValues]:
-    """A forward pass compiled for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly.
+    """Compile a forward pass for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly.
 
-    `torch.compile` is called with the first batch, so that an `Attempt` sees a failure of what it imports.
+    `torch.compile` is called with the first batch, so that an `Attempt` also catches errors of its imports.
     """
     fast: Callable[..., SampleValues] | None = None
     shapes: list[Any] = []
@@ -79,10 +79,10 @@ def compiled(forward: Callable[..., SampleValues]) -> Callable[..., SampleValues
 
 
 class Attempt:
-    """A compiled step, or from its first call on the eager one if that call fails; `required` raises InputError instead.
+    """A compiled step that falls back to the eager one if its first call fails; with `required` it raises InputError instead.
 
-    The first call compiles the forward and the backward pass. If it fails, what it changed in `modules` is undone, so that the
-    run is the eager one to the last bit.
+    The first call compiles the forward and the backward pass. If it fails, its changes to `modules` are undone, so that the run
+    equals an eager one to the last bit.
     """
 
     def __init__(self, fast: Gradients, eager: Gradients, modules: Sequence[nn.Module], *, required: bool) -> None:
@@ -113,7 +113,7 @@ class Attempt:
 
 
 def _undo(modules: nn.Module, device: torch.device) -> Callable[[], None]:
-    """A function that puts back buffers, gradients and torch's random state as they are now."""
+    """Return a function that restores the current buffers, gradients and random state of torch."""
     buffers = [(one, one.detach().clone()) for one in modules.buffers()]
     gradients = [(one, None if one.grad is None else one.grad.clone()) for one in modules.parameters()]
     random = torch.get_rng_state()
@@ -132,7 +132,7 @@ def _undo(modules: nn.Module, device: torch.device) -> Callable[[], None]:
 
 
 def _reason(error: BaseException) -> str:
-    """An error's first line, and the first one of the compiler's output that names an error; not the advice behind them."""
+    """Return an error's first line and the first line of the compiler's output with `error:`, without the advice after them."""
     first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     named = [line for line in others if re.search(r"\berror:", line)]
     return " ".join([f"{type(error).__name__}:", first, *named[:1]])[:400]

@@ -16,9 +16,9 @@ from prepkd.training.progress import Tick
 class RunContext:
     """The place of a training run's unfinished work, and the functions that the run reports to.
 
-    `scratch` locks the folder of the work of a fingerprint, `logged` opens a run's loggers. `on_epoch` gets the seed and each
-    epoch's figures, `on_step` the seed and the progress within an epoch, `on_inputs` what is trained from, before training
-    starts, and `say` gets notes, one per line.
+    `scratch` locks the folder for the unfinished work of a fingerprint, `logged` opens a run's loggers. `on_epoch` gets the seed
+    and each epoch's figures, `on_step` the seed and the progress within an epoch, `on_inputs` the inputs of the training before
+    it starts, and `say` notes of one line.
     """
 
     scratch: Callable[[str], AbstractContextManager[Path]]

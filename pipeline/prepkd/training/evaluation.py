@@ -16,14 +16,14 @@ BATCH_LIMITS = 16, 512  # samples per batch, at least and at most
 
 @torch.inference_mode()
 def predict(model: nn.Module, samples: Samples, batch_size: int | None = None) -> Tensor:
-    """The model's logits float32 (N, K), in evaluation mode, for unaugmented samples."""
+    """Return the model's logits float32 (N, K), in evaluation mode, for unaugmented samples."""
     size = batch_size or _batch_size(samples)
     return _answers(model, samples, (slice(start, start + size) for start in range(0, len(samples), size)))
 
 
 @torch.inference_mode()
 def predict_together(model: nn.Module, samples: Samples) -> Tensor:
-    """As `predict`, computed by all processes, each a share of the samples; every process returns all logits."""
+    """Compute `predict` with all processes, a share of the samples each; every process returns all logits."""
     size, parts = _batch_size(samples), processes.shares(len(samples))
     own = parts[processes.rank()]
     asked = [slice(start, min(start + size, own.stop)) for start in range(own.start, own.stop, size)]
@@ -32,7 +32,7 @@ def predict_together(model: nn.Module, samples: Samples) -> Tensor:
 
 @torch.inference_mode()
 def predict_some(model: nn.Module, samples: Samples, chosen: Tensor) -> Tensor:
-    """The model's logits float32 (B, K), in evaluation mode, for chosen unaugmented samples, int64 (B,)."""
+    """Return the model's logits float32 (B, K), in evaluation mode, for chosen unaugmented samples, int64 (B,)."""
     size = _batch_size(samples)
     return _answers(model, samples, (chosen[start : start + size] for start in range(0, len(chosen), size)))
 
@@ -51,7 +51,7 @@ def _batch_size(samples: Samples) -> int:
 
 
 def batch_size(size: tuple[int, int], device: torch.device) -> int:
-    """The number of images of a size (height, width) in a batch that is evaluated."""
+    """Return the batch size of evaluation, for images of `size` (height, width)."""
     least, most = BATCH_LIMITS
     return most if device.type == "cuda" else min(most, max(least, CPU_PIXELS // (size[0] * size[1])))
 
@@ -62,7 +62,7 @@ def top1(logits: Tensor, labels: Tensor) -> float:
 
 
 def evaluate(model: nn.Module, held_out: Mapping[str, Samples]) -> Row:
-    """`NAME/top1` of each held-out split, computed by all processes together."""
+    """Return `NAME/top1` per held-out split, computed by all processes together."""
     return {
         f"{name}/top1": top1(predict_together(model, samples), samples.labels) for name, samples in held_out.items()
     }

@@ -1,4 +1,4 @@
-"""Finished work is replaced by that of other settings or inputs only if that is asked for."""
+"""Refuse to replace finished work of other settings or inputs without `--replace`."""
 
 import json
 from collections.abc import Mapping, Set
@@ -14,7 +14,7 @@ REMEDY = "--replace replaces it"
 
 
 def finished_card(folder: Path) -> dict[str, Any]:
-    """A folder's card, of any version; an empty one if it is missing or damaged: then nothing is finished."""
+    """Return a folder's card, of any version; an empty one if it is missing or damaged, since then nothing is finished."""
     try:
         card = json.loads((folder / CARD).read_bytes())
     except (FileNotFoundError, ValueError):
@@ -25,9 +25,10 @@ def finished_card(folder: Path) -> dict[str, Any]:
 def refuse_other(
     had: Mapping[str, Any], settings: Section, inputs: Mapping[str, Any], where: str, *, but: Set[str]
 ) -> None:
-    """Raise InputError if finished work has other settings (`training`) or inputs, as far as training reads them, `but` keys.
+    """Raise InputError if the finished work `had` has other settings (`training`) or inputs.
 
-    A setting that did not exist when the work was done counts as its default; such an input is not compared.
+    Only settings that training reads are compared, without the keys `but`. A setting that did not exist when the work was done
+    counts as its default; an input that did not exist is not compared.
     """
     if (training := had.get("training")) is not None:
         try:

@@ -1,4 +1,4 @@
-"""A model as its training starts: fresh, with the pretrained weights in its name, or with those of a file or a folder."""
+"""A model at the start of its training: with random weights, the pretrained ones in its name, or those of a file or folder."""
 
 from collections.abc import Mapping
 
@@ -18,9 +18,9 @@ from prepkd.training.settings import Training
 def initial_model(
     name: str, settings: Training, dataset: Dataset, seed: int, purpose: Purpose
 ) -> tuple[Normalised, Loaded | None]:
-    """Build a model, initialised from the purpose's stream of `seed` or with given weights; say what a file brought.
+    """Build a model, initialised from the purpose's stream of `seed` or with given weights, and return `load_given`'s result.
 
-    If training follows, weights for other classes get a new classifier. Raises InputError as `new_model` and `load_weights`.
+    If training follows, weights for other classes get a new classifier. Raises InputError as `new_model` and `load_weights` do.
     """
     model = new_model(
         name,
@@ -32,9 +32,10 @@ def initial_model(
 
 
 def load_given(model: Normalised, name: str, settings: Training, dataset: Dataset) -> Loaded | None:
-    """Load the weights that the settings name into a model of this name, in place; None if they name none.
+    """Load the weights that the settings name into a model, in place, and describe them; None if the settings name none.
 
-    A folder must be a checkpoint of this model, and unless training follows one for the data's classes. Raises InputError.
+    A folder must hold a checkpoint of the model `name`, and one for the data's classes unless training follows. Raises
+    InputError.
     """
     if settings.weights is None:
         return None
@@ -72,7 +73,7 @@ def weights_from(settings: Training, inputs: Mapping[str, JSON], loaded: Loaded 
 
 
 def loading_notes(settings: Training, loaded: Loaded | None, where: str) -> list[str]:
-    """Lines on what a file holds beside the weights that were loaded, and on what was not loaded."""
+    """Return notes on the other weights in a file, and on a classifier that was not loaded."""
     if loaded is None:
         return []
     notes = []

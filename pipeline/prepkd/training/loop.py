@@ -44,11 +44,10 @@ def train(
 ) -> list[Row]:
     """Train `model` in place on an objective and return a row of figures per epoch; resumes from `checkpoint`.
 
-    Of several processes each computes its share of every batch; the first one writes checkpoints, and the weights, figures and
-    returned rows are the same in all. Everything random is a function of (seed, epoch), so a resumed run ends with the
-    weights of an uninterrupted one. The final weights are those that were evaluated: the averaged ones with `ema`, those of
-    the best epoch on val with `early_stop`. Raises InputError when the loss is not finite, and for early stopping without a
-    val split.
+    With several processes, each computes its share of every batch and the first one writes checkpoints; weights, figures and
+    returned rows are the same in all. All randomness is a function of (seed, epoch), so a resumed run ends with the weights of
+    an uninterrupted one. The final weights are the evaluated ones: the averaged weights with `ema`, those of the best epoch on
+    val with `early_stop`. Raises InputError when the loss is not finite, and for early stopping without a val split.
     """
     if settings.early_stop and "val" not in dataset.held_out:
         raise InputError(
@@ -115,14 +114,14 @@ def train(
             history.append(row)
             if settings.early_stop and kept_epoch(settings, history) == number:
                 state["best"].load_state_dict(evaluated.state_dict())
-            # Every epoch: a signal in the next one saves this one, and the parts have changed by then.
+            # Pack every epoch: a signal during the next one must save this one, after the parts have changed.
             unsaved = pack(state, history) if processes.is_first() else b""
             if unsaved and ((number + 1) % settings.checkpoint_every == 0 or is_over(settings, history)):
                 write_state(checkpoint, unsaved)
                 unsaved = b""
             on_epoch(row)
     except BaseException:
-        # A signal, exhausted memory, a lost server: save the last finished epoch, whenever the last checkpoint was.
+        # A signal, exhausted memory, a lost server: save the last finished epoch, also between two checkpoints.
         if unsaved:
             write_state(checkpoint, unsaved)
         raise
@@ -134,9 +133,9 @@ def train(
 
 
 def note(figures: SampleValues, values: SampleValues, done: int, count: int) -> None:
-    """Put a batch's values (B,) into an epoch's (count,), behind those of the `done` samples before it.
+    """Write a batch's values (B,) into an epoch's (count,), after those of the `done` samples before it.
 
-    One tensor per name for all steps: small tensors that outlive a step sit between large ones, and memory grows with every
+    One tensor per name for all steps: small tensors that outlive a step would fragment the memory, which would grow with every
     step.
     """
     for name, value in values.items():
@@ -146,7 +145,7 @@ def note(figures: SampleValues, values: SampleValues, done: int, count: int) -> 
 
 
 def summarise(figures: SampleValues) -> Row:
-    """An epoch's figures from its samples' values, (N,) each: means, and the temperature's range and percentiles."""
+    """Return an epoch's figures from per-sample values (N,): means, and the temperature's range and percentiles."""
     row: Row = {}
     for name, values in figures.items():
         # NaN marks samples outside a statistic's group; in the loss itself it is a fault and must stay visible.

@@ -48,7 +48,7 @@ M = TypeVar("M", bound=Callable[..., object])
 
 @dataclass(frozen=True)
 class Choice(Generic[M]):
-    """An optimiser or a schedule: how it is made, and the settings that not all of its kind read."""
+    """An optimiser or a schedule: its constructor, and the settings that only some of its kind read."""
 
     make: M
     reads: frozenset[str] = frozenset()
@@ -96,12 +96,12 @@ def unread(choices: Mapping[str, Choice[M]], name: str) -> frozenset[str]:
 
 
 def make_optimizer(name: str, model: nn.Module, settings: Optimisation) -> Optimizer:
-    """The optimiser of all of a model's parameters; `name` is a key of `OPTIMIZERS`."""
+    """Make the optimiser of all parameters of a model; `name` is a key of `OPTIMIZERS`."""
     return OPTIMIZERS[name].make(model, settings)
 
 
 def make_schedule(name: str, optimizer: Optimizer, settings: Optimisation, steps: int) -> LRScheduler:
-    """The learning rate of every step, for epochs of `steps` steps; `name` is a key of `SCHEDULES`.
+    """Make the learning-rate schedule, one value per step, for epochs of `steps` steps; `name` is a key of `SCHEDULES`.
 
     Warm-up of w steps: lr (t + 1) / w in step t < w. Milestones count from the first epoch, warm-up included; the cosine
     falls from the warm-up's end to the last step.
@@ -114,7 +114,7 @@ def make_schedule(name: str, optimizer: Optimizer, settings: Optimisation, steps
 
 
 def make_average(model: nn.Module, decay: float) -> AveragedModel:
-    """The exponential moving average of a model's weights: the first step's, then decay * average + (1 - decay) * weights.
+    """Make the exponential moving average of a model's weights: the first step's, then decay * average + (1 - decay) * weights.
 
     Batch norm's statistics are averaged as well: those of the last step would not fit the averaged weights.
     """

@@ -10,11 +10,11 @@ from prepkd.models.weight_claims import WeightClaims, order_problem
 from prepkd.models.weights import Loaded
 from prepkd.training.evaluation import predict_some
 
-LEAST, PER_CLASS = 1000, 10  # training images that a teacher is asked about
+LEAST, PER_CLASS = 1000, 10  # training images to check a teacher on: at least, and per class
 
 
 def check_class_order(model: str, loaded: Loaded | None, dataset: Dataset, where: object) -> None:
-    """Refuse final weights whose classes are those of the data in another order; raises InputError."""
+    """Raise InputError if the classes of final weights are the data's in another order."""
     known = pretrained(model)
     names = loaded.claims.class_names if loaded else known.class_names if known else None
     if wrong := order_problem(names, dataset.class_names):
@@ -25,7 +25,7 @@ def check_class_order(model: str, loaded: Loaded | None, dataset: Dataset, where
 
 
 def ask(model: Normalised, dataset: Dataset) -> LabelAgreement:
-    """Compare the model's answers to some plain training images, drawn at random but the same each time, with their labels."""
+    """Compare the model's predictions with the labels on a fixed random subset of the training images, unaugmented."""
     samples = dataset.samples
     count = min(len(samples), max(LEAST, PER_CLASS * dataset.classes))
     drawn = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[:count].to(samples.device)
@@ -40,7 +40,7 @@ def warnings(
     claims: WeightClaims,
     model: Normalised,
 ) -> list[str]:
-    """One line for each reason to doubt a teacher, with the likely causes."""
+    """Return one line per reason to doubt a teacher, with the likely causes."""
     lines = []
     if on_train.out_of_order:
         lines.append(

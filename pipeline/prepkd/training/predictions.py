@@ -19,21 +19,21 @@ NAME = re.compile(r"seed(0|[1-9][0-9]{0,18})")
 
 @dataclass(frozen=True)
 class TestLogits:
-    """Test logits (N, K) by seed (a teacher's under 0), and the description of what made them."""
+    """Test logits (N, K) by seed (a teacher's under 0), and a description of their origin."""
 
     logits: dict[int, Tensor]
     made_from: dict[str, Any]
 
 
 def write_results(path: Path, logits: Mapping[int, Tensor], made_from: Mapping[str, object]) -> None:
-    """Write test logits by seed as safetensors, deterministically (one metadata key), with a checksum of all of it."""
+    """Write test logits by seed as safetensors, deterministically (one metadata key), with a checksum of the content."""
     tensors = {f"seed{seed}": values.cpu().contiguous() for seed, values in logits.items()}
     described = {"made_from": dict(made_from), "sha256": _checksum(tensors, made_from)}
     write_bytes(path, save(tensors, metadata={"prepkd": canonical_json(described)}))
 
 
 def read_results(path: Path, hint: str) -> TestLogits:
-    """Read a file of `write_results`; raises InputError, with a hint what to do, for one that differs from its checksum."""
+    """Read a file of `write_results`; raises InputError, with the hint, if it is missing, unreadable or damaged."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; {hint}")
     try:
@@ -54,6 +54,6 @@ def read_results(path: Path, hint: str) -> TestLogits:
 
 
 def _checksum(tensors: Mapping[str, Tensor], made_from: Mapping[str, object]) -> str:
-    """The SHA-256 of names, types, shapes and bytes of the tensors, and of the description of what made them."""
+    """Return the SHA-256 of names, types, shapes and bytes of the tensors, and of `made_from`."""
     arrays = {name: values.numpy() for name, values in tensors.items()}
     return fingerprint({"logits": array_fingerprint(arrays), "made_from": dict(made_from)})

@@ -1,4 +1,4 @@
-"""Progress within an epoch, for those who show it."""
+"""Progress within an epoch, for display."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A batch of an epoch is computed: `done` of the epoch's `count` samples, and their values per sample so far."""
+    """Progress after a batch: `done` of the epoch's `count` samples, and the per-sample values so far."""
 
     epoch: int
     done: int
@@ -16,7 +16,7 @@ class Tick:
     values: Mapping[str, Tensor]
 
     def loss(self) -> float:
-        """The mean loss of the epoch's samples so far; on a GPU it waits for them, so ask only where it is shown."""
+        """Return the mean loss of the epoch so far; on a GPU this synchronises, so call it only to display the loss."""
         return float(self.values["loss"][: self.done].mean())
 
 

@@ -78,7 +78,7 @@ class Training(Optimisation):
 
     @property
     def own_preprocessing(self) -> Preprocessing | None:
-        """The preprocessing of the given weights; None where the settings name none."""
+        """The preprocessing of the given weights; None if the settings name none."""
         return Preprocessing.from_description(self.preprocessing.model_dump()) if self.preprocessing else None
 
     @property
@@ -90,5 +90,5 @@ class Training(Optimisation):
         """The settings that training reads, as JSON, without the keys `but`: two runs that agree in them are the same run."""
         synchronised = (
             {"batch_norm"} if self.batch_norm == "synchronised" else set()
-        )  # as in one process, but for rounding
+        )  # equals training in one process up to rounding
         return super().used(but=but | self.unused | synchronised)

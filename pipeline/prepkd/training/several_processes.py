@@ -1,4 +1,4 @@
-"""The gradients of a batch that several processes share: each runs the model on its part, all compute the whole batch's loss."""
+"""Gradients of a batch shared by several processes: each runs the model on its part, all compute the whole batch's loss."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def answers_of_all(found: Answers, samples: int) -> Answers:
-    """The answers (B, ...) to a batch of `samples`, from those to each process's share of it; the same with one process."""
+    """Gather the answers (B, ...) to a batch of `samples` from each process's share of it; a no-op with one process."""
     lengths = [part.stop - part.start for part in processes.shares(samples)]
     return {name: processes.gathered(answers, lengths) for name, answers in found.items()}
 
@@ -27,9 +27,9 @@ def answers_of_all(found: Answers, samples: int) -> Answers:
 def shared(
     forward: Callable[..., SampleValues], student: nn.Module, objective: nn.Module, settings: Training
 ) -> Callable[..., SampleValues]:
-    """A forward pass after whose backward pass every process has the gradients of the whole batch.
+    """Wrap a forward pass so that its backward pass gives every process the gradients of the whole batch.
 
-    Raises InputError for settings that several processes cannot follow.
+    Raises InputError for `compile: true`, and as `synchronise` does.
     """
     if settings.compile is True:
         raise InputError(
@@ -45,7 +45,7 @@ def shared(
 class _Step(nn.Module):
     """A forward pass as a module of the parameters that it trains, for DistributedDataParallel.
 
-    Without their buffers, which it would broadcast before every step: the processes keep them equal themselves.
+    It has no buffers, which DistributedDataParallel would broadcast before every step: the processes keep them equal themselves.
     """
 
     def __init__(self, forward: Callable[..., SampleValues], parameters: Iterable[nn.Parameter]) -> None:
@@ -57,9 +57,9 @@ class _Step(nn.Module):
 
 
 class OwnDraws:
-    """Calls a model with random draws (dropout) of this process's own, a function of torch's seed, the step and the rank.
+    """Calls a model with this process's own random draws (dropout), a function of torch's seed, the step and the rank.
 
-    torch's random state outside, from which an objective draws, stays the same in all processes.
+    The global random state of torch, from which an objective draws, stays the same in all processes.
     """
 
     def __init__(self) -> None:

@@ -17,11 +17,11 @@ from prepkd.training.settings import Training
 from prepkd.training.several_processes import OwnDraws, answers_of_all, shared
 
 T = TypeVar("T")
-EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient gets its place
+EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient is allocated
 
 
 class TrainingObjective(Protocol):
-    """A module from the student's answers, labels and the teacher's answers to `loss` and logged values, per sample."""
+    """A module that maps student answers, labels and teacher answers to `loss` and logged values, per sample."""
 
     epoch: Tensor  # from 0, ()
 
@@ -30,7 +30,7 @@ class TrainingObjective(Protocol):
         """The student's named features that it reads."""
 
     def __call__(self, student: Answers, labels: Tensor, teacher: Answers) -> SampleValues:
-        """Values (B,), `loss` among them; labels are int64 (B,) or shares of the classes (B, K)."""
+        """Return values (B,) by name, `loss` among them; labels are int64 (B,) or shares of the classes (B, K)."""
 
 
 def make_gradients(
@@ -43,8 +43,8 @@ def make_gradients(
 ) -> Gradients:
     """Build the gradient function; `answer_names` are those of the teacher's tensors, `steps` decides whether to compile.
 
-    With several processes it computes this one's share of a batch, and the gradients and values of all of it. Raises
-    InputError if they are to be compiled.
+    With several processes it runs the model on this process's share of a batch, and computes the gradients and values of the
+    whole batch. Raises InputError as `shared` does.
     """
     bf16 = uses_bf16(settings.precision, device)
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ def make_gradients(
     if compiles(settings, device, steps):
         fast, modules = partial(_gradients, compiled(forward)), [model, objective]
         gradients = Attempt(fast, gradients, modules, required=settings.compile is True)  # type: ignore[arg-type]
-    # Deterministic runs stay eager: a replayed graph is not checked for kernels that are not.
+    # Deterministic runs stay eager: a replayed graph is not checked for non-deterministic kernels.
     return Replayed(gradients) if device.type == "cuda" and not settings.deterministic else gradients
 
 
@@ -78,7 +78,7 @@ def _answer(model: Callable[[Tensor], T], pixels: Tensor) -> T:
 
 
 def be_deterministic(wanted: bool) -> None:
-    """Refuse kernels that are not deterministic from now on, or allow them."""
+    """Forbid or allow non-deterministic kernels from now on."""
     if wanted:  # cuBLAS is deterministic only with a workspace of fixed size, which it sets up at its first call
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(wanted)
@@ -116,7 +116,7 @@ class Replayed:
         self.replay: Callable[[], SampleValues] | None = None
 
     def __call__(self, *inputs: Tensor) -> SampleValues:
-        """The function's values, in tensors that the next call may write to."""
+        """Return the function's values, in tensors that the next call may overwrite."""
         if not self.inputs:
             self.inputs = [one.clone() for one in inputs]
         if [one.shape for one in inputs] != [one.shape for one in self.inputs]:
@@ -158,7 +158,7 @@ class CudaRecorder:
         return values
 
     def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
-        """Record the kernels without running them; a thread may move the next epoch's answers meanwhile."""
+        """Record the kernels without running them; another thread may copy the next epoch's answers meanwhile."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
             values = function()

@@ -35,9 +35,9 @@ def train_teacher(
 ) -> tuple[Normalised, list[Row]]:
     """Train a teacher (or take its given weights, with `epochs: 0`) and return it with its history.
 
-    Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new. It starts from `model`, by
-    default `initial_model` of the settings. Views, weights and sample order have streams of their own: a student of the same
-    seed and architecture starts elsewhere and sees other views.
+    Epoch e shows view e of a sampled plan with the teacher's seed, so every epoch's views are new. Training starts from `model`,
+    by default `initial_model` of the settings. Views, weights and sample order have their own random streams: a student of the
+    same seed and architecture starts from other weights and sees other views.
     """
     model = model or initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)[0]
     if settings.epochs == 0:
@@ -90,7 +90,7 @@ def published_preprocessing(card: Mapping[str, Any]) -> str | None:
 def teacher_card(
     model: Normalised, settings: Teacher, dataset: Dataset, inputs: Mapping[str, JSON], loaded: Loaded | None = None
 ) -> dict[str, JSON]:
-    """A teacher's card, without what `save_checkpoint` adds."""
+    """Return a teacher's card, without the entries that `save_checkpoint` adds."""
     return {
         "model": settings.model,
         "num_classes": dataset.classes,

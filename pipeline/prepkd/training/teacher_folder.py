@@ -31,8 +31,8 @@ def write_teacher(
 ) -> dict[str, JSON]:
     """Evaluate a teacher on the test set, write its folder, and return its card with its name and test top-1.
 
-    `claims` are those of a file of given weights; `say` gets the reasons to doubt it. Raises InputError for test logits that
-    are not finite, or probabilities.
+    `claims` are those of a file of given weights; `say` gets one line per reason to doubt the teacher. Raises InputError for
+    test logits that are not finite, or that are probabilities.
     """
     test, (_, model, history, card) = dataset.held_out["test"], trained
     logits = _finite(name, predict(model, test))
@@ -48,7 +48,7 @@ def write_teacher(
     ):
         say(line)
     full: dict[str, JSON] = {**card, "name": name, "test_top1": top1(logits, test.labels)}
-    # Without the clock's column: the same training gives the same folder, and nothing after it is out of date.
+    # Without the timing column: the same training gives the same folder, so no later stage is out of date.
     table = pd.DataFrame(history).drop(columns="samples_per_second", errors="ignore")
     write_bytes(folder / "history.csv", table.to_csv(index=False).encode())
     made_from = {"weights_fingerprint": weights_fingerprint(model), "test_fingerprint": test.fingerprint}

@@ -37,9 +37,9 @@ def run_teacher(
 ) -> dict[str, JSON]:
     """Train a teacher, write its history, test logits and checkpoint to `folder`, and return its card.
 
-    Unfinished work is kept until the folder is complete. Raises InputError for a model that does not exist or cannot be
-    trained, `students` included, for classes in another order than the data's, for test logits that are not finite, or
-    probabilities, and, without `replace`, if `folder` holds a finished teacher of other settings or inputs.
+    Unfinished work is kept until the folder is complete. Raises InputError if the model or one of `students` does not exist or
+    cannot be trained, for classes in another order than the data's, for test logits that are not finite or are probabilities,
+    and, without `replace`, if `folder` holds a finished teacher of other settings or inputs.
     """
     check_model(settings.model, dataset.samples.channels)
     try_students(students, dataset)
@@ -94,11 +94,11 @@ def preprocessing_note(name: str, settings: Teacher, card: dict[str, Any]) -> st
 
 
 def try_teacher(name: str, settings: Teacher, model: Normalised, dataset: Dataset) -> None:
-    """Try a teacher, on a copy, as it will be trained, and on images as they are evaluated and cached; raises InputError."""
+    """Try a copy of a teacher on training batches, and one on images of the test images' size; raises InputError."""
     channels, classes, who = dataset.samples.channels, dataset.classes, f"teacher {name!r}"
     if settings.epochs:
         sizes = batch_sizes(len(dataset.samples), settings.batch_size)
         batches = Batches(dataset.samples.size, channels, classes)
         try_training(who, copy.deepcopy(model), batches, sizes, settings)
-    if settings.epochs or not pretrained(settings.model):  # weights for other classes are refused later, in other words
+    if settings.epochs or not pretrained(settings.model):  # `train_teacher` refuses weights for other classes
         try_answering(who, copy.deepcopy(model), Batches(dataset.held_out["test"].size, channels, classes))

@@ -24,7 +24,7 @@ from prepkd.training.step import be_deterministic, uses_bf16
 
 
 class Student(Protocol):
-    """A student's settings, as far as it is tried: training knows no methods."""
+    """The settings of a student that its trial reads; this package knows no methods."""
 
     @property
     def student(self) -> str:
@@ -40,7 +40,7 @@ class Student(Protocol):
 
     @property
     def smallest_batches(self) -> Mapping[str, int]:
-        """The fewest samples of a batch, by the name of the term that compares them."""
+        """The smallest batch size, by the name of the term that compares a batch's samples."""
 
 
 def try_students(students: Iterable[Student], dataset: Dataset) -> None:
@@ -57,7 +57,7 @@ def try_students(students: Iterable[Student], dataset: Dataset) -> None:
 
 
 def try_student(settings: Student, dataset: Dataset) -> Loaded | None:
-    """Train a student for a batch of every size that an epoch has; returns what was loaded from a file of weights.
+    """Train a student on one batch of each size that an epoch has; return the description of weights loaded from a file.
 
     The batches are noise in the size of the test images, which is that of students' views. Pretrained weights in a name are
     not downloaded. torch's random state stays as it is. Raises InputError for a student that cannot be trained.
@@ -76,13 +76,13 @@ def try_student(settings: Student, dataset: Dataset) -> Loaded | None:
 
 
 def batch_sizes(samples: int, batch_size: int) -> list[int]:
-    """The sizes of an epoch's batches: all of them but the last, and the last."""
+    """Return the distinct batch sizes of an epoch: that of all batches but the last, and that of the last."""
     return list(dict.fromkeys([min(batch_size, samples), samples % batch_size or batch_size]))
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The form of batches: height and width, channels, classes of the labels."""
+    """The shape of batches: height and width, channels, number of classes."""
 
     size: tuple[int, int]
     channels: int
@@ -102,7 +102,7 @@ def try_training(
     settings: Training,
     features: Sequence[str] = (),
 ) -> None:
-    """Run forward and backward in training mode for a batch of each size; spoils the model. Raises InputError in one line."""
+    """Run forward and backward in training mode on a batch of each size; changes the model. Raises InputError in one line."""
     device = model.mean.device
     model.train().to(memory_format=torch.channels_last)
     student, bf16 = WithFeatures(model, features), uses_bf16(settings.precision, device)
@@ -120,11 +120,11 @@ def try_training(
             with users_code(f"{who}: the backward pass of {shown}", "failed:"):
                 loss.backward()  # type: ignore[no-untyped-call]
     be_deterministic(before)
-    weights_fingerprint(model)  # what cannot be saved must not be trained
+    weights_fingerprint(model)  # raises for a model that could not be saved after training
 
 
 def try_answering(who: str, model: Normalised, batches: Batches) -> None:
-    """Ask for the logits of two images, then of one, in evaluation mode; raises InputError in one line."""
+    """Compute the logits of two images, then of one, in evaluation mode; raises InputError in one line."""
     for count, images in ((2, "two images"), (1, "one image")):
         shown = f"{images} {(batches.channels, *batches.size)}"
         with users_code(f"{who}: {shown}", "failed:"), torch.no_grad(), torch.random.fork_rng():
@@ -138,7 +138,7 @@ def _check_logits(who: str, shown: str, found: object, wanted: tuple[int, int]) 
 
 
 def check_last_batch(settings: Student, samples: int) -> None:
-    """Refuse an epoch whose last batch is too short for a loss that compares the samples of a batch; raises InputError."""
+    """Raise InputError if an epoch's last batch is too short for a loss that compares the samples of a batch."""
     batch_size = settings.as_training.batch_size
     last = samples % batch_size or batch_size
     for term, least in settings.smallest_batches.items():
