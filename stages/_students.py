@@ -15,6 +15,7 @@ from prepkd.runtime import processes
 from prepkd.runtime.devices import device_name
 from prepkd.runtime.launched import Finished
 from prepkd.runtime.workspace import logs_folder
+from prepkd.settings.messages import section
 from prepkd.stages._console import say
 from prepkd.stages._project import data_file, kept_scratch, scratch
 from prepkd.stages._teachers import teacher_files
@@ -51,7 +52,8 @@ def students(
     shown = on_epoch if processes.is_first() else lambda seed, row: None
     steps = on_step if processes.is_first() else lambda seed, tick: None
     context = RunContext(where, logger, shown, refuse or (lambda inputs: None), say, steps)
-    with distill_students(settings, params.cache, dataset, teachers, context) as trained:
+    keys = section(f"generations.{generation}" if generation else "distill")
+    with keys, distill_students(settings, params.cache, dataset, teachers, context) as trained:
         if not processes.is_first():
             for _ in trained:
                 pass

@@ -63,7 +63,8 @@ def train_teacher(
         inputs = shown.started(f"teacher {name}: training {settings.model}, {images}")
         logger = partial(logged, params.logger if settings.epochs and processes.is_first() else None, logs_folder())
         context = RunContext(scratch, logger, shown.epoch, inputs, say, shown.step)
-        students = [params.distill, *runs, *(one.as_student for one in params.generations.values())]
+        students = [("distill", one) for one in (params.distill, *runs)]
+        students += [(f"generations.{name}", one.as_student) for name, one in params.generations.items()]
         card = run_teacher(
             name, settings, dataset, context, folder=folder, replace=may_replace(replace), students=students
         )

@@ -272,15 +272,27 @@ def test_students_that_differ_in_nothing_are_tried_once(monkeypatch: pytest.Monk
     monkeypatch.setattr(trial, "try_student", lambda settings, dataset: tried.append(settings))
     params = load_params(PARAMS)
     runs = [params.variant(run) for run in params.compare.runs]
-    try_students(
-        [params.distill, *runs, params.variant("kd,batch_size=32"), params.variant("kd", student="resnet8")], DATASET
-    )
+    several = [params.distill, *runs, params.variant("kd,batch_size=32"), params.variant("kd", student="resnet8")]
+    try_students([("distill", one) for one in several], DATASET)
     assert [(one.student, one.batch_size) for one in tried] == [("convnet8", 64), ("convnet8", 32), ("resnet8", 64)]
+
+
+def test_an_error_of_a_generation_names_its_own_section() -> None:
+    one = student(method="dist", batch_size=COUNT - 1)
+    with pytest.raises(InputError, match=r"^generations.two.batch_size is \d+: of \d+ samples the last batch has 1; "):
+        try_students([("generations.two", one)], DATASET)
 
 
 def run(settings: Any, students: list[Distill], tmp_path: Path, said: list[str]) -> dict[str, Any]:
     context = replace(context_in(tmp_path), say=said.append)
-    return run_teacher("large", settings, DATASET, context, folder=tmp_path / "teacher", students=students)
+    return run_teacher(
+        "large",
+        settings,
+        DATASET,
+        context,
+        folder=tmp_path / "teacher",
+        students=[("distill", one) for one in students],
+    )
 
 
 def test_students_and_the_teacher_are_tried_before_it_is_trained(

@@ -1,7 +1,11 @@
 """Pydantic's errors in plain words: the value found, and what was expected."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from prepkd.errors import InputError
 
 # By the error's type; the argument is its context. Other types keep pydantic's own words.
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -24,6 +28,21 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"at least {limits['min_length']} {'entry' if limits['min_length'] == 1 else 'entries'}"
     ),
 }
+
+
+@contextmanager
+def section(name: str) -> Iterator[None]:
+    """Name the keys of a section in errors: `distill.KEY` becomes `NAME.KEY`, since generations are students too.
+
+    >>> with section("generations.two"):
+    ...     raise InputError("distill.batch_size is 3")
+    Traceback (most recent call last):
+    prepkd.errors.InputError: generations.two.batch_size is 3
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(*(re.sub(r"\bdistill\.", f"{name}.", line) for line in error.lines)) from error
 
 
 def expected(error: Mapping[str, Any]) -> str:

@@ -33,13 +33,14 @@ def run_teacher(
     *,
     folder: Path,
     replace: bool = False,
-    students: Iterable[Student],
+    students: Iterable[tuple[str, Student]],
 ) -> dict[str, JSON]:
     """Train a teacher, write its history, test logits and checkpoint to `folder`, and return its card.
 
-    Unfinished work is kept until the folder is complete. Raises InputError if the model or one of `students` does not exist or
-    cannot be trained, for classes in another order than the data's, for test logits that are not finite or are probabilities,
-    and, without `replace`, if `folder` holds a finished teacher of other settings or inputs.
+    Unfinished work is kept until the folder is complete. `students` are pairs (section of params.yaml, settings). Raises
+    InputError if the model or a student does not exist or cannot be trained, for classes in another order than the data's, for
+    test logits that are not finite or are probabilities, and, without `replace`, if `folder` holds a finished teacher of other
+    settings or inputs.
     """
     check_model(settings.model, dataset.samples.channels)
     try_students(students, dataset)

@@ -17,6 +17,7 @@ from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.logit_checks import logits_problem
 from prepkd.models.new import untrained_model
 from prepkd.models.weights import Loaded
+from prepkd.settings.messages import section
 from prepkd.training.compilation import make_cache_folder
 from prepkd.training.initial import load_given
 from prepkd.training.settings import Training
@@ -43,16 +44,17 @@ class Student(Protocol):
         """The smallest batch size, by the name of the term that compares a batch's samples."""
 
 
-def try_students(students: Iterable[Student], dataset: Dataset) -> None:
-    """Try each different student of a project; raises InputError for the first that cannot be trained."""
+def try_students(students: Iterable[tuple[str, Student]], dataset: Dataset) -> None:
+    """Try each different student (section of params.yaml, settings); raises InputError for the first that cannot be trained."""
     tried = set()
-    for one in students:
+    for name, one in students:
         training, smallest = one.as_training, max(one.smallest_batches.values())
         given = training.preprocessing.model_dump_json() if training.preprocessing else None
         start = one.student, training.weights, training.weights_key, given
         key = (*start, training.batch_size, training.precision, training.deterministic, one.features_read, smallest)
         if key not in tried:
-            try_student(one, dataset)
+            with section(name):
+                try_student(one, dataset)
             tried.add(key)
 
 
