@@ -75,7 +75,7 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
 
 
 def remove_run(folder: Path, own: str) -> None:
-    """Remove W&B's files from the folder of an offline run with this id; other files, and then the folder, stay."""
+    """Remove W&B's files from the folder of an offline run with this id, then the folder if no other files are in it."""
     if folder.is_symlink():
         return
     names = [f"run-{own}.wandb*", "logs/debug*.log", *(f"files/{name}" for name in WANDB_FILES)]

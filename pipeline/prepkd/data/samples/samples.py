@@ -57,7 +57,8 @@ class Samples:
     def prefetch_depth(self) -> int:
         """The number of batches to render ahead in a thread.
 
-        Encoded images are always prefetched, since they are read from disk; others only if a processor is idle.
+        Encoded images are always prefetched, since they are read from disk; images in memory only if a processor is idle, and
+        images on a GPU never.
         """
         if isinstance(self.images, EncodedImages):
             return 2
