@@ -1,4 +1,4 @@
-"""The `prepkd` command line: a table of commands, whose modules are imported when they are called."""
+"""The `prepkd` command line: a table of commands; each module is imported when its command is called."""
 
 import gc
 import io
@@ -26,7 +26,7 @@ PIPELINE, STORE, MODEL, PROJECT = "The pipeline, in order", "A logit store", "A 
 
 
 class Command(NamedTuple):
-    """A command: the module in `prepkd.stages` that holds a function of the module's name, its line of help, its panel."""
+    """A command: its module in `prepkd.stages`, with a function of the same name, its help line and its help panel."""
 
     module: str
     help: str
@@ -139,7 +139,7 @@ COMMANDS = {
     ),
 }
 
-# What several processes do together under torchrun.
+# Commands that all processes run together under torchrun.
 SHARED = {"train-teacher", "train-generation", "cache-logits", "cache-features", "distill", "compare"}
 FIRST_SPEAKS = 5  # seconds
 
@@ -151,7 +151,7 @@ HALF = 1000
 
 
 class LazyCommand(TyperCommand):
-    """A command whose module is imported at the first use of its function, its options or its long help."""
+    """A command that imports its module at the first use of its function, options or long help."""
 
     def __init__(self, name: str, command: Command) -> None:
         super().__init__(name, short_help=command.help, rich_help_panel=command.panel, rich_markup_mode="markdown")
@@ -159,7 +159,7 @@ class LazyCommand(TyperCommand):
         del self.callback, self.params, self.help  # left to __getattr__
 
     def __getattr__(self, name: str) -> Any:
-        """Import the module and take over the command that Typer makes of its function."""
+        """Import the module and copy callback, options and help from the command that Typer builds."""
         if name not in ("callback", "params", "help"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         alone = typer.Typer(add_completion=False)
@@ -169,7 +169,7 @@ class LazyCommand(TyperCommand):
         return getattr(self, name)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what processes do not do together is left to the first one."""
+        """Run the command; only the first process runs a command that is not in `SHARED`."""
         return None if launched()[0] and self.name not in SHARED else super().invoke(ctx)
 
 
@@ -180,7 +180,7 @@ class Commands(TyperGroup):
         super().__init__(**settings | {"commands": {name: LazyCommand(name, one) for name, one in COMMANDS.items()}})
 
     def invoke(self, ctx: Any) -> Any:  # Typer's copy of click.Context is private
-        """Run a command. Bad input, an exhausted machine: one line, exit code 2. A signal: how to go on, 128 + its number."""
+        """Run a command. Bad input, exhausted machine: one line, exit code 2. A signal: how to resume, code 128 + its number."""
         errors = TextConsole(stderr=True, soft_wrap=True)
         try:
             return super().invoke(ctx)
@@ -193,7 +193,7 @@ class Commands(TyperGroup):
                 errors.print(shortened(line))
             raise typer.Exit(2) from None
         except SystemExit as ended:
-            # A user's model or a library: with its exit code, half of the work would pass for all of it.
+            # Raised by a user's model or a library: its exit code could report unfinished work as success.
             errors.print(f"error: sys.exit({ended.code!r}) was called by code that prepkd runs; the work is not done")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interruption:
@@ -205,8 +205,8 @@ class Commands(TyperGroup):
             raise typer.Exit(128 + number) from None
         except BaseException as error:
             let_the_first_speak()
-            if (fault := explained(error)) is None:  # of the program
-                if isinstance(error, EOFError):  # Typer would take it for Ctrl-D: "Aborted!", exit code 1
+            if (fault := explained(error)) is None:  # a bug
+                if isinstance(error, EOFError):  # Typer would mistake it for Ctrl-D: "Aborted!", exit code 1
                     raise RuntimeError("a file or stream ended too early") from error
                 raise
             show_trace(errors)
@@ -215,7 +215,7 @@ class Commands(TyperGroup):
 
 
 def let_the_first_speak() -> None:
-    """In another process than the first, wait: what concerns all is reported by the first, and the launcher ends the others."""
+    """Wait, except in the first process: it reports an error that all share, and the launcher then ends the others."""
     if os.environ.get("RANK", "0") != "0":
         try:
             time.sleep(FIRST_SPEAKS)
@@ -224,7 +224,7 @@ def let_the_first_speak() -> None:
 
 
 def show_trace(errors: TextConsole) -> None:
-    """With PREPKD_DEBUG=1 print the traceback of the error that is handled, above its line."""
+    """With PREPKD_DEBUG=1, print the traceback of the current error above its one-line message."""
     if os.environ.get("PREPKD_DEBUG", "") not in ("", "0"):
         errors.print(traceback.format_exc())
 
@@ -263,21 +263,21 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an error that is none of the user's ends it with a traceback and exit code 70."""
+    """Run the command line; an unexpected error prints a traceback and exits with code 70."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal or file in ASCII or Latin-1 gets escapes, not an exception.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Pillow warns of large images and damaged EXIF data in lines without a file's name; prepkd has a limit and a rule for both.
+    # Pillow's warnings of large images and damaged EXIF data name no file; prepkd has a limit and a rule for both.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     interrupt_on_signals()
-    # Python collects garbage after every 700 new objects. Imports make hundreds of thousands that stay, and scanning them
-    # again and again takes a good part of a stage's start. A training loop's garbage is still collected every few steps.
+    # Python collects garbage after every 700 new objects. Imports create hundreds of thousands of permanent objects, and
+    # repeated scans of them slow a stage's start considerably. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)
     try:
         app()
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException:  # noqa: BLE001 - a fault of the program; a Rust library's panic and GeneratorExit are no Exceptions
+    except BaseException:  # noqa: BLE001 - a bug; a Rust library's panic and GeneratorExit are not Exceptions
         traceback.print_exc()
         sys.exit(FAULT)

@@ -1,4 +1,4 @@
-"""The one exception for input that the user can fix; its message holds no secret of a URL."""
+"""The one exception for input that the user can fix; its message never contains a secret from a URL."""
 
 import re
 from collections.abc import Mapping, Set
@@ -8,20 +8,20 @@ from urllib.parse import unquote
 # may hold quotes, and spaces if no @ stands before the first of them.
 _PORT = r"\d+(?:[/\s:?#;,)\]]|$|['\"](?!\S*@))"
 _LOGIN = re.compile(rf"(?<=://)(?:[^/\s:@]*:(?!\s|{_PORT})(?:\S*@|(?:(?!://|: )[^\n@])*@)|[^/\s@]*@)")
-# What follows ?, # or ; up to the next space; quotes and brackets at its end are the message's.
+# The text after ?, # or ; up to the next space; quotes and brackets at its end belong to the message.
 _QUERY = re.compile(r"(://[^\s?#;]*)([?#]|;(?=\w))\S*?(?=['\",:)\]}]*(?:\s|$))")
-LONG = 6  # characters; a shorter password is replaced where it stands as a word of its own
+LONG = 6  # characters; a shorter password is replaced only where it is a whole word
 
 
 class InputError(ValueError):
     """Bad input; the message says in one line what was expected, what was found, where, and how to fix it (exit code 2).
 
-    Several faults that are reported together are further arguments, one line each.
+    When several faults are reported together, each further argument is one line.
     """
 
     @property
     def lines(self) -> list[str]:
-        """The message and further faults, without the secrets of URLs."""
+        """The message and any further faults, without secrets of URLs."""
         texts = [str(line) for line in self.args]
         secrets = _secrets("\n".join(texts))
         return [_replaced(text, secrets) for text in texts]
@@ -31,7 +31,7 @@ class InputError(ValueError):
 
 
 def refuse_differences(wanted: Mapping[str, tuple[object, object]], where: object, remedy: str) -> None:
-    """Compare (found, expected) by field; raises InputError that names the first field that differs."""
+    """Compare (found, expected) by field; raises InputError naming the first field that differs."""
     for field, (found, expected) in wanted.items():
         if found != expected:
             raise InputError(f"{where}: {field} is {_short(found)}, expected {_short(expected)}; {remedy}")
@@ -43,9 +43,9 @@ def _short(value: object) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """The text with logins and queries of URLs, where keys, passwords, tokens and signatures stand, as `***`.
+    """Replace logins and queries of URLs, which hold keys, passwords, tokens and signatures, by `***`.
 
-    What stands in one of its URLs is replaced in the rest of the text too: libraries repeat parts of a URL.
+    A secret found in a URL is replaced in the rest of the text too: libraries repeat parts of a URL.
 
     >>> without_secrets("s3://key:sec/ret@bucket/x.zarr https://host:8080/x?X-Amz-Signature=1&b=2 https://a.org/x@2")
     's3://***@bucket/x.zarr https://host:8080/x?*** https://a.org/x@2'
@@ -56,7 +56,7 @@ def without_secrets(text: str) -> str:
 
 
 def json_without_secrets(value: object) -> object:
-    """A JSON value whose texts hold no secrets of URLs."""
+    """Return the JSON value with the secrets of URLs in all its strings replaced."""
     if isinstance(value, dict):
         return {key: json_without_secrets(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -65,7 +65,7 @@ def json_without_secrets(value: object) -> object:
 
 
 def without_login(url: str) -> str:
-    """The URL of a place that is written to; raises ValueError if it holds secrets."""
+    """Return the URL unchanged; raises ValueError if it holds secrets, since settings and commands are kept."""
     if without_secrets(url) != url:
         raise ValueError(
             "has a login or a query, where secrets stand, and settings and commands are kept; "
@@ -75,7 +75,7 @@ def without_login(url: str) -> str:
 
 
 def _secrets(text: str) -> set[str]:
-    """The logins, passwords and values of queries in the URLs of a text, as they stand there and decoded."""
+    """The logins, passwords and query values in the URLs of a text, both as written and percent-decoded."""
     if "://" not in text:
         return set()
     found: set[str] = set()

@@ -1,8 +1,8 @@
 """The losses as pure functions from tensors to values per sample.
 
-Settings outside their domain, and tensors whose shapes do not belong together, raise InputError. No gradient flows into the
-teacher's tensors, except into the embeddings of `info_nce` and the scores of `noise_contrastive`, which are trained. A name
-that is assigned here is public: type checkers export it, and `help(prepkd.losses)` lists it.
+Settings outside their domain and tensors of mismatched shapes raise InputError. No gradient flows into the teacher's tensors,
+except into the embeddings of `info_nce` and the scores of `noise_contrastive`, which are trained. Every name assigned here is
+public: type checkers export it, and `help(prepkd.losses)` lists it.
 """
 
 from inspect import isfunction

@@ -1,1 +1,1 @@
-"""All terms as a list, and a method's cost for a pair of models, for readers: nothing here changes a result."""
+"""List all terms, and compute a method's cost for a pair of models; for information only, no result depends on it."""

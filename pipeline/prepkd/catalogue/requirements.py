@@ -1,4 +1,4 @@
-"""The cost of a feature term for a pair of models: numbers and bytes asked of the teacher, adapters."""
+"""The cost of a feature term for a pair of models: stored numbers and bytes of the teacher, and adapters."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from prepkd.models.features import feature_shapes
 from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
 
-BYTES = {"float32": Fraction(4), "float16": Fraction(2), "bits": Fraction(1, 7)}  # of a number in a store of features
+BYTES = {"float32": Fraction(4), "float16": Fraction(2), "bits": Fraction(1, 7)}  # per number in a store of features
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A teacher and a student, both untrained, the size of their pictures (height, width), the number of training samples."""
+    """An untrained teacher and student, the size of their pictures (height, width), the numbers of training samples and views."""
 
     teacher: Normalised
     student: Normalised
@@ -32,7 +32,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class DataShape:
-    """The data that a pair of models is shown: size (height, width) and channels of the pictures, classes, samples, views."""
+    """The data of a pair of models: size (height, width) and channels of the pictures, numbers of classes, samples and views."""
 
     size: tuple[int, int]
     channels: int
@@ -47,7 +47,7 @@ def untrained_pair(
     data: DataShape,
     preprocessing: tuple[Preprocessing | None, Preprocessing | None] = (None, None),
 ) -> Pair:
-    """Build both models with random weights; torch's random state stays as it is. Raises InputError as `build_model` does."""
+    """Build both models with random weights, without changing torch's random state; raises InputError as `build_model` does."""
 
     def untrained(name: str, given: Preprocessing | None) -> Normalised:
         known = pretrained(name)
@@ -62,16 +62,17 @@ def untrained_pair(
 
 
 def example() -> Pair:
-    """The first pair of the field's tables, on CIFAR-100 with every view of crop and flip."""
+    """The first pair in the literature's tables, on CIFAR-100 with every view of crop and flip."""
     cifar100 = DataShape((32, 32), channels=3, classes=100, samples=50_000, views=162)
     return untrained_pair("resnet32x4", "resnet8x4", cifar100)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A term's tensors of the teacher per (view, sample), beside its logits: numbers and bytes, by the tensor's name.
+    """The teacher's tensors that a term needs per (view, sample) in addition to the logits: numbers and bytes by tensor name.
 
-    `adapter_parameters`: how many parameters the term trains beside the student. `problem`: why the pair does not serve it.
+    `adapter_parameters`: the number of parameters that the term trains in addition to the student's. `problem`: the reason why
+    the pair does not fit the term.
     """
 
     features: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ class Asked:
 
 
 def needs_of(term: Term, models: Pair) -> Asked:
-    """The cost of a term with its settings for a pair of models; only feature terms ask anything."""
+    """The cost of a term with its settings for a pair of models; empty unless it is a feature term."""
     if not isinstance(term, FeatureTerm):
         return Asked()
     try:
@@ -105,7 +106,7 @@ def needs_of(term: Term, models: Pair) -> Asked:
 
 
 def entry_bytes(name: str, terms: Sequence[FeatureTerm], models: Pair) -> int:
-    """Bytes per (view, sample) of a store of an entry, a term's own or a named feature; 0 where the pair does not serve it."""
+    """Bytes per (view, sample) of an entry's store, a term's own or a named feature's; 0 if the pair does not fit it."""
     own = [term for term in terms if term.name == name]
     try:
         shapes = {} if own else feature_shapes(models.teacher, (name,), models.size)

@@ -17,12 +17,12 @@ KINDS = SLOTS | {"features": FeatureTerm}
 
 @dataclass(frozen=True)
 class TermRow:
-    """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and what it asks.
+    """A term: name, slot, one sentence, equation, settings (in the list their defaults), source, and its cost `asked`.
 
-    `teacher`: whether it needs a teacher; `every_class`: why a store of drawn classes cannot serve it; `raw_logits`: whether it
-    changes if a constant is added to a row of the teacher's logits; `views`: how many views of a sample it compares; `draws`:
-    what it draws at random before each epoch; `models`: the pair of models that `asked` is for. A scheme is a row of the slot
-    `schemes`.
+    `teacher`: whether it needs a teacher; `every_class`: the reason why it cannot use a store of drawn classes; `raw_logits`:
+    whether it changes if a constant is added to a row of the teacher's logits; `views`: the number of views of a sample that it
+    compares; `draws`: its random draws before each epoch; `models`: the pair of models for which `asked` is computed. A scheme is
+    a row of the slot `schemes`.
     """
 
     name: str
@@ -38,7 +38,7 @@ class TermRow:
     draws: tuple[str, ...]
     asked: Asked
     models: str
-    note: str = ""  # which temperature the default weights belong to
+    note: str = ""  # the temperature for which the default weights are published
 
     def as_json(self) -> dict[str, object]:
         """All fields."""
@@ -47,9 +47,9 @@ class TermRow:
 
 @dataclass(frozen=True)
 class Used:
-    """A method's terms, the weights that `auto` gives the labels' loss and the divergence, and those of its feature terms.
+    """A method's terms, and the weights of the labels' loss and the divergence (as `auto` sets them) and of its feature terms.
 
-    `entries`: the entries of `cache.features` that serve it, with the bytes of a store of each per (view, sample).
+    `entries`: the entries of `cache.features` that the method uses, with the bytes per (view, sample) of each one's store.
     """
 
     method: str
@@ -59,7 +59,7 @@ class Used:
 
     @property
     def bytes(self) -> int:
-        """Per (view, sample), of these stores, beside the logits."""
+        """Bytes per (view, sample) of these stores, in addition to the logits."""
         return sum(self.entries.values())
 
     def as_json(self) -> dict[str, object]:
@@ -73,7 +73,7 @@ def by_default(term: type[Term]) -> Term:
 
 
 def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[TermRow]:
-    """One row per term, in the order of `SLOTS`, then the schemes; what they ask is for a pair of models and the settings."""
+    """One row per term, in the order of `SLOTS`, then the schemes; costs are for a pair of models and the settings."""
     ordered = [term for kind in KINDS.values() for term in TERMS.values() if issubclass(term, kind)]
     return [_row(by_default(term), _tempered(term), configured(term), models) for term in ordered] + [
         _scheme(one, models) for one in SCHEMES.values()
@@ -86,7 +86,7 @@ def used(
     configured: Callable[[type[Term]], Term] = by_default,
     listed: Sequence[str] = (),
 ) -> Used:
-    """The terms of a method, defaults included, with their settings, and entries that serve it, of `listed` where these do.
+    """A method's terms, including default ones, with their settings, and the entries for them, preferably from `listed`.
 
     Raises ValueError as `parse_method` does.
     """
@@ -102,7 +102,7 @@ def used(
 
 
 def slots() -> dict[str, str]:
-    """Each slot with its meaning, and that of `schemes`."""
+    """The meaning of each slot and of `schemes`."""
     return {slot: (kind.__doc__ or "").splitlines()[0] for slot, kind in KINDS.items()} | {"schemes": MEANING}
 
 
@@ -127,7 +127,7 @@ def needs(row: TermRow) -> Sequence[str]:
 
 
 def _tempered(term: type[Term]) -> dict[str, object]:
-    """The settings of the fixed temperature, of a divergence that has one."""
+    """The settings of the fixed temperature if the term is a divergence that uses it."""
     tempered = issubclass(term, Divergence) and term.tempered
     return _dotted(FixedTemperature.section or "", FixedTemperature().model_dump()) if tempered else {}
 

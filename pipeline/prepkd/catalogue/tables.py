@@ -1,4 +1,4 @@
-"""The list of terms and a method's parts as text and tables, readable from 80 columns."""
+"""The list of terms and a method's terms as text and tables, readable from 80 columns."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from prepkd.catalogue.rows import TermRow, Used, needs, slots
 
 
 def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
-    """Yield each slot's meaning and a table of its terms: sentence, what it asks, settings with defaults, source."""
+    """Yield each slot's meaning and a table of its terms: sentence, needs, settings with defaults, source."""
     width = max(len(row.name) for row in rows)
     for slot, meaning in slots().items():
         yield f"\n{slot}: {meaning}"
@@ -24,7 +24,7 @@ def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
 
 
 def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
-    """A method's terms by slot with their weights, what they ask, and what is missing."""
+    """A method's terms by slot with their weights, their needs, and missing settings or files."""
     table = _two_columns(len("standardisation"))
     table.add_row("method", used.method)
     for row in used.rows:
@@ -43,7 +43,7 @@ def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
 
 
 def _size(count: int) -> str:
-    """Bytes in the largest decimal unit that they reach."""
+    """Format bytes in the largest decimal unit that does not exceed them."""
     units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}
     unit, size = next(((unit, size) for unit, size in units.items() if count >= size), ("bytes", 1))
     return f"{count:,} bytes" if size == 1 else f"{count / size:,.{2 if count < 10 * size else 1}f} {unit}"
@@ -64,7 +64,7 @@ def _asks(row: TermRow) -> Iterator[str]:
 
 
 def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:
-    """Everything that a method's terms ask: raw logits if one of them needs raw ones; each feature term's own."""
+    """All needs of a method's terms: the logits once, raw if any term needs raw ones; then those of each feature term."""
     logits = [row for row in rows if row.teacher and row.slot != "features"]
     raw = [row for row in logits if row.raw_logits]
     lines = [line for row in rows if row not in logits and row.teacher for line in needs(row)]
@@ -76,7 +76,7 @@ def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:
 
 def _settings(settings: Mapping[str, object]) -> Iterator[str]:
     if settings:
-        # In the form that -S takes; without spaces a line does not break within one.
+        # In the form that -S takes; without spaces, no line breaks within a setting.
         pairs = (f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in settings.items())
         yield "settings: " + " ".join(pairs).replace('"', "")
 

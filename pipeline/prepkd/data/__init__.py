@@ -1,1 +1,1 @@
-"""Data: image files, sources of raw files, the prepared HDF5 file, and samples on the training device."""
+"""Data: image files, raw data sources, the prepared HDF5 file, and samples on the training device."""

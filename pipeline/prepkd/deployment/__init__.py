@@ -1,1 +1,1 @@
-"""A trained model outside of the project: loaded in one line, asked about images, exported."""
+"""Use a trained model outside of its project: load it in one line, predict images, export it."""

@@ -1,4 +1,4 @@
-"""An exported model against the student: equal answers on the whole test set."""
+"""Check that an exported model gives the student's logits on the whole test set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from prepkd.training.evaluation import batch_size, top1
 from prepkd.views.framing import Framing
 
 CPU = torch.device("cpu")
-# Of the largest logit: other orders of float32 sums differ by some 1e-6, a wrong step by far more.
+# Relative to the largest logit: another order of float32 sums changes it by about 1e-6, a wrong operation by far more.
 TOLERANCE = 1e-3
 Answer = Callable[[Tensor], Tensor]  # float images in [0, 1] (N, C, H, W) to logits (N, K)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """The largest difference of logits, the share of equal classes, and the top-1 on the test set."""
+    """The largest difference of logits, the share of equal predictions, and the top-1 on the test set."""
 
     max_difference: float
     agreement: float
@@ -29,7 +29,7 @@ class Agreement:
 
 
 def samples_of(split: Split, framing: Framing) -> Samples:
-    """A split as the model was evaluated on it, on the CPU; raises InputError if the framing is not of these images."""
+    """A split on the CPU, framed as in the model's evaluation; raises InputError if the framing does not fit the images."""
     labels = torch.from_numpy(split.labels)
     side = framing.height if framing == Framing.centred(framing.height) else None
     if isinstance(split.images, EncodedImages):
@@ -44,7 +44,7 @@ def samples_of(split: Split, framing: Framing) -> Samples:
 
 @torch.inference_mode()
 def answers(answer: Answer, samples: Samples, chosen: Tensor | None = None) -> Tensor:
-    """Logits float32 (N, K) of samples, of those in `chosen` int64 (N,) if given, in the batches of `prepkd evaluate`."""
+    """Logits float32 (N, K) of all samples, or of `chosen` int64 (N,), with the batch size of `prepkd evaluate`."""
     rows = torch.arange(len(samples)) if chosen is None else chosen
     size = batch_size(samples.size, CPU)
     parts = (samples.plain(rows[start : start + size]) for start in range(0, len(rows), size))
@@ -60,7 +60,7 @@ def compare(logits: Tensor, student: Tensor, labels: Tensor) -> Agreement:
 
 
 def refuse_differing(name: str, found: Agreement, student: Tensor) -> None:
-    """Raise InputError if a format of float32 does not compute what the student does."""
+    """Raise InputError if the logits of a float32 format differ from the student's."""
     most = TOLERANCE * max(1.0, student.abs().max().item())
     if found.max_difference > most:
         raise InputError(

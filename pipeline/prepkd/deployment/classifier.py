@@ -1,4 +1,4 @@
-"""A trained model as a module that takes images: a student's folder, a teacher's, or an exported one."""
+"""A trained model as a module that takes images, loaded from a student's, a teacher's or an exported folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ class Classifier(nn.Module):
     """A model with its preprocessing: images uint8, or float in [0, 1], (N, C, H, W) of any size to logits (N, K).
 
     `class_names` are in the order of the logits. Images of another size than `framing.size`, at which the model was evaluated,
-    are resized and cut. Raises InputError for images of another kind, another number of channels, and without pixels.
+    are resized and cropped. Raises InputError for images of another dtype or number of channels, and without pixels.
     """
 
     model: Normalised
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
 
             images = framed(images, self.framing)
         if images.is_floating_point():
-            # A graph that is being exported has no values to look at.
+            # A graph that is being exported has no values to check.
             if not torch.compiler.is_compiling() and images.numel() and (images.max() > 1 or images.min() < 0):
                 low, high = images.aminmax()
                 raise InputError(
@@ -81,8 +81,8 @@ def load(
 ) -> Classifier:
     """Load a student's, a teacher's or an exported folder as a `Classifier` in evaluation mode.
 
-    `data` is the prepared file from which class names and image size are read if the folder's card, of an earlier version, lacks
-    them; by default the one that it names. A model `package.module:factory` is code that is imported by the folder's word, hence
+    If the folder's card, from an earlier version, lacks class names or image size, they are read from the prepared file `data`,
+    by default the one that the card names. A model `package.module:factory` is imported code that the folder chooses, hence
     `trust_factory`. Raises InputError for a folder that is missing, damaged, or of another kind.
 
     >>> prepkd.load("models/student/seed0")(images).softmax(-1)  # doctest: +SKIP
@@ -101,7 +101,7 @@ def load(
 
 
 def _described(folder: Path, card: Mapping[str, Any], data: Path | None) -> tuple[tuple[str, ...], Framing]:
-    """The class names and the framing of a card; those that it lacks are the prepared data's. Raises InputError."""
+    """The class names and the framing of a card, or of the prepared data if the card lacks them; raises InputError."""
     names, evaluation = card.get("class_names"), card.get("evaluation")
     if names is None or evaluation is None:
         info = _trained_on(folder, card, data)
@@ -116,7 +116,7 @@ def _described(folder: Path, card: Mapping[str, Any], data: Path | None) -> tupl
 
 
 def _trained_on(folder: Path, card: Mapping[str, Any], data: Path | None) -> DataInfo:
-    """The prepared data that a model was trained on; raises InputError if the file is not there, or another one."""
+    """The prepared data that a model was trained on; raises InputError if the file is missing or holds other data."""
     inputs = card["inputs"] if isinstance(card.get("inputs"), dict) else {}
     named = data or (Path(inputs["data"]) if isinstance(inputs.get("data"), str) else None)
     lacking = f"{folder}: its card, of an earlier version, has no class names or no image size"

@@ -33,7 +33,7 @@ CHECKS, PAGE = "check.json", "README.md"
 
 @dataclass(frozen=True)
 class Options:
-    """Formats besides those of float32, and facts of the model card that are not measured."""
+    """Formats in addition to float32, and facts of the model card that are not measured."""
 
     int8: Int8 | None = None
     licence: str | None = None
@@ -53,8 +53,8 @@ def export(
     """Export a student's or teacher's folder to `target`, which is replaced as a whole; return the content of its check.json.
 
     `data` is the prepared file that the model was trained on. `say` gets a line per step. Raises InputError, and leaves `target`
-    as it was, for files that don't belong together, a model that can't be exported, a format that differs from the student, and
-    an int8 model that loses more top-1 than the options accept.
+    as it was, for files that don't belong together, a model that can't be exported, a format whose logits differ from the
+    student's, and an int8 model that loses more top-1 than the options accept.
     """
     need_packages()
     classifier, info = load(student, data=data, trust_factory=trust_factory), describe(data)
@@ -73,7 +73,7 @@ def export(
         card = classifier.card | {"class_names": list(classifier.class_names)}
         card |= {"evaluation": classifier.framing.model_dump()}
         page = model_card(checks, card, target.name, options.licence).encode()
-        checks["page_sha256"] = hashlib.sha256(page).hexdigest()  # tells a page that was edited since
+        checks["page_sha256"] = hashlib.sha256(page).hexdigest()  # detects a page edited since the export
         write_json(folder / CHECKS, checks)
         write_bytes(folder / PAGE, page)
     return checks
@@ -95,7 +95,7 @@ def _written(
     formats.write_onnx(folder / formats.FLOAT_IMAGES, model)
     formats.write_onnx(folder / formats.UINT8_IMAGES, formats.with_uint8_images(model))
     runs: dict[str, Callable[[Tensor], Tensor]] = {
-        formats.SAFETENSORS: load(folder, trust_factory=True),  # as it was allowed for the student
+        formats.SAFETENSORS: load(folder, trust_factory=True),  # the caller already allowed it for the student
         formats.PROGRAM: _program(folder / formats.PROGRAM),
         formats.FLOAT_IMAGES: OnnxClassifier.open(folder / formats.FLOAT_IMAGES, threads=1),
         formats.UINT8_IMAGES: OnnxClassifier.open(folder / formats.UINT8_IMAGES, threads=1),
@@ -149,14 +149,14 @@ def _int8(
     settings: Int8,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Any], dict[str, Callable[[Tensor], Tensor]]]:
-    """Write the int8 models; return how they were made, and their sessions by file."""
+    """Write the int8 models; return the quantisation's settings and errors, and the models by file."""
     train = samples_of(load_split(data, "train"), classifier.framing)
     calibrate, judge = chosen_images(settings.images, len(train))
     say(f"int8: calibrating on {len(calibrate):,} training images, judging on {len(judge):,} others")
     wanted, said = answers(classifier, train, judge), formats.about(classifier)
 
     def error(candidate: Any) -> float:
-        """The mean squared difference of logits from the student's on the training images to judge on."""
+        """The mean squared difference from the student's logits on the judging images."""
         formats.write_onnx(folder / formats.INT8, formats.described(candidate, said))
         run = OnnxClassifier.open(folder / formats.INT8, threads=1)
         return (answers(run, train, judge) - wanted).square().mean().item()
@@ -175,7 +175,7 @@ def _int8(
 def timed(
     runs: Mapping[str, Callable[[Tensor], Tensor]], test: Samples, batch: int, budget: float
 ) -> dict[str, Latency]:
-    """Time each format on a batch of test images, in the type of images that it takes."""
+    """Time each format on a batch of test images, in the dtype that it takes."""
     pixels = test.plain(torch.arange(batch) % len(test))
     fed = {name: pixels.mul(255).round().byte() if _takes_uint8(run) else pixels for name, run in runs.items()}
 
@@ -191,7 +191,7 @@ def _takes_uint8(run: object) -> bool:
 
 
 def _program(path: Path) -> Callable[[Tensor], Tensor]:
-    """torch.export's archive, which this process has just written, as a function to logits."""
+    """Load torch.export's archive, which this process has just written, as a function to logits."""
     module = torch.export.load(path).module()
     return lambda images: module(images)[0]
 
@@ -204,17 +204,17 @@ def _entry(path: Path, found: Agreement, times: Mapping[str, Latency]) -> dict[s
 
 
 def top1_over_seeds(path: Path, card: Mapping[str, Any], top1: float) -> dict[str, Any] | None:
-    """Mean, std and n of top-1 over the student's seeds from results/details.json; None unless it can be of these seeds.
+    """Mean, std and n of top-1 over the student's seeds from results/details.json; None if it can't be about these seeds.
 
-    The file does not name its students: their number must be the one in the card, and this student's top-1 must be a possible
-    one of theirs (no value is further from the mean than std (n - 1) / sqrt(n); Samuelson 1968).
+    The file does not name its students. Their number must equal the card's, and this student's top-1 must be a possible value
+    among theirs (no value is further from the mean than std (n - 1) / sqrt(n); Samuelson 1968).
     """
     try:
         content = json.loads(path.read_bytes())
         n, mean, std = content["n"], content["top1"]["mean"], content["top1"]["std"]
         furthest = 0.0 if std is None else std * (n - 1) / math.sqrt(n)
         possible = abs(top1 - mean) <= furthest + 1e-6
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError):  # none, or of another program
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError):  # no such file, or malformed
         return None
     training = card.get("training")
     seeds = training.get("seeds") if isinstance(training, dict) else None
@@ -223,7 +223,7 @@ def top1_over_seeds(path: Path, card: Mapping[str, Any], top1: float) -> dict[st
 
 
 def processor() -> str:
-    """The processor's name, without that of the machine."""
+    """The processor's name; it does not identify the machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not on Linux
@@ -233,7 +233,7 @@ def processor() -> str:
 
 
 def refuse_edited(target: Path, card: Mapping[str, Any]) -> None:
-    """Raise InputError if an export is there whose README.md was changed since, or that is of other weights than the card's."""
+    """Raise InputError if `target` holds an export with an edited README.md, or of other weights than the card's."""
     if not (target / PAGE).exists():
         return
     remedy = "--replace replaces it"

@@ -1,4 +1,4 @@
-"""A classifier in the formats that other programs read: ONNX, torch.export's archive, safetensors with config.json."""
+"""Write a classifier in formats of other programs: ONNX, torch.export's archive, safetensors with config.json."""
 
 import io
 from pathlib import Path
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch.export import ExportedProgram
 
-OPSET = 18  # the first in which Resize can antialias
+OPSET = 18  # the first whose Resize can antialias
 SAFETENSORS, PROGRAM = "model.safetensors", "model.pt2"
 FLOAT_IMAGES, UINT8_IMAGES = "model.onnx", "model-uint8-images.onnx"
-STATED = {"class_names", "model"}  # of the card: names, whatever they look like
+STATED = {"class_names", "model"}  # keys of the card that hold names, even if they look like paths
 INT8, INT8_UINT8_IMAGES = "model-int8.onnx", "model-int8-uint8-images.onnx"
 
 
@@ -34,7 +34,7 @@ class WithProbabilities(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Both."""
+        """Return logits and probabilities."""
         logits = self.classifier(images)
         return logits, logits.softmax(dim=-1)
 
@@ -50,7 +50,7 @@ def about(classifier: Classifier) -> About:
 
 
 def traced(classifier: Classifier) -> "ExportedProgram":
-    """The program of torch.export, for any number of float images in [0, 1] of the size at which the model was evaluated.
+    """Trace the classifier with torch.export, for any number of float images in [0, 1] of the size of its evaluation.
 
     Raises InputError for a model that torch.export can't trace.
     """
@@ -64,7 +64,7 @@ def traced(classifier: Classifier) -> "ExportedProgram":
             dynamic_shapes={IMAGES: {0: torch.export.Dim.DYNAMIC}},
             strict=False,
         )
-    for node in program.graph.nodes:  # paths of this machine
+    for node in program.graph.nodes:  # stack traces hold paths of this machine
         node.meta.pop("stack_trace", None)
     return program
 
@@ -77,9 +77,9 @@ def write_program(folder: Path, program: "ExportedProgram", said: About) -> None
 
 
 def write_safetensors(folder: Path, classifier: Classifier) -> None:
-    """Write `model.safetensors` and `config.json`, the card; `prepkd.load` reads them back, also in another project.
+    """Write `model.safetensors` and the card as `config.json`; `prepkd.load` reads them back, also in another project.
 
-    The card names its classes and image size; of absolute paths in its settings and inputs only the file's name is left.
+    The card has class names and image size; absolute paths in its settings and inputs are reduced to the file name.
     """
     card = {key: value if key in STATED else without_folders(value) for key, value in classifier.card.items()}
     card |= {"class_names": list(classifier.class_names), "evaluation": classifier.framing.model_dump()}
@@ -88,7 +88,7 @@ def write_safetensors(folder: Path, classifier: Classifier) -> None:
 
 
 def without_folders(value: Any) -> Any:
-    """A JSON value in which of each absolute path only the last name is left: a published folder names no place of a machine.
+    """Reduce each absolute path in a JSON value to its last name, so that a published folder reveals no local paths.
 
     >>> without_folders({"weights": "/home/me/best.pt", "data": "data/x.h5", "seeds": [0]})
     {'weights': 'best.pt', 'data': 'data/x.h5', 'seeds': [0]}
@@ -101,9 +101,9 @@ def without_folders(value: Any) -> Any:
 
 
 def onnx_model(program: "ExportedProgram", said: About) -> "ModelProto":
-    """The ONNX model of a traced program: float images in, logits and probabilities out.
+    """Convert a traced program to an ONNX model: float images in, logits and probabilities out.
 
-    Raises InputError if ONNX lacks one of its steps.
+    Raises InputError if torch.onnx can't translate it.
     """
     with users_code("torch.onnx.export", advice="; only models that it translates can be exported"):
         converted = torch.onnx.export(
@@ -118,13 +118,13 @@ def onnx_model(program: "ExportedProgram", said: About) -> "ModelProto":
     assert converted is not None
     model = converted.model_proto
     for parts in (model.graph.node, model.graph.value_info, model.graph.initializer, [model.graph]):
-        for part in parts:  # each step's place in the code
+        for part in parts:  # they hold source locations
             del part.metadata_props[:]
     return described(model, said)
 
 
 def described(model: "ModelProto", said: About) -> "ModelProto":
-    """The model with prepkd as its producer, and with what it says of itself."""
+    """Set prepkd as the model's producer, and add the metadata `said`."""
     from onnx import helper
 
     model.producer_name, model.producer_version = KEY, ""
@@ -133,7 +133,7 @@ def described(model: "ModelProto", said: About) -> "ModelProto":
 
 
 def with_uint8_images(model: "ModelProto") -> "ModelProto":
-    """A copy that takes uint8 images: a cast and a division by 255 come first."""
+    """Return a copy that takes uint8 images, with a cast and a division by 255 at the start."""
     from onnx import ModelProto, TensorProto, helper, numpy_helper
 
     copy = ModelProto()
@@ -149,7 +149,7 @@ def with_uint8_images(model: "ModelProto") -> "ModelProto":
 
 
 def write_onnx(path: Path, model: "ModelProto") -> None:
-    """Write one file with all its weights; raises InputError if they are more than a protobuf holds."""
+    """Write the model and its weights to one file; raises InputError if it exceeds protobuf's size limit."""
     from onnx import checker
 
     if (size := model.ByteSize()) > LARGEST:

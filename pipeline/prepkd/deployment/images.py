@@ -1,4 +1,4 @@
-"""Images that are named on a command line: files, folders and patterns; each read, turned upright and framed."""
+"""Images named on a command line as files, folders or patterns: find, read, turn upright and frame them."""
 
 import contextlib
 import glob
@@ -26,9 +26,9 @@ _alone = threading.Lock()
 
 
 def named_images(arguments: Iterable[str]) -> Iterator[Path | InputError]:
-    """The image files that arguments name, in their order: a file of any name, the images in a folder, the matches of a pattern.
+    """Yield the image files of the arguments in order: a file of any name, the images in a folder, the matches of a pattern.
 
-    An argument that names none is yielded as the InputError that says so.
+    An argument without image files yields an InputError.
     """
     for argument in arguments:
         found = [one for name in _matches(argument) for one in _images(name)]
@@ -43,8 +43,8 @@ def named_images(arguments: Iterable[str]) -> Iterator[Path | InputError]:
 def read_image(path: Path, framing: Framing, channels: int) -> Tensor:
     """Read an image of any size as the model takes it: uint8 (channels, height, width) of the framing.
 
-    Palette, CMYK and 16 bits per channel (of which the upper 8 count) are converted, alpha is dropped, the EXIF orientation is
-    applied; for one channel colours become grey (ITU-R 601). Raises InputError for a file that is no complete image.
+    Palette, CMYK and 16 bits per channel (the upper 8 are used) are converted, alpha is dropped, the EXIF orientation is
+    applied; for one channel colours become grey (ITU-R 601). Raises InputError for a file that is not a complete image.
     """
     if not path.is_file():  # reading a pipe or a device might not end
         raise InputError(f"{path}: no such file, or no regular one")
@@ -69,11 +69,11 @@ def read_image(path: Path, framing: Framing, channels: int) -> Tensor:
 
 
 def _matches(argument: str) -> list[str]:
-    """The argument, if something has that name, else what it matches as a pattern."""
+    """The argument if that path exists, else its matches as a pattern."""
     if os.path.lexists(argument):
         return [argument]
     found: dict[tuple[str, str], str] = {}
-    # By way of a link that leads to a folder above it, `**` finds each file forty times.
+    # Through a link to a parent folder, `**` finds each file forty times.
     for name in sorted(glob.glob(argument, recursive=True), key=len):  # noqa: PTH207 - of any root
         folder, file = os.path.split(name)
         found.setdefault((os.path.realpath(folder), file), name)

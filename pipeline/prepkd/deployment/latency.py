@@ -1,4 +1,4 @@
-"""Time per call, of several models in turns."""
+"""Measure the time per call of several models in turns."""
 
 import statistics
 import time
@@ -20,7 +20,7 @@ class Latency:
 
 
 def latencies(calls: Mapping[str, Callable[[], object]], *, budget: float = BUDGET) -> dict[str, Latency]:
-    """Time each call, in turns, so that a busy moment of the machine meets all of them; the first few are not counted."""
+    """Time the calls in turns, so that a busy moment of the machine affects all of them; warm-up calls are not counted."""
     for call in calls.values():
         for _ in range(WARM_UP):
             call()

@@ -1,4 +1,4 @@
-"""The model card of an exported folder: README.md with the metadata of the Hugging Face Hub, all from measured figures."""
+"""The model card of an exported folder: README.md with Hugging Face Hub metadata, all from measured figures."""
 
 import io
 import re
@@ -10,9 +10,9 @@ from ruamel.yaml import YAML
 from prepkd.deployment.formats import FLOAT_IMAGES, PROGRAM, SAFETENSORS
 from prepkd.display.text import printable
 
-# Names of data sets on the Hub; others have none.
+# Names of data sets on the Hub; other data sets have none.
 HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "tiny-imagenet": "zh-plus/tiny-imagenet"}
-MOST_CLASSES = 50  # whose names the page shows
+MOST_CLASSES = 50  # class names shown on the page
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#!|~&$^:@])")
 
 
@@ -64,14 +64,14 @@ def metadata(checks: Mapping[str, Any], card: Mapping[str, Any], name: str, lice
 
 
 def method_of(card: Mapping[str, Any]) -> str | None:
-    """The method by which a student was taught; None for a teacher."""
+    """The distillation method of a student; None for a teacher."""
     training = card.get("training")
     method = training.get("method") if isinstance(training, dict) else None
     return method if isinstance(method, str) else None
 
 
 def escaped(text: object) -> str:
-    r"""Text from elsewhere as Markdown that shows it, on one line.
+    r"""Escape text from elsewhere for Markdown, on one line.
 
     >>> escaped("a|b <i> `c`")
     'a\\|b \\<i\\> \\`c\\`'
@@ -80,14 +80,14 @@ def escaped(text: object) -> str:
 
 
 def code(text: object) -> str:
-    """Text from elsewhere as a code span, within which nothing is markup."""
+    """Format text from elsewhere as a code span, in which nothing is markup."""
     return "`" + printable(str(text)).replace("`", "'") + "`"
 
 
 def _what(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     data, method = checks["data"], method_of(card)
     size = f"{card['evaluation']['height']} x {card['evaluation']['width']}"
-    # `prepkd.save` writes no settings: it knows nothing of the loop.
+    # `prepkd.save` writes no training settings, since it does not know the loop.
     how = ", trained by prepkd" if isinstance(card.get("training"), dict) else ", trained in a loop outside prepkd"
     taught = f", distilled by prepkd with the method {escaped(method)}" if method else how
     return (
@@ -99,7 +99,7 @@ def _what(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
 
 
 def framing_text(evaluation: Mapping[str, Any]) -> str:
-    """The steps that make images of any size into those that the model was evaluated on.
+    """Describe how images of any size become those that the model was evaluated on.
 
     >>> framing_text({"height": 224, "width": 224, "resize": 256})
     'Evaluated on the middle 224 x 224 pixels of images whose shorter side is resized to 256.'

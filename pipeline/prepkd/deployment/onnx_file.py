@@ -1,4 +1,4 @@
-"""An exported ONNX file: what it says of itself, and ONNX Runtime's answers."""
+"""An exported ONNX file: its metadata, and its logits from ONNX Runtime."""
 
 import json
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class About(Section):
     weights_fingerprint: str
 
     def as_text(self) -> str:
-        """As the file's metadata holds it."""
+        """As JSON text for the file's metadata."""
         return canonical_json(self.model_dump(mode="json"))
 
 
@@ -53,7 +53,7 @@ class OnnxClassifier:
     def open(cls, path: Path, *, threads: int | None = None) -> "OnnxClassifier":
         """Open a file; raises InputError for one that is missing or damaged, or that `prepkd export` did not write.
 
-        `threads` compute; by default ONNX Runtime's own choice.
+        `threads` is the number of threads; None keeps ONNX Runtime's default.
         """
         need_packages("onnxruntime")
         if not path.is_file():
@@ -69,7 +69,7 @@ class OnnxClassifier:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the logits."""
+        """Class names in the order of the logits."""
         return tuple(self.about.class_names)
 
     @property
@@ -90,7 +90,7 @@ class OnnxClassifier:
         return logits
 
     def run(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Logits and probabilities, as far as the file has them."""
+        """Logits, and probabilities if the file has them."""
         from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
         names = [one.name for one in self.session.get_outputs()]
@@ -102,7 +102,7 @@ class OnnxClassifier:
         return tuple(torch.from_numpy(one) for one in found)
 
     def _fed(self, images: Tensor) -> Tensor:
-        """The images in the graph's type; of float images of 8 bits the exact bytes."""
+        """The images in the graph's dtype; float images made from 8 bits give exactly these bytes."""
         if images.dtype == self.dtype:
             return images
         return images.float() / 255 if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
@@ -113,7 +113,7 @@ def _session(path: Path, threads: int | None) -> "InferenceSession":
     from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # its own lines on standard error say nothing that the exception does not
+    options.log_severity_level = 4  # its lines on standard error only repeat the exception
     if threads:
         options.intra_op_num_threads = options.inter_op_num_threads = threads
     refused = (
@@ -126,7 +126,7 @@ def _session(path: Path, threads: int | None) -> "InferenceSession":
         faults.RuntimeException,
     )
     try:
-        # From bytes, not the path: a file from elsewhere may name other files as its weights, which would be read.
+        # From bytes, not the path: an untrusted file may name other files as its weights, which would then be read.
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except refused as error:
         raise InputError(f"{path}: ONNX Runtime can't open it: {_first_line(error)}; {HINT}") from None

@@ -1,4 +1,4 @@
-"""The packages of the extra `export`, which are optional."""
+"""The optional packages of the extra `export`."""
 
 from importlib.util import find_spec
 
@@ -8,6 +8,6 @@ PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 def need_packages(*names: str) -> None:
-    """Raise InputError, with the command that installs them, unless all of these packages are there."""
+    """Raise InputError, with the command to install them, unless all of these packages are installed."""
     if missing := [name for name in names or PACKAGES if find_spec(name) is None]:
         raise InputError(f"{', '.join(missing)} not installed; run `pip install 'prepkd[export]'`")

@@ -1,4 +1,4 @@
-"""A model's answers to image files: classes and probabilities."""
+"""Predict classes and probabilities of image files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from prepkd.views.framing import Framing
 
 
 class Model(Protocol):
-    """A source of predictions: a `Classifier`, or an ONNX file."""
+    """The interface shared by `Classifier` and `OnnxClassifier`."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the logits."""
+        """Class names in the order of the logits."""
 
     @property
     def framing(self) -> Framing:
@@ -46,7 +46,7 @@ class Prediction:
     logits: Tensor
 
     def as_json(self) -> dict[str, Any]:
-        """The image, its class, and all classes that were asked for."""
+        """The image, its class with its probability, and the top classes."""
         first, probability = self.classes[0]
         top = [{"class": name, "probability": share} for name, share in self.classes]
         return {"image": str(self.image), "class": first, "probability": probability, "top": top}
@@ -66,10 +66,10 @@ def open_model(path: Path, device: torch.device, *, data: Path | None = None, tr
 def predict_images(
     model: Model, images: Iterable[Path | InputError], device: torch.device, *, top: int
 ) -> Iterator[Prediction | InputError]:
-    """Ask a model about image files, in their order; those that can't be read are yielded as InputErrors.
+    """Predict image files in order; a file that can't be read is yielded as an InputError.
 
-    Images are asked in batches of the size that `prepkd evaluate` uses: for the same images the logits are the same. Raises
-    InputError for a model of other channels than 1 or 3, and for logits that are not finite.
+    The batch size is that of `prepkd evaluate`, so that equal images give equal logits. Raises InputError for a model of other
+    channels than 1 or 3, and for logits that are not finite.
     """
     if model.channels not in MODES:
         raise InputError(f"the model takes images of {model.channels} channels; image files have 1 or 3")
@@ -101,8 +101,8 @@ def _answered(
 
 @torch.inference_mode()
 def _ask(model: Model, images: list[Tensor], device: torch.device) -> Tensor:
-    # Channels last in memory, as in evaluation: sums in another order differ in their last bits. `contiguous` would leave
-    # images of one channel as they are.
+    # Channels last in memory, as in evaluation: sums in another order differ in their last bits. `contiguous` would not
+    # change images of one channel.
     shown = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
     return model(shown.to(device)).float().cpu()
 

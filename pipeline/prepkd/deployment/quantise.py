@@ -1,10 +1,10 @@
 """Static quantisation to int8 with ONNX Runtime, calibrated on training images.
 
-What makes int8 students collapse, and what is done here: one scale for the weights of a whole layer, although batch norm and
-depthwise convolutions leave channels of very different ranges: norms are folded first, and every channel has its own scale.
-Outliers of activations that stretch a layer's scale: ranges are calibrated in two ways, and judged on other training images.
-Products of 8 x 8 bits that saturate on processors without VNNI, so that a model which is right here is wrong elsewhere: weights
-have 7 bits. A bias that overflows int32 behind a channel of tiny weights: ONNX Runtime enlarges that channel's scale.
+Four causes of collapsed int8 students, and their remedies here. Batch norm and depthwise convolutions leave channels of very
+different ranges, which one scale per layer cannot represent: norms are folded first, and every channel has its own scale.
+Outlier activations stretch a layer's scale: ranges are calibrated in two ways, and judged on other training images. Products of
+8 x 8 bits saturate on processors without VNNI, so that results depend on the processor: weights have 7 bits. A bias overflows
+int32 behind a channel of tiny weights: ONNX Runtime enlarges that channel's scale.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ from prepkd.errors import InputError
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-# How ranges of activations follow from batches of calibration images, as ONNX Runtime's options.
+# Methods to calibrate activation ranges on batches of images, as ONNX Runtime's options.
 METHODS: dict[str, dict[str, Any]] = {
     "min-max": {},
     "mean of the batches' min-max": {"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.1},
@@ -46,7 +46,7 @@ class Int8:
 
 
 def chosen_images(count: int, of: int) -> tuple[Tensor, Tensor]:
-    """Training samples to calibrate on, and as many others to judge on, at most half each; int64, drawn without a pattern."""
+    """Draw random training samples to calibrate on, and as many others to judge on, at most half of all each; int64 indices."""
     drawn = torch.randperm(of, generator=torch.Generator().manual_seed(0))
     half = min(count, of // 2)
     return drawn[:half].sort().values, drawn[half : 2 * half].sort().values
@@ -55,9 +55,9 @@ def chosen_images(count: int, of: int) -> tuple[Tensor, Tensor]:
 def quantised(
     model: "ModelProto", batches: Sequence[Tensor], error: Callable[["ModelProto"], float]
 ) -> tuple["ModelProto", str, dict[str, float]]:
-    """Quantise a model of float images, calibrated on batches of them; also return the method and the error of each.
+    """Quantise a model of float images, calibrated on batches of them; also return the chosen method and every method's error.
 
-    The method of the smallest `error` is taken, which must know nothing of the test set.
+    The method with the smallest `error` is chosen; `error` must not use the test set.
     """
     with tempfile.TemporaryDirectory() as folder:
         folded = _folded(model, Path(folder))
@@ -78,7 +78,7 @@ def refuse_drop(before: float, after: float, settings: Int8, count: int) -> None
 
 
 def _folded(model: "ModelProto", folder: Path) -> Path:
-    """The model with its batch norms folded into the convolutions, and with the shapes of all tensors."""
+    """Fold batch norms into the convolutions, and infer the shapes of all tensors; return the file."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     given, folded = folder / "model.onnx", folder / "folded.onnx"

@@ -1,4 +1,4 @@
-"""Save a model that any training loop made, as prepkd saves its students."""
+"""Save a model from any training loop in the format of prepkd's own students."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,11 +33,11 @@ def save(
 ) -> None:
     """Save a model of any training loop as a folder that `prepkd.load`, `predict`, `export` and `compare --add` take.
 
-    `name` is the model's for `prepkd.build_model`, `data` the prepared file that it was trained on. `mean` and `std` are the
-    channels' that the loop subtracted from pixels in [0, 1] and divided by; None: it gave the model those pixels. `size` is the
-    side of evaluated images, needed where the data's images differ in size. A model within torch.compile, DataParallel or
-    AveragedModel is taken out. Raises InputError, before anything is written, for weights that are not of this model or not
-    finite, for other channels, wrong arguments, and a folder of a model that prepkd trained.
+    `name` is the model's name for `prepkd.build_model`, `data` the prepared file that it was trained on. `mean` and `std` are
+    the per-channel values with which the loop normalised pixels in [0, 1]; None: not normalised. `size` is the side of evaluated
+    images, needed if the data's images differ in size. A model is unwrapped from torch.compile, DataParallel and AveragedModel.
+    Raises InputError, before anything is written, for weights that do not fit this model or are not finite, for other channels,
+    wrong arguments, and a folder of a model that prepkd trained.
 
     >>> prepkd.save("students/mine/seed0", student, "convnet8", "data/digits.h5", seed=0)  # doctest: +SKIP
     """

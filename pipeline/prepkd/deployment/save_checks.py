@@ -1,4 +1,4 @@
-"""The checks of `prepkd.save`: its arguments, the model that it is given, the folder that it writes."""
+"""The checks of `prepkd.save`: its arguments, the given model, the target folder."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from prepkd.settings.section import Section, Seed
 WRAPPERS = nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel
 LARGEST = 2**16 * 7 // 8  # the shorter side is resized to 8/7 of it
 
-Lax = Field(strict=False)  # tuples and NumPy's numbers too
+Lax = Field(strict=False)  # also accepts tuples and NumPy's numbers
 Channels = Annotated[list[Annotated[float, Lax]], Field(min_length=1, strict=False)]
 
 
@@ -31,7 +31,7 @@ class Given(Section):
 
 
 def bare(model: object, where: str) -> nn.Module:
-    """The model within torch.compile, DataParallel and AveragedModel; raises InputError for what is no module."""
+    """Unwrap a model from torch.compile, DataParallel and AveragedModel; raises InputError unless it is a module."""
     while isinstance(model, WRAPPERS) or hasattr(model, "_orig_mod"):
         model = model.module if isinstance(model, WRAPPERS) else model._orig_mod
     if not isinstance(model, nn.Module):

@@ -1,4 +1,4 @@
-"""Predictions and checked formats as tables of a terminal; predictions as CSV."""
+"""Predictions and exported formats as terminal tables; predictions as CSV."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ def prediction_table(predictions: Sequence[Prediction]) -> Table:
 
 
 def prediction_csv(predictions: Sequence[Prediction]) -> str:
-    """One line per image and class, the largest probability first, under a line of the columns' names."""
+    """One line per image and class, the largest probability first, below a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

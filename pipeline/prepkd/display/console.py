@@ -1,4 +1,4 @@
-"""A terminal on which everything printed is text: no markup, no control sequence, no secret of a URL."""
+"""A terminal that prints plain text only: no markup, no control sequences, no secrets of URLs."""
 
 import os
 from collections.abc import Iterable
@@ -12,22 +12,22 @@ from prepkd.errors import without_secrets
 
 
 class TextConsole(Console):
-    """A rich console for names and messages from elsewhere: tables and texts are laid out, their content is not interpreted."""
+    """A rich console for untrusted names and messages: tables and texts are laid out, but their content is not interpreted."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **settings)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print tables and texts; of strings, the secrets of URLs become `***`."""
+        """Print tables and texts; secrets of URLs in strings become `***`."""
         super().print(*(without_secrets(one) if isinstance(one, str) else one for one in objects), **options)
 
     def on_broken_pipe(self) -> None:
-        """Print no more once the reader is gone, as in `prepkd methods | head`; the command's work goes on."""
+        """Stop printing once the reader has closed the pipe, as in `prepkd methods | head`; the command continues."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # what is buffered would fail again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())  # buffered text would fail again at exit
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Lay out, and escape what a terminal would obey; line breaks are rich's own."""
+        """Lay out, and escape control characters; line breaks are rich's own."""
         for segment in super().render(renderable, options):
             if segment.control or segment.text.isprintable():
                 yield segment

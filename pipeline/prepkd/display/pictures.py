@@ -1,4 +1,4 @@
-"""Drawing text of any language with matplotlib's one font."""
+"""Draw text of any language with matplotlib's one font."""
 
 import contextlib
 import warnings
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def missing_glyphs() -> Iterator[None]:
-    """Without matplotlib's warning of each character that its font lacks, as of Chinese names: a box stands for it."""
+    """Suppress matplotlib's warning for each character that its font lacks, as in Chinese names; it draws a box instead."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from font", UserWarning)
         yield

@@ -1,10 +1,10 @@
-"""Pace, speed and time left of work that is shown while it goes on."""
+"""Pace, speed and remaining time of work whose progress is shown."""
 
 import time
 from collections.abc import Callable
 
-LEAST = 3.0  # seconds without a rate: the first steps pay for what is loaded and compiled
-WINDOW = 30.0  # seconds: a rate is that of the last one or two windows
+LEAST = 3.0  # seconds without a rate: the first steps include loading and compiling
+WINDOW = 30.0  # seconds; a rate covers the last one or two windows
 
 
 class Pace:
@@ -23,12 +23,12 @@ class Pace:
         return True
 
     def shown(self) -> None:
-        """A line was shown for another reason."""
+        """Record that a line was shown for another reason."""
         self.last = self.clock()
 
 
 class Speed:
-    """Units per second of the last minute, and the seconds left; what was there before the first call of `at` took no time."""
+    """Units per second over the last minute, and the seconds left; units done before the first call of `at` do not count."""
 
     def __init__(self, total: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.clock = total, clock
@@ -36,7 +36,7 @@ class Speed:
         self.next = (0.0, 0.0)  # and of this one
 
     def at(self, done: float) -> tuple[float, float] | None:
-        """The rate, and the seconds left at it, when `done` units are done; None as long as no rate is known."""
+        """The rate, and the seconds left at this rate, when `done` units are done; None until a rate is known."""
         now = self.clock()
         if self.first is None:
             self.first = self.next = now, done

@@ -1,4 +1,4 @@
-"""Layout that tables of a terminal share: narrow columns under a bold title."""
+"""Common layout of terminal tables: narrow columns under a bold title."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ def plain_table() -> Table:
 
 
 def cell(*lines: str) -> Text:
-    """Lines from a store as they are, with escapes for line breaks within them and for what a terminal would obey."""
+    """A cell of lines from a store, with line breaks within them and control characters escaped."""
     return Text("\n".join(map(printable, lines)))
 
 

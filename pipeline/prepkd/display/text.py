@@ -1,4 +1,4 @@
-"""Text from elsewhere made safe to show: on a terminal, in a page, in a spreadsheet."""
+"""Make untrusted text safe to show on a terminal, in a page or in a spreadsheet."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def printable(text: str) -> str:
-    r"""The text with everything that a terminal obeys or cannot show as escapes: control characters, line breaks, surrogates.
+    r"""Escape all characters that a terminal interprets or cannot show: control characters, line breaks, surrogates.
 
     >>> printable("bée \x1b[2J\n\u202etxt")
     'bée \\x1b[2J\\n\\u202etxt'
@@ -20,9 +20,9 @@ def printable(text: str) -> str:
 
 
 def csv_cell(text: str) -> str:
-    r"""The text as a CSV cell that is only text: no formula of a spreadsheet, no markup of the page that `dvc plots` makes.
+    r"""Escape text for a CSV cell, so that it is neither a spreadsheet's formula nor markup in the page of `dvc plots`.
 
-    DVC puts cells into a script element as they are, hence `<` before a letter, `/`, `!` or `?` is escaped. A cell that a
+    DVC puts cells into a script element unescaped, hence `<` before a letter, `/`, `!` or `?` is escaped. A cell that a
     spreadsheet would run as a formula gets a leading apostrophe (OWASP, CSV Injection).
 
     >>> csv_cell("</script>"), csv_cell("=1+1"), csv_cell("a < b"), csv_cell("a-b")
@@ -33,7 +33,7 @@ def csv_cell(text: str) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units, three digits.
+    """Format bytes in decimal units, three digits.
 
     >>> size(1_234_567), size(950), size(29_600_000_000)
     ('1.23 MB', '950 bytes', '29.6 GB')
@@ -45,7 +45,7 @@ def size(count: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as a clock shows them.
+    """Format seconds as minutes and seconds, with hours if needed.
 
     >>> clock(7), clock(83.6), clock(3600 * 26 + 61)
     ('0:07', '1:23', '26:01:01')
@@ -56,7 +56,7 @@ def clock(seconds: float) -> str:
 
 
 def fitting_parts(parts: Sequence[str], width: int) -> str:
-    """The parts joined by commas, as many of the first ones as fit into a width; at least one.
+    """Join as many of the first parts by commas as fit into a width; at least one.
 
     >>> fitting_parts(["epoch 3/30", "loss 1.23", "1,234 samples/s"], 24)
     'epoch 3/30, loss 1.23'

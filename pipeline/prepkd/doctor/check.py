@@ -1,4 +1,4 @@
-"""One check: what was looked at, what was found, and the remedy."""
+"""One check: its name, verdict, finding and remedy."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from prepkd.display.tables import cell, plain_table
 
 
 class CheckVerdict(StrEnum):
-    """Whether prepkd works: without restriction, with one, or not."""
+    """Whether prepkd works: fully, with a restriction, or not."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,7 +21,7 @@ class CheckVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at, what was found, and, unless all is well, the remedy."""
+    """The name of the check, its verdict, the finding and, unless the verdict is OK, the remedy."""
 
     name: str
     verdict: CheckVerdict
@@ -34,7 +34,7 @@ class Check:
 
 
 def ok(name: str, found: str) -> Check:
-    """A check that found nothing amiss."""
+    """A check that found no problem."""
     return Check(name, CheckVerdict.OK, found)
 
 
@@ -44,7 +44,7 @@ def warning(name: str, found: str, remedy: str) -> Check:
 
 
 def error(name: str, found: str, remedy: str) -> Check:
-    """A check that found what makes prepkd fail."""
+    """A check that found a problem with which prepkd fails."""
     return Check(name, CheckVerdict.ERROR, found, remedy)
 
 
@@ -52,7 +52,7 @@ STYLES = {CheckVerdict.OK: "green", CheckVerdict.WARNING: "yellow", CheckVerdict
 
 
 def check_table(checks: Iterable[Check]) -> Iterator[RenderableType]:
-    """One row per check, readable from 60 columns; a remedy stands below what was found."""
+    """One row per check, readable from 60 columns; the remedy is below the finding."""
     table = plain_table()
     table.show_header = False
     table.add_column(no_wrap=True)

@@ -1,4 +1,4 @@
-"""The disk: whether the stores that are planned have room."""
+"""Check that the disk has room for the planned stores."""
 
 import contextlib
 import os
@@ -19,10 +19,10 @@ LESS = "smaller: cache.encoding: u8 or topk, fewer cache.views; or another cache
 
 
 def store_room(params: Params, data: Path, stores: Mapping[str, str], *, copied_by_dvc: bool) -> Check:
-    """Whether the disk has room for the stores of the settings, beside what of them is there already.
+    """Whether the disk has room for the missing bytes of the settings' stores.
 
-    `stores` are the places of the teachers' logits by name. `copied_by_dvc`: DVC keeps a copy of every store in its cache.
-    Without prepared data the bytes are not known.
+    `stores` are the paths or URLs of the teachers' logits by name. `copied_by_dvc`: DVC keeps a copy of every store in its
+    cache. Without prepared data the bytes are not known.
     """
     if is_remote(params.cache.root):
         return ok(NAME, f"{params.cache.root} is remote, and is not looked at")
@@ -49,7 +49,7 @@ def planned(cost: Cost, params: Params, stores: Mapping[str, str]) -> Iterator[t
 
 
 def room(needed: int, held: int, free: int, *, copied: bool, compressed: bool = False) -> Check:
-    """Whether `needed` bytes, less those that are `held` already, fit into the `free` ones, and a copy of DVC's too."""
+    """Whether `needed` bytes minus the `held` ones fit into the `free` ones; with `copied`, also DVC's copy."""
     left = max(0, needed - held)
     found = f"{'at most ' if compressed else ''}{size(needed)} planned, {size(held)} there, {size(free)} free"
     if left > free:
@@ -61,7 +61,7 @@ def room(needed: int, held: int, free: int, *, copied: bool, compressed: bool = 
 
 
 def held_bytes(folder: Path) -> int:
-    """Bytes of the files in a folder; 0 without one."""
+    """Bytes of the files in a folder; 0 if it does not exist."""
     held = 0
     for inside, _, names in os.walk(folder):
         for name in names:
@@ -71,6 +71,6 @@ def held_bytes(folder: Path) -> int:
 
 
 def free_bytes(folder: Path) -> int:
-    """Free bytes where a folder is, or would be made."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     above = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
     return shutil.disk_usage(os.fspath(above)).free

@@ -12,13 +12,13 @@ from prepkd.display.text import size
 from prepkd.doctor.check import Check, error, ok, warning
 from prepkd.runtime.processors import processors
 
-LEAST_FILES, ENOUGH_FILES = 256, 1024  # descriptors of one process
+LEAST_FILES, ENOUGH_FILES = 256, 1024  # file descriptors per process
 ENOUGH_SHARED = 2**30  # bytes of /dev/shm, for several processes and Ray
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def gpu() -> Check:
-    """The GPUs that torch sees; a driver without them is a torch that was built for CPUs, or a hidden GPU."""
+    """The GPUs that torch sees; a driver without visible GPUs means a torch built for CPUs, an old driver, or hidden GPUs."""
     name = "gpu"
     if torch.cuda.is_available():
         seen = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
@@ -34,7 +34,7 @@ def gpu() -> Check:
 
 
 def compiler() -> Check:
-    """Whether `compile` can work: a C++ compiler, and the headers of this Python."""
+    """Whether `compile` can work: it needs a C++ compiler and the headers of this Python."""
     name = "compiler"
     wanted = os.environ.get("CXX", "")
     found = next(filter(None, map(shutil.which, filter(None, (wanted, "g++", "c++", "clang++")))), None)
@@ -48,7 +48,7 @@ def compiler() -> Check:
 
 
 def shared_memory(folder: Path = Path("/dev/shm")) -> Check:
-    """The room for what processes share: NCCL, Ray and torch put it there."""
+    """The free shared memory, which NCCL, Ray and torch use between processes."""
     name = "shared memory"
     if not folder.is_dir():
         return warning(name, f"no {folder}; several processes and Ray need it", "mount a tmpfs there")
@@ -61,7 +61,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Check:
 
 
 def open_files() -> Check:
-    """The limit of open files of a process: a store's chunks are read several at once."""
+    """The limit of open files per process: several chunks of a store are read at once."""
     name, (soft, hard) = "open files", resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return ok(name, "no limit")
@@ -76,7 +76,7 @@ def open_files() -> Check:
 
 
 def writable(folder: Path, name: str) -> Check:
-    """Whether a folder can be written, or be made where it is missing."""
+    """Whether a folder is writable, or can be created if missing."""
     above = next(one for one in (folder, *folder.absolute().parents) if one.is_dir())
     if os.access(above, os.W_OK):
         return ok(name, f"{folder}: {size(shutil.disk_usage(above).free)} free")

@@ -1,4 +1,4 @@
-"""Python and its packages: whether torch and torchvision belong together, and which torch was built for what."""
+"""Python and its packages: whether torch and torchvision fit together, by version and by CUDA build."""
 
 import platform
 import re
@@ -11,12 +11,12 @@ PAIR = "reinstall both at once: pip install torch torchvision"
 
 
 def python_version() -> Check:
-    """The interpreter; another one cannot have started this."""
+    """The Python version and platform; always OK, since prepkd runs."""
     return ok("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
 
 
 def torch_pair() -> Check:
-    """Whether torchvision was built for this torch: by what it declares, by CUDA version, and by loading its operators."""
+    """Whether torchvision was built for this torch: by its declared requirement, its CUDA version, and loading its operators."""
     name = "torch, torchvision"
     try:
         found = {one: version(one) for one in ("torch", "torchvision")}
@@ -40,7 +40,7 @@ def wanted_torch(requirements: list[str]) -> str | None:
 
 
 def pair_problem(torch: str, wanted: str | None) -> str | None:
-    """Why torchvision does not fit this torch, None if it fits; what follows a `+` is the build.
+    """The reason why torchvision does not fit this torch, None if it fits; the build suffix after `+` is ignored.
 
     >>> pair_problem("2.12.0+cpu", "2.12.0"), pair_problem("2.11.0", "2.12.0")
     (None, 'this torchvision is made for torch 2.12.0')
@@ -64,7 +64,7 @@ def _cuda() -> str | None:
 
 
 def cuda_version(stated: object) -> str | None:
-    """The CUDA version that a package states: torch in words, torchvision also as 1000 times the major plus 10 times the minor.
+    """The CUDA version that a package states: torch as text, torchvision also as 1000 times the major plus 10 times the minor.
 
     >>> cuda_version("13.2"), cuda_version(13020), cuda_version(None)
     ('13.2', '13.2', None)

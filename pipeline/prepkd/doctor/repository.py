@@ -1,4 +1,4 @@
-"""git and DVC around a project."""
+"""The state of git and DVC in a project."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ LINKS = {"hardlink", "symlink"}
 
 
 def git_state(folder: Path) -> Check:
-    """Whether git is there, the project in a repository with a commit, and a name set: experiments start from commits."""
+    """Whether git is installed, the project is in a repository with a commit, and a name is set: experiments need commits."""
     name, effect = "git", "commands work, DVC's experiments do not"
     if not shutil.which("git"):
         return warning(name, f"not installed; {effect}", "install git")
@@ -44,7 +44,7 @@ def dvc_state(folder: Path) -> Check:
 
 
 def copies(folder: Path) -> bool:
-    """Whether DVC copies outputs into its cache: it does unless `cache.type` links them (reflinks are not relied on)."""
+    """Whether DVC copies outputs into its cache: it does unless `cache.type` has links (reflinks are not relied on)."""
     if dvc_root(folder) is None:
         return False
     done = run_dvc(folder, "config", "cache.type")

@@ -1,4 +1,4 @@
-"""Tasks on this machine, several at once, each in a process of its own: its results are those of a task alone."""
+"""Run tasks on this machine, several at once, each in its own process, with the same results as when run alone."""
 
 import contextlib
 import os
@@ -24,9 +24,10 @@ READ = 2**16  # bytes of output at a time
 def run(tasks: Sequence[Task], project: Project, jobs: int, say: Callable[[str], None]) -> Iterator[Outcome]:
     """Run the tasks, `jobs` at once, and yield their outcomes as they end; `say` gets their output, line by line.
 
-    The GPUs take turns. An exception here, such as Interrupted, asks the tasks to end, which save their work, and waits for them.
+    Tasks are assigned to the GPUs in turn. An exception here, such as Interrupted, asks the tasks to save their work and end,
+    and waits for them.
     """
-    # Forks of a process that has imported what tasks need, and has computed nothing yet.
+    # Tasks are forks of a process that has imported their modules and computed nothing yet.
     context = get_context("forkserver")
     context.set_forkserver_preload(sorted({task.function.__module__ for task in tasks}))
     gpus = torch.cuda.device_count()
@@ -46,7 +47,7 @@ def run(tasks: Sequence[Task], project: Project, jobs: int, say: Callable[[str],
 
 
 class _Processes:
-    """The processes that run, which may be asked to end."""
+    """The running processes, all of which can be asked to end."""
 
     def __init__(self) -> None:
         self._running: set[ForkServerProcess] = set()
@@ -54,7 +55,7 @@ class _Processes:
         self._ended = False
 
     def start(self, process: ForkServerProcess) -> None:
-        """Start a process, and ask it to end if `end` was called before."""
+        """Start a process; ask it to end if `end` was already called."""
         with self._lock:
             process.start()
             self._running.add(process)
@@ -62,13 +63,13 @@ class _Processes:
                 process.terminate()
 
     def join(self, process: ForkServerProcess) -> None:
-        """Wait for a process that ends."""
+        """Wait for a process to end."""
         process.join()
         with self._lock:
             self._running.remove(process)
 
     def end(self) -> None:
-        """Ask all processes to end, now and later."""
+        """Ask all processes to end, including those started later."""
         with self._lock:
             self._ended = True
             for process in self._running:
@@ -99,8 +100,8 @@ def _in_process(
 
 
 def _child(task: Task, project: Project, gpu: int | None, text: Connection, result: Connection) -> None:
-    """The life of a task's process: its output goes to `text`, its outcome to `result`."""
-    os.setsid()  # Ctrl-C reaches the command alone, which then ends its tasks
+    """Run in a task's process: send the output to `text` and the outcome to `result`."""
+    os.setsid()  # Ctrl-C reaches only the command, which then ends its tasks
     interrupt_on_signals()
     with text:
         for stream in (1, 2):
@@ -117,7 +118,7 @@ def _child(task: Task, project: Project, gpu: int | None, text: Connection, resu
 
 
 def _outcome(text: Connection, result: Connection, say: Callable[[str], None]) -> Outcome | None:
-    """Pass a process's output on until its outcome is there; None if it ends without one."""
+    """Pass on a process's output until its outcome arrives; None if it ends without one."""
     line, outcome, open_ends = b"", None, [text, result]
 
     def pass_on() -> None:
@@ -136,13 +137,13 @@ def _outcome(text: Connection, result: Connection, say: Callable[[str], None]) -
             open_ends.remove(result)
             with contextlib.suppress(EOFError):
                 outcome = result.recv()
-    while text in open_ends and text.poll():  # what came before the outcome; a grandchild may keep the pipe open
+    while text in open_ends and text.poll():  # output sent before the outcome; a grandchild may keep the pipe open
         pass_on()
     return outcome
 
 
 def _how_it_ended(exit_code: int) -> str:
-    number = -exit_code if exit_code < 0 else exit_code - 128  # killed, or ended after it has saved its work
+    number = -exit_code if exit_code < 0 else exit_code - 128  # killed, or ended after saving its work
     if number in {*signal.Signals}:
         return f"its process was ended by {signal.Signals(number).name}; what is finished is kept"
     return f"its process ended with exit code {exit_code}"

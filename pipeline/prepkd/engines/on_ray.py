@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster. Ray places them, and starts them again elsewhere when a process or a node dies."""
+"""Run tasks on a Ray cluster. Ray places them, and restarts them elsewhere when a process or a node dies."""
 
 import contextlib
 import logging
@@ -22,7 +22,7 @@ from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 RETRIES = 3  # of a task whose process or node has died
 SAVING = 60  # seconds for tasks to save their work when the command is interrupted
 LEAVING = 5  # seconds for other workers to leave finished work
-LOOK = 0.5  # seconds between two looks at what workers report
+LOOK = 0.5  # seconds between two polls of the workers' events
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Share:
         return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
 
     def fits(self, node: dict[str, float]) -> int:
-        """The number of tasks that a node of these resources holds at once."""
+        """The number of tasks that a node with these resources can run at once."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         return min(int(node.get(kind, 0) / amount + 1e-6) for kind, amount in wanted.items() if amount)
 
 
 @contextlib.contextmanager
 def connected() -> Iterator[None]:
-    """Connect to the cluster of RAY_ADDRESS or of this machine, or else start one here; raises InputError."""
+    """Connect to the cluster of RAY_ADDRESS or of this machine, else start one here; raises InputError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that starts here sends no statistics
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -64,12 +64,12 @@ def has_gpus() -> bool:
 
 
 def room(share: Share) -> int:
-    """The number of tasks of this share that the cluster's nodes hold at once."""
+    """The number of tasks with this share that the cluster can run at once."""
     return sum(share.fits(node) for node in _nodes())
 
 
 def run(tasks: Sequence[Task], project: Project, share: Share) -> Iterator[Outcome]:
-    """Run the tasks, each in a process of its own, and yield their outcomes as they end.
+    """Run the tasks, each in its own process, and yield their outcomes as they end.
 
     Ray prints their output. An exception here, such as Interrupted, asks the tasks to end, and waits while they save their work.
     """
@@ -89,10 +89,10 @@ def run(tasks: Sequence[Task], project: Project, share: Share) -> Iterator[Outco
 def run_together(
     task: Task, project: Project, count: int, share: Share, on_event: Callable[[Any], None], say: Callable[[str], None]
 ) -> Outcome:
-    """Run one task in `count` actors at once, which share its work, and return the first outcome: then all of it is done.
+    """Run one task in `count` actors that share its work; return the first success, by which time all the work is done.
 
-    Each gets a further argument, a function that passes its values to `on_event`. The death of actors and nodes is survived
-    while there is another one.
+    Each call gets a further argument, a function that passes its values to `on_event`. Actors and nodes may die as long as one
+    actor remains; if all end, the last failure is returned.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
@@ -111,7 +111,7 @@ def run_together(
         _pass_on(events, on_event)
         for one in ready:
             outcome = _outcome(task, one)
-            ray.kill(working.pop(one))  # another worker may wait for its place
+            ray.kill(working.pop(one))  # frees its resources, for which another worker may wait
             if outcome.failure is None:
                 if working:
                     ray.wait([*working], num_returns=len(working), timeout=LEAVING)
@@ -122,13 +122,13 @@ def run_together(
 
 
 class _Worker:
-    """An actor: it holds what a task has loaded while it works."""
+    """An actor that works on a task and holds the data that the task has loaded."""
 
     def __init__(self, project: Project) -> None:
         self.project = project
 
     def work(self, task: Task, events: Queue) -> Outcome:
-        """Do a share of the work; it does not wait for the driver to hear of it, but at the end."""
+        """Do a share of the work; events are sent without waiting for delivery, except for the last one."""
         queue: Any = events.actor
         last: list[ObjectRef[Any]] = []
 
@@ -141,7 +141,7 @@ class _Worker:
 
 
 def _perform(project: Project, task: Task, *more: object) -> Outcome:
-    """As `perform`; after SIGTERM, as of a node that is taken away, save the work and die: Ray starts the task elsewhere."""
+    """Like `perform`, but after SIGTERM, as on a preempted node, save the work and exit: Ray restarts the task elsewhere."""
     interrupt_on_signals()
     try:
         return perform(project, task, *more)
@@ -165,7 +165,7 @@ def _pass_on(events: Queue, on_event: Callable[[Any], None]) -> None:
 
 
 def _line(error: RayError) -> str:
-    """The first line of a message, of which Ray's have many."""
+    """The first line of Ray's multi-line message."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 

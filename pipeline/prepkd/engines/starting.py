@@ -1,4 +1,4 @@
-"""Start tasks: several at once in processes of this machine, or as many as a Ray cluster holds."""
+"""Start tasks: several at once in processes of this machine, or as many as fit on a Ray cluster."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Start = Callable[[Sequence[Task]], Iterator[Outcome]]
 
 
 class Engine(StrEnum):
-    """The engine that does the work of a command."""
+    """The engine that runs a command's tasks."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -28,7 +28,7 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True)
 class Where:
-    """The place of tasks: `jobs` at once on this machine, or on a Ray cluster with `num_gpus` GPUs for each."""
+    """Where tasks run: `jobs` at once on this machine, or on a Ray cluster with `num_gpus` GPUs per task."""
 
     engine: Engine
     jobs: int | None
@@ -36,16 +36,16 @@ class Where:
 
 
 def refuse_without_ray(engine: Engine, **options: object) -> None:
-    """Raise InputError for options of Ray with another engine."""
+    """Raise InputError for Ray's options with another engine."""
     if engine is not Engine.RAY and (given := [name for name, value in options.items() if value is not None]):
         raise InputError(f"--{given[0].replace('_', '-')} is for Ray; add --engine ray")
 
 
 @contextlib.contextmanager
 def starting(where: Where, threads: int | None, say: Say) -> Iterator[tuple[int | None, Start]]:
-    """Yield the number of threads that each task is to use, and what starts tasks.
+    """Yield the number of threads per task, and a function that starts tasks.
 
-    `threads` None is torch's own choice. Raises InputError for options that exclude one another, and under torchrun.
+    `threads` None keeps torch's default. Raises InputError for options that exclude one another, and under torchrun.
     """
     if where.engine is Engine.RAY:
         if where.jobs is not None:
@@ -70,7 +70,7 @@ def starting(where: Where, threads: int | None, say: Say) -> Iterator[tuple[int 
 
 @contextlib.contextmanager
 def ray_engine() -> Iterator[ModuleType]:
-    """Connect to a Ray cluster, and yield what runs tasks there.
+    """Connect to a Ray cluster, and yield the module `on_ray`, which runs tasks there.
 
     Raises InputError without Ray or a cluster, and under torchrun.
     """
@@ -89,9 +89,9 @@ def ray_engine() -> Iterator[ModuleType]:
 
 
 def share_of(ray: ModuleType, threads: int | None, num_gpus: float | None, say: Say) -> tuple[Any, int | None]:
-    """The resources that Ray reserves for each task of a connected cluster, and the threads of each; raises InputError.
+    """The resources that Ray reserves per task on a connected cluster, and the threads per task; raises InputError.
 
-    A task on CPUs has as many threads as the same command here, on which the last bits of its results depend.
+    A task on CPUs has as many threads as the same command on this machine: the last bits of its results depend on them.
     """
     gpus = float(ray.has_gpus()) if num_gpus is None else num_gpus
     if gpus > 1 and gpus % 1:

@@ -1,4 +1,4 @@
-"""A task, a call that runs in a process of its own, and its outcome."""
+"""A task, a function call that runs in its own process, and its outcome."""
 
 import os
 import traceback
@@ -14,7 +14,7 @@ from prepkd.runtime.workspace import scratch_root
 
 @dataclass(frozen=True)
 class Task:
-    """A call of a module's function, which another process imports; `name` is for messages."""
+    """A call of a module-level function, which another process imports; `name` is for messages."""
 
     name: str
     function: Callable[..., Any]
@@ -23,7 +23,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A task's result: the value of its function, or one line on why there is none."""
+    """A task's result: the return value of its function, or one line on its failure."""
 
     name: str
     value: Any = None
@@ -32,13 +32,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Project:
-    """The folders that a task works in, on a file system that every process sees: the project's, and that of unfinished work."""
+    """The folders of a task, on a file system that every process sees: the project's, and the one for unfinished work."""
 
     folder: Path
     scratch: Path
 
     def enter(self) -> None:
-        """Work there from now on; raises InputError if this machine does not see them."""
+        """Change to the project's folder and set the scratch folder; raises InputError if this machine lacks the project."""
         try:
             os.chdir(self.folder)
         except OSError as error:
@@ -50,12 +50,12 @@ class Project:
 
 
 def here() -> Project:
-    """This process's project, as other processes find it."""
+    """This process's project, with absolute paths for other processes."""
     return Project(Path.cwd(), scratch_root().absolute())
 
 
 def perform(project: Project, task: Task, *more: object) -> Outcome:
-    """Call a task's function, with `more` arguments; an error becomes the line that the command line would print.
+    """Call a task's function with `more` arguments; an error becomes the line that the command line would print.
 
     Raises KeyboardInterrupt after a signal.
     """
@@ -66,7 +66,7 @@ def perform(project: Project, task: Task, *more: object) -> Outcome:
         raise
     except InputError as error:
         return Outcome(task.name, failure=error.lines[0])
-    except BaseException as error:  # noqa: BLE001 - other tasks go on; a Rust library's panic and SystemExit are no Exceptions
+    except BaseException as error:  # noqa: BLE001 - other tasks continue; Rust panics and SystemExit are not Exceptions
         if (fault := explained(error)) is None:
             traceback.print_exc()
             fault = " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,1 +1,1 @@
-"""`prepkd report`: one self-contained HTML page of all results that a project has."""
+"""`prepkd report`: one self-contained HTML page of all results of a project."""

@@ -1,4 +1,4 @@
-"""Tables and logs of results as they were written: bounded and checked, since anybody may have edited them."""
+"""Read tables and logs of results; their size and values are checked, since users may have edited them."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,9 +13,9 @@ NAMES = ("pair", "teacher", "student", "run")
 
 
 def read_table(path: Path, numbers: tuple[str, ...], command: str) -> pd.DataFrame:
-    """Read one of the comparison's tables: names as text, all other columns as numbers; `numbers` and `run` must be there.
+    """Read one of the comparison's tables: names as text, all other columns as numbers; `numbers` and `run` are required.
 
-    Raises InputError for a file that is missing, too large, or no such table; `command` would write it.
+    Raises InputError for a file that is missing, too large, or malformed; its message names `command`, which writes the table.
     """
     content = read(path, command)
     try:

@@ -7,11 +7,11 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.prepared.file import Split
 from prepkd.display.text import printable
 
-LONGEST = 80  # characters; a data set's class names come from folders and files of others
+LONGEST = 80  # characters; class names are untrusted, since they come from a data set's folders and files
 
 
 def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that are printable, at most 80 characters long, and all different: equal ones get their number.
+    """Make names printable, at most 80 characters long, and distinct: equal names get their index.
 
     >>> distinct_names(["cat", "dog", "cat"])
     ('cat (0)', 'dog', 'cat (2)')
@@ -22,12 +22,12 @@ def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def shortened(name: str) -> str:
-    """A printable name, its end cut off if it is long."""
+    """Make a name printable, and cut off its end if it is long."""
     name = printable(name)
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
 
 
 def sample_name(split: Split, sample: int) -> str:
-    """A sample's number, and its file if the images are kept as files."""
+    """A sample's number, and its file name if the images are kept encoded."""
     file = f" ({shortened(split.images.name(sample))})" if isinstance(split.images, EncodedImages) else ""
     return f"sample {sample}{file}"

@@ -1,4 +1,4 @@
-"""The page as HTML: one file, without a request, under a policy that forbids any."""
+"""The page as HTML: one file that makes no requests, under a content security policy that forbids them."""
 
 import base64
 import hashlib
@@ -16,16 +16,16 @@ from prepkd.errors import without_secrets
 from prepkd.html_report.parts import LeftOut, PageSection, Spec, Tile
 from prepkd.runtime.machine_faults import need_descriptors
 
-DESCRIPTORS = 16  # of the bundler: its runtime's sockets and pipes
+DESCRIPTORS = 16  # file descriptors of the bundler's runtime, for sockets and pipes
 GENERATOR = "prepkd report"
-# Nothing may be loaded but what stands in the page; styles are inline, since Vega sets some on its elements.
+# The page may load nothing from outside; inline styles are allowed, since Vega sets some on its elements.
 POLICY = "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 def render(
     title: str, subtitle: str, tiles: Sequence[Tile], sections: Sequence[PageSection], left_out: Sequence[LeftOut]
 ) -> bytes:
-    """The whole page, UTF-8; every text is escaped, and of URLs the secrets are left out."""
+    """Render the whole page as UTF-8; every text is escaped, and secrets of URLs are removed."""
     environment = Environment(
         loader=PackageLoader("prepkd.html_report"),
         autoescape=True,
@@ -53,7 +53,7 @@ def render(
 
 
 def spec_json(spec: Spec) -> Markup:
-    """A spec as JSON for a script element: ASCII, without any character that HTML knows.
+    """A spec as JSON for a script element: ASCII, without HTML's special characters.
 
     >>> spec_json({"name": "</script>\u2028&"})
     Markup('{"name":"\\\\u003c/script\\\\u003e\\\\u2028\\\\u0026"}')
@@ -64,7 +64,7 @@ def spec_json(spec: Spec) -> Markup:
 
 
 def with_code(text: str) -> Markup:
-    """A text without secrets, in which `code` between backticks is an element.
+    """Remove secrets from a text, and turn `code` between backticks into code elements.
 
     >>> with_code("run `prepkd <x>`")
     Markup('run <code>prepkd &lt;x&gt;</code>')

@@ -11,7 +11,7 @@ Spec = Mapping[str, Any]  # of Vega-Lite
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell's text, and the number that it is sorted by; text cells have none."""
+    """A cell's text, and the number by which it is sorted, None for text cells."""
 
     text: str
     value: float | None = None
@@ -34,13 +34,13 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     filtered: bool = False
-    title: str = ""  # where no figure names it
+    title: str = ""  # for a table without a figure
     kind: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart: its Vega-Lite spec, one sentence that says what it shows, and the table behind it."""
+    """A chart: its Vega-Lite spec, a caption that says what it shows, and the table of its data."""
 
     name: str
     title: str
@@ -93,7 +93,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section of the page: `lead` says in a sentence or two what the figures show; `notes` are what they leave out."""
+    """A section of the page: `lead` sums up the figures in a sentence or two; `notes` list omissions."""
 
     name: str
     title: str
@@ -104,7 +104,7 @@ class PageSection:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A section that the page lacks, and one line that says why and what would make it."""
+    """A section that the page lacks, and one line with the reason and the command that provides its results."""
 
     title: str
     why: str

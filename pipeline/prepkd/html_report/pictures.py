@@ -15,13 +15,12 @@ LONGEST_SIDE = 96  # pixels; a PNG of this size has at most 28 kB
 
 
 def view_pictures(samples: Samples, plan: ViewPlan, rows: Sequence[tuple[int, int]]) -> list[str]:
-    """The pixels of some (view, sample) as the student sees them, one PNG each as a data URI."""
+    """Render (view, sample) pairs as the student sees them, one PNG each as a data URI."""
     return [data_uri(samples.pixels(plan, *samples.under(plan, view, slice(one, one + 1)))[0]) for view, one in rows]
 
 
 def data_uri(pixels: Tensor) -> str:
-    """A picture (C, H, W) in [0, 1] as a PNG; one that is longer than 96 pixels is reduced, and of many channels the first
-    is shown."""
+    """Encode a picture (C, H, W) in [0, 1] as a PNG of at most 96 pixels per side; unless C is 3, only the first channel."""
     shown = pixels if pixels.shape[0] == 3 else pixels[:1]
     array = (shown.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(array.squeeze(-1) if array.shape[-1] == 1 else array))

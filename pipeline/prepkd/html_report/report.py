@@ -1,4 +1,4 @@
-"""The whole report: every section whose results exist, and what would make the others."""
+"""The whole report: every section whose results exist, and for the others the reason and the command to run."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ SECTIONS: dict[str, Callable[[Results], PageSection]] = {
 
 
 def build(results: Results) -> tuple[bytes, list[LeftOut]]:
-    """The page, and the sections that it lacks with the reasons; raises InputError if there is nothing to show."""
+    """Build the page; return it and its missing sections with the reasons. Raises InputError if no section has results."""
     sections: list[PageSection] = []
     left_out: list[LeftOut] = []
     for name, section in SECTIONS.items():

@@ -1,4 +1,4 @@
-"""A project's results, read when a section first asks for them, and checked to belong together."""
+"""A project's results, read when a section first needs them, and checked to belong together."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,14 +20,14 @@ from prepkd.views import Recipe
 
 @dataclass(frozen=True)
 class ShownStudents:
-    """The students that the sections on single classes and samples show: their run, and test logits (N, K) by seed."""
+    """The students in the sections on single classes and samples: their run, and test logits (N, K) by seed."""
 
     run: str
     logits: Mapping[int, Tensor]
 
     @property
     def described(self) -> str:
-        """The run and its seeds, as `kd, mean over 5 seeds`."""
+        """The run and its seeds, for example `kd, mean over 5 seeds`."""
         return f"{self.run}, {'one seed' if len(self.logits) == 1 else f'mean over {len(self.logits)} seeds'}"
 
 
@@ -35,8 +35,8 @@ class ShownStudents:
 class Results:
     """The places of a project's results; `students` are folders by seed, `teachers` folders and `stores` URLs by name.
 
-    `grid` holds the comparison's runs by `teacher -> student`; `training` DVCLive's curves, one folder per seed; `comparison`
-    the comparison's tables; `added` folders of the comparison's students from other training loops, by name.
+    `grid` holds the comparison's runs by `teacher -> student`; `training` is the folder of DVCLive's curves, with one folder per
+    seed, `comparison` that of the comparison's tables; `added` are folders of students from other training loops, by name.
     """
 
     settings: Distill
@@ -53,12 +53,12 @@ class Results:
 
     @cached_property
     def info(self) -> DataInfo:
-        """The summary of the prepared data; raises InputError, as all below do for what is missing or does not fit."""
+        """The summary of the prepared data; raises InputError, as all below do for files that are missing or do not fit."""
         return describe(self.data)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The classes' names in order as the page shows them: printable, of bounded length, no two alike."""
+        """The class names in order as the page shows them: printable, of bounded length, distinct."""
         return distinct_names(self.info.class_names)
 
     @cached_property
@@ -83,7 +83,7 @@ class Results:
 
     @cached_property
     def opened(self) -> dict[str, LogitStore]:
-        """The teachers' logit stores by name, made from these data."""
+        """The teachers' logit stores by name."""
         return {name: LogitStore.open_of(url, name) for name, url in self.stores.items()}
 
     @cached_property
@@ -113,5 +113,5 @@ class Results:
 
     @property
     def shown_teacher(self) -> Tensor | None:
-        """`teacher_logits`, or None where a teacher is not there: stores are enough to train from."""
+        """`teacher_logits`, or None if a teacher's folder is missing: students can be trained from stores alone."""
         return self.teacher_logits if all(folder.exists() for folder in self.teachers.values()) else None

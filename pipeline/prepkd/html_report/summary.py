@@ -1,4 +1,4 @@
-"""The page's head: what was distilled from what, and the figures that people ask for first."""
+"""The head of the page: student, teacher and data, and the headline figures."""
 
 import contextlib
 from typing import Any
@@ -12,10 +12,10 @@ SHOWN = {"top1": "Student, test top-1", "ece": "Student, calibration error", "ge
 
 
 def tiles(results: Results) -> list[Tile]:
-    """Headline figures of the students of `distill`, of their teachers, and of the store; those that are there."""
+    """Headline figures of the students of `distill`, of their teachers, and of the store, as far as available."""
     shown: list[Tile] = []
     for part in (_students, _teachers, _store):
-        with contextlib.suppress(InputError):  # the page ends with what is missing, and why
+        with contextlib.suppress(InputError):  # the end of the page lists missing results with reasons
             shown += part(results)
     return shown
 
@@ -44,7 +44,7 @@ def _store(results: Results) -> list[Tile]:
 
 
 def title(results: Results) -> str:
-    """Student and data set."""
+    """The page's title: student and data set."""
     return f"{results.settings.student} on {results.data.stem}"
 
 
@@ -57,6 +57,6 @@ def subtitle(results: Results) -> str:
 
 
 def _percent(summary: Any, over: str) -> tuple[str, str]:
-    """A mean, and its standard deviation over the seeds."""
+    """Format a mean, and its standard deviation over the seeds."""
     spread = summary["std"]
     return f"{summary['mean']:.2%}", over if spread is None else f"± {100 * spread:.2f} {over}"

@@ -1,4 +1,4 @@
-"""Look of the charts: colours are variables of the page's style sheet, so that dark mode and print need no second chart."""
+"""The charts' style: colours are variables of the page's style sheet, so that dark mode and print need no second chart."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 ROW = 26  # pixels of a named row
 
 CONFIG: dict[str, Any] = {
-    "aria": False,  # the figure has one label and a table; thousands of labelled marks are of no help
+    "aria": False,  # the figure has one label and a table; thousands of labelled marks do not help
     "background": "transparent",
     "font": FONT,
     "axis": {
@@ -43,23 +43,23 @@ CONFIG: dict[str, Any] = {
 
 
 def finished(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int, square: bool = False) -> dict[str, Any]:
-    """The spec of a chart as wide as its place on the page, `height` pixels high; if `square`, at most as high as it is wide."""
+    """The spec of a chart with the width of its container and `height` pixels; if `square`, at most as high as it is wide."""
     # A label or padding that overflows would make the page scroll sideways on a phone.
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     spec: dict[str, Any] = chart.properties(width="container", height=height, autosize=fit).to_dict(validate=True)
     spec["config"] = CONFIG
     spec["usermeta"] = {"square": square}  # read by the page's script
-    spec.pop("$schema", None)  # an address; vega-embed would only compare its version
+    spec.pop("$schema", None)  # a URL; vega-embed would only compare its version
     return spec
 
 
 def data(records: Iterable[Mapping[str, Any]]) -> alt.Data:
-    """Inline data: names stay values, and never become a part of an expression."""
+    """Inline data, so that names stay values and never become part of an expression."""
     return alt.Data(values=list(records))  # type: ignore[no-untyped-call]
 
 
 def domain(values: Sequence[float], pad: float = 0.06, least: float | None = None) -> list[float]:
-    """The range of the values with room at both ends, not below `least`."""
+    """The range of the values padded at both ends, not below `least`."""
     low, high = min(values), max(values)
     room = pad * (high - low) or max(abs(high), 1.0) * 0.01
     start = low - room
@@ -67,7 +67,7 @@ def domain(values: Sequence[float], pad: float = 0.06, least: float | None = Non
 
 
 def by_model(models: Sequence[str]) -> alt.Color:
-    """Colours of students and teachers by the field `model`; the student's are the first ones."""
+    """Colours of student and teacher by the field `model`, in the order of `models`."""
     colours = {"student": STUDENT, "teacher": TEACHER}
     return alt.Color("model:N", scale=alt.Scale(domain=list(models), range=[colours[one] for one in models]))
 

@@ -1,4 +1,4 @@
-"""Make a new project in a folder, or leave the folder as it was."""
+"""Create a new project in a folder, or leave the folder as it was."""
 
 import contextlib
 import hashlib
@@ -22,9 +22,8 @@ from prepkd.runtime.outputs import locked
 from prepkd.runtime.services import is_remote
 from prepkd.settings.validation import validated
 
-JOURNAL = (
-    ".prepkd-init.json"  # while `init` runs: the SHA-256 of each file that it writes, so that the next one knows them
-)
+# While `init` runs: the SHA-256 of each file that it writes, so that a later run recognises them.
+JOURNAL = ".prepkd-init.json"
 
 
 def create_project(
@@ -39,9 +38,9 @@ def create_project(
 ) -> tuple[Params, list[str]]:
     """Write a project's files to `folder`, and with `git` set up a repository; return the settings and the remaining steps.
 
-    None stands for the data set's usual teacher, student and raw folder. No existing file is touched: if one is in the way,
-    or anything fails, nothing is left behind. The unchanged files of a killed call are not in the way; while another process
-    makes a project there, `on_wait` gets one line, and this one waits. Raises InputError.
+    None selects the data set's default teacher, student or raw folder. No existing file is touched: if one is in the way, or
+    anything fails, nothing is left behind. Unchanged files of a killed call are overwritten. While another process creates a
+    project there, `on_wait` gets one line, and this one waits. Raises InputError.
     """
     if dataset not in DATASETS:
         raise InputError(f"--dataset is {dataset!r}; expected one of {', '.join(DATASETS)}")
@@ -54,7 +53,7 @@ def create_project(
 
 
 def locks() -> Path:
-    """The folder of the locks of projects that are being made: in the system's temporary folder, since a user's stays clean."""
+    """The folder of the locks for new projects: in the system's temporary folder, so that a user's folder stays clean."""
     return Path(tempfile.gettempdir(), f"prepkd-{os.getuid()}")
 
 
@@ -65,7 +64,7 @@ def _create(
     ours, resumed = left_by_killed(folder), (folder / JOURNAL).is_file()
     if (folder / "README.md").exists() and "README.md" not in ours:
         del made["README.md"]
-    # `dvc init` replaces anything at .dvc that is no folder, and .dvcignore with it.
+    # `dvc init` replaces .dvc if it is not a folder, and .dvcignore with it.
     others = [] if not git or (folder / ".dvc").is_dir() else [".dvc", ".dvcignore"]
     if found := next(filter(None, (in_the_way(folder / name) for name in [*made, *others] if name not in ours)), None):
         raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
@@ -91,7 +90,7 @@ def _create(
 
 
 def left_by_killed(folder: Path) -> set[str]:
-    """Return the names of files that a killed `init` wrote to a folder and that are still as it wrote them."""
+    """Return the names of unchanged files that a killed `init` wrote to a folder."""
     journal = folder / JOURNAL
     try:
         written = json.loads(journal.read_bytes()) if journal.is_file() else {}
@@ -102,7 +101,7 @@ def left_by_killed(folder: Path) -> set[str]:
 
 
 def in_the_way(path: Path) -> Path | None:
-    """Return what stands at a file's path, or the file that stands at one of its folders; None if the path is free."""
+    """Return the path if it exists, or the first of its parents that is not a folder; None if the path is free."""
     if os.path.lexists(path):
         return path
     return next((parent for parent in path.parents if os.path.lexists(parent) and not parent.is_dir()), None)
@@ -111,7 +110,7 @@ def in_the_way(path: Path) -> Path | None:
 def refuse_unfit_models(params: Params) -> None:
     """Raise InputError if the teacher or the student does not exist, or fails on images of the data set's shape.
 
-    The shape of a user's own data is not known yet; a user's own factories may come later.
+    The shape of a user's own data is not known yet; a user's own factories may be written later.
     """
     source = params.prepare.source
     for option, name in (("--teacher", params.teachers["teacher"].model), ("--student", params.distill.student)):
@@ -139,7 +138,7 @@ def try_model(name: str, shape: tuple[int, ...]) -> None:
             build_model(architecture(name), 10, in_channels=channels).eval()(images)
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 - a layer that meets too small a picture raises anything
+    except Exception as error:  # noqa: BLE001 - a layer may raise anything for too small a picture
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
             f"model {name!r} fails on its images, {' x '.join(map(str, size))} with {channels} channels: {reason}; "

@@ -1,4 +1,4 @@
-"""A method against a project's settings and files: the pair of models, and what is missing before it can be trained."""
+"""Check a method against a project's settings and files: the pair of models, and the obstacles to training it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -25,7 +25,7 @@ from prepkd.views import ViewPlan, parse_recipe, view_side
 
 
 def project_pair(params: Params, data: DataInfo) -> requirements.Pair:
-    """The project's teacher and student, untrained, on pictures of its views; the first teacher of several.
+    """The project's untrained teacher (the first of several) and student, with the size of its views.
 
     Raises InputError for a model that cannot be built, and for pictures of different sizes.
     """
@@ -53,7 +53,7 @@ def project_pair(params: Params, data: DataInfo) -> requirements.Pair:
 
 
 def models_for(params: Params, data: Path) -> tuple[requirements.Pair, str]:
-    """The project's models, or the example's, with the reason, if the prepared data are not there or do not serve."""
+    """The project's models, or the example's with the reason if the prepared data are missing or unsuitable."""
     try:
         return project_pair(params, describe(data)), ""
     except InputError as error:
@@ -70,18 +70,18 @@ def obstacles(
 ) -> list[str]:
     """The reasons why a method cannot be trained, one per line: settings, features of the models, files.
 
-    `models` are the project's, None before its data are prepared; `teachers` are its files by name.
+    `models` are the project's, None before its data are prepared; `teachers` maps names to their files.
     """
     lines = [*contradictions(params, found.method), *(row.asked.problem for row in found.rows if row.asked.problem)]
     if params:
-        # A method that cannot be trained has no stores of features to look for.
+        # Stores of features are checked only for a method that the settings and models allow.
         readers = needed_files(params, found.method, models, data, teachers, features=not lines)
         lines += unreadable(readers)
     return list(dict.fromkeys(lines))
 
 
 def contradictions(params: Params | None, method: str) -> Iterator[str]:
-    """The settings that the method contradicts, in the words of their validation; weights count as `auto`."""
+    """Yield the validation errors of the settings with this method; weights count as `auto`."""
     try:
         if params:
             if why := unserved(params.variant(method), params.cache):
@@ -93,7 +93,7 @@ def contradictions(params: Params | None, method: str) -> Iterator[str]:
 
 
 def unreadable(files: Iterable[Callable[[], object]]) -> Iterator[str]:
-    """The errors of the files that cannot be read, each by a function that raises InputError then."""
+    """Yield the InputErrors of the readers in `files` as text."""
     for read in files:
         try:
             read()
@@ -110,7 +110,7 @@ def needed_files(
     *,
     features: bool,
 ) -> Iterator[Callable[[], object]]:
-    """Readers of the files that a method needs: the prepared data, each teacher's store or card, and stores of `features`."""
+    """Yield a reader per file that a method needs: the prepared data, each teacher's store or card, and stores of `features`."""
     yield partial(describe, data)
     parsed, cached = parse_method(method), params.distill.source == "cached"
     for name, files in teachers.items() if parsed.teacher else ():
@@ -120,7 +120,7 @@ def needed_files(
 
 
 def open_store(url: str, name: str, views: int) -> LogitStore:
-    """Open a teacher's store that holds one or two kinds of `views`; raises InputError."""
+    """Open a teacher's store; raises InputError if it lacks strong views and the method compares two `views`."""
     store = LogitStore.open_of(url, name)
     if views == 2 and store.plan.strong is None:
         raise InputError(f"{url}: holds no strong views; set augment_strong and run `prepkd cache-logits {name}`")
@@ -128,7 +128,7 @@ def open_store(url: str, name: str, views: int) -> LogitStore:
 
 
 def open_features(params: Params, method: str, name: str, models: requirements.Pair | None, logits: str) -> None:
-    """Open the stores of features that the method reads of a teacher; `models` are the project's, if its data are there.
+    """Open the stores of a teacher's features that the method reads; `models` are the project's, if its data are prepared.
 
     Raises InputError for entries that are not cached, and for stores that do not fit the settings, the student or the store of
     `logits`.
@@ -143,7 +143,7 @@ def open_features(params: Params, method: str, name: str, models: requirements.P
 
 
 def _costs(settings: Distill, entries: Sequence[str], models: requirements.Pair | None) -> dict[str, str]:
-    """The content and the bytes of entries, one per line."""
+    """The content and size of each entry in one line, by name."""
     if models is None:
         return {}
     made = make_entries(settings.entry_terms(entries), models.student, models.teacher, models.size)

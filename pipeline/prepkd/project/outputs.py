@@ -1,7 +1,7 @@
-"""Every output of a project but its stores, and how prepkd recognises what it wrote: by content, not by name alone.
+"""Every output of a project except its stores, with tests by which prepkd recognises its own files: by content, not only by name.
 
-It looks at the beginning of a file only, and knows the files of older versions too. Of a text it knows the whole first line:
-others have a column or a key of the same name.
+The tests read only the beginning of a file, and accept files of older versions. Of a text they compare the whole first line,
+because other programs' files may share a column or a key.
 """
 
 import csv
@@ -17,7 +17,7 @@ import h5py
 from prepkd.runtime.hdf5 import refuse_locked
 from prepkd.runtime.outputs import Output
 
-BEGINNING = 4096  # bytes of a text or a picture that are looked at
+BEGINNING = 4096  # bytes read from a text or a picture
 LARGEST_JSON = 2**26  # bytes
 
 
@@ -50,12 +50,12 @@ def run_output(path: Path) -> Output:
 
 
 def lesson(path: Path) -> Output:
-    """The identities of stores that `gather` writes."""
+    """The file of store identities that `gather` writes."""
     return Output(path, {"": _is_lesson})
 
 
 def asked(path: Path) -> Output:
-    """The plan of an entry of `cache.features`, as `cache-features --plan` writes it."""
+    """The plan of an entry of `cache.features`, written by `cache-features --plan`."""
     return Output(path, {"": _has("entry", "settings", "sizes", "teacher")})
 
 
@@ -83,7 +83,7 @@ def exported(folder: Path) -> Output:
     return Output(
         folder,
         {
-            r"model(-\w+)*\.onnx": _holds("\x12\x06prepkd"),  # the producer's name, with its place in the format
+            r"model(-\w+)*\.onnx": _holds("\x12\x06prepkd"),  # the producer's name, with its protobuf tag and length
             r"model\.pt2": _is_program,
             r"model\.safetensors": _is_tensors,
             r"config\.json": _is_card,
@@ -94,7 +94,7 @@ def exported(folder: Path) -> Output:
 
 
 def tables(folder: Path) -> list[Output]:
-    """The comparison's tables and picture; other files in the folder are the runs'."""
+    """The comparison's tables and picture; other files in the folder belong to the runs."""
     files = {
         "table.csv": _table("(pair,)?teacher,student,run,n,top1.*"),
         "long.csv": _table("(pair,)?teacher,student,run,seed,top1.*"),
@@ -106,12 +106,12 @@ def tables(folder: Path) -> list[Output]:
 
 
 def page(path: Path) -> Output:
-    """The report, which names `prepkd report` as its generator."""
+    """The report, recognised by its generator, `prepkd report`."""
     return Output(path, {"": _holds('<meta name="generator" content="prepkd report ')})
 
 
 def picture(path: Path) -> Output:
-    """A picture, which names prepkd as the software that drew it."""
+    """A picture, recognised by prepkd as its software."""
     return Output(path, {"": _is_picture})
 
 
@@ -129,7 +129,7 @@ def _is_card(path: Path) -> bool:
 
 
 def _is_tensors(path: Path) -> bool:
-    """A safetensors file whose metadata has the key prepkd."""
+    """Whether a safetensors file's metadata has the key prepkd."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = _parsed(file.read(size)) if size < LARGEST_JSON else {}
@@ -138,7 +138,7 @@ def _is_tensors(path: Path) -> bool:
 
 
 def _is_program(path: Path) -> bool:
-    """An archive of torch.export with an entry of prepkd's."""
+    """Whether a file is an archive of torch.export with prepkd's entry."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("extra/prepkd.json") for name in archive.namelist())
@@ -147,7 +147,7 @@ def _is_program(path: Path) -> bool:
 
 
 def _is_history(path: Path) -> bool:
-    """A teacher's history: its columns; of given weights that were not trained, pandas' table without columns."""
+    """Whether a file has a history's columns, or is pandas' empty table, as written for given weights without training."""
     return path.read_bytes() in (b"\n", b'""\n') if path.stat().st_size < 4 else _columns(path, ".*train/loss.*", ",")
 
 
@@ -161,7 +161,7 @@ def _is_metrics(path: Path) -> bool:
 
 
 def _is_lesson(path: Path) -> bool:
-    """The identities of stores by teacher; those of features, if any, by teacher and entry."""
+    """Whether a file has store identities by teacher; those of feature stores, if any, are by teacher and entry."""
     teachers = _json(path).get("teachers")
     if not isinstance(teachers, dict) or not teachers:
         return False
@@ -186,9 +186,9 @@ def _table(columns: str) -> Callable[[Path], bool]:
 
 
 def _columns(path: Path, columns: str, separator: str) -> bool:
-    """Whether a text has this pattern of columns, and as many cells in each line."""
+    """Whether a text's header matches this pattern of columns, and each row has as many cells."""
     text = _beginning(path)
-    lines = text.splitlines()[: None if len(text) < BEGINNING else -1]  # the last may be cut
+    lines = text.splitlines()[: None if len(text) < BEGINNING else -1]  # the last line may be cut off
     try:
         first, *rows = csv.reader(lines, delimiter=separator)
     except (ValueError, csv.Error):  # no line at all, or no table
@@ -210,7 +210,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _parsed(content: bytes) -> dict[str, Any]:
-    """The JSON object in some bytes; an empty one if there is none."""
+    """The JSON object in some bytes; an empty one if they are not a JSON object."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):

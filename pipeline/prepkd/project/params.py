@@ -103,7 +103,7 @@ class Params(Section):
     @model_validator(mode="after")
     def _added_students_are_no_runs(self) -> "Params":
         for name in self.compare.add:
-            with contextlib.suppress(InputError):  # as it should be: no run has this name
+            with contextlib.suppress(InputError):  # the expected case: no run has this name
                 self.variant(name)
                 raise ValueError(f"compare.add has {name!r}, which is a method; expected another name")
         return self
@@ -119,13 +119,13 @@ class Params(Section):
 
     @property
     def expected_teachers(self) -> str:
-        """The end of a message about a teacher that is not there."""
+        """The end of a message about an unknown teacher."""
         sections = "teachers or generations" if self.generations else "teachers"
         return f"expected a key of {sections}: {', '.join(self.all_teachers)}"
 
     @property
     def named_models(self) -> set[str]:
-        """The models that the settings name: those whose code may be imported."""
+        """The models that the settings name, whose code may be imported."""
         models = {one.model for one in self.teachers.values()} | {one.student for one in self.generations.values()}
         return models | {student for _, student in self.pairs} | {self.distill.student}
 
@@ -135,7 +135,7 @@ class Params(Section):
         return compared_pairs(self.compare, self.distill)
 
     def variant(self, run: str, teacher: str | None = None, student: str | None = None) -> Distill:
-        """Return the settings of one run of the comparison, with teachers that are known; as `run_settings`."""
+        """Return the settings of one run of the comparison, as `run_settings`; raises InputError for unknown teachers."""
         if teacher:
             self._known(teacher.split("+"), f"run {run!r}")
         settings = run_settings(self.distill, run, teacher, student)
@@ -147,7 +147,7 @@ class Params(Section):
         return settings
 
     def taught_by(self, teacher: str, generation: str | None) -> Distill:
-        """Return the settings of the student that learns from a teacher: those of a generation, or else of `distill`.
+        """Return the settings of the student that learns from a teacher: a generation's, or those of `distill`.
 
         Raises InputError for a generation of another teacher.
         """
@@ -201,10 +201,10 @@ def additions(texts: Sequence[str]) -> list[str]:
 
 
 def plain(params: Params) -> dict[str, Any]:
-    """Settings for another process: their classes are made at run time, and cannot be pickled."""
+    """Convert settings for another process: their classes are created at run time, and cannot be pickled."""
     return params.model_dump(mode="json", exclude_unset=True)
 
 
 def from_plain(settings: Mapping[str, Any]) -> Params:
-    """The settings of `plain`."""
+    """Restore the settings from the result of `plain`."""
     return Params.model_validate(dict(settings))

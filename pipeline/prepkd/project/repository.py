@@ -1,4 +1,4 @@
-"""git and DVC around a new project, through their commands."""
+"""Set up git and DVC for a new project, through their commands."""
 
 import shutil
 import subprocess
@@ -16,8 +16,8 @@ MESSAGE = "A prepkd project"
 def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False) -> list[str]:
     """Set up git and DVC in a project, commit its files `names`, and return one line per step left to the user.
 
-    An existing repository is used, and its other changes are left as they are, staged or not; inside one the project becomes a
-    DVC subdirectory. `resumed`: after a call that was killed. Raises InputError if a command fails; what was made is removed.
+    In an existing repository the project becomes a DVC subdirectory, and other changes are left as they are, staged or not.
+    `resumed`: an earlier call was killed. Raises InputError if a command fails, after removing the new files.
     """
     if not shutil.which("git"):
         return ["git is not installed: `git init && dvc init` are left to you"]
@@ -34,17 +34,17 @@ def make_repository(folder: Path, names: Sequence[str], *, resumed: bool = False
             _need(folder, run_dvc(folder, "init", "--quiet", "--force", *(["--subdir"] if below else [])))
         if fresh or (resumed and not config.read_text().strip()):
             write_bytes(folder / ".dvcignore", template("dvcignore").encode())
-            write_bytes(config, template("dvc-config").encode())  # last: one with content is complete
+            write_bytes(config, template("dvc-config").encode())  # last: a config with content marks completion
         _need(folder, _run(folder, "git", "add", "--", *own))
     except BaseException:
         if inside:
             _run(folder, "git", "reset", "--quiet", "--", *own)
-        for name in new:  # a `.git` that stands above the project was not made here
+        for name in new:  # not a `.git` in a parent folder, which was not created here
             shutil.rmtree(folder / name, ignore_errors=True)
         raise
     if resumed and not _run(folder, "git", "diff", "--cached", "--quiet", "--", *own).returncode:
         return []  # the killed call has committed them
-    # Experiments start from a commit, and DVCLive reads it. With paths: what else is staged is the user's.
+    # Experiments start from a commit, and DVCLive reads it. With paths, because other staged changes are the user's.
     done = _run(folder, "git", "commit", "--quiet", "-m", MESSAGE, "--", *own)
     if not done.returncode:
         return []

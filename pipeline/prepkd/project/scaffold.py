@@ -33,7 +33,7 @@ LITERATURE: dict[str, Any] = {
 TEMPERATURES = {"kd": {"tau": 4.0}, "dtd": {"tau_0": 4.0}}
 LARGE_VIEWS = {"views": 32, "encoding": "u8"}
 
-# Starting values by data set: recipe, teacher, student, `cache` and training; a source without an entry gets those of CIFAR.
+# Initial values by data set: recipe, teacher, student, `cache` and training; a source without an entry gets those of CIFAR.
 CIFAR: dict[str, Any] = {"augment": CROP_AND_FLIP, "training": LITERATURE}
 PRESETS: dict[str, dict[str, Any]] = {
     "digits": {"teacher": "resnet8", "student": "convnet8"},
@@ -89,7 +89,7 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
         ".gitignore": GITIGNORE + raw_rules(chosen["raw"]),
         "params.schema.json": json.dumps(json_schema(), indent=2) + "\n",
         "data/raw/README.md": f"The raw files of {dataset}: {chosen['raw']}.\n",
-        # DVC depends on the folder, which is there before anything is cached in it.
+        # DVC depends on the folder, which must exist before anything is cached in it.
         "data/features/README.md": template("features.md"),
         "README.md": readme(dataset, chosen),
         "params.yaml": params_text(dataset, chosen),
@@ -98,7 +98,7 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
 
 
 def raw_rules(raw: str) -> str:
-    """Return the lines of .gitignore on raw data: `git add` before `dvc add` must not commit images.
+    """Return the lines of .gitignore for raw data: `git add` before `dvc add` must not commit images.
 
     DVC's own files stay visible: `NAME.dvc` beside the data, `.gitignore`.
     """
@@ -111,7 +111,7 @@ def raw_rules(raw: str) -> str:
 
 
 def params_text(dataset: str, chosen: Mapping[str, Any]) -> str:
-    """Return params.yaml: the shipped one with its comments, and this data set's values."""
+    """Return params.yaml: the shipped file with its comments, and this data set's values."""
     yaml = YAML()
     yaml.width = 200
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -130,7 +130,7 @@ def params_text(dataset: str, chosen: Mapping[str, Any]) -> str:
     params["teachers"]["teacher"] = trained
     training = chosen.get("training", {})
     _update(trained, {"model": chosen["teacher"]} | training)
-    # It brings weights for its own classes; data with other classes needs a short training.
+    # A pretrained teacher has weights for its own classes; data with other classes needs a short training.
     if split_name(chosen["teacher"])[2]:
         _update(trained, {"epochs": 5, "milestones": [2, 4], "lr": 0.01} if training else {})
     _update(params["distill"], {"teacher": "teacher", "student": chosen["student"]} | training)

@@ -1,4 +1,4 @@
-"""The JSON schema of params.yaml for editors: pydantic's, each key described by its comment in the shipped settings."""
+"""The JSON schema of params.yaml for editors: pydantic's schema, with the comments of the shipped settings as descriptions."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -16,7 +16,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the schema (draft 2020-12): unknown keys refused, every key with its type, default and description."""
+    """Return the schema (draft 2020-12): it refuses unknown keys, and gives every key's type, default and description."""
     schema = Params.model_json_schema()
     schema = {"$schema": DIALECT, "$id": "params.schema.json", **schema, "title": "params.yaml of prepkd"}
     steps = {"items": _steps(schema)}
@@ -54,7 +54,7 @@ def comments(settings: CommentedMap) -> Iterator[tuple[str, str]]:
 
 
 def _describe(schema: dict[str, Any], section: dict[str, Any], settings: CommentedMap, of_all: str = "") -> None:
-    """Put the comments of one section, and of nested ones, into its schema; `of_all` is the comment that its keys share."""
+    """Add the comments of one section, and of nested ones, to its schema; `of_all` is the comment that its keys share."""
     said = dict(comments(settings))
     for key, entry in section.get("properties", {}).items():
         entry.pop("title", None)  # repeats the key
@@ -62,7 +62,7 @@ def _describe(schema: dict[str, Any], section: dict[str, Any], settings: Comment
             entry["description"] = text
         if found := _section(schema, entry):
             inner = settings.get(key) or CommentedMap()
-            if "patternProperties" in entry:  # names, as under `teachers`: the first one's settings have the comments
+            if "patternProperties" in entry:  # names, as under `teachers`: the first one's settings carry the comments
                 if not inner:  # none shown, as under `generations`
                     continue
                 inner = next(iter(inner.values()))

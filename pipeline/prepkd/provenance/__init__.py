@@ -1,1 +1,1 @@
-"""Checks that files belong together: what a file was made from, compared with what is asked for."""
+"""Checks that files belong together: a file's recorded inputs against the expected ones."""

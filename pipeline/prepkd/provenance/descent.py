@@ -1,4 +1,4 @@
-"""By whom a model was taught: the teachers above it, the nearest first."""
+"""The chain of teachers above a model, the nearest first."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,18 +12,18 @@ from prepkd.training.finished import finished_card
 
 DEEPEST = 1000  # teachers above a generation that a card may list
 DESCRIBED = ("name", "model", "weights_fingerprint")
-Chain = list[dict[str, str]]  # one teacher after the other: `DESCRIBED`, as far as known
+Chain = list[dict[str, str]]  # per teacher the fields of `DESCRIBED`, as far as known
 
 
 def ancestors(card: Mapping[str, Any]) -> Chain:
-    """The teachers above a generation as its card lists them; none for other models. A card is a file: it may hold anything."""
+    """The teachers above a generation according to its card, which is untrusted; empty for other models."""
     above = card.get("distilled_from")
     known = above[:DEEPEST] if isinstance(above, list) else []
     return [{key: str(one[key]) for key in DESCRIBED if key in one} for one in known if isinstance(one, dict)]
 
 
 def descent(name: str, folder: Path) -> Chain:
-    """The teachers above a student of the teacher `name`, whose folder is `folder`; if that is empty only the name is known."""
+    """The teachers above a student of the teacher `name` in `folder`; only the name if that teacher is not trained yet."""
     if not finished_card(folder):
         return [{"name": name}]
     card = load_card(folder)
@@ -31,9 +31,9 @@ def descent(name: str, folder: Path) -> Chain:
 
 
 def descents(card: Mapping[str, Any], teachers: Path) -> list[Chain]:
-    """The teachers above a model by its card, a chain for each of those that taught it together; none without a teacher.
+    """The teachers above a model according to its card, one chain per direct teacher; none without a teacher.
 
-    `teachers` holds the teachers' folders: of one that is not there, or was trained again since, only the name is known.
+    `teachers` contains the teachers' folders. Only the name is known of a teacher that is missing or was retrained since.
     """
     if above := ancestors(card):
         return [above]

@@ -1,4 +1,4 @@
-"""Checks that a store of features belongs to the logits beside it, and holds what the settings and the student need."""
+"""Checks that a store of features belongs to its store of logits, and fits the settings and the student."""
 
 from collections.abc import Set
 
@@ -7,7 +7,7 @@ from prepkd.methods.entries import Entry
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.teacher.feature_caching import feature_encoding
 
-# The sections in which a teacher's stores of logits and features agree, without the keys in which they may differ.
+# Sections that must agree between a teacher's stores of logits and features, each with the keys that may differ.
 BELONG_TOGETHER: dict[str, Set[str]] = {
     "teacher": set(),
     "dataset": {"name", "fingerprint"},
@@ -26,15 +26,15 @@ def entry_of(store: FeatureStore) -> Entry:
 def check_features(store: FeatureStore, found: Entry, wanted: Entry | None, logits: LogitStore, command: str) -> None:
     """Refuse a store of features of another teacher, data, views or precision than the logits', or of another entry.
 
-    `found` is the store's entry, `wanted` the one that the settings and the student need, None where it reads other features;
-    `command` makes the right one. Raises InputError.
+    `found` is the store's entry; `wanted` the one that the settings and the student need, None if they read other features;
+    `command` creates the right store. Raises InputError.
     """
     ours, theirs = (one.attributes.model_dump() for one in (store, logits))
     remedy = f"run `{command}` again"
     for section, left_out in BELONG_TOGETHER.items():
         found_in, wanted_in = ours.get(section) or {}, theirs.get(section) or {}
         if section == "pixels" and "strong" in theirs["views"]:
-            continue  # of the last strong view; the store's own pixels are checked with `check_pixels`
+            continue  # the logits' hash is of the last strong view; `check_pixels` checks the store's own pixels
         keys = sorted({*found_in, *wanted_in} - left_out)
         refuse_differences(
             {f"{section}.{key}": (found_in.get(key), wanted_in.get(key)) for key in keys}, store.url, remedy

@@ -1,4 +1,4 @@
-"""Checks that a store is the one that is asked for: its teacher, data, views, encoding, pixels."""
+"""Checks that a store is the expected one: its teacher, data, views, encoding, pixels."""
 
 from collections.abc import Set
 from typing import Any
@@ -49,7 +49,7 @@ def check_store(
 
 
 def check_teacher(store: AnswerStore, card: dict[str, Any], where: object, remedy: str | None = None) -> None:
-    """Refuse a checkpoint other than the one that the store was made with; raises InputError."""
+    """Refuse a checkpoint other than the one from which the store was made; raises InputError."""
     made = store.attributes.teacher
     refuse_differences(
         {
@@ -65,7 +65,7 @@ def check_teacher(store: AnswerStore, card: dict[str, Any], where: object, remed
 def check_data(
     store: AnswerStore, fingerprint: str, classes: int, samples: int, where: object, remedy: str | None = None
 ) -> None:
-    """Refuse samples that are not the store's, by the split's fingerprint and both counts; raises InputError."""
+    """Refuse samples other than the store's, by the split's fingerprint and both counts; raises InputError."""
     made = store.attributes.dataset
     refuse_differences(
         {
@@ -79,7 +79,7 @@ def check_data(
 
 
 def check_num_classes(store: AnswerStore, card: dict[str, Any], where: object) -> None:
-    """Refuse a checkpoint of another number of classes; raises InputError."""
+    """Refuse a checkpoint with another number of classes; raises InputError."""
     refuse_differences(
         {"num_classes": (card["num_classes"], store.attributes.dataset.classes)},
         f"{where} against {store.url}",
@@ -88,7 +88,7 @@ def check_num_classes(store: AnswerStore, card: dict[str, Any], where: object) -
 
 
 def check_pixels(store: AnswerStore, samples: Samples) -> None:
-    """Refuse a store whose views this version renders to other pixels; raises InputError."""
+    """Refuse a store whose views this version renders differently; raises InputError."""
     pixels = recorded_pixels(store)
     found = pixel_hash(store.plan, samples, pixels.views, pixels.samples)
     refuse_differences(
@@ -99,14 +99,14 @@ def check_pixels(store: AnswerStore, samples: Samples) -> None:
 
 
 def recorded_pixels(store: AnswerStore) -> PixelsAttributes:
-    """The hash of rendered pixels that a store records; raises InputError where it records none."""
+    """The hash of rendered pixels that a store records; raises InputError if it has none."""
     if store.attributes.pixels is None:
         raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
     return store.attributes.pixels
 
 
 def check_views(store: AnswerStore, shown: Set[int]) -> None:
-    """Refuse a store that was fetched in part and lacks a view that training will show; raises InputError."""
+    """Refuse a partly fetched store that lacks a view needed for training; raises InputError."""
     if absent := sorted(shown - set(store.present)):
         raise InputError(
             f"{store.url}: {len(absent)} of the {len(shown)} views that training shows were not fetched, view "

@@ -14,13 +14,13 @@ from prepkd.training.checkpoints import TRAINING_VERSION
 
 
 def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:
-    """Refuse what another version of training made: equal settings meant other steps, views or weights. Raises InputError."""
+    """Refuse results of another training version, whose equal settings meant other steps, views or weights; raises InputError."""
     found = made_from.get("training_version")
     refuse_differences({"training_version": (found, TRAINING_VERSION)}, where, f"{remedy} again")
 
 
 def check_started_from(made_from: Mapping[str, Any], weights: Path | None, where: object, remedy: str) -> None:
-    """Refuse a student whose file of weights has changed since; raises InputError."""
+    """Refuse a student whose file of initial weights has changed since; raises InputError."""
     if weights and weights_file(weights).is_file():
         remedy = f"{weights} has changed; {remedy}"
         refuse_differences(

@@ -1,4 +1,4 @@
-"""A teacher's files in a project, its model read from them, and checks that it fits the data and its weights."""
+"""A teacher's files in a project: load its model, and check that it fits the data and its weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from prepkd.teacher.loaded import LoadedTeacher
 
 @dataclass(frozen=True)
 class TeacherFiles:
-    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that makes it.
+    """A teacher's folder, its store's path or URL, the weights that its settings name, and the command that creates it.
 
-    `generation` is the one that it teaches; None for the students of `distill`.
+    `generation` is the generation that it teaches; None for the students of `distill`.
     """
 
     folder: Path
@@ -59,6 +59,6 @@ def command_of(card: Mapping[str, Any], folder: Path) -> str:
 def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> None:
     """Refuse a teacher whose given file of weights has changed since; raises InputError."""
     made_from = card.get("weights_from", {}).get("sha256")
-    if made_from and weights and weights_file(weights).is_file():  # the file need not be where the teacher is used
+    if made_from and weights and weights_file(weights).is_file():  # the file may be missing where the teacher is used
         remedy = f"{weights} has changed; run `{command_of(card, folder)}`"
         refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights_file(weights)))}, folder, remedy)

@@ -31,7 +31,7 @@ class Added:
 
 
 def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection[str]) -> Added:
-    """The students of a folder, measured on the test set; `path` keeps their logits until a file of theirs, or the data, changes.
+    """Measure the students of a folder on the test set; `path` caches their logits until their files or the data change.
 
     `trusted` are names of models whose code may be imported. Raises InputError for a folder without seeds, for files that are
     missing, damaged or of another model, and for a student of other data or classes.
@@ -46,7 +46,7 @@ def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection
         "in_channels": shown.channels,
         "size": list(shown.size),
     }
-    if (kept := _kept(path, made_from)) and not is_factory(kept[0]):  # whose code may have changed
+    if (kept := _kept(path, made_from)) and not is_factory(kept[0]):  # a factory's code may have changed
         return Added(folder, *kept)
     logits, names = {}, {}
     for seed, one in seeds.items():
@@ -62,7 +62,7 @@ def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection
 
 
 def seed_folders(folder: Path) -> dict[int, Path]:
-    """The folders seed0, seed1, ... by seed; raises InputError if there is none, or one of a similar name."""
+    """The folders seed0, seed1, ... by seed; raises InputError if there is none, or a folder of another name."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one folder per seed in it: seed0, seed1, ...")
     inside = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -82,7 +82,7 @@ def _measured(
     inputs = card["inputs"] if isinstance(card.get("inputs"), dict) else {}
     names = card.get("class_names", list(info.class_names))
     differing = {
-        "seed": (card.get("seed", seed), seed),  # else a renamed folder passes for another student
+        "seed": (card.get("seed", seed), seed),  # otherwise a renamed folder would pass for another student
         "num_classes": (card["num_classes"], len(info.class_names)),
         "in_channels": (card["in_channels"], shown.channels),
         "class_names": (names, list(info.class_names)),
@@ -100,7 +100,7 @@ def _measured(
 
 
 def _kept(path: Path, made_from: Mapping[str, Any]) -> tuple[str, dict[int, Tensor]] | None:
-    """Name and logits of an earlier measurement of the same files on the same data."""
+    """The model's name and the logits of an earlier measurement of the same files on the same data; None if there is none."""
     try:
         results = read_results(path, "")
     except InputError:  # missing, or damaged: measured again

@@ -14,13 +14,14 @@ from prepkd.runtime.files import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LINES = [("#e45756", "--"), ("#f58518", "-."), ("#54a24b", ":"), ("#b279a2", "-")]  # of the teachers: colour, style
+LINES = [("#e45756", "--"), ("#f58518", "-."), ("#54a24b", ":"), ("#b279a2", "-")]  # colour and style per teacher
 
 
 def bars(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], path: Path) -> None:
-    """Draw each run's test top-1 with its standard deviation (PNG), one panel per titled (table, teachers' top-1 by name).
+    """Draw each run's test top-1 with its standard deviation as a PNG, one panel per title.
 
-    Tables have the columns run, n, top1_percent, top1_std_percent; accuracies are in percent.
+    `tables` maps a panel's title to its table and its teachers' top-1 by name. Tables have the columns run, n, top1_percent,
+    top1_std_percent; accuracies are in percent.
     """
     # Importing matplotlib takes a second, and `prepkd compare --run` draws nothing.
     from matplotlib.figure import Figure
@@ -38,7 +39,7 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], path: P
 
 def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> None:
     places, top1 = range(len(table))[::-1], table["top1_percent"]
-    spread = table["top1_std_percent"].astype(float)  # NaN, and so no error bar, for a single seed
+    spread = table["top1_std_percent"].astype(float)  # NaN, hence no error bar, for a single seed
     axes.barh(places, top1, xerr=spread, color="#4c78a8", ecolor="#222222", capsize=3)
     for (name, accuracy), (colour, style) in zip(teachers.items(), cycle(LINES)):
         axes.axvline(accuracy, color=colour, linestyle=style, label=f'teacher "{name}": {accuracy:.2f} %')

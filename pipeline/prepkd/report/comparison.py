@@ -10,7 +10,7 @@ from torch import Tensor
 from prepkd.report.metrics import against_teacher, measure, over_seeds
 from prepkd.report.significance import corrected, paired_difference
 
-# Name -> the run that others are compared with; "kd without CE" separates KA's effect from that of dropping CE.
+# Name -> baseline run; "kd without CE" separates KA's effect from that of dropping CE.
 BASELINES = {"kd": "kd", "kd without CE": "kd,ce_weight=0"}
 # Metric -> its column, which names the unit, and the factor from a fraction (or nats) to it.
 COLUMNS = {
@@ -29,9 +29,9 @@ RunMetrics = Mapping[str, Mapping[int, dict[str, float]]]
 def measure_runs(
     runs: Mapping[str, Mapping[int, Tensor]], teachers: Mapping[str, Tensor], labels: Tensor
 ) -> RunMetrics:
-    """Every metric of every run and seed, from test logits (N, K) by run and seed, and of the teacher by run.
+    """Compute every metric per run and seed, from test logits (N, K) by run and seed, and the teacher's by run.
 
-    Runs whose teacher's logits are not there have no figures against it.
+    Runs without a teacher's logits lack the metrics against it.
     """
     return {
         run: {
@@ -43,7 +43,7 @@ def measure_runs(
 
 
 def long_form(metrics: RunMetrics) -> pd.DataFrame:
-    """One row per run and seed with every metric; NaN for one that a run does not have."""
+    """One row per run and seed with every metric; NaN for a metric that a run lacks."""
     return pd.DataFrame(
         [
             {
@@ -60,7 +60,7 @@ def long_form(metrics: RunMetrics) -> pd.DataFrame:
 def wide_form(long: pd.DataFrame) -> pd.DataFrame:
     """One row per run, two columns per (teacher, student): test top-1's mean and std over the seeds.
 
-    NaN where a run has no student of a pair: it names a teacher or student of its own.
+    NaN where a run has no student of a pair, because its settings name another teacher or student.
     """
     pair = long["teacher"] + " -> " + long["student"]
     groups = long["top1_percent"].groupby([long["run"], pair])
@@ -73,14 +73,14 @@ def wide_form(long: pd.DataFrame) -> pd.DataFrame:
 
 
 def wide_column(pair: str, of: str = "") -> str:
-    """The wide form's column of a pair's mean; with "std_" of its standard deviation."""
+    """The wide form's column of a pair's mean; with "std_", of its standard deviation."""
     return f"{pair}, top1_{of}percent"
 
 
 def compare_runs(metrics: RunMetrics) -> pd.DataFrame:
     """One row per run, with the differences in top-1 to each baseline that is among the runs.
 
-    A difference is over the seeds that both runs have; p is corrected for all runs that are compared with the baseline.
+    A difference is over the seeds common to both runs; p is corrected for all runs compared with the baseline.
     """
     rows = []
     for run, seeds in metrics.items():
@@ -105,7 +105,7 @@ def difference_column(name: str, of: str = "points") -> str:
 
 
 def _differences(metrics: RunMetrics, name: str, baseline: str) -> pd.DataFrame:
-    """The four columns of differences to a baseline by run, without the baseline; NaN where there is no figure."""
+    """The four columns of differences to a baseline, one row per other run; NaN for missing values."""
     others = [run for run in metrics if run != baseline]
     shared = {run: sorted(metrics[run].keys() & metrics[baseline].keys()) for run in others}
 

@@ -1,4 +1,4 @@
-"""Figures of single seeds, classes and confusions; the few figures by which experiments are compared."""
+"""Figures of single seeds, classes and confusions, and the headline figures that compare experiments."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from prepkd.report.metrics import by_class
 
 LISTED = 100  # confusions; results/plots/confusion.csv has all
 OF_TEACHER = ("top1", "training_view_error")
-DIGITS = 4  # of a figure that experiments are compared by: a hundredth of a percent
+DIGITS = 4  # of a headline figure: a hundredth of a percent
 
 
 def headline(details: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that experiments are compared by, rounded: n, top-1 as mean and std, genetic errors, the teacher's top-1.
+    """The rounded figures that compare experiments: n, top-1 as mean and std, genetic errors, the teacher's top-1.
 
-    `dvc exp show` has a column for each that differs: few, with short names and few digits.
+    `dvc exp show` has a column per differing figure, so they are few, with short names and few digits.
     """
     figures: dict[str, Any] = {"n": details["n"], "top1": _rounded(details["top1"])}
     if "genetic_errors" in details:
@@ -30,9 +30,9 @@ def _rounded(figures: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def class_rows(names: Sequence[str], counts: Tensor, teacher: Tensor | None) -> list[dict[str, Any]]:
-    """A row per class, of the seeds' counts (K, K) and the teacher's: the share of its samples that is right.
+    """One row per class, from the students' and the teacher's counts (K, K): the accuracy on its samples.
 
-    A class without test samples has no share.
+    A class without test samples has None.
     """
     ours, theirs = by_class(counts), None if teacher is None else by_class(teacher)
     rows = []
@@ -43,7 +43,7 @@ def class_rows(names: Sequence[str], counts: Tensor, teacher: Tensor | None) -> 
 
 
 def confusions(names: Sequence[str], counts: Tensor) -> list[dict[str, Any]]:
-    """The most frequent confusions of counts (K, K) over all seeds: actual and predicted class, share of the actual one's."""
+    """The most frequent confusions of counts (K, K) over all seeds: actual and predicted class, share of the actual class."""
     wrong = counts.clone().fill_diagonal_(0)
     totals = counts.sum(dim=1)
     order = wrong.flatten().sort(descending=True, stable=True).indices[:LISTED].tolist()

@@ -10,7 +10,7 @@ from prepkd.views import Recipe
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The prepared data on which students are measured, the recipe that gives the pictures' size, and the device."""
+    """The prepared data on which students are measured, the recipe that determines the pictures' size, and the device."""
 
     data: Path
     recipe: Recipe

@@ -17,7 +17,7 @@ from prepkd.report.metrics import measure
 from prepkd.report.run_logits import RunFile, run_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 
-Runs = Mapping[str, RunFile]  # by their text
+Runs = Mapping[str, RunFile]  # by the run's text in params.yaml
 ARROW = " -> "  # between the teacher and the student of a pair
 
 
@@ -26,10 +26,10 @@ def tabulate(
 ) -> str:
     """Write the tables and the picture of the whole grid to `folder`, and return the tables as Markdown.
 
-    `pairs` are the runs by `teacher -> student`; a run may name others in its settings, and its figures are against the
-    teachers that it names; where a teacher's folder is not there, those figures are left out. `added` are students of other
-    training loops by name, which stand in the table of every pair, against its teacher. Raises InputError for test logits that
-    are missing, or made by other settings, teachers or data.
+    `pairs` are the runs by `teacher -> student`. A run whose settings name other teachers is compared with those; without a
+    teacher's folder these figures are left out. `added` are students of other training loops by name, which appear in every
+    pair's table, compared with its teacher. Raises InputError for test logits that are missing, or made by other settings,
+    teachers or data.
     """
     labels = torch.from_numpy(test.labels)
     early = any(run.settings.early_stop for runs in pairs.values() for run in runs.values())
@@ -58,7 +58,7 @@ def tabulate(
         tables[pair] = table, teachers
         folders = {name: one.folder for name, one in added.items()}
         texts.append(to_markdown(table, caption(table, teachers, epoch, absent, folders)))
-    # A run that names its teacher and its student is the same one in several pairs.
+    # A run whose settings name its teacher and student is the same run in several pairs.
     long = pd.concat(longs).drop_duplicates(["teacher", "student", "run", "seed"])
     whole = pd.concat([table for table, _ in tables.values()])
     wide = wide_form(long)
@@ -74,13 +74,13 @@ def tabulate(
 
 
 def _named(frame: pd.DataFrame, names: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
-    """The rows with each run's teachers and student."""
+    """Add each run's teachers and student as columns."""
     teachers, students = zip(*(names[text] for text in frame["run"]), strict=True)
     return frame.assign(teacher=teachers, student=students)
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    """Format a table as CSV; the columns that name a row come first, and names are escaped for spreadsheets."""
+    """Format a table as CSV; the columns that identify a row come first, and names are escaped for spreadsheets."""
     first = [column for column in ("pair", "teacher", "student", "run") if column in frame]
     ordered = frame[[*first, *(column for column in frame if column not in first)]]
     ordered = ordered.assign(**{column: ordered[column].map(csv_cell) for column in first})

@@ -12,7 +12,7 @@ from prepkd.report.significance import ALPHA, LEVEL, Difference, difference_text
 
 
 def to_markdown(table: pd.DataFrame, caption: str) -> str:
-    """The table of `compare_runs` above a caption, each accuracy with its spread; differences that count are bold."""
+    """The table of `compare_runs` above a caption, each accuracy with its spread; significant differences are bold."""
     shown = pd.DataFrame({"run": table["run"].map("`{}`".format), "n": table["n"]})
     shown["test top-1, %"] = [
         _with_spread(m, s) for m, s in zip(table["top1_percent"], table["top1_std_percent"], strict=True)
@@ -35,7 +35,7 @@ def caption(
 ) -> str:
     """A table's caption: its teachers with their test top-1 in percent, the epoch, the statistics.
 
-    `absent` are folders of teachers whose figures are left out; `added` those of students from other training loops.
+    `absent` are folders of teachers whose figures are left out; `added` are folders of students from other training loops.
     """
     named = ", ".join(f"`{name}`: {top1:.2f} %" for name, top1 in teachers.items())
     parts = [f"Teacher{'s' if len(teachers) > 1 else ''} {named} test top-1."] if teachers else []
@@ -59,7 +59,7 @@ def caption(
 
 
 def baselines(table: pd.DataFrame) -> list[str]:
-    """The names of the baselines that a table has differences to."""
+    """The names of the baselines for which a table has differences."""
     return [name for name in BASELINES if difference_column(name) in table]
 
 
@@ -74,7 +74,7 @@ def wide_markdown(wide: pd.DataFrame, caption: str) -> str:
 
 
 def fitting(markdown: str, width: int) -> str:
-    """The text with its tables cut to the columns that fit a width in characters; the first column always stays."""
+    """Cut the tables of a text to the columns that fit a width in characters; the first column always stays."""
     lines = []
     for line in markdown.splitlines():
         whole = not line.startswith("|") or len(line) <= width
@@ -83,7 +83,7 @@ def fitting(markdown: str, width: int) -> str:
 
 
 def _difference(row: Mapping[Hashable, Any], table: pd.DataFrame, name: str) -> str:
-    """A difference with its interval and p; with the number of common seeds where either run has more of them."""
+    """A difference with its interval and p, and the number of common seeds if either run has more seeds."""
     mean, half_width, p, seeds = (
         row[difference_column(name, of)] for of in ("points", "half_width_points", "p_holm", "seeds")
     )

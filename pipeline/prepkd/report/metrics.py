@@ -16,7 +16,7 @@ def measure(logits: Tensor, labels: Tensor) -> dict[str, float]:
     Source of ECE: Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599.
     """
     classes = logits.shape[-1]
-    # torchmetrics would put a confidence of exactly 1 into a sixteenth bin.
+    # torchmetrics would put a confidence of exactly 1 into a 16th bin.
     probabilities = logits.softmax(dim=-1).clamp(max=1 - 2**-24)
 
     def accuracy(k: int) -> float:
@@ -54,11 +54,11 @@ def over_seeds(metrics: Sequence[dict[str, float]]) -> dict[str, Any]:
 
 
 def confusion_counts(logits: Tensor, labels: Tensor) -> Tensor:
-    """Samples by actual and predicted class, int64 (K, K), of logits (N, K) and labels int64 (N,)."""
+    """Count samples by actual and predicted class, int64 (K, K), from logits (N, K) and labels int64 (N,)."""
     classes = logits.shape[-1]
     return torch.bincount(labels * classes + logits.argmax(dim=-1), minlength=classes**2).reshape(classes, classes)
 
 
 def by_class(counts: Tensor) -> Tensor:
-    """The share of each class's samples that is right, float64 (K,), of counts (K, K); NaN for a class without samples."""
+    """The accuracy on each class, float64 (K,), from counts (K, K); NaN for a class without samples."""
     return counts.diagonal().double() / counts.sum(dim=1)

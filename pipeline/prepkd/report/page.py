@@ -1,10 +1,10 @@
-"""The HTML template of `dvc plots show`, usable offline."""
+"""The HTML template of `dvc plots show`, which works offline."""
 
 from vl_convert import javascript_bundle
 
 from prepkd.runtime.machine_faults import need_descriptors
 
-DESCRIPTORS = 16  # of the bundler: its runtime's sockets and pipes
+DESCRIPTORS = 16  # file descriptors of the bundler's runtime, for sockets and pipes
 
 
 def offline_page() -> bytes:
@@ -12,7 +12,7 @@ def offline_page() -> bytes:
     need_descriptors(DESCRIPTORS)
     bundle = javascript_bundle("window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;")
     # A plain script, because DVC calls vegaEmbed while the page loads; in a function, because the bundle expects a
-    # module's scope. A script element ends at the first "</script", wherever it stands.
+    # module's scope. A script element ends at the first "</script", even within a string.
     script = "(() => {'use strict';" + bundle.replace("</script", "<\\/script") + "})()"
     style = "body{font:14px sans-serif;margin:2em;display:flex;flex-wrap:wrap;gap:2em}"
     page = (

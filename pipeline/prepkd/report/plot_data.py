@@ -1,4 +1,4 @@
-"""The files behind `dvc plots`: the confusion matrix and the learning curves as CSV, and the charts that draw them."""
+"""The files for `dvc plots`: the confusion matrix and the learning curves as CSV, and their chart templates."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -12,9 +12,10 @@ from prepkd.errors import InputError
 
 
 def confusion(counts: Tensor, names: Sequence[str]) -> bytes:
-    """A confusion matrix as CSV of counts int64 (K, K), actual by predicted: a row per pair of classes that occurs.
+    """Format a confusion matrix of counts int64 (K, K), actual by predicted, as CSV: one row per pair of classes that occurs.
 
-    `share` is of the actual class's samples. The diagonal is whole, so that each axis has every class. Names are escaped.
+    `share` is relative to the actual class's samples. The whole diagonal is written, so that each axis has every class. Names
+    are escaped.
     """
     cells = list(map(csv_cell, names))
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
@@ -30,9 +31,9 @@ def charts() -> dict[str, bytes]:
 
 
 def learning_curves(curves: pd.DataFrame) -> bytes:
-    """Top-1 per epoch as CSV (epoch, then one column per split), the mean over the seeds, of `seed_curves`.
+    """Top-1 per epoch as CSV (epoch, then one column per split), averaged over the seeds of `seed_curves`.
 
-    A seed that was stopped early counts in the epochs that it was trained for.
+    A seed that was stopped early counts only in the epochs for which it was trained.
     """
     return curves.groupby("epoch").mean().drop(columns="seed").to_csv().encode()
 
@@ -40,8 +41,8 @@ def learning_curves(curves: pd.DataFrame) -> bytes:
 def seed_curves(folder: Path, seeds: Sequence[int]) -> pd.DataFrame:
     """Top-1 of every seed and epoch, one column per split, from DVCLive's logs.
 
-    The logs have no checksum: they are DVCLive's, and decide nothing but pictures. Raises InputError if a seed has no log, or
-    one that is no curve.
+    The logs have no checksum: DVCLive writes them, and they affect only pictures. Raises InputError if a seed has no log, or a
+    malformed one.
     """
     rows = []
     for seed in seeds:
@@ -58,7 +59,7 @@ def seed_curves(folder: Path, seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def _curve(path: Path) -> pd.DataFrame:
-    """Read one log: step and top1, shares."""
+    """Read one log with the columns step and top1, a fraction."""
     try:
         table = pd.read_csv(path, sep="\t", dtype={"step": "int64", "top1": "float64"})[["step", "top1"]]
     except (ValueError, KeyError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""Test logits that a report is made from; refused if other settings, another teacher or other data made them."""
+"""Test logits for reports; refused if they were made with other settings, another teacher or other data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from prepkd.training.predictions import read_results
 
 @dataclass(frozen=True)
 class RunFile:
-    """A run of the comparison: its settings, its teachers' folders and stores by name, its file, the command that writes it."""
+    """A run of the comparison: settings, teachers' folders and stores by name, the file, and the command that writes it."""
 
     settings: Distill
     teachers: Mapping[str, Path]
@@ -35,12 +35,12 @@ class RunFile:
 
     @property
     def absent(self) -> list[Path]:
-        """The teachers' folders that are not there: stores are enough to train from."""
+        """The teachers' folders that do not exist: students can be trained from stores alone."""
         return [folder for folder in self.teachers.values() if not folder.exists()]
 
     @property
     def teacher(self) -> str:
-        """The teachers that the run's students are compared with; of several also how they are combined."""
+        """The teachers with which the run's students are compared; for several, also how they are combined."""
         names, ensemble = self.settings.teacher_names, self.settings.ensemble
         if len(names) == 1:
             return names[0]
@@ -74,7 +74,7 @@ def student_logits(
         made_from = card["inputs"]
         refuse_differences(
             {
-                "seed": (card.get("seed"), seed),  # else a renamed folder passes for another student
+                "seed": (card.get("seed"), seed),  # otherwise a renamed folder would pass for another student
                 "inputs.dataset_fingerprint": (made_from["dataset_fingerprint"], info.fingerprint),
             },
             folder,
@@ -87,7 +87,7 @@ def student_logits(
 
 
 def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
-    """Read the test logits (N, K) of one run of the comparison by seed, of the seeds that its settings ask for.
+    """Read the test logits (N, K) of one run of the comparison, by seed, for the seeds in its settings.
 
     Raises InputError for a file that is missing, damaged, or without one of the seeds, or that was made by other settings,
     from other data or by another teacher.
@@ -141,7 +141,7 @@ def taught_by(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, P
 
 
 def is_there(run: RunFile, test_fingerprint: str) -> bool:
-    """Whether a run's file is there, of these settings, teachers and test set."""
+    """Whether a run's file exists and belongs to these settings, teachers and test set."""
     try:
         run_logits(run, test_fingerprint)
     except InputError:

@@ -9,16 +9,16 @@ from scipy.special import stdtr, stdtrit
 
 Key = TypeVar("Key")
 
-ALPHA = 0.05  # a corrected p below it: the difference counts
-LEVEL = 1 - ALPHA  # of the intervals
-ROUNDING = 1e-6  # of the largest value: accuracies come from float32
+ALPHA = 0.05  # a difference with a corrected p below it is significant
+LEVEL = 1 - ALPHA  # confidence level of the intervals
+ROUNDING = 1e-6  # relative to the largest value: accuracies come from float32
 
 
 @dataclass(frozen=True)
 class Difference:
     """The mean of n paired differences, half the width of its t interval, and the two-sided p of the paired t test.
 
-    `half_width` and `p` are None where the differences have no spread: a single one, or all equal.
+    `half_width` and `p` are None if the differences have no spread: a single one, or all equal.
     """
 
     mean: float
@@ -28,7 +28,7 @@ class Difference:
 
 
 def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
-    """The difference of two runs from their values by seed, in the same order; raises ValueError for other lengths.
+    """The difference of two runs, from their values per seed in the same order; raises ValueError for different lengths.
 
     Source: Student, "The probable error of a mean", Biometrika 6, 1908.
 
@@ -56,7 +56,7 @@ def standard_error(half_width: float, n: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for their number m, in their order: that of rank i times m - i, at least those before it, at most 1.
+    """Correct m p values, returned in their order: the one of rank i (from 0) times m - i, at least the previous one, at most 1.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
 
@@ -71,14 +71,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected(differences: Mapping[Key, Difference]) -> dict[Key, Difference]:
-    """Differences that are looked at together: each p becomes Holm's for their number, tests without a p left out."""
+    """Apply Holm's correction to the p values of differences that are tested together; those without a p do not count."""
     tests = {key: one.p for key, one in differences.items() if one.p is not None}
     found = dict(zip(tests, holm(list(tests.values())), strict=True))
     return {key: replace(one, p=found.get(key)) for key, one in differences.items()}
 
 
 def difference_text(difference: Difference, note: str = "") -> str:
-    """A difference as tables show it, with a corrected p, bold where it counts.
+    """Format a difference for tables, with its corrected p, bold if significant.
 
     >>> difference_text(Difference(0.98, 5, 0.83, 0.246)), difference_text(Difference(0.5, 1))
     ('+0.98 +- 0.83 (p 0.246)', '+0.50 (no interval)')

@@ -1,4 +1,4 @@
-"""The report on trained students: their metrics over seeds, by seed and by class, and the files that `dvc plots show` draws."""
+"""The report on trained students: metrics over seeds, by seed and by class, and the files that `dvc plots show` draws."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,9 +36,9 @@ def report_students(
 ) -> dict[str, Any]:
     """Measure trained students on the test set, write `plots`, and return the metrics over the seeds, by seed, by class.
 
-    `students` are folders by seed; `teachers` are folders and `stores` URLs by the teacher's name; `training` holds DVCLive's
-    curves, one folder per seed. Data and stores are enough to train from: if a teacher's folder is not there, what compares with
-    the teacher's test logits is left out. Raises InputError for files that are missing or do not belong together.
+    `students` are folders by seed; `teachers` are folders and `stores` URLs by the teacher's name; `training` contains DVCLive's
+    curves, one folder per seed. Students can be trained from data and stores alone: without a teacher's folder, comparisons with
+    the teacher's test logits are left out. Raises InputError for files that are missing or do not belong together.
     """
     info, split = describe(on.data), load_split(on.data, "test")
     test = Samples.of(split, on.device, on.recipe)

@@ -1,1 +1,1 @@
-"""Files, threads, devices, memory, random streams: nothing here knows of distillation."""
+"""Files, threads, devices, memory and random streams, independent of distillation."""

@@ -1,4 +1,4 @@
-"""glibc's malloc set to keep freed memory: every step frees what the next one allocates again; slabs lie beside its heap."""
+"""Make glibc's malloc keep freed memory, since every step reallocates the same blocks; large slabs lie outside its heap."""
 
 import ctypes
 import mmap
@@ -9,9 +9,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt's numbers for them
-SLAB = 2**23  # bytes from which a slab has pages of its own
-MOST_KEPT = 2**31 - 1  # bytes at the heap's end, and mallopt takes an int; holes below it are kept in any case
+TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt's parameter numbers
+SLAB = 2**23  # bytes; a slab of at least this size gets its own pages
+MOST_KEPT = 2**31 - 1  # bytes kept at the heap's end, the largest int for mallopt; holes below the end are always kept
 
 
 def keep_freed_memory() -> None:
@@ -27,23 +27,23 @@ def keep_freed_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(TRIM_THRESHOLD, MOST_KEPT)
     libc.mallopt(MMAP_MAX, 0)
-    libc.mallopt(ARENA_MAX, 1)  # else every thread that reads a slab would keep an arena
+    libc.mallopt(ARENA_MAX, 1)  # otherwise every thread that reads a slab would keep an arena
 
 
 def return_freed_memory() -> None:
-    """Return what is free in the heap to the system, once for a store: its next large arrays fit into no hole.
+    """Return free heap memory to the system, once per store: the next large arrays do not fit into the heap's holes.
 
-    Takes milliseconds. Only for glibc; other allocators are left alone.
+    Takes milliseconds. Affects only glibc; other allocators are left alone.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def new_slab(like: Tensor, *shape: int) -> Tensor:
-    """An uninitialised tensor of this shape, with the dtype and on the device of `like`, that outlives a step.
+    """Return an uninitialised tensor of this shape that outlives a step, with the dtype and device of `like`.
 
-    On a CPU a large one has pages of its own, which the system has back as soon as it is freed: the next view's answers would
-    fit into no hole of the heap, once small arrays lie in it.
+    On a CPU a large tensor gets its own pages, which return to the system as soon as it is freed. In the heap, small arrays
+    would fill the hole that it leaves, so that the next view's logits no longer fit.
     """
     size = prod(shape) * like.element_size()
     if like.device.type != "cpu" or size < SLAB:

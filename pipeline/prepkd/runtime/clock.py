@@ -1,4 +1,4 @@
-"""Elapsed time that can be divided by."""
+"""Elapsed time, never zero, so that it can be a divisor."""
 
 import time
 

@@ -8,14 +8,14 @@ import torch
 from prepkd.errors import InputError
 from prepkd.runtime.allocator import keep_freed_memory
 
-# More than any machine's processors; torch ends the process if the system does not start as many.
+# More than any machine's processors; torch ends the process if the system cannot start that many threads.
 MOST_THREADS = 1024
 
 
 def choose_device(threads: int | None = None) -> torch.device:
-    """Return the GPU if the machine has one, else the CPU; there keep freed memory.
+    """Return the GPU if the machine has one, else the CPU, where malloc then keeps freed memory.
 
-    On the CPU torch computes on `threads` processors; None leaves torch's own choice.
+    On the CPU, torch uses `threads` threads; None keeps torch's default.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -26,7 +26,7 @@ def choose_device(threads: int | None = None) -> torch.device:
 
 
 def _gpu() -> torch.device:
-    """The GPU of this process: a launcher numbers a machine's processes by LOCAL_RANK."""
+    """The GPU of this process, by the LOCAL_RANK that a launcher sets."""
     local = os.environ.get("LOCAL_RANK")
     if local is None:
         return torch.device("cuda")
@@ -39,7 +39,7 @@ def _gpu() -> torch.device:
 
 
 def device_like(written_on: str) -> torch.device:
-    """Return the GPU if the machine has one, else the CPU with the thread count of a `device_name`: bits can then be equal."""
+    """Return the GPU if the machine has one, else the CPU with the thread count of a `device_name`, for bitwise equal results."""
     threads = re.search(r"(\d+) threads", written_on)
     if threads and (len(threads[1]) > 4 or not 1 <= int(threads[1]) <= MOST_THREADS):
         raise InputError(f"device is {written_on[:60]!r}; expected 1 to {MOST_THREADS} threads")
@@ -47,5 +47,5 @@ def device_like(written_on: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device as stores record it; on a CPU with the thread count, which changes the last bits of results."""
+    """Name a device as stores record it; a CPU's name has the thread count, which changes the last bits of results."""
     return device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads"

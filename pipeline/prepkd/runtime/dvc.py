@@ -1,4 +1,4 @@
-"""DVC: the project that a folder is in, and DVC's commands."""
+"""DVC: find the project of a folder, and run DVC's commands."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ DVC = sys.executable, "-m", "dvc"  # of this environment, whether or not it is o
 
 
 def dvc_root(folder: Path) -> Path | None:
-    """The DVC project that a folder is in; None outside of one."""
+    """The root of the DVC project that contains a folder; None outside of one."""
     return next((one for one in (folder, *folder.absolute().parents) if (one / ".dvc").is_dir()), None)
 
 
@@ -18,6 +18,6 @@ def run_dvc(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def said(done: subprocess.CompletedProcess[str]) -> str:
-    """The words of a command that failed, in one line."""
+    """The message of a failed command, in one line."""
     words = " ".join((done.stderr or done.stdout).split()).removeprefix("ERROR: ")
     return words or f"exit code {done.returncode}"

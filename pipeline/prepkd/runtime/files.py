@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 DAY = 24 * 60 * 60
 PROCESS = re.compile(r"([0-9a-f]{8})-([1-9]\d{0,8})")  # of `this_process`
-PUBLISHED = ".published"  # the end of the name of a folder whose copy is at its declared path
+PUBLISHED = ".published"  # suffix of a source folder whose copy is already at the declared path
 
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Give an OSError without a file name this path: a write or a flush that fails knows only a file descriptor."""
+    """Add this path to an OSError without a file name: a failing write or flush knows only a file descriptor."""
     try:
         yield
     except OSError as error:
@@ -62,7 +62,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def building(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on success flush it and put it in `target`'s place, on failure remove it."""
+    """Yield an empty folder beside `target`; on success flush it and replace `target` with it, on failure remove it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
     temporary.mkdir()
@@ -76,7 +76,7 @@ def building(target: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """Return this process's temporary name beside `path`; remove those of dead processes, so that a full disk gets space back."""
+    """Return this process's temporary name beside `path`; remove those of dead processes, to free disk space."""
     _remove_left(path, "partial")
     return _own_name(path, "partial")
 
@@ -86,7 +86,7 @@ def _own_name(path: Path, ending: str) -> Path:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed processes left beside `path`: temporary files and folders, and what they had replaced."""
+    """Remove files and folders that killed processes left beside `path`: temporary ones, and replaced versions."""
     _remove_left(path, "partial")
     _remove_left(path, "stale")
 
@@ -101,7 +101,7 @@ def _remove_left(path: Path, ending: str) -> None:
         process = left.name.removeprefix(start).removesuffix(f".{ending}")
         if not PROCESS.fullmatch(process) or not left.name.startswith(start):
             continue
-        with contextlib.suppress(OSError):  # another process was faster, or it is not ours to remove
+        with contextlib.suppress(OSError):  # another process removed it first, or we lack the permission
             ended = has_ended(process)
             if not ended if ended is not None else time.time() - left.stat().st_mtime < DAY:
                 continue
@@ -117,7 +117,7 @@ def this_process() -> str:
 
 
 def has_ended(process: str) -> bool | None:
-    """Whether a process that `this_process` identified has ended; None if it is on another machine, or no such identity."""
+    """Whether a process identified by `this_process` has ended; None if it is on another machine or the text is no identity."""
     if not (named := PROCESS.fullmatch(process)) or named[1] != _here():
         return None
     return not _lives(int(named[2]))
@@ -153,7 +153,7 @@ def canonical_json(value: object) -> str:
 
 
 def json_bytes(value: object) -> bytes:
-    """Format indented JSON with sorted keys and a last newline, as files hold it."""
+    """Format indented JSON with sorted keys and a final newline, as bytes of a file."""
     return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n").encode()
 
 
@@ -191,7 +191,7 @@ def file_sha256(path: Path) -> str:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a damaged file, or a folder in its place, the name `<name>.damaged`, and return that; one of before is removed."""
+    """Rename a damaged file, or a folder in its place, to `<name>.damaged`, replacing an earlier one; return the new path."""
     aside = path.with_name(f"{path.name}.damaged")
     if aside.is_dir() and not aside.is_symlink():
         shutil.rmtree(aside)
@@ -201,9 +201,9 @@ def set_aside(path: Path) -> Path:
 
 
 def publish(source: Path, target: Path, *, keep: bool = False) -> None:
-    """Move a finished folder to its declared path and replace the one there; across devices copy, flush, then rename.
+    """Move a finished folder to its declared path, replacing an existing one; across devices copy, flush, then rename.
 
-    With `keep` the source is copied and stays: another process needs it.
+    With `keep` the source is copied and stays, because another process needs it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     stale = _own_name(target, "stale")
@@ -215,7 +215,7 @@ def publish(source: Path, target: Path, *, keep: bool = False) -> None:
         finally:  # a full disk must not be left fuller
             shutil.rmtree(staged, ignore_errors=True)
         if not keep:
-            # Under another name first: half of it must not pass for unfinished work if this process is killed here.
+            # Renamed first: if this process is killed here, the rest must not be mistaken for unfinished work.
             shutil.rmtree(source.rename(source.with_name(f"{source.name}{PUBLISHED}")))
     fsync(target.parent)
     shutil.rmtree(stale, ignore_errors=True)
@@ -223,7 +223,7 @@ def publish(source: Path, target: Path, *, keep: bool = False) -> None:
 
 
 def _moved(source: Path, target: Path, stale: Path) -> bool:
-    """Move a folder by a rename; returns False across devices, where that is impossible."""
+    """Move a folder by renaming; return False across devices, where renaming is impossible."""
     try:
         _swap(source, target, stale)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""HDF5 files from elsewhere: every value must be in the file itself."""
+"""Checks of untrusted HDF5 files: every value must be in the file itself."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from prepkd.errors import InputError
 def refuse_outside_values(path: Path, file: h5py.File) -> None:
     """Check that every dataset keeps all its values in this file; raises InputError naming one that does not.
 
-    Call it before anything is read. HDF5 opens every file that external storage, an external link or a virtual dataset names,
-    reads what was never written as zeros, and crashes on a virtual dataset that refers to itself.
+    Call it before reading anything. HDF5 opens every file that external storage, an external link or a virtual dataset names,
+    reads unwritten values as zeros, and crashes on a virtual dataset that refers to itself.
     """
     groups: list[h5py.Group] = [file]
     seen: set[int] = set()
@@ -24,7 +24,7 @@ def refuse_outside_values(path: Path, file: h5py.File) -> None:
                 raise InputError(
                     f"{where}: an external link to {link.path!r} in {link.filename!r}; {_remedy('the array itself')}"
                 )
-            if isinstance(link, h5py.SoftLink):  # leads to what has another name here, or to an external link
+            if isinstance(link, h5py.SoftLink):  # its target is checked under its own name, or is an external link
                 continue
             item = group[name]
             if isinstance(item, h5py.Dataset) and (problem := _problem(item)):
@@ -36,7 +36,7 @@ def refuse_outside_values(path: Path, file: h5py.File) -> None:
 
 
 def refuse_locked(error: Exception, path: Path) -> None:
-    """Raise InputError if HDF5 could not open a file for want of its lock: it is no damage, and more processes don't help."""
+    """Raise InputError if HDF5 could not lock a file: it is not damaged, and EAGAIN's usual remedy does not help."""
     if "lock file" in str(error):
         raise InputError(
             f"{path}: can't be locked for reading: another process writes it, or its file system has no locks; "
@@ -45,8 +45,8 @@ def refuse_locked(error: Exception, path: Path) -> None:
 
 
 def _problem(dataset: h5py.Dataset) -> str | None:
-    """Say where a dataset's values are if they are not in its file; None if they are."""
-    if dataset.is_virtual:  # first: for others, asking for the shape opens the sources
+    """Describe where a dataset's values are if they are outside its file; None if they are inside."""
+    if dataset.is_virtual:  # first, because reading the shape below opens a virtual dataset's sources
         return f"a virtual dataset, made of others; {_remedy('an array with values of its own')}"
     if dataset.external:
         return f"external storage, values in {dataset.external[0][0]!r}; {_remedy('values in this file')}"

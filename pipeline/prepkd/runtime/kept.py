@@ -1,4 +1,4 @@
-"""Finished work that stays in scratch: a run with a sixth seed does not train the first five again."""
+"""Finished work kept in scratch, so that a run with a sixth seed does not train the first five again."""
 
 import contextlib
 import functools
@@ -22,10 +22,10 @@ NUMERICS = ("torch", "torchvision", "timm", "numpy")
 
 @contextlib.contextmanager
 def kept(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit: int = LIMIT) -> Iterator[Path]:
-    """Like `scratch`, but finished work stays in the folder, and is found there by a later run of the same fingerprint.
+    """Like `scratch`, but keep finished work in the folder for later runs of the same fingerprint.
 
-    Finished work of another version of this package, of the libraries or of another machine is removed first: the code is no
-    part of the fingerprint. Of all finished work the least recently used is removed beyond `limit` bytes.
+    Finished work of another version of this package, other library versions or another machine is removed first, because the
+    fingerprint does not cover the code. Beyond `limit` bytes of finished work in total, the least recently used is removed.
     """
     with scratch(root, fingerprint, on_wait=on_wait, keep=True) as folder:
         mark = folder / MARK
@@ -39,7 +39,7 @@ def kept(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit:
 
 @functools.cache
 def software() -> str:
-    """Identify what computes: this package's source, the versions of the numerical libraries, the machine's name."""
+    """Fingerprint the software: this package's source, the versions of the numerical libraries, the machine's name."""
     code = hashlib.sha256()
     package = Path(__file__).parents[1]
     for file in sorted(package.rglob("*.py")):
@@ -52,7 +52,7 @@ def software() -> str:
 
 
 def _prune(root: Path, limit: int) -> None:
-    """Remove the least recently used finished work beyond `limit` bytes; what another process uses stays."""
+    """Remove the least recently used finished work beyond `limit` bytes; work that another process uses stays."""
     marks = sorted(root.glob(f"*/{MARK}"), key=_age)
     total = 0
     for folder in (mark.parent for mark in marks):
@@ -65,7 +65,7 @@ def _prune(root: Path, limit: int) -> None:
 
 
 def _age(mark: Path) -> float:
-    """Seconds, negative: the last used first; one that is gone comes last."""
+    """Sort key in seconds: the most recently used first, a missing mark last."""
     try:
         return -mark.stat().st_mtime
     except OSError:

@@ -1,4 +1,4 @@
-"""Start a command in several processes on this machine, by torch's elastic launcher, the one of torchrun."""
+"""Start a command in several processes on this machine with torch's elastic launcher, as torchrun does."""
 
 import logging
 import os
@@ -19,7 +19,10 @@ SAVING = 600  # seconds for the processes to save their work after a signal
 
 
 def process_count(devices: int | str) -> int:
-    """The number of processes that `devices` asks for: one per GPU with "auto", one without a GPU; raises InputError."""
+    """Return the number of processes for `devices`: with "auto" one per GPU, or one without a GPU.
+
+    Raises InputError if `devices` exceeds the number of GPUs of a machine that has any.
+    """
     gpus = torch.cuda.device_count()
     if devices == "auto":
         return max(1, gpus)
@@ -29,9 +32,9 @@ def process_count(devices: int | str) -> int:
 
 
 def launch(arguments: Sequence[str], count: int) -> int:
-    """Run `prepkd ARGUMENTS` in `count` processes and return the exit code, that of the first process that failed.
+    """Run `prepkd ARGUMENTS` in `count` processes; return 0, or the exit code of the first process that failed.
 
-    On a CPU they share the processors, unless OMP_NUM_THREADS is set. Raises Interrupted after a signal, which they get too.
+    On a CPU they share the processors, unless OMP_NUM_THREADS is set. A signal is passed on to them, then raises Interrupted.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // count)))
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes report themselves

@@ -1,4 +1,4 @@
-"""The process as its launcher, such as torchrun, numbered it."""
+"""The rank of this process and the number of processes, as set by a launcher such as torchrun."""
 
 import os
 
@@ -6,18 +6,18 @@ from prepkd.errors import InputError
 
 
 class Finished(Exception):
-    """This process has done its share; the first one writes the results."""
+    """Raised in a process that has done its share; the first process writes the results."""
 
 
 def is_launched() -> bool:
-    """Whether a launcher started this process, with a number among others."""
+    """Whether a launcher started this process: RANK and WORLD_SIZE are set."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def launched() -> tuple[int, int]:
-    """The rank of this process and the number of processes, as the launcher wrote them to RANK and WORLD_SIZE; else (0, 1).
+    """The rank of this process and the number of processes, from RANK and WORLD_SIZE; (0, 1) without a launcher.
 
-    Raises InputError for anything but numbers.
+    Raises InputError unless they are numbers with 0 <= RANK < WORLD_SIZE.
     """
     if not is_launched():
         return 0, 1

@@ -29,11 +29,11 @@ REMEDIES = {
     errno.ENOLCK: "this file system has no locks: set PREPKD_SCRATCH to a folder on another one",
 }
 
-# Libraries that run out of something raise errors without a number.
+# Libraries that exhaust a resource raise errors without an errno.
 EXHAUSTED = {
     r"can't start new thread|[Rr]esource temporarily unavailable": errno.EAGAIN,
     r"[Tt]oo many open files": errno.EMFILE,
-    # oneDNN out of memory; "primitive descriptor" is an operation that it lacks.
+    # oneDNN out of memory; with "primitive descriptor" it reports an unsupported operation.
     r"could not (create|execute) a primitive(?! descriptor)": errno.ENOMEM,
     r"out of memory|[Cc]an(not|'t) allocate memory|not enough memory|ALLOC_FAILED|bad_alloc": errno.ENOMEM,
     r"failed to map segment": errno.ENOMEM,  # the loader of shared libraries
@@ -41,7 +41,7 @@ EXHAUSTED = {
 
 
 def explained(error: BaseException) -> str | None:
-    """One line for a fault of the machine: the file if it is known, what happened, the remedy; None for any other error."""
+    """One line on a fault of the machine: the file if known, the cause, the remedy; None for any other error."""
     number = error_number(error)
     if number not in REMEDIES:
         return None
@@ -55,7 +55,7 @@ def explained(error: BaseException) -> str | None:
 
 
 def error_number(error: BaseException) -> int | None:
-    """The number of an OSError, or the one that an error of exhausted resources would have; None for any other error."""
+    """The errno of an OSError, or the matching one for a library's error of an exhausted resource; None for any other error."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     if isinstance(error, MemoryError):
@@ -67,14 +67,14 @@ def error_number(error: BaseException) -> int | None:
 
 
 def raise_if_machine(error: Exception, path: Path) -> None:
-    """Raise a plain OSError about `path` if a library's error while reading it is a fault of the machine, not of its content."""
+    """Raise a plain OSError about `path` if a library's read error is a fault of the machine, not of the file's content."""
     number = error_number(error)
-    if number in REMEDIES and not isinstance(error, MemoryError):  # a lying header asks for any amount of memory
+    if number in REMEDIES and not isinstance(error, MemoryError):  # a false header can request any amount of memory
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def need_descriptors(count: int) -> None:
-    """Raise an OSError unless this process may open `count` more files: a Rust library would panic in the middle of its work."""
+    """Raise an OSError unless this process may open `count` more files; without them a Rust library would panic."""
     with contextlib.ExitStack() as opened:
         for _ in range(count):
             opened.enter_context(Path(os.devnull).open("rb"))

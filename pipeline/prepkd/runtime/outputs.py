@@ -1,4 +1,4 @@
-"""Outputs of a command: what stands at their place is replaced only if prepkd wrote it; one process at a time writes there."""
+"""Outputs of a command: existing files are replaced only if prepkd wrote them; one process at a time writes to an output."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from prepkd.runtime.files import fingerprint
 
 REMEDY = "move it away, or name another place"
 WAITING = "{}: another process is writing there; waiting for it to end"
-# The names of `runtime.files.replacing`, before the file is whole.
+# Temporary names of `runtime.files.replacing`, used until the file is complete.
 LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}-\d+\.partial")
 
 
@@ -23,14 +23,14 @@ LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}-\d+\.partial")
 class Output:
     """A file or folder that a command writes.
 
-    `files` holds, by pattern of a file's path in the folder ("" for a file), the test whether prepkd wrote that file.
+    `files` maps a pattern of paths in the folder ("" for a single file) to a test of whether prepkd wrote such a file.
     """
 
     path: Path
     files: Mapping[str, Callable[[Path], bool]]
 
     def wrote(self, name: str) -> bool:
-        """Whether prepkd wrote the file of this path in the folder; a link to such a file counts, since DVC makes links."""
+        """Whether prepkd wrote the file at this path in the folder; a link to such a file counts, since DVC makes links."""
         path = self.path / name
         if LEFTOVER.fullmatch(path.name):
             return True
@@ -39,7 +39,7 @@ class Output:
 
 
 def paths_in(folder: Path) -> Iterator[str]:
-    """The paths in a folder of all that is not a folder, sorted by folder; links are not followed."""
+    """Yield the paths of all entries in a folder that are not folders, sorted by folder; links are not followed."""
     for parent, folders, files in os.walk(folder):
         folders.sort()
         links = [name for name in folders if Path(parent, name).is_symlink()]
@@ -48,7 +48,7 @@ def paths_in(folder: Path) -> Iterator[str]:
 
 
 def refuse_blocked(path: Path) -> None:
-    """Raise InputError if something that is no folder stands where one of the path's folders belongs."""
+    """Raise InputError if one of the path's parents exists and is not a folder."""
     for parent in path.parents:
         if os.path.lexists(parent) and not parent.is_dir():
             raise InputError(f"{parent}: expected a folder, found {kind_of_file(parent)}; {REMEDY}")
@@ -62,7 +62,7 @@ def kind_of_file(path: Path) -> str:
 
 
 def refuse_foreign(output: Output) -> None:
-    """Raise InputError if anything at an output's place is not prepkd's own, or is damaged beyond recognition."""
+    """Raise InputError if any file at an output's path was not written by prepkd, or is damaged beyond recognition."""
     path, whole = output.path, "" in output.files
     refuse_blocked(path)
     if whole:
@@ -78,7 +78,7 @@ def refuse_foreign(output: Output) -> None:
 
 
 def remove(output: Output) -> None:
-    """Remove the files of an output folder that prepkd wrote, and the folders in it that are empty then."""
+    """Remove the files that prepkd wrote to an output folder, then its empty folders."""
     for name in list(paths_in(output.path)):
         if output.wrote(name):
             (output.path / name).unlink()
@@ -89,7 +89,7 @@ def remove(output: Output) -> None:
 
 @contextlib.contextmanager
 def claimed(outputs: Iterable[Output], locks: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
-    """Hold the locks of outputs at which stands nothing, or what prepkd wrote; raises InputError otherwise."""
+    """Hold the locks of all outputs; raises InputError if an output's path holds files that prepkd did not write."""
     found = sorted(outputs, key=lambda output: output.path.absolute())  # one order for all processes: no deadlock
     with contextlib.ExitStack() as held:
         for output in found:
@@ -105,7 +105,7 @@ def locked(
 ) -> Iterator[None]:
     """Hold the lock of a path or URL, a file in `locks`; while another process holds it, call `on_wait` once and wait.
 
-    `file` is the lock's name, one that follows from the place if not given; `on_wait` is called after `patience` seconds.
+    `file` is the lock file's name, by default derived from the place; `on_wait` is called after `patience` seconds.
     """
     locks.mkdir(parents=True, exist_ok=True)
     lock = FileLock(locks / (file or f"{place_fingerprint(place)}.lock"))
@@ -117,11 +117,11 @@ def locked(
     try:
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # held: a process that waits for it then makes a new one
+        Path(lock.lock_file).unlink(missing_ok=True)  # while held; a waiting process then creates a new lock file
         lock.release()
 
 
 def place_fingerprint(place: Path | str) -> str:
-    """Identify a path or URL, 64 hex digits: the path itself, not what a link at it leads to, as DVC links equal files to one."""
+    """Identify a path or URL, 64 hex digits. A link is not followed: DVC links equal files to one file in its cache."""
     name = str(place.parent.resolve() / place.name) if isinstance(place, Path) else place.rstrip("/")
     return fingerprint(["output", name])

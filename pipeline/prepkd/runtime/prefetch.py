@@ -1,4 +1,4 @@
-"""Work in a thread beside the main one: prefetch the next items, or process the last one."""
+"""Work in a background thread: prefetch the next items, or process the last one."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,10 +13,10 @@ _END = object()
 
 
 def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
-    """Yield the items in order, up to `depth` of them made in one thread before they are asked for; 0: without a thread.
+    """Yield the items in order, up to `depth` of them made ahead in one thread; depth 0 uses no thread.
 
-    An exception raised while an item is made is raised in the item's place. A consumer that stops early waits for the items
-    under way.
+    An exception raised while making an item is raised in the item's place. A consumer that stops early waits for the pending
+    items.
     """
     if depth == 0:
         yield from items
@@ -32,7 +32,7 @@ def prefetch(items: Iterable[T], depth: int) -> Iterator[T]:
 def overlap(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Yield `work(item)` for each item in order, computed in one thread while the next item is made.
 
-    A consumer that stops early, or whose items fail, waits for the work under way.
+    If the consumer stops early or making an item fails, the pending work is waited for.
     """
     with ThreadPoolExecutor(1, initializer=compute_on) as pool:
         under_way: Future[R] | None = None

@@ -1,4 +1,4 @@
-"""The processes that work on one command: those that torchrun or `devices` started, else one."""
+"""The processes of one command: those that torchrun or `devices` started, else one."""
 
 import contextlib
 import os
@@ -17,16 +17,16 @@ from torch.distributed.rendezvous import rendezvous
 from prepkd.errors import InputError
 from prepkd.runtime.launched import Finished, launched
 
-# One may wait for another command to release a lock. A launcher ends all processes when one ends with an error.
+# One process may wait for another command's lock. If a process fails, the launcher ends all others.
 PATIENCE = timedelta(days=30)
 
 
 def attempt() -> str:
-    """The name of this start of the processes, apart from that of an earlier one under the same launcher.
+    """A store prefix for this start of the processes, distinct from earlier starts under the same launcher.
 
-    Without `--rdzv-backend c10d`, torchrun keeps one store when it starts killed processes again: the new ones would find the
-    addresses of the dead there, and wait for them. Nodes count their starts themselves, so several nodes share one name;
-    there c10d, which begins a new store each time, is the only backend that starts all nodes again.
+    Without `--rdzv-backend c10d`, torchrun keeps one store when it restarts killed processes: the new ones would find the
+    addresses of the dead ones and wait for them. Each node counts its own restarts, so several nodes use one fixed prefix;
+    there c10d, which starts a new store each time, is the only backend that restarts all nodes.
     """
     alone = os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE")
     return f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0) if alone else 0}"
@@ -34,7 +34,7 @@ def attempt() -> str:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other processes of the command for collective operations; raises InputError if they can't be found."""
+    """Join the other processes of the command for collective operations; raises InputError if joining fails."""
     rank, world = launched()
     if world == 1:
         yield
@@ -57,17 +57,17 @@ def process_group() -> Iterator[None]:
 
 
 def count() -> int:
-    """The number of processes that are joined, 1 without others."""
+    """The number of joined processes; 1 without a process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """The rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_first() -> bool:
-    """Whether this process writes what the command writes."""
+    """Whether this is the first process, which writes the command's outputs."""
     return rank() == 0
 
 
@@ -78,13 +78,13 @@ def leave_the_rest_to_the_first() -> None:
 
 
 def wait() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has reached this call."""
     if count() > 1:
         dist.barrier()
 
 
 def shares(total: int) -> list[slice]:
-    """The parts of `total` items, in order, one per process; their lengths differ by one at most.
+    """Split `total` items into consecutive slices, one per process; their lengths differ by at most one.
 
     >>> shares(5)
     [slice(0, 5, None)]
@@ -94,15 +94,15 @@ def shares(total: int) -> list[slice]:
 
 
 def share(total: int) -> slice:
-    """This process's part of `total` items; empty for some if there are fewer items than processes."""
+    """This process's slice of `total` items; empty for some processes if there are fewer items than processes."""
     return shares(total)[rank()]
 
 
 def gathered(own: Tensor, lengths: Sequence[int]) -> Tensor:
-    """The rows of all processes, in order of rank: own rows (n, ...) -> (sum(lengths), ...); `lengths` has every process's n.
+    """Gather the rows of all processes in rank order: own rows (n, ...) -> (sum(lengths), ...); `lengths` has every process's n.
 
-    The gradient of a process's own rows is `count()` times theirs in the result: every process computes the same loss from
-    all rows, and DistributedDataParallel takes the mean over the processes.
+    The gradient of a process's own rows is `count()` times the gradient of those rows in the result: every process computes
+    the same loss from all rows, and DistributedDataParallel averages over the processes.
     """
     if count() == 1:
         return own
@@ -127,7 +127,7 @@ class _Gathered(torch.autograd.Function):
 
 
 def summed(own: Tensor) -> Tensor:
-    """The sum of all processes' tensors of one shape; its gradient is the sum of theirs."""
+    """Sum the tensors of all processes, which have one shape; the gradient is summed over the processes too."""
     total: Tensor = _Summed.apply(own)
     return total
 
@@ -155,7 +155,7 @@ def mean_over_processes(tensors: Sequence[Tensor]) -> None:
 
 
 def from_first(content: bytes, device: torch.device) -> bytes:
-    """The first process's bytes, in every process."""
+    """Broadcast the first process's bytes to every process."""
     if count() == 1:
         return content
     length = torch.tensor([len(content)], device=device)
@@ -168,7 +168,7 @@ def from_first(content: bytes, device: torch.device) -> bytes:
 
 @contextlib.contextmanager
 def held_by_first(lock: Callable[[], AbstractContextManager[Path]], folder: Path) -> Iterator[Path]:
-    """Hold a folder's lock in the first process; yields once it is held, in every process."""
+    """Hold a folder's lock in the first process; every process continues once it is held."""
     with lock() if is_first() else contextlib.nullcontext(folder) as held:
         wait()
         yield held

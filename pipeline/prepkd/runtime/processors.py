@@ -1,4 +1,4 @@
-"""The processors to compute on: how many torch leaves idle, and how many a thread may use."""
+"""Processor counts: available to this process, left idle by torch, and used by a thread."""
 
 import os
 
@@ -11,18 +11,18 @@ def processors() -> int:
 
 
 def idle_processors() -> int:
-    """Return how many processors torch leaves idle when it computes in this thread: other threads may use them for free."""
+    """Return how many processors stay idle while torch computes in this thread, and so are free for other threads."""
     return max(0, processors() - torch.get_num_threads())
 
 
 def compute_on(count: int = 1) -> None:
-    """Make torch compute on `count` processors in this thread; for threads beside the main one.
+    """Make torch compute on `count` processors in this thread; for threads other than the main one.
 
-    The main thread, and any thread that has computed before, keeps its own number. Threads that start later have this one,
-    until they ask for another.
+    The main thread, and any thread that has computed before, keeps its own count. Threads that start later inherit this one
+    until they set another.
 
-    By default every thread gets a team of OpenMP threads as large as the main one's. With more of them than processors, those
-    of the main thread sleep instead of spinning for work, even while the others are idle: each step takes a quarter longer
-    (docs/benchmarks.md).
+    By default every thread gets a team of OpenMP threads as large as the main thread's. If there are more of them than
+    processors, those of the main thread sleep instead of spinning, even while the others are idle: each step takes a quarter
+    longer (docs/benchmarks.md).
     """
     torch.set_num_threads(count)

@@ -1,6 +1,6 @@
 """Locked folders for unfinished work: kept when work stops, shared by processes that do the same work.
 
-Processes that work together join: each holds a shared lock of a file in the folder, whose name says where the work goes.
+Processes that work together join: each holds a shared lock on a file in the folder, named after the work's destination.
 """
 
 import contextlib
@@ -31,9 +31,9 @@ def scratch(
 ) -> Iterator[Path]:
     """Lock `root/fingerprint`, the folder of one piece of unfinished work, and yield it.
 
-    It is kept on failure, and on success with `keep` or while another process waits for it, those that have joined for `place`
-    apart. If another process does the same work, such as a second queued experiment with the same teacher, call `on_wait` with
-    one line after `patience` seconds, wait for it, then resume from its (usually complete) result.
+    The folder is kept on failure. On success it is kept with `keep`, or while another process waits for it or has joined for
+    another place than `place`. If another process does the same work, such as a second queued experiment with the same teacher,
+    call `on_wait` with one line after `patience` seconds, wait for it, then resume from its (usually complete) result.
     """
     folder = root / fingerprint
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,9 +48,9 @@ def scratch(
 
 
 def remove_finished(root: Path, fingerprint: str) -> None:
-    """Remove the folder and the lock of published work, left by a process that was killed before it could.
+    """Remove the folder and lock of published work that a killed process left behind.
 
-    Work that another process does, or that is not published, stays.
+    Unpublished work, and work that another process is doing, stays.
     """
     folder = root / fingerprint
     if not folder.exists() and not Path(f"{folder}.lock").exists():
@@ -58,7 +58,7 @@ def remove_finished(root: Path, fingerprint: str) -> None:
     with (
         contextlib.suppress(OSError),
         FileLock(f"{folder}.lock", timeout=0),
-    ):  # a timeout is an OSError: it is not left over
+    ):  # a timeout is an OSError: another process holds the lock
         for done in folder.glob(f"*{PUBLISHED}"):
             shutil.rmtree(done)
         if not is_awaited(folder):
@@ -66,18 +66,18 @@ def remove_finished(root: Path, fingerprint: str) -> None:
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a scratch folder if it is empty, and then its lock, which is held."""
+    """Remove a scratch folder if it is empty, and then its lock file; the caller holds the lock."""
     with contextlib.suppress(OSError):  # not empty: work to resume
         folder.rmdir()
     if not folder.exists():
-        # Unlink while the lock is held: later it could be the lock that another process has just taken.
+        # Unlink while the lock is held: later, another process could already hold a lock on this file.
         Path(f"{folder}.lock").unlink(missing_ok=True)
 
 
 def is_awaited(folder: Path, place: str = "") -> bool:
     """Whether another process waits for a scratch folder, or has joined the work for another place than `place`.
 
-    It would repeat the work if the folder were removed.
+    Such a process would repeat the work if the folder were removed.
     """
     with contextlib.suppress(Timeout), FileLock(f"{folder}.next", timeout=0) as line:
         Path(line.lock_file).unlink()
@@ -86,19 +86,19 @@ def is_awaited(folder: Path, place: str = "") -> bool:
 
 
 def is_shared(folder: Path, but: str = "") -> bool:
-    """Whether any process has joined the work in a scratch folder, for another place than `but`."""
-    # Each file is asked about: those of dead processes go.
+    """Whether any process has joined the work in a scratch folder for another place than `but`."""
+    # A list, so that every file is checked: `is_joined` removes those of dead processes.
     return any([is_joined(file) for file in folder.glob(f"*{JOINED}") if file != joint(folder, but)])
 
 
 def joint(folder: Path, place: str) -> Path:
-    """The file whose lock the processes share that do a folder's work for a place."""
+    """The file whose lock is shared by all processes that do a folder's work for a place."""
     return folder / f"{place}{JOINED}"
 
 
 @contextlib.contextmanager
 def joined(file: Path) -> Iterator[None]:
-    """Share a file's lock; to be called under the lock that `is_joined` is called under, which may end before."""
+    """Share a file's lock. Call it under the same lock as `is_joined`; that lock may be released earlier."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
@@ -108,7 +108,7 @@ def joined(file: Path) -> Iterator[None]:
 
 
 def is_joined(file: Path) -> bool:
-    """Whether any process shares a file's lock; a file of which none does is removed."""
+    """Whether any process shares a file's lock; a file without such a process is removed."""
     try:
         handle = os.open(file, os.O_RDWR)
     except FileNotFoundError:
@@ -125,7 +125,7 @@ def is_joined(file: Path) -> bool:
 
 @contextlib.contextmanager
 def _turn(folder: Path, on_wait: Callable[[str], None], patience: float) -> Iterator[None]:
-    """Hold a scratch folder's lock; the first process that waits holds `.next`, later ones wait for `.next`."""
+    """Hold a scratch folder's lock; the first waiting process holds `.next`, later ones wait for `.next`."""
     lock = FileLock(f"{folder}.lock")
     try:
         lock.acquire(timeout=patience)
@@ -142,7 +142,7 @@ def _turn(folder: Path, on_wait: Callable[[str], None], patience: float) -> Iter
 
 
 def _refuse_without_locks(folder: Path) -> None:
-    """Raise InputError if a lock on a new file is refused: some network file systems have none, and answer as if it were held."""
+    """Raise InputError if a new file can't be locked: some network file systems lack locks and report them as held."""
     with tempfile.TemporaryFile(dir=folder) as own:
         try:
             fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,11 +1,11 @@
-"""Time limits of services behind URLs, and the names of their failures."""
+"""Time limits of remote services, and their errors."""
 
 import sys
 
-PATIENCE = 20.0  # seconds that a server may take to connect, and fall behind RATE
-RATE = 2**14  # bytes per second; a server that is slower for long is given up
+PATIENCE = 20.0  # seconds that a server may take to connect, and may fall behind RATE
+RATE = 2**14  # bytes per second; a request that stays slower times out
 DELAYS = (0.5, 2.0)  # seconds before the second and the third attempt
-PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses that may change by themselves
+PASSING = {408, 425, 429, 500, 502, 503, 504}  # HTTP statuses of temporary failures
 
 
 def is_remote(place: object) -> bool:
@@ -14,14 +14,14 @@ def is_remote(place: object) -> bool:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """The exceptions of an unusable place, those of the services' libraries included if they are loaded."""
+    """The exceptions of an unusable path or URL, including those of the services' libraries that are loaded."""
     own = {"botocore.exceptions": "BotoCoreError", "aiohttp": "ClientError"}
     loaded = [getattr(sys.modules[module], name) for module, name in own.items() if module in sys.modules]
     return OSError, *loaded
 
 
 def words(error: Exception) -> str:
-    """One line on a failure: the service's own words, if it has any."""
+    """Describe a failure in one line: the service's own message, if it has one."""
     status = getattr(error, "status", None)
     if type(error).__name__ == "TooManyRedirects":  # aiohttp's; its status is 0
         return "the server redirects in a circle"

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """The purpose of random words: the highest byte of its streams' numbers, so that no two share words."""
+    """The purpose of random words: the highest byte of its stream numbers, so that no two purposes share words."""
 
-    CACHED_VIEWS = 0x01  # sampled views that are cached and shown to students, by view
+    CACHED_VIEWS = 0x01  # sampled views, cached and shown to students, by view
     TABLE_ORDER = 0x02  # each sample's order of a finite recipe's views, by round
     CYCLE_START = 0x03  # a student's first view
     RANDOM_VIEWS = 0x04  # a student's view of each sample, by epoch
@@ -24,14 +24,14 @@ class Purpose(IntEnum):
     DISTURBED_LABELS = 0x0A  # by epoch
     STRONG_VIEWS = 0x0B  # the strong views beside cached ones, by view
     DRAWN_CLASSES = 0x0C  # the classes that the encoding `sampled` keeps, by view
-    DRAWN_CLASSES_OF_STRONG = 0x0D  # the same of strong views, by view
-    TEACHER_VIEWS = 0x10  # views that a teacher is trained on, by epoch
+    DRAWN_CLASSES_OF_STRONG = 0x0D  # the same for strong views, by view
+    TEACHER_VIEWS = 0x10  # a teacher's training views, by epoch
     TEACHER_ORDER = 0x11  # by epoch
     TEACHER_WEIGHTS = 0x12
     TEACHER_DROPOUT = 0x13  # by epoch
     PROCESS_DROPOUT = 0x14  # of one of several processes, by step and rank
     VERIFIED_ROWS = 0x20
-    # Prepared data: another number is another choice of images.
+    # Prepared data: changing a number changes the choice of images.
     VAL = 0x40  # by class
     FLAT_SPLIT = 0x60  # of a folder without splits, by class
     SUBSET_OF_TRAIN = 0x80  # by class
@@ -72,14 +72,14 @@ def below(words: NDArray[np.uint64], limits: NDArray[np.uint64] | int) -> NDArra
 
 
 def happens(words: NDArray[np.uint64], probability: float) -> NDArray[np.bool_]:
-    """Whether an event of this probability happens, by the high 32 bits of each word; 0 is never, 1 is always."""
+    """Whether an event of this probability happens, by the high 32 bits of each word; 0 means never, 1 always."""
     return np.asarray((words >> np.uint64(32)) < np.uint64(round(probability * 2**32)))
 
 
 def normal(words: NDArray[np.uint64]) -> NDArray[np.float32]:
     """Map words (..., n) to standard normal variates, float32 (..., 4 n), one per 16 bits, the lowest first.
 
-    Each is one of 2^16 quantiles: at most 4.3 from 0, mean exactly 0, variance 0.9999; no function of a vector library, whose
+    Each is one of 2^16 quantiles: at most 4.3 from 0, mean exactly 0, variance 0.9999. No vector library is used, since its
     last bits differ between machines.
     """
     parts = (words[..., np.newaxis] >> np.arange(0, 64, 16, dtype=np.uint64)) & np.uint64(0xFFFF)
@@ -96,6 +96,6 @@ def _quantiles() -> NDArray[np.float32]:
 def torch_seed(seed: int, stream: int) -> int:
     """The seed of torch's generators for a stream: the high 32 bits of its first word.
 
-    On the CPU torch reads the low 32 bits of a seed only, so seeds that differ above them would be equal.
+    On the CPU torch uses only the low 32 bits of a seed, so seeds that differ only above them would be equal.
     """
     return int(raw_words(seed, stream, 0, 1)[0]) >> 32

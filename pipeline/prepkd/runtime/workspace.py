@@ -1,4 +1,4 @@
-"""The folders of a project that outlive a queued experiment's workspace: unfinished work, and the loggers' files."""
+"""Folders of a project that outlive a queued experiment's workspace: unfinished work, and the loggers' files."""
 
 import os
 from pathlib import Path
@@ -19,12 +19,12 @@ def scratch_root() -> Path:
 
 
 def logs_folder() -> Path:
-    """The loggers' folder, `results/logs` of the project: the workspaces of queued experiments are temporary."""
+    """The loggers' folder, `results/logs` of the project, since workspaces of queued experiments are temporary."""
     return (queue_root() or Path()) / "results" / "logs"
 
 
 def queue_root() -> Path | None:
-    """The project whose queue runs this: queued experiments work in <root>/.dvc/tmp/exps; None outside of one."""
+    """The root of the project whose queue runs this experiment, in <root>/.dvc/tmp/exps; None outside of a queued experiment."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if folder.parent.parts[-3:] == (".dvc", "tmp", "exps"):

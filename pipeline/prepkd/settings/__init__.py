@@ -1,1 +1,1 @@
-"""Validating settings: sections, overrides, messages."""
+"""Validation of settings: sections, overrides, messages."""

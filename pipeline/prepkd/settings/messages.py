@@ -1,4 +1,4 @@
-"""Pydantic's errors in plain words: the value found, and what was expected."""
+"""Pydantic's errors in plain words: the value found and the values allowed."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from prepkd.errors import InputError
 
-# By the error's type; the argument is its context. Other types keep pydantic's own words.
+# By error type; the argument is the error's context. Other types keep pydantic's own message.
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "bool_type": lambda _: "true or false",
     "dict_type": lambda _: "keys with settings",
@@ -46,7 +46,7 @@ def section(name: str) -> Iterator[None]:
 
 
 def expected(error: Mapping[str, Any]) -> str:
-    """Say what one of `ValidationError.errors()` allows, such as `> 0` or `a whole number`."""
+    """Describe the values that one of `ValidationError.errors()` allows, such as `> 0` or `a whole number`."""
     words = _WORDS.get(error["type"])
     if words:
         return words(error.get("ctx", {}))

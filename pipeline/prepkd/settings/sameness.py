@@ -1,4 +1,4 @@
-"""Whether a model was trained with the settings that are asked for: those compared are the ones that training reads."""
+"""Check that a model was trained with the current settings; only settings that training reads are compared."""
 
 from collections.abc import Set
 from typing import Any
@@ -9,12 +9,12 @@ from prepkd.settings.validation import validated
 
 
 def check_trained_by(made_from: Any, wanted: Section, where: object, remedy: str, *, but: Set[str]) -> None:
-    """Refuse a model trained with other settings than `wanted`, as far as training reads them, `but` some keys.
+    """Refuse a model whose training read other settings than `wanted`, without the keys `but`.
 
     Settings that did not exist when the model was trained count as their defaults. Raises InputError.
     """
     had = validated(type(wanted), made_from, f"{where}: training")
-    # What decides the settings used (method, optimiser, ...) is used by both: only they need comparing, and come first.
+    # Settings that decide which others are read (method, optimiser, ...) are read by both, and are compared first.
     read, expected = had.used(but=but), wanted.used(but=but)
     found = had.model_dump(mode="json") | read
     keys = sorted(expected, key=lambda key: key not in read)

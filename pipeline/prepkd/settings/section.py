@@ -19,12 +19,12 @@ class Section(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     def used(self, *, but: Set[str]) -> dict[str, Any]:
-        """The settings that are read, as JSON, without the keys `but`; a section whose keys exclude others leaves those out."""
+        """The settings that are read, as JSON, without the keys `but`; subclasses whose keys exclude others leave those out."""
         return self.model_dump(mode="json", exclude=set(but))
 
 
 def written_out(path: object) -> object:
-    """The path, or anything that is no text; raises ValueError for text that would name another place than it seems to."""
+    """Return the value unchanged; raises ValueError for text that would name another path than it seems to."""
     if isinstance(path, str):
         if not path.strip():
             raise ValueError("expected a path")  # empty text would be the working directory
@@ -54,7 +54,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def once(entries: list[str]) -> list[str]:
-    """The entries, if each is there once; raises ValueError."""
+    """Return the entries; raises ValueError if one appears twice."""
     if twice := sorted({one for one in entries if entries.count(one) > 1}):
         raise ValueError(f"names {twice[0]!r} twice; expected each once")
     return entries

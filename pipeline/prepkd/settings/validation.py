@@ -1,4 +1,4 @@
-"""Settings from outside: overrides, validation, and a message of one line for the first error."""
+"""Settings from files and options: overrides, validation, and a one-line message for the first error."""
 
 import difflib
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def validated(schema: type[M], raw: dict[str, Any], where: str) -> M:
 
 
 def _explain(schema: type[BaseModel], raw: dict[str, Any], errors: list[dict[str, Any]]) -> str:
-    """Sum up pydantic's errors in one line: the first one's key, value and allowed values, and the number of other wrong keys."""
+    """Summarise pydantic's errors in one line: the first wrong key, its value, the allowed values, and the number of others."""
     by_key: dict[str, list[dict[str, Any]]] = {}
     for error in errors:
         by_key.setdefault(".".join(_keys(raw, error)), []).append(error)
@@ -83,7 +83,7 @@ def _keys(raw: object, error: dict[str, Any]) -> list[str]:
 
 
 def _allowed(key: str, siblings: list[str]) -> str:
-    """The keys that may stand there; of more than a line can hold, those that are like the wrong one."""
+    """List the allowed keys; if they are too many for one line, suggest those similar to the wrong one."""
     if len(siblings) <= LISTED:
         return f"allowed: {', '.join(siblings)}"
     close = difflib.get_close_matches(key, siblings, n=3)
@@ -92,7 +92,7 @@ def _allowed(key: str, siblings: list[str]) -> str:
 
 
 def _siblings(schema: type[BaseModel], keys: Sequence[str]) -> list[str]:
-    """Return the keys that are allowed beside the one that `keys` leads to."""
+    """Return the keys that are allowed in the section of the dotted key `keys`."""
     for key in keys[:-1]:
         if key not in schema.model_fields:  # a name from the settings, such as a teacher's
             continue

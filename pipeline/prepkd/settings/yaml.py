@@ -1,4 +1,4 @@
-"""Settings as YAML 1.2 text from anywhere: parsed, and bounded before anything looks at them."""
+"""Parse untrusted settings in YAML 1.2, with bounds checked before any value is used."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ from prepkd.settings.messages import shown
 
 LARGEST = 1 << 18  # bytes of a file
 DEEPEST = 32  # collections within each other
-MOST_VALUES = 100_000  # with every alias (`*name`) counted as what it stands for
-# Beside its own, ruamel.yaml raises these for tags, dates and numbers that are none.
+MOST_VALUES = 100_000  # with every alias (`*name`) counted as the values that it expands to
+# Besides its own exceptions, ruamel.yaml raises these for invalid tags, dates and numbers.
 _MALFORMED = (YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 class BoundedConstructor(SafeConstructor):
-    """Builds values; refuses merge keys (`<<: *name`) that copy too much: a few lines of them could fill the memory."""
+    """A constructor that refuses merge keys (`<<: *name`) that copy too many values: a few lines could fill the memory."""
 
     copied = 0
 
     def flatten_mapping(self, node: MappingNode) -> None:
-        """Replace a mapping's merge key by what it names; raises ConstructorError."""
+        """Replace a mapping's merge key by the mapping that it names; raises ConstructorError."""
         if any(key.tag.endswith(":merge") and isinstance(value, SequenceNode) for key, value in node.value):
             raise ConstructorError(None, None, "a merge key (<<) with a list; name one mapping", node.start_mark)
         before = len(node.value)
@@ -66,7 +66,7 @@ def _problem(error: Exception) -> str:
 
 
 def _refuse_unusual(found: object, where: str) -> None:
-    """Raise InputError for values that JSON lacks, and for too many or too deeply nested ones."""
+    """Raise InputError for values that JSON lacks, and for too many or too deeply nested values."""
     waiting: list[tuple[str, object, int]] = [("", found, 0)]
     count = 0
     while waiting:
@@ -102,7 +102,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _inner(key: str, name: str) -> str:
-    """The dotted key, cut: a file may hold a long one with many below it."""
+    """The dotted key, shortened: a file may have a long key with many keys below it."""
     return f"{key[:200]}.{name[:60]}" if key else name[:60]
 
 

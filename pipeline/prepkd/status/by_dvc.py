@@ -1,4 +1,4 @@
-"""The state of stages as DVC sees it: `dvc status --json`, and the inputs and outputs in the lock files."""
+"""The state of stages according to DVC: `dvc status --json`, and the inputs and outputs in the lock files."""
 
 import json
 import posixpath
@@ -14,22 +14,22 @@ from prepkd.status.state import StageState, StageStatus
 
 
 def is_dvc_project(folder: Path) -> bool:
-    """Whether a folder has a pipeline and is in a DVC project."""
+    """Whether a folder has a pipeline and belongs to a DVC project."""
     return (folder / "dvc.yaml").is_file() and dvc_root(folder) is not None
 
 
 def stages_by_dvc(folder: Path) -> list[StageStatus]:
-    """Ask DVC for the stages of a project, in the order of its pipelines; raises InputError with DVC's words if it fails."""
+    """Ask DVC for the stages of a project, in the order of its pipelines; raises InputError with DVC's message if it fails."""
     asked = ("stage", "list", "--all", "--name-only"), ("status", "--json")
     with ThreadPoolExecutor(2) as pool:  # each is a process that takes a second to start
         listed, status = pool.map(lambda words: _dvc(folder, *words), asked)
     lines = map(str.strip, listed.splitlines())
-    names = [line for line in lines if line and not line.endswith(".dvc")]  # `dvc add` writes .dvc files: no stages
+    names = [line for line in lines if line and not line.endswith(".dvc")]  # .dvc files of `dvc add` are not stages
     return classified(names, json.loads(status), locked(folder, names))
 
 
 def locked(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The entries of the stages that ran, by name, of the lock file beside each pipeline; paths are relative to `folder`.
+    """The lock-file entries of the stages that have run, by name; paths are relative to `folder`.
 
     DVC writes paths relative to a stage's `wdir`. A `wdir` with a template, ${...}, is not resolved.
     """
@@ -44,20 +44,20 @@ def locked(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _stages(path: Path) -> dict[str, Any]:
-    """The stages of a pipeline or of a lock file; none without one."""
+    """The stages of a pipeline or lock file; empty if the file does not exist."""
     content = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
     return (content or {}).get("stages") or {}
 
 
 def _wdir(stage: Any) -> str:
-    """The folder in which a stage runs, relative to its pipeline's; of `foreach` it stands below `do`."""
+    """The folder in which a stage runs, relative to its pipeline's folder; with `foreach` it is declared below `do`."""
     declared = stage if isinstance(stage, dict) else {}
     found = str((declared.get("do") or declared).get("wdir") or ".")
     return "." if "${" in found else found
 
 
 def _placed(entry: Mapping[str, Any], here: str) -> dict[str, Any]:
-    """A lock file's entry with its paths from the folder `here` on; URLs stay."""
+    """A lock file's entry with its paths prefixed by the folder `here`; URLs stay unchanged."""
     moved = {
         key: [one | {"path": _from(here, str(one["path"]))} for one in entry.get(key) or ()] for key in ("deps", "outs")
     }
@@ -71,10 +71,10 @@ def _from(here: str, path: str) -> str:
 def classified(
     names: Iterable[str], status: Mapping[str, Any], locks: Mapping[str, Mapping[str, Any]]
 ) -> list[StageStatus]:
-    """The state of each stage: by its changes, and by those of the stages that make its inputs.
+    """The state of each stage, from its own changes and those of the stages that make its inputs.
 
-    DVC lists a stage whose own inputs, settings or outputs have changed. A stage that waits for one of those is listed only
-    once that one has run.
+    DVC lists only stages whose own inputs, settings or outputs have changed. It lists a downstream stage only once the upstream
+    stage has run.
     """
     found: list[StageStatus] = []
     for name in names:
@@ -94,7 +94,7 @@ def classified(
 
 
 def _waiting(stages: list[StageStatus], locks: Mapping[str, Mapping[str, Any]]) -> list[StageStatus]:
-    """The same, where a stage is out of date too if a stage that makes its inputs is; pipelines list stages in any order."""
+    """Mark a finished stage as out of date if a stage that makes its inputs is not done; stages may be in any order."""
     state = {one.name: one for one in stages}
     changed = True
     while changed:
@@ -115,7 +115,7 @@ def _feeds(stage: StageStatus, inputs: Iterable[str]) -> bool:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Whether two paths are the same, or one lies in the other."""
+    """Whether two paths are equal, or one contains the other."""
     a, b = PurePosixPath(one), PurePosixPath(other)
     return a == b or a in b.parents or b in a.parents
 
@@ -125,7 +125,7 @@ def _paths(entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _changes(entries: Iterable[Any]) -> Iterable[tuple[str, str, str]]:
-    """The changes of one stage: kind, what, how; a changed command, or one that always runs, is a word by itself."""
+    """Yield the changes of one stage as (kind, what, how); a changed command or an always-changed stage is a single word."""
     for entry in entries:
         if not isinstance(entry, dict):
             yield str(entry), "", ""

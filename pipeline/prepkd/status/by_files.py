@@ -1,4 +1,4 @@
-"""The state of stages without DVC: whether their outputs are there."""
+"""The state of stages without DVC: whether their outputs exist."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from prepkd.status.state import StageState, StageStatus
 
 @dataclass(frozen=True)
 class Expected:
-    """A stage's command and the outputs that it makes: local paths, or URLs, which are not looked at."""
+    """A stage's command and its outputs: local paths, or URLs, which are not checked."""
 
     command: str
     outputs: tuple[str, ...]
 
 
 def stages_by_files(expected: Mapping[str, Expected]) -> list[StageStatus]:
-    """The state of each stage: done if its outputs are there; whether they are up to date is not known."""
+    """The state of each stage: done if its outputs exist; whether they are up to date is not known."""
     return [_of(name, one) for name, one in expected.items()]
 
 

@@ -1,4 +1,4 @@
-"""The stages that the settings ask for, with their commands and outputs."""
+"""The stages that the settings require, with their commands and outputs."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The state of a project: by DVC if it can be asked, else by files."""
+"""The state of a project, from DVC if possible, else from its files."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,9 +19,9 @@ BY_FILES = "outputs are looked for; whether they are up to date is not known"
 def project_status(
     folder: Path, params: Params, expected: Mapping[str, Expected], results: Mapping[str, Path], page: Path
 ) -> Status:
-    """The stages of the project in `folder`, the `results` that are there, and what to run next; `page` is the report.
+    """The stages of the project in `folder`, the existing `results`, and the next commands; `page` is the report.
 
-    `expected` are the stages that are looked for without DVC, or if DVC fails; DVC's words are among the notes then.
+    `expected` are the stages to check without DVC, or if DVC fails; its message is then among the notes.
     """
     by_dvc, notes = is_dvc_project(folder), []
     try:
@@ -38,12 +38,12 @@ def project_status(
 
 
 def _without_page(stage: StageStatus, page: Path) -> StageStatus:
-    """A stage that DVC takes for done, and whose page, which is no output of DVC's, is gone."""
+    """Mark the report's stage as missing if its page does not exist: DVC does not track the page, and may call the stage done."""
     gone = is_report(stage) and stage.state is StageState.DONE
     return replace(stage, state=StageState.MISSING, why=f"no {page}") if gone else stage
 
 
 def _raw_data(params: Params) -> list[str]:
-    """The commands that fetch the raw data; none if they are there, or in a bucket."""
+    """The commands that fetch the raw data; none if the data exist or are remote."""
     raw = str(params.prepare.raw)
     return [] if is_remote(raw) or Path(raw).exists() else data_commands(params.prepare.dataset, raw)

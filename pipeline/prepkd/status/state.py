@@ -19,7 +19,7 @@ class StageState(StrEnum):
 
 @dataclass(frozen=True)
 class StageStatus:
-    """A stage: its name as DVC has it, its outputs, its state and the reason for it."""
+    """A stage: its name in DVC, its outputs, its state and the reason for that state."""
 
     name: str
     state: StageState
@@ -28,12 +28,12 @@ class StageStatus:
 
     @property
     def pipeline(self) -> str:
-        """The file of its pipeline, as `dvc repro` takes it."""
+        """The path of its dvc.yaml, as an argument of `dvc repro`."""
         return self.name.removesuffix(self.name_there).removesuffix(":") or PIPELINE
 
     @property
     def name_there(self) -> str:
-        """Its name in that file; a colon in it, as in run@timm:resnet18, is its own.
+        """Its name in that file, which may contain a colon, as in run@timm:resnet18.
 
         >>> StageStatus("compare/dvc.yaml:run@timm:resnet18", StageState.DONE).name_there
         'run@timm:resnet18'
@@ -43,10 +43,9 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The state of a project: its stages in order, the results that are there, the next commands, notes on what is not known.
+    """The state of a project: its stages in order, the existing results, the next commands, and notes on unknown states.
 
-    `compares` says whether DVC has compared the outputs with what they are made from; without DVC their presence is all that
-    is known.
+    `compares` says whether DVC has compared the outputs with their inputs; without DVC only their existence is known.
     """
 
     stages: Sequence[StageStatus]
@@ -60,7 +59,7 @@ class Status:
         return sum(one.state is state for one in self.stages)
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, and the number of stages by state."""
+        """All fields, and the number of stages by state."""
         return {
             "stages": [asdict(one) for one in self.stages],
             "counts": {str(state): self.count(state) for state in StageState},
@@ -72,7 +71,7 @@ class Status:
 
 
 def present(results: Mapping[str, Path]) -> dict[str, str]:
-    """The results that are there: paths by name; of folders those that hold something."""
+    """The existing results: paths of files and non-empty folders by name."""
     return {name: str(path) for name, path in results.items() if path.is_file() or _holds_something(path)}
 
 
@@ -83,14 +82,14 @@ def _holds_something(path: Path) -> bool:
 def next_commands(
     stages: Sequence[StageStatus], *, by_dvc: bool, commands: Mapping[str, str], first: Sequence[str], page: Path
 ) -> list[str]:
-    """The commands that come next: `first` if the raw data is not there; else what makes the first stage that is not done.
+    """The next commands: those in `first`, which fetch missing raw data, then the command of the first stage that is not done.
 
-    `commands` has a command by stage for a project without DVC; `page` is the report, which is read when all is done.
+    `commands` has the command of each stage for a project without DVC. If all is done, the command opens the report, `page`.
     """
     waiting = next((one for one in stages if one.state is not StageState.DONE), None)
     if waiting is None:
         return [f"python -m webbrowser {page}"] if page.is_file() else ["prepkd report"]
-    if is_report(waiting) and waiting.state is StageState.MISSING:  # which is no output of DVC's
+    if is_report(waiting) and waiting.state is StageState.MISSING:  # DVC does not track the page
         return ["prepkd report"]
     return [*first, repro(waiting) if by_dvc else commands[waiting.name]]
 
@@ -101,5 +100,5 @@ def is_report(stage: StageStatus) -> bool:
 
 
 def repro(stage: StageStatus) -> str:
-    """The DVC command that makes a stage and those before it up to date."""
+    """The DVC command that brings a stage and its upstream stages up to date."""
     return "dvc repro" if stage.pipeline == PIPELINE else f"dvc repro {stage.pipeline}"

@@ -1,4 +1,4 @@
-"""A project's state as tables of a terminal, readable from 60 columns."""
+"""A project's state as terminal tables, readable from 60 columns."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ STYLES = {StageState.DONE: "green", StageState.OUT_OF_DATE: "yellow", StageState
 
 
 def status_tables(status: Status) -> Iterator[RenderableType]:
-    """One row per stage, a table for each dvc.yaml, then the results that are there, then what comes next."""
+    """Yield one table per dvc.yaml with one row per stage, then the existing results, then the next commands."""
     counts = ", ".join(f"{status.count(state)} {state}" for state in StageState if status.count(state))
     files = {PIPELINE: stage_table()}
     for one in status.stages:

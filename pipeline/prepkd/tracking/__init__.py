@@ -1,1 +1,1 @@
-"""Loggers: experiment trackers that a run reports to besides its results."""
+"""Loggers: experiment trackers to which a run reports, in addition to its result files."""

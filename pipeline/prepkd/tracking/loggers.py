@@ -1,4 +1,4 @@
-"""Loggers that a run reports to besides DVCLive: TensorBoard, Weights & Biases, MLflow, by lightning-fabric's interface.
+"""Loggers in addition to DVCLive: TensorBoard, Weights & Biases and MLflow, with lightning-fabric's interface.
 
 Their packages are optional, so each logger imports its own.
 """
@@ -31,7 +31,7 @@ class Run:
     settings: Mapping[str, Any]
 
 
-# Each yields an open logger and the number of epochs it already has: a resumed run reports all its epochs again.
+# Each function yields an open logger and the number of epochs it already has: a resumed run reports all its epochs again.
 
 
 @contextlib.contextmanager
@@ -40,7 +40,7 @@ def tensorboard(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     logger = TensorBoardLogger(folder / "tensorboard", name=run.name, version=run.fingerprint[:8])
-    for old in Path(logger.log_dir).glob("events.out.tfevents.*"):  # what else is in the folder is somebody's
+    for old in Path(logger.log_dir).glob("events.out.tfevents.*"):  # other files in the folder may be the user's
         if EVENTS.fullmatch(old.name) and (old.is_file() or old.is_symlink()):
             old.unlink()
     yield logger, 0
@@ -75,7 +75,7 @@ def wandb(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
 
 
 def remove_run(folder: Path, own: str) -> None:
-    """Remove what W&B wrote into the folder of an offline run with this id; what else is in it stays, and the folder with it."""
+    """Remove W&B's files from the folder of an offline run with this id, then the folder if no other files are in it."""
     if folder.is_symlink():
         return
     names = [f"run-{own}.wandb*", "logs/debug*.log", *(f"files/{name}" for name in WANDB_FILES)]
@@ -83,13 +83,13 @@ def remove_run(folder: Path, own: str) -> None:
         if path.is_symlink() or path.is_file():
             path.unlink()
     for place in (*(folder / name for name in ("tmp/code", "tmp", "logs", "files")), folder):
-        with contextlib.suppress(OSError):  # missing, or it holds somebody's files
+        with contextlib.suppress(OSError):  # missing, or it holds other files
             place.rmdir()
 
 
 @contextlib.contextmanager
 def mlflow(folder: Path, run: Run) -> "Iterator[tuple[Logger, int]]":
-    """Write a run to `mlflow.db`, or to MLFLOW_TRACKING_URI; continue one that was interrupted."""
+    """Write a run to `mlflow.db`, or to MLFLOW_TRACKING_URI; continue an interrupted one."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from mlflow import MlflowClient
@@ -122,7 +122,7 @@ LOGGERS: dict[str, Callable[[Path, Run], "AbstractContextManager[tuple[Logger, i
 
 @contextlib.contextmanager
 def logged(kind: str | None, folder: Path, run: Run) -> Iterator[Write]:
-    """Report a run: its settings once, each epoch's row once, and its end, also on failure. Yields a function of a row.
+    """Report a run: its settings once, each epoch's row once, and its end, also on failure. Yields a function that logs a row.
 
     Raises InputError if the logger's package is not installed.
     """

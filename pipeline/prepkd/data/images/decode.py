@@ -1,4 +1,4 @@
-"""Decoding image files: which files are images, their orientation and their pixels."""
+"""Decoding image files: accepted formats, orientation and pixels."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ FORMATS = tuple(STARTS)
 # Pillow's limit against decompression bombs.
 MOST_PIXELS = 178_956_970
 _REPLACE = "replace it, or take it out"
-# By EXIF orientation, 1 being upright: how stored pixels become upright ones.
+# By EXIF orientation, 1 being upright: the transposition that makes stored pixels upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,7 +35,7 @@ _DAMAGED = (
     EOFError,
     Image.DecompressionBombError,
     LookupError,
-    MemoryError,  # a header that promises more pixels than fit
+    MemoryError,  # a header that declares more pixels than fit
     OSError,
     RuntimeError,
     SyntaxError,
@@ -56,8 +56,8 @@ def decoded(
     """Decode an image file's content to Pillow's RGB image, equal to torchvision's ImageFolder.
 
     Greyscale, palette and CMYK are converted, alpha is dropped, an EXIF orientation is not applied. Raises InputError naming
-    `where` if the content is no complete JPEG, PNG, WebP or BMP, is animated, or has more than 8 bits per channel; of those,
-    `any_depth` takes the upper 8. `check` gets the image before its pixels are decoded, and may raise another one.
+    `where` if the content is not a complete JPEG, PNG, WebP or BMP, is animated, or has more than 8 bits per channel; with
+    `any_depth` the upper 8 bits are used instead. `check` gets the image before its pixels are decoded, and may raise InputError.
     """
     if not content:
         raise InputError(f"{where}: the file is empty; {_REPLACE}")
@@ -65,13 +65,13 @@ def decoded(
         if check is not None:
             check(image)
         image.load()
-        if image.mode.startswith("I"):  # grey of 16 bits: Pillow's own conversion would cut every value at 255
+        if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip every value at 255
             return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         return image if image.mode == "RGB" else image.convert("RGB")  # converting RGB to RGB would copy it
 
 
 def turned(image: Image.Image, orientation: int) -> Image.Image:
-    """The image upright, if it was stored under an EXIF orientation, 1 to 8."""
+    """Turn an image upright that was stored under an EXIF orientation, 1 to 8."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
@@ -81,18 +81,18 @@ def image_format(content: bytes) -> str:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation of an opened image, 1 to 8; 1 (upright) without EXIF, or if that is damaged or behind the pixels."""
-    if "exif" not in image.info:  # Pillow would decode a PNG to look behind its pixels
+    """The EXIF orientation of an opened image, 1 to 8; 1 (upright) if EXIF is missing, damaged or stored after the pixels."""
+    if "exif" not in image.info:  # Pillow would decode a PNG to find EXIF data after its pixels
         return 1
     try:
         found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DAMAGED:  # the pixels are whole, and viewers show them as they are
+    except _DAMAGED:  # the pixels are intact, and viewers show them as stored
         return 1
     return int(found) if found in _TURNS else 1
 
 
 def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
-    """Height and width of an image file, stored or `upright`; its pixels are not decoded. Raises InputError if it is no image."""
+    """Height and width of an image file, stored or `upright`; pixels are not decoded. Raises InputError if it is not an image."""
     with path.open("rb") as file, _opened(file, path) as image:
         turned = upright and orientation_of(image) >= 5
         return (image.width, image.height) if turned else (image.height, image.width)
@@ -100,11 +100,11 @@ def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _opened(file: IO[bytes], where: object, *, any_depth: bool = False) -> Iterator[Image.Image]:
-    """Open an accepted image; Pillow's errors, also those within the block, become an InputError."""
+    """Open an image of an accepted format; Pillow's errors, also those within the block, become an InputError."""
     # Pillow, not torchvision: its decoders are deprecated, and 0.29 crashes the process on a damaged PNG.
     try:
         with Image.open(file, formats=FORMATS) as image:
-            # Of these formats only PNG has 16 bits. Pillow's mode shows that for grey images only, but its tiles do: RGB;16B.
+            # Only PNG can have 16 bits. Pillow's mode shows this for grey images only, the tiles' arguments always: RGB;16B.
             if not any_depth and image.format == "PNG" and any(";16" in str(tile.args) for tile in image.tile):
                 raise InputError(f"{where}: 16 bits per channel; expected 8; convert it, or take it out")
             if image.format != "MPO" and getattr(image, "is_animated", False):

@@ -19,7 +19,7 @@ class EncodedImages:
     """The bytes of N image files in sequence: content uint8 (total,), offsets int64 (N + 1,), names bytes (N,).
 
     Image i is content[offsets[i]:offsets[i + 1]]. Two arrays, not N objects, so that forked workers copy nothing.
-    `statistics` are those that `prepare` wrote with the training split; a selection has none. `orientations` uint8 (N,) are the
+    `statistics` are those that `prepare` wrote for the training split; a selection has none. `orientations` uint8 (N,) are the
     EXIF orientations by which images are turned upright; None if all are shown as stored.
     """
 
@@ -34,7 +34,7 @@ class EncodedImages:
         return len(self.names)
 
     def __getitem__(self, chosen: slice | NDArray[np.integer] | NDArray[np.bool_] | Sequence[int]) -> "EncodedImages":
-        """Select images in the order of `chosen`, as NumPy indexes."""
+        """Select images in the order of `chosen`, with NumPy's indexing."""
         rows = np.arange(len(self))[chosen]
         parts = [self.file(row) for row in rows.tolist()]
         offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)]).astype(np.int64)
@@ -79,5 +79,5 @@ class DecodedImage:
 
 
 def _pixels(image: Image) -> Tensor:
-    # Channels last in memory, as decoded: nothing is copied again, and resizing is faster.
+    # Channels last in memory, as decoded: this avoids another copy, and resizing is faster.
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)

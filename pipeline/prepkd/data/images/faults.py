@@ -1,4 +1,4 @@
-"""Faults of many files, reported together."""
+"""Collect the faults of many files and report them together."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class Faults:
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
-        """Add the InputError of the block, which ends there."""
+        """Add an InputError that ends the block."""
         try:
             yield
         except InputError as error:

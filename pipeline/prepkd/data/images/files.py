@@ -1,4 +1,4 @@
-"""Image files on disk; `prepare` decodes each of them once, and keeps its pixels or its bytes."""
+"""Image files on disk; `prepare` decodes each once and keeps its pixels or its bytes."""
 
 import contextlib
 import os
@@ -18,9 +18,9 @@ from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
 
 FORMAT_OF = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
-# Files whose bytes are in memory at once: a folder may hold photographs of many megabytes.
+# The number of files in memory at once: a folder may hold photographs of many megabytes.
 AHEAD = 64
-# Bytes that a file may have beside 8 for each pixel allowed: metadata.
+# Bytes of metadata that a file may have, in addition to 8 bytes per allowed pixel.
 LARGEST = 64 << 20
 
 
@@ -28,9 +28,9 @@ LARGEST = 64 << 20
 class ImageFiles:
     """N image files below `root`: names (N,), UTF-8 bytes, and sizes int64 (N,) in bytes.
 
-    All images must have the `shape` (H, W, 3), or any if it is None, and the `format`, one of `decode.FORMATS`, or any if it is
-    None; `format_advice` ends the message about another format. `encoded`: the prepared file keeps their bytes, not their pixels.
-    `upright`: images are turned as their EXIF orientation says. An image of more than `max_pixels` is not decoded.
+    All images must have the `shape` (H, W, 3) and the `format`, one of `decode.FORMATS`; None allows any. `format_advice` ends
+    the message about another format. `encoded`: the prepared file keeps bytes, not pixels. `upright`: images are turned upright
+    by their EXIF orientation. An image of more than `max_pixels` is not decoded.
     """
 
     root: Path
@@ -47,7 +47,7 @@ class ImageFiles:
         return len(self.names)
 
     def __getitem__(self, chosen: "slice | NDArray[np.integer]") -> "ImageFiles":
-        """Some of the files, in the order of `chosen`, as NumPy indexes."""
+        """Select files in the order of `chosen`, with NumPy's indexing."""
         return replace(self, names=self.names[chosen], sizes=self.sizes[chosen])
 
     @property
@@ -60,7 +60,7 @@ class ImageFiles:
         return self.root / os.fsdecode(bytes(self.names[index]))
 
     def read(self, faults: Faults) -> "Iterator[ReadImage]":
-        """Read and decode each file in turn; those that are no such image become `faults` and are left out."""
+        """Read and decode each file in turn; unsuitable files are added to `faults` and left out."""
 
         def attempt(index: int) -> "ReadImage | InputError":
             try:
@@ -76,7 +76,7 @@ class ImageFiles:
 
 
 class ReadImage(NamedTuple):
-    """A file's bytes, its EXIF orientation, its pixels uint8 (H, W, 3), and for encoded images only each channel's counts.
+    """A file's bytes, its EXIF orientation, and its pixels uint8 (H, W, 3); for encoded images value counts (3, 256) instead.
 
     Pixels of encoded images are not kept: photographs are large, and many are read ahead.
     """
@@ -88,7 +88,7 @@ class ReadImage(NamedTuple):
 
 
 def with_one_format(splits: list[ImageFiles], advice: str, faults: Faults) -> list[ImageFiles]:
-    """Require the most frequent format of all files; a file with the ending of another format is one of the `faults`.
+    """Require the most frequent format of all files; a file with the ending of another format is added to `faults`.
 
     Decoding a file compares its content as well; `advice` ends the message about another format.
     """
@@ -100,7 +100,7 @@ def with_one_format(splits: list[ImageFiles], advice: str, faults: Faults) -> li
     for files in splits:
         for i in range(len(files)):
             if _ending(files.path(i)) != usual:
-                if faults.count >= SHOWN:  # only counted: what it is need not be read
+                if faults.count >= SHOWN:  # only counted, so the file need not be read
                     faults.add(str(files.path(i)))
                     continue
                 with faults.collecting():
@@ -109,9 +109,9 @@ def with_one_format(splits: list[ImageFiles], advice: str, faults: Faults) -> li
 
 
 def find_unreadable(splits: list[ImageFiles], faults: Faults) -> None:
-    """Add the files to `faults` whose beginning is that of no image; those with the ending of another format are there already.
+    """Add the files without an image header to `faults`; those with the ending of another format have been added already.
 
-    Pixels are not decoded, which takes minutes: other faults wait to be shown.
+    Pixels are not decoded: that takes minutes, and there are other faults to report.
     """
     for files in splits:
         paths = (files.path(i) for i in range(len(files)))
@@ -122,7 +122,7 @@ def find_unreadable(splits: list[ImageFiles], faults: Faults) -> None:
 
 
 def common_shape(splits: list[ImageFiles]) -> tuple[int, int, int] | None:
-    """The (H, W, 3) of all images, None if two differ; files that are no images are left to `ImageFiles.read`."""
+    """The (H, W, 3) of all images, None if they differ; files that are not images are left to `ImageFiles.read`."""
     paths = ((files.path(i), files.upright) for files in splits for i in range(len(files)))
     sizes = (size for size in threaded(_size, paths, AHEAD) if size is not None)
     first = next(sizes, None)
@@ -139,7 +139,7 @@ def _size(named: tuple[Path, bool]) -> tuple[int, int] | None:
     try:
         with _readable(path):
             return image_size(path, upright=upright)
-    except InputError:  # named when the file is decoded, together with the other faults
+    except InputError:  # reported when the file is decoded, together with the other faults
         return None
 
 
@@ -185,7 +185,7 @@ def _read(files: ImageFiles, index: int) -> ReadImage:
 
 
 def _refuse_size(files: ImageFiles, path: Path, image: Image, *, turned: bool) -> None:
-    """Raise InputError if an opened image is too large, or of another shape than the others."""
+    """Raise InputError if an opened image is too large, or differs in shape from the others."""
     if image.width * image.height > files.max_pixels:
         raise InputError(
             f"{path}: {image.width} x {image.height} pixels, {image.width * image.height:,} in all; expected at most "

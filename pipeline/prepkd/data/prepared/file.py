@@ -3,7 +3,7 @@
 Images are either arrays, `<split>/images` uint8 (N, H, W, C), or the bytes of image files in sequence: `<split>/content` uint8
 (total,), `<split>/offsets` int64 (N + 1,), `<split>/names` (N,), and for photographs that are shown upright their EXIF
 orientations, `<split>/orientations` uint8 (N,). HDF5's variable-length type is not used: its global heap can
-hang on a damaged byte, and makes an object of every image.
+hang on a damaged byte, and every image would become an object.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ class DataInfo:
 
 
 def describe(path: Path) -> DataInfo:
-    """Read the summary of the file at `path`, but no images; raises InputError if it is no prepared file."""
+    """Read the summary of the file at `path`, without images; raises InputError if it is not a prepared file."""
     with _opened(path) as file:
         return _info(path, file)
 
@@ -63,8 +63,8 @@ def describe(path: Path) -> DataInfo:
 def load_split(path: Path, split: str) -> Split:
     """Read and check one whole split: images uint8 (N, H, W, C), or encoded and mapped from the file; labels int64 (N,).
 
-    In memory, channels come before height and width, as torch expects. Raises InputError if the file is missing or no prepared
-    file, has no such split, or differs from the recorded fingerprint.
+    In memory, channels come before height and width, as torch expects. Raises InputError if the file is missing or not a
+    prepared file, lacks the split, or differs from the recorded fingerprint.
     """
     with _opened(path) as file:
         info = _info(path, file)
@@ -123,8 +123,8 @@ def _info(path: Path, file: h5py.File) -> DataInfo:
 
 def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> EncodedImages:
     offsets, names = np.asarray(group["offsets"]), np.asarray(group["names"])
-    # Mapped, not read: data may be larger than memory, and the system may drop pages. Without HDF5: contiguous bytes have one
-    # offset in the file.
+    # Mapped, not read: data may be larger than memory, and the system may drop pages. HDF5 is bypassed: contiguous bytes have
+    # one offset in the file.
     place, size = group["content"].id.get_offset(), group["content"].size
     if place is None or group["content"].dtype != np.uint8:
         raise ValueError(f"{group.name}/content is not one block of bytes")
@@ -138,7 +138,7 @@ def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> Encod
 
 
 def _class_names(file: h5py.File) -> Sequence[bytes]:
-    """The names' attribute, or their dataset if they are too many for an attribute."""
+    """The class names, from the attribute, or from a dataset if they are too many for an attribute."""
     names = file["class_names"][()] if "class_names" in file else file.attrs["class_names"]
     return cast(Sequence[bytes], names)
 

@@ -32,7 +32,7 @@ def data_fingerprint(
 def encoded_fingerprint(
     files: Iterable[bytes | memoryview], labels: NDArray[np.int64], orientations: NDArray[np.uint8] | None
 ) -> str:
-    """Hash files, labels and the orientations under which they are shown, one file at a time.
+    """Hash files, labels and EXIF orientations, one file at a time.
 
     Equal to `array_fingerprint` of {"images": an object array of the files' bytes, "labels": labels, "orientations": ...},
     without the last if no image is turned. The orientations are read after the last file.
@@ -48,7 +48,7 @@ def streamed_fingerprint(
     labels: NDArray[np.int64],
     orientations: NDArray[np.uint8] | None = None,
 ) -> str:
-    """Hash an array of images, from its parts in turn, labels and, if an image is turned, orientations uint8 (N,).
+    """Hash an array of images from its consecutive parts, labels and, if an image is turned, orientations uint8 (N,).
 
     Equal to `array_fingerprint` of {"images": an array of this type and shape, "labels": labels, "orientations": ...}.
     """

@@ -1,4 +1,4 @@
-"""A file in memory that keeps its written parts only, not the holes between them."""
+"""An in-memory sparse file: only its written parts take memory."""
 
 import io
 import os
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class FileWithHoles(io.RawIOBase):
-    """The file object that HDF5 writes to, so that Python writes to disk: on a full disk, HDF5 crashes the process."""
+    """The file object that HDF5 writes to; Python then writes to disk, since HDF5 crashes the process on a full disk."""
 
     def __init__(self) -> None:
         self._writes: list[tuple[int, bytes]] = []
         self._position = self._end = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Move to an offset, or to the end; HDF5 uses no more."""
+        """Move to an offset, or to the end; HDF5 uses no other mode."""
         self._position = offset + (self._end if whence == os.SEEK_END else 0)
         return self._position
 
@@ -49,7 +49,7 @@ class FileWithHoles(io.RawIOBase):
         return self._end
 
     def copy_to(self, file: IO[bytes]) -> None:
-        """Write the kept parts in their order; the bytes of `file` in the holes stay."""
+        """Write the kept parts in order; the bytes of `file` at the holes stay."""
         for start, content in self._writes:
             file.seek(start)
             file.write(content)

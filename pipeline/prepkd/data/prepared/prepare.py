@@ -1,4 +1,4 @@
-"""Preparing raw data: choosing each split's images, and writing the HDF5 file."""
+"""Prepare raw data: choose each split's images and write the HDF5 file."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ def prepare(
 
     `subset` images of each class are kept (outside train, at most that many), then round(n * val_fraction) of each class's n
     training images move to `val`. The choice depends on (seed, class, n) only, images keep their order, and smaller subsets are
-    part of larger ones. Equal arguments give equal bytes. Raises InputError if a class has fewer than `subset` training images
-    or would be left without training or validation images, if the source has a val already, naming the image files that are
-    damaged, or, without `replace`, if `path` holds other data; then `path` stays as it was.
+    part of larger ones. Equal arguments give equal bytes. Raises InputError, and leaves `path` as it was, if a class has fewer
+    than `subset` training images or would be left without training or validation images, if the source already has a val, if
+    image files are damaged (naming them), or, without `replace`, if `path` holds other data.
     """
     if not 0 <= val_fraction < 1:
         raise InputError(f"prepare.val_fraction is {val_fraction:g}; expected 0 <= val_fraction < 1")
@@ -56,7 +56,7 @@ def prepare(
 
 
 def _rotated(data: RawData, count: int) -> list[str]:
-    """Say what was done with images that have an EXIF orientation."""
+    """Describe how images with an EXIF orientation were treated."""
     if not count or not isinstance(data.train_images, ImageFiles):
         return []
     what = f"{count:,} image{'s have' if count > 1 else ' has'} an EXIF orientation"

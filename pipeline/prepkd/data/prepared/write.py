@@ -1,4 +1,4 @@
-"""Writing the prepared HDF5 file."""
+"""Write the prepared HDF5 file."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,16 +27,16 @@ LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
 
 
 class WrittenFile(NamedTuple):
-    """The prepared file's fingerprint, and how many of its images have an EXIF orientation that is not upright."""
+    """The prepared file's fingerprint, and the number of images whose EXIF orientation is not upright."""
 
     fingerprint: str
     rotated: int
 
 
 def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace: bool) -> WrittenFile:
-    """Write these splits of `data`; raises InputError naming the files that are no images.
+    """Write these splits of `data`; raises InputError naming the files that are not images.
 
-    Only a few image files are in memory at once. Without `replace`, raises InputError if `path` holds other data; it stays.
+    Only a few image files are in memory at once. Without `replace`, raises InputError, and keeps `path`, if it holds other data.
     """
     files = {name: (images, labels) for name, (images, labels) in splits.items() if isinstance(images, ImageFiles)}
     fingerprints = {
@@ -48,8 +48,8 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace:
     orientations = {name: np.ones(len(labels), dtype=np.uint8) for name, (_, labels) in files.items()}
     with replacing(path) as temporary, temporary.open("wb") as file:
         if files:
-            # Laid out twice: files are read only once, straight to their places; fingerprints, orientations and statistics are
-            # known later.
+            # Laid out twice: files are read once and written directly to their offsets; fingerprints, orientations and
+            # statistics are known only afterwards.
             if files["train"][0].encoded:
                 statistics = Statistics.of_counts(np.ones((3, 256), dtype=np.int64))
             _, places = _layout(data, splits, dict.fromkeys(splits, "0" * 64), statistics, orientations)
@@ -87,9 +87,9 @@ def _refuse_other_data(path: Path, fingerprint: str, splits: Mapping[str, int]) 
 def _copy(
     images: ImageFiles, labels: NDArray[np.int64], file: IO[bytes], orientations: NDArray[np.uint8], faults: Faults
 ) -> tuple[str, NDArray[np.int64]]:
-    """Write every file's bytes or pixels, and set `orientations`; files that are no images become `faults`.
+    """Write every file's bytes or pixels, and set `orientations`; files that are not images are added to `faults`.
 
-    Returns the split's fingerprint and, for encoded images, the counts of each value.
+    Return the split's fingerprint and, for encoded images, the counts of pixel values (3, 256).
     """
     counts = np.zeros((3, 256), dtype=np.int64)
 
@@ -119,7 +119,7 @@ def _layout(
     places: dict[str, int] = {}
     whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
     with h5py.File(layout, "w") as file:
-        # UTF-8 of fixed length: variable-length strings live in HDF5's global heap, where a damaged byte can hang it.
+        # UTF-8 of fixed length: variable-length strings live in HDF5's global heap, which can hang on a damaged byte.
         file.attrs["format"] = np.bytes_(FORMAT.encode())
         file.attrs["dataset"] = np.bytes_(data.dataset.encode())
         names = np.array([name.encode() for name in data.class_names])

@@ -16,8 +16,8 @@ from prepkd.views.framing import Framing
 class Dataset:
     """Data, view plan, preprocessing, class count and names, shared by all seeds and methods.
 
-    `origin` is recorded with everything made from it: the data set's name, the fingerprints of the file, the split and the
-    plan, and the device.
+    `origin` is recorded with every result: the data set's name, the fingerprints of the file, the split and the plan, and the
+    device.
     """
 
     samples: Samples

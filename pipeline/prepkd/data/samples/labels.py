@@ -29,7 +29,7 @@ def has_share(labels: Tensor, classes: int) -> Tensor:
 
 
 def is_wrong(logits: Tensor, labels: Tensor) -> Tensor:
-    """Whether none of the label's classes has the row's largest logit (B, K), bool (B,); a tie at the top is right."""
+    """Whether no class of the label has the row's largest logit, bool (B,), for logits (B, K); a tie at the top is right."""
     if labels.ndim == 1:
         own = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
     else:

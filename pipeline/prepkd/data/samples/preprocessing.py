@@ -13,9 +13,9 @@ INTERPOLATIONS = ("bilinear", "bicubic")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Mean and standard deviation of each channel, for float pixels in [0, 1]; the side to which pictures are resized before.
+    """Mean and standard deviation of each channel, for float pixels in [0, 1], and the side to which pictures are resized first.
 
-    Raises InputError unless mean and std name the same channels, finite, std > 0, and the interpolation is known.
+    Raises InputError unless mean and std are finite and of equal length, std > 0, and the interpolation is known.
     """
 
     mean: tuple[float, ...]

@@ -20,7 +20,7 @@ from prepkd.views import Recipe, ViewPlan, make_plan
 
 @dataclass(frozen=True)
 class TrainingViews:
-    """The views of the training samples: recipe, number, seed, the recipe of strong views if it has steps, and purpose."""
+    """The views of the training samples: recipe, number, seed, the recipe of strong views (empty: none), and purpose."""
 
     recipe: Recipe
     views: int | Literal["all"]
@@ -36,7 +36,7 @@ class TrainingViews:
 def read_dataset(path: Path, views: TrainingViews, device: torch.device, *, held_out_recipe: Recipe) -> Dataset:
     """Read prepared data onto `device` under the view plan of the training samples.
 
-    Held-out samples have the size that `held_out_recipe` gives. Raises InputError for a missing or damaged file, and if the
+    `held_out_recipe` determines the size of held-out samples. Raises InputError for a missing or damaged file, and if the
     recipe does not fit images of several sizes.
     """
     info = describe(path)

@@ -14,14 +14,14 @@ from prepkd.errors import InputError
 from prepkd.runtime.processors import compute_on, idle_processors
 from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
 
-IMAGES_PER_TASK = 8  # encoded images that a thread decodes and renders at a time
+IMAGES_PER_TASK = 8  # encoded images per task of a decoding thread
 
 
 @dataclass(frozen=True)
 class Samples:
     """Labels int64 (N,) on the training device, and images: uint8 (N, C, H, W) there, or encoded and decoded as needed.
 
-    `side` is that of the rendered pictures, None for the images' own size; `fingerprint` that of the split's content.
+    `side` is the side of the rendered pictures, None for the images' own size; `fingerprint` is the split's.
     """
 
     images: Tensor | EncodedImages
@@ -31,7 +31,7 @@ class Samples:
 
     @classmethod
     def of(cls, split: Split, device: torch.device, recipe: Recipe = ()) -> "Samples":
-        """Move a split to the device; raises InputError if sizes may differ and the recipe does not make them equal."""
+        """Move a split to the device; raises InputError if image sizes may differ and the recipe does not make them equal."""
         labels = torch.from_numpy(split.labels).to(device)
         if isinstance(split.images, EncodedImages):
             if takes_any_size(recipe) is None:
@@ -55,9 +55,10 @@ class Samples:
 
     @property
     def prefetch_depth(self) -> int:
-        """The number of batches that are worth rendering in a thread before they are used.
+        """The number of batches to render ahead in a thread.
 
-        Encoded images are read from disk meanwhile; others wait for an idle processor.
+        Encoded images are always prefetched, since they are read from disk; images in memory only if a processor is idle, and
+        images on a GPU never.
         """
         if isinstance(self.images, EncodedImages):
             return 2
@@ -85,7 +86,7 @@ class Samples:
         return plan.render(self._take(chosen), rows, None if partners is None else self._take(partners))
 
     def targets(self, plan: ViewPlan, chosen: Tensor, rows: Tensor, classes: int) -> Tensor:
-        """The labels of the rendered pictures: int64 (B,), or if two samples are mixed the share of each class, (B, K)."""
+        """The labels of the rendered pictures: int64 (B,), or the share of each class (B, K) if two samples are mixed."""
         labels, partners = self.labels[chosen], plan.partners(rows)
         if partners is None:
             return labels
@@ -111,7 +112,7 @@ class Samples:
         return images.to(self.device).float() / 255
 
     def _in_parts(self, render: Callable[[slice], Tensor], count: int) -> Tensor:
-        """Render `count` samples at once, or, if they must be decoded first, in parts on all processors."""
+        """Render `count` samples at once, or in parts on all processors if they must be decoded first."""
         if isinstance(self.images, Tensor):
             return render(slice(None))
         parts = (slice(start, start + IMAGES_PER_TASK) for start in range(0, count, IMAGES_PER_TASK))

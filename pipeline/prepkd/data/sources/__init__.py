@@ -8,7 +8,7 @@ from prepkd.data.sources.h5 import H5
 from prepkd.data.sources.source import Source
 from prepkd.data.sources.tiny_imagenet import TinyImageNet
 
-# By name: the choices of `prepare.dataset`.
+# By name, as in `prepare.dataset`.
 SOURCES: dict[str, Source] = {
     source.name: source for source in (Digits(), CIFAR10, CIFAR100, Cinic10(), TinyImageNet(), Folder(), H5())
 }

@@ -17,12 +17,12 @@ class Archive:
     md5: str
 
     def unpack(self, into: Path, folder: Path) -> None:
-        """Download the archive, check it, and unpack it as the folder `into`, which is ours to replace; raises InputError.
+        """Download the archive, check it, and unpack it to the folder `into`, which is replaced; raises InputError.
 
-        It is deleted then, so that a `raw` under `dvc add` doesn't hold the data twice; a user's own, beside the data's final
-        place `folder`, is used and stays.
+        The archive is then deleted, so that a `raw` under `dvc add` doesn't hold the data twice. A user's own copy beside the
+        final `folder` is used instead of a download, and stays.
         """
-        # torchvision's downloader, not its CIFAR100 class: that one would also unpickle the files, with code execution.
+        # torchvision's downloader, not its CIFAR100 class, which would also unpickle the files and so could execute code.
         # Imported here: it costs more than a second, and only `--download` needs it.
         from torchvision.datasets.utils import check_integrity, download_and_extract_archive, extract_archive
 

@@ -22,7 +22,7 @@ class ArchivedFolder(Source):
     holds: tuple[str, ...]
 
     def download(self, raw: Path) -> None:
-        """Unpack the archive as `raw`, if this bears the folder's name, else as the folder in it; raises InputError.
+        """Unpack the archive to `raw` if it is named `place`, else to that folder in `raw`; raises InputError.
 
         A complete folder is not fetched again; an incomplete one is refused.
         """

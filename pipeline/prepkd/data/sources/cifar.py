@@ -20,7 +20,7 @@ SIDE, CHANNELS = 32, 3
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar(Source):
-    """The official files in the folder `place`, each as (name, md5), and their contents."""
+    """The official files in the folder `place`, each as (name, md5), and the keys and number of their classes."""
 
     shape: tuple[int, int, int] = (32, 32, 3)
     archive: Archive
@@ -33,12 +33,12 @@ class Cifar(Source):
     citation: str
 
     def locate(self, raw: Path) -> Path:
-        """The folder of the files: `raw` itself if it bears the official name, else the folder of that name in it."""
+        """The folder of the files: `raw` itself if it has the official name, else the folder of that name in it."""
         inner = raw / self.place
         return raw if raw.absolute().name == self.place and not inner.exists() else inner
 
     def is_complete(self, raw: Path) -> bool:
-        """Whether every official file is there; raises InputError for another file, or a folder, of such a name."""
+        """Whether every official file exists; raises InputError if another file or a folder has the name of one."""
         found = [(self.locate(raw) / name, md5) for name, md5 in (*self.train, *self.test, self.meta)]
         for path, md5 in found:
             if os.path.lexists(path) and not (path.is_file() and _md5(path.read_bytes()) == md5):
@@ -48,11 +48,11 @@ class Cifar(Source):
         return all(path.is_file() for path, _ in found)
 
     def download(self, raw: Path) -> None:
-        """Fetch the official files that the folder which `locate` names lacks, and no others; raises InputError."""
+        """Fetch the official files that are missing from the folder of `locate`; raises InputError."""
         if self.is_complete(raw):
             return
         folder = self.locate(raw)
-        # Unpacked beside its place, so that no file is cut short and none of the user's is replaced.
+        # Unpacked beside the folder, so that no file is incomplete and none of the user's files is replaced.
         unpacked = folder.with_name(f".{self.place}.partial")
         self.archive.unpack(unpacked, folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,8 +64,8 @@ class Cifar(Source):
     def read(self, raw: Path) -> RawData:
         """Read the official files as uint8 (N, 32, 32, 3) and int64 (N,), after checking each file's md5.
 
-        `raw` is the official folder or the one that holds it. Raises InputError, naming the file, if one is missing, differs
-        from its md5, or has unexpected content.
+        `raw` is the official folder or its parent. Raises InputError naming a file that is missing, differs from its md5, or
+        has unexpected content.
         """
         folder = self.locate(raw)
         if not folder.is_dir():
@@ -73,7 +73,7 @@ class Cifar(Source):
                 f"{folder}: no such folder; expected the official {self.name} files in it; "
                 "run `prepkd prepare --download` or put them there"
             )
-        # The names first: they are small, and if they are missing no images need be read.
+        # The class names first: the file is small, and if it is missing no images need be read.
         class_names = _class_names(folder, self)
         train_images, train_labels = _samples(folder, self.train, self)
         test_images, test_labels = _samples(folder, self.test, self)
@@ -141,7 +141,7 @@ def _entry(path: Path, md5: str) -> dict[str, object]:
             f"{path}: no such file; expected the official one (md5 {md5}); "
             "run `prepkd prepare --download` or put it there"
         )
-    content = path.read_bytes()  # check and read the same bytes, so that the file can't be swapped in between
+    content = path.read_bytes()  # check and parse the same bytes: the file could be swapped in between
     found = _md5(content)
     if found != md5:
         raise InputError(
@@ -170,7 +170,7 @@ def _samples(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     parts = [_part(folder / name, md5, source) for name, md5 in files]
     rows = np.concatenate([rows for rows, _ in parts])
-    # The files hold planes (red, green, blue), all other code pixels.
+    # The files store channels first; all other code expects channels last.
     images = rows.reshape(-1, CHANNELS, SIDE, SIDE).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.concatenate([labels for _, labels in parts])
 

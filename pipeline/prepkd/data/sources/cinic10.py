@@ -36,8 +36,8 @@ class Cinic10(ArchivedFolder):
     def read(self, raw: Path) -> RawData:
         """Read train/, test/, and valid/ as the val.
 
-        `raw` is the folder that holds these, or the one above if it is named `cinic10`. Raises InputError naming the folder
-        that is missing, or listing the files that are no such images.
+        `raw` is the folder that holds these, or contains it as `cinic10`. Raises InputError naming a missing folder, or listing
+        the files that are not 32 x 32 PNGs.
         """
         root = located(raw, self.place)
         for name in SPLITS:
@@ -47,6 +47,6 @@ class Cinic10(ArchivedFolder):
                     "run `prepkd prepare --download`, or unpack CINIC-10.tar.gz there"
                 )
         walk = Walk(root)
-        # Arrays, 0.8 GB: no epoch decodes them, and any recipe fits.
+        # Kept as arrays, 0.8 GB: no decoding during training, and any recipe fits.
         train, test, valid = [walk.split_files(name, CLASSES, SHAPE, "PNG") for name in SPLITS]
         return RawData(self.name, *train, *test, CLASSES, CITATION, valid, walk.notes())

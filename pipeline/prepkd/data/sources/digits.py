@@ -11,7 +11,7 @@ from prepkd.data.sources.source import Source
 
 @dataclass(frozen=True, kw_only=True)
 class Digits(Source):
-    """The digits that come with scikit-learn."""
+    """The digits bundled with scikit-learn."""
 
     name: str = "digits"
     shape: tuple[int, int, int] = (8, 8, 1)
@@ -19,7 +19,7 @@ class Digits(Source):
     def read(self, raw: Path) -> RawData:
         """Read the digits as uint8 (N, 8, 8, 1); `raw` is not read.
 
-        The file has no split of its own: within each class, even positions are train and odd ones test, so that both halves are
+        The data have no official split: within each class, even positions are train and odd ones test, so that both halves are
         balanced.
         """
         # Imported here: it costs more than a second, and no other source needs it.

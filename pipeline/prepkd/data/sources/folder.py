@@ -17,7 +17,7 @@ from prepkd.data.sources.tree import Walk
 from prepkd.errors import InputError
 from prepkd.settings.section import Section
 
-# Images of one size become arrays up to this many bytes: they are then rendered without decoding, and any recipe fits.
+# Images of one size become arrays up to this many bytes: they are rendered without decoding, and any recipe fits.
 ARRAY_BYTES = 4 << 30
 
 HELD_OUT = ("test", "val", "valid")
@@ -45,12 +45,12 @@ class Folder(Source):
     settings: FolderSettings = field(default_factory=FolderSettings)
 
     def read(self, raw: Path) -> RawData:
-        """Read train/<class>/ and test/<class>/, or with `split` <class>/ alone; classes in the order of their names.
+        """Read train/<class>/ and test/<class>/, or with `split` only <class>/; classes are sorted by name.
 
-        val/ or valid/ becomes the val; without test/ it becomes the test. Images of one size become arrays, if these are no
-        larger than `ARRAY_BYTES`; others stay encoded. Raises InputError if there is nothing to test on, or listing classes that
-        differ, files that are no images, and those that, without `mixed_formats`, have another format than the others or than
-        their endings say.
+        val/ or valid/ becomes the val, or the test if test/ is missing. Images of one size become arrays of at most
+        `ARRAY_BYTES`; others stay encoded. Raises InputError if there are no test images, and one listing classes that differ
+        between splits, files that are not images, and, without `mixed_formats`, files whose format differs from the others' or
+        from their ending.
         """
         own = self.settings
         held_out = [name for name in HELD_OUT if (raw / name).is_dir()]
@@ -74,12 +74,12 @@ class Folder(Source):
         return self._finished(walk, classes, found, "a folder of images")
 
     def _finished(self, walk: Walk, classes: Sequence[str], found: Sequence[LabelledFiles], source: str) -> RawData:
-        """The raw data of train, test and, if there is one, val."""
+        """The raw data of train, test and an optional val."""
         own = self.settings
         files = [replace(each, upright=own.upright, max_pixels=own.max_pixels) for each, _ in found]
         if not own.mixed_formats:
             files = with_one_format(files, MIXED, walk.faults)
-        if walk.faults.count:  # else they are found when they are decoded
+        if walk.faults.count:  # otherwise unreadable files are found when they are decoded
             find_unreadable(files, walk.faults)
         notes = walk.notes()
         shape = common_shape(files)
@@ -104,7 +104,7 @@ def _several(walk: Walk, split: str) -> list[str]:
 def _split(
     walk: Walk, raw: Path, held_out: Sequence[str], shares: SplitShares
 ) -> tuple[list[str], list[LabelledFiles], str]:
-    """The classes of a flat folder, and its files by split; a class may be named `train`, as in CIFAR-100."""
+    """The classes of a flat folder, its files by split, and a description; a class may be named `train`, as in CIFAR-100."""
     if (raw / "train").is_dir() and held_out:
         raise InputError(
             f"{raw}: has train/ and {held_out[0]}/, and prepare.split is set; expected null, or class folders"

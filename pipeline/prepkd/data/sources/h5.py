@@ -32,8 +32,8 @@ class H5(Source):
     def read(self, raw: Path) -> RawData:
         """Read train/images, uint8 (N, H, W, C) or (N, H, W), and train/labels, integers (N,); test; optional val, class_names.
 
-        C is 1 or 3. Labels count from 0; each class has training images. Raises InputError naming the array, and the place in it,
-        that is missing or malformed: nothing is cast, scaled or left out.
+        C is 1 or 3. Labels count from 0; each class has training images. Nothing is cast, scaled or left out. Raises InputError
+        naming the array that is missing or malformed, and the position in it.
         """
         if not raw.is_file():
             found = "a folder" if raw.is_dir() else "no such file"
@@ -56,7 +56,7 @@ def _read(raw: Path, file: h5py.File) -> RawData:
     allowed = {"class_names", *SPLITS, *(f"{split}/{name}" for split in SPLITS for name in ARRAYS)}
     names = list(file)
     file.visit(names.append)
-    # HDF5's walk shows what has two names only once, and what a link leads to not at all.
+    # HDF5's walk visits an object with two names only once, and does not follow other links.
     groups = [name for name in SPLITS if isinstance(file.get(name), h5py.Group)]
     names += [f"{split}/{name}" for split in groups for name in file[split]]
     if unknown := sorted(set(names) - allowed):
@@ -123,7 +123,7 @@ def _refuse_labels(where: str, labels: NDArray[np.int64], classes: int, *, every
 
 
 def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple[str, ...]:
-    """The class names in the file, or else the classes' numbers."""
+    """The class names in the file, else the class numbers as text."""
     largest = int(labels.max())
     if not 0 < largest < len(labels):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Raw files at a URL: a local copy of them, of which only what changed is fetched again."""
+"""A local copy of raw files at a URL; only changed files are fetched again."""
 
 import contextlib
 import json
@@ -24,19 +24,18 @@ from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, is_remote,
 LISTING = 3600.0  # seconds for a listing; an object store gives 1,000 names per request
 MOST_FILES = 2**24
 AT_ONCE = 32  # requests
-GROUP = 512  # files, after which the list of what is there is written
-# What services call a file's version; any change of it fetches the file again.
+GROUP = 512  # files, after which the index of the copy is written
+# Keys under which services give a file's version; the file is fetched again if it changes.
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "last_modified", "mtime", "updated", "created")
 Versions = dict[str, list[Any]]  # a file's path below the URL: its bytes and its version
 
 
 @contextlib.contextmanager
 def local_files(raw: Path | str, root: Path, say: Callable[[str], None]) -> Iterator[Path]:
-    """Yield the path of raw files: `raw` itself, or for a URL a copy in `root`, brought up to date and locked meanwhile.
+    """Yield the path of raw files: `raw` itself, or for a URL an updated copy in `root`, locked while in use.
 
-    The copy stays there. `say` gets a line when another process is waited for, and one if anything is to be fetched. Raises
-    InputError if the service fails, for names that lead elsewhere, and without room on the disk; faults found in the copy name
-    the URL.
+    The copy is kept. `say` gets one line while waiting for another process, and one if files must be fetched. Raises InputError
+    if the service fails, for names outside the URL, and if the disk is too full; messages about faults in the copy name the URL.
     """
     if not is_remote(raw):
         yield Path(raw)
@@ -53,7 +52,7 @@ def local_files(raw: Path | str, root: Path, say: Callable[[str], None]) -> Iter
 
 @dataclass(frozen=True)
 class _Service:
-    """The files at a URL, by an fsspec file system; every request is bounded in time, and each failure is one line."""
+    """The files at a URL, read with an fsspec file system; requests have a time limit, and failures become one line."""
 
     url: str
     files: AbstractFileSystem
@@ -68,7 +67,7 @@ class _Service:
         return cls(url, files, root.rstrip("/"))
 
     def versions(self) -> Versions:
-        """Every file below the URL, or the URL itself, named ""."""
+        """List every file below the URL, or the URL itself, named "", with size and version."""
         itself = self._tried("info", self.root, seconds=PATIENCE)
         if itself["type"] == "file":
             return {"": self._version(self.root, itself)}
@@ -78,7 +77,7 @@ class _Service:
         return {self._below(name): self._version(name, about) for name, about in found.items() if name[-1:] != "/"}
 
     def fetch(self, below: str, to: Path, size: int) -> None:
-        """Write one file of that many bytes."""
+        """Fetch one file of `size` bytes to the path `to`."""
         remote = f"{self.root}/{below}" if below else self.root
         self._tried("get_file", remote, str(to), seconds=PATIENCE + size / RATE)
         if (found := to.stat().st_size) != size:
@@ -115,7 +114,7 @@ class _Service:
 
 
 def _update(url: str, folder: Path, say: Callable[[str], None]) -> None:
-    """Make the copy, `folder/files`, equal to what is at the URL; a list beside it has the versions that are there."""
+    """Make the copy, `folder/files`, equal to the files at the URL; an index beside it records the copy's versions."""
     service, index, place, unfinished = _Service.opened(url), folder / "versions.json", folder / "files", folder / "new"
     wanted, there = service.versions(), _known(index)
     missing = [
@@ -129,8 +128,8 @@ def _update(url: str, folder: Path, say: Callable[[str], None]) -> None:
     needed = sum(wanted[below][0] for below in missing)
     _refuse_full(url, folder, needed)
     there = {below: version for below, version in there.items() if below not in {*gone, *missing}}
-    write_json(index, there)  # before the files change: one that is on no list is fetched again
-    if not there:  # also what a lost list had
+    write_json(index, there)  # before the files change: a file missing from the index is fetched again
+    if not there:  # also removes the files of a lost index
         shutil.rmtree(place, ignore_errors=True)
         place.unlink(missing_ok=True)
     _remove(place, gone)
@@ -159,7 +158,7 @@ def _fetch(service: _Service, place: Path, unfinished: Path, below: str, size: i
 
 
 def _is_whole(place: Path, below: str, version: list[Any]) -> bool:
-    """Whether a file of the copy needs no fetching; one whose service names no version always does."""
+    """Whether a file of the copy is up to date; never if the service gives no version."""
     path = place / below
     return bool(version[1]) and path.is_file() and path.stat().st_size == version[0]
 
@@ -167,13 +166,13 @@ def _is_whole(place: Path, below: str, version: list[Any]) -> bool:
 def _known(index: Path) -> Versions:
     try:
         found = json.loads(index.read_bytes())
-    except (OSError, ValueError):  # none yet, or a damaged one: everything is fetched
+    except (OSError, ValueError):  # missing or damaged: everything is fetched
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _remove(place: Path, gone: list[str]) -> None:
-    """Remove files that are no longer at the URL, and the folders that this leaves empty."""
+    """Remove files that are no longer at the URL, and folders that become empty."""
     for below in gone:
         (place / below).unlink(missing_ok=True)
         for parent in Path(below).parents[:-1]:

@@ -1,4 +1,4 @@
-"""Names of files, folders and classes: which are skipped, and which look equal."""
+"""Names of files, folders and classes: skip hidden ones, and detect names that look equal."""
 
 import os
 import unicodedata
@@ -25,7 +25,7 @@ _SYSTEM = frozenset(
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden (a dot at the start) or a system's own: such are skipped in folders of data.
+    """Whether a file or folder is hidden (a dot at the start) or belongs to an operating system; data folders skip these.
 
     >>> [is_hidden(name) for name in (".ipynb_checkpoints", "@eaDir", "Thumbs.db", "cat")]
     [True, True, True, False]
@@ -39,12 +39,12 @@ def utf8(name: str) -> str:
 
 
 def nfc_name(name: str) -> str:
-    """A name in Unicode normal form C: equal for names that look equal."""
+    """A name in Unicode normal form C, which makes names that look equal equal."""
     return unicodedata.normalize("NFC", name)
 
 
 def differing(name: str, other: str) -> str:
-    """Say how two names of classes differ that look equal."""
+    """Describe how two class names that look equal differ."""
     here, there = (
         next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, one)), "mixed")
         for one in (name, other)

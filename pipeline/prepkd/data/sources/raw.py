@@ -1,4 +1,4 @@
-"""Raw data, as every source returns them."""
+"""Raw data, the common result of all sources."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ Labelled = tuple[Images, NDArray[np.int64]]
 class RawData:
     """A dataset as its authors split it: images uint8 (N, H, W, C) or files, labels int64 (N,) that index `class_names`.
 
-    `source` is one line: origin, citation, licence. Few datasets have a `val` of their own. `notes` are lines for the user: what
-    was skipped, what is unusual.
+    `source` is one line: origin, citation, licence. Few datasets have their own `val`. `notes` are lines for the user on skipped
+    files and unusual properties.
     """
 
     dataset: str

@@ -14,7 +14,7 @@ S = TypeVar("S", bound=Section)
 
 
 def _with_sources(section: type[S]) -> type[S]:
-    """Add the keys that only some sources read."""
+    """Add the keys of individual sources to the section."""
     own: Any = {
         name: (field.annotation, field)
         for source in SOURCES.values()

@@ -16,9 +16,9 @@ RAW = "data/raw"
 class Source(ABC):
     """A dataset's raw files: their place, download and reading.
 
-    `place` is their folder, or their file, below data/raw in a new project. `archive` is the official one, None if there is no
-    download; `own` names the data that users provide themselves, None for a public dataset. `shape` is that of every image,
-    None if they differ or are not known.
+    `place` is their folder, or their file, below data/raw in a new project. `archive` is the official archive, None without a
+    download; `own` names the data that users provide themselves, None for a public dataset. `shape` is the shape of every image,
+    None if shapes differ or are unknown.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Source(ABC):
         """Read the raw files at `raw`; raises InputError naming the file that is missing or malformed."""
 
     def download(self, raw: Path) -> None:
-        """Fetch the official files into `raw`, unless they are there; bundled data need no download.
+        """Fetch the official files into `raw`, unless they exist; bundled data need no download.
 
-        Raises InputError if the network or the disk refuses, if the download is not the official archive, or if users provide
-        the data themselves.
+        Raises InputError if the network or the disk fails, if the download is not the official archive, or if users provide the
+        data themselves.
         """
         if self.own is not None:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Splitting a flat folder of class folders into train, val and test: seeded, and stratified by class."""
+"""Split a flat folder of class folders into train, val and test: seeded, and stratified by class."""
 
 from collections.abc import Sequence
 
@@ -28,10 +28,10 @@ class SplitShares(Section):
 def split_indices(
     labels: NDArray[np.int64], class_names: Sequence[str], shares: SplitShares
 ) -> dict[str, NDArray[np.intp]]:
-    """The indices of train, test and, with a share of it, val, each in ascending order, for labels int64 (N,).
+    """The indices of train, test and, if its share is positive, val, each in ascending order, for labels int64 (N,).
 
-    Of a class's n images round(n * share) go to test and val each. The choice depends on (seed, class, n) only; a smaller test
-    is part of a larger one. Raises InputError if a class would be left without images in one of them.
+    Of a class's n images, round(n * share) go to test, and likewise to val. The choice depends on (seed, class, n) only; a
+    smaller test is part of a larger one. Raises InputError if a class would have no images in one of them.
     """
     parts: dict[str, list[NDArray[np.intp]]] = {
         part: [] for part in (("train", "test", "val") if shares.val else ("train", "test"))

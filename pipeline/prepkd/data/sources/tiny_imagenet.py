@@ -37,8 +37,8 @@ class TinyImageNet(ArchivedFolder):
     def read(self, raw: Path) -> RawData:
         """Read train/, and val/ as the test, since the official test has no labels.
 
-        `raw` is the official folder or the one that holds it. Labels are in the order of the classes' WordNet ids; a class is
-        named by its id and first word. Raises InputError naming the file, and the line, that is missing or malformed.
+        `raw` is the official folder or its parent. Labels are in the order of the classes' WordNet ids; a class is named by its
+        id and first word. Raises InputError naming a missing or malformed file, and the line in it.
         """
         root = located(raw, self.place)
         for name in ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt"):
@@ -53,7 +53,7 @@ class TinyImageNet(ArchivedFolder):
             if wnid not in words:
                 raise InputError(f"{root / 'words.txt'}: no line for {wnid}, which wnids.txt has; {_PUT_BACK}")
         walk = Walk(root)
-        # Arrays, 1.4 GB: no epoch decodes them, and any recipe fits.
+        # Kept as arrays, 1.4 GB: no decoding during training, and any recipe fits.
         train = labelled(root, _train(walk, wnids), SHAPE, "JPEG")
         test = labelled(root, _val(walk, wnids), SHAPE, "JPEG")
         names = tuple(f"{wnid} {words[wnid][0].split(',')[0]}" for wnid in wnids)
@@ -81,7 +81,7 @@ def _train(walk: Walk, wnids: list[str]) -> list[list[Found]]:
 
 
 def _val(walk: Walk, wnids: list[str]) -> list[list[Found]]:
-    """Each class's files, from val/images, as val_annotations.txt has them."""
+    """Each class's files in val/images, according to val_annotations.txt."""
     root, faults = walk.root, walk.faults
     annotations = root / "val/val_annotations.txt"
     labels = _table(annotations, 6)
@@ -100,7 +100,7 @@ def _val(walk: Walk, wnids: list[str]) -> list[list[Found]]:
         elif labels[name][0] in classes:
             classes[labels[name][0]].append((path, size))
     for wnid, files in classes.items():
-        if not files and faults.count == before:  # else what is missing has been named
+        if not files and faults.count == before:  # otherwise the missing files have been reported
             faults.add(f"{annotations}: no image of class {wnid}, which wnids.txt has; {_PUT_BACK}")
     return list(classes.values())
 

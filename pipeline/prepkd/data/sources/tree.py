@@ -1,4 +1,4 @@
-"""Walking folders of images: each class's files, what is skipped, and faults for everything else."""
+"""Walk folders of images: collect each class's files, skip hidden ones, and report everything else as a fault."""
 
 import os
 import stat
@@ -20,9 +20,9 @@ Found = tuple[str, int]
 
 
 class Walk:
-    """A walk through the folders of images below `root`: its `faults`, and what it skipped and followed.
+    """A walk through the folders of images below `root`, with its `faults`, skipped names and followed links.
 
-    Folders are known by device and inode, so that each is walked only once, wherever links lead.
+    Folders are identified by device and inode, so that each is walked only once, wherever links lead.
     """
 
     def __init__(self, root: Path) -> None:
@@ -36,7 +36,7 @@ class Walk:
     def class_folders(self, split: str) -> list[str]:
         """The names of a split's class folders, sorted; files beside them, and names that look equal, are faults.
 
-        The split "" is a flat folder: its classes are folders of the root.
+        The split "" is a flat folder: its class folders are directly in the root.
         """
         if split in self._classes:
             return self._classes[split]
@@ -52,7 +52,7 @@ class Walk:
         return self._classes[split]
 
     def images_below(self, folder: str) -> list[Found]:
-        """All image files in and below a folder, sorted; a file that is no image, or a folder without images, is a fault."""
+        """All image files in and below a folder, sorted; a file that is not an image, or a folder without images, is a fault."""
         before = self.faults.count
         found = self._files(folder)
         if not found and self.faults.count == before:
@@ -64,7 +64,7 @@ class Walk:
     def split_files(
         self, split: str, classes: Sequence[str], shape: tuple[int, int, int] | None = None, kind: str | None = None
     ) -> LabelledFiles:
-        """One split's files, labels counted in `classes`; class folders other than these are faults."""
+        """One split's files, with labels as positions in `classes`; other class folders are faults."""
         found, there = [], {nfc_name(name): name for name in self.class_folders(split)}
         for name in classes:
             here = there.pop(nfc_name(name), None)
@@ -84,7 +84,7 @@ class Walk:
         return labelled(self.root, [files.get(name, []) for name in classes], shape, kind)
 
     def notes(self) -> tuple[str, ...]:
-        """Lines on what was skipped, and on folders that are links if DVC tracks the root; raises InputError for faults."""
+        """Lines on skipped names and, if DVC tracks the root, on linked folders; raises InputError for faults."""
         self.faults.refuse(self.root)
         notes = []
         if self._hidden:
@@ -112,7 +112,7 @@ class Walk:
                         f"{self.root / inner}: more than {DEEPEST} folders deep; move it up, or take it out"
                     )
                 _refuse_no_image(self.root / inner, status)
-                # Refuse an image beside its own conversion, and names that are one file on other file systems.
+                # Refuse an image beside its own conversion, and names that would be the same file on other file systems.
                 other = stems.setdefault(nfc_name(Path(name).stem).casefold(), name)
                 if other != name:
                     raise InputError(
@@ -123,7 +123,7 @@ class Walk:
         return found
 
     def _entries(self, folder: str) -> list[tuple[str, os.stat_result]]:
-        """Name and status of everything in a folder that is not hidden, links followed, sorted by name."""
+        """Name and status of all entries of a folder that are not hidden, sorted by name; links are followed."""
         path = self.root / folder
         with self.faults.collecting():
             try:
@@ -160,20 +160,20 @@ def _below(folder: str, name: str) -> str:
 
 
 def _tracked(folder: Path) -> bool:
-    """Whether `dvc add` tracks a folder, or one that it is in: a `.dvc` file beside it."""
+    """Whether `dvc add` tracks a folder or one of its parents, by a `.dvc` file beside it."""
     path = Path(os.path.abspath(folder))  # noqa: PTH100 - without following links: DVC tracks the path as it is written
     return any(place.with_name(f"{place.name}.dvc").is_file() for place in (path, *path.parents) if place.name)
 
 
 def located(raw: Path, name: str) -> Path:
-    """The folder of this name in `raw`, or `raw` itself if there is none."""
+    """The folder of this name in `raw` if it exists, else `raw` itself."""
     return raw / name if (raw / name).is_dir() else raw
 
 
 def labelled(
     root: Path, classes: list[list[Found]], shape: tuple[int, int, int] | None, kind: str | None
 ) -> LabelledFiles:
-    """The files of each class in turn, of this shape and format, and their labels, int64 (N,)."""
+    """The files of all classes in order, with this expected shape and format, and their labels, int64 (N,)."""
     found = [file for files in classes for file in files]
     names = np.array([os.fsencode(name) for name, _ in found], dtype=np.bytes_)
     sizes = np.array([size for _, size in found], dtype=np.int64)

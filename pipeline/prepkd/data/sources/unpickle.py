@@ -1,4 +1,4 @@
-"""Reading the CIFAR pickles without executing anything."""
+"""Read the CIFAR pickles without executing code."""
 
 import io
 import pickle
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from prepkd.errors import InputError
 
-# The errors observed with damaged pickles, beside `pickle.UnpicklingError`.
+# Errors observed with damaged pickles.
 _DAMAGE = (
     pickle.UnpicklingError,
     ArithmeticError,
@@ -27,7 +27,7 @@ _DAMAGE = (
 
 
 class _Array:
-    """A stand-in for a pickled uint8 array until its pixels come.
+    """A stand-in for a pickled uint8 array, until its pixels are read.
 
     NumPy's own reconstructors trust the pickle (a forged dtype turns bytes into object pointers); this one only reads bytes.
     It also avoids NumPy's warning about the integer `align` in these old files.
@@ -71,7 +71,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., object]] = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """An unpickler that knows arrays of bytes and no other callable."""
+    """An unpickler that allows arrays of bytes and no other callable."""
 
     def __init__(self, content: bytes, path: Path) -> None:
         super().__init__(io.BytesIO(content), encoding="bytes")
@@ -88,9 +88,9 @@ class _Unpickler(pickle.Unpickler):
 
 
 def unpickle(content: bytes, path: Path) -> dict[str, object]:
-    """Read a pickled dict of plain values and uint8 arrays, executing nothing; strings of Python 2 stay bytes.
+    """Read a pickled dict of plain values and uint8 arrays without executing code; strings of Python 2 stay bytes.
 
-    `path` is for messages. Raises InputError if the pickle is damaged, holds no dict, or asks for any other class or function.
+    `path` is for messages. Raises InputError if the pickle is damaged, is not a dict, or names any other class or function.
     """
     try:
         value = _Unpickler(content, path).load()

@@ -7,15 +7,15 @@ import altair as alt
 
 from prepkd.html_report.theme import MUTED, ROW, STUDENT, TEACHER, data, domain, few, finished
 
-FARTHEST = 1.5  # ranges of the seeds' top-1; a teacher beyond would squeeze them into a corner
+FARTHEST = 1.5  # in ranges of the seeds' top-1; a teacher farther away would squeeze the dots into a corner
 
 
 def accuracy_chart(
     seeds: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], teachers: Mapping[str, float]
 ) -> dict[str, Any]:
-    """`seeds` have run, seed, top1 and `runs` run, mean, low, high, in the order of rows; top-1 in percent.
+    """Chart top-1 in percent: `seeds` have run, seed, top1; `runs` have run, mean, low, high, in the order of rows.
 
-    Teachers are lines at their top-1, if that is near enough.
+    Teachers are lines at their top-1, if it is near enough.
     """
     shown = near(teachers, [one["top1"] for one in seeds])
     ends = [value for one in runs for value in (one["low"], one["high"])]
@@ -52,5 +52,5 @@ def near(teachers: Mapping[str, float], values: Sequence[float]) -> dict[str, fl
 
 
 def tips(*names: str) -> list[alt.Tooltip]:
-    """Tooltips of fields of text."""
+    """Tooltips of text fields."""
     return [alt.Tooltip(f"{name}:N") for name in names]

@@ -11,7 +11,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def reliability_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
-    """`rows` have model, confidence and accuracy in [0, 1], and the bin's share of the samples."""
+    """Chart accuracy against confidence; `rows` have model, confidence and accuracy in [0, 1], and the bin's share of samples."""
     scale = alt.Scale(domain=[0, 1], nice=False)
     x = alt.X("confidence:Q", scale=scale, title="mean confidence in the bin", axis=few(format="%"))
     y = alt.Y("accuracy:Q", scale=scale, title="accuracy in the bin", axis=few(format="%"))
@@ -32,7 +32,7 @@ def reliability_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
 
 
 def confidence_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
-    """`rows` have model, low and high edge of the bin, and share: bars side by side."""
+    """Chart each bin's share as bars side by side; `rows` have model, low and high edge of the bin, and share."""
     width = 1 / len(models)
     place = {model: n for n, model in enumerate(models)}
     bars = [

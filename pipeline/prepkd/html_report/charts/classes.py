@@ -7,13 +7,13 @@ import altair as alt
 
 from prepkd.html_report.theme import MUTED, ROW, STUDENT, by_model, data, domain, few, finished
 
-MOST_ROWS = 24  # classes that are shown by name
-APART = 2.0  # points between two names, one above the other
-NAMED = 8  # classes of the scatter that are named: those with the largest gaps
+MOST_ROWS = 24  # classes shown as rows with names; more become a scatter
+APART = 2.0  # least distance in percentage points between two names, one above the other
+NAMED = 8  # named classes of the scatter: those with the largest gaps
 
 
 def class_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`rows` have class, student and perhaps teacher, both in percent, in the order of rows."""
+    """Chart `rows` of class, student and optionally teacher, accuracies in percent, in the order of rows."""
     return pairs(rows) if len(rows) <= MOST_ROWS else scatter(rows)
 
 
@@ -36,7 +36,7 @@ def pairs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The teacher's accuracy against the student's; on the line both are equal. Without a teacher a histogram."""
+    """A scatter of the student's accuracy against the teacher's, with the line of equality; without a teacher, a histogram."""
     if "teacher" not in rows[0]:
         x = alt.X("student:Q", bin=alt.Bin(maxbins=20), title="accuracy on the class, %")
         bars = alt.Chart(data(rows)).mark_bar(color=STUDENT).encode(x=x, y=alt.Y("count():Q", title="classes"))
@@ -64,7 +64,7 @@ def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def named(rows: Sequence[Mapping[str, Any]], middle: float) -> list[tuple[Any, int, list[Mapping[str, Any]]]]:
-    """The rows with the largest gaps whose names do not cover each other; those right of the middle are written to the left."""
+    """The rows with the largest gaps whose names do not overlap; names of dots right of the middle are placed to their left."""
     chosen: list[Mapping[str, Any]] = []
     for row in sorted(rows, key=lambda row: -abs(row["student"] - row["teacher"])):
         if len(chosen) < NAMED and all(abs(row["student"] - other["student"]) >= APART for other in chosen):

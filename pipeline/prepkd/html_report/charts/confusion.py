@@ -1,4 +1,4 @@
-"""The confusion matrix, normalised by row, and how errors divide between student and teacher."""
+"""The confusion matrix, normalised by row, and the errors of student and teacher by kind."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import altair as alt
 from prepkd.html_report.theme import BAD, GROUND, INK, ROW, STUDENT, TEACHER, data, few, finished
 
 MOST_NAMED = 30  # classes whose names fit along an axis
-OPAQUE = 0.6  # opacity from which a number is written in the ground's colour
+OPAQUE = 0.6  # opacity above which a number is written in the background colour
 MOST_NUMBERS = 12  # classes whose shares fit into the cells
 KINDS = {
     "student wrong, teacher right": STUDENT,
@@ -18,10 +18,10 @@ KINDS = {
 
 
 def confusion_chart(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    """`cells` have actual, predicted and the share of the actual class (> 0); `names` are the classes in order.
+    """Chart `cells` of actual, predicted and the share of the actual class (> 0); `names` are the classes in order.
 
-    The opacity is the root of the share; that of confusions is relative to the largest one: at 100 classes a confusion of 4 %
-    must be seen beside a diagonal of 80 %.
+    The opacity is the square root of the share; for confusions it is relative to the largest one, because with 100 classes a
+    confusion of 4 % must be visible beside a diagonal of 80 %.
     """
     most = max((cell["share"] for cell in cells if cell["actual"] != cell["predicted"]), default=1.0)
     named = len(names) <= MOST_NAMED
@@ -62,7 +62,7 @@ def confusion_chart(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
 
 
 def errors_chart(rows: Sequence[Mapping[str, Any]], order: Sequence[str]) -> dict[str, Any]:
-    """`rows` have run, kind (a key of KINDS) and the percentage of the test set: stacked bars, one per run."""
+    """Chart one stacked bar per run; `rows` have run, kind (a key of KINDS) and the percentage of the test set."""
     kinds = list(KINDS)
     colour = alt.Color(
         "kind:N",

@@ -1,4 +1,4 @@
-"""Accuracy against a model's size or its arithmetic."""
+"""Accuracy against a model's parameters or multiply-adds."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, floor, log10
@@ -8,11 +8,11 @@ import altair as alt
 
 from prepkd.html_report.theme import by_model, data, domain, few, finished
 
-MOST_DECADES = 4  # of an axis that is labelled at 1, 2 and 5
+MOST_DECADES = 4  # an axis with more decades is labelled only at powers of ten
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round values of a logarithmic axis: powers of ten, and 2 and 5 times those if the axis has few decades.
+    """Tick values of a logarithmic axis: powers of ten, and 2 and 5 times those if the axis has few decades.
 
     >>> ticks(40, 3000)
     [50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
@@ -23,7 +23,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def cost_chart(rows: Sequence[Mapping[str, Any]], field: str, title: str) -> dict[str, Any]:
-    """`rows` have name, model (student or teacher), top1 in percent, and `field`, above 0, on a logarithmic axis."""
+    """Chart top-1 against `field` (> 0, logarithmic); `rows` have name, model (student or teacher), top1 in percent, `field`."""
     models = [model for model in ("student", "teacher") if any(row["model"] == model for row in rows)]
     costs = [row[field] for row in rows]
     # Half a decade of room, so that names beside the dots stay inside.

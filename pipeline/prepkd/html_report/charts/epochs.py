@@ -1,4 +1,4 @@
-"""Figures by epoch: curves with a band over the seeds, and the spread of the temperatures."""
+"""Charts by epoch: curves with a band over the seeds, and the spread of the temperatures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,11 @@ import altair as alt
 from prepkd.html_report.theme import MUTED, STUDENT, TEACHER, data, domain, few, finished
 
 COLOURS = {"test": STUDENT, "val": TEACHER, "train": MUTED}
-DASHES = {"test": [1, 0], "val": [6, 3], "train": [3, 3]}  # told apart without colours too
+DASHES = {"test": [1, 0], "val": [6, 3], "train": [3, 3]}  # distinguishable without colours too
 
 
 def curves(rows: Sequence[Mapping[str, Any]], title: str, least: float | None = None) -> dict[str, Any]:
-    """`rows` have epoch, split, mean, low, high: a line at the mean, a band from low to high."""
+    """Chart a line at the mean and a band from low to high; `rows` have epoch, split, mean, low, high."""
     splits = [split for split in COLOURS if any(row["split"] == split for row in rows)]
     span = domain([value for row in rows for value in (row["low"], row["high"])], least=least)
     scale = alt.Scale(domain=span, nice=False, zero=False)
@@ -35,7 +35,10 @@ def curves(rows: Sequence[Mapping[str, Any]], title: str, least: float | None = 
 
 
 def spread(rows: Sequence[Mapping[str, Any]], title: str) -> dict[str, Any]:
-    """`rows` have epoch, mean, min, max, and where known p5, p25, p75, p95: bands of the middle 90 % and half, a line, dots."""
+    """Chart the spread: a line at the mean, bands of the middle 90 % and 50 %, dotted lines at the extremes.
+
+    `rows` have epoch, mean, min, max, and p5, p25, p75, p95 if known.
+    """
     span = domain([value for row in rows for value in (row["min"], row["max"])])
     scale = alt.Scale(domain=span, nice=False, zero=False)
 

@@ -1,1 +1,1 @@
-"""Sections of the page: each reads what it needs of a project's results, or raises InputError that says what would make it."""
+"""Sections of the page: each reads its part of a project's results, or raises InputError naming the command that makes them."""

@@ -1,4 +1,4 @@
-"""Does confidence mean anything: reliability of student and teacher."""
+"""Calibration of student and teacher: reliability diagram and confidence histogram."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -63,7 +63,7 @@ def calibration(results: Results) -> PageSection:
 
 
 def reliability(logits: Tensor, labels: Tensor) -> list[Mapping[str, Any]]:
-    """The bins that have samples: edges, share of the samples, mean confidence, accuracy; from logits (N, K), labels (N,).
+    """The non-empty bins with edges, share of the samples, mean confidence and accuracy, from logits (N, K) and labels (N,).
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", arXiv 1706.04599.
     """

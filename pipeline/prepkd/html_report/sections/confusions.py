@@ -1,4 +1,4 @@
-"""The student's confusions, and the errors that it has from the teacher."""
+"""The student's confusions, and the errors that it shares with the teacher."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +51,7 @@ def confusions(results: Results) -> PageSection:
 
 
 def shown_classes(counts: Tensor, most: int = MOST_CLASSES) -> list[int]:
-    """The classes of the matrix in order: all, or those with the most errors."""
+    """The classes of the matrix in order: all, or the `most` with the most errors."""
     errors = counts.sum(dim=1) - counts.diagonal()
     return sorted(errors.argsort(descending=True, stable=True)[:most].tolist())
 
@@ -68,7 +68,7 @@ def kinds_of_errors(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[st
 
 
 def _pairs(results: Results, counts: Tensor, names: tuple[str, ...]) -> tuple[Table, str]:
-    """The largest confusions as a table, with the teacher's share of the same, and a sentence on the first."""
+    """The largest confusions as a table, with the teacher's shares beside them, and a sentence on the largest."""
     teacher = results.shown_teacher
     size = counts.sum(dim=1).clamp_min(1)
     theirs = None if teacher is None else confusion_counts(teacher, results.labels)
@@ -95,7 +95,7 @@ def _pairs(results: Results, counts: Tensor, names: tuple[str, ...]) -> tuple[Ta
 
 
 def _kinds(results: Results, notes: list[str]) -> list[Figure]:
-    """The kinds of errors by run, one figure per pair of teacher and student; raises InputError if no teacher is there."""
+    """The kinds of errors by run, one figure per pair of teacher and student; raises InputError without a teacher's logits."""
     groups = _runs(results, notes)
     figures = []
     for place, (pair, runs) in enumerate(groups.items()):
@@ -122,7 +122,7 @@ def _kinds(results: Results, notes: list[str]) -> list[Figure]:
 
 
 def _runs(results: Results, notes: list[str]) -> dict[str, dict[str, tuple[Mapping[int, Tensor], Tensor]]]:
-    """Test logits by seed, and the teacher's, of the comparison's runs that can be read, by pair; else of the shown students."""
+    """Test logits by seed, and the teacher's, by pair and run: of readable runs of the comparison, else of the shown students."""
     found: dict[str, dict[str, tuple[Mapping[int, Tensor], Tensor]]] = {}
     for pair, runs in results.grid.items():
         for name, run in runs.items():

@@ -1,4 +1,4 @@
-"""Accuracy against what a model costs: parameters, and multiply-adds per image."""
+"""Accuracy against a model's cost: parameters, and multiply-adds per image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from prepkd.report.run_logits import run_logits, teacher_logits
 
 @dataclass(frozen=True)
 class Size:
-    """A model's trainable and other parameters, and its multiply-adds for one test image."""
+    """A model's number of parameters, and its multiply-adds for one test image."""
 
     parameters: int
     multiply_adds: int
@@ -58,7 +58,7 @@ def costs(results: Results) -> PageSection:
 
 
 def size_of(model: nn.Module, pixels: torch.Tensor) -> Size:
-    """Count a model's parameters, and its multiply-adds for pixels (1, C, H, W): half of PyTorch's count of operations."""
+    """Count a model's parameters, and its multiply-adds for pixels (1, C, H, W), half of PyTorch's FLOP count."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(pixels)
     return Size(sum(one.numel() for one in model.parameters()), max(1, counter.get_total_flops() // 2))
@@ -82,7 +82,7 @@ def _teachers(results: Results, notes: list[str]) -> list[dict[str, Any]]:
 
 
 def _students(results: Results, notes: list[str]) -> list[dict[str, Any]]:
-    """The runs of the comparison that can be read, else the students of `distill`."""
+    """Rows of the comparison's readable runs, else of the students of `distill`."""
     found: list[tuple[str, str, float]] = []  # run, architecture, top-1 in percent
     several = len(results.grid) > 1
     for pair, runs in results.grid.items():
@@ -102,7 +102,7 @@ def _students(results: Results, notes: list[str]) -> list[dict[str, Any]]:
             notes.append(f"The students are left out: {error}")
     sizes = {model: _size_of_new(results, model) for _, model, _ in found}
     rows = [_row(name, "student", model, sizes[model], top1) for name, model, top1 in found]
-    # One name for the dots of a student, which stand above each other: at the highest.
+    # The dots of one student are above each other: only the highest gets the name.
     for model in sizes:
         own = sorted((row for row in rows if row["architecture"] == model), key=lambda row: -row["top1"])
         own[0]["label"] = model
@@ -117,7 +117,7 @@ def _top1(results: Results, logits: dict[int, torch.Tensor]) -> float:
 
 
 def _size_of_new(results: Results, name: str) -> Size:
-    """The size of an architecture on these data; its weights are random."""
+    """The size of an architecture on these data, built with random weights."""
     with torch.random.fork_rng(devices=[]):
         model = build_model(architecture(name), len(results.names), in_channels=results.samples.channels)
     return size_of(model.to(results.device), results.samples.plain(slice(0, 1)))
@@ -143,5 +143,5 @@ def _lead(rows: list[dict[str, Any]], best: dict[str, Any]) -> str:
 
 
 def _factor(times: float) -> str:
-    """A share of the teacher's cost, as 1/54."""
+    """Format a share of the teacher's cost, such as 1/54."""
     return f"1/{times:.3g}" if times >= 1 else f"{1 / times:.3g} times that"

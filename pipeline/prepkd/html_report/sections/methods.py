@@ -1,4 +1,4 @@
-"""The comparison: means, paired differences with a plain verdict, every seed as a dot."""
+"""The comparison of methods: means, paired differences with a verdict in words, every seed as a dot."""
 
 from collections.abc import Hashable, Mapping
 from math import isnan
@@ -18,7 +18,7 @@ from prepkd.report.run_logits import teacher_logits
 from prepkd.report.significance import ALPHA, standard_error
 
 COMMAND = "dvc repro compare/dvc.yaml"
-MOST_RUNS = 60  # rows of a chart; the table has all
+MOST_RUNS = 60  # rows of a chart; the table has all runs
 OTHERS = {
     "nll_nats": ("NLL", "{:.3f}"),
     "ece_percent": ("ECE, %", "{:.2f}"),
@@ -54,7 +54,7 @@ def methods(results: Results) -> PageSection:
 
 
 def headline(table: pd.DataFrame, named: list[str], title: str = "") -> Table:
-    """One row per run of a pair: mean and deviation, against each baseline a difference and its verdict, n, other metrics."""
+    """One row per run of a pair: mean and deviation, a difference and verdict per baseline, n, other metrics."""
     heads = [Column("method"), Column("test top-1, % (mean ± std)", True)]
     for name in named:
         heads += [Column(f"minus {name}, points ± SE", True), Column(f"verdict against {name}")]
@@ -88,7 +88,7 @@ def difference_cells(row: Row, name: str) -> list[Cell]:
 
 
 def verdict(points: float, p: float, seeds: int) -> tuple[str, Tone]:
-    """The plain verdict on a difference in points, from its corrected p (NaN: no test).
+    """The verdict in words on a difference in points, from its corrected p (NaN: no test).
 
     >>> verdict(0.5, 0.01, 5), verdict(-0.5, 0.01, 5), verdict(0.5, 0.2, 5)
     (('better', 'good'), ('worse', 'bad'), ('not shown at n = 5', 'quiet'))
@@ -148,7 +148,7 @@ def _figure(rows: pd.DataFrame, long: pd.DataFrame, pair: str, teachers: Mapping
 
 
 def _teachers(results: Results, pair: str) -> dict[str, float]:
-    """Test top-1 in percent of the teachers of a pair's runs that are there."""
+    """Test top-1 in percent of the existing teachers of a pair's runs."""
     runs = {run.teacher: run for run in results.grid.get(pair, {}).values() if not run.absent}
     return {
         name: 100

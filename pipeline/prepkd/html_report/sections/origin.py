@@ -16,7 +16,7 @@ Fact = tuple[str, list[str]]
 
 
 def origin(results: Results) -> PageSection:
-    """The origin of the figures: data, teachers, stores, commit, versions; a note for each one that is missing."""
+    """The origin of the results: data, teachers, stores, commit, versions; a note for each missing one."""
     parts = [
         Facts("Data", [*_data(results)]),
         Facts("Teachers and their stores", [*_teachers(results)]),

@@ -1,4 +1,4 @@
-"""The teacher's errors that Knowledge Adjustment repairs: pictures, labels, the answer before and after."""
+"""The teacher's errors that Knowledge Adjustment repairs: pictures, labels, and probabilities before and after."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from prepkd.store.encodings import as_tensors
 from prepkd.teacher.ensemble import combine
 
 MOST_CARDS = 24
-MOST_VALUES = 2**28  # logits that are read: a few seconds
+MOST_VALUES = 2**28  # logits to read at most, which takes a few seconds
 TOP = 5
 PARTIAL = "topk", "sampled"  # encodings that do not keep every class
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """A wrong answer: its view and sample, z - max(z) (K,), the label (or shares, K), and the wrong class's probability."""
+    """A teacher's error: its view and sample, z - max(z) (K,), the label (or shares, K), and the wrong class's probability."""
 
     view: int
     sample: int
@@ -38,7 +38,7 @@ class Repaired:
 
 
 def repaired(results: Results) -> PageSection:
-    """The most confident wrong answers, one per sample, before and after; raises InputError."""
+    """The teacher's most confident errors, one per sample, before and after repair; raises InputError."""
     if not results.settings.parsed.teacher:
         raise InputError(f"method {results.settings.method} asks no teacher; run `dvc exp run -S distill.method=ka-ps`")
     adjustment, used = _adjustment(results)
@@ -84,7 +84,7 @@ def _adjustment(results: Results) -> tuple[Adjustment, bool]:
 
 
 def _errors(results: Results, samples: Samples, views: list[int]) -> tuple[list[Repaired], int, int, int]:
-    """The most confident errors, one per sample; the rows that were read; those that are wrong; the samples with any."""
+    """The most confident errors, one per sample, and the numbers of rows read, of wrong rows, and of samples with an error."""
     best: dict[int, Repaired] = {}
     rows, wrong_rows = 0, 0
     ever = torch.zeros(len(samples), dtype=torch.bool)
@@ -103,7 +103,7 @@ def _errors(results: Results, samples: Samples, views: list[int]) -> tuple[list[
 
 
 def _answers(results: Results, samples: Samples, views: list[int]) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Each view with the teachers' combined answer z - max(z) float32 (N, K), and its labels."""
+    """Yield each view with the teachers' combined logits z - max(z), float32 (N, K), and the labels."""
     settings = results.settings
     stores = list(results.opened.values())
     for view in views:
@@ -128,7 +128,7 @@ def _card(one: Repaired, picture: str, adjustment: Adjustment, tau: float, names
 
 
 def _top(probs: Tensor, label: int, names: tuple[str, ...]) -> list[Bar]:
-    """The five most probable classes; ties in the order of classes, the label first."""
+    """The five most probable classes; among ties the label comes first, then the order of classes."""
     order = sorted(range(len(probs)), key=lambda k: (-float(probs[k]), k != label, k))[:TOP]
     return [Bar(names[k], float(probs[k]), k == label) for k in order]
 

@@ -1,4 +1,4 @@
-"""Dynamic temperatures: their spread by epoch, and the samples that get the sharpest and the softest targets."""
+"""Dynamic temperatures: their spread by epoch, and the samples with the sharpest and the softest targets."""
 
 from collections.abc import Callable, Sequence
 
@@ -20,13 +20,13 @@ from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
 
 CARDS = 12  # of each kind
-MOST_ROWS = 20_000  # samples that the student sees for it: seconds on a CPU
+MOST_ROWS = 20_000  # samples for which the student is run at most: seconds on a CPU
 TOP = 3
 ENDS = ("min", "p5", "p25", "p50", "p75", "p95", "max")
 
 
 def temperatures(results: Results) -> PageSection:
-    """The spread over epochs if the method is a dynamic one, and the extreme samples; raises InputError without either."""
+    """The spread over epochs if the temperature is dynamic, and the extreme samples; raises InputError without either."""
     notes: list[str] = []
     parts: list[Figure | Gallery] = []
     for what, part in PARTS.items():
@@ -49,7 +49,7 @@ def temperatures(results: Results) -> PageSection:
 
 
 def by_epoch(results: Results) -> list[Figure]:
-    """The temperatures' percentiles by epoch, the mean over the seeds; raises InputError if they were not logged."""
+    """The temperatures' percentiles by epoch, averaged over the seeds; raises InputError if they were not logged."""
     settings = results.settings
     if settings.terms.temperature.name not in METHODS:
         raise InputError(
@@ -81,7 +81,7 @@ def extremes(results: Results) -> list[Gallery]:
     if not results.settings.parsed.teacher:
         raise InputError(f"method {results.settings.method} asks no teacher")
     settings, seed = results.settings, next(iter(results.students))
-    _ = results.student_logits  # checks that these students are of these data and teachers
+    _ = results.student_logits  # checks that the students belong to these data and teachers
     if len(results.opened) > 1:
         raise InputError("they are shown for one teacher, and the students have several")
     (store,) = results.opened.values()
@@ -125,7 +125,7 @@ def _cards(
     found: RowTemperatures,
     chosen: NDArray[np.int64],
 ) -> list[Card]:
-    """The cards of some rows of `found`: picture, temperature, the first answers of teacher and student."""
+    """The cards of some rows of `found`: picture, temperature, the most probable classes of teacher and student."""
     rows = [int(found.sample[place]) for place in chosen]
     pictures = view_pictures(samples, store.plan, [(view, row) for row in rows])
     shown = torch.tensor(rows, device=samples.device)

@@ -37,7 +37,7 @@ def training(results: Results) -> PageSection:
 
 
 def logged(folder: Path, group: str, name: str, seeds: list[int]) -> Mapping[int, pd.Series]:
-    """A figure's logs by seed, those that are there; raises InputError where some seeds have it and others do not."""
+    """A metric's logs by seed; empty if no seed has one. Raises InputError if only some seeds have it."""
     paths = {seed: folder / f"seed{seed}" / "plots" / "metrics" / group / f"{name}.tsv" for seed in seeds}
     if not any(path.is_file() for path in paths.values()):
         return {}
@@ -45,7 +45,7 @@ def logged(folder: Path, group: str, name: str, seeds: list[int]) -> Mapping[int
 
 
 def bands(logs: Mapping[str, Mapping[int, pd.Series]], factor: float) -> Bands:
-    """Mean, lowest and highest seed by split and epoch; a seed that was stopped early counts while it was trained."""
+    """Mean, lowest and highest seed by split and epoch; a seed stopped early counts only in its own epochs."""
     rows: Bands = []
     for split, seeds in logs.items():
         if not seeds:
