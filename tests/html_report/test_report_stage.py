@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from commands import enter
 from prepkd.data.prepared.file import load_split
+from prepkd.errors import InputError
 from prepkd.html_report.parts import PageSection
 from prepkd.html_report.results import Results
 from prepkd.html_report.sections.repaired import repaired
@@ -141,6 +143,15 @@ def test_before_and_after_are_the_teachers_answers(project: Path) -> None:
         assert after[0].marked and after[0].share == pytest.approx(float(probs.max()), abs=1e-3)
         confidences.append(float(torch.from_numpy(store.logits(view)[sample]).softmax(dim=-1).max()))
     assert confidences == sorted(confidences, reverse=True)
+
+
+def test_a_store_of_other_samples_has_no_errors_to_show(project: Path) -> None:
+    results = read(project)
+    vars(results)["train"] = replace(results.train, fingerprint="0" * 64)
+    said = r"large.zarr against data/digits.h5: dataset.split_fingerprint is .*; run `prepkd cache-logits large` again"
+    for section in (repaired, extremes):
+        with pytest.raises(InputError, match=said):
+            section(results)
 
 
 def test_extremes_are_ordered_by_temperature(project: Path) -> None:

@@ -13,6 +13,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.html_report.names import distinct_names
+from prepkd.provenance.stores import check_data
 from prepkd.report.run_logits import RunFile, run_logits, student_logits, teacher_logits
 from prepkd.store import LogitStore
 from prepkd.views import Recipe
@@ -83,8 +84,13 @@ class Results:
 
     @cached_property
     def opened(self) -> dict[str, LogitStore]:
-        """The teachers' logit stores by name."""
-        return {name: LogitStore.open_of(url, name) for name, url in self.stores.items()}
+        """The teachers' logit stores by name; their samples are those of the prepared data."""
+        found = {name: LogitStore.open_of(url, name) for name, url in self.stores.items()}
+        for name, store in found.items():
+            classes, samples = len(self.info.class_names), len(self.train.labels)
+            remedy = f"run `prepkd cache-logits {name}` again"
+            check_data(store, self.train.fingerprint, classes, samples, self.data, remedy)
+        return found
 
     @cached_property
     def student_logits(self) -> dict[int, Tensor]:
