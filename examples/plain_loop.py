@@ -17,7 +17,7 @@ MODEL = "convnet8"
 
 
 def distillation_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:
-    """The loss of ka-ps+dtd-flsw, a scalar: correct wrong teacher logits, lower tau where student and teacher disagree."""
+    """Return the ka-ps+dtd-flsw loss, a scalar: wrong teacher logits are corrected, and tau is lower where both disagree."""
     weights = losses.flsw_weights(logits, teacher_logits, gamma=1.0)
     tau = losses.dynamic_temperature(weights, tau_0=2.0, beta=2.0, tau_min=1.0, tau_max=40.0)
     target = losses.probability_shift(teacher_logits, labels)
