@@ -1,1 +1,1 @@
-"""Benchmarks that print the speed and size claims: `python -m benchmarks.store`, `python -m benchmarks.encodings`."""
+"""Benchmarks behind the speed and size claims, such as `python -m benchmarks.store` and `python -m benchmarks.encodings`."""

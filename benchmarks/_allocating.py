@@ -1,4 +1,4 @@
-"""Time STEPS steps of a case of `benchmarks.step` in a separate process, after as many for warm-up; print JSON.
+"""Time STEPS steps of a case of `benchmarks.step` in a separate process, after as many warm-up steps; print JSON.
 
 python -m benchmarks._allocating kept|returned MODEL CASE BATCH_SIZE STEPS; MODEL is both teacher and student.
 """
@@ -15,7 +15,7 @@ from benchmarks._steps import CASES, Pair
 
 
 def main(freed: str, model: str, case: str, batch_size: int, steps: int) -> dict[str, float]:
-    """Seconds of the steps, and the process's peak memory in bytes."""
+    """Return the seconds of the steps, and the process's peak memory in bytes."""
     torch.set_num_threads(1)
     if freed == "kept":
         keep_freed_memory()

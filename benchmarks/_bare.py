@@ -1,7 +1,7 @@
-"""A script without prepkd's pipeline: a student and an optimiser, stepping on one batch of pixels that stays in memory.
+"""A training script without prepkd's pipeline: a student and an optimiser step on one batch of pixels in memory.
 
-python -m benchmarks._bare STUDENT BATCH_SIZE SAMPLES EPOCHS THREADS PRECISION; the student, of `benchmarks._timed`, notes the
-moments.
+python -m benchmarks._bare STUDENT BATCH_SIZE SAMPLES EPOCHS THREADS PRECISION; the student, from `benchmarks._timed`, records
+the times.
 """
 
 import sys
@@ -14,7 +14,7 @@ CLASSES = 100
 
 
 def main(student: str, batch_size: int, samples: int, epochs: int, threads: int, precision: str) -> None:
-    """Take the steps of `epochs` epochs of `samples` samples."""
+    """Run the steps of `epochs` epochs of `samples` samples."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = build_model(student, CLASSES).to(device, memory_format=torch.channels_last)

@@ -1,9 +1,9 @@
-"""`prepkd distill` in a process whose memory is limited far below the size of its data; prints sizes in MB as JSON.
+"""Run `prepkd distill` with a memory limit far below the size of its data; print sizes in MB as JSON.
 
     python -m benchmarks._bounded LIMIT_MB DATA.h5 distill OPTIONS
 
-The student is one of `benchmarks._held`. The limit excludes what libraries take when they are imported, and the prepared
-file, which is mapped.
+The student is one of `benchmarks._held`. The limit excludes the memory of imported libraries, and the prepared file, which
+is mapped.
 """
 
 import json
@@ -21,7 +21,7 @@ from benchmarks._measure import peak_memory
 
 
 def run(size: int, data: str) -> None:
-    """Run the command line under a limit of `size` bytes, print the sizes."""
+    """Run the command line under a limit of `size` bytes, and print the sizes."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports torch._dynamo
     with h5py.File(data) as file:
         content = file["train/content"].size

@@ -1,4 +1,4 @@
-"""cache-logits against the bare teacher, over the same views."""
+"""Time cache-logits against the bare teacher, over the same views."""
 
 import shutil
 import time
@@ -26,7 +26,7 @@ BATCH = 256
 class Bare:
     """The teacher's forward pass over every view of a dataset, rendered batch by batch; its logits are dropped.
 
-    `forward` collects the seconds of the forward passes alone, one number a call.
+    `forward` collects the seconds of the forward passes alone, one number per call.
     """
 
     teacher: Normalised
@@ -35,7 +35,7 @@ class Bare:
 
     @torch.inference_mode()
     def __call__(self, turn: int) -> None:
-        """One pass over all views: the store's batch shape, memory format and precision."""
+        """Run one pass over all views, with the store's batch shape, memory format and precision."""
         model, plan, images = ready(self.teacher), self.dataset.plan, self.dataset.samples.images
         spent = 0.0
         with arithmetic("ieee", images.device):
@@ -55,7 +55,7 @@ class Bare:
 def measure(
     teacher: Normalised, dataset: Dataset, named: dict[str, Any], folder: Path, rounds: int, read_seconds: float
 ) -> dict[str, Any]:
-    """Wall time of cache-logits (from the store's creation to its publication) as a multiple of the bare teacher's."""
+    """Measure the wall time of cache-logits (store's creation to publication) as a multiple of the bare teacher's."""
     started = time.perf_counter()
     settings = Cache(views=dataset.plan.views, batch_size=BATCH)
     card = {"name": "bench", "model": named["teacher"], "weights_fingerprint": "0" * 64, "preprocessing": {}}
@@ -74,7 +74,7 @@ def measure(
 
     bare = Bare(teacher, dataset, [])
     seconds = interleaved({"bare teacher": bare, "cache-logits": cache}, rounds)
-    forward = bare.forward[1:]  # without the round that warms up
+    forward = bare.forward[1:]  # without the warm-up round
     return {
         **named,
         "samples": dataset.plan.samples,

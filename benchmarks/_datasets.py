@@ -1,4 +1,4 @@
-"""Datasets of benchmarks: a prepared file and its teacher, or random images of the same size."""
+"""Datasets for benchmarks: a prepared file and its teacher, or random images of the same size."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ ORIGIN = {"dataset": "bench", "dataset_fingerprint": "0" * 64, "split_fingerprin
 
 
 def real(data: Path, teacher: Path, views: int, samples: int | None) -> tuple[Normalised, Dataset, dict[str, Any]]:
-    """Read the first `samples` training images (None: all) under `views` drawn views, and the teacher; also describe both."""
+    """Read the first `samples` training images (None: all) with `views` drawn views, and the teacher; also describe both."""
     split, info = load_split(data, "train"), describe(data)
     images, labels = split.images[:samples], split.labels[:samples]
     count = len(labels)

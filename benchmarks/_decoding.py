@@ -1,4 +1,4 @@
-"""An epoch over encoded images, with torchvision and with prepkd."""
+"""One epoch over encoded images, with torchvision and with prepkd."""
 
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-VIEWS = 2**16  # each call shows another view
+VIEWS = 2**16  # enough for a new view in each call
 
 
 def loaded(raw: Path, size: int, count: int, workers: int) -> Callable[[int], object]:
-    """An epoch of a DataLoader over the files, with persistent workers."""
+    """Return an epoch of a DataLoader over the files, with persistent workers."""
     side = 64
     transforms = v2.Compose(
         [
@@ -39,7 +39,7 @@ def loaded(raw: Path, size: int, count: int, workers: int) -> Callable[[int], ob
 
 
 def ours(prepared: Path, recipe: Sequence[object], size: int, count: int) -> Callable[[int], object]:
-    """An epoch of the batches of training steps."""
+    """Return an epoch of prepkd's training batches."""
     parsed = parse_recipe(recipe)
     dataset = read_dataset(prepared, TrainingViews(parsed, VIEWS, 0), torch.device("cpu"), held_out_recipe=parsed)
 

@@ -1,4 +1,4 @@
-"""Other file formats for a view, to compare the store with; each writes, reads and looks up the same arrays."""
+"""File formats to compare the store with; each writes, reads and looks up the same arrays of a view."""
 
 import os
 import shutil
@@ -18,8 +18,8 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Format:
-    """`write(path, arrays)` one view, on disk on return unless the name says otherwise; `read(path)` copies it out whole;
-    `lookup(paths, views, samples)` gives the logits and maxima of (view, sample) pairs."""
+    """`write(path, arrays)` writes one view, flushed on return unless its function says otherwise; `read(path)` copies the
+    whole view; `lookup(paths, views, samples)` returns the logits and maxima of (view, sample) pairs."""
 
     write: Callable[[Path, Arrays], None]
     read: Callable[[Path], object]
@@ -27,7 +27,7 @@ class Format:
 
 
 def raw_write(path: Path, arrays: Arrays) -> None:
-    """The arrays' bytes in one file, one after the other, and one fsync: the least that a view on disk costs."""
+    """Write the arrays' bytes to one file with one fsync: the minimal cost of a view on disk."""
     with path.open("wb") as file:
         for array in arrays.values():
             file.write(array.data)
@@ -36,7 +36,7 @@ def raw_write(path: Path, arrays: Arrays) -> None:
 
 
 def npy_write(path: Path, arrays: Arrays) -> None:
-    """A folder with a .npy file an array."""
+    """Write a folder with one .npy file per array."""
     path.mkdir(exist_ok=True)
     for name, array in arrays.items():
         np.save(path / f"{name}.npy", array)
@@ -44,12 +44,12 @@ def npy_write(path: Path, arrays: Arrays) -> None:
 
 
 def npy_read(path: Path) -> Arrays:
-    """Every .npy file, whole."""
+    """Read every .npy file as a whole."""
     return {file.stem: np.load(file) for file in sorted(path.glob("*.npy"))}
 
 
 def npy_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.int64]) -> object:
-    """Rows out of memory maps, opened anew."""
+    """Read rows from newly opened memory maps."""
     names = ("logits", "row_max")
     return [
         {name: np.load(paths[view] / f"{name}.npy", mmap_mode="r")[samples[views == view]] for name in names}
@@ -58,7 +58,7 @@ def npy_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.
 
 
 def hdf5_write(path: Path, arrays: Arrays) -> None:
-    """One HDF5 file, fletcher32 on chunks of 256 samples."""
+    """Write one HDF5 file, with fletcher32 on chunks of 256 samples."""
     with h5py.File(path, "w") as file:
         for name, array in arrays.items():
             chunks = (min(256, len(array)), *array.shape[1:])
@@ -67,13 +67,13 @@ def hdf5_write(path: Path, arrays: Arrays) -> None:
 
 
 def hdf5_read(path: Path) -> Arrays:
-    """Every data set, whole."""
+    """Read every data set as a whole."""
     with h5py.File(path, "r") as file:
         return {name: file[name][...] for name in file}
 
 
 def hdf5_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.int64]) -> object:
-    """Rows by index lists, in rising order as HDF5 wants them."""
+    """Read rows by index lists, in rising order as HDF5 requires."""
     found = []
     for view in np.unique(views):
         rows = np.unique(samples[views == view])
@@ -83,23 +83,23 @@ def hdf5_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np
 
 
 def files_write(path: Path, arrays: Arrays) -> None:
-    """One torch.save file per sample; not flushed: 50,000 fsyncs would take a minute."""
+    """Write one torch.save file per sample, without flushing: 50,000 fsyncs would take a minute."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     for i in range(len(arrays["logits"])):
-        # A row is a view of the whole array, which torch.save would write with it.
+        # A row is a view into the whole array: without the clone torch.save would write the whole array.
         torch.save({name: tensor[i].clone() for name, tensor in tensors.items()}, path / f"{i}.pt")
 
 
 def files_read(path: Path) -> object:
-    """Every sample's file, stacked."""
+    """Read every sample's file and stack them."""
     rows = [torch.load(path / f"{i}.pt", weights_only=True) for i in range(sum(1 for _ in path.iterdir()))]
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 def files_lookup(paths: list[Path], views: NDArray[np.int64], samples: NDArray[np.int64]) -> object:
-    """The files of those samples."""
+    """Read the files of those samples."""
     pairs = zip(views, samples, strict=True)
     return [torch.load(paths[view] / f"{sample}.pt", weights_only=True) for view, sample in pairs]
 

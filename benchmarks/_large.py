@@ -2,7 +2,7 @@
 
     python -m benchmarks._large write FOLDER '{"samples": 1281167, "classes": 1000, "views": 3, "encoding": "topk"}' BYTES
 
-The limit is that many bytes beyond what is reserved once a store of one sample was written and read.
+The limit is BYTES beyond the memory reserved after a store of one sample was written and read.
 """
 
 import json
@@ -44,7 +44,7 @@ def main(mode: str, folder: Path, size: dict[str, object], most: int) -> None:
 
 
 def epochs(path: Path):  # type: ignore[no-untyped-def]
-    """The decoded answers of a store's views in order, the next one read meanwhile, as training reads them."""
+    """Return the decoded answers of a store's views in order; the next view is prefetched, as in training."""
     store = LogitStore.open(path)
     teacher = CachedTeacher(store, torch.device("cpu"), resident=False, resident_gib=0)
     return prefetch(map(teacher, range(store.views)), teacher.prefetch_depth)

@@ -1,7 +1,7 @@
 """A limit on a process's private memory, far below the size of its data.
 
-The limit (RLIMIT_DATA) is on reserved private memory, beyond the memory reserved when it is set; the pages of mapped files do
-not count: the system can drop them.
+The limit (RLIMIT_DATA) applies to private memory reserved after the limit is set. Pages of mapped files do not count, because
+the system can drop them.
 """
 
 import resource
@@ -11,7 +11,7 @@ MB = 1_000_000
 
 
 def limit(size: int) -> int:
-    """Allow `size` bytes beyond what is reserved now; returns the bytes held now."""
+    """Allow `size` bytes beyond the memory reserved now; returns the bytes held now."""
     most = private("VmData") + size
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     return private("RssAnon")

@@ -1,4 +1,4 @@
-"""Timing by interleaved rounds; machine, versions and commit to go with every number."""
+"""Timing by interleaved rounds, and the machine, versions and commit to record with every number."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from tabulate import tabulate
 
 PACKAGES = ("torch", "numpy", "zarr", "numcodecs", "h5py")
 ROOT = Path(__file__).parents[1]
-PYTHON = os.environ.get("PYTHON", sys.executable)  # of processes that are measured whole
+PYTHON = os.environ.get("PYTHON", sys.executable)  # for processes that are measured as a whole
 
 Case = Callable[[int], object]
 
@@ -33,10 +33,10 @@ def interleaved(
     before: Callable[[], None] = lambda: None,
     warm_up: bool = True,
 ) -> dict[str, list[float]]:
-    """Seconds of each case in each round; every round runs all cases in turn and starts with the next one.
+    """Return the seconds of each case in each round; each round runs all cases, starting one case later than the last round.
 
-    A case is called with the round's number; round 0 warms up and is not kept. `fewer` limits slow cases to their number of
-    first rounds. `before` runs before each case and is not timed.
+    A case is called with the round's number; round 0 is a warm-up and not counted. `fewer` limits slow cases to their first
+    rounds. `before` runs before each case and is not timed.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     names = list(cases)
@@ -54,7 +54,7 @@ def interleaved(
 
 
 def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
-    """The median of the rounds' ratios `of / to`, and its confidence interval of at least 95 % (the range below 6 rounds)."""
+    """Return the median of the rounds' ratios `of / to`, and its interval of at least 95 % (the range below 6 rounds)."""
     ratios = sorted(a / b for a, b in zip(of, to, strict=False))
     n = len(ratios)
     # The median lies outside the k-th values from both ends with probability 2 P(Binomial(n, 1/2) <= k), k from 0.
@@ -64,7 +64,7 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> dict[str, float]:
 
 
 def against(baseline: str, seconds: Mapping[str, Sequence[float]], *, inverse: bool = False) -> dict[str, Any]:
-    """Median seconds, rounds, and speed relative to the baseline's of each case (`inverse`: time relative to it)."""
+    """Return each case's median seconds, rounds, and speed relative to the baseline (`inverse`: time relative to it)."""
     base = seconds[baseline]
     return {
         name: {
@@ -77,12 +77,12 @@ def against(baseline: str, seconds: Mapping[str, Sequence[float]], *, inverse: b
 
 
 def median(values: Sequence[float]) -> float:
-    """The median."""
+    """Return the median."""
     return statistics.median(values)
 
 
 def peak_memory() -> dict[str, int]:
-    """Peak resident bytes of this process, and of the largest child that it waited for."""
+    """Return the peak resident bytes of this process, and of its largest child that has ended."""
     unit = 1 if platform.system() == "Darwin" else 1024
     return {
         name: unit * resource.getrusage(who).ru_maxrss
@@ -91,7 +91,7 @@ def peak_memory() -> dict[str, int]:
 
 
 def environment() -> dict[str, Any]:
-    """The machine, the versions, and the commit of the source tree, marked if the tree has changes."""
+    """Return the machine, the versions, and the commit of the source tree, marked if the tree has changes."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     models = {line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")}
     changed = _git("status", "--porcelain", "--", "pipeline", "stages", "benchmarks/*.py")
@@ -112,12 +112,12 @@ def _git(*arguments: str) -> str:
 
 
 def interval(value: Mapping[str, float]) -> str:
-    """A ratio with its interval, as in `0.21 (0.20 to 0.22)`."""
+    """Format a ratio with its interval, as in `0.21 (0.20 to 0.22)`."""
     return f"{value['median']:.3g} ({value['low']:.3g} to {value['high']:.3g})"
 
 
 def rendered(header: Sequence[str], rows: list[list[str]]) -> str:
-    """A table in Markdown."""
+    """Render a table in Markdown."""
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
 
 

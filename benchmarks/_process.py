@@ -1,9 +1,9 @@
-"""`prepkd` in a process of its own, which prints as JSON its memory and the bytes that it read by the end.
+"""Run a `prepkd` command, and print the process's memory and the bytes that it read as JSON.
 
     python -m benchmarks._process COMMAND OPTIONS
 
-`start` is its memory once the libraries are imported, `peak` the most after that, both resident; `read` counts every `read`
-of the process, whether the system had the file in memory or not.
+`start` is the resident memory after the libraries are imported, `peak` the largest after that; `read` counts every `read`
+of the process, including files in the page cache.
 """
 
 import json
@@ -18,25 +18,25 @@ from prepkd.cli import main
 
 
 def status(field: str) -> int:
-    """Bytes of this process's memory: VmRSS now, or VmHWM at most."""
+    """Return the bytes of this process's memory: VmRSS is the current, VmHWM the largest size."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith(f"{field}:")))
 
 
 def forget_peak() -> int:
-    """Count the peak from now on; returns the resident bytes."""
+    """Reset the peak memory to the present one; returns the resident bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return status("VmRSS")
 
 
 def bytes_read() -> int:
-    """Bytes that this process has read."""
+    """Return the bytes that this process has read."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("rchar:")))
 
 
 def run() -> None:
-    """Run the command line, print the figures."""
+    """Run the command line and print the figures."""
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)  # imports torch._dynamo
     start = forget_peak()
     try:

@@ -1,4 +1,4 @@
-"""A project on given images, made by `prepkd init` and run up to a small teacher's store."""
+"""A project on given images, made by `prepkd init`, with a small teacher and its store."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks._measure import PYTHON, ROOT
 
-# A minimal teacher: these benchmarks only read its logits from the store.
+# A minimal teacher: the benchmarks only read its logits from the store.
 SHORT = {
     "teachers.teacher.model": "convnet4",
     "teachers.teacher.epochs": 1,
@@ -41,7 +41,7 @@ class Project:
             self.run(*self.words(*stage))
 
     def words(self, *stage: str, **settings: object) -> list[str]:
-        """The command line of a stage: this project's settings, and overrides as `distill__method="ce"`."""
+        """Return the command line of a stage with this project's settings, and overrides as `distill__method="ce"`."""
         changed = self.settings | {key.replace("__", "."): value for key, value in settings.items()}
         return [*stage, *(word for key, value in changed.items() for word in ("-S", f"{key}={value}"))]
 
@@ -55,7 +55,7 @@ class Project:
 
 
 def make_images(path: Path, splits: Mapping[str, int], side: int, classes: int) -> None:
-    """Write a file for `prepare.dataset: h5`: noise in `side` x `side` pixels, `splits` says how many; labels take turns."""
+    """Write a file for `prepare.dataset: h5`: noise images of `side` x `side`, `splits` gives their number; labels cycle."""
     draw = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         for split, count in splits.items():
@@ -64,12 +64,12 @@ def make_images(path: Path, splits: Mapping[str, int], side: int, classes: int) 
 
 
 def logged_rates(project: Project) -> list[float]:
-    """Images per second of each epoch of the last training, as `distill` logs them."""
+    """Return the images per second of each epoch of the last training, as `distill` logs them."""
     log = next((project.folder / "results/training/seed0").rglob("samples_per_second.tsv"))
     with log.open() as file:
         return [float(row["samples_per_second"]) for row in csv.DictReader(file, delimiter="\t")]
 
 
 def importable() -> str:
-    """PYTHONPATH with which a process in any folder imports `benchmarks`."""
+    """Return the PYTHONPATH that lets a process in any folder import `benchmarks`."""
     return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -30,7 +30,7 @@ CHUNK = 8_192  # samples: memory while writing must not depend on the samples pe
 
 
 def main(samples: int, views: int, classes: int, folder: Path) -> None:
-    """Write all views of synthetic logits, read each as training does."""
+    """Write all views of synthetic logits, then read each view as training does."""
     keep_freed_memory()
     path = folder / "scale.zarr"
     synthetic = SyntheticStore(samples, views, classes)
@@ -55,7 +55,7 @@ def main(samples: int, views: int, classes: int, folder: Path) -> None:
 
 
 class SyntheticStore:
-    """A store of random logits; every chunk holds the same rows, encoded anew."""
+    """A store of random logits; every chunk encodes the same rows again."""
 
     def __init__(self, samples: int, views: int, classes: int, encoding: str = "f16", chunk: int = CHUNK) -> None:
         self.plan, self.encoding = ViewPlan(["flip"], views, 0, samples), make_encoding({"name": encoding}, classes)
@@ -74,12 +74,12 @@ class SyntheticStore:
         writer.finish(self.labels.numpy())
 
     def answers(self, part: slice) -> dict[str, Tensor]:
-        """A chunk's encoded logits."""
+        """Return a chunk's encoded logits."""
         return encode_in_blocks(self.encoding, self.raw[: part.stop - part.start], self.labels[part])
 
 
 def attributes(plan: ViewPlan, encoding: dict[str, object], classes: int) -> Attributes:
-    """The attributes of a synthetic store."""
+    """Return the attributes of a synthetic store."""
     images = torch.zeros(plan.samples, 1, 1, 1, dtype=torch.uint8)
     sections = {
         "dataset": {"name": "made-up", "fingerprint": "0" * 64, "split_fingerprint": "0" * 64, "classes": classes},

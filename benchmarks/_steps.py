@@ -35,14 +35,14 @@ TEACHER_BATCH = 256
 
 @dataclass(frozen=True)
 class Remembered:
-    """A teacher whose answers to its only view are already on the device: a store's, without the cost of reading it."""
+    """A teacher whose logits and features for its only view are on the device: a store without the cost of reading."""
 
     answers: Answers
     names: tuple[str, ...]
     prefetch_depth = 1  # as for a cached teacher
 
     def __call__(self, views: Views) -> Answers:
-        """The answers for every sample, in the order of samples."""
+        """Return the answers for every sample, in the order of samples."""
         return self.answers
 
 
@@ -65,7 +65,7 @@ class Pair:
         self.online = self.live()
 
     def live(self, supply: Supply | None = None) -> OnlineTeacher:
-        """The live teacher; `supply` says what feature terms ask of it."""
+        """Return the live teacher; `supply` gives the features that the terms need."""
         return OnlineTeacher(
             self.model,
             self.dataset,
@@ -81,7 +81,7 @@ class Pair:
         return Remembered(self.online(0), self.online.names)
 
     def cached_for(self, method: str) -> Remembered | None:
-        """The answers that a method asks of the teacher, computed once; None for one without a teacher."""
+        """Compute the teacher's answers that a method needs, once; None for a method without a teacher."""
         settings = self.settings(method, compile=False)
         if not settings.parsed.teacher:
             return None
@@ -94,7 +94,7 @@ class Pair:
         return Remembered(live(0), live.names)
 
     def shapes(self, terms: MethodTerms, student: Normalised) -> tuple[Shapes, Shapes]:
-        """The shapes of the features that the terms read: the student's, the teacher's."""
+        """Return the shapes of the features that the terms read, of the student and of the teacher."""
         size = self.dataset.samples.size
         if not terms.features:
             return {}, {}
@@ -109,7 +109,7 @@ class Pair:
         return self.batch_size * self.steps
 
     def settings(self, method: str, compile: bool) -> Distill:
-        """A student's settings."""
+        """Return a student's settings."""
         return Distill(
             teacher="teacher",
             student=self.student,
@@ -128,7 +128,7 @@ def student(
     teacher: TeacherAnswers | None = None,
     compile: bool = False,
 ) -> Callable[[int], object]:
-    """A case: `pair.steps` steps of a new student under a method, on the batches of `feed`."""
+    """Make a case: `pair.steps` steps of a new student with a method, on the batches of `feed`."""
     settings = pair.settings(method, compile)
     terms = settings.terms
     model = new_model(pair.student, pair.dataset, SEED).to(memory_format=torch.channels_last).train()
@@ -159,7 +159,7 @@ def finish(pair: Pair) -> None:
 def taught(
     method: str, teacher_of: Callable[[Pair], TeacherAnswers | None], compile: bool = False
 ) -> Callable[[Pair], Callable[[int], object]]:
-    """Make a case: a student on rendered views, taught by one of the pair's teachers or by none."""
+    """Return a function that makes a case: a student on rendered views, with one of the pair's teachers or none."""
 
     def make(pair: Pair) -> Callable[[int], object]:
         teacher, terms = teacher_of(pair), pair.settings(method, compile).terms
@@ -169,19 +169,19 @@ def taught(
 
 
 def ceiling(pair: Pair) -> Callable[[int], object]:
-    """A case: the student on one batch of pixels that stays in memory."""
+    """Make a case: the student on one batch of pixels that stays in memory."""
     batch = next(epoch_of(pair, None))
     return student(pair, "ce", lambda: repeat(batch, pair.steps))
 
 
 def epoch_of(pair: Pair, teacher: TeacherAnswers | None, terms: MethodTerms | None = None) -> Iterator[Batch]:
-    """The batches of training's first epoch, with what `terms` draw; a live teacher answers all of it first."""
+    """Return the batches of training's first epoch with the random draws of `terms`; a live teacher runs on all of it first."""
     epochs = Epochs(pair.dataset, lambda epoch: 0, SEED, teacher, draws=terms)
     return batches(pair.dataset, epochs.read(0), epochs.answer_names, pair.batch_size, pair.batch_size)
 
 
 def forward(pair: Pair) -> Callable[[int], object]:
-    """A case: the teacher's forward pass over as many samples, on pixels that stay in memory."""
+    """Make a case: the teacher's forward pass over as many samples, on pixels that stay in memory."""
     pixels = torch.rand(TEACHER_BATCH, 3, 32, 32, device=pair.device).contiguous(memory_format=torch.channels_last)
 
     @torch.inference_mode()
@@ -194,7 +194,7 @@ def forward(pair: Pair) -> Callable[[int], object]:
 
 
 def chosen_device(name: str | None, threads: int) -> torch.device:
-    """The named device, else a GPU if there is one; on a CPU with that number of threads, and freed memory kept."""
+    """Return the named device, else a GPU if there is one; on a CPU also set the number of threads and keep freed memory."""
     device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu":
         torch.set_num_threads(threads)
@@ -214,7 +214,7 @@ COMPILED = {"cached KA+DTD, compiled": taught("ka-ps+dtd-flsw", lambda pair: pai
 
 
 def profile_of(pair: Pair, name: str) -> str:
-    """Profile a case: the operators of its steps, by their own time."""
+    """Profile a case; returns a table of its operators, sorted by their own time."""
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if pair.device.type == "cuda" else [])
     run = CASES[name](pair)
     run(0)

@@ -2,7 +2,7 @@
 
     python -m benchmarks._streamed SMALL.zarr LARGE.zarr LIMIT_MB
 
-The limit is set after the small store was read, with libraries and threads loaded.
+The limit is set after reading the small store, when libraries are loaded and threads started.
 """
 
 import json
@@ -37,7 +37,7 @@ def main(small: str, large: str, megabytes: int) -> None:
 
 
 def slabs(url: str) -> Iterator[Answers]:
-    """A store's views in order, prefetched as in training."""
+    """Return a store's views in order, prefetched as in training."""
     store = LogitStore.open(url)
     teacher = CachedTeacher(store, torch.device("cpu"), resident=False, resident_gib=0)
     return prefetch(map(teacher, range(store.views)), teacher.prefetch_depth)

@@ -1,8 +1,9 @@
-"""Students that note the moments of their training: `benchmarks._timed:resnet8` is the zoo's resnet8.
+"""Students that record the times of their training: `benchmarks._timed:resnet8` is the zoo's resnet8.
 
-At exit the moments, in seconds since 1970, are written as JSON to the file that the variable NOTES names: `epochs`, when each
-began; `first step`, when the first gradients existed; `steps`, when each forward pass began and its backward pass ended (on a
-CPU; a GPU's kernels are launched, not waited for). With FIRST_STEP_ONLY set, the process ends after the first step.
+At exit the times, in seconds since 1970, are written as JSON to the file named by the environment variable NOTES: `epochs`,
+the start of each epoch; `first step`, the end of the first backward pass; `steps`, the start of each forward pass and the end
+of its backward pass (on a CPU only; a GPU's kernels are launched, not waited for). With FIRST_STEP_ONLY set, the process ends
+after the first step.
 """
 
 import atexit
@@ -23,7 +24,7 @@ NOTES, FIRST_STEP_ONLY = "NOTES", "FIRST_STEP_ONLY"  # environment variables
 
 
 class Timed(Watched):
-    """A model that notes the moments of its training."""
+    """A model that records the times of its training."""
 
     def __init__(self, name: str, num_classes: int, in_channels: int) -> None:
         super().__init__(build_model(name, num_classes, in_channels=in_channels))
@@ -33,23 +34,23 @@ class Timed(Watched):
             atexit.register(self.write)
 
     def write(self) -> None:
-        """Write the moments."""
+        """Write the times."""
         Path(os.environ[NOTES]).write_text(json.dumps(self.moments))
 
     def epoch_begins(self) -> None:
-        """Note the epoch."""
+        """Record the start of an epoch."""
         self.moments["epochs"].append(time.time())
 
     def step_begins(self, pixels: Tensor) -> None:
-        """Note the start of a forward pass."""
+        """Record the start of a forward pass."""
         if not self.moments["first step"]:
             self.on_cpu = pixels.device.type == "cpu"
-            del self.moments["epochs"][:-1]  # the model was tried out before training
+            del self.moments["epochs"][:-1]  # from trial batches before training
         if self.on_cpu:
             self.moments["steps"].append([time.time()])
 
     def gradients_exist(self) -> None:
-        """Note the end of a backward pass."""
+        """Record the end of a backward pass."""
         if self.on_cpu:
             self.moments["steps"][-1].append(time.time())
         if not self.moments["first step"]:
@@ -60,7 +61,7 @@ class Timed(Watched):
 
 
 def __getattr__(name: str) -> Callable[..., Timed]:
-    """Make the factory of a zoo model's name."""
+    """Return the factory for a zoo model's name."""
     if name.startswith("__"):
         raise AttributeError(name)
     return partial(Timed, name)

@@ -27,7 +27,7 @@ from benchmarks._measure import Case, against, interleaved
 
 CLASSES = 100
 ROWS = 128
-WRITTEN = 8  # views written together, so that creating a store and its manifest is paid once for all of them
+WRITTEN = 8  # views written together, which share the cost of creating a store and its manifest
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class View:
         return sum(array.nbytes for array in self.arrays.values())
 
     def write_store(self, path: Path) -> None:
-        """Write a finished store with these logits in every view: everything in cache-logits except the teacher."""
+        """Write a finished store with these logits in every view, as cache-logits does, but without the teacher."""
         writer = StoreWriter(open_place(path, write=True), self.layout, self.attributes, path)
         for view, chunk in writer.pending():
             part = self.layout.slice(chunk)
@@ -54,7 +54,7 @@ class View:
 
 
 def made_up_view(samples: int, views: int) -> View:
-    """Random logits for a store of `views` views of CIFAR's recipe: normal, standard deviation 3."""
+    """Make random logits, normal with standard deviation 3, for a store of `views` views of CIFAR's recipe."""
     _, dataset, _ = made_up("convnet4", (1, 32, 32), CLASSES, views, samples)
     raw = torch.randn(samples, CLASSES, generator=torch.Generator().manual_seed(SEED)) * 3
     labels = dataset.samples.labels
@@ -65,10 +65,10 @@ def made_up_view(samples: int, views: int) -> View:
 
 
 def measure(folder: Path, *, samples: int, views: int, rounds: int, file_rounds: int) -> dict[str, Any]:
-    """Measure seconds per view and format, as shares of the bare disk's speed and of a warm memory map's."""
+    """Measure seconds per view and format, and speeds relative to the bare disk and to a warm memory map."""
     fewer, view = {SLOW: file_rounds}, made_up_view(samples, views)
     writing, reading = write_cases(folder, samples), read_cases(folder, view, rounds)
-    # Synced, so that no case's fsync waits for another case's writes.
+    # Sync first, so that no case's fsync waits for another case's writes.
     written = interleaved(writing, rounds, fewer=fewer, before=os.sync)
     read = interleaved(reading, rounds, fewer=fewer)
     found = interleaved(lookup_cases(folder, view), rounds)
@@ -84,7 +84,7 @@ def measure(folder: Path, *, samples: int, views: int, rounds: int, file_rounds:
 
 
 def write_cases(folder: Path, samples: int) -> dict[str, Case]:
-    """Write a few views, or one, to new names each round; the store is created, written, read back and committed."""
+    """Cases that write several views, or one, under new names each round; a store is created, read back and committed."""
     few, one = made_up_view(samples, WRITTEN), made_up_view(samples, 1)
 
     def written(name: str, write: Callable[[Path, Arrays], None], views: int = WRITTEN) -> Case:
@@ -103,18 +103,18 @@ def write_cases(folder: Path, samples: int) -> dict[str, Case]:
 
 
 def per_view(seconds: dict[str, list[float]]) -> dict[str, list[float]]:
-    """Seconds per view of the cases of `write_cases`."""
+    """Convert the seconds of the cases of `write_cases` to seconds per view."""
     alone = {SLOW, "store of one view"}
     return {name: [t / (1 if name in alone else WRITTEN) for t in times] for name, times in seconds.items()}
 
 
 def read_cases(folder: Path, view: View, rounds: int) -> dict[str, Case]:
-    """Read another whole view each round; writes the files first."""
+    """Write the files; return cases that read another whole view each round."""
     views = view.layout.plan.views
     view.write_store(folder / "store.zarr")
-    time.sleep(YOUNG / 1e9)  # the store hashes younger files at each reading
+    time.sleep(YOUNG / 1e9)  # younger files are hashed at each reading
     store = LogitStore.open(folder / "store.zarr")
-    # One per round, none of which has read a view.
+    # One newly opened store per round, none of which has read a view.
     opened = [LogitStore.open(folder / "store.zarr") for _ in range(rounds + 1)]
     for one in range(views):
         store.slab(one)
@@ -135,7 +135,7 @@ def read_cases(folder: Path, view: View, rounds: int) -> dict[str, Case]:
 
 
 def memory_map(path: Path, view: View) -> NDArray[np.uint8]:
-    """A warm memory map (views, bytes) of a file with the arrays' bytes, view by view."""
+    """Return a warm memory map (views, bytes) of a file with the arrays' bytes, view by view."""
     path.write_bytes(b"".join(array.tobytes() for array in view.arrays.values()) * view.layout.plan.views)
     mapped = np.memmap(path, np.uint8, "r").reshape(view.layout.plan.views, view.nbytes)
     assert mapped.max() > 0  # reads every page
@@ -143,7 +143,7 @@ def memory_map(path: Path, view: View) -> NDArray[np.uint8]:
 
 
 def lookup_cases(folder: Path, view: View) -> dict[str, Case]:
-    """Look up logits and maxima of 128 random (view, sample) pairs, new ones each round, in the files of `read_cases`."""
+    """Cases that look up logits and maxima of 128 new random (view, sample) pairs per round, in the files of `read_cases`."""
     views, samples = view.layout.plan.views, view.layout.plan.samples
     store = LogitStore.open(folder / "store.zarr")
     teacher = CachedTeacher(store, torch.device("cpu"), resident=True, resident_gib=store.nbytes / 2**30)

@@ -1,17 +1,17 @@
-"""A zoo model that reports its training while `prepkd distill` trains it as the user's own model `package.module:factory`."""
+"""A zoo model that reports its training; `prepkd distill` trains it as a user's own model, `package.module:factory`."""
 
 import os
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-TRIALS = "TRIALS"  # environment variable: how many models are built first that prepkd only tries out
+TRIALS = "TRIALS"  # environment variable: the number of models that prepkd first builds only for trial batches
 
 
 class Watched(nn.Module):
-    """Calls `epoch_begins`, `step_begins` and `gradients_exist` in training; in evaluation mode it is the model alone.
+    """Calls `epoch_begins`, `step_begins` and `gradients_exist` in training; in evaluation mode it only runs the model.
 
-    A CUDA graph replays steps without Python: then only the first steps, those of another shape, and the epochs are reported.
+    A CUDA graph replays steps without Python: then only epochs, the first steps and steps of another shape are reported.
     """
 
     built: ClassVar[int] = 0
@@ -21,7 +21,7 @@ class Watched(nn.Module):
         Watched.built += 1
         self.reports = Watched.built > int(os.environ.get(TRIALS, "0"))
         self.model = model
-        # The backward pass ends with the first layer. torch does not type the hook's method.
+        # The backward pass ends with the first layer's gradient. Any, because torch does not type the hook's method.
         first: Any = next(model.parameters())
         if self.reports:
             first.register_post_accumulate_grad_hook(lambda weight: self.gradients_exist())

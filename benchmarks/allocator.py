@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; `--steps` and `--rounds` make a run short."""
+    """The options; small `--steps` and `--rounds` shorten a run."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.allocator", description=__doc__)
     found.add_argument("--case", action="append", choices=CASES, help="repeatable; else all")
     found.add_argument("--rounds", type=int, default=9)
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Samples per second and peak memory with and without, each in its own processes, in turn; and the ratio of times."""
+    """Measure samples per second, peak memory and the ratio of times, with and without kept memory, in alternating processes."""
     found: dict[str, list[dict[str, float]]] = {freed: [] for freed in FREED}
 
     def case(freed: str) -> Callable[[int], object]:

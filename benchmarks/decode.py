@@ -30,7 +30,7 @@ MB = 1_000_000
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Make or take a folder of images, measure both and the bounded memory; print a table, write JSON."""
+    """Make or take a folder of images, measure both loaders and the run with bounded memory; print tables, write JSON."""
     options = parser().parse_args(arguments)
     settings = {key: value for key, value in vars(options).items() if key not in ("out", "folder", "images")}
     result = environment() | {"command": "python -m benchmarks.decode", "settings": settings, "bar": BAR}
@@ -78,7 +78,7 @@ def make_images(folder: Path, options: argparse.Namespace) -> Path:
 
 
 def measure(raw: Path, prepared: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure images per second of both, over the same number of images."""
+    """Measure images per second of both loaders, over the same number of images."""
     cases: dict[str, Callable[[int], object]] = {
         "torchvision DataLoader": loaded(raw, options.batch_size, options.count, options.workers),
         "prepkd": ours(prepared, RECIPE, options.batch_size, options.count),
@@ -94,7 +94,7 @@ def measure(raw: Path, prepared: Path, options: argparse.Namespace) -> dict[str,
 
 
 def many(raw: Path, folder: Path, megabytes: int) -> Path:
-    """Copy the training images under other names until they have at least `megabytes`."""
+    """Copy the training images under other names until they take at least `megabytes`."""
     files = sorted((raw / "train").rglob("*.*"))
     times = -(-megabytes * MB // sum(file.stat().st_size for file in files))
     for file in files:
@@ -107,7 +107,7 @@ def many(raw: Path, folder: Path, megabytes: int) -> Path:
 
 
 def bounded(raw: Path, folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Run one epoch of `prepkd distill` on data many times larger than its process's memory limit."""
+    """Run one epoch of `prepkd distill` on data larger than its process's memory limit."""
     settings = {
         "threads": 1,
         "augment": "[{resized-crop: {size: 64}}, flip]",

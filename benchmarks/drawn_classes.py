@@ -1,4 +1,4 @@
-"""Encodings at equal bytes as targets: bias and spread of kd's gradient, KL at tau 1, 2, 4, top-1 of students from each."""
+"""Compare encodings of equal bytes as targets: bias and spread of kd's gradient, KL at tau 1, 2, 4, and students' top-1."""
 
 import argparse
 import statistics
@@ -22,7 +22,7 @@ from benchmarks._datasets import SEED
 from benchmarks._measure import environment, report
 
 TAUS, DRAWN_AT = (1, 2, 4), 4.0
-# Of K classes: bytes per row, and the settings with which the encodings come closest to them from below.
+# By number of classes: the settings of `topk` and `sampled` whose bytes per row come closest to those of `u8` from below.
 BUDGETS = {
     100: {"u8": {}, "topk": {"k": 32}, "sampled": {"n": 30}},
     1000: {"u8": {}, "topk": {"k": 249}, "sampled": {"n": 247}},
@@ -33,7 +33,7 @@ BATCH = 250
 
 @dataclass(frozen=True)
 class Case:
-    """A form of targets: its bytes per row, and its answers for raw logits (N, K), labels (N,) and the number of a draw."""
+    """A form of targets: its bytes per row, and a function of raw logits (N, K), labels (N,) and the number of a draw."""
 
     bytes: int
     answers: Callable[[Tensor, Tensor, int], Answers]
@@ -41,7 +41,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Data:
-    """A teacher's logits (V, N, K) with labels, and the inputs of students, if there are any."""
+    """A teacher's logits (V, N, K) with labels, and the inputs of students or None."""
 
     logits: Tensor
     labels: Tensor
@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def cases(classes: int) -> dict[str, Case]:
-    """The targets that are compared, by name; `counts` is the published form: N draws with replacement, weights count / N."""
+    """Return the compared targets by name; `counts` is the published form: N draws with replacement, weights count / N."""
     made = {"full": Case(4 * classes, lambda raw, labels, draw: {"logits": raw, "row_max": raw[:, 0] * 0})}
     for budget in (BUDGETS, SMALL):
         for name, settings in budget[classes].items():
@@ -101,13 +101,13 @@ def cases(classes: int) -> dict[str, Case]:
 
 
 def encoded(encoding: LogitEncoding, raw: Tensor, labels: Tensor, draw: int) -> Answers:
-    """The round trip through an encoding; each draw has words of its own."""
+    """Encode and decode the logits; each draw has its own random words."""
     words = raw_words(SEED, Purpose.DRAWN_CLASSES.stream(draw), 0, len(raw)) >> np.uint64(64 - DRAW_BITS)
     return encoding.decode(encoding.encode(raw, labels, torch.from_numpy(words.astype(np.int64))))
 
 
 def counted(count: int, raw: Tensor, labels: Tensor, draw: int) -> Answers:
-    """N classes drawn with replacement, each with the weight count / N at the temperature of the draw."""
+    """Draw N classes with replacement, each with the weight count / N at the temperature of the draw."""
     p = torch.softmax(raw.double() / DRAWN_AT, dim=-1)
     ids = torch.multinomial(p, count, replacement=True, generator=torch.Generator().manual_seed(draw))
     counts = torch.zeros_like(p).scatter_add(1, ids, torch.ones_like(ids, dtype=p.dtype))
@@ -116,15 +116,15 @@ def counted(count: int, raw: Tensor, labels: Tensor, draw: int) -> Answers:
 
 
 def target(answers: Answers, tau: float) -> Tensor:
-    """The probabilities (N, K) that `kd` would be given, float64."""
+    """Return the target probabilities (N, K) of `kd`, float64."""
     return torch.softmax(answers["logits"].double() / tau + answers.get(LOG_WEIGHTS, torch.zeros(())).double(), dim=-1)
 
 
 def measure(case: Case, raw: Tensor, labels: Tensor, draws: int) -> dict[str, Any]:
-    """Figures of a case's targets against the full row's, by temperature, means over rows.
+    """Compare a case's targets with the full row's, by temperature; the figures are means over rows.
 
     Per sample the gradient of tau^2 KL is tau (softmax(v / tau) - target), so its error does not depend on the student.
-    `bias` is the norm of its expected error, `bias_resolution` what the number of draws leaves uncertain of it, `spread` the
+    `bias` is the norm of its expected error, `bias_resolution` the uncertainty of that due to the number of draws, `spread` the
     root of its summed variances; both also relative to the gradient's norm for a student of equal logits. `kl_draw` is
     KL(target || teacher) of one draw, `kl_expected` KL(teacher || mean target of all draws), in which a class that no draw
     kept counts as 1e-300.
@@ -163,7 +163,7 @@ def kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 def students(data: Data, chosen: dict[str, Case], seeds: int, epochs: int) -> dict[str, Any]:
-    """Top-1 of students trained by `kd` alone at the temperature of the draw, from stores of V views in each form."""
+    """Train students with `kd` alone at the temperature of the draw, from V views in each form; returns their top-1."""
     assert data.features is not None and data.test is not None
     settings = Distill.model_validate(
         {
@@ -185,7 +185,7 @@ def students(data: Data, chosen: dict[str, Case], seeds: int, epochs: int) -> di
 
 
 def trained(data: Data, views: list[Answers], objective: Objective, seed: int, epochs: int) -> float:
-    """The top-1 of one student after its last epoch; the seed fixes initialisation and sample order, the same for every case."""
+    """Return a student's top-1 after its last epoch; the seed fixes initialisation and sample order for every case."""
     assert data.features is not None and data.test is not None
     torch.manual_seed(seed)
     width, classes = data.features.shape[-1], data.logits.shape[-1]
@@ -207,7 +207,7 @@ def trained(data: Data, views: list[Answers], objective: Objective, seed: int, e
 
 
 def real(path: Path) -> Data:
-    """The answers of public networks."""
+    """Read the answers of public networks."""
     with np.load(path, allow_pickle=False) as found:
         named = {name: str(found[name]) for name in ("images", "teacher", "student")}
         arrays = {name: torch.from_numpy(found[name]) for name in found.files if name not in named}
@@ -218,7 +218,7 @@ def real(path: Path) -> Data:
 
 
 def made_up(classes: int, rows: int) -> Data:
-    """Logits as those of a trained network: the label's and a few classes' raised above normal ones."""
+    """Make logits like a trained network's: normal, with those of the label and of a few other classes raised."""
     generator = torch.Generator().manual_seed(SEED)
     labels = torch.randint(classes, (rows,), generator=generator)
     logits = 2 * torch.randn(rows, classes, generator=generator)
@@ -241,7 +241,7 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
             row = [name, str(values["bytes_per_row"])]
             for tau in TAUS:
                 at = values[str(tau)]
-                # What the draws could not tell from 0.
+                # The bias that this number of draws cannot tell from 0.
                 least = at["relative_spread"] / result["settings"]["draws"] ** 0.5
                 bias = f"{at['relative_bias']:.2g}" if at["relative_bias"] > 2 * least else f"below {2 * least:.1g}"
                 spread = f"{at['relative_spread']:.2g}" if at["relative_spread"] > 1e-6 else "0"

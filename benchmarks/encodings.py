@@ -27,7 +27,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "i16": {"encoding": "i16"},
     **{f"topk, k = {k}": {"encoding": "topk", "topk": {"k": k}} for k in (8, 16, 32)},
 }
-# Limits that each encoding must keep on CIFAR-100's teachers.
+# Limits that each encoding must meet on CIFAR-100's teachers.
 BARS = {
     "f16": {"argmax_flips": 0, "kl_mean_4": 5e-7},
     "u8": {"bytes_per_row": 112, "kl_mean_4": 2e-5},
@@ -37,12 +37,12 @@ BATCH = 256
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Ask the teacher, encode, write, read back, compare; print a table, write JSON."""
+    """Compute the teacher's logits, write and read them in each encoding, compare; print tables, write JSON."""
     options = parser().parse_args(arguments)
     if (options.data is None) != (options.teacher is None):
         raise SystemExit("--data and --teacher go together")
     torch.set_num_threads(options.threads)
-    surroundings = environment()  # now: the tree may change while the teacher is at work
+    surroundings = environment()  # recorded first: the source tree may change while the teacher runs
     if options.data:
         teacher, dataset, named = real(options.data, options.teacher, options.views, options.samples)
     else:
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def live(teacher: torch.nn.Module, dataset: Dataset, view: int) -> Tensor:
-    """The teacher's raw logits (N, K) of a view."""
+    """Compute the teacher's raw logits (N, K) of a view."""
     return raw_logits(teacher, Pictures.of(dataset, view, slice(None)), batch_size=BATCH, precision="ieee")
 
 
@@ -112,8 +112,8 @@ def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, A
         "rows": rows,
         "bytes_per_row": sum(chunks.values()) / rows,
         "bytes_per_row_of_arrays": {name: size / rows for name, size in chunks.items()},
-        "other_bytes": sum(files.values()) - sum(chunks.values()),  # descriptions, summary, manifest: once a store
-        # Rounding can leave -1e-17 where the two are equal.
+        "other_bytes": sum(files.values()) - sum(chunks.values()),  # descriptions, summary, manifest: once per store
+        # Rounding can give -1e-17 for equal rows.
         "kl_mean": {str(tau): max(0.0, values.mean().item()) for tau, values in divergence.items()},
         "kl_max": {str(tau): max(0.0, values.max().item()) for tau, values in divergence.items()},
         "argmax_flips": sum(map(argmax_flips, raw, decoded)),

@@ -1,4 +1,4 @@
-"""Whole epochs through `prepkd distill` itself, and its start: the time that loader, store, evaluation and logging add."""
+"""Time whole epochs of `prepkd distill` and its start: the time that loader, store, evaluation and logging add."""
 
 import argparse
 import json
@@ -25,7 +25,7 @@ BARS = (
     ("cached KA+DTD, evaluated once: epoch", "ceiling: epoch", 1.08),
     ("plain CE: epoch", "ceiling: epoch", None),
     ("cached KA+DTD: epoch", "ceiling: epoch", None),
-    ("plain CE: epoch", "plain CE, evaluated once: epoch", None),  # what evaluating adds to an epoch
+    ("plain CE: epoch", "plain CE, evaluated once: epoch", None),  # the cost of evaluation per epoch
     ("cached KA+DTD: epoch", "plain CE: epoch", 1.05),
     ("cached KA+DTD: start", "ceiling: start", 1.5),
     ("cached KA+DTD: whole process", "plain CE: whole process", 1.05),
@@ -34,7 +34,7 @@ BARS = (
     ("cached KA+DTD, evaluated once: later pause", "cached KA+DTD, evaluated once: step", None),
 )
 COLUMNS = ("start", "epoch", "whole process", "step", "pause", "later pause")
-# glibc returns memory after every step of the bare script, which slows it by a fifth; a ceiling keeps it.
+# By default glibc returns memory after every step of the bare script, which slows it by a fifth; the ceiling keeps it.
 KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_MMAP_MAX_": "0",
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def make_project(folder: Path, options: argparse.Namespace) -> Project:
-    """A project on made-up images of CIFAR's size."""
+    """Make a project on made-up images of CIFAR's size."""
     make_images(folder / "images.h5", {"train": options.samples, "test": options.held_out}, 32, CLASSES)
     settings = {
         "threads": options.threads,
@@ -91,7 +91,7 @@ def make_project(folder: Path, options: argparse.Namespace) -> Project:
 
 
 def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of an epoch, of the start, and of the whole process, of `prepkd distill` and of the bare script."""
+    """Measure seconds of the start, of an epoch and of the whole process, for `prepkd distill` and for the bare script."""
     commands = commands_of(project, options)
     notes = project.folder.parent / "notes.json"
     times: dict[str, list[dict[str, float]]] = {title: [] for title in commands}
@@ -120,7 +120,7 @@ def measure(project: Project, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def commands_of(project: Project, options: argparse.Namespace) -> dict[str, tuple[list[str], Path, dict[str, str]]]:
-    """The processes to time, by case: words after `python -m`, folder, environment."""
+    """Return the processes to time, by case: words after `python -m`, folder, environment."""
     student = f"benchmarks._timed:{options.student}"
     epochs = options.epochs or 1
     sizes = (options.batch_size, options.samples, epochs, options.threads)
@@ -135,7 +135,7 @@ def commands_of(project: Project, options: argparse.Namespace) -> dict[str, tupl
 
 
 def timed(words: list[str], folder: Path, variables: Mapping[str, str], notes: Path, epochs: int) -> dict[str, float]:
-    """Run a process; return the seconds to its first step, of an epoch (median), and of all, and of steps and pauses."""
+    """Run a process; return the seconds to its first step, per epoch (median), of the whole process, of steps and pauses."""
     own = {"PYTHONPATH": importable(), NOTES: str(notes)} | ({} if epochs else {FIRST_STEP_ONLY: "1"})
     notes.unlink(missing_ok=True)
     began = time.time()
@@ -153,9 +153,9 @@ def timed(words: list[str], folder: Path, variables: Mapping[str, str], notes: P
 
 
 def pauses(steps: list[list[float]], epochs: int) -> dict[str, float]:
-    """Seconds of a step's forward and backward pass (median), and of the longest wait between two epochs' steps.
+    """Return the seconds of a step's forward and backward pass (median), and of the longest wait between two epochs' steps.
 
-    "later pause" is the longest without the first, in which modules are imported.
+    "later pause" is the longest except for the first one, in which modules are imported.
     """
     if not steps:
         return {}

@@ -3,7 +3,7 @@
     python benchmarks/fingerprints.py [PROJECT] > found.txt
 
 One line per fingerprint; `diff` shows where two commits differ. PROJECT is a folder after `make demo`.
-Only the public API is used, so that this file, run by the interpreter of an older commit, fingerprints that commit.
+Only the public API is used, so that the interpreter of an older commit can run this file to fingerprint that commit.
 """
 
 import argparse
@@ -34,8 +34,8 @@ RECIPES: dict[str, list[object]] = {
     "crop, flip, trivial-augment, mixup": [{"crop": {"padding": 4}}, "flip", "trivial-augment", "mixup"],
     "crop, flip, cutmix": [{"crop": {"padding": 4}}, "flip", "cutmix"],
 }
-MIXING = {"mixup", "cutmix"}  # have no exhaustive plan
-# Files of a project, by the hash that fits them: tensors without the file's metadata, which hold settings; or all bytes.
+MIXING = {"mixup", "cutmix"}  # these have no exhaustive plan
+# Files of a project by kind of hash: of the tensors without the file's metadata, which holds settings, or of all bytes.
 TENSORS = (
     "models/teachers/*/model.safetensors",
     "models/student/*/model.safetensors",
@@ -75,14 +75,14 @@ def views(recipe: list[object], *, exhaustive: bool) -> Iterator[tuple[str, str]
 
 
 def rendered(plan: ViewPlan, images: torch.Tensor, rows: torch.Tensor) -> np.ndarray:
-    """Every image under its row."""
+    """Render every image under its row."""
     partners = plan.partners(rows)
     others = () if partners is None else (images[partners],)
     return np.ascontiguousarray(plan.render(images, rows, *others).numpy())
 
 
 def made_up_images() -> torch.Tensor:
-    """Fixed images uint8 (SAMPLES, 3, SIDE, SIDE); random streams of libraries may change with their versions."""
+    """Return fixed images uint8 (SAMPLES, 3, SIDE, SIDE), from a hash: libraries' random streams may change by version."""
     shape = (SAMPLES, 3, SIDE, SIDE)
     content = hashlib.shake_256(b"images").digest(SAMPLES * 3 * SIDE * SIDE)
     return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(shape).copy())
@@ -106,7 +106,7 @@ def results(project: Path) -> Iterator[tuple[str, str]]:
 
 
 def hashed(*parts: np.ndarray | str | bytes) -> str:
-    """SHA-256 of parts in order: arrays by dtype, shape and content."""
+    """Return the SHA-256 of the parts in order; arrays are hashed by dtype, shape and content."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

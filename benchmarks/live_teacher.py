@@ -1,4 +1,4 @@
-"""The cost of a teacher that is asked in every step: RepDistiller's own loop and prepkd's, against logits from a store.
+"""Compare a live teacher in every step, in RepDistiller's own loop and in prepkd's, with cached logits from a store.
 
     PYTHONPATH=$PWD/examples python -m benchmarks.live_teacher --repdistiller FOLDER
 
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Images per second of the cases by round, and of the teacher alone."""
+    """Measure images per second of the cases by round, and of the teacher alone."""
     made = folder / "images.h5"
     make_images(made, {"train": options.samples, "test": CLASSES}, 32, CLASSES)
     with h5py.File(made) as file:
@@ -77,7 +77,7 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             rates.setdefault(PEER, []).append(options.samples / seconds)
         for case, (source, precision) in CASES.items():
             changed = {"distill__source": source, "distill__precision": precision}
-            # What is finished stays in scratch, and would be restored instead of trained.
+            # Finished students stay in scratch and would be restored instead of trained again.
             shutil.rmtree(project.environment["PREPKD_SCRATCH"])
             project.run(*project.words("distill", "--replace", **changed))
             rates.setdefault(case, []).append(logged_rates(project)[-1])
@@ -86,7 +86,7 @@ def measured(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, object]:
-    """Two epochs: the first, in which modules are imported, is not counted."""
+    """Return the project's settings: two epochs, of which the first, in which modules are imported, is not counted."""
     return {
         "threads": 1,
         "augment": "[{crop: {padding: 4}}, flip]",
@@ -103,12 +103,12 @@ def settings_of(options: argparse.Namespace) -> dict[str, object]:
 
 
 def teacher_rate(project: Project, samples: int) -> float:
-    """Images per second that the teacher answers while a store is written, as `prepkd plan --measure` times it."""
+    """Return the teacher's images per second while a store is written, as timed by `prepkd plan --measure`."""
     return samples * VIEWS / (3600 * float(plan(project, "--measure")["teacher_hours"]))
 
 
 class Pictures(Dataset[tuple[Tensor, int, int]]):
-    """Images under the peer's transforms, from arrays: (image, label, index), as its loop expects."""
+    """Images from arrays with RepDistiller's transforms: (image, label, index), as its loop expects."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self.images, self.labels = images, labels
@@ -117,28 +117,28 @@ class Pictures(Dataset[tuple[Tensor, int, int]]):
         self.transform = transforms.Compose([transforms.ToPILImage(), *steps])
 
     def __len__(self) -> int:
-        """Their number."""
+        """Return the number of images."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
-        """One of them, augmented anew."""
+        """Return an image, newly augmented, with its label and index."""
         return self.transform(self.images[index]), int(self.labels[index]), index
 
 
 class WithFeatures(nn.Module):
-    """A model with the call of the peer's models: (features, logits)."""
+    """A model with the call signature of RepDistiller's models: (features, logits)."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, x: Tensor, is_feat: bool, preact: bool) -> tuple[list[Tensor], Tensor]:
-        """No features, as KD reads none, and the logits (B, K)."""
+        """Return no features, because KD reads none, and the logits (B, K)."""
         return [], self.model(x)
 
 
 def peer_epoch(options: argparse.Namespace, images: np.ndarray, labels: np.ndarray) -> float:
-    """Seconds of an epoch of the peer's loop, with its weights of the losses for KD."""
+    """Time an epoch of RepDistiller's loop, with its loss weights for KD; returns seconds."""
     sys.path.insert(0, str(options.repdistiller))
     try:
         from distiller_zoo.KD import DistillKL
@@ -159,7 +159,7 @@ def peer_epoch(options: argparse.Namespace, images: np.ndarray, labels: np.ndarr
 
 
 def tables(result: dict[str, Any]) -> dict[str, Any]:
-    """Title -> header and rows: rates, and what a whole table of trainings costs at these rates."""
+    """Title -> header and rows: rates, and the cost of a whole table of trainings at these rates."""
     rates, settings = result["images_per_second"], result["settings"]
     base = rates[f"{CACHED}, bf16"]
     shown, costs = [], []

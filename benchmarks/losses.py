@@ -1,4 +1,4 @@
-"""Time that each logit term adds to a training step, measured on a linear student, whose own noise does not cover it."""
+"""Time that each logit term adds to a training step, on a linear student, whose noise is smaller than the differences."""
 
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ LOGITS = [name for name in ONE_VIEW if not issubclass(TERMS[name], FeatureTerm) 
 
 
 def linear(num_classes: int, in_channels: int) -> nn.Module:
-    """A student of one layer: its step is the batch, the loss and the optimiser, and little else."""
+    """Build a student of one layer: its step is little more than the batch, the loss and the optimiser."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * in_channels, num_classes))
 
 
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def measure(light: Pair, pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:
-    """Milliseconds that a term adds to a step of plain CE, and as a share of the step of the pair's student."""
+    """Measure the milliseconds that a term adds to a step of plain CE, also as a share of the step of the pair's student."""
     cases: dict[str, Case] = {
         method: taught(method, partial(Pair.cached_for, method=method))(light)
         for method in dict.fromkeys(["ce", *methods])

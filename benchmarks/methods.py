@@ -1,4 +1,4 @@
-"""Speed of a training step under each term of one view, from cached answers, and the bytes of what it asks of the teacher."""
+"""Speed of a training step with each term of one view, from cached answers, and the bytes of those answers."""
 
 import argparse
 from functools import partial
@@ -14,9 +14,9 @@ from benchmarks._measure import Case, environment, interleaved, interval, median
 from benchmarks._steps import CLASSES, Pair, chosen_device, taught
 
 BAR = 1.03  # the upper limit of a logit term's time as a multiple of plain CE's
-ONE_VIEW = [name for name, term in TERMS.items() if term.views == 1]  # two views are two forward passes
+ONE_VIEW = [name for name, term in TERMS.items() if term.views == 1]  # two views take two forward passes
 COMBINED = ("ka-ps+dtd-flsw", "ka-ps+ls+dtd-flsw+dkd")
-DRAWS = ("noisy-teacher", "disturb-label")  # they draw before each epoch, which a case's few steps pay in full
+DRAWS = ("noisy-teacher", "disturb-label")  # they draw for a whole epoch, which counts in full for a case's few steps
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,7 +48,7 @@ def parser(prog: str, description: str | None, *, rounds: int) -> argparse.Argum
 
 
 def measure(pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:
-    """Time of a step under each method as a multiple of `ce`'s (feature terms: of `kd`'s), and what each asks."""
+    """Measure a step's time with each method as a multiple of `ce`'s (feature terms: of `kd`'s), and the cached bytes."""
     cases: dict[str, Case] = {}
     for method in dict.fromkeys(["ce", "kd", *methods]):
         cases[method] = taught(method, partial(Pair.cached_for, method=method))(pair)

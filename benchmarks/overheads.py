@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(project: Path, rounds: int) -> dict[str, Any]:
-    """Seconds of each command, and of the heaviest imports of each stage."""
+    """Measure the seconds of each command, and of the heaviest imports of each stage."""
     run(f"prepkd init {project}", project.parent)
     fewer = "-S 'teachers.teacher.epochs=1' -S distill.epochs=1 -S distill.seeds=1"
     modules = {}
@@ -78,7 +78,7 @@ def run(command: str, folder: Path) -> str:
 
 
 def imported(stage: str, settings: str, project: Path) -> dict[str, float]:
-    """Seconds of a stage's heaviest imports by package: the own time of its modules, without their imports."""
+    """Return the seconds of a stage's heaviest imports by package; a module's time excludes its own imports."""
     code = "import sys; from prepkd.cli import main; main()"
     said = run(f'{sys.executable} -X importtime -c "{code}" {stage} {settings}', project)
     found: dict[str, float] = {}
@@ -90,7 +90,7 @@ def imported(stage: str, settings: str, project: Path) -> dict[str, float]:
 
 
 def teacher_seconds(project: Path) -> float:
-    """Seconds of the teacher's forward passes, as cache-logits reports them; chunks are written in parallel."""
+    """Return the seconds of the teacher's forward passes, as cache-logits reports them; chunks are written in parallel."""
     said = run("rm -rf data/logits/teacher.zarr && prepkd cache-logits teacher", project)
     return float(re.findall(r"chunks written in ([\d.,]+) s", said)[0].replace(",", ""))
 

@@ -1,4 +1,4 @@
-"""Put the tables of benchmarks/results/*.json into docs/benchmarks.md, between `<!-- NAME.json -->` and `<!-- end -->`."""
+"""Insert the tables of benchmarks/results/*.json into docs/benchmarks.md, between `<!-- NAME.json -->` and `<!-- end -->`."""
 
 import json
 import re
@@ -22,14 +22,14 @@ def filled(page: str) -> str:
 
 
 def content(name: str) -> str:
-    """A block's content: the verdicts, or a result's tables."""
+    """Return a block's content: the verdicts, or a result's tables."""
     if name == VERDICTS:
         return rendered(("on a CPU", "to reach", "median (95 % interval)", ""), list(verdicts())) + "\n"
     return tables(name)
 
 
 def tables(name: str) -> str:
-    """A result's tables as its benchmark prints them, and its machine, versions and settings."""
+    """Return a result's tables as its benchmark prints them, with its machine, versions and settings."""
     result = read(name)
     module = import_module(result["command"].removeprefix("python -m "))
     parts = [f"*{title}*\n\n{rendered(*table)}" for title, table in module.tables(result).items()]
@@ -45,13 +45,13 @@ def tables(name: str) -> str:
 
 
 def commit(found: str) -> str:
-    """A result's commit, in short, and whether the tree had changes."""
+    """Format a result's commit, abbreviated, and whether the tree had changes."""
     name, _, changes = found.partition(" ")
     return f"commit `{name[:7]}`{f' {changes}' if changes else ''}"
 
 
 def verdicts() -> Iterator[list[str]]:
-    """One row per bar: the measured quantity, the bar, the result, and whether the median reaches it."""
+    """Yield one row per bar: the measured quantity, the bar, the result, and whether the median reaches the bar."""
     for name in STEPS:
         result = read(name)
         for pair, found in result["pairs"].items():
@@ -73,7 +73,7 @@ def verdicts() -> Iterator[list[str]]:
 
 
 def verdict(what: str, bar: float, found: dict[str, float], *, least: bool = False) -> list[str]:
-    """One row; the bar is an upper limit of the median, or with `least` a lower one."""
+    """Return one row; the bar is an upper limit of the median, or a lower limit with `least`."""
     reached = found["median"] >= bar if least else found["median"] <= bar
     shown = interval(found) if "low" in found else f"{found['median']:.3g}"
     return [what, f"{'>=' if least else '<='} {bar:.3g}", shown, "reached" if reached else "**missed**"]

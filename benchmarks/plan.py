@@ -1,4 +1,4 @@
-"""The predictions of `prepkd plan` against measured runs; and a store of ImageNet's size under a memory limit."""
+"""Compare the predictions of `prepkd plan` with measured runs; write and read a store of ImageNet's size in limited memory."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from benchmarks._measure import PYTHON, environment, median, report
 from benchmarks._project import Project, importable, logged_rates, make_images
 from benchmarks._scale import SyntheticStore
 
-# Made-up images of 8 x 8 pixels: the answers, not the images, fill memory and disk.
+# Made-up images of 8 x 8 pixels, so that memory and disk are used by the answers, not by the images.
 RUNS: dict[str, dict[str, Any]] = {
     "f16, 100 classes": {"samples": 50_000, "classes": 100, "settings": {}},
     "topk, 1,000 classes": {"samples": 30_000, "classes": 1_000, "settings": {"cache.encoding": "topk"}},
@@ -32,10 +32,10 @@ RUNS: dict[str, dict[str, Any]] = {
     },
 }
 VIEWS, EPOCHS = 4, (2, 4)  # a short run and a long one; no view is read twice
-FEW = 1_024  # samples, four batches: a command on them has the memory of model and libraries
+FEW = 1_024  # samples, four batches: a command on them shows the memory of model and libraries
 LARGE = {"classes": 1_000, "views": 3, "encoding": "topk"}
 IMAGENET = 1_281_167
-# The memory limit of the large store: the planned memory, a little more, and the stacks and arenas of threads.
+# The memory limit of the large store: SLACK times the planned memory, plus ROOM for the stacks and arenas of threads.
 SLACK, ROOM = 1.1, 128_000_000
 
 
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
-    """By figure, what was planned and what was measured."""
+    """Plan and run a project; returns the planned and the measured value of each figure."""
     few = made_project(run, FEW, folder / "few")
     libraries = [one["peak"] for one in cached(few)], measured(few, "distill")["peak"]
     samples = round(run["samples"] * share)
@@ -92,8 +92,8 @@ def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
     online = measured(project, "distill", "--replace", "-S", "distill.source=online") | {
         "rate": median(logged_rates(project))
     }
-    saved = samples / online["rate"] - samples / training[1]["rate"]  # seconds of an epoch, by the cache
-    places = ("measured", "features")  # of stores; git's files stand beside them
+    saved = samples / online["rate"] - samples / training[1]["rate"]  # seconds per epoch that the cache saves
+    places = ("measured", "features")  # folders of stores, which also hold files of git
     files = [path for place in places for path in (project.folder / "data" / place).rglob("*.zarr/**/*")]
     files = [path for path in files if path.is_file()]
     memory, images = planned["memory"], planned["memory"]["images"]
@@ -114,7 +114,7 @@ def compared(run: dict[str, Any], share: float, folder: Path) -> dict[str, Any]:
 
 
 def made_project(run: dict[str, Any], samples: int, folder: Path) -> Project:
-    """A project with this number of samples, ready to cache and to train a short run."""
+    """Make a project with this number of samples, ready to cache and to train a short run."""
     folder.mkdir(parents=True)
     make_images(folder / "images.h5", {"train": samples, "test": run["classes"]}, 8, run["classes"])
     settings = {"threads": 1, "teachers.teacher.model": "resnet20", "distill.student": "convnet4", **run["settings"]}
@@ -125,20 +125,20 @@ def made_project(run: dict[str, Any], samples: int, folder: Path) -> Project:
 
 
 def cached(project: Project) -> list[dict[str, Any]]:
-    """What was measured of caching logits, and features if the project has entries of them."""
+    """Measure caching of logits, and of features if the project has entries of them."""
     kinds = ("logits", "features") if "cache.features" in project.settings else ("logits",)
     return [measured(project, f"cache-{kind}", "teacher") for kind in kinds]
 
 
 def plan(project: Project, *options: str) -> dict[str, Any]:
-    """The JSON that `prepkd plan` prints for the project."""
+    """Return the JSON that `prepkd plan` prints for the project."""
     command = [PYTHON, "-m", "prepkd", *project.words("plan"), "--json", *options]
     found: dict[str, Any] = json.loads(ran(command, project).stdout)
     return found
 
 
 def measured(project: Project, *words: str) -> dict[str, Any]:
-    """Memory, bytes read and, of caching, the seconds that a command says."""
+    """Run a command; returns its memory, bytes read and, for caching, the seconds that it reports."""
     done = ran([PYTHON, "-m", "benchmarks._process", *project.words(*words)], project)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     written = re.search(r"chunks written in ([\d,.]+) s", done.stderr)
@@ -146,7 +146,7 @@ def measured(project: Project, *words: str) -> dict[str, Any]:
 
 
 def ran(command: list[str], project: Project) -> "subprocess.CompletedProcess[str]":
-    """A finished command in the project; a failure ends the benchmark."""
+    """Run a command in the project; a failure ends the benchmark."""
     variables = project.environment | {"PYTHONPATH": importable(), "COLUMNS": "200"}
     done = subprocess.run(command, cwd=project.folder, env=variables, capture_output=True, text=True)
     if done.returncode:
@@ -202,17 +202,17 @@ def tables(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def shown(value: float) -> str:
-    """A number in a table: whole from 100 on."""
+    """Format a number for a table, without decimals from 100 on."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def rate(seconds: float, samples: int, size: int) -> list[str]:
-    """Seconds, samples per second, MB per second."""
+    """Format seconds, samples per second, MB per second."""
     return [f"{seconds:,.1f}", f"{samples / seconds:,.0f}", f"{size / seconds / 1e6:,.1f}"]
 
 
 def memory(found: dict[str, Any]) -> list[str]:
-    """Peak, planned, limit in MB."""
+    """Format peak, planned and limit in MB."""
     return [f"{found[key] / 1e6:,.0f}" for key in ("peak", "planned", "limit")]
 
 

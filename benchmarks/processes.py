@@ -1,5 +1,5 @@
-"""Several processes under torchrun against one: the store's bytes and the seconds of caching; students' weights, accuracy and
-predictions.
+"""Compare several processes under torchrun with one: bytes and seconds of caching; weights, accuracy and predictions of
+students.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from benchmarks._measure import environment, median, report
 from benchmarks._project import Project, make_images
 
-CONTROL = "1, lr + 1e-6"  # one process, whose lr is larger by a millionth of it
-# A logit method, one whose loss relates the samples of a batch, one with adapters and a bank.
+CONTROL = "1, lr + 1e-6"  # one process with lr * (1 + 1e-6)
+# A logit method, methods whose loss relates the samples of a batch, and one with adapters and a bank.
 METHODS = ("ka-ps+dtd-flsw", "dist", "kd+rkd", "kd+crd")
 DIGITS: dict[str, object] = {
     "teachers.teacher.model": "resnet8",
@@ -37,7 +37,7 @@ DIGITS: dict[str, object] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train them, print a table, write JSON."""
+    """Measure caching, train the students, print tables, write JSON."""
     options = parser().parse_args(arguments)
     result = environment() | {"command": "python -m benchmarks.processes"}
     result |= {
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def caching(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """By number of processes, seconds of writing a store (the median of the rounds), and the hash of its manifest."""
+    """Return the seconds of writing a store (median of the rounds) and its manifest's hash, by number of processes."""
     folder.mkdir()
     make_images(folder / "images.h5", {"train": options.samples, "test": 100}, 32, 100)
     settings = {"threads": 1, "teachers.teacher.model": "resnet20", "cache.chunk": 1024}
@@ -87,7 +87,7 @@ def caching(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def launched(project: Project, count: int, words: list[str]) -> "subprocess.CompletedProcess[str]":
-    """A command in this number of processes of one thread; a failure ends the benchmark."""
+    """Run a command in this number of processes of one thread; a failure ends the benchmark."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "prepkd", *words]
     variables = project.environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "200"}
     done = subprocess.run(launch, cwd=project.folder, capture_output=True, text=True, env=variables)
@@ -97,7 +97,7 @@ def launched(project: Project, count: int, words: list[str]) -> "subprocess.Comp
 
 
 def compared(project: Project, method: str, processes: list[int]) -> dict[str, Any]:
-    """One process's student, and by number of processes what differs from it."""
+    """Compare the students of several processes with that of one process, by number of processes."""
     one = student(project, method, 1)
     found: dict[str, Any] = {"1": {"test_top1": one[1]}}
     lr = float(str(project.settings["distill.lr"]))
@@ -113,8 +113,8 @@ def compared(project: Project, method: str, processes: list[int]) -> dict[str, A
 def student(
     project: Project, method: str, count: int, lr: float | None = None
 ) -> tuple[dict[str, torch.Tensor], float, torch.Tensor]:
-    """The weights of a student trained by this number of processes, its test top-1 and its test logits (N, K)."""
-    # What is finished stays in scratch, and would be taken for the student of another number of processes, whose run it is.
+    """Train a student in this number of processes; returns its weights, its test top-1 and its test logits (N, K)."""
+    # Finished students stay in scratch and would be reused for another number of processes: the run is the same.
     shutil.rmtree(project.environment["PREPKD_SCRATCH"])
     changed = {} if lr is None else {"distill__lr": lr}
     words = project.words("distill", "--replace", distill__method=method, **changed)
@@ -127,13 +127,13 @@ def student(
 
 
 def test_images(project: Project) -> torch.Tensor:
-    """The test images, float32 (N, C, H, W) in [0, 1]."""
+    """Return the test images, float32 (N, C, H, W) in [0, 1]."""
     images = load_split(project.data, "test").images
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 def tables(result: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], list[list[str]]]]:
-    """The table, by title."""
+    """Title -> header and rows."""
     found_tables: dict[str, tuple[tuple[str, ...], list[list[str]]]] = {}
     if cached := result["caching"]:
         one = cached["1"]

@@ -1,7 +1,7 @@
 """Answers of public CIFAR-100 networks, for benchmarks of targets: a teacher's logits, and a smaller network's features.
 
-The checkpoints are `pretrained/resnet<depth>_cifar100.pth` of github.com/karanchahal/distiller. The features are those before
-the last layer; a student that is trained on them takes seconds.
+The checkpoints are `pretrained/resnet<depth>_cifar100.pth` of github.com/karanchahal/distiller. The features are the inputs of
+the last layer; training a student on them takes seconds.
 """
 
 import argparse
@@ -21,7 +21,7 @@ BATCH = 250
 
 
 class Block(nn.Module):
-    """Two convolutions and a shortcut, without a ReLU behind the sum."""
+    """Two convolutions and a shortcut, without a ReLU after the sum."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class Block(nn.Module):
         self.shortcut = nn.Sequential(*([convolution, nn.BatchNorm2d(width)] if changes else []))
 
     def forward(self, x: Tensor) -> Tensor:
-        """A map of the block's width."""
+        """Return a feature map of the block's width."""
         return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.shortcut(x)
 
 
 class PublicResNet(nn.Module):
-    """The layout of these checkpoints."""
+    """A ResNet with the layout of these checkpoints."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PublicResNet(nn.Module):
         self.linear = nn.Linear(256, 100)
 
     def features(self, x: Tensor) -> Tensor:
-        """The last layer's input, (B, 256)."""
+        """Return the last layer's input, (B, 256)."""
         x = F.relu(self.bn1(self.conv1(x)))
         for stage in (self.layer1, self.layer2, self.layer3):
             x = F.relu(stage(x))
@@ -62,7 +62,7 @@ class PublicResNet(nn.Module):
 
 
 def load(folder: Path, depth: int) -> PublicResNet:
-    """One of the checkpoints, in evaluation mode."""
+    """Load one of the checkpoints, in evaluation mode."""
     found = torch.load(folder / f"resnet{depth}_cifar100.pth", weights_only=True, map_location="cpu")
     model = PublicResNet(depth)
     model.load_state_dict({name.removeprefix("module."): value for name, value in found["model_state_dict"].items()})
@@ -71,7 +71,7 @@ def load(folder: Path, depth: int) -> PublicResNet:
 
 @torch.inference_mode()
 def main(arguments: list[str] | None = None) -> None:
-    """Ask both networks and write the answers."""
+    """Run both networks and write their outputs."""
     options = parser().parse_args(arguments)
     torch.set_num_threads(1)
     data = CIFAR100.read(options.cifar)

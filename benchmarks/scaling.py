@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def one(size: dict[str, int], folder: Path) -> dict[str, float]:
-    """Seconds and bytes of one size, measured in a separate process."""
+    """Measure seconds and bytes of one size in a separate process."""
     command = [PYTHON, "-m", "benchmarks._scale", json.dumps(size), str(folder)]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
@@ -54,7 +54,7 @@ def one(size: dict[str, int], folder: Path) -> dict[str, float]:
 
 
 def streamed(folder: Path, views: int) -> dict[str, float]:
-    """Read a large store view by view under a memory limit; MB of the store, of the limit and at the peak."""
+    """Read a large store view by view under a memory limit; returns MB of the store, of the limit and of the peak."""
     stores = [folder / "small.zarr", folder / "large.zarr"]
     SyntheticStore(samples=10, views=1, classes=2).write(stores[0])
     SyntheticStore(**STREAMED, views=views).write(stores[1])

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(pair: Pair, rounds: int, compile: bool) -> dict[str, Any]:
-    """Samples per second of every case, the ratios of time that have a bar, and the seconds of compiling."""
+    """Measure samples per second of every case, the ratios of time that have a bar, and the seconds of compiling."""
     cases: dict[str, Callable[[int], object]] = {name: make(pair) for name, make in CASES.items()}
     compiling = 0.0
     if compile:

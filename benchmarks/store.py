@@ -1,4 +1,4 @@
-"""Speed of the store: writing, reading and looking up views, and the time that cache-logits adds to the teacher's."""
+"""Speed of the store: writing, reading and looking up views, and the time that cache-logits adds to the teacher's pass."""
 
 import argparse
 import tempfile
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; `--size` and `--samples` make a run short."""
+    """The options; small `--size` and `--samples` shorten a run."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.store", description=__doc__)
     found.add_argument("--data", type=Path, help="a prepared file of CIFAR, for cache-logits; else images are made up")
     found.add_argument("--teacher", type=Path, help="its teacher's checkpoint")
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def caching(folder: Path, title: str, options: argparse.Namespace) -> dict[str, Any]:
-    """cache-logits against the bare teacher: on CIFAR's images, real where they are given, and on images like digits."""
+    """Time cache-logits against the bare teacher, on CIFAR's images (synthetic without --data) or on images like digits."""
     started = time.perf_counter()
     if title == "digits":
         dataset = made_up(*DIGITS, options.digits_samples)

@@ -1,4 +1,4 @@
-"""The teacher's pass over all views, written to a store, against its bare forward pass: images a second on a device."""
+"""Images per second of the teacher's pass over all views into a store, against its bare forward pass, on a device."""
 
 import argparse
 import tempfile
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options; `--samples` and `--views` make a run short."""
+    """The options; small `--samples` and `--views` shorten a run."""
     found = argparse.ArgumentParser(prog="python -m benchmarks.teacher_pass", description=__doc__)
     found.add_argument("--model", default="resnet32x4")
     found.add_argument("--samples", type=int, default=CIFAR_SAMPLES)
@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Images per second of the bare forward pass and of caching, and the seconds for all of CIFAR-100."""
+    """Measure images per second of the bare forward pass and of caching, and the seconds for all of CIFAR-100."""
     model, dataset, named = made_up(options.model, (3, 32, 32), 100, options.views, options.samples, device)
     settings = Cache(views=options.views, batch_size=options.batch_size, precision=options.precision)
     card = {"name": "bench", "model": options.model, "weights_fingerprint": "0" * 64, "preprocessing": {}}

@@ -1,4 +1,4 @@
-"""Students of cached logits that belong to other pixels than those they see, on the demo's digits and store."""
+"""Train students from cached logits of other pixels than those they see, on the demo's digits and store."""
 
 import argparse
 import statistics
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks._measure import environment, report
 
-# From each sample's view, another view and its plain image: the view that the student sees, the view of the logits.
+# (each sample's view, another view, its unshifted view) -> (the view that the student sees, the view of the logits)
 Pairing = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 CASES: dict[str, Pairing] = {
     "the view that is seen": lambda seen, other, plain: (seen, seen),
@@ -100,7 +100,7 @@ def taught(case: Pairing, pixels: Tensor, answers: Tensor, plain: Tensor, seed: 
 
 
 def table(found: dict[str, list[dict[str, float]]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: mean +- standard deviation, paired difference from the first case as the comparison shows it, mean KL."""
+    """Return header and rows: mean +- standard deviation, paired difference from the first case, mean KL."""
     first = next(iter(found))
     rows = [[case] for case in found]
     for images in ("plain", "shifted"):

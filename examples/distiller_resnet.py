@@ -1,4 +1,4 @@
-"""A published architecture as a teacher: the ResNets of github.com/karanchahal/distiller, written from their files' keys.
+"""A published architecture as a teacher: the ResNets of github.com/karanchahal/distiller, written from the checkpoints' keys.
 
 Its published CIFAR-100 checkpoints load as they are. In params.yaml, with this file in the project's root:
 
@@ -15,7 +15,7 @@ from torch.nn.functional import relu
 
 
 class Block(nn.Module):
-    """A basic block without a ReLU behind the sum."""
+    """A basic block without a ReLU after the sum."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ResNet(nn.Module):
             blocks += [Block(width, width, 1) for _ in range((depth - 2) // 6 - 1)]
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
             before = width
-        # Modules without weights, whose paths are the names of the zoo's features: methods on features find them.
+        # Modules without weights, named like the zoo's features so that feature terms find them.
         self.stage1, self.stage2, self.stage3 = nn.ReLU(), nn.ReLU(), nn.ReLU()
         self.pooled = nn.Sequential(nn.AvgPool2d(4), nn.Flatten())
         self.linear = nn.Linear(256, num_classes)
@@ -60,15 +60,15 @@ class ResNet(nn.Module):
 
 
 def resnet8(num_classes: int, in_channels: int) -> ResNet:
-    """Of depth 8."""
+    """ResNet of depth 8."""
     return ResNet(8, num_classes, in_channels)
 
 
 def resnet20(num_classes: int, in_channels: int) -> ResNet:
-    """Of depth 20."""
+    """ResNet of depth 20."""
     return ResNet(20, num_classes, in_channels)
 
 
 def resnet32(num_classes: int, in_channels: int) -> ResNet:
-    """Of depth 32."""
+    """ResNet of depth 32."""
     return ResNet(32, num_classes, in_channels)

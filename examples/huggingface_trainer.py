@@ -21,21 +21,21 @@ class Distiller(Trainer):
     """A Trainer whose loss compares the student with the teacher's cached logits."""
 
     def _get_train_sampler(self, *_: Any) -> Sampler[tuple[int, int]]:
-        # The Trainer calls the sampler's `set_epoch`, so that each epoch shows another view.
+        # The Trainer calls the sampler's `set_epoch`, which selects the epoch's view.
         assert isinstance(self.train_dataset, prepkd.ViewDataset)
         return prepkd.ViewSampler(self.train_dataset, self.args.seed)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """The loss of a batch; with `return_outputs` the student's logits, too."""
+        """Return the loss of a batch; with `return_outputs` also the student's logits."""
         logits = model(inputs["images"])
         loss = distillation_loss(logits, inputs["labels"], inputs["teacher_logits"])
         return (loss, logits) if return_outputs else loss
 
 
 def collate(items: list[tuple[Tensor, int, Tensor]]) -> dict[str, Tensor]:
-    """A batch of `ViewDataset` items by name."""
+    """Collate `ViewDataset` items into a batch of named tensors."""
     images, labels, teacher_logits = zip(*items, strict=True)
     return {
         "images": torch.stack(images),
@@ -69,7 +69,7 @@ def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train students of several seeds, and save them."""
+    """Train and save one student per seed."""
     run(train, __doc__, OUT, arguments)
 
 

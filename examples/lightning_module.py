@@ -18,7 +18,7 @@ OUT = "students/lightning"
 
 
 class Distillation(pl.LightningModule):
-    """A student, and a step that learns from batches (images, labels, the teacher's logits)."""
+    """A student and its training step on batches (images, labels, teacher logits)."""
 
     def __init__(self, lr: float = 0.1) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Distillation(pl.LightningModule):
         self.student = prepkd.build_model(MODEL, 10, in_channels=1)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         images, labels, teacher_logits = batch
         return distillation_loss(self.student(images), labels, teacher_logits)
 
@@ -43,7 +43,7 @@ def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
     torch.manual_seed(seed)
     module = Distillation()
     dataset = prepkd.ViewDataset(data, store)
-    # Lightning calls the sampler's `set_epoch`, so that each epoch shows another view.
+    # Lightning calls the sampler's `set_epoch`, which selects the epoch's view.
     loader = DataLoader(dataset, batch_size=64, sampler=prepkd.ViewSampler(dataset, seed))
     trainer = pl.Trainer(
         max_epochs=epochs,
@@ -59,7 +59,7 @@ def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train students of several seeds, and save them."""
+    """Train and save one student per seed."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     run(train, __doc__, OUT, arguments)
 

@@ -17,7 +17,7 @@ MODEL = "convnet8"
 
 
 def distillation_loss(logits: Tensor, labels: Tensor, teacher_logits: Tensor) -> Tensor:
-    """ka-ps+dtd-flsw: swap the teacher's wrong answers, and sharpen where student and teacher disagree; a scalar."""
+    """Return the ka-ps+dtd-flsw loss, a scalar: wrong teacher logits are corrected, and tau is lower where both disagree."""
     weights = losses.flsw_weights(logits, teacher_logits, gamma=1.0)
     tau = losses.dynamic_temperature(weights, tau_0=2.0, beta=2.0, tau_min=1.0, tau_max=40.0)
     target = losses.probability_shift(teacher_logits, labels)
@@ -47,7 +47,7 @@ def train(seed: int, epochs: int, data: str, store: str) -> nn.Module:
 def run(
     train: Callable[[int, int, str, str], nn.Module], description: str | None, out: str, arguments: Sequence[str] | None
 ) -> None:
-    """Train and save one student per seed with `train`: what the examples share."""
+    """Train and save one student per seed with `train`; shared by the examples."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
@@ -63,7 +63,7 @@ def run(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train students of several seeds, and save them."""
+    """Train and save one student per seed."""
     run(train, __doc__, OUT, arguments)
 
 

@@ -1,4 +1,4 @@
-"""The training labels of a prepared file with noise: a share of them becomes another class, drawn uniformly.
+"""Add noise to the training labels of a prepared file: a share of them is replaced by another class, drawn uniformly.
 
     python experiments/noisy_labels.py data/cifar100.h5 0.2 noisy.h5     # a file for `prepare.dataset: h5`
 
@@ -17,7 +17,7 @@ SEED = 0
 
 
 def main(prepared: Path, share: float, out: Path) -> None:
-    """Write the file, and say how many labels it changed."""
+    """Write the file, and print the number of changed labels."""
     names = describe(prepared).class_names
     part = out.with_suffix(".part")
     with h5py.File(part, "w") as file:
@@ -32,7 +32,7 @@ def main(prepared: Path, share: float, out: Path) -> None:
 
 
 def with_noise(labels: NDArray[np.int64], share: float, classes: int) -> NDArray[np.int64]:
-    """Labels int64 (N,) of which round(N * share), drawn without replacement, are another of the classes."""
+    """Replace round(N * share) labels, drawn without replacement, by another class; labels int64 (N,)."""
     draw = np.random.default_rng(SEED)
     chosen = draw.choice(len(labels), round(share * len(labels)), replace=False)
     noisy = labels.copy()

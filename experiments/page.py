@@ -1,7 +1,7 @@
-"""Put what the trials measured into docs/results.md, between `<!-- NAME -->` and `<!-- end -->`: `make docs`.
+"""Insert the results of the trials into docs/results.md, between `<!-- NAME -->` and `<!-- end -->`: `make docs`.
 
-A trial's block has its pairs.md or views.md, else its table.md; of a trial by seed also where and how long it was
-trained, of a search its lines by method; of published.csv a table of others' figures.
+A trial's block is its pairs.md or views.md, else its table.md; for a trial trained seed by seed also its processor and
+training time. The block of a search lists its choices by method, that of published.csv published figures.
 """
 
 import re
@@ -22,7 +22,7 @@ def filled(page: str) -> str:
 
 
 def content(trial: Path) -> str:
-    """A trial's block."""
+    """Return a trial's block."""
     if (trial / "tuning.csv").exists():
         return search(trial)
     if (trial / "published.csv").exists():
@@ -36,13 +36,13 @@ def content(trial: Path) -> str:
 
 
 def published(trial: Path) -> str:
-    """What others have published, as they have."""
+    """Return the table of published figures, as published."""
     rows = pd.read_csv(trial / "published.csv", dtype=str).fillna("")
     return tabulate(rows.to_numpy().tolist(), tuple(rows.columns), tablefmt="pipe", disable_numparse=True)
 
 
 def search(trial: Path) -> str:
-    """Every method's accuracies on the validation split, the best first, and what the search took."""
+    """Return every method's accuracies on the validation split, best first, and the cost of the search."""
     rows = pd.read_csv(trial / "tuning.csv")
     rows["method"] = [run_parts(run)[0]["method"] for run in rows["run"]]
     shown = []
@@ -58,12 +58,12 @@ def search(trial: Path) -> str:
 
 
 def settings(run: str) -> str:
-    """What a line of the search sets, without the names of sections."""
+    """Return the settings of a line of the search, without the names of sections."""
     return ", ".join(f"`{change.split('.')[-1]}`" for change in run_parts(run)[1])
 
 
 def cost(rows: pd.DataFrame) -> str:
-    """One sentence: trainings, minutes, processors."""
+    """Return one sentence: number of trainings, median minutes, processors."""
     processors = " and ".join(dict.fromkeys(rows["processor"]))
     minutes = rows["seconds"].median() / 60
     return f"Trainings so far: {len(rows)}, of {minutes:.0f} minutes each (median), beside other work; {processors}."

@@ -1,4 +1,4 @@
-"""Each method alone and with KA and DTD: a trial's long.csv -> a table in Markdown on standard output."""
+"""Compare each method alone with KA and DTD added: a trial's long.csv -> a Markdown table on standard output."""
 
 import sys
 from itertools import chain
@@ -8,7 +8,7 @@ import pandas as pd
 from prepkd.report.significance import Difference, corrected, difference_text, paired_difference
 from tabulate import tabulate
 
-# What is added to a method; where one of both has no meaning with it, the other alone.
+# The terms added to a method; if one of them cannot be combined with it, the other alone.
 ADDED = ("ka-ps+dtd-flsw", "ka-ps", "dtd-flsw")
 HEADER = ("method", "top-1, %", "difference to `kd`", "with", "top-1, %", "difference to the method alone")
 
@@ -44,7 +44,7 @@ def parts(run: str) -> list[str]:
 
 
 def with_both(run: str, top1: dict[str, pd.Series]) -> str | None:
-    """The run that adds the most of `ADDED` to a method; None if there is no such run, or the method is one of them."""
+    """Return the run that adds the most of `ADDED` to a method; None without such a run, or if the method has one of them."""
     if set(parts(run)) & set(chain.from_iterable(map(parts, ADDED))):
         return None
     terms = set() if run == "kd" else set(parts(run))  # the default divergence
@@ -56,7 +56,7 @@ def with_both(run: str, top1: dict[str, pd.Series]) -> str | None:
 
 
 def differences(pairs: dict[str, tuple[pd.Series, pd.Series]]) -> dict[str, Difference]:
-    """Paired by seed, with p values corrected for their number."""
+    """Return the differences paired by seed, with p values corrected for their number."""
     return corrected({run: paired_difference(one.tolist(), other.tolist()) for run, (one, other) in pairs.items()})
 
 

@@ -2,10 +2,10 @@
 
     python experiments/seeds.py FOLDER     # in FOLDER/work, by run.sh
 
-Where the trial has variants.txt, a seed trains every run in every variant; a line is `NAME: KEY=VALUE ...`, the settings in
-which it differs, without which it is params.yaml. A row of long.csv is never trained again, so a trial may go on another day
-and on another machine; `processor` and `seconds` say where and how long a row was trained, since its last start and pauses
-included; `teacher_wrong_percent` is what share of the cached views KA has to repair.
+If the trial has variants.txt, every run is trained in every variant; a line `NAME: KEY=VALUE ...` is a variant and its
+overrides of params.yaml. A row of long.csv is never trained again, so a trial can be resumed on another day or machine.
+`processor` and `seconds` are the processor and the training time of a row, counted from its last start, pauses included.
+`teacher_wrong_percent` is the share of cached views that KA has to repair.
 """
 
 import json
@@ -23,18 +23,18 @@ from prepkd.report.comparison import COLUMNS, compare_runs
 from prepkd.report.markdown import caption, to_markdown
 from prepkd.runtime.files import write_bytes
 
-ONLY = "params.yaml"  # the variant of a trial without others
+ONLY = "params.yaml"  # the only variant of a trial without variants.txt
 
 
 def main(folder: Path) -> None:
-    """Train what is missing, and write both files after each training."""
+    """Train the missing rows, and write both files after each training."""
     params, path = load_params(Path("params.yaml"), []), folder / "long.csv"
     variants = read_variants(folder)
     rows = (
         pd.read_csv(path, dtype={"variant": str}) if path.exists() else pd.DataFrame(columns=["variant", "run", "seed"])
     )
     for settings in variants.values():
-        load_params(Path("params.yaml"), settings)  # an error is told before hours of work
+        load_params(Path("params.yaml"), settings)  # report errors before hours of training
     for seed in params.distill.seed_list:
         for variant, settings in variants.items():
             for run in params.compare.runs:
@@ -46,7 +46,7 @@ def main(folder: Path) -> None:
 
 
 def read_variants(folder: Path) -> dict[str, list[str]]:
-    """The settings of each variant by its name."""
+    """Return the settings of each variant by name."""
     path = folder / "variants.txt"
     if not path.exists():
         return {ONLY: []}
@@ -55,7 +55,7 @@ def read_variants(folder: Path) -> dict[str, list[str]]:
 
 
 def trained(run: str, seed: int, settings: Sequence[str]) -> pd.DataFrame:
-    """A run with one seed: its row of `prepkd compare`."""
+    """Train a run with one seed and return its row of `prepkd compare`."""
     only = [word for one in (*settings, f"distill.seeds=[{seed}]") for word in ("--set", one)]
     params = load_params(Path("params.yaml"), settings)
     cached = params.distill.source == "cached"
@@ -73,7 +73,7 @@ def trained(run: str, seed: int, settings: Sequence[str]) -> pd.DataFrame:
 
 
 def tables(rows: pd.DataFrame, variants: Sequence[str], runs: Sequence[str]) -> str:
-    """The table of the seeds that are there, of each variant."""
+    """Return one table per variant, over the finished seeds."""
     parts = []
     for variant in variants:
         own = rows[rows["variant"] == variant]
@@ -84,13 +84,13 @@ def tables(rows: pd.DataFrame, variants: Sequence[str], runs: Sequence[str]) -> 
 
 
 def wrong(rows: pd.DataFrame) -> str:
-    """What KA has to repair, of rows of one teacher; empty where no store says so."""
+    """Return a note on the share of views that KA repairs, for rows of one teacher; empty without a recorded share."""
     shares = rows.get("teacher_wrong_percent", pd.Series(dtype=float)).dropna()
     return f": the teacher is wrong on {shares.iloc[0]:.2f} % of the training views" if len(shares) else ""
 
 
 def table(rows: pd.DataFrame, runs: Sequence[str]) -> str:
-    """One table, as `prepkd compare` writes it."""
+    """Return one table, as `prepkd compare` writes it."""
     order = [run for run in runs if run in set(rows["run"])]
     figures: Mapping[str, Mapping[int, dict[str, Any]]] = {
         run: {
@@ -104,7 +104,7 @@ def table(rows: pd.DataFrame, runs: Sequence[str]) -> str:
 
 
 def processor() -> str:
-    """The processor's name and the number of its cores here."""
+    """Return the processor's name and the number of available cores."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0]}, {len(os.sched_getaffinity(0))} cores"

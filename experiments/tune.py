@@ -1,4 +1,4 @@
-"""Choose a method's values on the validation split: one training per line of choices.txt, the accuracies to tuning.csv.
+"""Choose a method's settings on the validation split: one training per line of choices.txt, accuracies in tuning.csv.
 
     python experiments/tune.py FOLDER      # in FOLDER/work, by run.sh
 
@@ -19,13 +19,13 @@ from seeds import processor
 
 
 def main(folder: Path) -> None:
-    """Train what is missing of the choices, and write tuning.csv after each training."""
+    """Train the missing choices, and write tuning.csv after each training."""
     choices, path = (folder / "choices.txt").read_text().splitlines(), folder / "tuning.csv"
     rows = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["run"])
     distill = load_params(Path("params.yaml"), []).distill
     seed = distill.seed_list[0]
     for run in choices:
-        run_settings(distill, run)  # an error is told before hours of work
+        run_settings(distill, run)  # report errors before hours of training
     for run in choices:
         if run not in set(rows["run"]):
             started = time.monotonic()

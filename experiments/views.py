@@ -1,8 +1,8 @@
-"""A student by the number of cached views: two trials' long.csv -> a table in Markdown on standard output, and a picture.
+"""Compare students by the number of cached views: long.csv of two trials -> a Markdown table on standard output, a picture.
 
     python experiments/views.py VIEWS/long.csv CIFAR100/long.csv [PICTURE.png]
 
-The first has a variant per number of views and `online`; the second the same runs from 32 views.
+The first has one variant per number of views, and `online`; the second has the same runs from 32 views.
 """
 
 import sys
@@ -18,7 +18,7 @@ MANY = "32 views"
 
 
 def main(views: Path, many: Path, picture: Path | None = None) -> None:
-    """Print one row per number of views, each run with its difference to the live teacher; draw the same."""
+    """Print one row per number of views, with each run's difference to the live teacher; draw the accuracies."""
     long = together(pd.read_csv(views), pd.read_csv(many))
     print(table(long))
     if picture:
@@ -26,13 +26,13 @@ def main(views: Path, many: Path, picture: Path | None = None) -> None:
 
 
 def together(views: pd.DataFrame, many: pd.DataFrame) -> pd.DataFrame:
-    """Rows of both trials with the runs and seeds of the first; columns variant, run, seed, top1_percent."""
+    """Return the rows of both trials for the runs and seeds of the first; columns variant, run, seed, top1_percent."""
     same = many["run"].isin(views["run"]) & many["seed"].isin(views["seed"])
     return pd.concat([views, many[same].assign(variant=MANY)], ignore_index=True)
 
 
 def table(long: pd.DataFrame) -> str:
-    """Top-1 by variant and run; the differences to `LIVE` are corrected by column."""
+    """Return the table of top-1 by variant and run; p of the differences to `LIVE` is corrected by column."""
     runs = list(dict.fromkeys(long["run"]))
     variants = [one for one in dict.fromkeys(long["variant"]) if one != LIVE]
     rows: dict[str, list[str]] = {one: [one] for one in [*variants, LIVE]}
@@ -47,19 +47,19 @@ def table(long: pd.DataFrame) -> str:
 
 
 def by_variant(long: pd.DataFrame, run: str) -> dict[str, pd.Series]:
-    """A run's top-1 in percent, by variant; its index is the seed."""
+    """Return a run's top-1 in percent by variant, indexed by seed."""
     rows = long[long["run"] == run]
     return {one: own.set_index("seed")["top1_percent"].sort_index() for one, own in rows.groupby("variant", sort=False)}
 
 
 def paired(one: pd.Series, other: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Both by the seeds that both have."""
+    """Return both series restricted to their common seeds."""
     common = one.index.intersection(other.index)
     return one[common], other[common]
 
 
 def draw(long: pd.DataFrame, path: Path) -> None:
-    """Top-1 against the number of views: mean and standard deviation; the live teacher as a line."""
+    """Plot top-1 against the number of views, mean and standard deviation; the live teacher as a line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")

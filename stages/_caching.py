@@ -1,4 +1,4 @@
-"""Caching as a task: one of the workers that write a teacher's logits, here or on a Ray cluster."""
+"""Workers that write a teacher's logits together, on this machine or on a Ray cluster."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,14 +24,14 @@ Tell = Callable[[tuple[str, Any]], None]  # gets a kind of event, and its value
 
 
 def write_logits(params: Params, name: str, to: Destination) -> Written:
-    """Write a teacher's logits, or join those who do."""
+    """Write a teacher's logits, or join the processes that are writing them."""
     dataset = cached_views(params)
     teacher = load_teacher(name, teacher_files(params, name), dataset)
     return cache_logits(teacher, dataset, params.cache, to)
 
 
 def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: Tell) -> Written:
-    """Write a teacher's logits with others, and tell of this process's chunks: the task."""
+    """Write a teacher's logits together with other processes, and report this process's chunks. Runs as a Ray task."""
     params = from_plain(settings)
     to = Destination(
         store_url(params, name),
@@ -49,7 +49,7 @@ def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: T
 def write_logits_on_ray(
     params: Params, name: str, may_replace: bool, workers: int | None, num_gpus: float | None
 ) -> Written:
-    """Write a teacher's logits in actors of a Ray cluster, by default as many as it holds."""
+    """Write a teacher's logits in actors of a Ray cluster; `workers` defaults to the number that the cluster holds."""
     written = 0
 
     def count(event: tuple[str, Any]) -> None:
@@ -71,13 +71,13 @@ def write_logits_on_ray(
 
 
 class WorkerProgress:
-    """Shows what workers tell."""
+    """Shows the events of all workers: notes, and progress by chunk."""
 
     def __init__(self, bar: Progress, name: str) -> None:
         self.progress, self.started = StoreProgress(bar, f"logits of {name}"), False
 
     def __call__(self, event: tuple[str, Any]) -> None:
-        """Show an event; every worker tells of its start, and the first one counts what is pending."""
+        """Show an event. Every worker reports its start; only the first report is shown, and sets the number of chunks."""
         kind, value = event
         if kind == "note":
             say(value)

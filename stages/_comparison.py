@@ -1,4 +1,4 @@
-"""The comparison's runs in a project: files, settings, commands."""
+"""The runs of the comparison in a project: files, settings, commands."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def run_file(run: str, teacher: str, student: str) -> Path:
 
 
 def added_file(name: str) -> Path:
-    """Return the file of the test logits of students that another training loop made."""
+    """Return the file of the test logits of students from another training loop."""
     return COMPARISON / "runs/added" / f"{name}.safetensors"
 
 
@@ -50,7 +50,7 @@ def run_of(params: Params, run: str, teacher: str, student: str) -> RunFile:
 
 
 def measure_added(params: Params, name: str) -> None:
-    """Write the test logits of added students."""
+    """Write the test logits of the students of `compare.add` or `--add` under this name."""
     if name not in params.compare.add:
         known = ", ".join(params.compare.add) or "it is empty"
         raise InputError(f"--measure is {name!r}; expected a key of compare.add, or a name of --add: {known}")

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LOUD = ("warning:", "error:", "failed:")  # the beginnings of lines that --quiet leaves
+LOUD = ("warning:", "error:", "failed:")  # prefixes of the lines that --quiet still prints
 
 
 @dataclass
@@ -30,11 +30,11 @@ class Chosen:
 
 
 chosen = Chosen()
-console = TextConsole(stderr=True, soft_wrap=True, quiet=launched()[0] > 0)  # the first process speaks for all
+console = TextConsole(stderr=True, soft_wrap=True, quiet=launched()[0] > 0)  # only the first process prints
 
 
 def say(line: str) -> None:
-    """Print a note as it is, without markup; with --quiet warnings and errors only."""
+    """Print a line without markup; with --quiet only warnings and errors."""
     to = (
         TextConsole(stderr=True, soft_wrap=True)
         if chosen.quiet and line.startswith(LOUD) and not launched()[0]
@@ -44,22 +44,22 @@ def say(line: str) -> None:
 
 
 def be_json(asked: bool) -> bool:
-    """Take over --json, before a command runs."""
+    """Store --json before the command runs."""
     chosen.json = asked
     return asked
 
 
 def be_quiet(asked: bool) -> bool:
-    """Take over --quiet, before a command runs."""
+    """Store --quiet before the command runs."""
     chosen.quiet = asked
     console.quiet = asked or launched()[0] > 0
     return asked
 
 
 def show(figures: object, *parts: RenderableType) -> None:
-    """Print a command's figures on standard output: with --json as one JSON value, else as tables; these not with --quiet.
+    """Print a command's figures on standard output: one JSON value with --json, else the tables unless --quiet is set.
 
-    Of several processes the first one prints.
+    Of several processes only the first prints.
     """
     if launched()[0]:
         return
@@ -71,7 +71,7 @@ def show(figures: object, *parts: RenderableType) -> None:
 
 
 def progress() -> Progress:
-    """Make a progress bar; on a narrow terminal it shows only the share and the note."""
+    """Make a progress bar; below 100 columns it shows only the share and the note."""
     wide = [BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()] if console.width >= 100 else []
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -79,7 +79,7 @@ def progress() -> Progress:
         *wide,
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
-        # DVC's library wraps the standard output that it finds, and writes to it as the process ends.
+        # DVC's library keeps a wrapper of the current standard output and writes to it at exit.
         redirect_stdout=False,
         disable=not console.is_terminal or console.quiet,
     )

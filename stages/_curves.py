@@ -1,4 +1,4 @@
-"""The students' curves, written by DVCLive."""
+"""Learning curves of the students, written by DVCLive."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ class Curves:
     def log(self, seed: int, row: dict[str, float]) -> None:
         """Log an epoch's figures."""
         if seed not in self.logs:
-            # Here, after the first epoch: it takes half a second, which the first step need not wait for.
+            # Imported after the first epoch: the import takes half a second and would delay the first step.
             from dvclive.live import Live
 
             folder = self.folder / f"seed{seed}"
@@ -27,5 +27,5 @@ class Curves:
         self.logs[seed].next_step()  # type: ignore[no-untyped-call]
 
     def end(self, seed: int) -> None:
-        """Close the log of a seed that is trained."""
+        """Close the log of a seed."""
         self.logs[seed].end()  # type: ignore[no-untyped-call]

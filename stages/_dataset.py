@@ -16,7 +16,7 @@ from prepkd.views.settings import RecipeSteps
 
 
 def cached_views(params: Params) -> Dataset:
-    """Read the project's prepared data under the views that its stores hold."""
+    """Read the project's prepared data with the view plan of its stores."""
     return read_dataset(params, params.cache.views, params.cache.seed, strong=params.augment_strong)
 
 
@@ -30,11 +30,11 @@ def read_dataset(
 ) -> Dataset:
     """Read the project's prepared data onto the device.
 
-    Training shows views of the recipe `augment`, by default the project's, and those of `strong` if it has steps; held-out
+    Training views follow the recipe `augment`, by default the project's, and the recipe `strong` if it has steps. Held-out
     data always follow the project's recipe.
     """
     path = data_file(params)
-    describe(path)  # a missing file is reported before the device is set up
+    describe(path)  # report a missing file before the device is set up
     held_out = parse_recipe(params.augment)
     recipe = held_out if augment is None else parse_recipe(augment)
     device = choose_device(params.threads)

@@ -1,4 +1,4 @@
-"""The place of a store that a command writes, with a progress bar of its chunks."""
+"""The destination of a store that a command writes, with a progress bar of its chunks."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from prepkd.store.destination import Destination, Work
 
 @contextlib.contextmanager
 def destination(url: str, title: str, *, replace: bool) -> Iterator[Destination]:
-    """A store's place; while it is written there, a bar with this title shows the chunks."""
+    """Yield a store's destination; a bar with this title shows the chunks as they are written."""
     with progress() as bar:
         shown = StoreProgress(bar, title)
 

@@ -1,4 +1,4 @@
-"""Commands in several processes, as `devices` asks."""
+"""Start a command in several processes, as set by `devices`."""
 
 import sys
 
@@ -8,10 +8,10 @@ from prepkd.runtime.launched import is_launched
 
 
 def use_devices(params: Params) -> None:
-    """Run this command in as many processes as `devices` says, and exit; where it says 1, or a launcher runs this, go on."""
+    """Run this command in `devices` processes and exit; return if that is one, or if a launcher started this process."""
     if params.devices == 1 or is_launched():
         return
-    # Imported here: it takes a second, for those who use it.
+    # Imported here: the import takes a second, and most runs do not need it.
     from prepkd.runtime.launch import launch, process_count
 
     if (count := process_count(params.devices)) > 1:

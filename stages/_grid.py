@@ -1,4 +1,4 @@
-"""The comparison's grid as tasks, one per run and seed: what is not finished is trained."""
+"""Train the unfinished runs of the comparison's grid, one task per run and seed."""
 
 from functools import partial
 
@@ -19,7 +19,7 @@ from prepkd.stages.gather import write_lesson
 
 
 def whole_grid(params: Params) -> dict[RunKey, RunFile]:
-    """All runs of the comparison; also write the lessons that the comparison's stages in DVC depend on."""
+    """Return all runs of the comparison, and write the lesson files that its DVC stages depend on."""
     if params.distill.source == "cached":
         for names in params.compare.teachers:
             write_lesson(params, names)
@@ -27,7 +27,7 @@ def whole_grid(params: Params) -> dict[RunKey, RunFile]:
 
 
 def train_grid(params: Params, runs: dict[RunKey, RunFile], start: Start, *, replace: bool) -> None:
-    """Train what is not finished of some runs; raises InputError at the end if trainings have failed."""
+    """Train the unfinished ones of these runs; raises InputError at the end if any training failed."""
     test = load_split(data_file(params), "test").fingerprint
     left = {key: run for key, run in runs.items() if uses_own_code(params, run.settings) or not is_there(run, test)}
     if len(left) < len(runs):
@@ -42,7 +42,10 @@ def train_grid(params: Params, runs: dict[RunKey, RunFile], start: Start, *, rep
 
 
 def train_as_tasks(params: Params, only: RunKey | None, where: Where, *, replace: bool) -> None:
-    """Train what is not finished of a run, or of all of them, as tasks, each seed in one process; raises InputError."""
+    """Train one run, or all runs if `only` is None, as far as unfinished; each seed is a task in one process.
+
+    Raises InputError if `devices` is not 1, or if a training fails.
+    """
     if params.devices != 1:
         raise InputError(
             f"devices is {params.devices}, and --jobs and --engine ray train each seed in one process; add -S devices=1"

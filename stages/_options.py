@@ -1,4 +1,4 @@
-"""Options that commands share, and the settings that they read."""
+"""Options shared by the commands, and reading of the settings."""
 
 import os
 from pathlib import Path
@@ -40,7 +40,7 @@ Quiet = Annotated[
 
 
 def read_params(path: Path, overrides: list[str], **options: object) -> Params:
-    """Read and validate the settings; command-line options (`distill__method="kd"`) win over --set and the file."""
+    """Read and validate the settings; command-line options (`distill__method="kd"`) override --set and the file."""
     given = [f"{key.replace('__', '.')}={value}" for key, value in options.items() if value is not None]
     return load_params(path, [*overrides, *given])
 
@@ -53,8 +53,8 @@ def known_teacher(params: Params, name: str) -> str:
 
 
 def may_replace(asked: bool) -> bool:
-    """Whether finished results of other settings may be replaced: as asked, and always in a stage that DVC runs.
+    """Whether finished results of other settings may be replaced: with --replace, and always in a stage run by DVC.
 
-    DVC keeps the outputs of its stages in its cache, and decides itself what is out of date; it sets DVC_STAGE.
+    DVC caches the outputs of its stages and decides which are out of date. It sets DVC_STAGE.
     """
     return asked or "DVC_STAGE" in os.environ

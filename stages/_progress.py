@@ -1,4 +1,4 @@
-"""Progress of trainings and of stores that are written: a bar on a terminal, lines elsewhere."""
+"""Progress of training and of writing stores: a bar on a terminal, lines elsewhere."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,20 +10,20 @@ from prepkd.training.checkpoints import Row
 from prepkd.training.progress import Tick
 from rich.progress import Progress
 
-BESIDE = 7  # columns of a bar beside its title and its note: the share
-OFTEN, RARELY = 0.5, 30.0  # seconds between two states of the bar; between two lines without a terminal
+BESIDE = 7  # columns of the percentage, beside the bar's title and note
+OFTEN, RARELY = 0.5, 30.0  # seconds between updates of the bar, and between lines without a terminal
 
 
 def pace() -> Pace:
-    """The pace of progress: a terminal has a bar, a log gets few lines."""
+    """Return the pace of progress reports: frequent on a terminal, rare in a log."""
     return Pace(OFTEN if console.is_terminal else RARELY)
 
 
 class TrainingProgress:
     """Shows one or several trainings of `epochs` epochs each, one after the other.
 
-    On a terminal the bar has the epoch, the time left, the loss so far, the last top-1 and samples per second. Elsewhere a
-    line per epoch has them, and in long epochs one every 30 s.
+    On a terminal the bar has the epoch, the time left, the loss so far, the last top-1 and samples per second. Elsewhere
+    these are printed as one line per epoch, and in long epochs one every 30 s.
     """
 
     def __init__(self, bar: Progress, title: str, seeds: Sequence[int], epochs: int) -> None:
@@ -31,17 +31,17 @@ class TrainingProgress:
         self.task = bar.add_task(title, total=max(1, len(self.seeds) * epochs), note="reading the data")
         self.pace, self.top1 = pace(), ""
         self.now: tuple[int, int] | None = None  # seed and epoch of the last batch
-        self.resumed: tuple[int, int] | None = None  # a seed, and its epochs that were trained before
+        self.resumed: tuple[int, int] | None = None  # a seed, and the number of its epochs from an earlier run
         self.speed: Speed | None = None
         self.count = 0
 
     def start(self, line: str) -> None:
-        """Say what is trained, once all is checked."""
+        """Print the line that describes the training, after all checks."""
         say(line)
         self.bar.update(self.task, note="starting")
 
     def started(self, line: str, check: Callable[[Mapping[str, Any]], None] | None = None) -> Callable[..., None]:
-        """A function of what is trained from, which checks it, and then says what is trained."""
+        """Return a callback that checks the training's inputs and then prints the line."""
 
         def on_inputs(inputs: Mapping[str, Any]) -> None:
             if check:
@@ -51,11 +51,11 @@ class TrainingProgress:
         return on_inputs
 
     def step(self, seed: int, tick: Tick) -> None:
-        """A batch is computed. The loss is read only where it is shown: on a GPU that waits for the batch."""
+        """Report a batch. The loss is read only if it is shown: on a GPU reading it waits for the batch."""
         if self.resumed and self.resumed[0] == seed:
             say(f"{self.title}: {self._which(seed)}goes on after epoch {self.resumed[1]}/{self.epochs}")
         self.now, self.resumed = (seed, tick.epoch), None
-        if self.speed is None:  # the first batch pays for compilation and for reading
+        if self.speed is None:  # the first batch includes compilation and reading, so the speed is measured after it
             self.count = tick.count
             self.speed = Speed(len(self.seeds) * self.epochs * tick.count)
             self.speed.at(self._before(seed, tick.epoch) * tick.count + tick.done)
@@ -72,7 +72,7 @@ class TrainingProgress:
             self._line(seed, tick.epoch, [f"{tick.done / tick.count:.0%} of it", *parts])
 
     def epoch(self, seed: int, row: Row) -> None:
-        """An epoch is finished; one without a batch was trained before, and its seed gets one line."""
+        """Report an epoch. An epoch without batches comes from an earlier run; its seed gets one line."""
         shown = [f"{name} {row[f'{name}/top1']:.1%}" for name in ("test", "val") if f"{name}/top1" in row]
         self.top1 = shown[0] if shown else self.top1
         parts = [f"loss {row['train/loss']:.3f}", f"train {row['train/top1']:.1%}", *shown]
@@ -94,7 +94,7 @@ class TrainingProgress:
         self.bar.update(self.task, completed=done)
 
     def _before(self, seed: int, epoch: int) -> int:
-        """Epochs before this one, of all trainings."""
+        """Return the number of epochs before this one, over all seeds."""
         return self.seeds.index(seed) * self.epochs + epoch
 
     def _place(self, seed: int, epoch: int) -> str:
@@ -108,7 +108,7 @@ class TrainingProgress:
 
 
 class StoreProgress:
-    """Shows the chunks of a store that is written: bytes, bytes per second, time left."""
+    """Shows the chunks of a store as they are written: bytes, bytes per second, time left."""
 
     def __init__(self, bar: Progress, title: str) -> None:
         self.bar, self.title = bar, title
@@ -117,7 +117,7 @@ class StoreProgress:
         self.pace, self.speed = pace(), Speed(0)
 
     def start(self, chunks: int, pending: int, count: int) -> None:
-        """The store has `chunks` chunks and `count` bytes, of which some chunks are pending."""
+        """Start the bar for a store of `chunks` chunks, `pending` of them unwritten, and `count` bytes."""
         self.chunks, self.bytes, self.done = chunks, count, chunks - pending
         self.speed = Speed(chunks)
         self.speed.at(self.done)
@@ -125,7 +125,7 @@ class StoreProgress:
         self.bar.start_task(self.task)
 
     def chunk(self) -> None:
-        """A chunk is written."""
+        """Report a written chunk."""
         self.done += 1
         fifth = 5 * self.done // self.chunks > 5 * (self.done - 1) // self.chunks
         parts = [f"{size(self.done * self.bytes / self.chunks)} of {size(self.bytes)}"]

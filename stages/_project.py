@@ -1,4 +1,4 @@
-"""A project: the paths of its files, the locks of its unfinished work and of its outputs."""
+"""Paths of a project's files, and locks of its unfinished work and of its outputs."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ TEACHERS = Path("models/teachers")
 STUDENTS = Path("models/student")
 EXPORTS = Path("exports")
 METRICS = Path("results/metrics.json")
-DETAILS = Path("results/details.json")  # the same by seed and class
+DETAILS = Path("results/details.json")  # all figures, by seed and by class
 TRAINING = Path("results/training")  # curves of the students, one folder per seed
 
 
@@ -39,7 +39,7 @@ def teacher_folders(names: Iterable[str]) -> dict[str, Path]:
 
 
 def store_url(params: Params, name: str) -> str:
-    """Return the place of a teacher's logit store: a local path, or a URL."""
+    """Return the local path or URL of a teacher's logit store."""
     return f"{params.cache.root.rstrip('/')}/{name}.zarr"
 
 
@@ -49,20 +49,20 @@ def student_folder(seed: int) -> Path:
 
 
 def scratch(fingerprint: str) -> AbstractContextManager[Path]:
-    """Lock a folder for one piece of unfinished work, in this project's scratch."""
+    """Lock the folder of one piece of unfinished work in this project's scratch."""
     lock = partial(locked_scratch, scratch_root(), fingerprint, on_wait=say)
     return processes.held_by_first(lock, scratch_root() / fingerprint)
 
 
 def kept_scratch(fingerprint: str) -> AbstractContextManager[Path]:
-    """The same for work that stays there when it is finished."""
+    """As `scratch`, for work that stays in the folder when it is finished."""
     lock = partial(kept, scratch_root(), fingerprint, on_wait=say)
     return processes.held_by_first(lock, scratch_root() / fingerprint)
 
 
 @contextlib.contextmanager
 def writing(*outputs: Output) -> Iterator[None]:
-    """Claim a command's outputs before its work: refuse what prepkd did not write there, and wait for other processes."""
+    """Claim a command's outputs before it runs: refuse files that prepkd did not write, and wait for other processes."""
     with claimed(outputs, scratch_root(), say):
         yield
 

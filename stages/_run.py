@@ -1,4 +1,4 @@
-"""A run of the comparison is trained: all seeds, or one of them as a task."""
+"""Train a run of the comparison: all seeds, or one seed as a task."""
 
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from prepkd.views import parse_recipe
 
 
 def train_run(params: Params, run: str, teacher: str, student: str, replace: bool) -> None:
-    """Train one run over all seeds; writes the students' test logits."""
+    """Train one run over all seeds, and write the students' test logits."""
     settings, path = params.variant(run, teacher, student), run_file(run, teacher, student)
     with training(run_output(path)), progress() as bar:
         shown, figures = TrainingProgress(bar, run, settings.seed_list, settings.epochs), Students()
@@ -37,7 +37,10 @@ def train_run(params: Params, run: str, teacher: str, student: str, replace: boo
 def train_seed(
     settings_of_all: dict[str, Any], name: str, text: str, teacher: str, student: str, seed: int, replace: bool
 ) -> tuple[Any, dict[str, Any]]:
-    """Train one seed of a run of a pair, the task of this name; its test logits (N, K), and what made them."""
+    """Train one seed of a run for a pair of teacher and student, as the task `name`.
+
+    Returns its test logits (N, K) and the inputs that they were made from.
+    """
     params = from_plain(settings_of_all)
     run = run_of(params, text, teacher, student)
     settings, test = run.settings.model_copy(update={"seeds": [seed]}), load_split(data_file(params), "test")

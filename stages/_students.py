@@ -1,4 +1,4 @@
-"""Students from a project's settings: what `distill`, `compare` and `train-generation` share."""
+"""Training of students from a project's settings, shared by `distill`, `compare` and `train-generation`."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -35,10 +35,10 @@ def students(
     generation: str | None = None,
     on_step: Callable[[int, Tick], None] = lambda seed, tick: None,
 ) -> Iterator[Iterator[Trained]]:
-    """Train the students that the settings ask for; `generation` is the key of the one that the settings are of.
+    """Train one student per seed of the settings; `generation` is the key of the generation that the settings belong to.
 
-    `refuse` gets what they are made from, before any is trained, and may raise InputError. Of several processes the first
-    yields; the others train along and raise Finished.
+    `refuse` gets the inputs of the students before any is trained, and may raise InputError. Of several processes only the
+    first yields; the others train along and raise Finished.
     """
     teachers = {name: teacher_files(params, name, generation) for name in settings.teacher_names}
     run = f"generation-{generation}" if generation else None  # for loggers; by default its method and seed
@@ -47,7 +47,7 @@ def students(
         kind = params.logger if processes.is_first() else None
         return logged(kind, logs_folder(), replace(one, name=run or one.name))
 
-    # Finished seeds stay for a later run with more of them, except with a user's own code, which may change.
+    # Finished seeds are kept for a later run with more seeds, except with a user's own code, which may change.
     where = scratch if uses_own_code(params, settings) else kept_scratch
     shown = on_epoch if processes.is_first() else lambda seed, row: None
     steps = on_step if processes.is_first() else lambda seed, tick: None
@@ -63,7 +63,7 @@ def students(
 
 
 def described(settings: Distill, dataset: Dataset) -> str:
-    """One line on what is trained: student, teacher, seeds, epochs, images, device."""
+    """Describe the training in one line: student, teacher, seeds, epochs, images, device."""
     seeds, teachers = settings.seed_list, " + ".join(settings.teacher_names)
     taught = f" taught by {teachers}" if settings.parsed.teacher else ""
     several = f"{len(seeds)} seeds of " if len(seeds) > 1 else ""
@@ -73,7 +73,7 @@ def described(settings: Distill, dataset: Dataset) -> str:
 
 
 def uses_own_code(params: Params, settings: Distill) -> bool:
-    """Whether a user's own code, which may change, has a part in the students."""
+    """Whether a model or a term is a user's own code, which may change."""
     live = settings.teacher_names if settings.source == "online" else []
     models = [settings.student, *(params.all_teachers[name].model for name in live)]
     return any(map(is_factory, models)) or bool(settings.own_terms)

@@ -1,4 +1,4 @@
-"""Summaries at the end of commands: figures for --json, and the same as a table."""
+"""Summaries at the end of commands: figures for --json, and tables of them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from prepkd.training.checkpoints import Row
 from prepkd.training.context import Trained
 from rich.console import RenderableType
 
-# Of the figures of `evaluate`: key, name, whether it is a share.
+# The figures of `evaluate` in its table: key, name, whether the figure is a share.
 FIGURES = (
     ("top1", "top-1", True),
     ("top5", "top-5", True),
@@ -25,25 +25,25 @@ FIGURES = (
 
 
 def percent(summary: Mapping[str, Any]) -> str:
-    """A mean and its deviation in percent."""
+    """Format a mean and its standard deviation in percent."""
     spread = "" if summary["std"] is None else f" +- {summary['std']:.2%}"
     return f"{summary['mean']:.2%}{spread}"
 
 
 class Students:
-    """The figures of students as they are trained, one row per seed."""
+    """Collects the figures of trained students, one row per seed."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
 
     def noted(self, trained: Iterable[Trained], kept: Callable[[list[Row]], int]) -> Iterator[Trained]:
-        """The same students; the figures of the epoch that `kept` chooses of a history are noted."""
+        """Yield the same students, and note the figures of the epoch that `kept` selects from each history."""
         for one in trained:
             self.rows[one.seed] = one.history[kept(one.history)]
             yield one
 
     def show(self, title: str, facts: Mapping[str, Any], folder: Callable[[int], Path] | None = None) -> None:
-        """A table with a row per seed, and their mean; `facts` stand beside the figures in JSON."""
+        """Print a table with one row per seed and the mean; with --json `facts` are added to the figures."""
         rows = [self._row(seed, folder) for seed in sorted(self.rows)]
         if not rows:
             return
@@ -64,7 +64,7 @@ class Students:
 
 
 def show_teacher(folder: Path, card: Mapping[str, Any], seconds: float) -> None:
-    """The summary of a teacher that was trained."""
+    """Print the summary of a trained teacher."""
     training = card["training"]
     figures = {
         "teacher": card["name"],
@@ -85,7 +85,7 @@ def show_teacher(folder: Path, card: Mapping[str, Any], seconds: float) -> None:
 
 
 def store_figures(url: str, written: Written) -> dict[str, Any]:
-    """The figures of a store that was written, or was there."""
+    """Return the figures of a store that was written, or was already finished."""
     found: dict[str, Any] = {"store": url, "already_finished": written.chunks is None, "bytes": written.bytes}
     found["sha256"] = written.sha256
     if written.chunks is not None:
@@ -95,7 +95,7 @@ def store_figures(url: str, written: Written) -> dict[str, Any]:
 
 
 def written_tables(stores: Iterable[Mapping[str, Any]]) -> Iterator[RenderableType]:
-    """The same as tables."""
+    """Render the figures of stores as tables."""
     for one in stores:
         rows = [
             ("state", "was there" if one["already_finished"] else f"{one['chunks']} chunks, {one['seconds']:,.1f} s")
@@ -108,7 +108,7 @@ def written_tables(stores: Iterable[Mapping[str, Any]]) -> Iterator[RenderableTy
 
 
 def metric_tables(report: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """The figures of `evaluate`: students over the seeds, and their teacher."""
+    """Render the figures of `evaluate` as a table: the students over the seeds, and their teacher."""
     teacher, table = report["teacher"], plain_table()
     for name in ("on the test set", "students", "teacher"):
         table.add_column(name, justify="left" if name == "on the test set" else "right")

@@ -1,4 +1,4 @@
-"""cache-features: a teacher and the training images -> what cache.features names, data/features/NAME/ENTRY.zarr or URLs."""
+"""cache-features: a teacher and the training images -> a store per entry, data/features/NAME/ENTRY.zarr or a URL."""
 
 from pathlib import Path
 from typing import Annotated

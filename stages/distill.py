@@ -50,7 +50,7 @@ def distill(
 
         def on_epoch(seed: int, row: dict[str, float]) -> None:
             shown.epoch(seed, row)
-            if not log.logs:  # inputs are checked and training is under way: the last run's outputs are out of date
+            if not log.logs:  # the inputs are checked and training has begun: remove the outputs of the last run
                 for output in outputs:
                     remove(output)
             log.log(seed, row)

@@ -33,7 +33,7 @@ def doctor(
 
 
 def checks(params_file: Path, overrides: list[str]) -> Iterator[Check]:
-    """All checks, in order; those of a project need its settings."""
+    """Yield all checks in order; the last, on disk space, needs valid settings."""
     here = Path().absolute()
     yield packages.python_version()
     yield packages.torch_pair()

@@ -1,4 +1,4 @@
-"""fetch-views: a store at a URL or path -> data/logits/<its name>, whole or some views of it."""
+"""fetch-views: a store at a URL or path -> data/logits/<its name>, all views or some of them."""
 
 from typing import Annotated
 

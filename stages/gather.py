@@ -1,4 +1,4 @@
-"""gather: the stores that a student is taught from -> data/lesson.json."""
+"""gather: the stores that a student is trained from -> data/lesson.json."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,9 +31,9 @@ def gather(
 
 
 def write_lesson(params: Params, teachers: str | None) -> None:
-    """Write the identities of the stores of these teachers to `data/lessons/`, or of distill's to `data/lesson.json`."""
+    """Write the store identities of these teachers to `data/lessons/`; without teachers, distill's to `data/lesson.json`."""
     names, methods = params.distill.teacher_names, [params.distill]
-    if teachers:  # and those that the comparison's runs name themselves
+    if teachers:  # add the teachers that runs of the comparison name themselves
         methods = [params.variant(run, teachers) for run in params.compare.runs]
         own = [name for method in methods for name in method.teacher_names]
         names = list(dict.fromkeys([*teachers.split("+"), *own]))

@@ -59,7 +59,10 @@ def import_logits(
 def places(
     params_file: Path, overrides: list[str], name: str, data: Path | None, to: str | None, encoding: str | None
 ) -> tuple[Path, str, Cache]:
-    """The data, the store's place and how it is written; a settings file is needed only if an option is left out."""
+    """Return the prepared data, the store's path or URL and the cache settings.
+
+    No settings file is needed if --data and --to are given, without overrides.
+    """
     given = {} if encoding is None else {"encoding": encoding}
     if data is not None and to is not None and not overrides and not params_file.is_file():
         return data, to, Cache(views=1).model_copy(update=given)

@@ -1,4 +1,4 @@
-"""init: an empty folder -> a project: params.yaml, dvc.yaml, compare/dvc.yaml, and git and DVC around them."""
+"""init: an empty folder -> a project with params.yaml, dvc.yaml, compare/dvc.yaml, git and DVC."""
 
 import shlex
 from pathlib import Path

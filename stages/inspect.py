@@ -1,4 +1,4 @@
-"""inspect: a store -> its facts, its origin, its figures, results/inspect/NAME.png; a model's folder -> its card."""
+"""inspect: a store -> its layout, origin and statistics, results/inspect/NAME.png; a model's folder -> its card."""
 
 from pathlib import Path
 from typing import Annotated

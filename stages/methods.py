@@ -1,4 +1,4 @@
-"""methods: the terms of methods and the schemes of generations, or what one method uses and is missing; writes nothing."""
+"""methods: the terms and the schemes of generations, or the requirements of one method in this project; writes nothing."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""report: all results that a project has -> results/report.html."""
+"""report: all results of a project -> results/report.html."""
 
 from pathlib import Path
 from typing import Annotated
