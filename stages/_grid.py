@@ -31,7 +31,7 @@ def train_grid(params: Params, runs: dict[RunKey, RunFile], start: Start, *, rep
     test = load_split(data_file(params), "test").fingerprint
     left = {key: run for key, run in runs.items() if uses_own_code(params, run.settings) or not is_there(run, test)}
     if len(left) < len(runs):
-        say(f"{len(runs) - len(left)} of {len(runs)} runs are there already")
+        say(f"{len(runs) - len(left)} of {len(runs)} runs are finished")
 
     def task_of(name: str, key: RunKey, seed: int) -> Task:
         return Task(name, train_seed, (plain(params), name, *key, seed, replace))

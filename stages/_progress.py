@@ -53,7 +53,7 @@ class TrainingProgress:
     def step(self, seed: int, tick: Tick) -> None:
         """Report a batch. The loss is read only if it is shown: on a GPU reading it waits for the batch."""
         if self.resumed and self.resumed[0] == seed:
-            say(f"{self.title}: {self._which(seed)}goes on after epoch {self.resumed[1]}/{self.epochs}")
+            say(f"{self.title}: {self._which(seed)}continues after epoch {self.resumed[1]}/{self.epochs}")
         self.now, self.resumed = (seed, tick.epoch), None
         if self.speed is None:  # the first batch includes compilation and reading, so the speed is measured after it
             self.count = tick.count

@@ -98,7 +98,10 @@ def written_tables(stores: Iterable[Mapping[str, Any]]) -> Iterator[RenderableTy
     """Render the figures of stores as tables."""
     for one in stores:
         rows = [
-            ("state", "was there" if one["already_finished"] else f"{one['chunks']} chunks, {one['seconds']:,.1f} s")
+            (
+                "state",
+                "already finished" if one["already_finished"] else f"{one['chunks']} chunks, {one['seconds']:,.1f} s",
+            )
         ]
         if one["bytes"]:
             rows.append(("size", size(one["bytes"])))

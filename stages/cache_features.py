@@ -43,7 +43,8 @@ def cache_features(
     plan: Annotated[
         bool,
         typer.Option(
-            "--plan", help="Print the bytes, write what is asked to data/asked/NAME/ENTRY.json, cache nothing."
+            "--plan",
+            help="Print the bytes, write each entry's description to data/asked/NAME/ENTRY.json, cache nothing.",
         ),
     ] = False,
     replace: Replace = False,

@@ -48,7 +48,7 @@ def compare(
     student: Annotated[str | None, typer.Option(help="With --run: its student, else the grid's first.")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Train what is not finished of the grid, or of --run: this number of seeds at once."),
+        typer.Option(min=1, help="Train the unfinished seeds of the grid, or of --run, this number at once."),
     ] = None,
     engine: EngineOption = Engine.LOCAL,
     num_gpus: NumGpus = None,

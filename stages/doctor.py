@@ -48,7 +48,7 @@ def checks(params_file: Path, overrides: list[str]) -> Iterator[Check]:
         params = read_params(params_file, overrides)
     except InputError as problem:
         if params_file.is_file():
-            yield error("settings", str(problem), "mend the settings")
+            yield error("settings", str(problem), "correct the settings")
         else:
             yield warning("settings", f"no {params_file}", "go to a project's root, or make one: prepkd init FOLDER")
         return

@@ -41,7 +41,7 @@ def inspect(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what a logit store is, where it came from and what it is like: tables, and `results/inspect/NAME.png`.
+    """Show a logit store's description, origin and statistics: tables, and `results/inspect/NAME.png`.
 
     Errors per class and KA's share need the labels: the prepared data. Temperatures need `--student` and params.yaml. An
     unfinished store is reported as unfinished. Of a model's folder, as models/student/seed0, it shows the card, and by whom the

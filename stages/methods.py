@@ -25,7 +25,7 @@ def methods(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the terms of a method: slot, meaning, what it asks, settings with their defaults, source.
+    """List the terms of a method: slot, meaning, needs, settings with their defaults, source.
 
     A method is terms joined by `+`, at most one per slot and any number of feature terms: `ka-ps+dtd-flsw`, `ka-ps+dkd+at`.
     `--check` shows a method's terms, the weights that `auto` gives them, and what is missing in this project. Bytes are for the

@@ -79,7 +79,7 @@ def test_a_job_that_must_end_saves_its_epoch_and_queues_again(project: Path, slu
         job.send_signal(signal.SIGTERM)
         said = f"{job.wait(timeout=200)}\n{(project / 'output').read_text()}"
     assert (project / "requeued").read_text() == "requeue 7\n", said
-    assert "run the same command again to go on" in said
+    assert "run the same command again to continue" in said
     [checkpoint] = (project / ".prepkd-scratch").glob("*/checkpoint.pt")  # of an epoch: checkpoint_every is 300
     again = run("prepkd train-teacher large 2>&1", project)
     assert "test top-1" in again and not checkpoint.exists()

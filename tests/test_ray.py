@@ -172,7 +172,7 @@ def test_the_grid_is_what_dvc_would_write(nodes: Nodes, made: Path, project: Pat
     runs = "results/compare/runs"
     assert tree(project / runs) == tree(made / runs)
     said = on_ray(nodes, "compare", project)
-    assert "2 of 2 runs are there already" in said, said
+    assert "2 of 2 runs are finished" in said, said
     assert tree(project / "results") == tree(made / "results")
     assert tree(project / "data/lessons") == tree(made / "data/lessons")
 

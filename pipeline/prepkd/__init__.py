@@ -8,7 +8,7 @@ Stores and data
     ViewPlan      the views of a recipe, as integers, and their pixels
 
 Training and trained models
-    losses        what students are taught, as functions of tensors: kl_divergence, probability_shift, ...
+    losses        distillation losses as functions of tensors: kl_divergence, probability_shift, ...
     build_model   a model by its name: the zoo's, torchvision:NAME, timm:NAME, package.module:factory
     save          save a student of any training loop for load, predict, export and compare --add
     load          a trained model with its preprocessing, as a module that takes images

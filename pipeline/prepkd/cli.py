@@ -92,7 +92,7 @@ COMMANDS = {
     ),
     "inspect": Command(
         "inspect",
-        "Show what a logit store is, where it came from and what it is like: tables, and `results/inspect/NAME.png`.",
+        "Show a logit store's description, origin and statistics: tables, and `results/inspect/NAME.png`.",
         STORE,
     ),
     "fetch-views": Command(
@@ -126,7 +126,7 @@ COMMANDS = {
     ),
     "methods": Command(
         "methods",
-        "List the terms of a method: slot, meaning, what it asks, settings with their defaults, source.",
+        "List the terms of a method: slot, meaning, needs, settings with their defaults, source.",
         PROJECT,
     ),
     "plan": Command(
@@ -200,7 +200,7 @@ class Commands(TyperGroup):
             number = interruption.number if isinstance(interruption, Interrupted) else signal.SIGINT
             by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
             errors.print(
-                f"interrupted{by}: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
+                f"interrupted{by}: finished chunks, epochs and seeds are kept; run the same command again to continue"
             )
             raise typer.Exit(128 + number) from None
         except BaseException as error:

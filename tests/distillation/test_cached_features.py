@@ -80,14 +80,14 @@ def test_the_teachers_folder_is_not_needed(feature_teacher: Teacher, tmp_path: P
         (
             "kd+at",
             [],
-            "method kd+at asks features of teacher 't' that are not cached (at: 9 views x 70 samples x 168 bytes = 0.1 MB, "
+            "method kd+at needs features of teacher 't' that are not cached (at: 9 views x 70 samples x 168 bytes = 0.1 MB, "
             "float16 (at/stage1 64, at/stage2 16, at/stage3 4)); add at to cache.features and run "
             "`prepkd cache-features t`, or set distill.source: online",
         ),
         (
             "at+hint",
             ["stage1", "at"],
-            "method at+hint asks features of teacher 't' that are not cached (hint: 9 views x 70 samples x 256 bytes = "
+            "method at+hint needs features of teacher 't' that are not cached (hint: 9 views x 70 samples x 256 bytes = "
             "0.2 MB, float32 (hint/pooled 64)); add hint to cache.features and run `prepkd cache-features t`, or set "
             "distill.source: online",
         ),

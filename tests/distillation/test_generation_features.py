@@ -71,7 +71,9 @@ def test_a_chain_from_cached_features_is_that_of_live_teachers(project: Path) ->
 
 def test_what_is_not_cached_for_a_generation_is_named_with_the_command_that_caches_it(project: Path) -> None:
     line = prepkd("train-generation", "one", code=2)
-    assert "method kd+at+pkt asks features of teacher 'large' that are not cached (at: 2 views x 100 samples x " in line
+    assert (
+        "method kd+at+pkt needs features of teacher 'large' that are not cached (at: 2 views x 100 samples x " in line
+    )
     says = "; run `prepkd cache-features large --generation one`, or set generations.one.source: online\n"
     assert line.endswith(says) and line.count("\n") == 1
     prepkd("cache-features", "large")  # for the student of `distill`, which reads other stages

@@ -230,7 +230,7 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"generations.one.seed": "-1"}, "generations.one.seed is -1; expected >= 0"),
     (
         {"generations.one.method": "ce", "generations.one.ce_weight": "auto"},
-        "generations.one: method is ce, which asks no teacher",
+        "generations.one: method is ce, which uses no teacher",
     ),
     ({"generations.one.method": "ban"}, "has 'ban', a scheme of `generations` and no term"),
     ({"generations.one.ce_weight": 2.0}, "generations.one: ce_weight is 2 and kd_weight auto is 1 - ce_weight"),

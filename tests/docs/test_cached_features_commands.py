@@ -92,7 +92,7 @@ def test_a_second_entry_leaves_the_first_and_the_logits(project: Path) -> None:
     ("arguments", "line"),
     [
         (["-S", "cache.features=[]"], "cache.features is empty; name feature terms"),
-        (["-S", "cache.features=[dkd]"], "cache.features has 'dkd', which asks no features"),
+        (["-S", "cache.features=[dkd]"], "cache.features has 'dkd', which reads no features"),
         (["-S", "cache.features=['../x']"], "cache.features"),
         (["-S", "cache.features=[at, at]"], "names 'at' twice"),
         (["-S", "cache.features=[nowhere]"], "has no feature 'nowhere'"),

@@ -39,7 +39,7 @@ def test_a_task_that_fails_says_why_in_a_line_and_the_others_finish(tmp_path: Pa
         "0 refuse": "x.yaml: expected a number",
         "1 fail": "ZeroDivisionError: by zero",
         "2 leave": "SystemExit: 3",
-        "3 die": "its process was ended by SIGKILL; what is finished is kept",
+        "3 die": "its process was ended by SIGKILL; finished work is kept",
         "4 full": "model.pt: No space left on device; finished work is kept: make room, then run the same command again",
     }
     assert "Traceback (most recent call last):" in said  # of the fault of a program

@@ -83,7 +83,7 @@ def test_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
     (tmp_path / "compare" / "dvc.yaml").write_text("mine")
     before = contents(tmp_path)
     output = run("prepkd init", tmp_path, code=2)
-    assert output == "error: compare/dvc.yaml: is there already; choose an empty folder: `prepkd init FOLDER`\n"
+    assert output == "error: compare/dvc.yaml: exists; choose an empty folder: `prepkd init FOLDER`\n"
     assert contents(tmp_path) == before
     (tmp_path / "README.md").write_text("mine")  # a new repository has one
     (tmp_path / "compare" / "dvc.yaml").unlink()
@@ -97,7 +97,7 @@ def test_bad_options_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     assert "next: dvc repro" in output
     shutil.rmtree(tmp_path / ".git")
     output = run("prepkd init", tmp_path, code=2)
-    assert "is there already" in output
+    assert "exists" in output
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_of_two_at_once_the_second_waits_and_finds_a_project(tmp_path: Path, mon
     create_project(tmp_path / "new", "digits", **options)
     thread.join(60)
     assert lines == [f"{tmp_path}/new: another process is writing there; waiting for it to end"]
-    assert len(said) == 1 and "is there already; choose an empty folder" in said[0]
+    assert len(said) == 1 and "exists; choose an empty folder" in said[0]
     left = set(project_files("digits", None, None, None)) | {"README.md"}
     assert set(contents(tmp_path / "new")) == left, "the first one's, and no lock"
     assert not list((tmp_path / "locks").iterdir())
@@ -198,7 +198,7 @@ def test_what_was_changed_after_a_killed_init_is_in_the_way(tmp_path: Path) -> N
     before = contents(tmp_path / "p")
     changed = next(path for path in (tmp_path / "p").rglob("*") if path.is_file() and path.name != create.JOURNAL)
     changed.write_text("mine")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists"):
         create_project(tmp_path / "p", "digits", teacher=None, student=None, raw=None, git=False)
     assert contents(tmp_path / "p").keys() == before.keys() and changed.read_text() == "mine"
 
@@ -228,7 +228,7 @@ def test_killed_between_its_commands_the_next_init_is_as_the_first(
 def test_a_file_where_a_folder_belongs_is_in_the_way(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")
     output = run(f"prepkd init {'p' if name == 'p' else ''}", tmp_path, code=2)
-    assert output == f"error: {name}: is there already; choose an empty folder: `prepkd init FOLDER`\n"
+    assert output == f"error: {name}: exists; choose an empty folder: `prepkd init FOLDER`\n"
     assert contents(tmp_path) == {name: b"mine"}
 
 

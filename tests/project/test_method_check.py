@@ -114,7 +114,7 @@ def test_features_that_are_not_cached_are_missing(listed: str, small: Pair, tmp_
         open_features(project, "ka-ps+dkd+at", "large", small, str(tmp_path / "large.zarr"))
     add = "run" if listed == "[at]" else "add at to cache.features and run"
     assert str(caught.value) == (
-        "method ka-ps+dkd+at asks features of teacher 'large' that are not cached (at: 9 views x 70 samples x 168 bytes = "
+        "method ka-ps+dkd+at needs features of teacher 'large' that are not cached (at: 9 views x 70 samples x 168 bytes = "
         f"0.1 MB, float16 (at/stage1 64, at/stage2 16, at/stage3 4)); {add} `prepkd cache-features large`, or set "
         "distill.source: online"
     )

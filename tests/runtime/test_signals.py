@@ -65,7 +65,7 @@ def test_training_stops_as_with_ctrl_c(
     assert stopped.exit_code == 128 + number
     by = "" if number == signal.SIGINT else f" by {number.name}"
     assert stopped.output.splitlines()[-1] == (
-        f"interrupted{by}: what is finished (chunks, epochs, seeds) is kept; run the same command again to go on"
+        f"interrupted{by}: finished chunks, epochs and seeds are kept; run the same command again to continue"
     )
     assert len(list(tmp_path.glob("*/checkpoint.pt"))) == 1, "though none was due before the end"
     assert CliRunner().invoke(app, ["train-teacher", "large"]).exit_code == 0

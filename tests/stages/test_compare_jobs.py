@@ -27,14 +27,14 @@ def test_the_files_are_those_of_one_run_after_another(whole_project: Path, proje
     said = prepkd("compare", "--jobs", "2")
     assert "kd, seed 0" in said and "kd, seed 1" in said
     assert files(project / "results/compare") == files(whole_project / "results/compare")
-    assert "1 of 1 runs are there already" in prepkd("compare", "--jobs", "2")
+    assert "1 of 1 runs are finished" in prepkd("compare", "--jobs", "2")
 
 
 def test_a_training_that_fails_is_reported_and_the_others_finish(whole_project: Path, project: Path) -> None:
     said = prepkd("compare", "--jobs", "2", code=2, compare__runs='["kd,weights=none.pth", kd]')
     ends = [line for line in said.splitlines() if line.startswith("kd,weights=none.pth, seed ")]
     assert len(ends) == 2 and all("none.pth" in line for line in ends), said
-    assert "error: 2 of 4 trainings have failed; what is finished is kept" in said
+    assert "error: 2 of 4 trainings have failed; finished ones are kept" in said
     assert files(project / RUNS) == files(whole_project / RUNS)
     assert not (project / "results/compare/table.md").exists()
 

@@ -199,7 +199,7 @@ def test_a_log_gets_a_line_per_epoch_with_the_time_left(
     assert lines[0] == "kd: training convnet4"
     start = "kd: seed 4, epoch 1/2, loss 1.250, train 50.0%, test 25.0%, 1,234 samples/s, "
     assert lines[1].startswith(start) and lines[1].endswith(" left")
-    assert lines[2] == "kd: seed 5, goes on after epoch 1/2"
+    assert lines[2] == "kd: seed 5, continues after epoch 1/2"
     assert lines[3].startswith("kd: seed 5, epoch 2/2, ") and lines[3].endswith("0:00 left")
 
 

@@ -77,7 +77,7 @@ CRAFTED = {
     "1 to 64 tensors": ({"encoding": {"name": "tensors", "tensors": []}}),
     "expected a list": ({"encoding": {"name": "tensors"}}),
     "the keys": ({"encoding": {"name": "tensors", "tensors": [["a"]]}}),
-    "asked is of stores of features": ({"asked": None}),
+    "only stores of features have `asked`": ({"asked": None}),
     "asked.entry": ({"asked": {"entry": "../x", "settings": None, "sizes": {}, "teacher": {"x": [1]}}}),
     "asked.sizes": ({"asked": {"entry": "x", "settings": None, "sizes": {"x": [0]}, "teacher": {"x": [1]}}}),
     "holds a logit store, expected a store of features": ({"encoding": {"name": "f16"}, "asked": None}),

@@ -83,7 +83,7 @@ def test_auto_trains_as_if_it_had_not_tried(
     assert [record.levelno for record in caplog.records] == [logging.WARNING], "it is tried once"
     line = caplog.messages[0]
     assert line.startswith("compile is auto, and torch.compile fails: ") and line.endswith(
-        "training goes on without it"
+        "training continues without it"
     )
     found = {wrecked_forward: "OSError: failed to map segment from shared object"}
     missing = "RuntimeError: Failed to compile. main.cpp:1: fatal error: Python.h: No such file"
@@ -140,7 +140,7 @@ def test_a_compiler_without_pythons_headers(
     monkeypatch.undo()
     assert same(weights, fit(tmp_path / "eager.pt", settings(epochs=1))[0])
     (ours,) = [record.getMessage() for record in caplog.records if record.name.startswith("prepkd")]
-    assert "fatal error: Python.h" in ours and ours.endswith("; training goes on without it")
+    assert "fatal error: Python.h" in ours and ours.endswith("; training continues without it")
     torch._dynamo.reset()
 
 
@@ -175,7 +175,7 @@ def test_a_machine_that_cannot_load_what_it_compiled(
     monkeypatch.setattr(step, "compiles", lambda *_: True)
     assert same(fit(tmp_path / "auto.pt", settings(epochs=1))[0], weights)
     (line,) = caplog.messages
-    assert str(fault) in line and line.endswith("; training goes on without it")
+    assert str(fault) in line and line.endswith("; training continues without it")
 
 
 def test_a_cache_folder_that_cannot_be_made(
@@ -209,7 +209,7 @@ def test_an_import_that_fails_is_the_compilers(
     monkeypatch.setattr(step, "compiles", lambda *_: True)
     fit(tmp_path / "auto.pt", settings(epochs=1))
     assert caplog.messages == [
-        "compile is auto, and torch.compile fails: ImportError: no compiler; training goes on without it"
+        "compile is auto, and torch.compile fails: ImportError: no compiler; training continues without it"
     ]
 
 

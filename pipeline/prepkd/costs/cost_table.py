@@ -72,7 +72,7 @@ def _memory(cost: Cost) -> Iterator[str]:
 
 def _break_even(cost: Cost) -> Iterator[str]:
     if not cost.views_per_step:
-        yield "never: the method asks no teacher"
+        yield "never: the method uses no teacher"
         return
     if cost.break_even_epochs is None:
         yield "never: the disk is slower than the teacher"

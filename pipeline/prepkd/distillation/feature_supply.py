@@ -113,7 +113,7 @@ def not_cached(
     what = "; ".join(sizes.get(entry, entry) for entry in missing)
     section = f"generations.{generation}" if generation else "distill"
     return (
-        f"method {settings.method} asks features of teacher {name!r} that are not cached ({what}); "
+        f"method {settings.method} needs features of teacher {name!r} that are not cached ({what}); "
         f"{add} `{caching_command(name, generation)}`, or set {section}.source: online"
     )
 

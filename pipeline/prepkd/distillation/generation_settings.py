@@ -45,7 +45,7 @@ class GenerationSettings(Training):
             raise ValueError(expected(dict(error.errors()[0]))) from None
         if not student.parsed.teacher:
             raise ValueError(
-                f"method is {student.method}, which asks no teacher; expected one that does, or a key of teachers"
+                f"method is {student.method}, which uses no teacher; expected one that does, or a key of teachers"
             )
         return self
 

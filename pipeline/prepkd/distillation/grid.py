@@ -66,4 +66,4 @@ def train_runs(
             write_seeds(run.path, run.settings, found.pop(key))
             say(f"{run.path}: {len(run.settings.seed_list)} seeds")
     if failed:
-        raise InputError(f"{len(failed)} of {len(of_name)} trainings have failed; what is finished is kept", *failed)
+        raise InputError(f"{len(failed)} of {len(of_name)} trainings have failed; finished ones are kept", *failed)

@@ -39,7 +39,7 @@ def dvc_state(folder: Path) -> Check:
         return warning(name, f"{shown}; no dvc.yaml here", "go to the project's root, or make one: prepkd init")
     done = run_dvc(folder, "stage", "list", "--name-only")
     if done.returncode:
-        return error(name, f"{shown}; dvc.yaml cannot be read: {said(done)[:300]}", "mend dvc.yaml or params.yaml")
+        return error(name, f"{shown}; dvc.yaml cannot be read: {said(done)[:300]}", "correct dvc.yaml or params.yaml")
     return ok(name, f"{shown}, {len(done.stdout.splitlines())} stages in dvc.yaml")
 
 

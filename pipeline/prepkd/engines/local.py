@@ -145,5 +145,5 @@ def _outcome(text: Connection, result: Connection, say: Callable[[str], None]) -
 def _how_it_ended(exit_code: int) -> str:
     number = -exit_code if exit_code < 0 else exit_code - 128  # killed, or ended after saving its work
     if number in {*signal.Signals}:
-        return f"its process was ended by {signal.Signals(number).name}; what is finished is kept"
+        return f"its process was ended by {signal.Signals(number).name}; finished work is kept"
     return f"its process ended with exit code {exit_code}"

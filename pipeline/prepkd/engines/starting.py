@@ -50,7 +50,7 @@ def starting(where: Where, threads: int | None, say: Say) -> Iterator[tuple[int 
     if where.engine is Engine.RAY:
         if where.jobs is not None:
             raise InputError(
-                "--jobs is for this machine; Ray runs as many tasks as its nodes hold: --num-gpus and threads say"
+                "--jobs is for this machine; on Ray, the nodes, --num-gpus and threads decide how many tasks run"
             )
         with ray_engine() as ray:
             share, theirs = share_of(ray, threads, where.num_gpus, say)

@@ -40,7 +40,7 @@ def _store(results: Results) -> list[Tile]:
     stores = results.opened.values()
     error = sum(store.summary["teacher_error"] for store in stores) / len(stores)
     views = next(iter(stores)).views
-    return [Tile("Teacher errors on training views", f"{error:.2%}", f"{views} views; what KA can repair")]
+    return [Tile("Teacher errors on training views", f"{error:.2%}", f"{views} views; KA can repair these")]
 
 
 def title(results: Results) -> str:

@@ -142,5 +142,5 @@ def check_entries(entries: Sequence[str]) -> None:
         if name in TERMS and not issubclass(TERMS[name], FeatureTerm):
             known = ", ".join(key for key, term in TERMS.items() if issubclass(term, FeatureTerm))
             raise ValueError(
-                f"has {name!r}, which asks no features; expected feature terms ({known}) or names of features"
+                f"has {name!r}, which reads no features; expected feature terms ({known}) or names of features"
             )

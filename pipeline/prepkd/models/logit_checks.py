@@ -25,7 +25,7 @@ def check_logits(raw: Tensor, where: object, *, error: Tensor | float = 0.0) -> 
     if are_log_probabilities(raw, error):
         return (
             f"{where}: every row's log-sum-exp is 0: log-probabilities, which methods that compare raw logits refuse "
-            "(`prepkd methods` says of each what it asks); other methods are not affected"
+            "(`prepkd methods` lists what each needs); other methods are not affected"
         )
     # All zeros, as from a zero-initialised classifier, are no distribution.
     if bool((raw < 0).any()) or not bool((raw > 0).any()):

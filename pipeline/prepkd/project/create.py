@@ -67,7 +67,7 @@ def _create(
     # `dvc init` replaces .dvc if it is not a folder, and .dvcignore with it.
     others = [] if not git or (folder / ".dvc").is_dir() else [".dvc", ".dvcignore"]
     if found := next(filter(None, (in_the_way(folder / name) for name in [*made, *others] if name not in ours)), None):
-        raise InputError(f"{found}: is there already; choose an empty folder: `prepkd init FOLDER`")
+        raise InputError(f"{found}: exists; choose an empty folder: `prepkd init FOLDER`")
     settings = YAML(typ="safe", pure=True).load(made["params.yaml"])
     params = validated(Params, settings, str(folder / "params.yaml"))
     refuse_unfit_models(params)

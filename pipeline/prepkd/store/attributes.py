@@ -230,7 +230,7 @@ def plan_and_encoding(attributes: Attributes, where: object) -> tuple[ViewPlan, 
         reason = " ".join(str(error).split())[:300]  # it may quote the attributes
         raise InputError(f"{where}: attributes describe no views, or no encoding: {reason}") from None
     if isinstance(encoding, Tensors) != (attributes.asked is not None):
-        raise InputError(f"{where}: attributes: asked is of stores of features, and of no others")
+        raise InputError(f"{where}: attributes: only stores of features have `asked`, and each has it")
     side = view_side(plan.recipe)
     if side is not None and side > LARGEST_SIDE:
         raise InputError(

@@ -76,7 +76,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
         expected, unreadable = _Expected.of(description or b"", array or b"")
     here = {*(files or ()), *manifest}
     if expected and expected.layout.files > 2 * len(here) + 10_000:  # too many to enumerate
-        found.append(Damage("", "zarr.json", f"it promises {expected.layout.files:,} files, {len(here):,} are there"))
+        found.append(Damage("", "zarr.json", f"it describes {expected.layout.files:,} files, {len(here):,} exist"))
         expected = None
     absent = expected.not_fetched(files, partial) if expected and partial is not None else set()
     needed = {"zarr.json", commit, SUMMARY} | set(expected.layout.all_keys() if expected else ())

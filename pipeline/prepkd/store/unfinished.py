@@ -90,7 +90,7 @@ def _local_writer(growing: Path, layout: Layout, attributes: Attributes, say: Ca
         say(f"{growing}: damaged; set aside as {set_aside(growing).name}, and the work starts anew")
     else:
         if damaged:
-            say(f"{growing}: {', '.join(damaged)}: not as this store has it; written anew, and the work goes on")
+            say(f"{growing}: {', '.join(damaged)}: damaged; they are rewritten, and the work continues")
     return StoreWriter(store, layout, attributes, growing)
 
 

@@ -104,7 +104,7 @@ class Attempt:
                 raise InputError(
                     f"compile is true, and torch.compile fails: {reason}; install a C++ compiler, or set compile: false"
                 ) from error
-            log.warning(f"compile is auto, and torch.compile fails: {reason}; training goes on without it")
+            log.warning(f"compile is auto, and torch.compile fails: {reason}; training continues without it")
             undo()
             self.chosen = self.eager
             return self.eager(*inputs)

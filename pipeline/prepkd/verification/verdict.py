@@ -58,7 +58,7 @@ def reach_verdict(measured: Measured) -> Verdict:
     count = len(measured.controls)
     return Verdict(
         "PASS",
-        f"{measured.samples} stored rows of {len(measured.views)} views are what the live teacher says, "
+        f"{measured.samples} stored rows of {len(measured.views)} views equal the live teacher's, "
         f"and all {count} controls failed, as they must",
     )
 

@@ -40,7 +40,7 @@ class Repaired:
 def repaired(results: Results) -> PageSection:
     """The teacher's most confident errors, one per sample, before and after repair; raises InputError."""
     if not results.settings.parsed.teacher:
-        raise InputError(f"method {results.settings.method} asks no teacher; run `dvc exp run -S distill.method=ka-ps`")
+        raise InputError(f"method {results.settings.method} uses no teacher; run `dvc exp run -S distill.method=ka-ps`")
     adjustment, used = _adjustment(results)
     stores = list(results.opened.values())
     views = [view for view in choose_views(None, stores[0]) if all(view in store.present for store in stores)]
@@ -63,7 +63,7 @@ def repaired(results: Results) -> PageSection:
     lead += (
         f"The students were taught the repaired answers of {adjustment.name}."
         if used
-        else f"The method {results.settings.method} leaves them as they are; shown is what {adjustment.name} would teach."
+        else f"The method {results.settings.method} does not repair them; the cards show the repair by {adjustment.name}."
     )
     caption = (
         f"The {len(cards)} most confident errors, one per sample, as the student sees them: the five most probable "

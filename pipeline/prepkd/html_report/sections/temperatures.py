@@ -43,7 +43,7 @@ def temperatures(results: Results) -> PageSection:
         "sharpens it."
         if used
         else f"The method {results.settings.method} has one temperature, {results.settings.teacher_tau:g}, for all samples; "
-        "shown is what a dynamic one would give them."
+        "the cards show those of a dynamic one."
     )
     return PageSection("temperatures", "Temperatures", lead, parts, notes)
 
@@ -79,7 +79,7 @@ def by_epoch(results: Results) -> list[Figure]:
 def extremes(results: Results) -> list[Gallery]:
     """Cards of the samples with the lowest and the highest temperature under one view; raises InputError."""
     if not results.settings.parsed.teacher:
-        raise InputError(f"method {results.settings.method} asks no teacher")
+        raise InputError(f"method {results.settings.method} uses no teacher")
     settings, seed = results.settings, next(iter(results.students))
     _ = results.student_logits  # checks that the students belong to these data and teachers
     if len(results.opened) > 1:
