@@ -11,60 +11,19 @@ import numpy as np
 import torch
 from prepkd.data.sources.cifar import CIFAR100
 from prepkd.views import ViewPlan
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from benchmarks._datasets import CIFAR_RECIPE, SEED
+from examples.distiller_resnet import ResNet
 
 MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
 BATCH = 250
 
 
-class Block(nn.Module):
-    """Two convolutions and a shortcut, without a ReLU after the sum."""
-
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
-        changes = stride != 1 or width_in != width
-        convolution = nn.Conv2d(width_in, width, 1, stride, bias=False)
-        self.shortcut = nn.Sequential(*([convolution, nn.BatchNorm2d(width)] if changes else []))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a feature map of the block's width."""
-        return self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + self.shortcut(x)
-
-
-class PublicResNet(nn.Module):
-    """A ResNet with the layout of these checkpoints."""
-
-    def __init__(self, depth: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
-        blocks, before = (depth - 2) // 6, 64
-        for stage, width in enumerate((16, 32, 64), start=1):
-            made = [Block(before if i == 0 else width, width, 2 if i == 0 and stage > 1 else 1) for i in range(blocks)]
-            setattr(self, f"layer{stage}", nn.Sequential(*made))
-            before = width
-        self.linear = nn.Linear(256, 100)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the last layer's input, (B, 256)."""
-        x = F.relu(self.bn1(self.conv1(x)))
-        for stage in (self.layer1, self.layer2, self.layer3):
-            x = F.relu(stage(x))
-        return F.avg_pool2d(x, 4).flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, 100)."""
-        return self.linear(self.features(x))
-
-
-def load(folder: Path, depth: int) -> PublicResNet:
+def load(folder: Path, depth: int) -> ResNet:
     """Load one of the checkpoints, in evaluation mode."""
     found = torch.load(folder / f"resnet{depth}_cifar100.pth", weights_only=True, map_location="cpu")
-    model = PublicResNet(depth)
+    model = ResNet(depth, num_classes=100, in_channels=3)
     model.load_state_dict({name.removeprefix("module."): value for name, value in found["model_state_dict"].items()})
     return model.eval()
 
@@ -76,6 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     data = CIFAR100.read(options.cifar)
     teacher, small = load(options.networks, options.teacher), load(options.networks, options.features)
+    small.linear = nn.Identity()  # its output is then the features
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     images = torch.from_numpy(data.train_images[: options.samples]).permute(0, 3, 1, 2)
     plan = ViewPlan(CIFAR_RECIPE, options.views, SEED, len(images))
@@ -86,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
             part = slice(start, start + BATCH)
             pixels = (plan.render(images[part], rows[part]) - mean) / std
             logits.append(teacher(pixels))
-            features.append(small.features(pixels))
+            features.append(small(pixels))
     test = (torch.from_numpy(data.test_images).permute(0, 3, 1, 2) / 255 - mean) / std
     shape = plan.views, plan.samples
     np.savez(
@@ -97,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         logits=torch.cat(logits).view(*shape, 100).numpy(),
         features=torch.cat(features).view(*shape, 256).numpy(),
         labels=data.train_labels[: options.samples],
-        test_features=torch.cat([small.features(part) for part in test.split(BATCH)]).numpy(),
+        test_features=torch.cat([small(part) for part in test.split(BATCH)]).numpy(),
         test_logits=torch.cat([teacher(part) for part in test[: options.tested].split(BATCH)]).numpy(),
         test_labels=data.test_labels,
     )

@@ -29,7 +29,8 @@ def fetch_views(
 ) -> None:
     """Copy a store, or some of its views, to `data/logits/`: a partial copy can train on the views that it holds.
 
-    Stopped? Run it again: what is there is checked and kept. Call it with other views to add them.
+    A store of features goes to `data/features/`. Stopped? Run it again: existing files are checked and kept. Run it with other
+    views to add them.
     """
     name = fetch.copy_name(url) if to is None else ""
     source = fetch.open_source(url, sha256)
