@@ -51,10 +51,10 @@ def cache_features(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write what `cache.features` names, for every view of every training sample, to `data/features/NAME/`.
+    """Write the teacher's features that `cache.features` lists, for every view of every training sample, to `data/features/NAME/`.
 
-    An entry is a feature term, as `at`: what it asks of the teacher, in the size that the student needs; or a named feature, as
-    `pooled`: as it is. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
+    An entry is a feature term, such as `at`, stored in the size that the student needs, or a named feature, such as `pooled`,
+    stored unchanged. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.
     """
     params = read_params(params_file, overrides)
     known_teacher(params, name)

@@ -44,8 +44,8 @@ def inspect(
     """Show a logit store's description, origin and statistics: tables, and `results/inspect/NAME.png`.
 
     Errors per class and KA's share need the labels: the prepared data. Temperatures need `--student` and params.yaml. An
-    unfinished store is reported as unfinished. Of a model's folder, as models/student/seed0, it shows the card, and by whom the
-    model was taught.
+    unfinished store is reported as unfinished. For a model's folder, such as models/student/seed0, it shows the card and the
+    chain of its teachers.
     """
     if is_checkpoint(store_url):
         card = read_checkpoint(Path(store_url), TEACHERS)

@@ -41,8 +41,8 @@ def status(
 ) -> None:
     """Show which stages are done, out of date or missing, where results are, and what to run next.
 
-    In a DVC project `dvc status` is asked, and a stage that waits for another is out of date too; elsewhere the outputs are
-    looked for. The exit code is 0 in each case.
+    In a DVC project the states are those of `dvc status`, and a stage that waits for another is out of date too; elsewhere a
+    stage is done if its outputs exist. The exit code is always 0.
     """
     params = read_params(params_file, overrides)
     expected = expected_stages(
