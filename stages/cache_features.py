@@ -51,7 +51,7 @@ def cache_features(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the teacher's features that `cache.features` lists, for every view of every training sample, to `data/features/NAME/`.
+    """Write the features that `cache.features` lists, for every view of every training sample, to `data/features/NAME/`.
 
     An entry is a feature term, such as `at`, stored in the size that the student needs, or a named feature, such as `pooled`,
     stored unchanged. The bytes are printed first. Killed? Run the same command again: finished chunks are kept.

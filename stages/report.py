@@ -27,9 +27,9 @@ def report(
 ) -> None:
     """Make one page of all results, `results/report.html`: it opens offline, on a phone, in print.
 
-    It shows the existing results: the comparison with paired differences, learning curves, the errors that KA repairs and the samples
-    with extreme temperatures with their pictures, accuracy by class, confusions, calibration, cost, provenance. It ends with
-    the missing parts, and the commands that make them.
+    It shows the existing results: the comparison with paired differences, learning curves, the errors that KA repairs and the
+    samples with extreme temperatures with their pictures, accuracy by class, confusions, calibration, cost, provenance. It ends
+    with the missing parts, and the commands that make them.
     """
     params = read_params(params_file, overrides)
     settings = params.distill

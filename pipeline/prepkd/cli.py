@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "cache-features": Command(
         "cache_features",
-        "Write the teacher's features that `cache.features` lists, for every view of every training sample, to `data/features/NAME/`.",
+        "Write the features that `cache.features` lists, for every view of every training sample, to `data/features/NAME/`.",
         PIPELINE,
     ),
     "gather": Command(
