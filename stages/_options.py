@@ -35,7 +35,7 @@ AsJson = Annotated[
     bool, typer.Option("--json", callback=be_json, help="Print the figures as one JSON value, nothing else on stdout.")
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", callback=be_quiet, help="Print warnings and errors only, and what --json asks.")
+    bool, typer.Option("--quiet", "-q", callback=be_quiet, help="Print only warnings, errors and the output of --json.")
 ]
 
 

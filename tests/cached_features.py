@@ -37,7 +37,7 @@ class Hint(FeatureTerm):
     def features(self) -> tuple[str, ...]:
         return ("pooled",)
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         pooled = features["pooled"].float()
         return {"hint/pooled": pooled / (1 + pooled.norm(dim=1, keepdim=True))}
 

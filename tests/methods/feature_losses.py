@@ -26,7 +26,7 @@ def loss(
     term: FeatureTerm, student: Features, teacher: Features, *, adapter: Any = None, labels: Tensor | None = None
 ) -> Tensor:
     """A term's values (B,) of both models' features."""
-    own, theirs = term.of_student(student, shapes(teacher)), term.asks(teacher, shapes(student))
+    own, theirs = term.student_tensors(student, shapes(teacher)), term.teacher_tensors(teacher, shapes(student))
     given = torch.zeros(len(next(iter(student.values()))), dtype=torch.int64) if labels is None else labels
     return term.loss(own, theirs, given, State(EPOCH, adapter))
 
@@ -45,14 +45,18 @@ def objective(method: str, student: Features, teacher: Features, samples: int = 
 def answers(made: Objective, teacher: Features, logits: Tensor, **drawn: Tensor) -> dict[str, Tensor]:
     """A teacher's answers: logits as stored, what the terms ask, what they draw."""
     stored = {"logits": logits - logits.amax(1, keepdim=True), "row_max": logits.amax(1)}
-    return stored | dict(asked_of_teacher(made, teacher)) | drawn
+    return stored | dict(teacher_tensors_of(made, teacher)) | drawn
 
 
-def asked_of_teacher(made: Objective, features: Features) -> Features:
+def teacher_tensors_of(made: Objective, features: Features) -> Features:
     """The terms' tensors of a teacher's features, by name: what a store would hold beside the logits."""
-    return {key: value for term in made.terms.features for key, value in term.asks(features, made.shapes[0]).items()}
+    return {
+        key: value
+        for term in made.terms.features
+        for key, value in term.teacher_tensors(features, made.shapes[0]).items()
+    }
 
 
 def asked_names(made: Objective) -> tuple[str, ...]:
     """The names of these tensors."""
-    return tuple(asked_of_teacher(made, {name: torch.zeros(1, *shape) for name, shape in made.shapes[1].items()}))
+    return tuple(teacher_tensors_of(made, {name: torch.zeros(1, *shape) for name, shape in made.shapes[1].items()}))

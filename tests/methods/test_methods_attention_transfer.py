@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from feature_losses import asked_names, asked_of_teacher
+from feature_losses import asked_names, teacher_tensors_of
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.attention_transfer import AttentionTransfer, attention_map
@@ -40,7 +40,7 @@ def term(**changes: Any) -> AttentionTransfer:
 def loss(student: dict[str, Tensor], teacher: dict[str, Tensor], chosen: AttentionTransfer | None = None) -> Tensor:
     chosen = chosen or term()
     shapes = [{name: values.shape[1:] for name, values in features.items()} for features in (student, teacher)]
-    own, theirs = chosen.asks(student, shapes[1]), chosen.asks(teacher, shapes[0])
+    own, theirs = chosen.teacher_tensors(student, shapes[1]), chosen.teacher_tensors(teacher, shapes[0])
     return chosen.loss(own, theirs, torch.zeros(2, dtype=torch.int64), STATE)
 
 
@@ -121,7 +121,7 @@ def test_the_objective_adds_it_with_its_weight() -> None:
     labels, logits = torch.tensor([0, 1]), maps(7)[:, 0, 0]
     teacher = {"logits": logits - logits.amax(1, keepdim=True), "row_max": logits.amax(1)}
     student = features[0] | {"logits": maps(8)[:, 0, 0]}
-    values = objective(student, labels, teacher | dict(asked_of_teacher(objective, features[1])))
+    values = objective(student, labels, teacher | dict(teacher_tensors_of(objective, features[1])))
     expected = loss(features[0], features[1], AttentionTransfer())
     torch.testing.assert_close(values["at"], expected)
     without = Objective(settings("kd").terms)(student, labels, teacher)

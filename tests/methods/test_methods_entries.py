@@ -26,7 +26,7 @@ def shapes(term: FeatureTerm, channels: int, smaller: int = 1) -> dict[str, Size
             return Size((2, channels))
         return Size((channels, *(max(side // smaller, 1) for side in SIZES[name.removesuffix(".pre")])))
 
-    return {name: shape(name) for name in term.of_teacher}
+    return {name: shape(name) for name in term.features_of_teacher}
 
 
 def values(of: Shapes, seed: int) -> dict[str, Tensor]:
@@ -42,8 +42,8 @@ def loss(term: FeatureTerm, entry: Entry, student: Shapes, teacher: Shapes) -> T
     """The term's values by what its entry asks of the teacher."""
     torch.manual_seed(0)
     state = State(EPOCH, term.adapter(student, teacher, SAMPLES), drawn(term))
-    own = term.of_student(values(student, 1), teacher)
-    return term.loss(own, entry.asks(values(teacher, 2)), LABELS, state)
+    own = term.student_tensors(values(student, 1), teacher)
+    return term.loss(own, entry.teacher_tensors(values(teacher, 2)), LABELS, state)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_an_entry_asks_serves_a_student_of_any_width(
     term = FEATURES[name]()
     student, teacher = (shapes(term, *one) for one in zip(widths, smaller, strict=True))
     entry = make_entry(name, term, student, teacher)
-    live, stored = term.asks(values(teacher, 2), student), entry.asks(values(teacher, 2))
+    live, stored = term.teacher_tensors(values(teacher, 2), student), entry.teacher_tensors(values(teacher, 2))
     assert live.keys() == stored.keys()
     assert all(torch.equal(live[key].float(), stored[key]) for key in live)
     if name in EQUAL_CHANNELS and widths[0] != widths[1]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from feature_losses import asked_names, asked_of_teacher
+from feature_losses import asked_names, teacher_tensors_of
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
@@ -44,7 +44,7 @@ def objective(method: str) -> Objective:
 def told(made: Objective, teacher: dict[str, Tensor]) -> dict[str, Tensor]:
     """What a teacher answers: its logits as stored, and what is asked of its features."""
     top = teacher["logits"].amax(1, keepdim=True)
-    asked = dict(asked_of_teacher(made, teacher))
+    asked = dict(teacher_tensors_of(made, teacher))
     assert tuple(asked) == asked_names(made)
     return {"logits": teacher["logits"] - top, "row_max": top.squeeze(1), **asked}
 

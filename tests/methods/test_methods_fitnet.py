@@ -59,7 +59,7 @@ def test_the_term_compares_the_regressors_output_with_the_teachers_own_map() -> 
     student, teacher = {"a": maps(0).float()}, {"a": maps(1, 5, 8).float()}
     shapes = [{name: values.shape[1:] for name, values in features.items()} for features in (student, teacher)]
     adapter = term.adapter(shapes[0], shapes[1], 70)
-    own, theirs = term.asks(student, shapes[1]), term.asks(teacher, shapes[0])
+    own, theirs = term.teacher_tensors(student, shapes[1]), term.teacher_tensors(teacher, shapes[0])
     assert tuple(theirs["a"].shape[1:]) == (5, 8, 8), "the whole map"
     found = term.loss(own, theirs, LABELS, State(torch.zeros(()), adapter))
     torch.testing.assert_close(found, hint(adapter(student["a"]), teacher["a"]))

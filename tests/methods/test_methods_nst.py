@@ -36,7 +36,7 @@ def term_loss(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> tuple[T
     """The term's values, and the shapes of what it asks of the teacher."""
     term = NeuronSelectivity(stages=list(student))
     shapes = [{name: values.shape[1:] for name, values in features.items()} for features in (student, teacher)]
-    own, theirs = term.of_student(student, shapes[1]), term.asks(teacher, shapes[0])
+    own, theirs = term.student_tensors(student, shapes[1]), term.teacher_tensors(teacher, shapes[0])
     return term.loss(own, theirs, LABELS, STATE), {key: tuple(value.shape[1:]) for key, value in theirs.items()}
 
 

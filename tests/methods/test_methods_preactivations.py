@@ -122,13 +122,13 @@ def test_of_the_teacher_only_signs_count() -> None:
     for change in (torch.sign, torch.relu, lambda x: 1e6 * x):
         changed = {name: change(values) for name, values in teacher.items()}
         assert torch.equal(loss(term, student, changed, adapter=same()), plain)
-    asked = term.asks(teacher, shapes(student))
+    asked = term.teacher_tensors(teacher, shapes(student))
     assert {values.dtype for values in asked.values()} == {torch.bool}
 
 
 def test_a_student_on_the_target_or_below_a_negative_one_has_no_loss_and_no_gradient() -> None:
     teacher = with_norms(maps(10))
-    target = made(Overhaul).asks(teacher, shapes(maps(0)))["ofd/a"]
+    target = made(Overhaul).teacher_tensors(teacher, shapes(maps(0)))["ofd/a"]
     below = torch.where(target <= 0, target - 3, target)
     for values in (target, below):
         student = values.clone().requires_grad_()
@@ -177,7 +177,7 @@ def test_the_larger_map_is_averaged_and_channels_are_connected(
 ) -> None:
     student, teacher = maps(0, channels=5, size=sizes[0]), TEACHERS[kind](10, size=sizes[1])
     term = made(kind)
-    asked, own = term.asks(teacher, shapes(student)), term.of_student(student, shapes(teacher))
+    asked, own = term.teacher_tensors(teacher, shapes(student)), term.student_tensors(student, shapes(teacher))
     assert {name: tuple(values.shape[2:]) for name, values in asked.items()} == {
         f"{term.name}/a": (4, 4),
         f"{term.name}/b": (2, 2),

@@ -47,11 +47,11 @@ def test_the_term_asks_the_whole_map_and_the_pooled_variant_is_another_loss() ->
     whole = SimilarityPreserving()
     features = [{"stage3": values, "pooled": values.mean((2, 3))} for values in (student, teacher)]
     shapes = {name: values.shape[1:] for name, values in features[1].items()}
-    own, theirs = (whole.asks(found, shapes) for found in features)
+    own, theirs = (whole.teacher_tensors(found, shapes) for found in features)
     assert {key: tuple(value.shape) for key, value in theirs.items()} == {"stage3": (5, 3, 2, 2)}
     torch.testing.assert_close(whole.loss(own, theirs, LABELS, STATE), similarity_preserving(student, teacher))
     pooled = PooledSimilarity()
-    own, theirs = (pooled.asks(found, shapes) for found in features)
+    own, theirs = (pooled.teacher_tensors(found, shapes) for found in features)
     assert {key: tuple(value.shape) for key, value in theirs.items()} == {"pooled": (5, 3)}
     others = pooled.loss(own, theirs, LABELS, STATE)
     assert float((others - similarity_preserving(student, teacher)).abs().max()) > 0.01
@@ -62,4 +62,4 @@ def test_a_vector_is_not_sp() -> None:
     with pytest.raises(
         InputError, match=r"distill.sp.feature has 'pooled': shapes \(3,\) and \(3,\); expected two maps"
     ):
-        term.asks({"pooled": torch.zeros(1, 3)}, {"pooled": Size((3,))})
+        term.teacher_tensors({"pooled": torch.zeros(1, 3)}, {"pooled": Size((3,))})

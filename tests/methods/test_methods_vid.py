@@ -82,7 +82,7 @@ def test_the_term_sums_stages_and_averages_the_larger_map() -> None:
     )
     shapes = [{name: values.shape[1:] for name, values in features.items()} for features in (student, teacher)]
     adapter = term.adapter(shapes[0], shapes[1], 70)
-    own, theirs = term.asks(student, shapes[1]), term.asks(teacher, shapes[0])
+    own, theirs = term.teacher_tensors(student, shapes[1]), term.teacher_tensors(teacher, shapes[0])
     assert {key: tuple(value.shape[1:]) for key, value in theirs.items()} == {"a": (3, 4, 4), "vid/b": (5, 4, 4)}
     found = term.loss(own, theirs, LABELS, State(torch.zeros(()), adapter))
     pooled = torch.nn.functional.avg_pool2d(teacher["b"], 2)

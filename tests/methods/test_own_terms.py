@@ -35,7 +35,7 @@ class Norms(FeatureTerm):
     @property
     def features(self): return ("pooled",)
 
-    def asks(self, features, other): return {"norms/pooled": features["pooled"].float().norm(dim=1)}
+    def teacher_tensors(self, features, other): return {"norms/pooled": features["pooled"].float().norm(dim=1)}
 
     def loss(self, student, teacher, labels, state):
         return (student["norms/pooled"] - teacher["norms/pooled"]).square()

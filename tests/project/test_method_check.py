@@ -69,14 +69,14 @@ def test_which_terms_read_features_as_they_are(name: str) -> None:
 
     def shapes(smaller: int) -> dict[str, Size]:
         found = {}
-        for one in term.of_teacher:
+        for one in term.features_of_teacher:
             sides = sizes.get(one.removesuffix(".pre").removesuffix("/affine"), ())
             found[one] = Size((2, 8)) if one.endswith("/affine") else Size((8, *(side // smaller for side in sides)))
         return found
 
     asked = [make_entry(name, term, shapes(smaller), shapes(1)).shapes for smaller in (1, 2)]
-    as_they_are = all(one == {key: shapes(1)[key] for key in term.of_teacher} for one in asked)
-    assert term.as_they_are == as_they_are
+    unchanged = all(one == {key: shapes(1)[key] for key in term.features_of_teacher} for one in asked)
+    assert term.unchanged == unchanged
 
 
 @pytest.mark.parametrize("method", ["rkd+pkt+crd", "at+rkd+pkt", "nst+fitnet", "ab+ofd", *FEATURES])

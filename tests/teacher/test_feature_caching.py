@@ -30,7 +30,7 @@ def test_a_stored_entry_is_what_the_term_asks_of_the_live_teacher(feature_teache
         live = WithFeatures(
             feature_teacher.model.eval().to(memory_format=torch.channels_last), ["stage1", "stage2", "stage3"]
         )(pixels)
-        asked = feature_teacher.entry("at").asks(live)
+        asked = feature_teacher.entry("at").teacher_tensors(live)
     found = store.features(4)
     assert {name: array.dtype.name for name, array in found.items()} == dict.fromkeys(store.tensors, "float16")
     for name, values in asked.items():

@@ -92,7 +92,7 @@ def needs_of(term: Term, models: Pair) -> Asked:
             feature_shapes(models.teacher, names, models.size),
             feature_shapes(models.student, term.features, models.size),
         )
-        found = term.asks({name: torch.zeros(1, *shape) for name, shape in teacher.items()}, student)
+        found = term.teacher_tensors({name: torch.zeros(1, *shape) for name, shape in teacher.items()}, student)
         with torch.random.fork_rng(devices=[]):
             adapter = term.adapter(student, teacher, models.samples)
     except InputError as error:

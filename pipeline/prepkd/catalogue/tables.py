@@ -31,7 +31,7 @@ def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
         weight = f", weight {used.weights[row.name]:g}" if row.name in used.weights else ""
         table.add_row(row.slot, "\n".join([f"{row.name}{weight}", *filter(None, [row.note]), *_settings(row.settings)]))
     for line in _asked_by_all(used.rows):
-        table.add_row("asks", line)
+        table.add_row("needs", line)
     if used.bytes:
         every = used.bytes * models.views * models.samples
         size = f"{used.bytes:,} per (view, sample), {_size(every)} for {models.views} x {models.samples:,}"
@@ -60,7 +60,7 @@ def _about(row: TermRow) -> Iterator[str]:
 
 def _asks(row: TermRow) -> Iterator[str]:
     if lines := needs(row):
-        yield f"asks: {'; '.join(lines)}"
+        yield f"needs: {'; '.join(lines)}"
 
 
 def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:

@@ -87,7 +87,7 @@ def fitting_entries(
     entries, command = [], caching_command(logits.attributes.teacher.name, generation)
     for entry, term in settings.entry_terms(list(stores)).items():
         found = entry_of(stores[entry])
-        reads = set(term.of_teacher) if term else {entry}
+        reads = set(term.features_of_teacher) if term else {entry}
         wanted = make_entry(entry, term, student, found.teacher) if reads == found.teacher.keys() else None
         check_features(stores[entry], found, wanted, logits, command)
         entries.append(found)

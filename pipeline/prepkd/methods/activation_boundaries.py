@@ -40,7 +40,7 @@ class ActivationBoundaries(ConnectedTerm):
         default=1.0, gt=0, description="distance from 0 that the student's pre-activations are drawn to"
     )
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Return whether each neuron is active, bool (B, C, H, W); maps are averaged to the smaller of both models' sizes."""
         return {f"ab/{name}": averaged(features[name], size) > 0 for name, size in self.sized(features, other)}
 

@@ -41,7 +41,7 @@ class AttentionTransfer(StagesTerm):
     stored = "float16"  # of length 1: from 0 to 1
     weight: float = Field(default=1000.0, gt=0, description="weight of the sum over the stages")
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Each stage's attention map, in the size of the smaller of both models' maps."""
         return {f"at/{name}": attention_map(features[name], size) for name, size in self.sized(features, other)}
 

@@ -50,7 +50,7 @@ class ConnectedTerm(StagesTerm):
         """One connector per stage, in their order."""
         return nn.ModuleList(Connector(student[name][0], teacher[name][0]) for name in self.stages)
 
-    def of_student(self, features: Answers, other: Shapes) -> Answers:
+    def student_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Return each stage's map, averaged to the smaller of both models' sizes."""
         return {f"{self.name}/{name}": averaged(features[name], size) for name, size in self.sized(features, other)}
 

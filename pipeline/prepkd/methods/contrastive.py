@@ -79,7 +79,7 @@ class ContrastiveRepresentation(FeatureTerm):
     equation = "-ln h+ / (h+ + M/N) - sum over M negatives of ln (M/N) / (h- + M/N),  h = exp(e e' / 0.07) / Z"
     drawn = (INDEX,)
     loss_only = frozenset({"weight", "negatives", "count", "dim", "temperature", "momentum"})
-    as_they_are = True
+    unchanged = True
     weight: float = Field(default=0.8, gt=0, description="weight of the term")
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
     negatives: Literal["bank", "batch"] = Field(
@@ -101,7 +101,7 @@ class ContrastiveRepresentation(FeatureTerm):
         """The one feature."""
         return (self.feature,)
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Return the feature unchanged, under its own name: terms that read the same feature share it."""
         return {self.feature: features[self.feature]}
 

@@ -32,25 +32,25 @@ class Entry:
     @property
     def features(self) -> tuple[str, ...]:
         """The teacher's named features that the entry reads."""
-        return self.term.of_teacher if self.term else (self.name,)
+        return self.term.features_of_teacher if self.term else (self.name,)
 
     @property
     def dtype(self) -> str:
         """The type in which its tensors are stored."""
         return self.term.stored if self.term else "float32"
 
-    def asks(self, features: Answers) -> dict[str, Tensor]:
+    def teacher_tensors(self, features: Answers) -> dict[str, Tensor]:
         """Compute the entry's tensors from a batch of the teacher's features; float32, by name."""
         if self.term is None:
             return {self.name: features[self.name].float()}
         other = {name: torch.Size((*shape[:1], *self.sizes.get(name, ()))) for name, shape in self.teacher.items()}
-        return {name: value.float() for name, value in self.term.asks(features, other).items()}
+        return {name: value.float() for name, value in self.term.teacher_tensors(features, other).items()}
 
     @property
     def shapes(self) -> dict[str, torch.Size]:
         """The shape of each of its tensors, for one sample."""
         zeros = {name: torch.zeros(1, *self.teacher[name]) for name in self.features}
-        return {name: value.shape[1:] for name, value in self.asks(zeros).items()}
+        return {name: value.shape[1:] for name, value in self.teacher_tensors(zeros).items()}
 
     def describe(self) -> dict[str, Any]:
         """The entry as JSON: the section `asked` of a store's attributes."""
@@ -82,7 +82,7 @@ class Entry:
 
 def make_entry(name: str, term: FeatureTerm | None, student: Shapes, teacher: Shapes) -> Entry:
     """Make an entry from both models' shapes; `student` is read only for a term, and may have more features."""
-    own = {one: torch.Size(teacher[one]) for one in (term.of_teacher if term else (name,))}
+    own = {one: torch.Size(teacher[one]) for one in (term.features_of_teacher if term else (name,))}
     sizes = {one: _smaller(own[one], student[one]) for one in term.features if len(own[one]) > 1} if term else {}
     return Entry(name, term, sizes, own)
 
@@ -100,7 +100,7 @@ def make_entries(
     """
     made = []
     for name, term in terms.items():
-        own = feature_shapes(teacher, term.of_teacher if term else (name,), size)
+        own = feature_shapes(teacher, term.features_of_teacher if term else (name,), size)
         made.append(make_entry(name, term, feature_shapes(student, term.features, size) if term else {}, own))
     return made
 
@@ -109,7 +109,7 @@ def served_by(term: FeatureTerm, entries: Sequence[str]) -> tuple[str, ...]:
     """Return the entries of `cache.features` that serve a term: its own, or every feature that it reads; none otherwise."""
     if term.name in entries:
         return (term.name,)
-    return term.of_teacher if set(term.of_teacher) <= set(entries) else ()
+    return term.features_of_teacher if set(term.features_of_teacher) <= set(entries) else ()
 
 
 def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str]:
@@ -119,8 +119,8 @@ def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str
     terms have entries of their own; a user's term has the features that it reads.
     """
     left = [term for term in terms if not served_by(term, listed)]
-    needed = [name for term in left if is_own(type(term)) for name in term.of_teacher]
-    whole = [name for term in left if term.as_they_are for name in term.of_teacher]
+    needed = [name for term in left if is_own(type(term)) for name in term.features_of_teacher]
+    whole = [name for term in left if term.unchanged for name in term.features_of_teacher]
     shared = [name for name in whole if whole.count(name) > 1 or name in needed]
     there = [*listed, *needed, *shared]
     names = [name for term in terms for name in served_by(term, there) or (term.name,)]

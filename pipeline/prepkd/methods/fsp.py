@@ -57,7 +57,7 @@ class FlowOfSolution(StagesTerm):
                     "the teacher; choose another student or other distill.fsp.stages"
                 )
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """The flow of each pair of stages, (B, C1, C2); sizes of the models' maps may differ."""
         for name in self.stages:
             check_maps("fsp.stages", name, features[name].shape[1:], other[name])

@@ -50,7 +50,7 @@ class StagesTerm(FeatureTerm):
             check_maps(f"{self.section}.stages", name, own.shape[1:], other[name])
             yield name, (min(own.shape[-2], other[name][-2]), min(own.shape[-1], other[name][-1]))
 
-    def ask_map(self, name: str, size: tuple[int, int], features: Answers) -> Answers:
+    def map_tensor(self, name: str, size: tuple[int, int], features: Answers) -> Answers:
         """Return a stage's whole map under the stage's name, shared by terms, or averaged to `size` under the term's name."""
         if features[name].shape[-2:] == size:
             return {name: features[name]}

@@ -64,11 +64,11 @@ class NeuronSelectivity(StagesTerm):
     equation = "sum over stages of ||A_s - A_t||^2,  A = mean_c u_c u_c',  u_c: a channel of length 1"
     weight: float = Field(default=50.0, gt=0, description="weight of the sum over the stages")
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Each stage's kernel, packed, or its map where that has fewer numbers; the larger of two maps is averaged first."""
         return self._asked(features, other, {name: features[name].shape[1] for name in self.stages})
 
-    def of_student(self, features: Answers, other: Shapes) -> Answers:
+    def student_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Return the student's kernels or maps; the teacher's channels decide which."""
         return self._asked(features, other, {name: other[name][0] for name in self.stages})
 
@@ -79,7 +79,7 @@ class NeuronSelectivity(StagesTerm):
             if size[0] * size[1] + 1 <= 2 * channels[name]:
                 found[f"nst/{name}"] = _packed(selectivity_kernel(averaged(features[name], size)))
             else:
-                found |= self.ask_map(name, size, features)
+                found |= self.map_tensor(name, size, features)
         return found
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:

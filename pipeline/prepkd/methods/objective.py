@@ -102,10 +102,10 @@ class Objective(nn.Module):
         """The student's named features that the terms read."""
         return self.terms.student_features
 
-    def asked_of_student(self, features: Answers) -> Answers:
+    def student_tensors(self, features: Answers) -> Answers:
         """The terms' tensors of the student's features, by name."""
         terms, other = self.terms.features, self.shapes[1]
-        return {key: value for term in terms for key, value in term.of_student(features, other).items()}
+        return {key: value for term in terms for key, value in term.student_tensors(features, other).items()}
 
     def forward(self, student: Answers, labels: Tensor, teacher: Answers) -> Values:
         """`loss`, its parts and statistics, all per sample (B,).
@@ -123,7 +123,7 @@ class Objective(nn.Module):
             kd, log = self._divergence(self.terms.divergence, shown, labels, teacher)
             loss, parts = loss + self.terms.kd_weight * kd, parts | {"kd": kd.detach()}
         if self.terms.features:
-            own = self.asked_of_student(student)
+            own = self.student_tensors(student)
             teacher = {name: upcast(value) for name, value in teacher.items()}  # a store may hold float16
             for term in self.terms.features:
                 values = term.loss(own, teacher, labels, self._state(term, teacher))

@@ -75,7 +75,7 @@ class Overhaul(ConnectedTerm):
         """The weights and biases of the batch norms, which give the margins."""
         return tuple(f"{name}{AFFINE}" for name in self.stages)
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """The pre-activations after the margin ReLU, (B, C, H, W), in the size of the smaller of both models' maps."""
         margins = {name: negative_mean(*features[f"{name}{AFFINE}"][0]) for name in self.stages}
         return {

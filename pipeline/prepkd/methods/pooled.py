@@ -15,7 +15,7 @@ class PooledRelation(FeatureTerm):
     batch size; a shorter last batch of an epoch has fewer relations, and its mean weighs like that of any small batch.
     """
 
-    as_they_are: ClassVar[bool] = True
+    unchanged: ClassVar[bool] = True
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
 
     @property
@@ -28,6 +28,6 @@ class PooledRelation(FeatureTerm):
         """The one feature."""
         return (self.feature,)
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Return the feature unchanged, under its own name: terms that read the same feature share it."""
         return {self.feature: features[self.feature]}

@@ -40,10 +40,10 @@ class SimilarityPreserving(PooledRelation):
         description="last map of student and teacher: stage4 of models with four stages, or a module path",
     )
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """The whole map: no smaller tensor of one sample gives its similarity to others."""
         check_maps("sp.feature", self.feature, features[self.feature].shape[1:], other[self.feature])
-        return super().asks(features, other)
+        return super().teacher_tensors(features, other)
 
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
         """Each sample's share, (B,)."""

@@ -130,11 +130,11 @@ class Term(Section):
         return ()
 
     @property
-    def of_teacher(self) -> tuple[str, ...]:
+    def features_of_teacher(self) -> tuple[str, ...]:
         """All named features that it reads of the teacher."""
         return (*self.features, *self.teacher_features)
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """The tensors that the term computes from the teacher's features, by name; a store holds them.
 
         `other` has the shapes of the same features of the other model; only heights and widths below the model's own may change
@@ -142,9 +142,9 @@ class Term(Section):
         """
         return {}
 
-    def of_student(self, features: Answers, other: Shapes) -> Answers:
+    def student_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Compute the student's tensors, by the same names; a term that reduces both models differently overrides this."""
-        return self.asks(features, other)
+        return self.teacher_tensors(features, other)
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:
         """Make a module that is trained with the student and is not part of it; None if the term trains nothing.
@@ -240,10 +240,10 @@ class FeatureTerm(Term):
 
     stored: ClassVar[str] = "float32"  # the type of its tensors in a store: float16 or bits if these keep the meaning
     every_class: ClassVar[str] = ""  # it reads features
-    loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that do not change the tensors of `asks`
-    as_they_are: ClassVar[bool] = False  # `asks` returns the features unchanged: one store serves several terms
+    loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that do not change `teacher_tensors`
+    unchanged: ClassVar[bool] = False  # its tensors are the features themselves: one store serves several terms
     weight: float
 
     @abstractmethod
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
-        """Return unweighted values (B,) of the tensors that `of_student` and `asks` returned."""
+        """Return unweighted values (B,) of the tensors that `student_tensors` and `teacher_tensors` returned."""

@@ -62,11 +62,11 @@ class VariationalInformation(StagesTerm):
     equation = "sum over stages of mean ((m(f_s) - f_t)^2 / s^2 + ln s^2) / 2,  m and s trained"
     weight: float = Field(default=1.0, gt=0, description="weight of the sum over the stages")
 
-    def asks(self, features: Answers, other: Shapes) -> Answers:
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
         """Each stage's whole map; the larger of two is averaged to the size of the smaller."""
         found: dict[str, Tensor] = {}
         for name, size in self.sized(features, other):
-            found |= self.ask_map(name, size, features)
+            found |= self.map_tensor(name, size, features)
         return found
 
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:

@@ -85,7 +85,9 @@ def feature_answers(
 ) -> dict[str, Tensor]:
     """The entry's encoded tensors for some samples under a view: the arrays of one chunk."""
     pictures, size = Pictures.of(dataset, view, part), settings.batch_size
-    found = forward(teacher, pictures, batch_size=size, precision=settings.precision, asks=entry.asks)
+    found = forward(
+        teacher, pictures, batch_size=size, precision=settings.precision, teacher_tensors=entry.teacher_tensors
+    )
     return feature_encoding(entry).encode(found)
 
 

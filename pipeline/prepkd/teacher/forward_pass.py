@@ -75,9 +75,9 @@ def forward(
     *,
     batch_size: int,
     precision: str,
-    asks: Callable[[Answers], Answers] = lambda features: {},
+    teacher_tensors: Callable[[Answers], Answers] = lambda features: {},
 ) -> dict[str, Tensor]:
-    """The teacher's "logits" float32 (N, K) of the pictures, and the tensors that `asks` computes from its features.
+    """The teacher's "logits" float32 (N, K) of the pictures, and the tensors that `teacher_tensors` computes from its features.
 
     The last bits depend on a batch's shape, so a sample must always be computed at the same place of a batch of the same shape.
     """
@@ -86,7 +86,7 @@ def forward(
     with arithmetic(precision, samples.device):
         for pixels in prefetch(pictures.batches(batch_size), samples.prefetch_depth):
             answers = teacher(pixels)
-            for name, value in {"logits": answers["logits"], **asks(answers)}.items():
+            for name, value in {"logits": answers["logits"], **teacher_tensors(answers)}.items():
                 parts.setdefault(name, []).append(value.float() if value.is_floating_point() else value)
     return {name: torch.cat(values)[: len(pictures)] for name, values in parts.items()}
 

@@ -48,7 +48,7 @@ class OnlineTeacher:
         )
         settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
         if self.supply:
-            settings["asks"] = self.supply.live
+            settings["teacher_tensors"] = self.supply.live
         size = self.batch_size
         parts = [slice(one.start * size, one.stop * size) for one in processes.shares(-(-len(samples) // size))]
         lengths = [len(shown[0][part]) for part in parts]

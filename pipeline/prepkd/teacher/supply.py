@@ -39,17 +39,17 @@ class Supply:
     def asked(self) -> tuple[str, ...]:
         """The names of the tensors that the terms need."""
         zeros = {name: torch.zeros(1, *shape) for name, shape in self.teacher.items()}
-        return tuple(self.asks({entry.name: entry.asks(zeros) for entry in self.entries}))
+        return tuple(self.teacher_tensors({entry.name: entry.teacher_tensors(zeros) for entry in self.entries}))
 
     def live(self, features: Answers) -> dict[str, Tensor]:
         """The terms' tensors of a batch of a live teacher's features, as stores of the entries would return them."""
         stored = {}
         for entry in self.entries:
             encoding = feature_encoding(entry)
-            stored[entry.name] = encoding.decode(encoding.encode(entry.asks(features)))
-        return self.asks(stored)
+            stored[entry.name] = encoding.decode(encoding.encode(entry.teacher_tensors(features)))
+        return self.teacher_tensors(stored)
 
-    def asks(self, stored: Mapping[str, Answers]) -> dict[str, Tensor]:
+    def teacher_tensors(self, stored: Mapping[str, Answers]) -> dict[str, Tensor]:
         """The terms' tensors of a batch, from the entries' tensors by entry."""
         names = [entry.name for entry in self.entries]
         found: dict[str, Tensor] = {}
@@ -57,7 +57,9 @@ class Supply:
             if served_by(term, names) == (term.name,):
                 found.update(stored[term.name])
             else:
-                found.update(term.asks({name: stored[name][name] for name in term.of_teacher}, self.student))
+                found.update(
+                    term.teacher_tensors({name: stored[name][name] for name in term.features_of_teacher}, self.student)
+                )
         return found
 
     @torch.no_grad()
@@ -70,7 +72,7 @@ class Supply:
         """
         names = [entry.name for entry in self.entries]
         if all(served_by(term, names) == (term.name,) for term in self.terms):
-            return self.asks(stored)
+            return self.teacher_tensors(stored)
         count = len(next(value for tensors in stored.values() for value in tensors.values()))
         parts: dict[str, list[Tensor]] = {}
         with arithmetic(precision, device):
@@ -79,7 +81,7 @@ class Supply:
                     entry: {name: _padded(value[start : start + batch_size], batch_size) for name, value in one.items()}
                     for entry, one in stored.items()
                 }
-                for name, value in self.asks(batch).items():
+                for name, value in self.teacher_tensors(batch).items():
                     parts.setdefault(name, []).append(value)
         return {name: torch.cat(values)[:count] for name, values in parts.items()}
 

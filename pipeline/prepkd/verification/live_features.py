@@ -21,7 +21,7 @@ def live_features(store: FeatureStore, query: Query) -> dict[str, Tensor]:
         query.pictures(store),
         batch_size=batch_size(store),
         precision=arithmetic_of(store),
-        asks=entry.asks,
+        teacher_tensors=entry.teacher_tensors,
     )
     asked = {name: values.cpu() for name, values in found.items() if name != "logits" or name in store.tensors}
     shapes = {name: tuple(values.shape[1:]) for name, values in asked.items()}
