@@ -59,7 +59,8 @@ def search(trial: Path) -> str:
 
 def settings(run: str) -> str:
     """Return the settings of a line of the search, without the names of sections."""
-    return ", ".join(f"`{change.split('.')[-1]}`" for change in run_parts(run)[1])
+    changes = (change.partition("=") for change in run_parts(run)[1])
+    return ", ".join(f"`{key.rpartition('.')[2]}={value}`" for key, _, value in changes)
 
 
 def cost(rows: pd.DataFrame) -> str:

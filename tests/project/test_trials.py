@@ -43,6 +43,11 @@ def test_every_choice_of_the_search_is_valid_and_methods_have_as_many() -> None:
     assert len(set(choices)) == len(choices) and {methods.count(one) for one in methods} == {6}
 
 
+def test_the_search_shows_settings_without_their_sections() -> None:
+    shown = script("page").settings("ka-lsr,kd.tau=4,ka.lsr_weight=1/tau,ce_weight=0.5")
+    assert shown == "`tau=4`, `lsr_weight=1/tau`, `ce_weight=0.5`"
+
+
 @pytest.mark.parametrize("share", [0.2, 0.4])
 def test_noise_changes_the_share_of_the_training_labels_and_no_image(share: float, tmp_path: Path) -> None:
     import elsewhere_files
