@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import typer
 from prepkd.display.console import TextConsole
 from prepkd.errors import json_without_secrets
-from prepkd.runtime.launched import launched
+from prepkd.runtime.rank import rank_and_world_size
 from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
@@ -30,14 +30,14 @@ class Chosen:
 
 
 chosen = Chosen()
-console = TextConsole(stderr=True, soft_wrap=True, quiet=launched()[0] > 0)  # only the first process prints
+console = TextConsole(stderr=True, soft_wrap=True, quiet=rank_and_world_size()[0] > 0)  # only the first process prints
 
 
 def say(line: str) -> None:
     """Print a line without markup; with --quiet only warnings and errors."""
     to = (
         TextConsole(stderr=True, soft_wrap=True)
-        if chosen.quiet and line.startswith(LOUD) and not launched()[0]
+        if chosen.quiet and line.startswith(LOUD) and not rank_and_world_size()[0]
         else console
     )
     to.print(line, markup=False)
@@ -52,7 +52,7 @@ def be_json(asked: bool) -> bool:
 def be_quiet(asked: bool) -> bool:
     """Store --quiet before the command runs."""
     chosen.quiet = asked
-    console.quiet = asked or launched()[0] > 0
+    console.quiet = asked or rank_and_world_size()[0] > 0
     return asked
 
 
@@ -61,7 +61,7 @@ def show(figures: object, *parts: RenderableType) -> None:
 
     Of several processes only the first prints.
     """
-    if launched()[0]:
+    if rank_and_world_size()[0]:
         return
     if chosen.json:
         print_json(figures)

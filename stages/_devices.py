@@ -4,7 +4,7 @@ import sys
 
 import typer
 from prepkd.project.params import Params
-from prepkd.runtime.launched import is_launched
+from prepkd.runtime.rank import is_launched
 
 
 def use_devices(params: Params) -> None:

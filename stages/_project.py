@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from prepkd.project.params import Params
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.kept import kept
 from prepkd.runtime.outputs import Output, claimed
 from prepkd.runtime.scratch import scratch as locked_scratch
@@ -51,13 +51,13 @@ def student_folder(seed: int) -> Path:
 def scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """Lock the folder of one piece of unfinished work in this project's scratch."""
     lock = partial(locked_scratch, scratch_root(), fingerprint, on_wait=say)
-    return processes.held_by_first(lock, scratch_root() / fingerprint)
+    return distributed.lock_in_main_process(lock, scratch_root() / fingerprint)
 
 
 def kept_scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """As `scratch`, for work that stays in the folder when it is finished."""
     lock = partial(kept, scratch_root(), fingerprint, on_wait=say)
-    return processes.held_by_first(lock, scratch_root() / fingerprint)
+    return distributed.lock_in_main_process(lock, scratch_root() / fingerprint)
 
 
 @contextlib.contextmanager
@@ -70,6 +70,6 @@ def writing(*outputs: Output) -> Iterator[None]:
 @contextlib.contextmanager
 def training(*outputs: Output) -> Iterator[None]:
     """As `writing`, for a command that trains in one or several processes; the first one claims the outputs."""
-    with processes.process_group(), writing(*outputs) if processes.is_first() else contextlib.nullcontext():
-        processes.wait()
+    with distributed.process_group(), writing(*outputs) if distributed.is_main_process() else contextlib.nullcontext():
+        distributed.barrier()
         yield

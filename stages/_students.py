@@ -11,9 +11,9 @@ from prepkd.distillation.distill import distill as distill_students
 from prepkd.distillation.student_settings import Distill
 from prepkd.models.names import is_factory
 from prepkd.project.params import Params
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.devices import device_name
-from prepkd.runtime.launched import Finished
+from prepkd.runtime.rank import NotMainProcess
 from prepkd.runtime.workspace import logs_folder
 from prepkd.settings.messages import section
 from prepkd.stages._console import say
@@ -38,26 +38,26 @@ def students(
     """Train one student per seed of the settings; `generation` is the key of the generation that the settings belong to.
 
     `refuse` gets the inputs of the students before any is trained, and may raise InputError. Of several processes only the
-    first yields; the others train along and raise Finished.
+    first yields; the others train along and raise NotMainProcess.
     """
     teachers = {name: teacher_files(params, name, generation) for name in settings.teacher_names}
     run = f"generation-{generation}" if generation else None  # for loggers; by default its method and seed
 
     def logger(one: Run) -> AbstractContextManager[Write]:
-        kind = params.logger if processes.is_first() else None
+        kind = params.logger if distributed.is_main_process() else None
         return logged(kind, logs_folder(), replace(one, name=run or one.name))
 
-    # Finished seeds are kept for a later run with more seeds, except with a user's own code, which may change.
+    # NotMainProcess seeds are kept for a later run with more seeds, except with a user's own code, which may change.
     where = scratch if uses_own_code(params, settings) else kept_scratch
-    shown = on_epoch if processes.is_first() else lambda seed, row: None
-    steps = on_step if processes.is_first() else lambda seed, tick: None
+    shown = on_epoch if distributed.is_main_process() else lambda seed, row: None
+    steps = on_step if distributed.is_main_process() else lambda seed, tick: None
     context = RunContext(where, logger, shown, refuse or (lambda inputs: None), say, steps)
     keys = section(f"generations.{generation}" if generation else "distill")
     with keys, distill_students(settings, params.cache, dataset, teachers, context) as trained:
-        if not processes.is_first():
+        if not distributed.is_main_process():
             for _ in trained:
                 pass
-            raise Finished
+            raise NotMainProcess
         path = {"data": str(data_file(params))}
         yield (one._replace(card={**one.card, "inputs": one.card["inputs"] | path}) for one in trained)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.devices import device_name
 from prepkd.runtime.streams import Purpose
@@ -61,7 +61,9 @@ def train_teacher(
         shown, began = TrainingProgress(bar, f"teacher {name}", [settings.seed], settings.epochs), time.perf_counter()
         images = f"{settings.epochs} epochs of {len(dataset.samples):,} images on {device_name(dataset.samples.device)}"
         inputs = shown.started(f"teacher {name}: training {settings.model}, {images}")
-        logger = partial(logged, params.logger if settings.epochs and processes.is_first() else None, logs_folder())
+        logger = partial(
+            logged, params.logger if settings.epochs and distributed.is_main_process() else None, logs_folder()
+        )
         context = RunContext(scratch, logger, shown.epoch, inputs, say, shown.step)
         students = [("distill", one) for one in (params.distill, *runs)]
         students += [(f"generations.{name}", one.as_student) for name, one in params.generations.items()]

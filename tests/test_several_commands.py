@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 from commands import environment, run, together
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from safetensors.torch import load_file
 
 PARAMS = """
@@ -158,7 +158,7 @@ def test_processes_that_are_started_again_share_nothing_with_the_first(monkeypat
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
         monkeypatch.setenv("WORLD_SIZE", world)
         monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", count)
-        found.append(processes.attempt())
+        found.append(distributed.rendezvous_prefix())
     one_node, nodes = found[:2], found[2:]
     assert len(set(one_node)) == 2, "a name per start"
     assert len(set(nodes)) == 1, "each node counts its own starts"

@@ -18,8 +18,8 @@ import prepkd
 from prepkd.display.console import TextConsole
 from prepkd.display.text import printable
 from prepkd.errors import InputError
-from prepkd.runtime.launched import Finished, launched
 from prepkd.runtime.machine_faults import explained
+from prepkd.runtime.rank import NotMainProcess, rank_and_world_size
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
 PIPELINE, STORE, MODEL, PROJECT = "The pipeline, in order", "A logit store", "A trained model", "A project"
@@ -141,7 +141,7 @@ COMMANDS = {
 
 # Commands that all processes run together under torchrun.
 SHARED = {"train-teacher", "train-generation", "cache-logits", "cache-features", "distill", "compare"}
-FIRST_SPEAKS = 5  # seconds
+ERROR_DELAY = 5  # seconds
 
 # The exit code of a fault of the program (EX_SOFTWARE of sysexits.h). Not Python's own 1: `verify` says FAIL with it.
 FAULT = 70
@@ -170,7 +170,7 @@ class LazyCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; only the first process runs a command that is not in `SHARED`."""
-        return None if launched()[0] and self.name not in SHARED else super().invoke(ctx)
+        return None if rank_and_world_size()[0] and self.name not in SHARED else super().invoke(ctx)
 
 
 class Commands(TyperGroup):
@@ -184,10 +184,10 @@ class Commands(TyperGroup):
         errors = TextConsole(stderr=True, soft_wrap=True)
         try:
             return super().invoke(ctx)
-        except Finished:
+        except NotMainProcess:
             return None
         except InputError as error:
-            let_the_first_speak()
+            delay_unless_main_process()
             show_trace(errors)
             for line in ("error: " + error.lines[0], *error.lines[1:]):
                 errors.print(shortened(line))
@@ -204,7 +204,7 @@ class Commands(TyperGroup):
             )
             raise typer.Exit(128 + number) from None
         except BaseException as error:
-            let_the_first_speak()
+            delay_unless_main_process()
             if (fault := explained(error)) is None:  # a bug
                 if isinstance(error, EOFError):  # Typer would mistake it for Ctrl-D: "Aborted!", exit code 1
                     raise RuntimeError("a file or stream ended too early") from error
@@ -214,11 +214,11 @@ class Commands(TyperGroup):
             raise typer.Exit(2) from None
 
 
-def let_the_first_speak() -> None:
+def delay_unless_main_process() -> None:
     """Wait, except in the first process: it reports an error that all share, and the launcher then ends the others."""
     if os.environ.get("RANK", "0") != "0":
         try:
-            time.sleep(FIRST_SPEAKS)
+            time.sleep(ERROR_DELAY)
         except Interrupted as ended:
             raise typer.Exit(128 + ended.number) from None
 

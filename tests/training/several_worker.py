@@ -10,7 +10,7 @@ import torch
 from prepkd.distillation.distill import distill
 from prepkd.distillation.student_settings import Distill
 from prepkd.provenance.teacher_files import TeacherFiles
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.teacher.settings import Cache
 from small_training import DATASET, context_in
 
@@ -43,7 +43,7 @@ def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, A
     files = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
 
     def locked(run: str) -> AbstractContextManager[Path]:
-        return processes.held_by_first(lambda: nullcontext(folder), folder)
+        return distributed.lock_in_main_process(lambda: nullcontext(folder), folder)
 
     context = replace(context_in(folder), scratch=locked)
     with distill(
@@ -60,13 +60,13 @@ def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, A
 def main(teacher: Path, folder: Path) -> None:
     """Train all of them, in a folder for each."""
     torch.set_num_threads(1)
-    with processes.process_group():
+    with distributed.process_group():
         found = {}
         for name, changes in STUDENTS.items():
             place = folder / name
             place.mkdir(parents=True, exist_ok=True)
             found[name] = student(place, teacher, changes)
-        torch.save(found, folder / f"{processes.rank()} of {processes.count()}.pt")
+        torch.save(found, folder / f"{distributed.rank()} of {distributed.world_size()}.pt")
 
 
 if __name__ == "__main__":

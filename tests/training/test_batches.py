@@ -7,7 +7,7 @@ import pytest
 import torch
 from encoded_files import RECIPE, SIZES, encoded, pictures
 from prepkd.data.samples.samples import Samples
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.training.batches import Epoch, batches
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
@@ -100,11 +100,11 @@ def test_each_process_decodes_its_own_share(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(type(split.images), "decode", lambda self, rows: asked.extend(rows) or decode(self, rows))
     alone = [batch[0] for batch in batches(dataset, shown, NAMES, 4, 4)]
     assert sorted(map(int, asked)) == list(range(9))
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     shares: list[list[Tensor]] = []
     asked.clear()
     for rank in range(3):
-        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares.append([batch[0] for batch in batches(dataset, shown, NAMES, 4, 4)])
     assert sorted(map(int, asked)) == list(range(9))
     for whole, *parts in zip(alone, *shares, strict=True):

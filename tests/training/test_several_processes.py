@@ -12,8 +12,8 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.models import save_checkpoint
 from prepkd.models.new import new_model
-from prepkd.runtime import processes
-from prepkd.runtime.launched import launched
+from prepkd.runtime import distributed
+from prepkd.runtime.rank import rank_and_world_size
 from prepkd.training.batch_norm import check_shares, restore, synchronise
 from prepkd.training.settings import Training
 from several_worker import STUDENTS
@@ -82,7 +82,7 @@ def test_local_batch_norm_is_another_student_but_one_for_all_processes(
 
 
 def test_local_batch_norm_needs_two_samples_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "count", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     check_shares(70, 16)  # 6 are left for the last batch
     with pytest.raises(InputError, match="the shortest batch has 5 samples for 3 processes; expected two for each"):
         check_shares(69, 16)
@@ -90,9 +90,9 @@ def test_local_batch_norm_needs_two_samples_for_each_process(monkeypatch: pytest
 
 def test_shares_are_whole_and_differ_by_one_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     for count in (1, 2, 3, 8):
-        monkeypatch.setattr(processes, "count", lambda count=count: count)
+        monkeypatch.setattr(distributed, "world_size", lambda count=count: count)
         for total in (0, 1, 2, 7, 64, 65):
-            parts = processes.shares(total)
+            parts = distributed.rank_slices(total)
             assert [sample for part in parts for sample in range(total)[part]] == list(range(total))
             lengths = [part.stop - part.start for part in parts]
             assert len(parts) == count and max(lengths) - min(lengths) <= 1
@@ -135,6 +135,6 @@ def test_numbers_of_a_launcher_that_make_no_sense_are_one_line(
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(InputError, match="expected 0 <= RANK < WORLD_SIZE"):
-        launched()
+        rank_and_world_size()
     monkeypatch.delenv("RANK")
-    assert launched() == (0, 1)  # WORLD_SIZE alone is set by others, too
+    assert rank_and_world_size() == (0, 1)  # WORLD_SIZE alone is set by others, too

@@ -12,8 +12,8 @@ import torch
 from prepkd.engines import local
 from prepkd.engines.task import Outcome, Task, here
 from prepkd.errors import InputError
-from prepkd.runtime.launched import is_launched
 from prepkd.runtime.processors import processors
+from prepkd.runtime.rank import is_launched
 
 Say = Callable[[str], None]
 Start = Callable[[Sequence[Task]], Iterator[Outcome]]

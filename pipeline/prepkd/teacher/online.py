@@ -9,7 +9,7 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.store.encodings import LogitEncoding, encode_in_blocks, words_of
 from prepkd.teacher.forward_pass import Pictures, forward, ready
 from prepkd.teacher.supply import Supply
@@ -50,12 +50,14 @@ class OnlineTeacher:
         if self.supply:
             settings["teacher_tensors"] = self.supply.live
         size = self.batch_size
-        parts = [slice(one.start * size, one.stop * size) for one in processes.shares(-(-len(samples) // size))]
+        parts = [slice(one.start * size, one.stop * size) for one in distributed.rank_slices(-(-len(samples) // size))]
         lengths = [len(shown[0][part]) for part in parts]
-        length = lengths[processes.rank()]
-        own = parts[processes.rank()] if length else slice(0, 1)  # a process without a batch needs the answers' shapes
+        length = lengths[distributed.rank()]
+        own = (
+            parts[distributed.rank()] if length else slice(0, 1)
+        )  # a process without a batch needs the answers' shapes
         found = forward(self.model, Pictures(samples, plan, *(one[own] for one in shown)), **settings)
-        found = {name: processes.gathered(answers[:length], lengths) for name, answers in found.items()}
+        found = {name: distributed.all_gather(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)
         words = words_of(self.encoding, plan, views)
         return {**found, **self.encoding.decode(encode_in_blocks(self.encoding, found["logits"], labels, words))}

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from prepkd.errors import InputError
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 
 
 class _OverProcesses(_BatchNorm):
@@ -16,16 +16,16 @@ class _OverProcesses(_BatchNorm):
 
     def forward(self, batch: Tensor) -> Tensor:
         """Normalise (n, C, ...); in evaluation mode, or with one process, as PyTorch's batch norm does."""
-        if not self.training or processes.count() == 1:
+        if not self.training or distributed.world_size() == 1:
             return super().forward(batch)
         self._check_input_dim(batch)  # type: ignore[no-untyped-call]
         values = batch.float()
         dims = [0, *range(2, values.dim())]
         shape = [1, -1, *[1] * (values.dim() - 2)]
-        count = processes.summed(values.new_tensor([float(values.numel() / values.shape[1])]))
-        mean = processes.summed(values.sum(dims)) / count
+        count = distributed.all_reduce_sum(values.new_tensor([float(values.numel() / values.shape[1])]))
+        mean = distributed.all_reduce_sum(values.sum(dims)) / count
         centred = values - mean.view(shape)
-        variance = processes.summed(centred.square().sum(dims)) / count
+        variance = distributed.all_reduce_sum(centred.square().sum(dims)) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scale = (variance + self.eps).rsqrt()
         normalised = centred * scale.view(shape)
@@ -65,10 +65,10 @@ OVER_PROCESSES: dict[type[nn.Module], type[nn.Module]] = {
 def check_shares(samples: int, batch_size: int) -> None:
     """Raise InputError if a process's share of the shortest batch has fewer than two samples: a variance needs two."""
     shortest = samples % batch_size or min(batch_size, samples)
-    if processes.count() > 1 and shortest < 2 * processes.count():
+    if distributed.world_size() > 1 and shortest < 2 * distributed.world_size():
         raise InputError(
-            f"batch_norm is local and the shortest batch has {shortest} samples for {processes.count()} processes; expected "
-            "two for each: choose another batch_size, or batch_norm: synchronised"
+            f"batch_norm is local and the shortest batch has {shortest} samples for {distributed.world_size()} processes; "
+            "expected two for each: choose another batch_size, or batch_norm: synchronised"
         )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.models.features import STRONG
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.prefetch import prefetch
 from prepkd.runtime.streams import Draw, Purpose, torch_seed
 from prepkd.views import ViewPlan
@@ -140,7 +140,7 @@ def batches(dataset: Dataset, epoch: Epoch, answer_names: Sequence[str], size: i
         for first in range(0, count, block):
             chosen = epoch.order[first : first + block]
             rows = epoch.rows[chosen]
-            own = processes.share(len(chosen))
+            own = distributed.rank_slice(len(chosen))
             pixels = _pixels(samples, plan, chosen[own], rows[own])
             labels = samples.targets(plan, chosen, rows, dataset.classes)
             strong = _strong(samples, epoch, chosen[own])
@@ -179,7 +179,7 @@ def _shares(count: int, size: int, group: int) -> set[float]:
 
 def _block(samples: Samples, size: int) -> int:
     """Return the number of samples to render at once, a multiple of the batch size; a single batch if processes share it."""
-    if not samples.resident or processes.count() > 1:
+    if not samples.resident or distributed.world_size() > 1:
         return size
     assert isinstance(samples.images, Tensor)
     channels, height, width = samples.images.shape[1:]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.files import set_aside, write_bytes
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,9 @@ def write_state(path: Path, packed: bytes) -> None:
 
 def resume(path: Path, state: Mapping[str, Any], device: torch.device) -> list[Row]:
     """Call `load_state`; with several processes the first one calls it, and all continue from its state."""
-    history = load_state(path, state) if processes.is_first() else []
-    if processes.count() > 1:
-        packed = processes.from_first(pack(state, history) if processes.is_first() else b"", device)
+    history = load_state(path, state) if distributed.is_main_process() else []
+    if distributed.world_size() > 1:
+        packed = distributed.broadcast_bytes(pack(state, history) if distributed.is_main_process() else b"", device)
         history = _unpack(packed, state)
     return history
 

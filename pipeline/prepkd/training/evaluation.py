@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prepkd.data.samples.samples import Samples
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.training.checkpoints import Row
 
 # height x width x batch on a CPU: a layer's output fits the cache; twice as fast as 2**19.
@@ -24,10 +24,10 @@ def predict(model: nn.Module, samples: Samples, batch_size: int | None = None) -
 @torch.inference_mode()
 def predict_together(model: nn.Module, samples: Samples) -> Tensor:
     """Compute `predict` with all processes, a share of the samples each; every process returns all logits."""
-    size, parts = _batch_size(samples), processes.shares(len(samples))
-    own = parts[processes.rank()]
+    size, parts = _batch_size(samples), distributed.rank_slices(len(samples))
+    own = parts[distributed.rank()]
     asked = [slice(start, min(start + size, own.stop)) for start in range(own.start, own.stop, size)]
-    return processes.gathered(_answers(model, samples, asked or [own]), [part.stop - part.start for part in parts])
+    return distributed.all_gather(_answers(model, samples, asked or [own]), [part.stop - part.start for part in parts])
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from torch import nn
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import prefetch
 from prepkd.training.batch_norm import check_shares, restore
@@ -104,7 +104,7 @@ def train(
             row = summarise(figures) | {"epoch": float(number), "lr": lr}
             row["samples_per_second"] = count / elapsed(started)
             if settings.batch_norm == "local":
-                processes.mean_over_processes([one for one in model.buffers() if one.is_floating_point()])
+                distributed.mean_over_processes([one for one in model.buffers() if one.is_floating_point()])
             if not np.isfinite(row["train/loss"]):
                 raise InputError(
                     f"epoch {number}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})"
@@ -115,7 +115,7 @@ def train(
             if settings.early_stop and kept_epoch(settings, history) == number:
                 state["best"].load_state_dict(evaluated.state_dict())
             # Pack every epoch: a signal during the next one must save this one, after the parts have changed.
-            unsaved = pack(state, history) if processes.is_first() else b""
+            unsaved = pack(state, history) if distributed.is_main_process() else b""
             if unsaved and ((number + 1) % settings.checkpoint_every == 0 or is_over(settings, history)):
                 write_state(checkpoint, unsaved)
                 unsaved = b""

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from prepkd.errors import InputError
 from prepkd.models.features import Answers
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.training.batch_norm import synchronise
 from prepkd.training.compilation import SampleValues
@@ -20,8 +20,8 @@ T = TypeVar("T")
 
 def answers_of_all(found: Answers, samples: int) -> Answers:
     """Gather the answers (B, ...) to a batch of `samples` from each process's share of it; a no-op with one process."""
-    lengths = [part.stop - part.start for part in processes.shares(samples)]
-    return {name: processes.gathered(answers, lengths) for name, answers in found.items()}
+    lengths = [part.stop - part.start for part in distributed.rank_slices(samples)]
+    return {name: distributed.all_gather(answers, lengths) for name, answers in found.items()}
 
 
 def shared(
@@ -33,7 +33,7 @@ def shared(
     """
     if settings.compile is True:
         raise InputError(
-            f"compile is true and {processes.count()} processes train together, which compile nothing; set compile: auto"
+            f"compile is true and {distributed.world_size()} processes train together, which compile nothing; set compile: auto"
         )
     if settings.batch_norm == "synchronised":
         synchronise(student)
@@ -70,7 +70,7 @@ class OwnDraws:
         seed = torch.initial_seed()  # another one in each epoch
         self.step = self.step + 1 if seed == self.seed else 0
         self.seed = seed
-        stream = Purpose.PROCESS_DROPOUT.stream(self.step * processes.count() + processes.rank())
+        stream = Purpose.PROCESS_DROPOUT.stream(self.step * distributed.world_size() + distributed.rank())
         with torch.random.fork_rng([pixels.device] if pixels.device.type == "cuda" else []):
             torch.manual_seed(torch_seed(seed, stream))
             return model(pixels)

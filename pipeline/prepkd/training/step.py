@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from prepkd.data.samples.labels import main_class
 from prepkd.models.features import STRONG, Answers, WithFeatures
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.training.batches import STRONG_PIXELS
 from prepkd.training.compilation import Attempt, Gradients, SampleValues, compiled, compiles
 from prepkd.training.settings import Training
@@ -48,7 +48,7 @@ def make_gradients(
     """
     bf16 = uses_bf16(settings.precision, device)
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
-    two_views, several = STRONG_PIXELS in answer_names, processes.count() > 1
+    two_views, several = STRONG_PIXELS in answer_names, distributed.world_size() > 1
     answer = OwnDraws() if several else _answer
 
     def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> SampleValues:

@@ -9,7 +9,7 @@ from typing import Any
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised, check_model, pretrained
 from prepkd.models.checkpoint import JSON
-from prepkd.runtime import processes
+from prepkd.runtime import distributed
 from prepkd.runtime.files import fingerprint
 from prepkd.runtime.streams import Purpose
 from prepkd.tracking.loggers import Run
@@ -76,7 +76,7 @@ def run_teacher(
             on_epoch=report,
             on_step=partial(context.on_step, settings.seed),
         )
-        processes.leave_the_rest_to_the_first()
+        distributed.exit_unless_main_process()
         card = teacher_card(model, settings, dataset, inputs, loaded) | card_entry(settings, history)
         trained, claims = Trained(settings.seed, model, history, card), loaded.claims if loaded else None
         return write_teacher(folder, name, trained, dataset, claims=claims, say=context.say)

@@ -15,13 +15,13 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from prepkd.errors import InputError
-from prepkd.runtime.launched import Finished, launched
+from prepkd.runtime.rank import NotMainProcess, rank_and_world_size
 
 # One process may wait for another command's lock. If a process fails, the launcher ends all others.
 PATIENCE = timedelta(days=30)
 
 
-def attempt() -> str:
+def rendezvous_prefix() -> str:
     """A store prefix for this start of the processes, distinct from earlier starts under the same launcher.
 
     Without `--rdzv-backend c10d`, torchrun keeps one store when it restarts killed processes: the new ones would find the
@@ -35,7 +35,7 @@ def attempt() -> str:
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
     """Join the other processes of the command for collective operations; raises InputError if joining fails."""
-    rank, world = launched()
+    rank, world = rank_and_world_size()
     if world == 1:
         yield
         return
@@ -43,7 +43,7 @@ def process_group() -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         store, _, _ = next(rendezvous("env://", rank, world, timeout=PATIENCE))
         dist.init_process_group(
-            backend, store=PrefixStore(attempt(), store), rank=rank, world_size=world, timeout=PATIENCE
+            backend, store=PrefixStore(rendezvous_prefix(), store), rank=rank, world_size=world, timeout=PATIENCE
         )
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
@@ -56,7 +56,7 @@ def process_group() -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def count() -> int:
+def world_size() -> int:
     """The number of joined processes; 1 without a process group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -66,45 +66,45 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """Whether this is the first process, which writes the command's outputs."""
     return rank() == 0
 
 
-def leave_the_rest_to_the_first() -> None:
-    """Raise Finished in every process but the first."""
-    if not is_first():
-        raise Finished
+def exit_unless_main_process() -> None:
+    """Raise NotMainProcess in every process but the first."""
+    if not is_main_process():
+        raise NotMainProcess
 
 
-def wait() -> None:
+def barrier() -> None:
     """Wait until every process has reached this call."""
-    if count() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
-def shares(total: int) -> list[slice]:
+def rank_slices(total: int) -> list[slice]:
     """Split `total` items into consecutive slices, one per process; their lengths differ by at most one.
 
-    >>> shares(5)
+    >>> rank_slices(5)
     [slice(0, 5, None)]
     """
-    world = count()
+    world = world_size()
     return [slice(total * one // world, total * (one + 1) // world) for one in range(world)]
 
 
-def share(total: int) -> slice:
+def rank_slice(total: int) -> slice:
     """This process's slice of `total` items; empty for some processes if there are fewer items than processes."""
-    return shares(total)[rank()]
+    return rank_slices(total)[rank()]
 
 
-def gathered(own: Tensor, lengths: Sequence[int]) -> Tensor:
+def all_gather(own: Tensor, lengths: Sequence[int]) -> Tensor:
     """Gather the rows of all processes in rank order: own rows (n, ...) -> (sum(lengths), ...); `lengths` has every process's n.
 
-    The gradient of a process's own rows is `count()` times the gradient of those rows in the result: every process computes
+    The gradient of a process's own rows is `world_size()` times the gradient of those rows in the result: every process computes
     the same loss from all rows, and DistributedDataParallel averages over the processes.
     """
-    if count() == 1:
+    if world_size() == 1:
         return own
     found: Tensor = _Gathered.apply(own, tuple(lengths))
     return found
@@ -123,10 +123,10 @@ class _Gathered(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return torch.split(gradient, ctx.lengths)[rank()] * count(), None
+        return torch.split(gradient, ctx.lengths)[rank()] * world_size(), None
 
 
-def summed(own: Tensor) -> Tensor:
+def all_reduce_sum(own: Tensor) -> Tensor:
     """Sum the tensors of all processes, which have one shape; the gradient is summed over the processes too."""
     total: Tensor = _Summed.apply(own)
     return total
@@ -148,27 +148,27 @@ class _Summed(torch.autograd.Function):
 
 def mean_over_processes(tensors: Sequence[Tensor]) -> None:
     """Replace floating-point tensors by their mean over the processes, in place."""
-    if count() > 1:
+    if world_size() > 1:
         for tensor in tensors:
             dist.all_reduce(tensor)
-            tensor /= count()
+            tensor /= world_size()
 
 
-def from_first(content: bytes, device: torch.device) -> bytes:
+def broadcast_bytes(content: bytes, device: torch.device) -> bytes:
     """Broadcast the first process's bytes to every process."""
-    if count() == 1:
+    if world_size() == 1:
         return content
     length = torch.tensor([len(content)], device=device)
     dist.broadcast(length, src=0)
-    sent = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device) if is_first() and content else None
+    sent = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device) if is_main_process() and content else None
     received = torch.empty(int(length), dtype=torch.uint8, device=device) if sent is None else sent
     dist.broadcast(received, src=0)
     return received.cpu().numpy().tobytes()
 
 
 @contextlib.contextmanager
-def held_by_first(lock: Callable[[], AbstractContextManager[Path]], folder: Path) -> Iterator[Path]:
+def lock_in_main_process(lock: Callable[[], AbstractContextManager[Path]], folder: Path) -> Iterator[Path]:
     """Hold a folder's lock in the first process; every process continues once it is held."""
-    with lock() if is_first() else contextlib.nullcontext(folder) as held:
-        wait()
+    with lock() if is_main_process() else contextlib.nullcontext(folder) as held:
+        barrier()
         yield held

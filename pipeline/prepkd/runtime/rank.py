@@ -5,7 +5,7 @@ import os
 from prepkd.errors import InputError
 
 
-class Finished(Exception):
+class NotMainProcess(Exception):
     """Raised in a process that has done its share; the first process writes the results."""
 
 
@@ -14,7 +14,7 @@ def is_launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def launched() -> tuple[int, int]:
+def rank_and_world_size() -> tuple[int, int]:
     """The rank of this process and the number of processes, from RANK and WORLD_SIZE; (0, 1) without a launcher.
 
     Raises InputError unless they are numbers with 0 <= RANK < WORLD_SIZE.
