@@ -59,7 +59,7 @@ def measure(pair: Pair, rounds: int, methods: list[str]) -> dict[str, Any]:
     models = requirements.untrained_pair(pair.teacher, pair.student, shown)
     found = {}
     for method, times in seconds.items():
-        used = rows.used(method, models)
+        used = rows.method_summary(method, models)
         of_features = any(isinstance(term, FeatureTerm) for term in pair.settings(method, compile=False).terms.all)
         base = "kd" if of_features else "ce"
         found[method] = {

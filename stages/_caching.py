@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from prepkd.engines.starting import ray_engine, share_of
-from prepkd.engines.task import Task, here
+from prepkd.engines.engine import ray_engine, share_of
+from prepkd.engines.task import Task, current_project
 from prepkd.errors import InputError
 from prepkd.project.params import Params, from_plain, plain
 from prepkd.provenance.teacher_files import load_teacher
@@ -63,7 +63,7 @@ def write_logits_on_ray(
         number = workers or max(1, ray.room(share))
         say(f"{number} workers, each with {share}")
         task = Task(f"logits of {name}", join_writers, (plain(params) | {"threads": threads}, name, may_replace))
-        outcome = ray.run_together(task, here(), number, share, count, say)
+        outcome = ray.run_together(task, current_project(), number, share, count, say)
     if outcome.failure is not None:
         raise InputError(outcome.failure)
     found: Written = outcome.value

@@ -4,7 +4,7 @@ from functools import partial
 
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.grid import RunKey, train_runs
-from prepkd.engines.starting import Start, Where, starting
+from prepkd.engines.engine import EngineOptions, Start, task_starter
 from prepkd.engines.task import Task
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_output
@@ -41,7 +41,7 @@ def train_grid(params: Params, runs: dict[RunKey, RunFile], start: Start, *, rep
         train_runs(left, task_of, start, partial(advance, bar, seeds), say)
 
 
-def train_as_tasks(params: Params, only: RunKey | None, where: Where, *, replace: bool) -> None:
+def train_as_tasks(params: Params, only: RunKey | None, where: EngineOptions, *, replace: bool) -> None:
     """Train one run, or all runs if `only` is None, as far as unfinished; each seed is a task in one process.
 
     Raises InputError if `devices` is not 1, or if a training fails.
@@ -50,6 +50,6 @@ def train_as_tasks(params: Params, only: RunKey | None, where: Where, *, replace
         raise InputError(
             f"devices is {params.devices}, and --jobs and --engine ray train each seed in one process; add -S devices=1"
         )
-    with starting(where, params.threads, say) as (threads, start):
+    with task_starter(where, params.threads, say) as (threads, start):
         runs = whole_grid(params) if only is None else {only: run_of(params, *only)}
         train_grid(from_plain(plain(params) | {"threads": threads}), runs, start, replace=replace)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.engines.starting import Engine
+from prepkd.engines.engine import Engine
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
 from prepkd.stages._console import be_json, be_quiet

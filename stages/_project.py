@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prepkd.project.params import Params
 from prepkd.runtime import distributed
-from prepkd.runtime.kept import kept
 from prepkd.runtime.outputs import Output, claimed
+from prepkd.runtime.reusable_scratch import reusable_scratch
 from prepkd.runtime.scratch import scratch as locked_scratch
 from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say
@@ -56,7 +56,7 @@ def scratch(fingerprint: str) -> AbstractContextManager[Path]:
 
 def kept_scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """As `scratch`, for work that stays in the folder when it is finished."""
-    lock = partial(kept, scratch_root(), fingerprint, on_wait=say)
+    lock = partial(reusable_scratch, scratch_root(), fingerprint, on_wait=say)
     return distributed.lock_in_main_process(lock, scratch_root() / fingerprint)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from prepkd.distillation.feature_supply import teacher_entries
 from prepkd.methods.entries import chosen_entries
-from prepkd.project.outputs import asked
+from prepkd.project.outputs import entry_plan
 from prepkd.provenance.teacher_files import load_teacher
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import say, show
@@ -63,7 +63,7 @@ def cache_features(
     for one in names:
         refuse_foreign_store(settings.feature_url(name, one))
     plans = [Path(f"data/asked/{name}/{one}.json") for one in names] if plan else []
-    with writing(*map(asked, plans)):
+    with writing(*map(entry_plan, plans)):
         dataset = read_dataset(params, settings.views, settings.seed)
         teacher = load_teacher(name, teacher_files(params, name), dataset)
         entries = teacher_entries(taught, names, teacher.model, dataset)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from prepkd.data.prepared.file import describe
-from prepkd.engines.starting import Engine, refuse_without_ray
+from prepkd.engines.engine import Engine, refuse_without_ray
 from prepkd.stages._caching import write_logits, write_logits_on_ray
 from prepkd.stages._console import say, show
 from prepkd.stages._destination import destination

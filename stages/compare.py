@@ -8,7 +8,7 @@ import pandas as pd
 import typer
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.grid import RunKey
-from prepkd.engines.starting import Engine, Where, refuse_without_ray
+from prepkd.engines.engine import Engine, EngineOptions, refuse_without_ray
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_output, tables
 from prepkd.project.params import additions
@@ -88,7 +88,7 @@ def compare(
     refuse_without_ray(engine, num_gpus=num_gpus)
     if jobs is not None or engine is Engine.RAY:
         only = None if run is None else RunKey(run, *pair)
-        train_as_tasks(params, only, Where(engine, jobs, num_gpus), replace=may)
+        train_as_tasks(params, only, EngineOptions(engine, jobs, num_gpus), replace=may)
         if run is not None:
             show({"run": run, "file": str(run_file(run, *pair))})
     elif run is not None:

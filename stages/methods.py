@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 from prepkd.catalogue.requirements import example
-from prepkd.catalogue.rows import by_default, rows, used
+from prepkd.catalogue.rows import method_summary, rows, with_defaults
 from prepkd.catalogue.tables import method_table, term_tables
 from prepkd.errors import InputError
 from prepkd.methods.grammar import parse_method
@@ -41,12 +41,12 @@ def methods(
     models, problem = models_for(params, data) if params else (example(), "")
     if problem:
         say(problem)
-    configured = params.distill.configured if params else by_default
+    configured = params.distill.configured if params else with_defaults
     if check is None:
         listed = rows(models, configured)
         show([row.as_json() for row in listed], *term_tables(listed))
         return
-    found = used(check, models, configured, params.cache.features if params else ())
+    found = method_summary(check, models, configured, params.cache.features if params else ())
     teachers = {name: teacher_files(params, name) for name in params.distill.teacher_names} if params else {}
     missing = obstacles(params, found, None if problem else models, data, teachers)
     show(found.as_json() | {"missing": missing}, method_table(found, models, missing))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from prepkd.catalogue.requirements import example
 from prepkd.catalogue.rows import needs, rows
-from prepkd.distillation.drawn_classes import check_served, draw_note, unserved
+from prepkd.distillation.drawn_classes import check_encoding, draw_note, encoding_conflict
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
@@ -90,7 +90,7 @@ def test_every_term_is_served_or_refused_with_its_reason() -> None:
 
 @pytest.mark.parametrize("method", ["ce", "kd", "dtd-cwsm", "ka-ps", "ka-lsr", "ka-ps+dtd-cwsm", "ka-ps+at", "at"])
 def test_methods_that_are_served(method: str) -> None:
-    assert unserved(settings_of(method), cache_of("sampled")) is None
+    assert encoding_conflict(settings_of(method), cache_of("sampled")) is None
 
 
 @pytest.mark.parametrize(
@@ -104,17 +104,17 @@ def test_methods_that_are_served(method: str) -> None:
 )
 def test_methods_that_are_refused(method: str, reason: str) -> None:
     with pytest.raises(InputError) as caught:
-        check_served(settings_of(method), cache_of("sampled"))
+        check_encoding(settings_of(method), cache_of("sampled"))
     text = str(caught.value)
     assert (
         text.startswith("cache.encoding is sampled, which keeps a draw of the classes, and method ") and reason in text
     )
     assert "\n" not in text
-    check_served(settings_of(method), cache_of("topk"))
+    check_encoding(settings_of(method), cache_of("topk"))
 
 
 def test_several_teachers_are_refused() -> None:
-    text = unserved(settings_of("kd", teachers=["t", "u"]), cache_of("sampled"))
+    text = encoding_conflict(settings_of("kd", teachers=["t", "u"]), cache_of("sampled"))
     assert text is not None and "2 teachers are combined class by class: name one teacher" in text
 
 

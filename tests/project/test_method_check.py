@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import typer.testing
 from prepkd.catalogue.requirements import DataShape, Pair, example, untrained_pair
-from prepkd.catalogue.rows import rows, used
+from prepkd.catalogue.rows import method_summary, rows
 from prepkd.catalogue.tables import method_table, term_tables
 from prepkd.cli import app
 from prepkd.distillation.feature_supply import entry_names
@@ -82,7 +82,7 @@ def test_which_terms_read_features_as_they_are(name: str) -> None:
 @pytest.mark.parametrize("method", ["rkd+pkt+crd", "at+rkd+pkt", "nst+fitnet", "ab+ofd", *FEATURES])
 def test_bytes_are_those_of_stores_of_the_recommended_entries(method: str, small: Pair, tmp_path: Path) -> None:
     """The same entries that `distill` asks for."""
-    found = used(method, small)
+    found = method_summary(method, small)
     project = params(tmp_path, "cache.features=[]")
     settings = project.variant(method)
     assert list(found.entries) == entry_names(settings, project.cache)
@@ -100,9 +100,9 @@ def test_bytes_are_those_of_stores_of_the_recommended_entries(method: str, small
 
 
 def test_one_vector_serves_three_terms() -> None:
-    found = used("rkd+pkt+crd", example())
+    found = method_summary("rkd+pkt+crd", example())
     assert found.entries == {"pooled": 1024} and found.bytes == 1024
-    shown = text(method_table(used("vid", example()), example(), []))
+    shown = text(method_table(method_summary("vid", example()), example(), []))
     assert "3.72 TB for 162 x 50,000" in shown, "in a unit that is read, not 3.72e+03 GB"
 
 
@@ -161,7 +161,7 @@ def test_weights_of_another_temperature_say_so() -> None:
     assert notes == {"ls": said.format(2), "nkd": said.format(1), "wttm": said.format(5)}
     shown = text(*term_tables(rows(example())))
     assert all(note in shown for note in notes.values())
-    assert notes["ls"] in text(method_table(used("ls", example()), example(), []))
+    assert notes["ls"] in text(method_table(method_summary("ls", example()), example(), []))
 
 
 def test_the_page_on_imports_lists_what_needs_the_logits_zero() -> None:

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from prepkd.runtime.files import (
     array_fingerprint,
+    atomic_file,
     canonical_json,
     file_sha256,
     fingerprint,
     publish,
-    replacing,
     write_bytes,
     write_json,
 )
@@ -31,7 +31,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 def test_replacing_makes_folders_and_replaces(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "file"
     for content in (b"one", b"two"):
-        with replacing(path) as temporary:
+        with atomic_file(path) as temporary:
             assert temporary.parent == path.parent, "a rename across devices isn't atomic"
             temporary.write_bytes(content)
             assert not path.exists() or path.read_bytes() == b"one"
@@ -44,7 +44,7 @@ def test_failure_leaves_the_target_and_nothing_else(tmp_path: Path, exists: bool
     if exists:
         path.write_bytes(b"old")
     before = tree(tmp_path)
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
         temporary.write_bytes(b"half")
         raise KeyboardInterrupt
     assert tree(tmp_path) == before

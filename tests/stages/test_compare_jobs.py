@@ -56,7 +56,7 @@ def test_a_finished_run_of_other_settings_is_not_replaced_unasked(project: Path)
 
 
 def test_more_threads_than_processors_are_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prepkd.engines.starting.processors", lambda: 2)
+    monkeypatch.setattr("prepkd.engines.engine.processors", lambda: 2)
     monkeypatch.setattr("prepkd.stages._grid.train_grid", lambda *_, **__: None)
     said = prepkd("compare", "--run", "kd", "--jobs", "2", "-S", "threads=2")
     assert "2 jobs of 2 threads share 2 processors; `threads: 1` is faster" in said

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cached_features import Teacher, contents, run, settings
 from prepkd import FeatureStore, LogitStore
-from prepkd.catalogue.requirements import Pair, needs_of
+from prepkd.catalogue.requirements import Pair, feature_cost
 from prepkd.errors import InputError
 from prepkd.methods import terms
 from prepkd.models.new import untrained_model
@@ -137,5 +137,5 @@ def test_bits_are_stored_as_bits_and_the_list_of_methods_states_the_bytes(featur
     models = Pair(feature_teacher.model, student, DATASET.samples.size, samples=70, views=9, described="")
     for name in ("at", "ab", "hint"):
         encoding = feature_encoding(feature_teacher.entry(name))
-        stated = needs_of(settings(name).configured(terms.TERMS[name]), models).bytes
+        stated = feature_cost(settings(name).configured(terms.TERMS[name]), models).bytes
         assert stated == {one.name: one.bytes_per_row for one in encoding.tensors}

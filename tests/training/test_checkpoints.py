@@ -17,7 +17,7 @@ import torch
 from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.models.new import new_model
-from prepkd.runtime.files import replacing
+from prepkd.runtime.files import atomic_file
 from prepkd.runtime.machine_faults import REMEDIES, explained
 from prepkd.training import checkpoints
 from prepkd.training.checkpoints import CHECKSUM, Row, load_state
@@ -185,7 +185,7 @@ def killed_run(checkpoint: Path, moment: str) -> None:
         nonlocal written
         written += 1
         if moment == "save" and written == 3:
-            with replacing(path) as temporary:
+            with atomic_file(path) as temporary:
                 temporary.write_bytes(content[:1000])
                 os.kill(os.getpid(), signal.SIGKILL)
         write_bytes(path, content)

@@ -68,7 +68,7 @@ def example() -> Pair:
 
 
 @dataclass(frozen=True)
-class Asked:
+class FeatureCost:
     """The teacher's tensors that a term needs per (view, sample) in addition to the logits: numbers and bytes by tensor name.
 
     `adapter_parameters`: the number of parameters that the term trains in addition to the student's. `problem`: the reason why
@@ -82,10 +82,10 @@ class Asked:
     problem: str | None = None
 
 
-def needs_of(term: Term, models: Pair) -> Asked:
+def feature_cost(term: Term, models: Pair) -> FeatureCost:
     """The cost of a term with its settings for a pair of models; empty unless it is a feature term."""
     if not isinstance(term, FeatureTerm):
-        return Asked()
+        return FeatureCost()
     try:
         names = (*term.features, *term.teacher_features)
         teacher, student = (
@@ -96,8 +96,8 @@ def needs_of(term: Term, models: Pair) -> Asked:
         with torch.random.fork_rng(devices=[]):
             adapter = term.adapter(student, teacher, models.samples)
     except InputError as error:
-        return Asked(term.features, problem=str(error))
-    return Asked(
+        return FeatureCost(term.features, problem=str(error))
+    return FeatureCost(
         term.features,
         {name: values.numel() for name, values in found.items()},
         {name: math.ceil(values.numel() * BYTES[term.stored]) for name, values in found.items()},
@@ -112,4 +112,6 @@ def entry_bytes(name: str, terms: Sequence[FeatureTerm], models: Pair) -> int:
         shapes = {} if own else feature_shapes(models.teacher, (name,), models.size)
     except InputError:
         return 0  # the term's `problem` says why
-    return sum(needs_of(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])
+    return (
+        sum(feature_cost(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])
+    )

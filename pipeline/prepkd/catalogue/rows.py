@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from prepkd.catalogue.requirements import Asked, Pair, entry_bytes, needs_of
+from prepkd.catalogue.requirements import FeatureCost, Pair, entry_bytes, feature_cost
 from prepkd.methods.entries import entries_for
 from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
@@ -36,7 +36,7 @@ class TermRow:
     raw_logits: bool
     views: int
     draws: tuple[str, ...]
-    asked: Asked
+    asked: FeatureCost
     models: str
     note: str = ""  # the temperature for which the default weights are published
 
@@ -46,7 +46,7 @@ class TermRow:
 
 
 @dataclass(frozen=True)
-class Used:
+class MethodSummary:
     """A method's terms, and the weights of the labels' loss and the divergence (as `auto` sets them) and of its feature terms.
 
     `entries`: the entries of `cache.features` that the method uses, with the bytes per (view, sample) of each one's store.
@@ -67,25 +67,25 @@ class Used:
         return asdict(self) | {"bytes": self.bytes}
 
 
-def by_default(term: type[Term]) -> Term:
+def with_defaults(term: type[Term]) -> Term:
     """A term with its default settings."""
     return term()
 
 
-def rows(models: Pair, configured: Callable[[type[Term]], Term] = by_default) -> list[TermRow]:
+def rows(models: Pair, configured: Callable[[type[Term]], Term] = with_defaults) -> list[TermRow]:
     """One row per term, in the order of `SLOTS`, then the schemes; costs are for a pair of models and the settings."""
     ordered = [term for kind in KINDS.values() for term in TERMS.values() if issubclass(term, kind)]
-    return [_row(by_default(term), _tempered(term), configured(term), models) for term in ordered] + [
+    return [_row(with_defaults(term), _tempered(term), configured(term), models) for term in ordered] + [
         _scheme(one, models) for one in SCHEMES.values()
     ]
 
 
-def used(
+def method_summary(
     method: str,
     models: Pair,
-    configured: Callable[[type[Term]], Term] = by_default,
+    configured: Callable[[type[Term]], Term] = with_defaults,
     listed: Sequence[str] = (),
-) -> Used:
+) -> MethodSummary:
     """A method's terms, including default ones, with their settings, and the entries for them, preferably from `listed`.
 
     Raises ValueError as `parse_method` does.
@@ -98,7 +98,7 @@ def used(
     weights |= {term.name: term.weight for term in found if isinstance(term, FeatureTerm)}
     features = [term for term in found if isinstance(term, FeatureTerm)]
     entries = {name: entry_bytes(name, features, models) for name in entries_for(features, listed)}
-    return Used(method, [_row(term, {}, term, models) for term in found], weights, entries)
+    return MethodSummary(method, [_row(term, {}, term, models) for term in found], weights, entries)
 
 
 def slots() -> dict[str, str]:
@@ -153,7 +153,7 @@ def _row(settings: Term, more: dict[str, object], configured: Term, models: Pair
         term.needs_raw,
         term.views,
         term.drawn,
-        needs_of(configured, models),
+        feature_cost(configured, models),
         models.described,
         _note(term),
     )
@@ -173,7 +173,7 @@ def _scheme(scheme: Scheme, models: Pair) -> TermRow:
         raw_logits=False,
         views=1,
         draws=(),
-        asked=Asked(),
+        asked=FeatureCost(),
         models=models.described,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.table import Table
 
 from prepkd.catalogue.requirements import Pair
-from prepkd.catalogue.rows import TermRow, Used, needs, slots
+from prepkd.catalogue.rows import MethodSummary, TermRow, needs, slots
 
 
 def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
@@ -23,7 +23,7 @@ def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
         yield f"\nBytes, beside the logits, as a store keeps them: {features[0].models}."
 
 
-def method_table(used: Used, models: Pair, missing: Sequence[str]) -> Table:
+def method_table(used: MethodSummary, models: Pair, missing: Sequence[str]) -> Table:
     """A method's terms by slot with their weights, their needs, and missing settings or files."""
     table = _two_columns(len("standardisation"))
     table.add_row("method", used.method)

@@ -24,7 +24,7 @@ from prepkd.deployment.onnx_file import OnnxClassifier
 from prepkd.deployment.packages import need_packages
 from prepkd.deployment.quantise import Int8, chosen_images, quantised, refuse_drop
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import building, file_sha256, write_bytes, write_json
+from prepkd.runtime.files import atomic_folder, file_sha256, write_bytes, write_json
 
 BATCHES = (1, 64)
 CALIBRATION_BATCH = 16
@@ -68,7 +68,7 @@ def export(
     refuse_differences(
         {"class_names": (list(classifier.class_names), list(info.class_names))}, student, "train it again"
     )
-    with one_thread(), building(target) as folder:
+    with one_thread(), atomic_folder(target) as folder:
         checks = _written(classifier, folder, data, info, options, say)
         card = classifier.card | {"class_names": list(classifier.class_names)}
         card |= {"evaluation": classifier.framing.model_dump()}

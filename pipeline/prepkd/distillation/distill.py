@@ -7,7 +7,7 @@ from functools import partial
 
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.both_views import BothViews
-from prepkd.distillation.drawn_classes import check_served, draw_note
+from prepkd.distillation.drawn_classes import check_encoding, draw_note
 from prepkd.distillation.feature_supply import (
     cached_features,
     live_supply,
@@ -56,7 +56,7 @@ def distill(
     `teachers` are the files of each teacher by name. The work of every seed is kept until the caller leaves the context, so
     that an interrupted run resumes. Raises InputError if files do not belong together, or if a student cannot be trained.
     """
-    check_served(settings, cache)
+    check_encoding(settings, cache)
     loaded = try_student(settings, dataset)
     notes = loading_notes(settings, loaded, f"student {settings.student!r}")
     for line in [*notes, *filter(None, [draw_note(settings, cache)])]:

@@ -6,7 +6,7 @@ from prepkd.store.encodings import ENCODINGS
 from prepkd.teacher.settings import Cache
 
 
-def unserved(settings: StudentSettings, cache: Cache) -> str | None:
+def encoding_conflict(settings: StudentSettings, cache: Cache) -> str | None:
     """Return why the method cannot be taught by answers in the encoding `cache.encoding`; None if it can."""
     if not (settings.parsed.divergence and ENCODINGS[cache.encoding].draws):
         return None
@@ -22,9 +22,9 @@ def unserved(settings: StudentSettings, cache: Cache) -> str | None:
     return None
 
 
-def check_served(settings: StudentSettings, cache: Cache) -> None:
+def check_encoding(settings: StudentSettings, cache: Cache) -> None:
     """Raise InputError if the method cannot be taught by answers in the encoding `cache.encoding`."""
-    if why := unserved(settings, cache):
+    if why := encoding_conflict(settings, cache):
         raise InputError(why)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from prepkd.distillation.run_results import write_seeds
 from prepkd.distillation.student_settings import Distill
-from prepkd.engines.starting import Start
+from prepkd.engines.engine import Start
 from prepkd.engines.task import Task
 from prepkd.errors import InputError
 

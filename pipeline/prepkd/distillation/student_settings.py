@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, create_model, model_validator
 
 from prepkd.errors import InputError
 from prepkd.methods.cross_entropy import CrossEntropy
-from prepkd.methods.entries import served_by
+from prepkd.methods.entries import entries_serving
 from prepkd.methods.grammar import Method, parse_method
 from prepkd.methods.objective import MethodTerms
 from prepkd.methods.own import is_own
@@ -151,7 +151,7 @@ class StudentSettings(Training):
 
     def entries_read(self, entries: Sequence[str]) -> list[str]:
         """Return the entries of `cache.features` that the method reads."""
-        served = [served_by(term, entries) for term in self.terms.features]
+        served = [entries_serving(term, entries) for term in self.terms.features]
         return list(dict.fromkeys(name for names in served for name in names))
 
     @property

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 
 import torch
 
-from prepkd.engines.task import Outcome, Project, Task, perform
+from prepkd.engines.task import Outcome, Project, Task, run_task
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
 READ = 2**16  # bytes of output at a time
@@ -109,7 +109,7 @@ def _child(task: Task, project: Project, gpu: int | None, text: Connection, resu
     if gpu is not None:
         os.environ["LOCAL_RANK"] = str(gpu)
     try:
-        outcome = perform(project, task)
+        outcome = run_task(project, task)
     except Interrupted as ended:
         sys.exit(128 + ended.number)
     sys.stdout.flush()

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from prepkd.engines.task import Outcome, Project, Task, perform
+from prepkd.engines.task import Outcome, Project, Task, run_task
 from prepkd.errors import InputError
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
@@ -141,10 +141,10 @@ class _Worker:
 
 
 def _perform(project: Project, task: Task, *more: object) -> Outcome:
-    """Like `perform`, but after SIGTERM, as on a preempted node, save the work and exit: Ray restarts the task elsewhere."""
+    """Like `run_task`, but after SIGTERM, as on a preempted node, save the work and exit: Ray restarts the task elsewhere."""
     interrupt_on_signals()
     try:
-        return perform(project, task, *more)
+        return run_task(project, task, *more)
     except Interrupted as ended:
         if ended.number == signal.SIGINT:  # ray.cancel
             raise

@@ -49,12 +49,12 @@ class Project:
         os.environ["PREPKD_SCRATCH"] = str(self.scratch)
 
 
-def here() -> Project:
+def current_project() -> Project:
     """This process's project, with absolute paths for other processes."""
     return Project(Path.cwd(), scratch_root().absolute())
 
 
-def perform(project: Project, task: Task, *more: object) -> Outcome:
+def run_task(project: Project, task: Task, *more: object) -> Outcome:
     """Call a task's function with `more` arguments; an error becomes the line that the command line would print.
 
     Raises KeyboardInterrupt after a signal.

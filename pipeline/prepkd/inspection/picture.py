@@ -11,7 +11,7 @@ from prepkd.inspection.softness import Histograms
 from prepkd.inspection.store_inspection import StoreInspection
 from prepkd.inspection.teacher_errors import AdjustedRows, ClassError, ViewErrors
 from prepkd.inspection.temperatures import Temperatures
-from prepkd.runtime.files import replacing
+from prepkd.runtime.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,7 @@ def draw_picture(inspection: StoreInspection, title: str, path: Path) -> None:
     panels = list(_panels(inspection))
     rows = -(-len(panels) // 2)
     # A `$` in a name is no formula.
-    with rc_context({"text.parse_math": False}), missing_glyphs(), replacing(path) as temporary:
+    with rc_context({"text.parse_math": False}), missing_glyphs(), atomic_file(path) as temporary:
         figure = Figure(figsize=(10, 3.1 * rows + 0.4), layout="constrained")
         grid = figure.subplots(rows, 2, squeeze=False)
         figure.suptitle(printable(title), size=11)

@@ -94,11 +94,11 @@ def dtd_temperatures(
         rows=len(every) // len(found),
         edges=edges.tolist(),
         methods={method: summarise(rows, edges, settings.section(DTD)) for method, rows in found.items()},
-        doubt=doubt(store, views[0]),
+        doubt=flsw_refusal(store, views[0]),
     )
 
 
-def doubt(store: LogitStore, view: int) -> str | None:
+def flsw_refusal(store: LogitStore, view: int) -> str | None:
     """Why `distill` would refuse the store for dtd-flsw, which reads every class and the logits' zero; None if it would not."""
     if store.encoding.draws:
         return f"{store.url}: keeps a draw of the classes; dtd-flsw: {FlswTemperature.every_class}"

@@ -105,7 +105,7 @@ def make_entries(
     return made
 
 
-def served_by(term: FeatureTerm, entries: Sequence[str]) -> tuple[str, ...]:
+def entries_serving(term: FeatureTerm, entries: Sequence[str]) -> tuple[str, ...]:
     """Return the entries of `cache.features` that serve a term: its own, or every feature that it reads; none otherwise."""
     if term.name in entries:
         return (term.name,)
@@ -118,12 +118,12 @@ def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str
     A feature that several terms read unchanged is itself an entry; it serves every term whose features are all entries. Other
     terms have entries of their own; a user's term has the features that it reads.
     """
-    left = [term for term in terms if not served_by(term, listed)]
+    left = [term for term in terms if not entries_serving(term, listed)]
     needed = [name for term in left if is_own(type(term)) for name in term.features_of_teacher]
     whole = [name for term in left if term.unchanged for name in term.features_of_teacher]
     shared = [name for name in whole if whole.count(name) > 1 or name in needed]
     there = [*listed, *needed, *shared]
-    names = [name for term in terms for name in served_by(term, there) or (term.name,)]
+    names = [name for term in terms for name in entries_serving(term, there) or (term.name,)]
     return list(dict.fromkeys(names))
 
 

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from prepkd.catalogue import requirements
-from prepkd.catalogue.rows import Used
+from prepkd.catalogue.rows import MethodSummary
 from prepkd.data.prepared.file import DataInfo, describe
-from prepkd.distillation.drawn_classes import unserved
+from prepkd.distillation.drawn_classes import encoding_conflict
 from prepkd.distillation.feature_supply import feature_stores, fitting_entries, not_cached
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
@@ -63,7 +63,7 @@ def models_for(params: Params, data: Path) -> tuple[requirements.Pair, str]:
 
 def obstacles(
     params: Params | None,
-    found: Used,
+    found: MethodSummary,
     models: requirements.Pair | None,
     data: Path,
     teachers: Mapping[str, TeacherFiles],
@@ -84,7 +84,7 @@ def contradictions(params: Params | None, method: str) -> Iterator[str]:
     """Yield the validation errors of the settings with this method; weights count as `auto`."""
     try:
         if params:
-            if why := unserved(params.variant(method), params.cache):
+            if why := encoding_conflict(params.variant(method), params.cache):
                 yield why
         else:
             validated(Distill, {"teacher": "t", "student": "resnet8x4", "epochs": 1, "method": method}, method)

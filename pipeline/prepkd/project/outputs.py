@@ -54,7 +54,7 @@ def lesson(path: Path) -> Output:
     return Output(path, {"": _is_lesson})
 
 
-def asked(path: Path) -> Output:
+def entry_plan(path: Path) -> Output:
     """The plan of an entry of `cache.features`, written by `cache-features --plan`."""
     return Output(path, {"": _has("entry", "settings", "sizes", "teacher")})
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from prepkd.display.pictures import missing_glyphs
-from prepkd.runtime.files import replacing
+from prepkd.runtime.files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +33,7 @@ def bars(tables: Mapping[str, tuple[pd.DataFrame, Mapping[str, float]]], path: P
         _panel(axes, table, teachers)
         if len(tables) > 1:
             axes.set_title(title, loc="left", size=10, pad=8 + 15 * len(teachers))  # above the legend's lines
-    with missing_glyphs(), replacing(path) as temporary:
+    with missing_glyphs(), atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150, metadata={"Software": "prepkd"})
 
 

@@ -22,7 +22,7 @@ PUBLISHED = ".published"  # suffix of a source folder whose copy is already at t
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
+def path_in_errors(path: Path) -> Iterator[None]:
     """Add this path to an OSError without a file name: a failing write or flush knows only a file descriptor."""
     try:
         yield
@@ -36,14 +36,14 @@ def fsync(path: Path) -> None:
     """Flush a file's content, or a folder's entries, to disk; a rename survives a power cut once its folder is flushed."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        with naming(path):
+        with path_in_errors(path):
             os.fsync(handle)
     finally:
         os.close(handle)
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it to `path`, on failure remove it.
 
     Temporary files that killed processes left beside `path` are removed first.
@@ -51,7 +51,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        with naming(path):
+        with path_in_errors(path):
             yield temporary
         fsync(temporary)
         temporary.replace(path)
@@ -61,7 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def building(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success flush it and replace `target` with it, on failure remove it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(target)
@@ -143,7 +143,7 @@ def _lives(process: int) -> bool:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a whole file atomically (temporary name, fsync, rename)."""
-    with replacing(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 

@@ -87,18 +87,18 @@ def is_awaited(folder: Path, place: str = "") -> bool:
 
 def is_shared(folder: Path, but: str = "") -> bool:
     """Whether any process has joined the work in a scratch folder for another place than `but`."""
-    # A list, so that every file is checked: `is_joined` removes those of dead processes.
-    return any([is_joined(file) for file in folder.glob(f"*{JOINED}") if file != joint(folder, but)])
+    # A list, so that every file is checked: `has_members` removes those of dead processes.
+    return any([has_members(file) for file in folder.glob(f"*{JOINED}") if file != member_lock_path(folder, but)])
 
 
-def joint(folder: Path, place: str) -> Path:
+def member_lock_path(folder: Path, place: str) -> Path:
     """The file whose lock is shared by all processes that do a folder's work for a place."""
     return folder / f"{place}{JOINED}"
 
 
 @contextlib.contextmanager
-def joined(file: Path) -> Iterator[None]:
-    """Share a file's lock. Call it under the same lock as `is_joined`; that lock may be released earlier."""
+def hold_member_lock(file: Path) -> Iterator[None]:
+    """Share a file's lock. Call it under the same lock as `has_members`; that lock may be released earlier."""
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_SH)
@@ -107,7 +107,7 @@ def joined(file: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def is_joined(file: Path) -> bool:
+def has_members(file: Path) -> bool:
     """Whether any process shares a file's lock; a file without such a process is removed."""
     try:
         handle = os.open(file, os.O_RDWR)

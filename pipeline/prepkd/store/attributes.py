@@ -117,7 +117,7 @@ class MeasuredAttributes(_Section):
         return self
 
 
-class AskedAttributes(_Section):
+class EntryAttributes(_Section):
     """The entry of `cache.features` that a store holds, and the inputs of its tensors besides teacher and views.
 
     `settings` are the settings of the entry's term that change its tensors, None for a feature without a term; `sizes` the
@@ -140,7 +140,7 @@ class Attributes(_Section):
     views: ViewsAttributes
     pixels: PixelsAttributes | None = None
     encoding: EncodingAttributes
-    asked: AskedAttributes | None = None
+    asked: EntryAttributes | None = None
     precision: PrecisionAttributes
     fingerprints: dict[Text, Text] = Field(max_length=32)
     measured: MeasuredAttributes | None = None

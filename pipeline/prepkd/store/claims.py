@@ -23,7 +23,7 @@ from zarr.abc.store import Store
 from zarr.core.sync import sync
 
 from prepkd.errors import InputError
-from prepkd.runtime.files import has_ended, naming, this_process
+from prepkd.runtime.files import has_ended, path_in_errors, this_process
 from prepkd.store.layout import CLAIMS
 from prepkd.store.place import delete, get, put
 from prepkd.store.remote import RemoteStore
@@ -68,7 +68,7 @@ class ClaimFolder:
         except FileExistsError:
             return False
         try:
-            with naming(path), file:
+            with path_in_errors(path), file:
                 file.write(content)
         except OSError:
             # A full disk would leave an empty claim of no known worker. The file is never another worker's: "x" did not open it.

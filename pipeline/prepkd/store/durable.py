@@ -9,7 +9,7 @@ from pathlib import Path
 
 from zarr.core.buffer import Buffer
 
-from prepkd.runtime.files import fsync, naming
+from prepkd.runtime.files import fsync, path_in_errors
 from prepkd.store.local import LocalFiles
 
 Identity = tuple[int, int, int]
@@ -60,7 +60,7 @@ def _put(path: Path, value: Buffer) -> Identity:
     _make_folder(path.parent)
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with naming(path), temporary.open("wb") as file:
+        with path_in_errors(path), temporary.open("wb") as file:
             file.write(value.as_buffer_like())
             file.flush()
             os.fsync(file.fileno())

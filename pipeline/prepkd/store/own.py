@@ -15,7 +15,7 @@ from zarr.core.sync import sync
 
 from prepkd.errors import InputError, without_login
 from prepkd.runtime.outputs import REMEDY, WAITING, kind_of_file, locked, paths_in, place_fingerprint, refuse_blocked
-from prepkd.runtime.scratch import is_joined, joint
+from prepkd.runtime.scratch import has_members, member_lock_path
 from prepkd.runtime.services import is_remote
 from prepkd.settings.section import written_out
 from prepkd.store.attributes import MALFORMED, Attributes, read_attributes
@@ -175,8 +175,8 @@ def claimed_store(
 
     while True:
         with locked(place, locks, tell, patience=patience):
-            others = locks.glob(joint(Path("*"), place_fingerprint(place)).as_posix())
-            if not any([is_joined(file) for file in others if file.parent.name != work]):
+            others = locks.glob(member_lock_path(Path("*"), place_fingerprint(place)).as_posix())
+            if not any([has_members(file) for file in others if file.parent.name != work]):
                 refuse_foreign_store(url)  # again: another process may have held the lock
                 yield
                 return

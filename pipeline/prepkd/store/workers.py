@@ -18,7 +18,7 @@ from torch import Tensor
 
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import locked, place_fingerprint
-from prepkd.runtime.scratch import is_shared, joined, joint, remove_finished, scratch
+from prepkd.runtime.scratch import hold_member_lock, is_shared, member_lock_path, remove_finished, scratch
 from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import Attributes
 from prepkd.store.claims import EXPIRY, Claims, claim_files
@@ -185,7 +185,7 @@ def joining(
                 if first := not is_shared(work):
                     shutil.rmtree(work / CLAIMS, ignore_errors=True)  # of dead processes
                 membership = held.enter_context(contextlib.ExitStack())
-                membership.enter_context(joined(joint(work, store.name)))
+                membership.enter_context(hold_member_lock(member_lock_path(work, store.name)))
                 writer = growing_writer(to.url, layout, attributes, work, to.on_wait)
                 files = claim_files(writer.store, work / CLAIMS)
         if files is None:

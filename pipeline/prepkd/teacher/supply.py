@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from prepkd.methods.entries import Entry, served_by
+from prepkd.methods.entries import Entry, entries_serving
 from prepkd.methods.term import FeatureTerm, Shapes
 from prepkd.models.features import Answers
 from prepkd.teacher.feature_caching import feature_encoding
@@ -54,7 +54,7 @@ class Supply:
         names = [entry.name for entry in self.entries]
         found: dict[str, Tensor] = {}
         for term in self.terms:
-            if served_by(term, names) == (term.name,):
+            if entries_serving(term, names) == (term.name,):
                 found.update(stored[term.name])
             else:
                 found.update(
@@ -71,7 +71,7 @@ class Supply:
         The last batch is padded to full size, since the last bits depend on a batch's shape.
         """
         names = [entry.name for entry in self.entries]
-        if all(served_by(term, names) == (term.name,) for term in self.terms):
+        if all(entries_serving(term, names) == (term.name,) for term in self.terms):
             return self.teacher_tensors(stored)
         count = len(next(value for tensors in stored.values() for value in tensors.values()))
         parts: dict[str, list[Tensor]] = {}

@@ -24,7 +24,7 @@ def check_class_order(model: str, loaded: Loaded | None, dataset: Dataset, where
         )
 
 
-def ask(model: Normalised, dataset: Dataset) -> LabelAgreement:
+def training_agreement(model: Normalised, dataset: Dataset) -> LabelAgreement:
     """Compare the model's predictions with the labels on a fixed random subset of the training images, unaugmented."""
     samples = dataset.samples
     count = min(len(samples), max(LEAST, PER_CLASS * dataset.classes))

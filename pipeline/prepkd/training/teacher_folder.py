@@ -16,7 +16,7 @@ from prepkd.models.weight_claims import WeightClaims
 from prepkd.runtime.files import write_bytes
 from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict, top1
-from prepkd.training.plausibility import ask, warnings
+from prepkd.training.plausibility import training_agreement, warnings
 from prepkd.training.predictions import write_results
 
 
@@ -41,7 +41,7 @@ def write_teacher(
     for line in warnings(
         f"teacher {name!r}",
         bool(history),
-        ask(model, dataset),
+        training_agreement(model, dataset),
         agreement(logits, test.labels),
         claims or WeightClaims(),
         model,

@@ -21,7 +21,7 @@ from prepkd.data.prepared.fingerprints import (
 from prepkd.data.prepared.holes import FileWithHoles
 from prepkd.data.sources.raw import Labelled, RawData
 from prepkd.errors import InputError
-from prepkd.runtime.files import replacing
+from prepkd.runtime.files import atomic_file
 
 LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
 
@@ -46,7 +46,7 @@ def write(data: RawData, splits: Mapping[str, Labelled], path: Path, *, replace:
     }
     statistics = None
     orientations = {name: np.ones(len(labels), dtype=np.uint8) for name, (_, labels) in files.items()}
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         if files:
             # Laid out twice: files are read once and written directly to their offsets; fingerprints, orientations and
             # statistics are known only afterwards.

@@ -15,7 +15,7 @@ from prepkd.html_report.parts import Bar, Card, Figure, Gallery, PageSection, Ta
 from prepkd.html_report.pictures import view_pictures
 from prepkd.html_report.results import Results
 from prepkd.html_report.sections.training import logged
-from prepkd.inspection.temperatures import METHODS, RowTemperatures, doubt, row_temperatures
+from prepkd.inspection.temperatures import METHODS, RowTemperatures, flsw_refusal, row_temperatures
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
 
@@ -87,7 +87,7 @@ def extremes(results: Results) -> list[Gallery]:
     (store,) = results.opened.values()
     view = store.present[0]
     wanted = settings.terms.temperature.name
-    problem = doubt(store, view)
+    problem = flsw_refusal(store, view)
     method = wanted if wanted in METHODS else ("dtd-cwsm" if problem else "dtd-flsw")
     if problem and method == "dtd-flsw":
         raise InputError(problem)

@@ -21,7 +21,9 @@ NUMERICS = ("torch", "torchvision", "timm", "numpy")
 
 
 @contextlib.contextmanager
-def kept(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit: int = LIMIT) -> Iterator[Path]:
+def reusable_scratch(
+    root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit: int = LIMIT
+) -> Iterator[Path]:
     """Like `scratch`, but keep finished work in the folder for later runs of the same fingerprint.
 
     Finished work of another version of this package, other library versions or another machine is removed first, because the
@@ -29,16 +31,16 @@ def kept(root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit:
     """
     with scratch(root, fingerprint, on_wait=on_wait, keep=True) as folder:
         mark = folder / MARK
-        if mark.is_file() and mark.read_bytes() != software().encode():
+        if mark.is_file() and mark.read_bytes() != software_fingerprint().encode():
             shutil.rmtree(folder)
             folder.mkdir()
         yield folder
-        write_bytes(mark, software().encode())
+        write_bytes(mark, software_fingerprint().encode())
     _prune(root, limit)
 
 
 @functools.cache
-def software() -> str:
+def software_fingerprint() -> str:
     """Fingerprint the software: this package's source, the versions of the numerical libraries, the machine's name."""
     code = hashlib.sha256()
     package = Path(__file__).parents[1]

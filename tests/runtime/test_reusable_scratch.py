@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from prepkd.runtime import kept as kept_work
-from prepkd.runtime.kept import MARK, kept
+from prepkd.runtime import reusable_scratch as kept_work
+from prepkd.runtime.reusable_scratch import MARK, reusable_scratch
 
 
 def work(root: Path, fingerprint: str, text: str = "work", *, limit: int = 10**6) -> str | None:
     """Do a piece of work that writes `text`, unless it is found finished; what was found."""
-    with kept(root, fingerprint, on_wait=print, limit=limit) as folder:
+    with reusable_scratch(root, fingerprint, on_wait=print, limit=limit) as folder:
         file = folder / "done"
         if file.exists():
             return file.read_text()
@@ -27,18 +27,18 @@ def test_finished_work_is_found_again(tmp_path: Path) -> None:
 
 def test_work_of_other_code_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work(tmp_path, "f00d", "first")
-    monkeypatch.setattr(kept_work, "software", lambda: "0" * 64)
+    monkeypatch.setattr(kept_work, "software_fingerprint", lambda: "0" * 64)
     assert work(tmp_path, "f00d", "second") is None
     assert work(tmp_path, "f00d") == "second"
 
 
 def test_unfinished_work_goes_on_whatever_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after Ctrl-C: the checkpoint's own version decides."""
-    with pytest.raises(KeyboardInterrupt), kept(tmp_path, "f00d", on_wait=print) as folder:
+    with pytest.raises(KeyboardInterrupt), reusable_scratch(tmp_path, "f00d", on_wait=print) as folder:
         (folder / "done").write_text("half")
         raise KeyboardInterrupt
     assert not (tmp_path / "f00d" / MARK).exists()
-    monkeypatch.setattr(kept_work, "software", lambda: "0" * 64)
+    monkeypatch.setattr(kept_work, "software_fingerprint", lambda: "0" * 64)
     assert work(tmp_path, "f00d") == "half"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from prepkd.engines import local
-from prepkd.engines.task import Outcome, Task, here
+from prepkd.engines.task import Outcome, Task, current_project
 from prepkd.errors import InputError
 from prepkd.runtime.processors import processors
 from prepkd.runtime.rank import is_launched
@@ -27,7 +27,7 @@ class Engine(StrEnum):
 
 
 @dataclass(frozen=True)
-class Where:
+class EngineOptions:
     """Where tasks run: `jobs` at once on this machine, or on a Ray cluster with `num_gpus` GPUs per task."""
 
     engine: Engine
@@ -42,7 +42,7 @@ def refuse_without_ray(engine: Engine, **options: object) -> None:
 
 
 @contextlib.contextmanager
-def starting(where: Where, threads: int | None, say: Say) -> Iterator[tuple[int | None, Start]]:
+def task_starter(where: EngineOptions, threads: int | None, say: Say) -> Iterator[tuple[int | None, Start]]:
     """Yield the number of threads per task, and a function that starts tasks.
 
     `threads` None keeps torch's default. Raises InputError for options that exclude one another, and under torchrun.
@@ -54,7 +54,7 @@ def starting(where: Where, threads: int | None, say: Say) -> Iterator[tuple[int 
             )
         with ray_engine() as ray:
             share, theirs = share_of(ray, threads, where.num_gpus, say)
-            yield theirs, lambda tasks: ray.run(tasks, here(), share)
+            yield theirs, lambda tasks: ray.run(tasks, current_project(), share)
         return
     if is_launched():
         raise InputError("--jobs starts processes itself; run the command without torchrun")
@@ -65,7 +65,7 @@ def starting(where: Where, threads: int | None, say: Say) -> Iterator[tuple[int 
             f"warning: {count} jobs of {each} threads share {processors()} processors; `threads: {fewer}` is faster, "
             "and changes the last bits of results"
         )
-    yield threads, lambda tasks: local.run(tasks, here(), count, say)
+    yield threads, lambda tasks: local.run(tasks, current_project(), count, say)
 
 
 @contextlib.contextmanager
