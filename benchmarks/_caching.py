@@ -11,10 +11,10 @@ import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
 from prepkd.store.destination import Destination
-from prepkd.store.workers import Worker, joining
+from prepkd.store.workers import Worker, join_workers
 from prepkd.store.write_store import write_chunks
 from prepkd.teacher.caching import first_batches, logit_encoding, plan_store, teacher_answers
-from prepkd.teacher.forward_pass import arithmetic, ready
+from prepkd.teacher.forward_pass import arithmetic, to_eval
 from prepkd.teacher.settings import Cache
 
 from benchmarks._measure import against, interleaved, ratio
@@ -36,7 +36,7 @@ class Bare:
     @torch.inference_mode()
     def __call__(self, turn: int) -> None:
         """Run one pass over all views, with the store's batch shape, memory format and precision."""
-        model, plan, images = ready(self.teacher), self.dataset.plan, self.dataset.samples.images
+        model, plan, images = to_eval(self.teacher), self.dataset.plan, self.dataset.samples.images
         spent = 0.0
         with arithmetic("ieee", images.device):
             for view in range(plan.views):
@@ -66,7 +66,7 @@ def measure(
 
     def cache(turn: int) -> None:
         shutil.rmtree(target, ignore_errors=True)
-        with joining(Destination(str(target), folder / "scratch", print), layout, attributes) as worker:
+        with join_workers(Destination(str(target), folder / "scratch", print), layout, attributes) as worker:
             assert isinstance(worker, Worker)
             for _ in write_chunks(worker, answers):
                 pass

@@ -16,7 +16,7 @@ from prepkd.models.features import Answers, feature_shapes
 from prepkd.models.new import new_model
 from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.store.encodings import make_encoding
-from prepkd.teacher.forward_pass import ready
+from prepkd.teacher.forward_pass import to_eval
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.supply import Supply
 from prepkd.training.batches import Batch, Epochs, TeacherAnswers, batches
@@ -61,7 +61,7 @@ class Pair:
     def __post_init__(self) -> None:
         """Make the images and the teacher."""
         model, self.dataset, _ = made_up(self.teacher, (3, 32, 32), CLASSES, 1, self.samples, self.device)
-        self.model = ready(model)
+        self.model = to_eval(model)
         self.online = self.live()
 
     def live(self, supply: Supply | None = None) -> OnlineTeacher:

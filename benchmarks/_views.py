@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from prepkd.runtime.streams import below, raw_words
+from prepkd.runtime.streams import bounded_integers, raw_words
 from prepkd.store import LogitStore
 from prepkd.store.attributes import Attributes
-from prepkd.store.checked import YOUNG
+from prepkd.store.checked import MIN_FILE_AGE
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
@@ -112,7 +112,7 @@ def read_cases(folder: Path, view: View, rounds: int) -> dict[str, Case]:
     """Write the files; return cases that read another whole view each round."""
     views = view.layout.plan.views
     view.write_store(folder / "store.zarr")
-    time.sleep(YOUNG / 1e9)  # younger files are hashed at each reading
+    time.sleep(MIN_FILE_AGE / 1e9)  # younger files are hashed at each reading
     store = LogitStore.open(folder / "store.zarr")
     # One newly opened store per round, none of which has read a view.
     opened = [LogitStore.open(folder / "store.zarr") for _ in range(rounds + 1)]
@@ -156,7 +156,7 @@ def lookup_cases(folder: Path, view: View) -> dict[str, Case]:
 
     def pairs(turn: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         words = raw_words(SEED, 0, 2 * ROWS * turn, 2 * ROWS)
-        return below(words[:ROWS], views), below(words[ROWS:], samples)
+        return bounded_integers(words[:ROWS], views), bounded_integers(words[ROWS:], samples)
 
     def from_memory(turn: int) -> object:
         rows = tuple(torch.from_numpy(column) for column in pairs(turn))

@@ -14,7 +14,7 @@ from prepkd.store.encodings.measure import TAUS, added_divergence, argmax_flips
 from prepkd.store.place import open_place
 from prepkd.store.writer import StoreWriter
 from prepkd.teacher.caching import FirstBatches, logit_encoding, plan_store
-from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
+from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
 from prepkd.teacher.settings import Cache
 from torch import Tensor
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         teacher, dataset, named = made_up("resnet20", (3, 32, 32), 100, options.views, options.samples or 5_120)
     started = time.perf_counter()
-    raw = [live(ready(teacher), dataset, view) for view in range(dataset.plan.views)]
+    raw = [live(to_eval(teacher), dataset, view) for view in range(dataset.plan.views)]
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         found = {
@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
 
 def live(teacher: torch.nn.Module, dataset: Dataset, view: int) -> Tensor:
     """Compute the teacher's raw logits (N, K) of a view."""
-    return raw_logits(teacher, Pictures.of(dataset, view, slice(None)), batch_size=BATCH, precision="ieee")
+    return raw_logits(teacher, SampleViews.of(dataset, view, slice(None)), batch_size=BATCH, precision="ieee")
 
 
 def measure(path: Path, dataset: Dataset, raw: list[Tensor], choice: dict[str, Any]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from prepkd.runtime.allocator import keep_freed_memory
 from prepkd.store.destination import Destination
-from prepkd.store.workers import Worker, joining
+from prepkd.store.workers import Worker, join_workers
 from prepkd.store.write_store import write_chunks
 from prepkd.teacher.caching import first_batches, logit_encoding, plan_store, teacher_answers
-from prepkd.teacher.forward_pass import arithmetic, ready
+from prepkd.teacher.forward_pass import arithmetic, to_eval
 from prepkd.teacher.settings import Cache
 
 from benchmarks._datasets import made_up
@@ -58,7 +58,7 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
     card = {"name": "bench", "model": options.model, "weights_fingerprint": "0" * 64, "preprocessing": {}}
     layout, attributes = plan_store(settings, dataset, card, first_batches(model, dataset, settings))
     pixels = torch.rand(options.batch_size, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    teacher = ready(model)
+    teacher = to_eval(model)
     answers = partial(teacher_answers, model, dataset, logit_encoding(settings, dataset.classes), settings)
 
     @torch.inference_mode()
@@ -71,7 +71,7 @@ def measure(folder: Path, options: argparse.Namespace, device: torch.device) -> 
 
     def written(turn: int) -> None:
         path = folder / f"{turn}.zarr"
-        with joining(Destination(str(path), folder / "scratch", print), layout, attributes) as worker:
+        with join_workers(Destination(str(path), folder / "scratch", print), layout, attributes) as worker:
             assert isinstance(worker, Worker)
             for _ in write_chunks(worker, answers):
                 pass

@@ -16,21 +16,21 @@ from prepkd.stages._progress import StoreProgress
 from prepkd.stages._project import store_url
 from prepkd.stages._teachers import teacher_files
 from prepkd.store.destination import Destination
-from prepkd.store.write_store import Written
+from prepkd.store.write_store import WriteResult
 from prepkd.teacher.caching import cache_logits
 from rich.progress import Progress
 
 Tell = Callable[[tuple[str, Any]], None]  # gets a kind of event, and its value
 
 
-def write_logits(params: Params, name: str, to: Destination) -> Written:
+def write_logits(params: Params, name: str, to: Destination) -> WriteResult:
     """Write a teacher's logits, or join the processes that are writing them."""
     dataset = cached_views(params)
     teacher = load_teacher(name, teacher_files(params, name), dataset)
     return cache_logits(teacher, dataset, params.cache, to)
 
 
-def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: Tell) -> Written:
+def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: Tell) -> WriteResult:
     """Write a teacher's logits together with other processes, and report this process's chunks. Runs as a Ray task."""
     params = from_plain(settings)
     to = Destination(
@@ -48,7 +48,7 @@ def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: T
 
 def write_logits_on_ray(
     params: Params, name: str, may_replace: bool, workers: int | None, num_gpus: float | None
-) -> Written:
+) -> WriteResult:
     """Write a teacher's logits in actors of a Ray cluster; `workers` defaults to the number that the cluster holds."""
     written = 0
 
@@ -66,7 +66,7 @@ def write_logits_on_ray(
         outcome = ray.run_together(task, current_project(), number, share, count, say)
     if outcome.failure is not None:
         raise InputError(outcome.failure)
-    found: Written = outcome.value
+    found: WriteResult = outcome.value
     return found if found.chunks is None else replace(found, chunks=written)
 
 

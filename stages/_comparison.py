@@ -5,7 +5,7 @@ from pathlib import Path
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_output
 from prepkd.project.params import Params
-from prepkd.report.added import Added, added_students
+from prepkd.report.added import AddedStudents, added_students
 from prepkd.report.evaluation import Evaluation
 from prepkd.report.run_logits import RunFile
 from prepkd.runtime.devices import choose_device
@@ -26,7 +26,7 @@ def added_file(name: str) -> Path:
     return COMPARISON / "runs/added" / f"{name}.safetensors"
 
 
-def added(params: Params, name: str) -> Added:
+def added(params: Params, name: str) -> AddedStudents:
     """Measure the students of a key of `compare.add`, or read their logits if their files are unchanged."""
     on = Evaluation(data_file(params), parse_recipe(params.augment), choose_device(params.threads))
     return added_students(params.compare.add[name], added_file(name), on, params.named_models)

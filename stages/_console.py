@@ -22,14 +22,14 @@ LOUD = ("warning:", "error:", "failed:")  # prefixes of the lines that --quiet s
 
 
 @dataclass
-class Chosen:
+class OutputOptions:
     """The options --json and --quiet of the running command."""
 
     json: bool = False
     quiet: bool = False
 
 
-chosen = Chosen()
+output_options = OutputOptions()
 console = TextConsole(stderr=True, soft_wrap=True, quiet=rank_and_world_size()[0] > 0)  # only the first process prints
 
 
@@ -37,21 +37,21 @@ def say(line: str) -> None:
     """Print a line without markup; with --quiet only warnings and errors."""
     to = (
         TextConsole(stderr=True, soft_wrap=True)
-        if chosen.quiet and line.startswith(LOUD) and not rank_and_world_size()[0]
+        if output_options.quiet and line.startswith(LOUD) and not rank_and_world_size()[0]
         else console
     )
     to.print(line, markup=False)
 
 
-def be_json(asked: bool) -> bool:
+def set_json(asked: bool) -> bool:
     """Store --json before the command runs."""
-    chosen.json = asked
+    output_options.json = asked
     return asked
 
 
-def be_quiet(asked: bool) -> bool:
+def set_quiet(asked: bool) -> bool:
     """Store --quiet before the command runs."""
-    chosen.quiet = asked
+    output_options.quiet = asked
     console.quiet = asked or rank_and_world_size()[0] > 0
     return asked
 
@@ -63,9 +63,9 @@ def show(figures: object, *parts: RenderableType) -> None:
     """
     if rank_and_world_size()[0]:
         return
-    if chosen.json:
+    if output_options.json:
         print_json(figures)
-    elif not chosen.quiet:
+    elif not output_options.quiet:
         for part in parts:
             TextConsole().print(part, soft_wrap=isinstance(part, str))
 

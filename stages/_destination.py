@@ -7,7 +7,7 @@ from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import progress, say
 from prepkd.stages._options import may_replace
 from prepkd.stages._progress import StoreProgress
-from prepkd.store.destination import Destination, Work
+from prepkd.store.destination import Destination, RemainingWork
 
 
 @contextlib.contextmanager
@@ -16,7 +16,7 @@ def destination(url: str, title: str, *, replace: bool) -> Iterator[Destination]
     with progress() as bar:
         shown = StoreProgress(bar, title)
 
-        def start(work: Work) -> None:
+        def start(work: RemainingWork) -> None:
             say(work.describe())
             if work.doubt:
                 say(f"warning: {work.doubt}")

@@ -9,7 +9,7 @@ from prepkd.engines.task import Task
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_output
 from prepkd.project.params import Params, from_plain, plain
-from prepkd.report.run_logits import RunFile, is_there
+from prepkd.report.run_logits import RunFile, is_current
 from prepkd.stages._comparison import run_of
 from prepkd.stages._console import advance, progress, say
 from prepkd.stages._project import data_file, writing
@@ -29,7 +29,7 @@ def whole_grid(params: Params) -> dict[RunKey, RunFile]:
 def train_grid(params: Params, runs: dict[RunKey, RunFile], start: Start, *, replace: bool) -> None:
     """Train the unfinished ones of these runs; raises InputError at the end if any training failed."""
     test = load_split(data_file(params), "test").fingerprint
-    left = {key: run for key, run in runs.items() if uses_own_code(params, run.settings) or not is_there(run, test)}
+    left = {key: run for key, run in runs.items() if uses_own_code(params, run.settings) or not is_current(run, test)}
     if len(left) < len(runs):
         say(f"{len(runs) - len(left)} of {len(runs)} runs are finished")
 

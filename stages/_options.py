@@ -8,7 +8,7 @@ import typer
 from prepkd.engines.engine import Engine
 from prepkd.errors import InputError
 from prepkd.project.params import Params, load_params
-from prepkd.stages._console import be_json, be_quiet
+from prepkd.stages._console import set_json, set_quiet
 
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
 Overrides = Annotated[
@@ -32,10 +32,11 @@ NumGpus = Annotated[
 ]
 
 AsJson = Annotated[
-    bool, typer.Option("--json", callback=be_json, help="Print the figures as one JSON value, nothing else on stdout.")
+    bool, typer.Option("--json", callback=set_json, help="Print the figures as one JSON value, nothing else on stdout.")
 ]
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", callback=be_quiet, help="Print only warnings, errors and the output of --json.")
+    bool,
+    typer.Option("--quiet", "-q", callback=set_quiet, help="Print only warnings, errors and the output of --json."),
 ]
 
 

@@ -7,7 +7,7 @@ from prepkd.display.progress import Pace, Speed
 from prepkd.display.text import clock, fitting_parts, size
 from prepkd.stages._console import console, say
 from prepkd.training.checkpoints import Row
-from prepkd.training.progress import Tick
+from prepkd.training.progress import BatchProgress
 from rich.progress import Progress
 
 BESIDE = 7  # columns of the percentage, beside the bar's title and note
@@ -50,7 +50,7 @@ class TrainingProgress:
 
         return on_inputs
 
-    def step(self, seed: int, tick: Tick) -> None:
+    def step(self, seed: int, tick: BatchProgress) -> None:
         """Report a batch. The loss is read only if it is shown: on a GPU reading it waits for the batch."""
         if self.resumed and self.resumed[0] == seed:
             say(f"{self.title}: {self._which(seed)}continues after epoch {self.resumed[1]}/{self.epochs}")

@@ -22,7 +22,7 @@ from prepkd.stages._teachers import teacher_files
 from prepkd.tracking.loggers import Run, Write, logged
 from prepkd.training.checkpoints import Row
 from prepkd.training.context import RunContext, Trained
-from prepkd.training.progress import Tick
+from prepkd.training.progress import BatchProgress
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def students(
     on_epoch: Callable[[int, Row], None],
     refuse: Callable[[Mapping[str, Any]], None] | None,
     generation: str | None = None,
-    on_step: Callable[[int, Tick], None] = lambda seed, tick: None,
+    on_step: Callable[[int, BatchProgress], None] = lambda seed, tick: None,
 ) -> Iterator[Iterator[Trained]]:
     """Train one student per seed of the settings; `generation` is the key of the generation that the settings belong to.
 

@@ -8,7 +8,7 @@ from prepkd.display.tables import cell, pairs, plain_table, titled
 from prepkd.display.text import size
 from prepkd.report.metrics import over_seeds
 from prepkd.stages._console import show
-from prepkd.store.write_store import Written
+from prepkd.store.write_store import WriteResult
 from prepkd.training.checkpoints import Row
 from prepkd.training.context import Trained
 from rich.console import RenderableType
@@ -84,7 +84,7 @@ def show_teacher(folder: Path, card: Mapping[str, Any], seconds: float) -> None:
     show(figures, *pairs(f"Teacher {card['name']}", rows))
 
 
-def store_figures(url: str, written: Written) -> dict[str, Any]:
+def store_figures(url: str, written: WriteResult) -> dict[str, Any]:
     """Return the figures of a store that was written, or was already finished."""
     found: dict[str, Any] = {"store": url, "already_finished": written.chunks is None, "bytes": written.bytes}
     found["sha256"] = written.sha256

@@ -25,7 +25,7 @@ from prepkd.stages._options import (
 from prepkd.stages._project import writing
 from prepkd.stages._summary import store_figures, written_tables
 from prepkd.stages._teachers import teacher_files
-from prepkd.store.own import refuse_foreign_store
+from prepkd.store.ownership import refuse_foreign_store
 from prepkd.teacher import feature_caching as caching
 
 

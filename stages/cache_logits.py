@@ -23,7 +23,7 @@ from prepkd.stages._options import (
 )
 from prepkd.stages._project import data_file, store_url
 from prepkd.stages._summary import store_figures, written_tables
-from prepkd.store.own import refuse_foreign_store
+from prepkd.store.ownership import refuse_foreign_store
 from prepkd.teacher.caching import hardly_better_than_chance
 
 

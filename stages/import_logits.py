@@ -10,7 +10,7 @@ from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, Replace
 from prepkd.stages._project import data_file, store_url
 from prepkd.stages._summary import store_figures
 from prepkd.store.destination import Destination
-from prepkd.store.own import refuse_foreign_store
+from prepkd.store.ownership import refuse_foreign_store
 from prepkd.teacher import imported
 from prepkd.teacher.import_options import check_options, parse_json_recipe, parse_view_count
 from prepkd.teacher.logit_files import read_logits

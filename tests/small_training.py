@@ -20,7 +20,7 @@ from prepkd.training.batches import Epochs, Views
 from prepkd.training.checkpoints import Row
 from prepkd.training.context import RunContext
 from prepkd.training.loop import train
-from prepkd.training.progress import unseen
+from prepkd.training.progress import ignore_progress
 from prepkd.training.settings import Training
 from prepkd.training.teacher_settings import Teacher
 from prepkd.views import ViewPlan
@@ -117,7 +117,7 @@ def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, *
         "teacher": None,
         "seed": 3,
         "on_epoch": ignore,
-        "on_step": unseen,
+        "on_step": ignore_progress,
     } | changes
     parts = {name: wanted[name] for name in ("samples", "held_out", "plan", "classes")}
     dataset = replace(DATASET, **parts)

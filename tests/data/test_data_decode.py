@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from crafted_images import image, pixels
 from PIL import Image
-from prepkd.data.images.decode import decoded, image_size
+from prepkd.data.images.decode import decode_image, image_size
 from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
 
 
 def outcome(content: bytes, whole: bytes) -> str:
     try:
-        found = decoded(content, "the/file.x").tobytes()
+        found = decode_image(content, "the/file.x").tobytes()
     except InputError as error:
         assert str(error).startswith("the/file.x: ") and "\n" not in str(error)
         return "refused"
@@ -28,7 +28,7 @@ def outcome(content: bytes, whole: bytes) -> str:
 )
 def test_a_damaged_file_is_refused_or_an_image(kind: str, mode: str) -> None:
     good = image(3, 20, 30, kind, mode)
-    whole = decoded(good, "x").tobytes()
+    whole = decode_image(good, "x").tobytes()
     generator = np.random.Generator(np.random.Philox(1))
     flips, cuts = Counter[str](), Counter[str]()
     for place in generator.integers(len(good), size=300).tolist():
@@ -45,7 +45,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(stream, "PNG")
     with pytest.raises(InputError, match=r"bomb.png: damaged or cut off: Image size .400000000 pixels. exceeds limit"):
-        decoded(stream.getvalue(), "bomb.png")
+        decode_image(stream.getvalue(), "bomb.png")
 
 
 def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.fromarray(pixels(1, 6, 8)).save(tmp_path / "x.jpg", exif=exif)
     assert image_size(tmp_path / "x.jpg") == (6, 8)
-    assert decoded((tmp_path / "x.jpg").read_bytes(), "x").size == (8, 6)
+    assert decode_image((tmp_path / "x.jpg").read_bytes(), "x").size == (8, 6)
 
 
 def test_threads_keep_the_order_and_do_not_run_far_ahead() -> None:

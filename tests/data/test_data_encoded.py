@@ -18,8 +18,8 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.faults import Faults
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.file import describe, load_split
-from prepkd.data.prepared.holes import FileWithHoles
 from prepkd.data.prepared.prepare import prepare
+from prepkd.data.prepared.sparse_file import SparseFile
 from prepkd.data.sources import SOURCES
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
@@ -266,7 +266,7 @@ def test_a_full_disk_leaves_what_was_there_and_does_not_crash(raw: Path, tmp_pat
 
 
 def test_hdf5_finds_in_a_file_with_holes_what_it_finds_in_a_real_one(tmp_path: Path) -> None:
-    holes = FileWithHoles()
+    holes = SparseFile()
     generator = np.random.Generator(np.random.Philox(1))
     for file in (holes, tmp_path / "real.h5"):
         with h5py.File(file, "w") as made:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from prepkd.data.images import files as files_module
-from prepkd.data.images.decode import MOST_PIXELS, decoded, image_size
+from prepkd.data.images.decode import MOST_PIXELS, decode_image, image_size
 from prepkd.data.images.faults import Faults
 from prepkd.data.prepared.file import describe
 from prepkd.data.sources.settings import Prepare
@@ -60,9 +60,9 @@ LYING = {
 
 
 def outcome(content: bytes) -> str:
-    """`decoded`, or the refusal; anything else is raised."""
+    """`decode_image`, or the refusal; anything else is raised."""
     try:
-        return f"decoded {decoded(content, 'raw/x').size}"
+        return f"decoded {decode_image(content, 'raw/x').size}"
     except InputError as error:
         assert str(error).startswith("raw/x: ") and "\n" not in str(error)
         return str(error)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from crafted_images import cinic10, image, pixels, prepared, write
 from PIL import Image, ImageOps
-from prepkd.data.images.decode import decoded, orientation_of, turned
+from prepkd.data.images.decode import apply_orientation, decode_image, orientation_of
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.prepared.prepare import prepare
 from prepkd.data.sources.settings import Prepare
@@ -42,7 +42,7 @@ def test_a_turned_image_is_pillows(orientation: int, kind: str) -> None:
     content = photograph(1, orientation, kind=kind)
     with Image.open(io.BytesIO(content)) as opened:
         assert orientation_of(opened) == orientation
-    assert np.array_equal(np.asarray(turned(decoded(content, "x"), orientation)), upright(content))
+    assert np.array_equal(np.asarray(apply_orientation(decode_image(content, "x"), orientation)), upright(content))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from prepkd.errors import InputError
-from prepkd.html_report.charts.accuracy import near
+from prepkd.html_report.charts.accuracy import nearby_teachers
 from prepkd.html_report.charts.confusion import KINDS
 from prepkd.html_report.files import read_log, read_table
 from prepkd.html_report.names import distinct_names
@@ -115,7 +115,7 @@ def test_the_headline_table_has_differences_and_verdicts(tmp_path: Path) -> None
 
 
 def test_a_far_teacher_does_not_squeeze_the_dots() -> None:
-    assert near({"near": 71.0, "far": 95.0}, [69.0, 70.0]) == {"near": 71.0}
+    assert nearby_teachers({"near": 71.0, "far": 95.0}, [69.0, 70.0]) == {"near": 71.0}
 
 
 def test_bands_are_over_the_seeds_that_were_trained_so_long() -> None:

@@ -9,7 +9,7 @@ from commands import invoke
 from inspected import student
 from prepkd.errors import InputError
 from prepkd.inspection.checkpoint_facts import is_checkpoint, read_checkpoint
-from prepkd.inspection.lineage import lines
+from prepkd.inspection.lineage import format_chains
 from prepkd.models.checkpoint import load_card, write_card
 from prepkd.provenance.descent import ancestors, descent, descents
 from prepkd.runtime.files import fingerprint
@@ -54,14 +54,14 @@ def test_a_student_descends_from_its_teacher_and_from_those_above_it(teachers: P
     several = change(tmp_path / "seed1", **taught(teachers / "one", teachers / "small"))
     assert names(several, teachers) == [["one", "large"], ["small"]]
     weights = load_card(teachers / "small")["weights_fingerprint"][:12]
-    assert lines(descents(several, teachers))[1] == f"small (convnet4, weights {weights})"
+    assert format_chains(descents(several, teachers))[1] == f"small (convnet4, weights {weights})"
 
 
 def test_of_a_teacher_that_is_gone_or_another_one_only_the_name_is_known(teachers: Path, tmp_path: Path) -> None:
     card = change(tmp_path / "seed1", **taught(teachers / "two", teachers / "small"))
     change(teachers / "two", model="convnet8")
     (teachers / "small" / "model.json").unlink()
-    assert lines(descents(card, teachers)) == ["small (not there)", "two (not there)"]
+    assert format_chains(descents(card, teachers)) == ["small (not there)", "two (not there)"]
     assert descent("small", teachers / "small") == [{"name": "small"}]
 
 
@@ -70,7 +70,7 @@ def test_a_card_may_hold_anything(above: object, teachers: Path) -> None:
     card = change(teachers / "large", distilled_from=above, inputs={"teacher": [above]})
     found = ancestors(card)
     assert all(isinstance(value, str) for one in found for value in one.values())
-    lines(descents(card, teachers))
+    format_chains(descents(card, teachers))
 
 
 def test_the_card_of_a_folder_is_shown(teachers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from commands import ROOT
 from prepkd.methods.grammar import parse_method
-from prepkd.methods.own import is_own
 from prepkd.methods.term import FeatureTerm
 from prepkd.methods.terms import TERMS
+from prepkd.methods.user_terms import is_user_term
 
 PAGE = (ROOT / "docs/reference/methods.md").read_text().split("<!-- weights -->\n")[1].split("\n\n")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines()[2:]]
@@ -24,7 +24,7 @@ NO_WEIGHTS = {"cc.gamma", "dtd.flsw.beta", "dtd.flsw.gamma", "dtd.cwsm.beta"}
 
 
 def test_every_term_is_there() -> None:
-    assert STATED.keys() == {name for name, term in TERMS.items() if not is_own(term)}
+    assert STATED.keys() == {name for name, term in TERMS.items() if not is_user_term(term)}
 
 
 @pytest.mark.parametrize("name", TERMS)

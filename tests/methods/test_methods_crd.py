@@ -11,7 +11,7 @@ from prepkd.losses import info_nce, noise_contrastive
 from prepkd.methods.contrastive import INDEX, ContrastiveRepresentation
 from prepkd.methods.embeddings import Bank, Embeddings
 from prepkd.methods.term import State
-from prepkd.runtime.streams import Draw
+from prepkd.runtime.streams import DrawContext
 from prepkd.training.trial import try_student
 from small_training import COUNT as COUNT_OF_TRAINING
 from small_training import DATASET
@@ -224,7 +224,7 @@ def test_draws_follow_torchs_seed_and_cover_the_bank() -> None:
 
 def test_the_index_is_the_sample_in_every_epoch() -> None:
     for epoch in (0, 3):
-        assert term().draw(Draw(1, epoch, 5, 2))[INDEX].tolist() == [0, 1, 2, 3, 4]
+        assert term().draw(DrawContext(1, epoch, 5, 2))[INDEX].tolist() == [0, 1, 2, 3, 4]
     assert settings("crd").terms.drawn == (INDEX,)
 
 

@@ -14,7 +14,7 @@ from prepkd.losses import cross_entropy, disturbed_labels, kl_divergence
 from prepkd.methods.disturbed_labels import KEPT, DisturbedLabels
 from prepkd.methods.grammar import parse_method
 from prepkd.methods.objective import Objective
-from prepkd.runtime.streams import Draw, Purpose, raw_words
+from prepkd.runtime.streams import DrawContext, Purpose, raw_words
 from torch.nn import functional as F
 
 
@@ -79,7 +79,7 @@ def test_mixed_labels_that_are_whole_are_labels(method: str) -> None:
 
 
 def draw(alpha: float, *, seed: int = 3, epoch: int = 0, samples: int = 20_000, classes: int = 10) -> Any:
-    return DisturbedLabels(alpha=alpha).draw(Draw(seed, epoch, samples, classes))["disturbed_label"]
+    return DisturbedLabels(alpha=alpha).draw(DrawContext(seed, epoch, samples, classes))["disturbed_label"]
 
 
 def test_a_label_is_replaced_with_probability_alpha_by_any_class() -> None:

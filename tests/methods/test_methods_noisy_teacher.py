@@ -13,7 +13,7 @@ from prepkd.losses import noisy_logits, probability_shift
 from prepkd.methods import noisy_teacher
 from prepkd.methods.noisy_teacher import NoisyTeacher
 from prepkd.methods.objective import Objective
-from prepkd.runtime.streams import Draw, Purpose, happens, normal, raw_words
+from prepkd.runtime.streams import DrawContext, Purpose, bernoulli, normal, raw_words
 from torch import Tensor
 
 
@@ -22,7 +22,7 @@ def settings(method: str, **changes: Any) -> Distill:
 
 
 def noise(seed: int = 3, epoch: int = 0, samples: int = 4000, classes: int = 10, **changes: float) -> Any:
-    return NoisyTeacher(**changes).draw(Draw(seed, epoch, samples, classes))["answer_noise"]
+    return NoisyTeacher(**changes).draw(DrawContext(seed, epoch, samples, classes))["answer_noise"]
 
 
 def answers(teacher: Tensor, drawn: Any = None) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def test_quantiles_are_a_normal_distributions() -> None:
         assert (every < z).mean() == pytest.approx(below, abs=1e-4)
     word = np.array([0x0001_0002_FFFF_8000], dtype=np.uint64)
     assert normal(word).tolist() == every.astype(np.float32)[[0x8000, 0xFFFF, 0x0002, 0x0001]].tolist()
-    assert not happens(np.array([0], dtype=np.uint64), 0.0) and happens(np.array([2**64 - 1], dtype=np.uint64), 1.0)
+    assert not bernoulli(np.array([0], dtype=np.uint64), 0.0) and bernoulli(np.array([2**64 - 1], dtype=np.uint64), 1.0)
 
 
 def test_a_share_of_the_rows_has_noise_of_sigma() -> None:

@@ -13,7 +13,7 @@ import torch
 from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.models import build_model, load_weights
-from prepkd.models.weights import Loaded
+from prepkd.models.weights import LoadedWeights
 from prepkd.training.initial import loading_notes
 from safetensors.torch import save_file
 from small_training import settings as training_settings
@@ -92,7 +92,7 @@ def save(content: Any, path: Path) -> Path:
 
 def loaded(
     path: Path, key: str | None = None, net: nn.Module | None = None, **options: Any
-) -> tuple[Loaded, nn.Module]:
+) -> tuple[LoadedWeights, nn.Module]:
     net = net or model()
     return load_weights(net, path, key, **options), net
 

@@ -16,7 +16,7 @@ from prepkd.cli import COMMANDS
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import Output, claimed, locked
 from prepkd.stages._console import console
-from prepkd.store.own import refuse_foreign_store
+from prepkd.store.ownership import refuse_foreign_store
 from prepkd.store.place import get, keys, open_place, put
 
 PARAMS = """

@@ -16,7 +16,7 @@ from prepkd.errors import InputError
 from prepkd.models import Normalised, Preprocessing
 from prepkd.models.checkpoint import load_checkpoint, save_checkpoint
 from prepkd.report import added as module
-from prepkd.report.added import Added, added_students
+from prepkd.report.added import AddedStudents, added_students
 from prepkd.report.evaluation import Evaluation
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -49,7 +49,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def measured(folder: str = "mine", trusted: tuple[str, ...] = ()) -> Added:
+def measured(folder: str = "mine", trusted: tuple[str, ...] = ()) -> AddedStudents:
     return added_students(Path(folder), FILE, Evaluation(Path("data/digits.h5"), (), torch.device("cpu")), trusted)
 
 

@@ -16,7 +16,7 @@ from prepkd.errors import InputError
 from prepkd.models.checkpoint import FORMAT, write_card
 from prepkd.project.params import Params
 from prepkd.report import grid as grid_module
-from prepkd.report.added import Added
+from prepkd.report.added import AddedStudents
 from prepkd.report.bars import bars
 from prepkd.report.grid import tabulate
 from prepkd.runtime.files import fingerprint
@@ -99,7 +99,7 @@ def test_added_students_stand_in_every_pairs_table_against_its_teacher() -> None
     """Their difference is that of numbers of right answers, over the seeds that the baseline has."""
     chosen = params("kd", teachers=["large", "small"])
     train(chosen)  # 160, 162 and 164 right
-    mine = Added(Path("students/mine"), "resnet8", {seed: answers(170 + seed) for seed in (0, 1, 5)})
+    mine = AddedStudents(Path("students/mine"), "resnet8", {seed: answers(170 + seed) for seed in (0, 1, 5)})
     text = tabulate(grid(chosen), TEST, Path("results/compare"), {"mine": mine})
     long, wide, table = (pd.read_csv(f"results/compare/{name}.csv") for name in ("long", "wide", "table"))
     rows = table[table["run"] == "mine"]

@@ -14,7 +14,7 @@ from prepkd.cli import COMMANDS
 from prepkd.display.console import TextConsole
 from prepkd.stages import _console
 from prepkd.stages._progress import StoreProgress, TrainingProgress
-from prepkd.training.progress import Tick
+from prepkd.training.progress import BatchProgress
 
 PARAMS = """
 threads: 1
@@ -134,13 +134,13 @@ def test_summaries_fit_60_columns_without_colours(project: Path, arguments: list
 
 
 def test_warnings_are_loud_and_notes_are_not(capsys: pytest.CaptureFixture[str]) -> None:
-    _console.be_quiet(True)
+    _console.set_quiet(True)
     try:
         _console.say("a note")
         _console.say("warning: look")
         assert capsys.readouterr().err == "warning: look\n"
     finally:
-        _console.be_quiet(False)
+        _console.set_quiet(False)
 
 
 @pytest.mark.parametrize(("value", "traced"), [("1", True), ("0", False), ("", False)])
@@ -171,14 +171,14 @@ def test_the_loss_is_read_only_where_a_line_is_shown(monkeypatch: pytest.MonkeyP
     """Reading it waits for the GPU: a training step must not."""
     now, counted = [0.0], Counted()
     monkeypatch.setattr("prepkd.stages._progress.Pace.due", lambda pace: now[0] >= 30)
-    monkeypatch.setattr(Tick, "loss", lambda tick: counted.loss())
+    monkeypatch.setattr(BatchProgress, "loss", lambda tick: counted.loss())
     with _console.progress() as bar:
         shown = TrainingProgress(bar, "kd", [0, 1], 3)
         for step in range(50):
-            shown.step(0, Tick(0, step + 1, 50, {}))
+            shown.step(0, BatchProgress(0, step + 1, 50, {}))
         assert counted.read == 0
         now[0] = 30
-        shown.step(1, Tick(2, 25, 50, {}))
+        shown.step(1, BatchProgress(2, 25, 50, {}))
         assert counted.read == 1
 
 
@@ -190,10 +190,10 @@ def test_a_log_gets_a_line_per_epoch_with_the_time_left(
     with _console.progress() as bar:
         shown = TrainingProgress(bar, "kd", [4, 5], 2)
         shown.start("kd: training convnet4")
-        shown.step(4, Tick(0, 10, 20, {}))
+        shown.step(4, BatchProgress(0, 10, 20, {}))
         shown.epoch(4, row)
         shown.epoch(5, row)  # trained before: no batch of it was seen
-        shown.step(5, Tick(1, 10, 20, {}))
+        shown.step(5, BatchProgress(1, 10, 20, {}))
         shown.epoch(5, row | {"epoch": 1.0})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "kd: training convnet4"

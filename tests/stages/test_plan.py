@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepkd.cli import app
 from prepkd.costs.cost import Cost, Memory, Rates, StoreCost
-from prepkd.costs.memory import Tried, allocated, caching_memory, training_memory
+from prepkd.costs.memory import TrialAnswers, allocated, caching_memory, training_memory
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import StoredTensor, Tensors, make_encoding
 from prepkd.store.layout import Layout
@@ -87,7 +87,7 @@ def written(layout: Layout, folder: Path) -> Path:
         "precision": {"arithmetic": "ieee", "batch_size": 4, "device": "cpu, 1 threads"},
     }
     writer = StoreWriter(open_place(path, write=True), layout, Attributes.made_from(described), path)
-    encoded = Tried(layout).encoded
+    encoded = TrialAnswers(layout).encoded
     for view, chunk in writer.pending():
         writer.write(view, chunk, {name: array[: layout.length(chunk)] for name, array in encoded.items()})
     writer.finish(np.arange(layout.plan.samples) % classes)

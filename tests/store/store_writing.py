@@ -22,7 +22,7 @@ from prepkd.store.encodings import words_of
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.layout import Layout
 from prepkd.store.place import open_place
-from prepkd.store.workers import Worker, joining
+from prepkd.store.workers import Worker, join_workers
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 
@@ -45,7 +45,7 @@ def writing(
     replace: bool = False,
 ) -> Iterator[StoreWriter]:
     """The writer of the one process that writes a store; the store is finished and published when the block ends."""
-    with joining(Destination(str(url), scratch, on_wait, replace), layout, attributes or ATTRIBUTES) as worker:
+    with join_workers(Destination(str(url), scratch, on_wait, replace), layout, attributes or ATTRIBUTES) as worker:
         assert isinstance(worker, Worker)
         yield worker.writer
         worker.finish(LABELS[: layout.plan.samples])

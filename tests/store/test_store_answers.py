@@ -24,7 +24,7 @@ from prepkd.store.layout import Layout
 from prepkd.store.unfinished import work_fingerprint
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import FirstBatches, first_batches, plan_store, teacher_answers
-from prepkd.teacher.forward_pass import Pictures, arithmetic, raw_logits
+from prepkd.teacher.forward_pass import SampleViews, arithmetic, raw_logits
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
@@ -78,13 +78,13 @@ def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
     samples, plan = example.dataset.samples, example.dataset.plan
     everyone, rows = samples.under(plan, 0, slice(None))
     settings: dict[str, Any] = {"batch_size": example.settings.batch_size, "precision": example.settings.precision}
-    whole = raw_logits(example.teacher, Pictures(samples, plan, everyone, rows), **settings)
+    whole = raw_logits(example.teacher, SampleViews(samples, plan, everyone, rows), **settings)
     for sample in (0, 5, 21):
         others = torch.full_like(samples.images, 255)
         others[sample] = samples.images[sample]
         elsewhere = torch.zeros_like(rows)
         elsewhere[sample] = rows[sample]
-        changed = Pictures(Samples(others, samples.labels), plan, everyone, elsewhere)
+        changed = SampleViews(Samples(others, samples.labels), plan, everyone, elsewhere)
         alone = raw_logits(example.teacher, changed, **settings)
         assert torch.equal(alone[sample], whole[sample])
 
@@ -112,7 +112,7 @@ def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
             return x.flatten(1)[:, :5]
 
     dataset = example.dataset
-    logits = raw_logits(Watching(), Pictures.of(dataset, 0, slice(None)), batch_size=4, precision="ieee")
+    logits = raw_logits(Watching(), SampleViews.of(dataset, 0, slice(None)), batch_size=4, precision="ieee")
     assert [(shape, channels_last) for shape, channels_last, _ in seen] == [((4, 1, 8, 8), True)] * 6
     assert seen[-1][2] == 0 < seen[0][2], "22 samples: the last batch's second half is black"
     assert len(logits) == 22

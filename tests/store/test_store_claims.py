@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prepkd.runtime.files import has_ended, this_process
 from prepkd.store.claims import CLAIM, ClaimFiles, ClaimFolder, Claims, Objects, claim_files
-from prepkd.store.own import first_foreign, own_keys, refuse_foreign_store
+from prepkd.store.ownership import first_foreign, refuse_foreign_store, store_key_patterns
 from prepkd.store.place import keys, open_place
 from prepkd.store.remote import RemoteStore
 from store_writing import fork
@@ -199,7 +199,7 @@ def test_claims_are_prepkds_own_and_no_store(open_files: Callable[[], ClaimFiles
         claims.take(name)
     place = open_place(url, write=True)
     assert keys(place) == {"claims/12.345.0", "claims/finish.0"}
-    assert all(CLAIM.fullmatch(key) and own_keys()[0].fullmatch(key) for key in keys(place))
+    assert all(CLAIM.fullmatch(key) and store_key_patterns()[0].fullmatch(key) for key in keys(place))
     refuse_foreign_store(url)
     _files(url, tmp_path).create("notes.txt", b"x")
     assert first_foreign(place) == "claims/notes.txt"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prepkd.cli import app
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
-from prepkd.store.fetch import Fetched, fetch, parse_views, views_text
+from prepkd.store.fetch import FetchResult, fetch, parse_views, views_text
 from prepkd.store.place import open_place, put
 from prepkd.views.order import cycle
 from store_checks import Cut, Watched, fail, files, refused
@@ -30,7 +30,7 @@ def chunks_of(*views: int) -> list[str]:
     return [f"{name}/c/{view}/{chunk}{tail}" for view in views for chunk in range(3) for name, tail in tails]
 
 
-def bring(source: str | Path, target: Store, *views: int) -> Fetched:
+def bring(source: str | Path, target: Store, *views: int) -> FetchResult:
     return fetch(LogitStore.open(source), target, views, "target", lambda: None)
 
 
@@ -47,7 +47,7 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
     target, whole = tmp_path / "copy" / "large.zarr", contents(made_up)
     fetched = bring(bucket, open_place(target, write=True), 0, 2)
     brought = [*DESCRIBED, *chunks_of(0, 2)]
-    assert fetched == Fetched("target", len(brought), sum(len(whole[key]) for key in brought), 0, [0, 2], 3)
+    assert fetched == FetchResult("target", len(brought), sum(len(whole[key]) for key in brought), 0, [0, 2], 3)
     found = contents(target)
     assert json.loads(found.pop("partial.json")) == {"views": [0, 2]}
     assert found == {key: whole[key] for key in sorted([*brought, "manifest.json"])}
@@ -62,7 +62,7 @@ def test_some_views_then_others_then_all(bucket: str, made_up: Path, tmp_path: P
 
     before = store_writing.identities(target)
     fetched = bring(bucket, open_place(target, write=True), 0, 1)
-    assert fetched == Fetched(
+    assert fetched == FetchResult(
         "target", 9, sum(len(whole[key]) for key in chunks_of(1)), len(DESCRIBED) + 9, [0, 1, 2], 3
     )
     assert contents(target) == whole, "whole, and no longer marked as partial"

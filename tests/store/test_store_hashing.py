@@ -33,7 +33,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_an_unchanged_file_is_hashed_once(folder: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checked, "YOUNG", -1)
+    monkeypatch.setattr(checked, "MIN_FILE_AGE", -1)
     store = LogitStore.open(folder)
     hashed.clear()
     first, second = store.logits(0), store.logits(0)
@@ -56,7 +56,7 @@ def test_a_young_file_is_hashed_every_time(folder: Path, hashed: list[str]) -> N
 @pytest.mark.parametrize("how", ["in place", "replaced", "with its old time"])
 def test_a_file_that_changes_is_hashed_again(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another view's chunk has a good crc32c: only the hash tells."""
-    monkeypatch.setattr(checked, "YOUNG", -1)
+    monkeypatch.setattr(checked, "MIN_FILE_AGE", -1)
     store = LogitStore.open(folder)
     store.logits(0)
     file, other = folder / LOGITS, folder / "logits/c/1/0/0"
@@ -75,7 +75,7 @@ def test_a_flipped_bit_with_unchanged_times_is_found(
     folder: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Damage that changes no time of a file that was hashed before: crc32c detects it, and the hash names the file."""
-    monkeypatch.setattr(checked, "YOUNG", -1)
+    monkeypatch.setattr(checked, "MIN_FILE_AGE", -1)
     store = LogitStore.open(folder)
     store.logits(0)
     identity = store.store._identity(LOGITS)

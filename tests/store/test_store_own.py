@@ -11,7 +11,7 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import fingerprint
 from prepkd.store import LogitStore
 from prepkd.store.encodings import ENCODINGS
-from prepkd.store.own import clear_store, own_keys, publishing, refuse_foreign_store, refuse_replacing
+from prepkd.store.ownership import clear_store, publishing, refuse_foreign_store, refuse_replacing, store_key_patterns
 from prepkd.store.place import delete, keys, open_place, put
 from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
@@ -43,7 +43,9 @@ def test_keys_of_every_encoding_are_known() -> None:
     for encoding in ENCODINGS.values():
         layout = Layout(ViewPlan([{"crop": {"padding": 1}}], 2, 0, 20), encoding(64), 8)
         for key in [*layout.all_keys(), "manifest.json", "summary.json", "partial.json"]:
-            assert own_keys()[0].fullmatch(key) and own_keys()[0].fullmatch(f"{key}.{'0' * 32}.partial"), key
+            assert store_key_patterns()[0].fullmatch(key) and store_key_patterns()[0].fullmatch(
+                f"{key}.{'0' * 32}.partial"
+            ), key
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from prepkd.store.claims import Claims, claim_files
 from prepkd.store.destination import Destination
 from prepkd.store.place import delete, keys, open_place
 from prepkd.store.unfinished import work_fingerprint
-from prepkd.store.workers import Worker, joining
+from prepkd.store.workers import Worker, join_workers
 from store_checks import files, refused
 from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, chunk_files, contents
 
@@ -40,7 +40,7 @@ def join(url: str, scratch: Path, **options: Any) -> Any:
     attributes = options.pop("attributes", ATTRIBUTES)
     expiry = {key: options.pop(key) for key in ("expiry",) if key in options}
     destination = Destination(url, scratch, **{"on_wait": lambda line: None} | options)
-    return joining(destination, LAYOUT, attributes, **expiry)
+    return join_workers(destination, LAYOUT, attributes, **expiry)
 
 
 def compute(worker: Worker, most: int = 99) -> list[tuple[int, int]]:

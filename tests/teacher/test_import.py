@@ -14,7 +14,7 @@ import torch
 from commands import ROOT, enter, prepkd
 from prepkd import LogitStore, ViewDataset
 from prepkd.models import save_checkpoint
-from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
+from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
 from prepkd.teacher.imported import UNVERIFIED, agreement
 from prepkd.views.plan import PLAN_VERSION
 from safetensors.torch import save_file
@@ -210,8 +210,8 @@ def test_students_of_an_imported_and_of_a_cached_store_are_equal(project: Path) 
     dataset = files.dataset_of(data, CROP, 3)
     teacher = files.teacher_of(dataset)
     cached = files.write_store(project / "cached/large.zarr", data, dataset, teacher=teacher)
-    asked = [Pictures.of(dataset, view, slice(None)) for view in range(3)]
-    raw = [raw_logits(ready(teacher), one, batch_size=8, precision="ieee") for one in asked]
+    asked = [SampleViews.of(dataset, view, slice(None)) for view in range(3)]
+    raw = [raw_logits(to_eval(teacher), one, batch_size=8, precision="ieee") for one in asked]
     np.save("z.npy", torch.stack(raw).numpy())
     same = ["-S", "cache.chunk=16", "-S", "cache.batch_size=8", "-S", "cache.root=imported"]
     prepkd("import", "z.npy", "large", "--recipe", json.dumps(CROP), "--seed", "7", *same)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from prepkd.errors import InputError
 from prepkd.training import step
-from prepkd.training.compilation import CACHE_VARIABLE, WORTH_COMPILING, compiles
+from prepkd.training.compilation import CACHE_VARIABLE, WORTH_COMPILING, should_compile
 from small_training import fit, same, settings, timeless
 from torch import Tensor, nn
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
     ],
 )
 def test_auto_compiles_on_a_gpu_for_enough_steps(asked: Any, device: str, steps: int, found: bool) -> None:
-    assert compiles(settings(compile=asked), torch.device(device), steps) is found
+    assert should_compile(settings(compile=asked), torch.device(device), steps) is found
 
 
 class Wrecked(torch.autograd.Function):

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
-from prepkd.training.progress import Tick
+from prepkd.training.progress import BatchProgress
 from small_training import COUNT, fit, same, settings
 
 
 def test_a_tick_per_batch_has_the_place_and_the_loss_so_far(tmp_path: Path) -> None:
     seen: list[tuple[int, int, int, float]] = []
 
-    def on_step(tick: Tick) -> None:
+    def on_step(tick: BatchProgress) -> None:
         seen.append((tick.epoch, tick.done, tick.count, tick.loss()))
 
     chosen = settings(epochs=2, batch_size=48)

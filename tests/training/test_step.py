@@ -10,7 +10,7 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.training.compilation import SampleValues
-from prepkd.training.step import EAGER_CALLS, Replayed, make_gradients
+from prepkd.training.step import EAGER_CALLS, CudaGraphFunction, make_gradients
 from small_training import CLASSES, DATASET
 from torch import Tensor
 
@@ -90,7 +90,7 @@ def equal(ours: Any, theirs: Any, **tolerance: float) -> None:
 def test_replayed_steps_are_the_eager_ones_to_the_last_bit(method: str) -> None:
     recorder, counts = Again(), (16, 16, 5, 16, 16, 16, 16, 5, 16)
     chosen = settings(method)
-    ours = taught(chosen, partial(Replayed, recorder=recorder), counts)
+    ours = taught(chosen, partial(CudaGraphFunction, recorder=recorder), counts)
     equal(ours, taught(chosen, counts=counts), rtol=0, atol=0)
     assert (recorder.warmed, recorder.captured, recorder.replayed) == (EAGER_CALLS, 1, len(counts) - EAGER_CALLS - 2)
 

@@ -7,10 +7,10 @@ from prepkd.catalogue.requirements import FeatureCost, Pair, entry_bytes, featur
 from prepkd.methods.entries import entries_for
 from prepkd.methods.grammar import SLOTS, parse_method
 from prepkd.methods.kd import FixedTemperature
-from prepkd.methods.own import is_own
 from prepkd.methods.schemes import MEANING, SCHEMES, Scheme
 from prepkd.methods.term import Divergence, FeatureTerm, LabelTerm, Term
 from prepkd.methods.terms import TERMS
+from prepkd.methods.user_terms import is_user_term
 
 KINDS = SLOTS | {"features": FeatureTerm}
 
@@ -140,7 +140,7 @@ def _note(term: type[Term]) -> str:
 
 def _row(settings: Term, more: dict[str, object], configured: Term, models: Pair) -> TermRow:
     term = type(configured)
-    section = f"own.{term.name}" if is_own(term) else settings.section
+    section = f"own.{term.name}" if is_user_term(term) else settings.section
     return TermRow(
         term.name,
         next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),

@@ -69,7 +69,7 @@ def size_of(values: object) -> int:
     return sum({one._cdata: one.nbytes() for one in storages(values)}.values())
 
 
-class Tried:
+class TrialAnswers:
     """Made-up answers for a layout: raw as from a teacher, encoded, and as read from disk."""
 
     def __init__(self, layout: Layout) -> None:
@@ -106,7 +106,7 @@ def caching_memory(layout: Layout) -> int:
     The allocator's heap is unknown; the measured figures in docs/benchmarks.md differ by it. A chunk is computed while the one
     before it is written. At the end, once that memory is free, `WORKERS` threads each read a chunk back.
     """
-    tried, chunk = Tried(layout), layout.chunk
+    tried, chunk = TrialAnswers(layout), layout.chunk
     raw, encoded = tried.of(chunk, size_of(tried.raw)), tried.of(chunk, size_of(tried.encoded))
     # Batches are joined, then encoded, logits in blocks.
     block = min(block_rows(layout.encoding), chunk)
@@ -135,7 +135,7 @@ def training_memory(
         answers: list[Answers] = []
         before = held
         for layout in stores:
-            tried, samples = Tried(layout), layout.plan.samples
+            tried, samples = TrialAnswers(layout), layout.plan.samples
             tensors = as_tensors(tried.stored)
             answers.append(layout.encoding.decode(tensors))
             if resident:

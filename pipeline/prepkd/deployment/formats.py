@@ -12,7 +12,7 @@ from prepkd.deployment.classifier import Classifier
 from prepkd.deployment.onnx_file import IMAGES, KEY, LARGEST, LOGITS, PROBABILITIES, About
 from prepkd.errors import InputError
 from prepkd.models.checkpoint import CARD, EXPORTED_CARD, save_checkpoint
-from prepkd.models.failure import users_code
+from prepkd.models.user_errors import wrap_user_errors
 from prepkd.runtime.files import write_bytes
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def traced(classifier: Classifier) -> "ExportedProgram":
     Raises InputError for a model that torch.export can't trace.
     """
     example = torch.zeros(2, classifier.channels, *classifier.framing.size)
-    with users_code(
+    with wrap_user_errors(
         f"torch.export of {classifier.card['model']!r}", advice="; only models that it traces can be exported"
     ):
         program = torch.export.export(
@@ -105,7 +105,7 @@ def onnx_model(program: "ExportedProgram", said: About) -> "ModelProto":
 
     Raises InputError if torch.onnx can't translate it.
     """
-    with users_code("torch.onnx.export", advice="; only models that it translates can be exported"):
+    with wrap_user_errors("torch.onnx.export", advice="; only models that it translates can be exported"):
         converted = torch.onnx.export(
             program,
             input_names=[IMAGES],

@@ -12,7 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from prepkd.data.images.decode import MOST_PIXELS, decoded, orientation_of, turned
+from prepkd.data.images.decode import MOST_PIXELS, apply_orientation, decode_image, orientation_of
 from prepkd.data.images.files import FORMAT_OF, LARGEST
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import paths_in
@@ -63,7 +63,7 @@ def read_image(path: Path, framing: Framing, channels: int) -> Tensor:
             if image.width * image.height > LARGE:
                 held.enter_context(_alone)
 
-        image = turned(decoded(content, path, check=check, any_depth=True), orientation)
+        image = apply_orientation(decode_image(content, path, check=check, any_depth=True), orientation)
         pixels = np.array(image if image.mode == MODES[channels] else image.convert(MODES[channels]))
         return framed(torch.from_numpy(np.atleast_3d(pixels)).permute(2, 0, 1), framing).contiguous()
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from prepkd.data.prepared.file import DataInfo, describe
 from prepkd.data.samples.preprocessing import Preprocessing
-from prepkd.deployment.save_checks import Given, bare, refuse_trained
+from prepkd.deployment.save_checks import SaveArguments, bare, refuse_trained
 from prepkd.errors import InputError
 from prepkd.models.build import build_model
 from prepkd.models.checkpoint import JSON, save_checkpoint
@@ -42,7 +42,7 @@ def save(
     >>> prepkd.save("students/mine/seed0", student, "convnet8", "data/digits.h5", seed=0)  # doctest: +SKIP
     """
     where = f"{folder}: prepkd.save"
-    given = validated(Given, {"name": name, "mean": mean, "std": std, "size": size, "seed": seed}, where)
+    given = validated(SaveArguments, {"name": name, "mean": mean, "std": std, "size": size, "seed": seed}, where)
     refuse_trained(Path(folder))
     info = describe(Path(data))
     channels = _channels(info)

@@ -20,7 +20,7 @@ Lax = Field(strict=False)  # also accepts tuples and NumPy's numbers
 Channels = Annotated[list[Annotated[float, Lax]], Field(min_length=1, strict=False)]
 
 
-class Given(Section):
+class SaveArguments(Section):
     """The arguments of `prepkd.save` that are no files and no model."""
 
     name: ModelName

@@ -27,7 +27,7 @@ from prepkd.store import LogitStore
 from prepkd.teacher.cached import CachedFeatures, CachedTeacher
 from prepkd.teacher.caching import logit_encoding
 from prepkd.teacher.ensemble import Ensemble
-from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
+from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
 from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.teacher.settings import Cache
@@ -204,8 +204,8 @@ def stored_answers(
 
 def check_live_answers(model: Normalised, dataset: Dataset, cache: Cache, where: object, *, raw: bool) -> None:
     """Raise InputError if a teacher's first batch gives probabilities, or log-probabilities although `raw` logits are needed."""
-    first = Pictures.of(dataset, 0, slice(0, cache.batch_size))
-    logits = raw_logits(ready(model), first, batch_size=cache.batch_size, precision=cache.precision)
+    first = SampleViews.of(dataset, 0, slice(0, cache.batch_size))
+    logits = raw_logits(to_eval(model), first, batch_size=cache.batch_size, precision=cache.precision)
     refuse_answers(logits, where, raw=raw)
 
 

@@ -10,10 +10,10 @@ from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.entries import entries_serving
 from prepkd.methods.grammar import Method, parse_method
 from prepkd.methods.objective import MethodTerms
-from prepkd.methods.own import is_own
 from prepkd.methods.settings import MethodName
 from prepkd.methods.term import FeatureTerm, Term
 from prepkd.methods.terms import SECTIONS, TERMS
+from prepkd.methods.user_terms import is_user_term
 from prepkd.models.settings import ModelName
 from prepkd.settings.section import Section, Seed, one_of
 from prepkd.settings.validation import validated
@@ -115,7 +115,7 @@ class StudentSettings(Training):
     @property
     def own_terms(self) -> list[type[Term]]:
         """The method's terms that are a user's own."""
-        return [term for term in self.parsed.terms if is_own(term)]
+        return [term for term in self.parsed.terms if is_user_term(term)]
 
     @model_validator(mode="after")
     def _own_terms_fit(self) -> "StudentSettings":
@@ -174,7 +174,7 @@ class StudentSettings(Training):
 
     def configured(self, term: type[T]) -> T:
         """Return a term with these settings, whether or not the method has it."""
-        if is_own(term):
+        if is_user_term(term):
             return validated(term, self.own.get(term.name, {}), f"distill.own.{term.name}")
         if term.section is None:  # it gets the settings that it shares with training, such as label_smoothing
             return term(**{key: getattr(self, key) for key in term.model_fields if key in type(self).model_fields})

@@ -42,7 +42,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def finished(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int, square: bool = False) -> dict[str, Any]:
+def chart_spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: int, square: bool = False) -> dict[str, Any]:
     """The spec of a chart with the width of its container and `height` pixels; if `square`, at most as high as it is wide."""
     # A label or padding that overflows would make the page scroll sideways on a phone.
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
@@ -72,6 +72,6 @@ def by_model(models: Sequence[str]) -> alt.Color:
     return alt.Color("model:N", scale=alt.Scale(domain=list(models), range=[colours[one] for one in models]))
 
 
-def few(**settings: Any) -> alt.Axis:
+def sparse_axis(**settings: Any) -> alt.Axis:
     """A quantitative axis with few ticks: labels need room on a phone."""
     return alt.Axis(tickCount=6, labelOverlap=True, **settings)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Group
 
 from prepkd.display.tables import pairs
-from prepkd.inspection.lineage import lines
+from prepkd.inspection.lineage import format_chains
 from prepkd.models.checkpoint import CARD, load_card
 from prepkd.provenance.descent import Chain, descents
 
@@ -49,7 +49,7 @@ class CheckpointFacts:
         if self.test_top1 is not None:
             yield "test top-1", f"{self.test_top1:.2%}"
         no_teacher = "no teacher: trained with the labels, or given" if self.by_prepkd else OUTSIDE
-        yield "distilled from", lines(self.distilled_from) or no_teacher
+        yield "distilled from", format_chains(self.distilled_from) or no_teacher
 
 
 def is_checkpoint(folder: str) -> bool:

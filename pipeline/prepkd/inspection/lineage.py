@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from prepkd.provenance.descent import Chain
 
 
-def lines(chains: Iterable[Chain]) -> list[str]:
+def format_chains(chains: Iterable[Chain]) -> list[str]:
     """Return one line per chain, the nearest teacher first: `two (convnet4, weights ab12) <- one (...)`."""
     return [" <- ".join(map(_teacher, chain)) for chain in chains]
 

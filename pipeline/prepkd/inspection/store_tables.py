@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from prepkd.display.tables import TitledTable, pairs, plain_table, titled
-from prepkd.inspection.lineage import lines
+from prepkd.inspection.lineage import format_chains
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.store_inspection import ranges
 from prepkd.store.attributes import MeasuredAttributes, command_of
@@ -81,7 +81,7 @@ def _provenance(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
         known = given.get("source") or f"{given['file']}, sha256 {given['sha256'][:12]}, format {given['format']}{key}"
         yield "weights from", known
     if facts.distilled_from:
-        yield "distilled from", lines([facts.distilled_from])
+        yield "distilled from", format_chains([facts.distilled_from])
     if teacher.source:
         yield "imported from", f"{teacher.source['file']}, sha256 {teacher.source['sha256'][:12]}"
     for key, values in (teacher.preprocessing or {}).items():

@@ -16,7 +16,7 @@ from prepkd.methods.embeddings import Bank, Embeddings
 from prepkd.methods.term import FeatureTerm, Shapes, State
 from prepkd.methods.vectors import unit
 from prepkd.models.features import Answers
-from prepkd.runtime.streams import Draw
+from prepkd.runtime.streams import DrawContext
 
 INDEX = "crd/index"
 
@@ -114,7 +114,7 @@ class ContrastiveRepresentation(FeatureTerm):
         sizes = shapes[0][0], shapes[1][0], self.dim
         return Bank(*sizes, samples) if self.negatives == "bank" else Embeddings(*sizes)
 
-    def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
+    def draw(self, at: DrawContext) -> dict[str, NDArray[Any]]:
         """Each sample's row in the bank: its index."""
         return {INDEX: np.arange(at.samples)}
 

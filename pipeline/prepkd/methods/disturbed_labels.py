@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from prepkd.errors import InputError
 from prepkd.methods.cross_entropy import cross_entropy
 from prepkd.methods.term import LabelTerm, State
-from prepkd.runtime.streams import Draw, Purpose, below, happens, raw_words
+from prepkd.runtime.streams import DrawContext, Purpose, bernoulli, bounded_integers, raw_words
 
 KEPT = -1
 
@@ -46,10 +46,14 @@ class DisturbedLabels(LabelTerm):
     drawn = ("disturbed_label",)
     alpha: float = Field(default=0.1, ge=0, le=1, description="share of the labels that is drawn anew in each epoch")
 
-    def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
+    def draw(self, at: DrawContext) -> dict[str, NDArray[Any]]:
         """Draw each sample's new label, int64 (N,), or -1; two random words per sample, for any alpha."""
         words = raw_words(at.seed, Purpose.DISTURBED_LABELS.stream(at.epoch), 0, 2 * at.samples).reshape(-1, 2)
-        return {"disturbed_label": np.where(happens(words[:, 0], self.alpha), below(words[:, 1], at.classes), KEPT)}
+        return {
+            "disturbed_label": np.where(
+                bernoulli(words[:, 0], self.alpha), bounded_integers(words[:, 1], at.classes), KEPT
+            )
+        }
 
     def loss(self, student_logits: Tensor, labels: Tensor, state: State) -> Tensor:
         """Cross-entropy of each sample with its label of this epoch, (B,)."""

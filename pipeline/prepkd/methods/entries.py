@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.methods.own import is_own
 from prepkd.methods.term import FeatureTerm, Shapes
 from prepkd.methods.terms import TERMS
+from prepkd.methods.user_terms import is_user_term
 from prepkd.models.features import Answers, feature_shapes
 from prepkd.models.normalised import Normalised
 from prepkd.settings.validation import validated
@@ -119,7 +119,7 @@ def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str
     terms have entries of their own; a user's term has the features that it reads.
     """
     left = [term for term in terms if not entries_serving(term, listed)]
-    needed = [name for term in left if is_own(type(term)) for name in term.features_of_teacher]
+    needed = [name for term in left if is_user_term(type(term)) for name in term.features_of_teacher]
     whole = [name for term in left if term.unchanged for name in term.features_of_teacher]
     shared = [name for name in whole if whole.count(name) > 1 or name in needed]
     there = [*listed, *needed, *shared]

@@ -6,7 +6,6 @@ from itertools import combinations, product
 
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.kd import KD, FixedTemperature
-from prepkd.methods.own import find_term
 from prepkd.methods.schemes import SCHEMES
 from prepkd.methods.term import (
     Adjustment,
@@ -19,6 +18,7 @@ from prepkd.methods.term import (
     Term,
 )
 from prepkd.methods.terms import TERMS
+from prepkd.methods.user_terms import find_term
 
 # The slots that act on the teacher's logits, in this order. Terms of one slot exclude each other.
 LOGIT_SLOTS: dict[str, type[Term]] = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from prepkd.errors import InputError
 from prepkd.methods.kl import upcast
 from prepkd.methods.term import Perturbation, State
-from prepkd.runtime.streams import Draw, Purpose, happens, normal, raw_words
+from prepkd.runtime.streams import DrawContext, Purpose, bernoulli, normal, raw_words
 
 ROWS = 2**16  # samples drawn at once
 
@@ -39,7 +39,7 @@ class NoisyTeacher(Perturbation):
     sigma: float = Field(default=0.1, ge=0, le=100, description="standard deviation of the noise")
     share: float = Field(default=0.5, ge=0, le=1, description="share of the samples whose answers get noise")
 
-    def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
+    def draw(self, at: DrawContext) -> dict[str, NDArray[Any]]:
         """b sigma xi, float16 (N, K): per sample one word for b, then one per four classes."""
         width = 1 + -(-at.classes // 4)
         noise = np.empty((at.samples, at.classes), dtype=np.float16)
@@ -47,7 +47,7 @@ class NoisyTeacher(Perturbation):
             rows = noise[first : first + ROWS]
             stream = Purpose.NOISY_ANSWERS.stream(at.epoch)
             words = raw_words(at.seed, stream, first * width, len(rows) * width).reshape(-1, width)
-            chosen = happens(words[:, :1], self.share)
+            chosen = bernoulli(words[:, :1], self.share)
             rows[:] = self.sigma * chosen * normal(words[:, 1:])[:, : at.classes]
         return {"answer_noise": noise}
 

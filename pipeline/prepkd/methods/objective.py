@@ -25,7 +25,7 @@ from prepkd.methods.term import (
     Values,
 )
 from prepkd.models.features import STRONG, Answers
-from prepkd.runtime.streams import Draw
+from prepkd.runtime.streams import DrawContext
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class MethodTerms:
         """The names of the terms' draws for an epoch."""
         return tuple(name for term in self.all for name in term.drawn)
 
-    def draw(self, at: Draw) -> dict[str, NDArray[np.generic]]:
+    def draw(self, at: DrawContext) -> dict[str, NDArray[np.generic]]:
         """The terms' draws for an epoch, by name, (N, ...)."""
         return {name: array for term in self.all for name, array in term.draw(at).items()}
 
@@ -154,7 +154,7 @@ class Objective(nn.Module):
         view: str,
         logits: Tensor,
         tau: float | Tensor | None = None,
-    ) -> "Compared":
+    ) -> "DivergenceInputs":
         """The distributions that the divergence compares in a view; `tau` is computed unless it is given."""
         terms = self.terms
         offsets, row_max = upcast(teacher[f"{view}logits"]), upcast(teacher[f"{view}row_max"]).unsqueeze(-1)
@@ -178,7 +178,7 @@ class Objective(nn.Module):
         if terms.standardisation:
             logits = terms.standardisation.standardise(logits)
             target = target.standardised(terms.standardisation.standardise)
-        return Compared(logits, target, tau, log)
+        return DivergenceInputs(logits, target, tau, log)
 
     def _state(self, term: Term, teacher: Answers) -> State:
         drawn = {name: teacher[name] for name in term.drawn}
@@ -186,7 +186,7 @@ class Objective(nn.Module):
 
 
 @dataclass(frozen=True)
-class Compared:
+class DivergenceInputs:
     """A view's student logits (B, K), target, temperature (a number or (B,)) and values to log; or two views, stacked."""
 
     logits: Tensor
@@ -199,10 +199,10 @@ class Compared:
         kd, logged = divergence.divergence(self.logits, self.target, labels, self.tau, state)
         return kd if self.target.weight is None else self.target.weight * kd, logged
 
-    def beside(self, strong: "Compared") -> "Compared":
+    def beside(self, strong: "DivergenceInputs") -> "DivergenceInputs":
         """Stack both views, this one first: logits (2, B, K)."""
         targets = [one.target.as_logits(one.tau) for one in (self, strong)]
-        return Compared(torch.stack([self.logits, strong.logits]), Target(torch.stack(targets)), self.tau, {})
+        return DivergenceInputs(torch.stack([self.logits, strong.logits]), Target(torch.stack(targets)), self.tau, {})
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prepkd.methods.kl import column
 from prepkd.models.features import Answers
-from prepkd.runtime.streams import Draw
+from prepkd.runtime.streams import DrawContext
 from prepkd.settings.section import Section
 
 Values = dict[str, Tensor]  # per sample, (B,)
@@ -153,7 +153,7 @@ class Term(Section):
         """
         return None
 
-    def draw(self, at: Draw) -> dict[str, NDArray[Any]]:
+    def draw(self, at: DrawContext) -> dict[str, NDArray[Any]]:
         """Draw arrays (N, ...) for one epoch, under the names of `drawn`, one row per training sample."""
         return {}
 

@@ -10,7 +10,7 @@ from typing import cast
 from torch import nn
 
 from prepkd.errors import InputError
-from prepkd.models.failure import users_code
+from prepkd.models.user_errors import wrap_user_errors
 
 
 def load_factory(name: str, kind: str = "model") -> Callable[..., object]:
@@ -20,7 +20,7 @@ def load_factory(name: str, kind: str = "model") -> Callable[..., object]:
     """
     module_name, _, attribute = name.partition(":")
     said = f"{kind} {name!r}"
-    with users_code(f"{said}: the import of {module_name}"), _working_directory_importable():
+    with wrap_user_errors(f"{said}: the import of {module_name}"), _working_directory_importable():
         try:
             module = importlib.import_module(module_name)
         except (ImportError, SyntaxError) as error:
@@ -39,7 +39,7 @@ def build_from_factory(name: str, num_classes: int, in_channels: int) -> nn.Modu
     """Call the factory; raises InputError for a wrong signature or a result that is no nn.Module."""
     factory, attribute = load_factory(name), name.partition(":")[2]
     call = f"{attribute}(num_classes={num_classes}, in_channels={in_channels})"
-    with users_code(f"model {name!r}: {call}"):
+    with wrap_user_errors(f"model {name!r}: {call}"):
         model = factory(num_classes=num_classes, in_channels=in_channels)
     if not isinstance(model, nn.Module):
         raise InputError(f"model {name!r}: {call} returned {type(model).__name__}; expected a torch.nn.Module")

@@ -6,10 +6,10 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models.build import build_model, pretrained
-from prepkd.models.failure import users_code
 from prepkd.models.logit_checks import LOGITS, are_probabilities, logits_problem
 from prepkd.models.names import architecture, is_factory
 from prepkd.models.normalised import Normalised
+from prepkd.models.user_errors import wrap_user_errors
 
 
 def new_model(name: str, dataset: Dataset, seed: int, preprocessing: Preprocessing | None = None) -> Normalised:
@@ -47,7 +47,7 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
     answers, forward = [], f"model {name!r}: forward"
     for count in (len(pixels), 1):  # a `squeeze` in the model would drop the batch dimension of one image
         images = "two images" if count > 1 else "one image"
-        with torch.no_grad(), users_code(forward, f"failed for {images} {tuple(pixels.shape[1:])}:"):
+        with torch.no_grad(), wrap_user_errors(forward, f"failed for {images} {tuple(pixels.shape[1:])}:"):
             answers.append(model.eval()(pixels[:count]))
         if problem := logits_problem(answers[-1], (count, dataset.classes)):
             raise InputError(f"{forward} returned {problem}, for {images}")

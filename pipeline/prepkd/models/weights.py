@@ -21,7 +21,7 @@ COMPLEX = {torch.complex64, torch.complex128}
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedWeights:
     """Weights loaded from a file: its form, the key of the weights, other weights in the file, and the file's claims.
 
     `others` are keys of parts of the same weights, `unnamed` those of weights without names; `classifier` names the tensors that
@@ -36,7 +36,7 @@ class Loaded:
     claims: WeightClaims
 
 
-def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classes: int | None = None) -> Loaded:
+def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classes: int | None = None) -> LoadedWeights:
     """Load a state dict from a file into a model, in place, and describe it; see `choose_weights` for the arguments.
 
     Reads files of torch.save and safetensors. Half precision becomes the model's float32, exactly. Code in a pickle is never
@@ -53,7 +53,7 @@ def load_weights(model: nn.Module, path: Path, key: str | None = None, *, classe
     refuse_not_finite(chosen.state, where=str(path))
     model.load_state_dict(dict(chosen.state))
     claims = find_claims(content, path)
-    return Loaded(chosen.form, chosen.key, chosen.others, chosen.unnamed, chosen.classifier, claims)
+    return LoadedWeights(chosen.form, chosen.key, chosen.others, chosen.unnamed, chosen.classifier, claims)
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:

@@ -22,7 +22,7 @@ REMEDY = "take it out of compare.add, or save it anew"
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedStudents:
     """Students of another training loop: their folder, their model's name, their test logits (N, K) by seed."""
 
     folder: Path
@@ -30,7 +30,7 @@ class Added:
     logits: Mapping[int, Tensor]
 
 
-def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection[str]) -> Added:
+def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection[str]) -> AddedStudents:
     """Measure the students of a folder on the test set; `path` caches their logits until their files or the data change.
 
     `trusted` are names of models whose code may be imported. Raises InputError for a folder without seeds, for files that are
@@ -47,7 +47,7 @@ def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection
         "size": list(shown.size),
     }
     if (kept := _kept(path, made_from)) and not is_factory(kept[0]):  # a factory's code may have changed
-        return Added(folder, *kept)
+        return AddedStudents(folder, *kept)
     logits, names = {}, {}
     for seed, one in seeds.items():
         logits[seed], names[seed] = _measured(one, seed, info, test, shown, trusted)
@@ -58,7 +58,7 @@ def added_students(folder: Path, path: Path, on: Evaluation, trusted: Collection
         )
     student = next(iter(names.values()))
     write_results(path, logits, made_from | {"student": student})
-    return Added(folder, student, logits)
+    return AddedStudents(folder, student, logits)
 
 
 def seed_folders(folder: Path) -> dict[int, Path]:

@@ -9,7 +9,7 @@ import torch
 
 from prepkd.data.prepared.file import Split
 from prepkd.display.text import csv_cell
-from prepkd.report.added import Added
+from prepkd.report.added import AddedStudents
 from prepkd.report.bars import bars
 from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
 from prepkd.report.markdown import caption, to_markdown, wide_markdown
@@ -22,7 +22,7 @@ ARROW = " -> "  # between the teacher and the student of a pair
 
 
 def tabulate(
-    pairs: Mapping[str, Runs], test: Split, folder: Path, added: Mapping[str, Added] = MappingProxyType({})
+    pairs: Mapping[str, Runs], test: Split, folder: Path, added: Mapping[str, AddedStudents] = MappingProxyType({})
 ) -> str:
     """Write the tables and the picture of the whole grid to `folder`, and return the tables as Markdown.
 

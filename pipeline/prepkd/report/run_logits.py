@@ -81,7 +81,7 @@ def student_logits(
             remedy,
         )
         check_started_from(made_from, settings.weights, folder, remedy)
-        check_taught_by(made_from["teacher"], taught_by(settings, teachers), folder, remedy)
+        check_taught_by(made_from["teacher"], answering_teachers(settings, teachers), folder, remedy)
         logits[seed] = predict(model, test).cpu()
     return logits
 
@@ -100,7 +100,7 @@ def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
     check_trained_by(made_from.get("training"), run.settings, run.path, remedy, but=run.settings.same_result)
     check_started_from(made_from, run.settings.weights, run.path, remedy)
     here = {name: folder for name, folder in run.teachers.items() if folder not in run.absent}
-    check_taught_by(made_from.get("teacher"), taught_by(run.settings, here), run.path, remedy)
+    check_taught_by(made_from.get("teacher"), answering_teachers(run.settings, here), run.path, remedy)
     if run.settings.parsed.teacher:
         stores = {name: LogitStore.open(url) for name, url in run.stores.items() if name not in here}
         check_stores(made_from.get("teacher"), stores, run.path, remedy)
@@ -135,12 +135,12 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
     return both["logits"] + both["row_max"].unsqueeze(-1)
 
 
-def taught_by(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:
+def answering_teachers(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:
     """Return the teachers whose answers the method uses: none for `ce`."""
     return teachers if settings.parsed.teacher else {}
 
 
-def is_there(run: RunFile, test_fingerprint: str) -> bool:
+def is_current(run: RunFile, test_fingerprint: str) -> bool:
     """Whether a run's file exists and belongs to these settings, teachers and test set."""
     try:
         run_logits(run, test_fingerprint)

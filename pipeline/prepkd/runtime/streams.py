@@ -44,7 +44,7 @@ class Purpose(IntEnum):
 
 
 @dataclass(frozen=True)
-class Draw:
+class DrawContext:
     """The inputs of an epoch's draws: the run's seed, the epoch, and the number of training samples and of classes."""
 
     seed: int
@@ -65,13 +65,13 @@ def raw_words(seed: int, stream: int, start: int, count: int) -> NDArray[np.uint
     return np.asarray(philox.random_raw(skip + count)[skip:], dtype=np.uint64)
 
 
-def below(words: NDArray[np.uint64], limits: NDArray[np.uint64] | int) -> NDArray[np.int64]:
+def bounded_integers(words: NDArray[np.uint64], limits: NDArray[np.uint64] | int) -> NDArray[np.int64]:
     """Map words to integers in [0, limit) by multiply-shift of the high 32 bits; the bias is below limit / 2^32."""
     limits = np.asarray(limits, dtype=np.uint64)
     return (((words >> np.uint64(32)) * limits) >> np.uint64(32)).astype(np.int64)
 
 
-def happens(words: NDArray[np.uint64], probability: float) -> NDArray[np.bool_]:
+def bernoulli(words: NDArray[np.uint64], probability: float) -> NDArray[np.bool_]:
     """Whether an event of this probability happens, by the high 32 bits of each word; 0 means never, 1 always."""
     return np.asarray((words >> np.uint64(32)) < np.uint64(round(probability * 2**32)))
 

@@ -25,10 +25,10 @@ def stages_by_dvc(folder: Path) -> list[StageStatus]:
         listed, status = pool.map(lambda words: _dvc(folder, *words), asked)
     lines = map(str.strip, listed.splitlines())
     names = [line for line in lines if line and not line.endswith(".dvc")]  # .dvc files of `dvc add` are not stages
-    return classified(names, json.loads(status), locked(folder, names))
+    return classified(names, json.loads(status), lock_entries(folder, names))
 
 
-def locked(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def lock_entries(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The lock-file entries of the stages that have run, by name; paths are relative to `folder`.
 
     DVC writes paths relative to a stage's `wdir`. A `wdir` with a template, ${...}, is not resolved.

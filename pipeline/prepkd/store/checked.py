@@ -12,7 +12,7 @@ from prepkd.errors import InputError
 from prepkd.store.documents import LIMITS, is_web_page
 from prepkd.store.layout import MANIFEST, Layout
 
-YOUNG = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
+MIN_FILE_AGE = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
 
 
 def sha256(content: bytes | bytearray | memoryview) -> str:
@@ -60,7 +60,7 @@ class CheckedStore(WrapperStore[Store]):
         if before is None or self._hashed.get(key) != before:
             await asyncio.to_thread(self.check, key, value.as_buffer_like())
             # A file that changes twice within one clock tick keeps its times: do not remember young files.
-            if before is not None and before == self._identity(key) and time.time_ns() - max(before[2:]) > YOUNG:
+            if before is not None and before == self._identity(key) and time.time_ns() - max(before[2:]) > MIN_FILE_AGE:
                 self._hashed[key] = before
         return value
 
@@ -107,7 +107,7 @@ class CheckedStore(WrapperStore[Store]):
         if self.layout and part:
             name, _, chunk = part
             problem = self.layout.size_problem(name, content)
-            if self.refuses_values or self.layout.fields[name].addresses:
+            if self.refuses_values or self.layout.fields[name].is_index:
                 problem = problem or self.layout.value_problem(name, chunk, content)
             if problem:
                 raise InputError(f"{self.where}: {key}: {problem}; {self.remedy}")

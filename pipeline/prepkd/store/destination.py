@@ -9,7 +9,7 @@ from prepkd.store.layout import Layout
 
 
 @dataclass(frozen=True)
-class Work:
+class RemainingWork:
     """The work that remains when writing starts: the store's place, layout and attributes, pending chunks, estimated seconds.
 
     `doubt` is a warning if the teacher's answers may not be logits.
@@ -54,6 +54,6 @@ class Destination:
     scratch_root: Path
     on_wait: Callable[[str], None]
     replace: bool = False
-    on_start: Callable[[Work], None] = lambda work: None
+    on_start: Callable[[RemainingWork], None] = lambda work: None
     on_chunk: Callable[[], None] = lambda: None
     on_written: Callable[[], None] = lambda: None

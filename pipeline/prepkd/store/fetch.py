@@ -15,13 +15,13 @@ from prepkd.store.checked import sha256
 from prepkd.store.documents import parse, parse_manifest, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY
-from prepkd.store.own import claimed_store, first_foreign, publishing
+from prepkd.store.ownership import claimed_store, first_foreign, publishing
 from prepkd.store.place import delete, exists, get, keys, open_place, put
 from prepkd.store.reader import AnswerStore, FeatureStore
 
 
 @dataclass(frozen=True)
-class Fetched:
+class FetchResult:
     """The result of a fetch: the copy's place, files and bytes copied, files `kept` from before, views of the copy."""
 
     place: str
@@ -64,7 +64,7 @@ def fetch_views(
     on_wait: Callable[[str], None],
     on_start: Callable[[int], None] = lambda files: None,
     on_file: Callable[[], None] = lambda: None,
-) -> Fetched:
+) -> FetchResult:
     """Copy views of a store to the path or URL `target`; `views` is text as for `parse_views`, None for all views.
 
     `on_wait` gets one line when another process copies to the same place, `on_start` the number of files, and `on_file` is
@@ -94,7 +94,7 @@ def copied_files(store: AnswerStore, views: Sequence[int]) -> list[str]:
 
 def fetch(
     source: AnswerStore, target: Store, views: Sequence[int], where: object, on_file: Callable[[], None]
-) -> Fetched:
+) -> FetchResult:
     """Copy views to a target, the manifest last; correct files are kept, so an interrupted fetch resumes.
 
     A copy of some views holds `partial.json`. Raises InputError if the source lacks a view or a file of it is damaged, or if
@@ -124,7 +124,7 @@ def fetch(
         delete(target, PARTIAL)
     if not exists(target, MANIFEST):
         put(target, MANIFEST, manifest_bytes(source))
-    return Fetched(str(where), files, size, kept, here, source.views)
+    return FetchResult(str(where), files, size, kept, here, source.views)
 
 
 def manifest_bytes(source: AnswerStore) -> bytes:

@@ -22,7 +22,7 @@ from prepkd.errors import InputError
 from prepkd.runtime.files import canonical_json
 from prepkd.store.attributes import Attributes
 from prepkd.store.durable import DurableStore
-from prepkd.store.encodings import Encoding, Field
+from prepkd.store.encodings import ArraySpec, Encoding
 from prepkd.store.place import get
 from prepkd.views import ViewPlan
 
@@ -78,13 +78,13 @@ class Layout:
         return min(self.chunk, self.plan.samples - chunk * self.chunk)
 
     @cached_property
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """The arrays by name, in the order in which a chunk's files are written: the commit record last."""
         fields = dict(self.encoding.fields)
         last = fields.pop(self.encoding.commit)
         if self.plan.ranges:
             minimum = int(np.iinfo(self.plan.dtype).min)
-            fields = {"params": Field((len(self.plan.ranges),), self.plan.dtype, minimum), **fields}
+            fields = {"params": ArraySpec((len(self.plan.ranges),), self.plan.dtype, minimum), **fields}
         return fields | {self.encoding.commit: last}
 
     def keys(self, view: int, chunk: int) -> dict[str, str]:

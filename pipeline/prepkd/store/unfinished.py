@@ -11,7 +11,7 @@ from prepkd.runtime.scratch import is_awaited, remove_finished
 from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import MANIFEST, Layout
-from prepkd.store.own import clear_store, publishing, refuse_foreign_store, refuse_replacing
+from prepkd.store.ownership import clear_store, publishing, refuse_foreign_store, refuse_replacing
 from prepkd.store.place import delete, exists, open_place
 from prepkd.store.reader import AnswerStore
 from prepkd.store.writer import StoreWriter, repair_descriptions
@@ -19,7 +19,7 @@ from prepkd.store.writer import StoreWriter, repair_descriptions
 GROWING = "store.zarr"  # in the scratch folder
 
 
-def growing_writer(
+def resume_writer(
     url: str, layout: Layout, attributes: Attributes, work: Path, on_wait: Callable[[str], None]
 ) -> StoreWriter:
     """Return the writer of a store in the locked scratch folder `work`, or in a bucket at its URL; it resumes earlier work.
@@ -32,7 +32,7 @@ def growing_writer(
     return _local_writer(work / GROWING, layout, attributes, on_wait)
 
 
-def publish_grown(
+def publish_store(
     url: str, attributes: Attributes, work: Path, *, on_wait: Callable[[str], None], replace: bool, place: str = ""
 ) -> None:
     """Move a finished local store from the locked scratch folder `work` to its resolved path; do nothing for a bucket.

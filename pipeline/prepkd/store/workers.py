@@ -24,14 +24,14 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.claims import EXPIRY, Claims, claim_files
 from prepkd.store.destination import Destination
 from prepkd.store.layout import CLAIMS, MANIFEST, Layout
-from prepkd.store.own import claimed_store, place_of, refuse_replacing
+from prepkd.store.ownership import claimed_store, place_of, refuse_replacing
 from prepkd.store.summary import Labels
 from prepkd.store.unfinished import (
     GROWING,
     already_finished,
     finished_summary,
-    growing_writer,
-    publish_grown,
+    publish_store,
+    resume_writer,
     work_fingerprint,
 )
 from prepkd.store.writer import StoreWriter
@@ -151,7 +151,7 @@ class Worker:
                     if not (work / GROWING).exists():
                         raise InputError(f"{work / GROWING}: has been removed; run the same command again")
                 summary = self.writer.finish(labels)
-                publish_grown(to.url, store.attributes, work, on_wait=to.on_wait, replace=to.replace, place=store.name)
+                publish_store(to.url, store.attributes, work, on_wait=to.on_wait, replace=to.replace, place=store.name)
                 self.leave()
         return summary
 
@@ -164,7 +164,7 @@ def _name(part: Part) -> str:
 
 
 @contextlib.contextmanager
-def joining(
+def join_workers(
     to: Destination, layout: Layout, attributes: Attributes, *, expiry: float = EXPIRY
 ) -> Iterator[Worker | dict[str, Any]]:
     """Join the workers that write a store, or become the first; yield a finished store's summary instead.
@@ -186,7 +186,7 @@ def joining(
                     shutil.rmtree(work / CLAIMS, ignore_errors=True)  # of dead processes
                 membership = held.enter_context(contextlib.ExitStack())
                 membership.enter_context(hold_member_lock(member_lock_path(work, store.name)))
-                writer = growing_writer(to.url, layout, attributes, work, to.on_wait)
+                writer = resume_writer(to.url, layout, attributes, work, to.on_wait)
                 files = claim_files(writer.store, work / CLAIMS)
         if files is None:
             to.on_wait(

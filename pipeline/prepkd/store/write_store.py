@@ -10,11 +10,11 @@ from torch import Tensor
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import overlap
 from prepkd.store.attributes import Attributes
-from prepkd.store.destination import Destination, Work
+from prepkd.store.destination import Destination, RemainingWork
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
 from prepkd.store.summary import Labels
-from prepkd.store.workers import Part, Worker, joining
+from prepkd.store.workers import Part, Worker, join_workers
 
 ComputeChunk = Callable[[int, slice], Mapping[str, Tensor]]  # (view, samples) -> the arrays of one chunk
 
@@ -35,7 +35,7 @@ class StorePlan:
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteResult:
     """A finished store: its summary and its manifest's SHA-256.
 
     `chunks` is the number that this process wrote, None if the store was finished before; `seconds` the time that it took;
@@ -60,25 +60,27 @@ class Written:
         return [f"{url}: {line}" for line in [*lines, f"sha256 of its manifest {self.sha256}"]]
 
 
-def write_store(plan: StorePlan, destination: Destination) -> Written:
+def write_store(plan: StorePlan, destination: Destination) -> WriteResult:
     """Write a store, resume it, or join the processes that write it; leave a finished one unchanged.
 
     Raises InputError if the destination holds anything but a store that prepkd wrote, or, without `replace`, a store of other
     settings.
     """
-    with joining(destination, plan.layout, plan.attributes) as worker:
+    with join_workers(destination, plan.layout, plan.attributes) as worker:
         if not isinstance(worker, Worker):
-            return Written(worker, manifest_sha256(destination.url), bytes=plan.layout.bytes)
+            return WriteResult(worker, manifest_sha256(destination.url), bytes=plan.layout.bytes)
         pending = worker.pending
         seconds = plan.estimate(pending)
-        destination.on_start(Work(destination.url, plan.layout, plan.attributes, len(pending), seconds, plan.doubt))
+        destination.on_start(
+            RemainingWork(destination.url, plan.layout, plan.attributes, len(pending), seconds, plan.doubt)
+        )
         started = time.perf_counter()
         for _ in write_chunks(worker, plan.answers):
             destination.on_chunk()
             destination.on_written()
         seconds = elapsed(started)
         summary = worker.finish(plan.labels)
-    return Written(summary, manifest_sha256(destination.url), worker.written, seconds, plan.layout.bytes)
+    return WriteResult(summary, manifest_sha256(destination.url), worker.written, seconds, plan.layout.bytes)
 
 
 def write_chunks(worker: Worker, answers: ComputeChunk) -> Iterator[None]:

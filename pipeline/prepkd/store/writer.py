@@ -20,7 +20,7 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.claims import clear_claims
 from prepkd.store.documents import differences, parse_attributes, parse_chunk_length, read_document
 from prepkd.store.durable import DurableStore
-from prepkd.store.encodings import Field, LogitEncoding, Tensors
+from prepkd.store.encodings import ArraySpec, LogitEncoding, Tensors
 from prepkd.store.layout import (
     MANIFEST,
     PIPELINE,
@@ -31,7 +31,7 @@ from prepkd.store.layout import (
     manifest_of,
     open_array,
 )
-from prepkd.store.own import clear_store
+from prepkd.store.ownership import clear_store
 from prepkd.store.place import exists, put
 from prepkd.store.remote import RemoteStore
 from prepkd.store.summary import Labels, Ranges, Summary, TeacherError
@@ -181,7 +181,7 @@ def repair_descriptions(store: Store, layout: Layout, attributes: Attributes) ->
     return damaged
 
 
-def _has_missing(array: NDArray[Any], field: Field) -> bool:
+def _has_missing(array: NDArray[Any], field: ArraySpec) -> bool:
     """Return whether an array holds the fill value, or any NaN if the fill value is NaN."""
     if not np.isnan(field.fill):
         return bool((array == field.fill).any())

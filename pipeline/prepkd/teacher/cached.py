@@ -52,7 +52,9 @@ class CachedTeacher:
                 f"{', '.join(one.url for one in stores)} takes {size / 2**30:.2f} GiB, distill.resident_gib is "
                 f"{resident_gib:g}; raise it, or use cycle"
             )
-        self.rows = [Rows(one, device, views, resident=resident) for one, views in zip(stores, kinds, strict=True)]
+        self.rows = [
+            StoredViews(one, device, views, resident=resident) for one, views in zip(stores, kinds, strict=True)
+        ]
         self.names = (*store.encoding.answers, *(features.supply.asked if features else ()))
 
     def __call__(self, views: Views) -> Mapping[str, Tensor]:
@@ -71,7 +73,7 @@ def views_of(store: AnswerStore, *, strong: bool) -> range:
     return range(count, store.views) if strong else range(count)
 
 
-class Rows:
+class StoredViews:
     """A store's decoded rows of some views, numbered from 0, on a device; `resident` keeps all encoded rows there."""
 
     def __init__(self, store: AnswerStore, device: torch.device, views: range, *, resident: bool) -> None:

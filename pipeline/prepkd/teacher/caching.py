@@ -20,8 +20,8 @@ from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, encode_in
 from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.workers import Part
-from prepkd.store.write_store import StorePlan, Written, batch_count, write_store
-from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
+from prepkd.store.write_store import StorePlan, WriteResult, batch_count, write_store
+from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
 from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
@@ -42,7 +42,7 @@ class FirstBatches:
         return self.seconds * batch_count(layout, pending, batch_size)
 
 
-def cache_logits(teacher: LoadedTeacher, dataset: Dataset, settings: Cache, destination: Destination) -> Written:
+def cache_logits(teacher: LoadedTeacher, dataset: Dataset, settings: Cache, destination: Destination) -> WriteResult:
     """Write the store of a teacher's logits for every view of the dataset's plan.
 
     Raises InputError as `write_store`, and for a teacher that answers with probabilities.
@@ -55,7 +55,7 @@ def cache_logits(teacher: LoadedTeacher, dataset: Dataset, settings: Cache, dest
     return write_store(StorePlan(layout, attributes, answers, dataset.labels, estimate, doubt), destination)
 
 
-def hardly_better_than_chance(written: Written, classes: int) -> bool:
+def hardly_better_than_chance(written: WriteResult, classes: int) -> bool:
     """Whether the teacher of a finished store is hardly better than chance."""
     top1 = 1 - float(written.summary["teacher_error"])
     return top1 < 1 / classes + SKILL * (1 - 1 / classes)
@@ -64,7 +64,7 @@ def hardly_better_than_chance(written: Written, classes: int) -> bool:
 def first_batches(teacher: nn.Module, dataset: Dataset, settings: Cache) -> FirstBatches:
     """Compute and time the teacher's first batches, after one to warm up."""
     size = settings.batch_size
-    ask = partial(_raw, ready(teacher), dataset, settings, 0)
+    ask = partial(_raw, to_eval(teacher), dataset, settings, 0)
     ask(slice(0, size))
     part = slice(0, min(FIRST_BATCHES * size, dataset.plan.samples))
     started = time.perf_counter()
@@ -140,11 +140,11 @@ def teacher_answers(
     teacher: nn.Module, dataset: Dataset, encoding: LogitEncoding, settings: Cache, view: int, part: slice
 ) -> dict[str, Tensor]:
     """The teacher's encoded answers for some samples under a view: the arrays of one chunk."""
-    raw = _raw(ready(teacher), dataset, settings, view, part)
+    raw = _raw(to_eval(teacher), dataset, settings, view, part)
     words = words_of(encoding, dataset.plan, view, part)
     return encode_in_blocks(encoding, raw, dataset.labels(view, part), words)
 
 
 def _raw(teacher: nn.Module, dataset: Dataset, settings: Cache, view: int, part: slice) -> Tensor:
-    pictures = Pictures.of(dataset, view, part)
+    pictures = SampleViews.of(dataset, view, part)
     return raw_logits(teacher, pictures, batch_size=settings.batch_size, precision=settings.precision)

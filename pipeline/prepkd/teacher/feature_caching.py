@@ -15,11 +15,11 @@ from prepkd.store.attributes import Attributes
 from prepkd.store.destination import Destination
 from prepkd.store.encodings import Tensors
 from prepkd.store.layout import Layout, chunk_length
-from prepkd.store.own import refuse_replacing
+from prepkd.store.ownership import refuse_replacing
 from prepkd.store.workers import Part
-from prepkd.store.write_store import StorePlan, Written, batch_count, write_store
+from prepkd.store.write_store import StorePlan, WriteResult, batch_count, write_store
 from prepkd.teacher.caching import FIRST_BATCHES, store_origin
-from prepkd.teacher.forward_pass import Pictures, forward, ready
+from prepkd.teacher.forward_pass import SampleViews, forward, to_eval
 from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
@@ -45,13 +45,13 @@ def store_cost(entry: Entry, views: int, samples: int) -> str:
 
 def cache_features(
     teacher: LoadedTeacher, dataset: Dataset, settings: Cache, entry: Entry, destination: Destination
-) -> Written:
+) -> WriteResult:
     """Write the store of one entry for every view of the dataset's plan.
 
     Raises InputError as `write_store`, and for features that are not finite.
     """
     layout, attributes = plan_features(settings, dataset, teacher.describe(), entry)
-    model = WithFeatures(ready(teacher.model), entry.features)
+    model = WithFeatures(to_eval(teacher.model), entry.features)
     answers = partial(feature_answers, model, dataset, entry, settings)
 
     def estimate(pending: Sequence[Part]) -> float:
@@ -84,7 +84,7 @@ def feature_answers(
     teacher: WithFeatures, dataset: Dataset, entry: Entry, settings: Cache, view: int, part: slice
 ) -> dict[str, Tensor]:
     """The entry's encoded tensors for some samples under a view: the arrays of one chunk."""
-    pictures, size = Pictures.of(dataset, view, part), settings.batch_size
+    pictures, size = SampleViews.of(dataset, view, part), settings.batch_size
     found = forward(
         teacher, pictures, batch_size=size, precision=settings.precision, teacher_tensors=entry.teacher_tensors
     )

@@ -36,13 +36,13 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
             backend.fp32_precision = value
 
 
-def ready(model: M) -> M:
+def to_eval(model: M) -> M:
     """Put a teacher into evaluation mode and channels-last memory format."""
     return model.eval().to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
-class Pictures:
+class SampleViews:
     """Samples under views: their indices `chosen`, int64 (N,), and their rows of the plan's integers (N, p)."""
 
     samples: Samples
@@ -51,7 +51,7 @@ class Pictures:
     rows: Tensor
 
     @classmethod
-    def of(cls, dataset: Dataset, view: int, part: slice) -> "Pictures":
+    def of(cls, dataset: Dataset, view: int, part: slice) -> "SampleViews":
         """A range of a dataset's samples under one view."""
         return cls(dataset.samples, dataset.plan, *dataset.samples.under(dataset.plan, view, part))
 
@@ -71,7 +71,7 @@ class Pictures:
 @torch.inference_mode()
 def forward(
     teacher: Callable[[Tensor], Answers],
-    pictures: Pictures,
+    pictures: SampleViews,
     *,
     batch_size: int,
     precision: str,
@@ -91,7 +91,7 @@ def forward(
     return {name: torch.cat(values)[: len(pictures)] for name, values in parts.items()}
 
 
-def raw_logits(teacher: nn.Module, pictures: Pictures, *, batch_size: int, precision: str) -> Tensor:
+def raw_logits(teacher: nn.Module, pictures: SampleViews, *, batch_size: int, precision: str) -> Tensor:
     """The teacher's logits alone, float32 (N, K); see `forward`."""
 
     def answers(pixels: Tensor) -> Answers:

@@ -20,7 +20,7 @@ from prepkd.store.attributes import IMPORTED, Attributes
 from prepkd.store.destination import Destination
 from prepkd.store.encodings import LogitEncoding, encode_in_blocks, words_of
 from prepkd.store.layout import Layout
-from prepkd.store.write_store import StorePlan, Written, write_store
+from prepkd.store.write_store import StorePlan, WriteResult, write_store
 from prepkd.teacher.caching import FIRST_BATCHES, FirstBatches, logit_encoding, plan_store
 from prepkd.teacher.import_options import usage
 from prepkd.teacher.logit_files import LogitFile
@@ -72,7 +72,9 @@ def dataset_for_import(data: Path, raw: Tensor, recipe: Recipe, views: int | str
     )
 
 
-def import_logits(name: str, logits: LogitFile, dataset: Dataset, settings: Cache, destination: Destination) -> Written:
+def import_logits(
+    name: str, logits: LogitFile, dataset: Dataset, settings: Cache, destination: Destination
+) -> WriteResult:
     """Write the store of logits (V, N, K) read from a file, as those of the teacher `name`.
 
     Raises InputError as `write_store`, and, before anything is written, if the logits cannot be encoded.
@@ -118,7 +120,7 @@ def imported_answers(
 
 
 def report(
-    name: str, logits: LogitFile, dataset: Dataset, data: Path, url: str, written: Written, *, in_project: bool
+    name: str, logits: LogitFile, dataset: Dataset, data: Path, url: str, written: WriteResult, *, in_project: bool
 ) -> list[str]:
     """Lines on an import: sizes, findings, the teacher's error, the manifest's hash, and how to learn from the store.
 

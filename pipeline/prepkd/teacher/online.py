@@ -11,7 +11,7 @@ from prepkd.models import Normalised
 from prepkd.models.features import WithFeatures
 from prepkd.runtime import distributed
 from prepkd.store.encodings import LogitEncoding, encode_in_blocks, words_of
-from prepkd.teacher.forward_pass import Pictures, forward, ready
+from prepkd.teacher.forward_pass import SampleViews, forward, to_eval
 from prepkd.teacher.supply import Supply
 from prepkd.views.order import Views
 
@@ -34,7 +34,7 @@ class OnlineTeacher:
         precision: str,
         supply: Supply | None = None,
     ) -> None:
-        self.model = WithFeatures(ready(model), supply.features if supply else ())
+        self.model = WithFeatures(to_eval(model), supply.features if supply else ())
         self.dataset, self.encoding, self.supply = dataset, encoding, supply
         self.batch_size, self.precision = batch_size, precision
         self.names = (*encoding.answers, *(supply.asked if supply else ()))
@@ -56,7 +56,7 @@ class OnlineTeacher:
         own = (
             parts[distributed.rank()] if length else slice(0, 1)
         )  # a process without a batch needs the answers' shapes
-        found = forward(self.model, Pictures(samples, plan, *(one[own] for one in shown)), **settings)
+        found = forward(self.model, SampleViews(samples, plan, *(one[own] for one in shown)), **settings)
         found = {name: distributed.all_gather(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)
         words = words_of(self.encoding, plan, views)

@@ -14,7 +14,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.models.features import STRONG
 from prepkd.runtime import distributed
 from prepkd.runtime.prefetch import prefetch
-from prepkd.runtime.streams import Draw, Purpose, torch_seed
+from prepkd.runtime.streams import DrawContext, Purpose, torch_seed
 from prepkd.views import ViewPlan
 from prepkd.views.order import Views, sample_order
 
@@ -34,7 +34,7 @@ class Draws(Protocol):
     def drawn(self) -> tuple[str, ...]:
         """The names of the arrays."""
 
-    def draw(self, at: Draw) -> Mapping[str, NDArray[np.generic]]:
+    def draw(self, at: DrawContext) -> Mapping[str, NDArray[np.generic]]:
         """Draw the arrays (N, ...), one row per training sample; return them by name."""
 
 
@@ -116,7 +116,7 @@ class Epochs:
         rows = torch.from_numpy(self.dataset.plan.parameters(views))
         answers = dict(self.teacher(views)) if self.teacher else {}
         if self.draws:
-            at = Draw(self.seed, epoch, len(self.dataset.samples), self.dataset.classes)
+            at = DrawContext(self.seed, epoch, len(self.dataset.samples), self.dataset.classes)
             answers |= {name: torch.from_numpy(array).to(device) for name, array in self.draws.draw(at).items()}
         strong = (self.strong, torch.from_numpy(self.strong.parameters(views)).to(device)) if self.strong else None
         return Epoch(order.to(device), rows.to(device), answers, strong)

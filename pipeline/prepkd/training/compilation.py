@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 SampleValues = dict[str, Tensor]  # per sample, (B,)
 # Pixels (B, C, H, W), labels, the batch's share of its step's samples (), and the teacher's answers -> the objective's values
 # and `top1`, detached; gradients are added to those already there.
-Gradients = Callable[..., SampleValues]
+GradientFunction = Callable[..., SampleValues]
 
 WORTH_COMPILING = 10_000  # steps from which `compile: auto` compiles on a GPU
 CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # names the folder of PyTorch's compiler cache
@@ -30,7 +30,7 @@ CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # names the folder of PyTorch's comp
 FAILURES = (RuntimeError, OSError, ImportError, AssertionError, NotImplementedError, subprocess.SubprocessError)
 
 
-def compiles(settings: Training, device: torch.device, steps: int) -> bool:
+def should_compile(settings: Training, device: torch.device, steps: int) -> bool:
     """Whether to compile: as `compile` says; with `auto` on a GPU, for runs long enough to amortise it.
 
     On a CPU a compiled step gains 0 to 10 % (docs/benchmarks.md). The rule depends on settings alone, not on measured times,
@@ -63,7 +63,7 @@ def make_cache_folder(settings: Training) -> None:
 def compiled(forward: Callable[..., SampleValues]) -> Callable[..., SampleValues]:
     """Compile a forward pass for the shapes of its first batch; a batch of another shape, the epoch's last, runs eagerly.
 
-    `torch.compile` is called with the first batch, so that an `Attempt` also catches errors of its imports.
+    `torch.compile` is called with the first batch, so that an `CompiledWithFallback` also catches errors of its imports.
     """
     fast: Callable[..., SampleValues] | None = None
     shapes: list[Any] = []
@@ -78,17 +78,19 @@ def compiled(forward: Callable[..., SampleValues]) -> Callable[..., SampleValues
     return run
 
 
-class Attempt:
+class CompiledWithFallback:
     """A compiled step that falls back to the eager one if its first call fails; with `required` it raises InputError instead.
 
     The first call compiles the forward and the backward pass. If it fails, its changes to `modules` are undone, so that the run
     equals an eager one to the last bit.
     """
 
-    def __init__(self, fast: Gradients, eager: Gradients, modules: Sequence[nn.Module], *, required: bool) -> None:
+    def __init__(
+        self, fast: GradientFunction, eager: GradientFunction, modules: Sequence[nn.Module], *, required: bool
+    ) -> None:
         self.fast, self.eager, self.required = fast, eager, required
         self.modules = nn.ModuleList(modules)
-        self.chosen: Gradients | None = None
+        self.chosen: GradientFunction | None = None
 
     def __call__(self, *inputs: Tensor) -> SampleValues:
         """The step's values."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from prepkd.models import Normalised
 from prepkd.tracking.loggers import Run, Write
 from prepkd.training.checkpoints import Row
-from prepkd.training.progress import Tick
+from prepkd.training.progress import BatchProgress
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RunContext:
     on_epoch: Callable[[int, Row], None]
     on_inputs: Callable[[Mapping[str, Any]], None] = lambda inputs: None
     say: Callable[[str], None] = lambda line: None
-    on_step: Callable[[int, Tick], None] = lambda seed, tick: None
+    on_step: Callable[[int, BatchProgress], None] = lambda seed, tick: None
 
 
 class Trained(NamedTuple):

@@ -9,7 +9,7 @@ from prepkd.models.checkpoint import JSON
 from prepkd.models.given_folder import check_folder, folder_card, preprocessing_of
 from prepkd.models.new import new_model
 from prepkd.models.weight_files import weights_file
-from prepkd.models.weights import Loaded
+from prepkd.models.weights import LoadedWeights
 from prepkd.runtime.files import file_sha256
 from prepkd.runtime.streams import Purpose, torch_seed
 from prepkd.training.settings import Training
@@ -17,7 +17,7 @@ from prepkd.training.settings import Training
 
 def initial_model(
     name: str, settings: Training, dataset: Dataset, seed: int, purpose: Purpose
-) -> tuple[Normalised, Loaded | None]:
+) -> tuple[Normalised, LoadedWeights | None]:
     """Build a model, initialised from the purpose's stream of `seed` or with given weights, and return `load_given`'s result.
 
     If training follows, weights for other classes get a new classifier. Raises InputError as `new_model` and `load_weights` do.
@@ -31,7 +31,7 @@ def initial_model(
     return model, load_given(model, name, settings, dataset)
 
 
-def load_given(model: Normalised, name: str, settings: Training, dataset: Dataset) -> Loaded | None:
+def load_given(model: Normalised, name: str, settings: Training, dataset: Dataset) -> LoadedWeights | None:
     """Load the weights that the settings name into a model, in place, and describe them; None if the settings name none.
 
     A folder must hold a checkpoint of the model `name`, and one for the data's classes unless training follows. Raises
@@ -62,7 +62,7 @@ def given_weights(settings: Training, name: str, where: str = "teachers.NAME") -
     return {"given_weights": file_sha256(file)}
 
 
-def weights_from(settings: Training, inputs: Mapping[str, JSON], loaded: Loaded | None) -> dict[str, JSON]:
+def weights_from(settings: Training, inputs: Mapping[str, JSON], loaded: LoadedWeights | None) -> dict[str, JSON]:
     """The card's entry for given weights: a library's `source`, or a `file`, its `sha256`, `format` and `key`; else nothing."""
     if "given_weights" not in inputs:
         return {}
@@ -72,7 +72,7 @@ def weights_from(settings: Training, inputs: Mapping[str, JSON], loaded: Loaded 
     return {"weights_from": found | ({"key": loaded.key} if loaded.key else {})}
 
 
-def loading_notes(settings: Training, loaded: Loaded | None, where: str) -> list[str]:
+def loading_notes(settings: Training, loaded: LoadedWeights | None, where: str) -> list[str]:
     """Return notes on the other weights in a file, and on a classifier that was not loaded."""
     if loaded is None:
         return []

@@ -22,9 +22,9 @@ from prepkd.training.checkpoints import Row, pack, resume, write_state
 from prepkd.training.compilation import SampleValues, make_cache_folder
 from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import make_average, make_optimizer, make_schedule
-from prepkd.training.progress import OnStep, Tick, unseen
+from prepkd.training.progress import BatchProgress, OnStep, ignore_progress
 from prepkd.training.settings import Training
-from prepkd.training.step import TrainingObjective, be_deterministic, make_gradients
+from prepkd.training.step import TrainingObjective, make_gradients, set_deterministic
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
 
 PERCENTILES = 5, 25, 50, 75, 95  # of the temperature, by epoch
@@ -40,7 +40,7 @@ def train(
     *,
     checkpoint: Path,
     on_epoch: Callable[[Row], None],
-    on_step: OnStep = unseen,
+    on_step: OnStep = ignore_progress,
 ) -> list[Row]:
     """Train `model` in place on an objective and return a row of figures per epoch; resumes from `checkpoint`.
 
@@ -60,7 +60,7 @@ def train(
     group = settings.batch_size * settings.accumulate  # samples per step
     steps = -(-count // group)
     make_cache_folder(settings)
-    be_deterministic(settings.deterministic)
+    set_deterministic(settings.deterministic)
     model.to(memory_format=torch.channels_last)
     trained = nn.ModuleList([model, objective])  # type: ignore[list-item]
     optimizer = make_optimizer(settings.optimizer, trained, settings)
@@ -91,7 +91,7 @@ def train(
                 # Per-sample values stay on the device until the epoch ends: no step waits for a number.
                 note(figures, gradients(*batch), done, count)
                 done += len(batch[1])
-                on_step(Tick(number, done, count, figures))
+                on_step(BatchProgress(number, done, count, figures))
                 if done % group and done < count:
                     continue
                 if settings.clip_grad_norm:

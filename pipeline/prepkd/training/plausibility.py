@@ -7,13 +7,13 @@ from prepkd.errors import InputError
 from prepkd.models import Normalised, pretrained
 from prepkd.models.agreement import LabelAgreement, agreement
 from prepkd.models.weight_claims import WeightClaims, order_problem
-from prepkd.models.weights import Loaded
+from prepkd.models.weights import LoadedWeights
 from prepkd.training.evaluation import predict_some
 
 LEAST, PER_CLASS = 1000, 10  # training images to check a teacher on: at least, and per class
 
 
-def check_class_order(model: str, loaded: Loaded | None, dataset: Dataset, where: object) -> None:
+def check_class_order(model: str, loaded: LoadedWeights | None, dataset: Dataset, where: object) -> None:
     """Raise InputError if the classes of final weights are the data's in another order."""
     known = pretrained(model)
     names = loaded.claims.class_names if loaded else known.class_names if known else None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class BatchProgress:
     """Progress after a batch: `done` of the epoch's `count` samples, and the per-sample values so far."""
 
     epoch: int
@@ -20,8 +20,8 @@ class Tick:
         return float(self.values["loss"][: self.done].mean())
 
 
-OnStep = Callable[[Tick], None]
+OnStep = Callable[[BatchProgress], None]
 
 
-def unseen(tick: Tick) -> None:
+def ignore_progress(tick: BatchProgress) -> None:
     """Show nothing."""

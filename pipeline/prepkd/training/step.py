@@ -12,9 +12,9 @@ from prepkd.data.samples.labels import main_class
 from prepkd.models.features import STRONG, Answers, WithFeatures
 from prepkd.runtime import distributed
 from prepkd.training.batches import STRONG_PIXELS
-from prepkd.training.compilation import Attempt, Gradients, SampleValues, compiled, compiles
+from prepkd.training.compilation import CompiledWithFallback, GradientFunction, SampleValues, compiled, should_compile
+from prepkd.training.data_parallel import PerProcessRandom, gather_answers, wrap_ddp
 from prepkd.training.settings import Training
-from prepkd.training.several_processes import OwnDraws, answers_of_all, shared
 
 T = TypeVar("T")
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient is allocated
@@ -40,16 +40,16 @@ def make_gradients(
     settings: Training,
     device: torch.device,
     steps: int,
-) -> Gradients:
+) -> GradientFunction:
     """Build the gradient function; `answer_names` are those of the teacher's tensors, `steps` decides whether to compile.
 
     With several processes it runs the model on this process's share of a batch, and computes the gradients and values of the
-    whole batch. Raises InputError as `shared` does.
+    whole batch. Raises InputError as `wrap_ddp` does.
     """
     bf16 = uses_bf16(settings.precision, device)
     student = WithFeatures(model, objective.features)  # type: ignore[arg-type]
     two_views, several = STRONG_PIXELS in answer_names, distributed.world_size() > 1
-    answer = OwnDraws() if several else _answer
+    answer = PerProcessRandom() if several else _answer
 
     def forward(pixels: Tensor, labels: Tensor, *teacher: Tensor) -> SampleValues:
         given = dict(zip(answer_names, teacher, strict=True))
@@ -59,25 +59,25 @@ def make_gradients(
                 # A forward pass each, as in MLKD's and CRLD's code: batch norm sees one kind of views at a time.
                 found = found | {f"{STRONG}logits": answer(model, given.pop(STRONG_PIXELS))}
         if several:
-            found = answers_of_all(found, len(labels))
+            found = gather_answers(found, len(labels))
         values = objective(found, labels, given)
         return values | {"top1": (found["logits"].detach().argmax(dim=-1) == main_class(labels)).float()}
 
     if several:
-        return partial(_gradients, shared(forward, student, objective, settings))  # type: ignore[arg-type]
-    gradients: Gradients = partial(_gradients, forward)
-    if compiles(settings, device, steps):
+        return partial(_gradients, wrap_ddp(forward, student, objective, settings))  # type: ignore[arg-type]
+    gradients: GradientFunction = partial(_gradients, forward)
+    if should_compile(settings, device, steps):
         fast, modules = partial(_gradients, compiled(forward)), [model, objective]
-        gradients = Attempt(fast, gradients, modules, required=settings.compile is True)  # type: ignore[arg-type]
+        gradients = CompiledWithFallback(fast, gradients, modules, required=settings.compile is True)  # type: ignore[arg-type]
     # Deterministic runs stay eager: a replayed graph is not checked for non-deterministic kernels.
-    return Replayed(gradients) if device.type == "cuda" and not settings.deterministic else gradients
+    return CudaGraphFunction(gradients) if device.type == "cuda" and not settings.deterministic else gradients
 
 
 def _answer(model: Callable[[Tensor], T], pixels: Tensor) -> T:
     return model(pixels)
 
 
-def be_deterministic(wanted: bool) -> None:
+def set_deterministic(wanted: bool) -> None:
     """Forbid or allow non-deterministic kernels from now on."""
     if wanted:  # cuBLAS is deterministic only with a workspace of fixed size, which it sets up at its first call
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -101,7 +101,7 @@ def uses_bf16(precision: str, device: torch.device) -> bool:
     return torch.cpu._is_avx512_bf16_supported()
 
 
-class Replayed:
+class CudaGraphFunction:
     """A function of tensors as a CUDA graph: its kernels are launched at once, without Python between them.
 
     The first `EAGER_CALLS` calls run eagerly; then the function is captured for the shapes of the first call and replayed on
@@ -109,7 +109,7 @@ class Replayed:
     (`zero_grad(set_to_none=False)`).
     """
 
-    def __init__(self, function: Gradients, recorder: "Recorder | None" = None) -> None:
+    def __init__(self, function: GradientFunction, recorder: "Recorder | None" = None) -> None:
         self.function, self.recorder = function, recorder or CudaRecorder()
         self.calls = 0
         self.inputs: list[Tensor] = []

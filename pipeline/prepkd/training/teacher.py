@@ -14,13 +14,13 @@ from prepkd.models import Normalised, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.models.features import Answers
 from prepkd.models.weight_layouts import PLAIN, PREPROCESSING
-from prepkd.models.weights import Loaded
+from prepkd.models.weights import LoadedWeights
 from prepkd.runtime.streams import Purpose
 from prepkd.training.batches import TEACHER, Epochs
 from prepkd.training.checkpoints import Row
 from prepkd.training.initial import initial_model, weights_from
 from prepkd.training.loop import train
-from prepkd.training.progress import OnStep, unseen
+from prepkd.training.progress import OnStep, ignore_progress
 from prepkd.training.teacher_settings import Teacher
 
 
@@ -31,7 +31,7 @@ def train_teacher(
     *,
     checkpoint: Path,
     on_epoch: Callable[[Row], None],
-    on_step: OnStep = unseen,
+    on_step: OnStep = ignore_progress,
 ) -> tuple[Normalised, list[Row]]:
     """Train a teacher (or take its given weights, with `epochs: 0`) and return it with its history.
 
@@ -88,7 +88,11 @@ def published_preprocessing(card: Mapping[str, Any]) -> str | None:
 
 
 def teacher_card(
-    model: Normalised, settings: Teacher, dataset: Dataset, inputs: Mapping[str, JSON], loaded: Loaded | None = None
+    model: Normalised,
+    settings: Teacher,
+    dataset: Dataset,
+    inputs: Mapping[str, JSON],
+    loaded: LoadedWeights | None = None,
 ) -> dict[str, JSON]:
     """Return a teacher's card, without the entries that `save_checkpoint` adds."""
     return {

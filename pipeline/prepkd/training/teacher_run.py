@@ -22,7 +22,14 @@ from prepkd.training.stopping import card_entry
 from prepkd.training.teacher import published_preprocessing, teacher_card, train_teacher
 from prepkd.training.teacher_folder import write_teacher
 from prepkd.training.teacher_settings import Teacher
-from prepkd.training.trial import Batches, Student, batch_sizes, try_answering, try_students, try_training
+from prepkd.training.trial import (
+    BatchShape,
+    StudentTrialSettings,
+    batch_sizes,
+    try_inference,
+    try_students,
+    try_training,
+)
 
 
 def run_teacher(
@@ -33,7 +40,7 @@ def run_teacher(
     *,
     folder: Path,
     replace: bool = False,
-    students: Iterable[tuple[str, Student]],
+    students: Iterable[tuple[str, StudentTrialSettings]],
 ) -> dict[str, JSON]:
     """Train a teacher, write its history, test logits and checkpoint to `folder`, and return its card.
 
@@ -99,7 +106,7 @@ def try_teacher(name: str, settings: Teacher, model: Normalised, dataset: Datase
     channels, classes, who = dataset.samples.channels, dataset.classes, f"teacher {name!r}"
     if settings.epochs:
         sizes = batch_sizes(len(dataset.samples), settings.batch_size)
-        batches = Batches(dataset.samples.size, channels, classes)
+        batches = BatchShape(dataset.samples.size, channels, classes)
         try_training(who, copy.deepcopy(model), batches, sizes, settings)
     if settings.epochs or not pretrained(settings.model):  # `train_teacher` refuses weights for other classes
-        try_answering(who, copy.deepcopy(model), Batches(dataset.held_out["test"].size, channels, classes))
+        try_inference(who, copy.deepcopy(model), BatchShape(dataset.held_out["test"].size, channels, classes))

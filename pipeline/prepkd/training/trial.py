@@ -12,19 +12,19 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
 from prepkd.models import Normalised, WithFeatures, check_model
 from prepkd.models.checkpoint import weights_fingerprint
-from prepkd.models.failure import users_code
 from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.logit_checks import logits_problem
 from prepkd.models.new import untrained_model
-from prepkd.models.weights import Loaded
+from prepkd.models.user_errors import wrap_user_errors
+from prepkd.models.weights import LoadedWeights
 from prepkd.settings.messages import section
 from prepkd.training.compilation import make_cache_folder
 from prepkd.training.initial import load_given
 from prepkd.training.settings import Training
-from prepkd.training.step import be_deterministic, uses_bf16
+from prepkd.training.step import set_deterministic, uses_bf16
 
 
-class Student(Protocol):
+class StudentTrialSettings(Protocol):
     """The settings of a student that its trial reads; this package knows no methods."""
 
     @property
@@ -44,7 +44,7 @@ class Student(Protocol):
         """The smallest batch size, by the name of the term that compares a batch's samples."""
 
 
-def try_students(students: Iterable[tuple[str, Student]], dataset: Dataset) -> None:
+def try_students(students: Iterable[tuple[str, StudentTrialSettings]], dataset: Dataset) -> None:
     """Try each different student (section of params.yaml, settings); raises InputError for the first that cannot be trained."""
     tried = set()
     for name, one in students:
@@ -58,7 +58,7 @@ def try_students(students: Iterable[tuple[str, Student]], dataset: Dataset) -> N
             tried.add(key)
 
 
-def try_student(settings: Student, dataset: Dataset) -> Loaded | None:
+def try_student(settings: StudentTrialSettings, dataset: Dataset) -> LoadedWeights | None:
     """Train a student on one batch of each size that an epoch has; return the description of weights loaded from a file.
 
     The batches are noise in the size of the test images, which is that of students' views. Pretrained weights in a name are
@@ -70,7 +70,7 @@ def try_student(settings: Student, dataset: Dataset) -> Loaded | None:
     shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
     model = untrained_model(settings.student, shown, preprocessing_of(training.weights, training.own_preprocessing))
     loaded = load_given(model, settings.student, training, dataset)
-    batches = Batches(shown.samples.size, dataset.samples.channels, dataset.classes)
+    batches = BatchShape(shown.samples.size, dataset.samples.channels, dataset.classes)
     sizes = batch_sizes(len(dataset.samples), training.batch_size)
     who = f"student {settings.student!r}"
     try_training(who, model, batches, sizes, training, settings.features_read)
@@ -83,7 +83,7 @@ def batch_sizes(samples: int, batch_size: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Batches:
+class BatchShape:
     """The shape of batches: height and width, channels, number of classes."""
 
     size: tuple[int, int]
@@ -99,7 +99,7 @@ class Batches:
 def try_training(
     who: str,
     model: Normalised,
-    batches: Batches,
+    batches: BatchShape,
     sizes: Sequence[int],
     settings: Training,
     features: Sequence[str] = (),
@@ -110,26 +110,26 @@ def try_training(
     student, bf16 = WithFeatures(model, features), uses_bf16(settings.precision, device)
     before = torch.are_deterministic_algorithms_enabled()
     make_cache_folder(settings)
-    be_deterministic(settings.deterministic)
+    set_deterministic(settings.deterministic)
     with torch.random.fork_rng():
         for count in sizes:
             shown = f"a training batch of {count} images {(batches.channels, *batches.size)}"
-            with users_code(f"{who}: {shown}", "failed:", _advice(count, sizes)):
+            with wrap_user_errors(f"{who}: {shown}", "failed:", _advice(count, sizes)):
                 with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                     logits = student(batches.pixels(count, device))["logits"]
                 _check_logits(who, shown, logits, (count, batches.classes))
             loss = F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device))
-            with users_code(f"{who}: the backward pass of {shown}", "failed:"):
+            with wrap_user_errors(f"{who}: the backward pass of {shown}", "failed:"):
                 loss.backward()  # type: ignore[no-untyped-call]
-    be_deterministic(before)
+    set_deterministic(before)
     weights_fingerprint(model)  # raises for a model that could not be saved after training
 
 
-def try_answering(who: str, model: Normalised, batches: Batches) -> None:
+def try_inference(who: str, model: Normalised, batches: BatchShape) -> None:
     """Compute the logits of two images, then of one, in evaluation mode; raises InputError in one line."""
     for count, images in ((2, "two images"), (1, "one image")):
         shown = f"{images} {(batches.channels, *batches.size)}"
-        with users_code(f"{who}: {shown}", "failed:"), torch.no_grad(), torch.random.fork_rng():
+        with wrap_user_errors(f"{who}: {shown}", "failed:"), torch.no_grad(), torch.random.fork_rng():
             logits = model.eval()(batches.pixels(count, model.mean.device))
         _check_logits(who, shown, logits, (count, batches.classes))
 
@@ -139,7 +139,7 @@ def _check_logits(who: str, shown: str, found: object, wanted: tuple[int, int]) 
         raise InputError(f"{who}: {shown} gave {problem}")
 
 
-def check_last_batch(settings: Student, samples: int) -> None:
+def check_last_batch(settings: StudentTrialSettings, samples: int) -> None:
     """Raise InputError if an epoch's last batch is too short for a loss that compares the samples of a batch."""
     batch_size = settings.as_training.batch_size
     last = samples % batch_size or batch_size

@@ -6,7 +6,7 @@ from prepkd.errors import refuse_differences
 from prepkd.models.features import WithFeatures
 from prepkd.provenance.features import entry_of
 from prepkd.store import FeatureStore
-from prepkd.teacher.forward_pass import forward, ready
+from prepkd.teacher.forward_pass import forward, to_eval
 from prepkd.verification.query import Query, arithmetic_of, batch_size
 
 
@@ -17,7 +17,7 @@ def live_features(store: FeatureStore, query: Query) -> dict[str, Tensor]:
     """
     entry = entry_of(store)
     found = forward(
-        WithFeatures(ready(query.model), entry.features),
+        WithFeatures(to_eval(query.model), entry.features),
         query.pictures(store),
         batch_size=batch_size(store),
         precision=arithmetic_of(store),

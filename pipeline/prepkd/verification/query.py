@@ -12,7 +12,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.models import Normalised
 from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.encodings import words_of
-from prepkd.teacher.forward_pass import Pictures, raw_logits, ready
+from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
 from prepkd.views import ViewPlan
 
 DEFAULT_BATCH = 256
@@ -46,9 +46,9 @@ class Query:
         device = self.samples.device
         return torch.from_numpy(self.shown[part]).to(device), torch.from_numpy(self.parameters[part]).to(device)
 
-    def pictures(self, store: AnswerStore) -> Pictures:
+    def pictures(self, store: AnswerStore) -> SampleViews:
         """The pictures that the teacher sees, under the store's plan."""
-        return Pictures(self.samples, store.plan, *self.inputs())
+        return SampleViews(self.samples, store.plan, *self.inputs())
 
     def labels(self, store: LogitStore) -> Tensor:
         """Labels int64 (N,), or class shares (N, K) for mixed views, on the CPU."""
@@ -67,7 +67,9 @@ def batch_size(store: AnswerStore) -> int:
 def live_logits(store: LogitStore, query: Query) -> Tensor:
     """The teacher's raw logits (N, K) on the CPU, in the store's batch shape and precision (float32 if unknown)."""
     pictures = query.pictures(store)
-    return raw_logits(ready(query.model), pictures, batch_size=batch_size(store), precision=arithmetic_of(store)).cpu()
+    return raw_logits(
+        to_eval(query.model), pictures, batch_size=batch_size(store), precision=arithmetic_of(store)
+    ).cpu()
 
 
 def arithmetic_of(store: AnswerStore) -> str:

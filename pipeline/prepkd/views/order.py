@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.runtime.streams import Purpose, below, raw_words
+from prepkd.runtime.streams import Purpose, bounded_integers, raw_words
 
 Views = int | NDArray[np.int64]  # one view for all samples, or one per sample
 
@@ -18,12 +18,12 @@ def sample_order(seed: int, epoch: int, samples: int, purpose: Purpose = Purpose
 
 def cycle(seed: int, epoch: int, views: int, samples: int) -> int:
     """The one view of an epoch: (epoch + r) mod V, with r drawn from the seed."""
-    return (epoch + int(below(raw_words(seed, Purpose.CYCLE_START.stream(), 0, 1), views)[0])) % views
+    return (epoch + int(bounded_integers(raw_words(seed, Purpose.CYCLE_START.stream(), 0, 1), views)[0])) % views
 
 
 def random(seed: int, epoch: int, views: int, samples: int) -> NDArray[np.int64]:
     """One view per sample, int64 (samples,), drawn independently for each sample and epoch."""
-    return below(raw_words(seed, Purpose.RANDOM_VIEWS.stream(epoch), 0, samples), views)
+    return bounded_integers(raw_words(seed, Purpose.RANDOM_VIEWS.stream(epoch), 0, samples), views)
 
 
 @dataclass(frozen=True)

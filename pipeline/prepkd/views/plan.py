@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.runtime.files import fingerprint
-from prepkd.runtime.streams import Purpose, below, raw_words
+from prepkd.runtime.streams import Purpose, bounded_integers, raw_words
 from prepkd.views.mix import Mix
 from prepkd.views.picture import Image
 from prepkd.views.recipe import Recipe, describe_recipe, parse_recipe
@@ -134,7 +134,7 @@ class ViewPlan:
         width = len(self.ranges)
         stream = self.purpose.stream(view)
         words = raw_words(self.seed, stream, low * width, (high - low) * width).reshape(high - low, width)
-        return below(words, np.array(self.ranges, dtype=np.uint64)).astype(self.dtype)
+        return bounded_integers(words, np.array(self.ranges, dtype=np.uint64)).astype(self.dtype)
 
     def render(
         self,

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.runtime.streams import Purpose, below, raw_words
+from prepkd.runtime.streams import Purpose, bounded_integers, raw_words
 
 ROUNDS = 12  # neighbouring views stay neighbouring rows for about one sample in 2^12
 
@@ -21,10 +21,10 @@ def table_rows(seed: int, views: NDArray[np.int64], samples: NDArray[np.int64], 
     def drawn(number: int) -> NDArray[np.uint64]:
         return raw_words(seed, Purpose.TABLE_ORDER.stream(number), low, high - low)[samples - low]
 
-    rows = (views + below(drawn(0), count)) % count
+    rows = (views + bounded_integers(drawn(0), count)) % count
     for number in range(1, ROUNDS + 1):
         words = drawn(number)
-        other = (below(words, count) - rows) % count  # by the high 32 bits
+        other = (bounded_integers(words, count) - rows) % count  # by the high 32 bits
         pair = np.maximum(rows, other).astype(np.uint64)
         # The parity of shared bits is a fair bit, independent between any two pairs; a row is below 2^31: the low 32 bits.
         swapped = np.bitwise_count(words & (2 * pair + 1)) % 2 == 1

@@ -46,7 +46,7 @@ _DAMAGED = (
 )
 
 
-def decoded(
+def decode_image(
     content: bytes | memoryview,
     where: object,
     *,
@@ -70,13 +70,13 @@ def decoded(
         return image if image.mode == "RGB" else image.convert("RGB")  # converting RGB to RGB would copy it
 
 
-def turned(image: Image.Image, orientation: int) -> Image.Image:
+def apply_orientation(image: Image.Image, orientation: int) -> Image.Image:
     """Turn an image upright that was stored under an EXIF orientation, 1 to 8."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 def image_format(content: bytes) -> str:
-    """The format, one of `FORMATS`, of content that `decoded` accepted."""
+    """The format, one of `FORMATS`, of content that `decode_image` accepted."""
     return next(name for name, start in STARTS.items() if content.startswith(start))
 
 

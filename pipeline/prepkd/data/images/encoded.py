@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from prepkd.data.images.decode import decoded, turned
+from prepkd.data.images.decode import apply_orientation, decode_image
 from prepkd.data.images.statistics import Statistics
 
 
@@ -54,8 +54,8 @@ class EncodedImages:
         return [DecodedImage(self._upright(index)) for index in map(int, indices)]
 
     def _upright(self, index: int) -> Image:
-        image = decoded(self.file(index), self.name(index))
-        return image if self.orientations is None else turned(image, int(self.orientations[index]))
+        image = decode_image(self.file(index), self.name(index))
+        return image if self.orientations is None else apply_orientation(image, int(self.orientations[index]))
 
 
 @dataclass(frozen=True)

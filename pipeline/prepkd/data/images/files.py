@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from prepkd.data.images.decode import MOST_PIXELS, decoded, image_format, image_size, orientation_of, turned
+from prepkd.data.images.decode import (
+    MOST_PIXELS,
+    apply_orientation,
+    decode_image,
+    image_format,
+    image_size,
+    orientation_of,
+)
 from prepkd.data.images.faults import SHOWN, Faults
 from prepkd.data.images.threads import threaded
 from prepkd.errors import InputError
@@ -170,7 +177,7 @@ def _read(files: ImageFiles, index: int) -> ReadImage:
         orientation = orientation_of(image)
         _refuse_size(files, path, image, turned=files.upright and orientation >= 5)
 
-    image = decoded(content, path, check=check)
+    image = decode_image(content, path, check=check)
     found = image_format(content)
     if files.format is not None and (found, _ending(path)) != (files.format, files.format):
         raise InputError(
@@ -178,7 +185,7 @@ def _read(files: ImageFiles, index: int) -> ReadImage:
             f"{files.format_advice}"
         )
     if files.upright:
-        image = turned(image, orientation)
+        image = apply_orientation(image, orientation)
     if files.keeps_pixels:
         return ReadImage(content, orientation, np.asarray(image), None)
     return ReadImage(content, orientation, None, np.array(image.histogram(), dtype=np.int64).reshape(3, 256))

@@ -18,7 +18,7 @@ from prepkd.data.prepared.fingerprints import (
     split_fingerprint,
     streamed_fingerprint,
 )
-from prepkd.data.prepared.holes import FileWithHoles
+from prepkd.data.prepared.sparse_file import SparseFile
 from prepkd.data.sources.raw import Labelled, RawData
 from prepkd.errors import InputError
 from prepkd.runtime.files import atomic_file
@@ -113,9 +113,9 @@ def _layout(
     fingerprints: Mapping[str, str],
     statistics: Statistics | None,
     orientations: Mapping[str, NDArray[np.uint8]],
-) -> tuple[FileWithHoles, dict[str, int]]:
+) -> tuple[SparseFile, dict[str, int]]:
     """Build the HDF5 file without the contents of image files; also return the offset of each split's contents."""
-    layout = FileWithHoles()
+    layout = SparseFile()
     places: dict[str, int] = {}
     whole = data_fingerprint(data.dataset, data.class_names, fingerprints, statistics)
     with h5py.File(layout, "w") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prepkd.data.sources.archive import Archive
 from prepkd.data.sources.source import Source
-from prepkd.data.sources.tree import located
+from prepkd.data.sources.tree import subfolder_or_self
 from prepkd.errors import InputError
 
 
@@ -26,7 +26,7 @@ class ArchivedFolder(Source):
 
         A complete folder is not fetched again; an incomplete one is refused.
         """
-        if all((located(raw, self.place) / name).exists() for name in self.holds):
+        if all((subfolder_or_self(raw, self.place) / name).exists() for name in self.holds):
             return
         folder = raw if raw.absolute().name == self.place else raw / self.place
         if folder.is_dir() and any(folder.iterdir()):

@@ -6,7 +6,7 @@ from pathlib import Path
 from prepkd.data.sources.archive import Archive
 from prepkd.data.sources.archived_folder import ArchivedFolder
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.tree import Walk, located
+from prepkd.data.sources.tree import Walk, subfolder_or_self
 from prepkd.errors import InputError
 
 SHAPE = (32, 32, 3)
@@ -39,7 +39,7 @@ class Cinic10(ArchivedFolder):
         `raw` is the folder that holds these, or contains it as `cinic10`. Raises InputError naming a missing folder, or listing
         the files that are not 32 x 32 PNGs.
         """
-        root = located(raw, self.place)
+        root = subfolder_or_self(raw, self.place)
         for name in SPLITS:
             if not (root / name).is_dir():
                 raise InputError(

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.data.sources.names import differing, nfc_name
+from prepkd.data.sources.names import name_difference, nfc_name
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
@@ -148,6 +148,6 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
     for name in names:
         if (other := seen.setdefault(nfc_name(name), name)) != name:
             raise InputError(
-                f"{raw}: class_names: {differing(name, other)}; expected names that look different; rename it"
+                f"{raw}: class_names: {name_difference(name, other)}; expected names that look different; rename it"
             )
     return names

@@ -43,7 +43,7 @@ def nfc_name(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def differing(name: str, other: str) -> str:
+def name_difference(name: str, other: str) -> str:
     """Describe how two class names that look equal differ."""
     here, there = (
         next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, one)), "mixed")

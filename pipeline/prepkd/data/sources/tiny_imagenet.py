@@ -6,7 +6,7 @@ from pathlib import Path
 from prepkd.data.sources.archive import Archive
 from prepkd.data.sources.archived_folder import ArchivedFolder
 from prepkd.data.sources.raw import RawData
-from prepkd.data.sources.tree import Found, Walk, labelled, located
+from prepkd.data.sources.tree import Found, Walk, label_files, subfolder_or_self
 from prepkd.errors import InputError
 
 SHAPE = (64, 64, 3)
@@ -40,7 +40,7 @@ class TinyImageNet(ArchivedFolder):
         `raw` is the official folder or its parent. Labels are in the order of the classes' WordNet ids; a class is named by its
         id and first word. Raises InputError naming a missing or malformed file, and the line in it.
         """
-        root = located(raw, self.place)
+        root = subfolder_or_self(raw, self.place)
         for name in ("wnids.txt", "words.txt", "train", "val/images", "val/val_annotations.txt"):
             if not (root / name).exists():
                 raise InputError(
@@ -54,8 +54,8 @@ class TinyImageNet(ArchivedFolder):
                 raise InputError(f"{root / 'words.txt'}: no line for {wnid}, which wnids.txt has; {_PUT_BACK}")
         walk = Walk(root)
         # Kept as arrays, 1.4 GB: no decoding during training, and any recipe fits.
-        train = labelled(root, _train(walk, wnids), SHAPE, "JPEG")
-        test = labelled(root, _val(walk, wnids), SHAPE, "JPEG")
+        train = label_files(root, _train(walk, wnids), SHAPE, "JPEG")
+        test = label_files(root, _val(walk, wnids), SHAPE, "JPEG")
         names = tuple(f"{wnid} {words[wnid][0].split(',')[0]}" for wnid in wnids)
         return RawData(self.name, *train, *test, names, CITATION, notes=walk.notes())
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from prepkd.data.images.faults import Faults
 from prepkd.data.images.files import FORMAT_OF, ImageFiles
-from prepkd.data.sources.names import differing, is_hidden, nfc_name, utf8
+from prepkd.data.sources.names import is_hidden, name_difference, nfc_name, utf8
 from prepkd.data.sources.raw import LabelledFiles
 from prepkd.errors import InputError
 
@@ -47,7 +47,7 @@ class Walk:
                 expected = f"expected {_below(split, '<class>/<image>')}"
                 self.faults.add(f"{where}: a file outside the class folders; {expected}; take it out")
             elif (other := names.setdefault(nfc_name(name), name)) != name:
-                self.faults.add(f"{where}: {differing(name, other)}; expected each class once; rename it")
+                self.faults.add(f"{where}: {name_difference(name, other)}; expected each class once; rename it")
         self._classes[split] = list(names.values())
         return self._classes[split]
 
@@ -72,7 +72,9 @@ class Walk:
             if here is None:
                 self.faults.add(f"{where}: no such folder; expected every split to have the same classes; add it")
             elif here != name:
-                self.faults.add(f"{where}: {differing(here, name)}; expected every split to have the same; rename it")
+                self.faults.add(
+                    f"{where}: {name_difference(here, name)}; expected every split to have the same; rename it"
+                )
             else:
                 found.append((name, self.images_below(_below(split, name))))
         for name in there.values():
@@ -81,7 +83,7 @@ class Walk:
                 "rename it, or take it out"
             )
         files = dict(found)
-        return labelled(self.root, [files.get(name, []) for name in classes], shape, kind)
+        return label_files(self.root, [files.get(name, []) for name in classes], shape, kind)
 
     def notes(self) -> tuple[str, ...]:
         """Lines on skipped names and, if DVC tracks the root, on linked folders; raises InputError for faults."""
@@ -165,12 +167,12 @@ def _tracked(folder: Path) -> bool:
     return any(place.with_name(f"{place.name}.dvc").is_file() for place in (path, *path.parents) if place.name)
 
 
-def located(raw: Path, name: str) -> Path:
+def subfolder_or_self(raw: Path, name: str) -> Path:
     """The folder of this name in `raw` if it exists, else `raw` itself."""
     return raw / name if (raw / name).is_dir() else raw
 
 
-def labelled(
+def label_files(
     root: Path, classes: list[list[Found]], shape: tuple[int, int, int] | None, kind: str | None
 ) -> LabelledFiles:
     """The files of all classes in order, with this expected shape and format, and their labels, int64 (N,)."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import MUTED, ROW, STUDENT, TEACHER, data, domain, few, finished
+from prepkd.html_report.theme import MUTED, ROW, STUDENT, TEACHER, chart_spec, data, domain, sparse_axis
 
 FARTHEST = 1.5  # in ranges of the seeds' top-1; a teacher farther away would squeeze the dots into a corner
 
@@ -17,20 +17,22 @@ def accuracy_chart(
 
     Teachers are lines at their top-1, if it is near enough.
     """
-    shown = near(teachers, [one["top1"] for one in seeds])
+    shown = nearby_teachers(teachers, [one["top1"] for one in seeds])
     ends = [value for one in runs for value in (one["low"], one["high"])]
     span = domain([*(one["top1"] for one in seeds), *ends, *shown.values()])
     scale = alt.Scale(domain=span, nice=False, zero=False)
     y = alt.Y("run:N", sort=[one["run"] for one in runs], title=None, axis=alt.Axis(ticks=False, domain=False))
-    x = alt.X("top1:Q", scale=scale, title="test top-1, %", axis=few())
+    x = alt.X("top1:Q", scale=scale, title="test top-1, %", axis=sparse_axis())
     base = alt.Chart(data(runs)).encode(y=y)
     layers: list[alt.Chart] = [
-        base.mark_rule(color=MUTED, strokeWidth=1.5).encode(x=alt.X("low:Q", scale=scale, axis=few()), x2="high:Q"),
+        base.mark_rule(color=MUTED, strokeWidth=1.5).encode(
+            x=alt.X("low:Q", scale=scale, axis=sparse_axis()), x2="high:Q"
+        ),
         alt.Chart(data(seeds))
         .mark_circle(size=64, color=STUDENT, opacity=0.65)
         .encode(x=x, y=y, tooltip=[*tips("run", "seed"), alt.Tooltip("top1:Q", title="top-1, %", format=".2f")]),
         base.mark_tick(color=STUDENT, thickness=3, size=18, opacity=1).encode(
-            x=alt.X("mean:Q", scale=scale, axis=few()),
+            x=alt.X("mean:Q", scale=scale, axis=sparse_axis()),
             tooltip=[*tips("run"), alt.Tooltip("mean:Q", title="mean top-1, %", format=".2f")],
         ),
     ]
@@ -41,10 +43,10 @@ def accuracy_chart(
                 x=x, tooltip=[*tips("teacher"), alt.Tooltip("top1:Q", title="top-1, %", format=".2f")]
             )
         )
-    return finished(alt.layer(*layers), ROW * len(runs))
+    return chart_spec(alt.layer(*layers), ROW * len(runs))
 
 
-def near(teachers: Mapping[str, float], values: Sequence[float]) -> dict[str, float]:
+def nearby_teachers(teachers: Mapping[str, float], values: Sequence[float]) -> dict[str, float]:
     """The teachers whose top-1 is at most `FARTHEST` ranges of the values away from them."""
     low, high = min(values), max(values)
     room = FARTHEST * max(high - low, 0.5)

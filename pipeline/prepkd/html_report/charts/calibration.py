@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import MUTED, by_model, data, few, finished
+from prepkd.html_report.theme import MUTED, by_model, chart_spec, data, sparse_axis
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -13,8 +13,8 @@ Rows = Sequence[Mapping[str, Any]]
 def reliability_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
     """Chart accuracy against confidence; `rows` have model, confidence and accuracy in [0, 1], and the bin's share of samples."""
     scale = alt.Scale(domain=[0, 1], nice=False)
-    x = alt.X("confidence:Q", scale=scale, title="mean confidence in the bin", axis=few(format="%"))
-    y = alt.Y("accuracy:Q", scale=scale, title="accuracy in the bin", axis=few(format="%"))
+    x = alt.X("confidence:Q", scale=scale, title="mean confidence in the bin", axis=sparse_axis(format="%"))
+    y = alt.Y("accuracy:Q", scale=scale, title="accuracy in the bin", axis=sparse_axis(format="%"))
     perfect = alt.Chart(data([{"confidence": 0, "accuracy": 0}, {"confidence": 1, "accuracy": 1}]))
     base = alt.Chart(data(rows)).encode(x=x, y=y, color=by_model(models))
     tooltip = [
@@ -28,7 +28,7 @@ def reliability_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
         base.mark_line(strokeWidth=1.5),
         base.mark_circle(opacity=0.85).encode(size=area, tooltip=tooltip),
     ]
-    return finished(alt.layer(*layers), 340, square=True)
+    return chart_spec(alt.layer(*layers), 340, square=True)
 
 
 def confidence_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
@@ -44,8 +44,8 @@ def confidence_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
         }
         for row in rows
     ]
-    x = alt.X("from:Q", scale=alt.Scale(domain=[0, 1], nice=False), title="confidence", axis=few(format="%"))
-    y = alt.Y("share:Q", title="samples", scale=alt.Scale(zero=True), axis=few(format="%"))
+    x = alt.X("from:Q", scale=alt.Scale(domain=[0, 1], nice=False), title="confidence", axis=sparse_axis(format="%"))
+    y = alt.Y("share:Q", title="samples", scale=alt.Scale(zero=True), axis=sparse_axis(format="%"))
     tooltip = [
         alt.Tooltip("model:N"),
         *(alt.Tooltip(f"{name}:Q", format=".0%") for name in ("low", "high")),
@@ -56,4 +56,4 @@ def confidence_chart(rows: Rows, models: Sequence[str]) -> dict[str, Any]:
         .mark_rect()
         .encode(x=x, x2="to:Q", y=y, y2="nothing:Q", color=by_model(models), tooltip=tooltip)
     )
-    return finished(chart, 340)
+    return chart_spec(chart, 340)

@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import MUTED, ROW, STUDENT, by_model, data, domain, few, finished
+from prepkd.html_report.theme import MUTED, ROW, STUDENT, by_model, chart_spec, data, domain, sparse_axis
 
 MOST_ROWS = 24  # classes shown as rows with names; more become a scatter
 APART = 2.0  # least distance in percentage points between two names, one above the other
@@ -27,12 +27,12 @@ def pairs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     layers: list[alt.Chart] = []
     if "teacher" in rows[0]:
         joined = alt.Chart(data(rows)).mark_rule(color=MUTED, strokeWidth=2, opacity=0.5)
-        layers.append(joined.encode(y=y, x=alt.X("student:Q", scale=scale, axis=few()), x2="teacher:Q"))
+        layers.append(joined.encode(y=y, x=alt.X("student:Q", scale=scale, axis=sparse_axis()), x2="teacher:Q"))
     tooltip = [alt.Tooltip("class:N"), alt.Tooltip("model:N"), alt.Tooltip("top1:Q", title="accuracy, %", format=".1f")]
     dots = alt.Chart(data(each)).mark_circle(size=90, opacity=0.9)
-    x = alt.X("top1:Q", scale=scale, title="accuracy on the class, %", axis=few())
+    x = alt.X("top1:Q", scale=scale, title="accuracy on the class, %", axis=sparse_axis())
     layers.append(dots.encode(x=x, y=y, color=by_model(models), tooltip=tooltip))
-    return finished(alt.layer(*layers), ROW * len(rows))
+    return chart_spec(alt.layer(*layers), ROW * len(rows))
 
 
 def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -40,13 +40,13 @@ def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if "teacher" not in rows[0]:
         x = alt.X("student:Q", bin=alt.Bin(maxbins=20), title="accuracy on the class, %")
         bars = alt.Chart(data(rows)).mark_bar(color=STUDENT).encode(x=x, y=alt.Y("count():Q", title="classes"))
-        return finished(bars, 300)
+        return chart_spec(bars, 300)
     low, high = domain([row[model] for row in rows for model in ("student", "teacher")], 0.03, least=0.0)
     high = min(high, 101.0)
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
     x, y = (
-        alt.X("teacher:Q", scale=scale, title="teacher, % of the class", axis=few()),
-        alt.Y("student:Q", scale=scale, title="student, % of the class", axis=few()),
+        alt.X("teacher:Q", scale=scale, title="teacher, % of the class", axis=sparse_axis()),
+        alt.Y("student:Q", scale=scale, title="student, % of the class", axis=sparse_axis()),
     )
     equal = alt.Chart(data([{"student": end, "teacher": end} for end in (low, high)]))
     tooltip = [alt.Tooltip("class:N"), *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("student", "teacher"))]
@@ -60,7 +60,7 @@ def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for align, away, names in named(rows, (low + high) / 2)
         ),
     ]
-    return finished(alt.layer(*layers), 460, square=True)
+    return chart_spec(alt.layer(*layers), 460, square=True)
 
 
 def named(rows: Sequence[Mapping[str, Any]], middle: float) -> list[tuple[Any, int, list[Mapping[str, Any]]]]:

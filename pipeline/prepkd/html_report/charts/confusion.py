@@ -5,7 +5,7 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import BAD, GROUND, INK, ROW, STUDENT, TEACHER, data, few, finished
+from prepkd.html_report.theme import BAD, GROUND, INK, ROW, STUDENT, TEACHER, chart_spec, data, sparse_axis
 
 MOST_NAMED = 30  # classes whose names fit along an axis
 OPAQUE = 0.6  # opacity above which a number is written in the background colour
@@ -49,7 +49,7 @@ def confusion_chart(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     ]
     matrix = alt.Chart(data(marked)).mark_rect().encode(x=x, y=y, color=colour, opacity=seen, tooltip=tooltip)
     if len(names) > MOST_NUMBERS:
-        return finished(matrix, max(320, min(640, 22 * len(names))), square=True)
+        return chart_spec(matrix, max(320, min(640, 22 * len(names))), square=True)
     # Shares below half a percent would read 0.
     numbers = [
         {**cell, "percent": f"{100 * cell['share']:.0f}", "ink": GROUND if cell["seen"] > OPAQUE else INK}
@@ -58,7 +58,7 @@ def confusion_chart(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     ]
     ink = alt.Color("ink:N", scale=None, legend=None)
     written = alt.Chart(data(numbers)).mark_text(fontSize=11).encode(x=x, y=y, text="percent:N", color=ink)
-    return finished(alt.layer(matrix, written), 34 * len(names) + 40, square=True)
+    return chart_spec(alt.layer(matrix, written), 34 * len(names) + 40, square=True)
 
 
 def errors_chart(rows: Sequence[Mapping[str, Any]], order: Sequence[str]) -> dict[str, Any]:
@@ -74,11 +74,11 @@ def errors_chart(rows: Sequence[Mapping[str, Any]], order: Sequence[str]) -> dic
         alt.Chart(data(stacked))
         .mark_bar(stroke=GROUND, strokeWidth=0.5)
         .encode(
-            x=alt.X("percent:Q", title="test samples, %", stack="zero", axis=few()),
+            x=alt.X("percent:Q", title="test samples, %", stack="zero", axis=sparse_axis()),
             y=alt.Y("run:N", sort=list(order), title=None, axis=alt.Axis(ticks=False, domain=False)),
             color=colour,
             order=alt.Order("place:Q"),
             tooltip=[alt.Tooltip("run:N"), alt.Tooltip("kind:N"), alt.Tooltip("percent:Q", format=".2f")],
         )
     )
-    return finished(chart, ROW * len(order))
+    return chart_spec(chart, ROW * len(order))

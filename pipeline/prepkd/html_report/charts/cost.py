@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from prepkd.html_report.theme import by_model, data, domain, few, finished
+from prepkd.html_report.theme import by_model, chart_spec, data, domain, sparse_axis
 
 MOST_DECADES = 4  # an axis with more decades is labelled only at powers of ten
 
@@ -30,9 +30,12 @@ def cost_chart(rows: Sequence[Mapping[str, Any]], field: str, title: str) -> dic
     across = alt.Scale(type="log", domain=[min(costs) / 2, max(costs) * 4], nice=False)
     along = alt.Scale(domain=domain([row["top1"] for row in rows], 0.15), nice=False, zero=False)
     x = alt.X(
-        f"{field}:Q", scale=across, title=title, axis=few(format="~s", values=ticks(min(costs) / 2, max(costs) * 4))
+        f"{field}:Q",
+        scale=across,
+        title=title,
+        axis=sparse_axis(format="~s", values=ticks(min(costs) / 2, max(costs) * 4)),
     )
-    y = alt.Y("top1:Q", scale=along, title="test top-1, %", axis=few())
+    y = alt.Y("top1:Q", scale=along, title="test top-1, %", axis=sparse_axis())
     tooltip = [
         alt.Tooltip("name:N"),
         alt.Tooltip(f"{field}:Q", title=title, format=","),
@@ -43,4 +46,4 @@ def cost_chart(rows: Sequence[Mapping[str, Any]], field: str, title: str) -> dic
         base.mark_circle(size=110, opacity=0.9).encode(tooltip=tooltip),
         alt.Chart(data(rows)).mark_text(align="left", dx=9, fontSize=11, limit=150).encode(x=x, y=y, text="label:N"),
     ]
-    return finished(alt.layer(*layers), 300)
+    return chart_spec(alt.layer(*layers), 300)

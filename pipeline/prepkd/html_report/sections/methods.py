@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from prepkd.errors import InputError
-from prepkd.html_report.charts.accuracy import accuracy_chart, near
+from prepkd.html_report.charts.accuracy import accuracy_chart, nearby_teachers
 from prepkd.html_report.files import read_table
 from prepkd.html_report.parts import Cell, Column, Figure, PageSection, Table, Tone, columns, number, text
 from prepkd.html_report.results import Results
@@ -132,7 +132,7 @@ def _figure(rows: pd.DataFrame, long: pd.DataFrame, pair: str, teachers: Mapping
         means.append({"run": row["run"], "mean": mean, "low": mean - width, "high": mean + width})
     caption = "Each dot is a seed, the tick their mean, the bar one standard deviation to each side. "
     caption += "The axis covers the data, not 0 to 100."
-    if drawn := near(teachers, [dot["top1"] for dot in dots]):
+    if drawn := nearby_teachers(teachers, [dot["top1"] for dot in dots]):
         caption += f" Dashed: {', '.join(f'teacher {one} ({top1:.2f} %)' for one, top1 in drawn.items())}."
     if far := {one: top1 for one, top1 in teachers.items() if one not in drawn}:
         caption += f" Outside: {', '.join(f'teacher {one} ({top1:.2f} %)' for one, top1 in far.items())}."

@@ -4,8 +4,8 @@ from typing import Any
 
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import (
+    ArraySpec,
     Encoding,
-    Field,
     LogitEncoding,
     as_tensors,
     block_rows,
@@ -25,8 +25,8 @@ from prepkd.store.encodings.u8 import U8
 __all__ = [
     "COMMITS",
     "ENCODINGS",
+    "ArraySpec",
     "Encoding",
-    "Field",
     "LogitEncoding",
     "StoredTensor",
     "Tensors",

@@ -21,8 +21,8 @@ __all__ = [
     "LARGEST_FLOAT",
     "LOG_WEIGHTS",
     "NO_MAXIMUM",
+    "ArraySpec",
     "Encoding",
-    "Field",
     "LogitEncoding",
     "as_tensors",
     "finite",
@@ -54,10 +54,10 @@ def lowest(level: int) -> Callable[[NDArray[np.integer[Any]]], str]:
 
 
 @dataclass(frozen=True)
-class Field:
+class ArraySpec:
     """One array of an encoding: the shape and dtype of a row. The fill value means "missing" and never occurs as a value.
 
-    `problem` describes invalid rows (N, *width); it returns '' for rows that `encode` can produce. `addresses` marks an array of
+    `problem` describes invalid rows (N, *width); it returns '' for rows that `encode` can produce. `is_index` marks an array of
     indices: a wrong one cannot be decoded, so every reader refuses it, `verify` included.
     """
 
@@ -65,7 +65,7 @@ class Field:
     dtype: np.dtype[Any]
     fill: float
     compressed: bool = False
-    addresses: bool = False
+    is_index: bool = False
     problem: Callable[[NDArray[Any]], str] = field(default=lambda rows: "", compare=False)
 
     @property
@@ -82,7 +82,7 @@ class Encoding(ABC):
 
     @property
     @abstractmethod
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """The arrays, by name."""
 
     @abstractmethod

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.base import NO_MAXIMUM, Field, LogitEncoding, finite, gaps
+from prepkd.store.encodings.base import NO_MAXIMUM, ArraySpec, LogitEncoding, finite, gaps
 
 SMALLEST_GAP = 2.0**-24  # float16's smallest subnormal
 LARGEST_GAP = 65504.0  # float16's largest finite value
@@ -50,11 +50,11 @@ class F16(LogitEncoding):
     name: ClassVar[str] = "f16"
 
     @property
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """`logits` (K,) and `row_max`."""
         return {
-            "logits": Field((self.classes,), np.dtype("float16"), np.nan, problem=half_problem),
-            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
+            "logits": ArraySpec((self.classes,), np.dtype("float16"), np.nan, problem=half_problem),
+            "row_max": ArraySpec((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Field, LogitEncoding, finite, gaps, lowest
+from prepkd.store.encodings.base import ArraySpec, LogitEncoding, finite, gaps, lowest
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class I16(LogitEncoding):
             raise InputError(f"encoding.step is {self.step!r}; expected a finite number above 0")
 
     @property
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """`logits` (K,), compressed, and `row_max`."""
         return {
-            "logits": Field((self.classes,), np.dtype("int16"), -(2**15), compressed=True, problem=lowest(0)),
-            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
+            "logits": ArraySpec((self.classes,), np.dtype("int16"), -(2**15), compressed=True, problem=lowest(0)),
+            "row_max": ArraySpec((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:

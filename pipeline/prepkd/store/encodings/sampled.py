@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import DRAW_BITS, LOG_WEIGHTS, Field, LogitEncoding, finite, gaps
+from prepkd.store.encodings.base import DRAW_BITS, LOG_WEIGHTS, ArraySpec, LogitEncoding, finite, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, half_offsets, half_problem
 from prepkd.store.encodings.kept_classes import (
     ids_dtype,
@@ -57,19 +57,19 @@ class Sampled(LogitEncoding):
             raise InputError(f"cache.sampled.tau is {self.tau!r}; expected a number above 0, at most 1000")
 
     @property
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """`logits` (n,), `ids` (n,), `fixed` (the number of leading pairs that were not drawn), `threshold`, and as `topk` `lse`,
         `tail`, `row_max`.
         """
         ids = ids_dtype(self.classes)
         return {
-            "logits": Field((self.n,), np.dtype("float16"), np.nan, problem=half_problem),
-            "ids": Field((self.n,), ids, np.iinfo(ids).max, addresses=True, problem=ids_problem(self.classes)),
-            "fixed": Field((), np.dtype("uint8"), 255, problem=self._fixed_problem),
-            "threshold": Field((), np.dtype("float32"), np.nan, problem=self._threshold_problem),
-            "lse": Field((), np.dtype("float32"), np.nan, problem=lse_problem(self.classes)),
-            "tail": Field((), np.dtype("float32"), np.nan, problem=tail_problem),
-            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
+            "logits": ArraySpec((self.n,), np.dtype("float16"), np.nan, problem=half_problem),
+            "ids": ArraySpec((self.n,), ids, np.iinfo(ids).max, is_index=True, problem=ids_problem(self.classes)),
+            "fixed": ArraySpec((), np.dtype("uint8"), 255, problem=self._fixed_problem),
+            "threshold": ArraySpec((), np.dtype("float32"), np.nan, problem=self._threshold_problem),
+            "lse": ArraySpec((), np.dtype("float32"), np.nan, problem=lse_problem(self.classes)),
+            "tail": ArraySpec((), np.dtype("float32"), np.nan, problem=tail_problem),
+            "row_max": ArraySpec((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:

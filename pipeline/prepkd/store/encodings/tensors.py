@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Encoding, Field, finite
+from prepkd.store.encodings.base import ArraySpec, Encoding, finite
 
 MOST_TENSORS = 64
 LONGEST_NAME = 200
@@ -69,11 +69,11 @@ class StoredTensor:
             raise InputError(f"encoding.tensors: the dtype of {self.name!r}; expected one of {', '.join(DTYPES)}")
 
     @property
-    def field(self) -> Field:
+    def field(self) -> ArraySpec:
         """Its array, packed if it holds bits."""
         if self.dtype == BITS:
-            return Field((-(-prod(self.shape) // PER_BYTE),), np.dtype("uint8"), 255, problem=packed)
-        return Field(self.shape, np.dtype(self.dtype), np.nan, problem=finite)
+            return ArraySpec((-(-prod(self.shape) // PER_BYTE),), np.dtype("uint8"), 255, problem=packed)
+        return ArraySpec(self.shape, np.dtype(self.dtype), np.nan, problem=finite)
 
     @property
     def bytes_per_row(self) -> int:
@@ -113,7 +113,7 @@ class Tensors(Encoding):
         return {f"tensor{place}": one for place, one in enumerate(self.tensors)}
 
     @property
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """`tensor0`, `tensor1` ..., as float16, float32 or packed bits."""
         return {array: one.field for array, one in self.arrays.items()}
 

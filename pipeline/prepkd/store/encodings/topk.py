@@ -10,7 +10,7 @@ from torch import Tensor
 
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
-from prepkd.store.encodings.base import Field, LogitEncoding, finite, gaps
+from prepkd.store.encodings.base import ArraySpec, LogitEncoding, finite, gaps
 from prepkd.store.encodings.f16 import LARGEST_GAP, half_offsets, half_problem
 from prepkd.store.encodings.kept_classes import (
     ids_dtype,
@@ -41,15 +41,15 @@ class TopK(LogitEncoding):
             raise InputError(f"cache.topk.k is {self.k}; expected 2 to {self.classes - 1}, below the number of classes")
 
     @property
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """`logits` (k,), `ids` (k,), `lse` (of the offsets), `tail` (the offset of each dropped class), `row_max`."""
         ids = ids_dtype(self.classes)
         return {
-            "logits": Field((self.k,), np.dtype("float16"), np.nan, problem=half_problem),
-            "ids": Field((self.k,), ids, np.iinfo(ids).max, addresses=True, problem=ids_problem(self.classes)),
-            "lse": Field((), np.dtype("float32"), np.nan, problem=lse_problem(self.classes)),
-            "tail": Field((), np.dtype("float32"), np.nan, problem=tail_problem),
-            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
+            "logits": ArraySpec((self.k,), np.dtype("float16"), np.nan, problem=half_problem),
+            "ids": ArraySpec((self.k,), ids, np.iinfo(ids).max, is_index=True, problem=ids_problem(self.classes)),
+            "lse": ArraySpec((), np.dtype("float32"), np.nan, problem=lse_problem(self.classes)),
+            "tail": ArraySpec((), np.dtype("float32"), np.nan, problem=tail_problem),
+            "row_max": ArraySpec((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.base import LARGEST_FLOAT, Field, LogitEncoding, finite, gaps, lowest
+from prepkd.store.encodings.base import LARGEST_FLOAT, ArraySpec, LogitEncoding, finite, gaps, lowest
 
 STEPS = 254  # the bytes 2 to 255; 1 is the maximum, 0 means "missing"
 
@@ -21,12 +21,12 @@ class U8(LogitEncoding):
     name: ClassVar[str] = "u8"
 
     @property
-    def fields(self) -> dict[str, Field]:
+    def fields(self) -> dict[str, ArraySpec]:
         """`logits` (K,), `step` and `row_max`."""
         return {
-            "logits": Field((self.classes,), np.dtype("uint8"), 0, problem=lowest(1)),
-            "step": Field((), np.dtype("float32"), np.nan, problem=_steps_problem),
-            "row_max": Field((), np.dtype("float32"), np.nan, problem=finite),
+            "logits": ArraySpec((self.classes,), np.dtype("uint8"), 0, problem=lowest(1)),
+            "step": ArraySpec((), np.dtype("float32"), np.nan, problem=_steps_problem),
+            "row_max": ArraySpec((), np.dtype("float32"), np.nan, problem=finite),
         }
 
     def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ OWN = str(Path(__file__).parents[1])  # prepkd's code, which calls the user's
 
 
 @contextlib.contextmanager
-def users_code(what: str, said: str = "raised", advice: str = "") -> Iterator[None]:
+def wrap_user_errors(what: str, said: str = "raised", advice: str = "") -> Iterator[None]:
     """Run a user's code; anything that it raises, `sys.exit` too, becomes an InputError of one line: `what`, `said`, the error.
 
     Ctrl-C and the signals that end prepkd pass through.

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 
-class FileWithHoles(io.RawIOBase):
+class SparseFile(io.RawIOBase):
     """The file object that HDF5 writes to; Python then writes to disk, since HDF5 crashes the process on a full disk."""
 
     def __init__(self) -> None:

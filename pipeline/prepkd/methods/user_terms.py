@@ -31,6 +31,6 @@ def find_term(name: str) -> type[Term]:
     return found
 
 
-def is_own(term: type[Term]) -> bool:
+def is_user_term(term: type[Term]) -> bool:
     """Whether a term is a user's own."""
     return term is not FixedTemperature and term.name not in TERMS

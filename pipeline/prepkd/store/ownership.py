@@ -33,7 +33,7 @@ POLL = 0.2  # seconds
 
 
 @cache
-def own_keys() -> tuple[re.Pattern[str], re.Pattern[str]]:
+def store_key_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Patterns of a store's files in any encoding, a killed writer's temporary files included, and of its folders."""
     named = {"params"} | {name for encoding in ENCODINGS.values() for name in encoding(64).fields}
     arrays = "|".join([*sorted(named), r"tensor\d{1,2}"])
@@ -87,7 +87,7 @@ def first_foreign(store: Store) -> str | None:
     """Return the first key at a place that is no file of a store that prepkd wrote; None if there is none."""
     found = []
     for key, is_file in _entries(store):
-        if not is_file or not own_keys()[0].fullmatch(key):
+        if not is_file or not store_key_patterns()[0].fullmatch(key):
             return key
         found.append(key)
     whole = [key for key in found if not re.search(rf"{LEFTOVER.pattern}$|^{CLAIM.pattern}$", key)]
@@ -105,7 +105,9 @@ def _entries(store: Store) -> Iterator[tuple[str, bool]]:
         return
     # One short listing detects a bucket that is full of other objects.
     yield from (
-        (name, False) for name in sorted(child_names(store)) if not any(key.fullmatch(name) for key in own_keys())
+        (name, False)
+        for name in sorted(child_names(store))
+        if not any(key.fullmatch(name) for key in store_key_patterns())
     )
     yield from ((key, True) for key in sorted(keys(store)))
 

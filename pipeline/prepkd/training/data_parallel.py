@@ -18,13 +18,13 @@ from prepkd.training.settings import Training
 T = TypeVar("T")
 
 
-def answers_of_all(found: Answers, samples: int) -> Answers:
+def gather_answers(found: Answers, samples: int) -> Answers:
     """Gather the answers (B, ...) to a batch of `samples` from each process's share of it; a no-op with one process."""
     lengths = [part.stop - part.start for part in distributed.rank_slices(samples)]
     return {name: distributed.all_gather(answers, lengths) for name, answers in found.items()}
 
 
-def shared(
+def wrap_ddp(
     forward: Callable[..., SampleValues], student: nn.Module, objective: nn.Module, settings: Training
 ) -> Callable[..., SampleValues]:
     """Wrap a forward pass so that its backward pass gives every process the gradients of the whole batch.
@@ -56,7 +56,7 @@ class _Step(nn.Module):
         return self.run(*inputs)
 
 
-class OwnDraws:
+class PerProcessRandom:
     """Calls a model with this process's own random draws (dropout), a function of torch's seed, the step and the rank.
 
     The global random state of torch, from which an objective draws, stays the same in all processes.
