@@ -29,7 +29,7 @@ def real(data: Path, teacher: Path, views: int, samples: int | None) -> tuple[No
     whole = Samples(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels))
     plan = ViewPlan(recipe, views, SEED, count)
     dataset = Dataset(
-        whole, {}, plan, Preprocessing.by(channel_statistics(images)), len(info.class_names), origin=ORIGIN
+        whole, {}, plan, Preprocessing.from_statistics(channel_statistics(images)), len(info.class_names), origin=ORIGIN
     )
     named = {
         "images": f"{info.dataset}, the first {count:,} training images",

@@ -83,20 +83,20 @@ class Pair:
     def cached_for(self, method: str) -> Remembered | None:
         """Compute the teacher's answers that a method needs, once; None for a method without a teacher."""
         settings = self.settings(method, compile=False)
-        if not settings.parsed.teacher:
+        if not settings.parsed_method.needs_teacher:
             return None
         if not settings.features_read:
             return self.cached
         untrained, size = new_model(self.student, self.dataset, SEED), self.dataset.samples.size
-        entries = make_entries({term.name: term for term in settings.terms.features}, untrained, self.model, size)
+        entries = make_entries({term.name: term for term in settings.terms.feature_terms}, untrained, self.model, size)
         shapes = feature_shapes(untrained, settings.features_read, size)
-        live = self.live(Supply(settings.terms.features, entries, shapes))
+        live = self.live(Supply(settings.terms.feature_terms, entries, shapes))
         return Remembered(live(0), live.names)
 
     def shapes(self, terms: MethodTerms, student: Normalised) -> tuple[Shapes, Shapes]:
         """Return the shapes of the features that the terms read, of the student and of the teacher."""
         size = self.dataset.samples.size
-        if not terms.features:
+        if not terms.feature_terms:
             return {}, {}
         return (
             feature_shapes(student, terms.student_features, size),

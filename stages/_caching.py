@@ -39,7 +39,7 @@ def join_writers(settings: dict[str, Any], name: str, may_replace: bool, tell: T
         on_wait=lambda line: tell(("note", line)),
         replace=may_replace,
         on_start=lambda work: tell(
-            ("start", (work.describe(), work.doubt, work.chunks, work.pending, work.layout.bytes))
+            ("start", (work.describe(), work.warning, work.chunks, work.pending, work.layout.bytes))
         ),
         on_written=lambda: tell(("chunk", None)),
     )

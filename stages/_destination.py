@@ -18,8 +18,8 @@ def destination(url: str, title: str, *, replace: bool) -> Iterator[Destination]
 
         def start(work: RemainingWork) -> None:
             say(work.describe())
-            if work.doubt:
-                say(f"warning: {work.doubt}")
+            if work.warning:
+                say(f"warning: {work.warning}")
             shown.start(work.chunks, work.pending, work.layout.bytes)
 
         yield Destination(url, scratch_root(), say, may_replace(replace), start, shown.chunk)

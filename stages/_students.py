@@ -65,7 +65,7 @@ def students(
 def described(settings: Distill, dataset: Dataset) -> str:
     """Describe the training in one line: student, teacher, seeds, epochs, images, device."""
     seeds, teachers = settings.seed_list, " + ".join(settings.teacher_names)
-    taught = f" taught by {teachers}" if settings.parsed.teacher else ""
+    taught = f" taught by {teachers}" if settings.parsed_method.needs_teacher else ""
     several = f"{len(seeds)} seeds of " if len(seeds) > 1 else ""
     epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
     images = f"{len(dataset.samples):,} images on {device_name(dataset.samples.device)}"

@@ -37,7 +37,7 @@ def dataset_of(data: Path, recipe: list[Any], views: int | str, seed: int = 7) -
     """The data's training samples under a plan."""
     train = load_split(data, "train")
     plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
-    statistics = Preprocessing.by(channel_statistics(train.images))
+    statistics = Preprocessing.from_statistics(channel_statistics(train.images))
     return Dataset(Samples.of(train, torch.device("cpu")), {}, plan, statistics, len(describe(data).class_names))
 
 

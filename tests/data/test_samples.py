@@ -23,11 +23,11 @@ def test_files_and_arrays_give_equal_pictures_and_labels(last: list[Any]) -> Non
     ours = Samples.of(encoded(arrays), CPU, recipe)
     theirs = Samples.of(Split(np.stack(arrays), np.arange(6), "f" * 64), CPU, recipe)
     for view in range(3):
-        asked = ours.under(plan, view, slice(1, 6))
+        asked = ours.view_rows(plan, view, slice(1, 6))
         assert ours.pixels(plan, *asked).shape == (5, 3, 24, 24)
         assert torch.equal(ours.pixels(plan, *asked), theirs.pixels(plan, *asked))
         assert torch.equal(ours.targets(plan, *asked, 6), theirs.targets(plan, *asked, 6))
-    assert torch.equal(ours.plain(slice(2, 5)), theirs.plain(slice(2, 5)))
+    assert torch.equal(ours.evaluation_pixels(slice(2, 5)), theirs.evaluation_pixels(slice(2, 5)))
     assert ours.channels == theirs.channels == 3 and len(ours) == len(theirs) == 6
 
 
@@ -35,8 +35,8 @@ def test_images_of_any_size_are_torchvisions_one_by_one() -> None:
     arrays = pictures(SIZES)
     recipe = parse_recipe(RECIPE)
     samples, plan = Samples.of(encoded(arrays), CPU, recipe), ViewPlan(recipe, 2, 0, len(SIZES))
-    chosen, rows = samples.under(plan, 1, slice(None))
-    pixels, plain = samples.pixels(plan, chosen, rows), samples.plain(slice(None))
+    chosen, rows = samples.view_rows(plan, 1, slice(None))
+    pixels, plain = samples.pixels(plan, chosen, rows), samples.evaluation_pixels(slice(None))
     evaluated = v2.Compose([v2.Resize(27, antialias=True), v2.CenterCrop(24)])
     for i, array in enumerate(arrays):
         image = torch.from_numpy(array).permute(2, 0, 1)
@@ -58,7 +58,9 @@ def test_arrays_are_held_out_at_the_side_of_the_views() -> None:
     tensors = torch.from_numpy(images).permute(0, 3, 1, 2)
     evaluated = v2.Compose([v2.Resize(27, antialias=True), v2.CenterCrop(24)])
     assert torch.equal(
-        Samples.of(split, CPU, parse_recipe(RECIPE)).plain(slice(None)), evaluated(tensors).float() / 255
+        Samples.of(split, CPU, parse_recipe(RECIPE)).evaluation_pixels(slice(None)), evaluated(tensors).float() / 255
     )
     for recipe in ([], ["crop"], ["resized-crop"], [{"resized-crop": {"size": 32}}]):
-        assert torch.equal(Samples.of(split, CPU, parse_recipe(recipe)).plain(slice(None)), tensors.float() / 255)
+        assert torch.equal(
+            Samples.of(split, CPU, parse_recipe(recipe)).evaluation_pixels(slice(None)), tensors.float() / 255
+        )

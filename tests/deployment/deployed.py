@@ -58,7 +58,7 @@ def make_project(
     loaded = read_dataset(data, TrainingViews(parsed, 1, 0), CPU, held_out_recipe=parsed)
     student = new_model(model, loaded, 0).train()
     optimiser = torch.optim.Adam(student.parameters(), lr=0.02)
-    pixels = loaded.samples.plain(slice(None))
+    pixels = loaded.samples.evaluation_pixels(slice(None))
     for step in range(steps):
         chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(step))[:128]
         loss = F.cross_entropy(student(pixels[chosen]), loaded.samples.labels[chosen])

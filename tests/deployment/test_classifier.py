@@ -19,7 +19,7 @@ def test_uint8_and_float_images_give_the_logits(digits: Project) -> None:
     classifier = prepkd.load(str(digits.student))
     assert not classifier.training and classifier.class_names == tuple(map(str, range(10)))
     with torch.inference_mode():
-        whole, share = classifier(test.images), classifier(test.plain(slice(None)))
+        whole, share = classifier(test.images), classifier(test.evaluation_pixels(slice(None)))
     assert torch.equal(whole, share)
     torch.testing.assert_close(whole, digits.logits)
     assert sum(one.numel() for one in classifier.parameters()) == sum(one.numel() for one in digits.model.parameters())

@@ -92,7 +92,7 @@ def test_each_channel_of_int8_weights_has_its_own_scale(folder: Path) -> None:
 
 def test_the_archive_of_torch_export_loads(folder: Path, digits: Project) -> None:
     logits, shares = torch.export.load(folder / "model.pt2").module()(
-        digits.dataset.held_out["test"].plain(slice(0, 5))
+        digits.dataset.held_out["test"].evaluation_pixels(slice(0, 5))
     )
     torch.testing.assert_close(logits, digits.logits[:5])
     torch.testing.assert_close(shares, logits.softmax(dim=1))

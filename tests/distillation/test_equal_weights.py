@@ -101,7 +101,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
 
 def run(chosen: Distill, teacher: Teacher, folder: Path) -> tuple[dict[str, Tensor], list[Row]]:
     """The student's weights and history."""
-    features = [term.name for term in chosen.terms.features]
+    features = [term.name for term in chosen.terms.feature_terms]
     with distill(
         chosen,
         teacher.cache(*features),
@@ -127,7 +127,7 @@ def test_cached_and_online_students_have_equal_weights(name: str, teacher: Teach
     text, changes = RUNS[name]
     [row] = equal(text, changes, teacher, tmp_path)
     parsed = parse_method(text)
-    parts = [*(["kd"] if parsed.divergence else []), *(term.name for term in parsed.features)]
+    parts = [*(["kd"] if parsed.divergence else []), *(term.name for term in parsed.feature_terms)]
     assert all(row[f"train/{part}"] != 0 for part in parts)
 
 

@@ -66,7 +66,7 @@ def test_a_run_learns_is_repeatable_and_resumes_to_the_same_bits(
 ) -> None:
     chosen = settings(method)
     model, history, _, adapters = run(chosen, teacher, tmp_path / "whole")
-    for name in chosen.parsed.features:
+    for name in chosen.parsed_method.feature_terms:
         values = [row[f"train/{name.name}"] for row in history]
         assert all(value > 0 for value in values) and values[-1] < values[0]
     with pytest.raises(KeyboardInterrupt):

@@ -177,7 +177,7 @@ def test_the_store_holds_the_answers_to_both_kinds(teacher: Teacher) -> None:
     model = load_checkpoint(teacher.root / "t")[0].eval()
     strong = ViewPlan(STRONG, VIEWS, 5, COUNT, purpose=Purpose.STRONG_VIEWS)
     for view, own in ((2, ViewPlan(WEAK, "all", 5, COUNT)), (2 + VIEWS, strong)):
-        pixels = DATASET.samples.pixels(own, *DATASET.samples.under(own, 2, slice(None)))
+        pixels = DATASET.samples.pixels(own, *DATASET.samples.view_rows(own, 2, slice(None)))
         with torch.no_grad():
             live = model(pixels)
         torch.testing.assert_close(torch.from_numpy(store.logits(view)), live, atol=1e-2, rtol=0)

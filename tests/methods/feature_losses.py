@@ -52,7 +52,7 @@ def teacher_tensors_of(made: Objective, features: Features) -> Features:
     """The terms' tensors of a teacher's features, by name: what a store would hold beside the logits."""
     return {
         key: value
-        for term in made.terms.features
+        for term in made.terms.feature_terms
         for key, value in term.teacher_tensors(features, made.shapes[0]).items()
     }
 

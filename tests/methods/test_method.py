@@ -78,7 +78,7 @@ def test_every_method_is_listed_once_and_parses() -> None:
 
 def on_logits(method: Method) -> bool:
     """Whether it is of the terms that are listed in all combinations."""
-    return not method.features and method.labels is CrossEntropy
+    return not method.feature_terms and method.labels is CrossEntropy
 
 
 def test_a_term_owns_its_name_source_and_settings() -> None:

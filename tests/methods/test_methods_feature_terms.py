@@ -57,7 +57,7 @@ def test_it_is_added_with_its_weight_to_any_method(name: str, logits: str) -> No
     values = made(student, LABELS, told(made, teacher))
     without = objective(logits)(student, LABELS, told(made, teacher))
     assert values[name].shape == (4,)
-    weight = made.terms.features[0].weight
+    weight = made.terms.feature_terms[0].weight
     torch.testing.assert_close(values["loss"], without["loss"] + weight * values[name])
 
 

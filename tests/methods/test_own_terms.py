@@ -66,7 +66,7 @@ def settings(method: str, **changes: object) -> Distill:
 def test_it_is_in_its_slot_beside_the_others() -> None:
     method = parse_method("my_terms:Huber+ka-ps+at+my_terms:Norms")
     assert method.divergence is not None and method.divergence.name == "huber"
-    assert [term.name for term in method.features] == ["at", "norms"]
+    assert [term.name for term in method.feature_terms] == ["at", "norms"]
     with pytest.raises(ValueError, match="dkd and huber exclude each other; one of them"):
         parse_method("dkd+my_terms:Huber")
 

@@ -76,7 +76,7 @@ def test_which_terms_read_features_as_they_are(name: str) -> None:
 
     asked = [make_entry(name, term, shapes(smaller), shapes(1)).shapes for smaller in (1, 2)]
     unchanged = all(one == {key: shapes(1)[key] for key in term.features_of_teacher} for one in asked)
-    assert term.unchanged == unchanged
+    assert term.stores_features == unchanged
 
 
 @pytest.mark.parametrize("method", ["rkd+pkt+crd", "at+rkd+pkt", "nst+fitnet", "ab+ofd", *FEATURES])

@@ -88,7 +88,7 @@ def train(chosen: Params, *, right: int = 160, seeds: list[int] | None = None) -
                 "run": text,
                 "test_fingerprint": TEST.fingerprint,
                 "training": settings.model_dump(mode="json"),
-                "teacher": taught if settings.parsed.teacher else None,
+                "teacher": taught if settings.parsed_method.needs_teacher else None,
                 "training_version": TRAINING_VERSION,
             }
             logits = {seed: answers(right + 2 * seed) for seed in seeds or settings.seed_list}

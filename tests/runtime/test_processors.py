@@ -64,6 +64,6 @@ def test_images_are_decoded_in_threads_of_one_processor_each(monkeypatch: pytest
 
     monkeypatch.setattr(ViewPlan, "render", noted)
     samples = Samples.of(encoded(pictures([SIZES[1]] * 20)), torch.device("cpu"), plan.recipe)
-    samples.pixels(plan, *samples.under(plan, 0, slice(0, 20)))
+    samples.pixels(plan, *samples.view_rows(plan, 0, slice(0, 20)))
     assert found == [1, 1, 1]
     assert torch.get_num_threads() == 2

@@ -55,7 +55,7 @@ def test_every_stage_and_tool_takes_a_store_of_mixed_views(project: Path) -> Non
     store = prepkd.LogitStore.open(STORE)
     samples = Samples.of(load_split(Path("data/digits.h5"), "train"), torch.device("cpu"))
     for view in range(3):
-        labels = samples.targets(store.plan, *samples.under(store.plan, view, slice(None)), store.classes)
+        labels = samples.targets(store.plan, *samples.view_rows(store.plan, view, slice(None)), store.classes)
         assert (labels.amax(dim=-1) < 1).float().mean() > 0.5
         wrong = is_wrong(torch.from_numpy(store.logits(view)), labels).float().mean().item()
         assert store.summary["teacher_error_per_view"][view] == pytest.approx(wrong, abs=1e-6)

@@ -76,7 +76,7 @@ def test_views_differ_and_precision_matters(example: Example) -> None:
 
 def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
     samples, plan = example.dataset.samples, example.dataset.plan
-    everyone, rows = samples.under(plan, 0, slice(None))
+    everyone, rows = samples.view_rows(plan, 0, slice(None))
     settings: dict[str, Any] = {"batch_size": example.settings.batch_size, "precision": example.settings.precision}
     whole = raw_logits(example.teacher, SampleViews(samples, plan, everyone, rows), **settings)
     for sample in (0, 5, 21):

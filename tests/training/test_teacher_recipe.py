@@ -68,16 +68,16 @@ def test_training_shows_it_and_held_out_data_are_shown_as_the_projects_views(pro
     own, theirs = read_dataset(params, 2, 0, OWN), read_dataset(params, 2, 0)
     assert [name for name, _ in own.plan.recipe] == ["resized-crop", "cutmix"]
     assert [name for name, _ in theirs.plan.recipe] == ["crop"]
-    batch = own.samples.under(own.plan, 0, slice(0, 5))
+    batch = own.samples.view_rows(own.plan, 0, slice(0, 5))
     assert own.samples.pixels(own.plan, *batch).shape == (5, 1, 6, 6)
     assert own.samples.targets(own.plan, *batch, 10).shape == (5, 10)
     for dataset in (own, theirs):
-        assert dataset.held_out["test"].plain(slice(0, 3)).shape == (3, 1, 8, 8)
+        assert dataset.held_out["test"].evaluation_pixels(slice(0, 3)).shape == (3, 1, 8, 8)
     differing = {key for key in own.origin if own.origin[key] != theirs.origin[key]}
     assert differing == {"plan_fingerprint"}
     # And where the project's views have another size than the images, held-out data have it too.
     sized = load_params(Path("params.yaml"), [*SMALL, "augment=[{resized-crop: {size: 7}}]", "cache.views=2"])
-    assert read_dataset(sized, 2, 0, OWN).held_out["test"].plain(slice(0, 3)).shape == (3, 1, 7, 7)
+    assert read_dataset(sized, 2, 0, OWN).held_out["test"].evaluation_pixels(slice(0, 3)).shape == (3, 1, 7, 7)
 
 
 def test_it_is_part_of_the_run_and_no_part_of_the_cache(project: Path) -> None:

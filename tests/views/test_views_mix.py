@@ -56,7 +56,7 @@ def test_pixels_and_labels_are_torchvisions(name: str, size: tuple[int, int]) ->
     dataset, plan, plain = samples(*size), plan_of(name), ViewPlan(OWN, 1, 0, COUNT)
     moved = 0
     for view in range(plan.views):
-        chosen, rows = dataset.under(plan, view, slice(None))
+        chosen, rows = dataset.view_rows(plan, view, slice(None))
         pixels, labels = dataset.pixels(plan, chosen, rows), dataset.targets(plan, chosen, rows, CLASSES)
         assert pixels.dtype == labels.dtype == torch.float32 and labels.shape == (COUNT, CLASSES)
         for i, row in enumerate(rows.tolist()):
@@ -72,7 +72,7 @@ def test_pixels_and_labels_are_torchvisions(name: str, size: tuple[int, int]) ->
 @pytest.mark.parametrize("name", MIXES)
 def test_a_mixed_picture_depends_on_its_row_alone(name: str) -> None:
     dataset, plan = samples(), plan_of(name)
-    chosen, rows = dataset.under(plan, 2, slice(None))
+    chosen, rows = dataset.view_rows(plan, 2, slice(None))
     whole = dataset.pixels(plan, chosen, rows)
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0))
     assert torch.equal(dataset.pixels(plan, chosen[order], rows[order]), whole[order])
@@ -136,7 +136,7 @@ def test_recipes_that_cannot_be(recipe: list[Any], views: Any, message: str) -> 
 
 def test_without_mixing_the_label_keeps_all_of_its_share() -> None:
     dataset, plan = samples(), ViewPlan(OWN, 1, 0, COUNT)
-    chosen, rows = dataset.under(plan, 0, slice(0, 5))
+    chosen, rows = dataset.view_rows(plan, 0, slice(0, 5))
     assert torch.equal(plan.shares(rows, (8, 6)), torch.ones(5)) and plan.partners(rows) is None
     assert torch.equal(dataset.targets(plan, chosen, rows, CLASSES), dataset.labels[:5])
 

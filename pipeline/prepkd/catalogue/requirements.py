@@ -100,7 +100,7 @@ def feature_cost(term: Term, models: Pair) -> FeatureCost:
     return FeatureCost(
         term.features,
         {name: values.numel() for name, values in found.items()},
-        {name: math.ceil(values.numel() * BYTES[term.stored]) for name, values in found.items()},
+        {name: math.ceil(values.numel() * BYTES[term.store_dtype]) for name, values in found.items()},
         sum(one.numel() for one in adapter.parameters()) if adapter else 0,
     )
 

@@ -146,7 +146,7 @@ def _row(settings: Term, more: dict[str, object], configured: Term, models: Pair
         next(slot for slot, kind in KINDS.items() if issubclass(term, kind)),
         (term.__doc__ or "").partition("\n")[0],
         term.equation,
-        more | (_dotted(section, settings.model_dump(exclude=set(settings.ignores))) if section else {}),
+        more | (_dotted(section, settings.model_dump(exclude=set(settings.ignored_settings))) if section else {}),
         term.source,
         not issubclass(term, LabelTerm),
         term.every_class,

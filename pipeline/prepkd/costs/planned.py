@@ -115,7 +115,7 @@ def cost_of(
     images: int | None,
 ) -> Cost:
     """The cost of one store of logits per teacher, and of the stores of `features`; epochs read those named in `read`."""
-    teachers, shown = settings.teacher_names, settings.views_per_step if settings.parsed.teacher else 0
+    teachers, shown = settings.teacher_names, settings.views_per_step if settings.parsed_method.needs_teacher else 0
     stores = [StoreCost.of(one, None, logits, shown) for one in teachers]
     stores += [StoreCost.of(teachers[0], name, layout, int(name in read)) for name, layout in features.items()]
     kinds = [[logits] * len(teachers) + [features[name] for name in read], [logits] * len(teachers)][:shown]

@@ -47,7 +47,7 @@ def answers(answer: Answer, samples: Samples, chosen: Tensor | None = None) -> T
     """Logits float32 (N, K) of all samples, or of `chosen` int64 (N,), with the batch size of `prepkd evaluate`."""
     rows = torch.arange(len(samples)) if chosen is None else chosen
     size = batch_size(samples.size, CPU)
-    parts = (samples.plain(rows[start : start + size]) for start in range(0, len(rows), size))
+    parts = (samples.evaluation_pixels(rows[start : start + size]) for start in range(0, len(rows), size))
     return torch.cat([answer(pixels.contiguous(memory_format=torch.channels_last)).float() for pixels in parts])
 
 

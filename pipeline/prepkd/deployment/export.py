@@ -161,7 +161,7 @@ def _int8(
         run = OnnxClassifier.open(folder / formats.INT8, threads=1)
         return (answers(run, train, judge) - wanted).square().mean().item()
 
-    batches = [train.plain(part) for part in torch.split(calibrate, CALIBRATION_BATCH)]
+    batches = [train.evaluation_pixels(part) for part in torch.split(calibrate, CALIBRATION_BATCH)]
     best, method, errors = quantised(model, batches, error)
     formats.write_onnx(folder / formats.INT8, formats.described(best, said))
     formats.write_onnx(folder / formats.INT8_UINT8_IMAGES, formats.with_uint8_images(best))
@@ -176,7 +176,7 @@ def timed(
     runs: Mapping[str, Callable[[Tensor], Tensor]], test: Samples, batch: int, budget: float
 ) -> dict[str, Latency]:
     """Time each format on a batch of test images, in the dtype that it takes."""
-    pixels = test.plain(torch.arange(batch) % len(test))
+    pixels = test.evaluation_pixels(torch.arange(batch) % len(test))
     fed = {name: pixels.mul(255).round().byte() if _takes_uint8(run) else pixels for name, run in runs.items()}
 
     @torch.inference_mode()

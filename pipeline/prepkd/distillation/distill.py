@@ -66,7 +66,7 @@ def distill(
     members: dict[str, tuple[TeacherAnswers, object]] = {}
     weak, strong = weak_and_strong(dataset, settings)
     strongs: list[TeacherAnswers] = []
-    for name, files in teachers.items() if settings.parsed.teacher else ():
+    for name, files in teachers.items() if settings.parsed_method.needs_teacher else ():
         supply: Supply | None = None
         if settings.source == "cached":
             members[name], supply, store = cached_teacher(settings, cache, name, files, dataset, student)

@@ -8,12 +8,12 @@ from prepkd.teacher.settings import Cache
 
 def encoding_conflict(settings: StudentSettings, cache: Cache) -> str | None:
     """Return why the method cannot be taught by answers in the encoding `cache.encoding`; None if it can."""
-    if not (settings.parsed.divergence and ENCODINGS[cache.encoding].draws):
+    if not (settings.parsed_method.divergence and ENCODINGS[cache.encoding].draws):
         return None
     which = f"cache.encoding is {cache.encoding}, which keeps a draw of the classes"
     if len(settings.teacher_names) > 1:
         return f"{which}, and {len(settings.teacher_names)} teachers are combined class by class: name one teacher"
-    for term in settings.parsed.terms:
+    for term in settings.parsed_method.terms:
         if term.every_class:
             return (
                 f"{which}, and method {settings.method} has {term.name}: {term.every_class}; expected kd, ka-* or dtd-cwsm, "
@@ -30,7 +30,7 @@ def check_encoding(settings: StudentSettings, cache: Cache) -> None:
 
 def draw_note(settings: StudentSettings, cache: Cache) -> str | None:
     """Return a note if the method's temperature differs from that of the draw, which biases the expected gradient."""
-    if not (settings.parsed.divergence and ENCODINGS[cache.encoding].draws):
+    if not (settings.parsed_method.divergence and ENCODINGS[cache.encoding].draws):
         return None
     drawn = getattr(cache, cache.encoding).tau
     temperature = settings.terms.temperature

@@ -43,7 +43,7 @@ def live_supply(settings: Distill, cache: Cache, student: Shapes, teacher: Norma
     shapes = feature_shapes(teacher, settings.terms.teacher_features, dataset.samples.size)
     names = entry_names(settings, cache)
     entries = [make_entry(name, term, student, shapes) for name, term in settings.entry_terms(names).items()]
-    return Supply(settings.terms.features, entries, student)
+    return Supply(settings.terms.feature_terms, entries, student)
 
 
 def cached_features(
@@ -66,7 +66,9 @@ def cached_features(
         sizes = costs(settings, cache, student, teacher, dataset) if teacher else {}
         raise InputError(not_cached(settings, cache, name, missing, sizes, generation))
     entries = fitting_entries(settings, stores, student, logits, generation)
-    return CachedFeatures(Supply(settings.terms.features, entries, student), stores, cache.batch_size, cache.precision)
+    return CachedFeatures(
+        Supply(settings.terms.feature_terms, entries, student), stores, cache.batch_size, cache.precision
+    )
 
 
 def feature_stores(settings: Distill, cache: Cache, name: str) -> tuple[dict[str, FeatureStore], list[str]]:
@@ -96,7 +98,7 @@ def fitting_entries(
 
 def entry_names(settings: Distill, cache: Cache) -> list[str]:
     """Return the entries that the feature terms need: those of `cache.features` that serve a term, else the term's own."""
-    return entries_for(settings.terms.features, cache.features)
+    return entries_for(settings.terms.feature_terms, cache.features)
 
 
 def not_cached(

@@ -16,7 +16,7 @@ def refuse_other_students(folder: Path, settings: Distill, inputs: Mapping[str, 
     found = {int(path.name.removeprefix("seed")): path for path in folder.glob("seed*") if (path / CARD).is_file()}
     for seed, path in sorted(found.items()):
         card, where = finished_card(path), f"{path}: holds a finished student"
-        refuse_other(card, settings, inputs, where, but=settings.same_result)
+        refuse_other(card, settings, inputs, where, but=settings.keys_without_effect)
         refuse_differences({"seed": (card.get("seed", seed), seed)}, where, REMEDY)
     _refuse_more_seeds(found, settings, f"{folder}: holds finished students")
 
@@ -30,7 +30,7 @@ def refuse_other_run(path: Path, settings: Distill, inputs: Mapping[str, Any], t
     where, made = f"{path}: holds a finished run", results.made_from
     had = {"training": made.get("training"), "inputs": {key: made.get(key) for key in ("teacher", "test_fingerprint")}}
     wanted = {"teacher": inputs["teacher"], "test_fingerprint": test_fingerprint}
-    refuse_other(had, settings, wanted, where, but=settings.same_result)
+    refuse_other(had, settings, wanted, where, but=settings.keys_without_effect)
     _refuse_more_seeds(results.logits, settings, where)
 
 

@@ -43,7 +43,7 @@ class GenerationSettings(Training):
             student = self.as_student
         except ValidationError as error:
             raise ValueError(expected(dict(error.errors()[0]))) from None
-        if not student.parsed.teacher:
+        if not student.parsed_method.needs_teacher:
             raise ValueError(
                 f"method is {student.method}, which uses no teacher; expected one that does, or a key of teachers"
             )

@@ -43,7 +43,7 @@ def train_students(
     strong = dataset.plan.strong if settings.views_per_step == 2 else None
     dataset = replace(dataset, plan=dataset.plan.weak)
     make = objective or partial(Objective, settings.terms)
-    asked = teacher if settings.parsed.teacher else None
+    asked = teacher if settings.parsed_method.needs_teacher else None
     kept = settings.used(but=WITHOUT_EFFECT)
     runs = {
         seed: fingerprint({"version": TRAINING_VERSION, "settings": kept, "seed": seed, "inputs": dict(inputs)})

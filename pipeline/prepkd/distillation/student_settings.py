@@ -60,22 +60,22 @@ class StudentSettings(Training):
     @model_validator(mode="after")
     def _weights_fit(self) -> "StudentSettings":
         ce_weight, kd_weight = self.loss_weights
-        if self.parsed.divergence is None and kd_weight > 0:
-            why = "without a teacher" if not self.parsed.teacher else "without a divergence, such as kd,"
+        if self.parsed_method.divergence is None and kd_weight > 0:
+            why = "without a teacher" if not self.parsed_method.needs_teacher else "without a divergence, such as kd,"
             raise ValueError(f"method is {self.method} and kd_weight is {kd_weight:g}; {why} kd_weight is auto or 0")
         if kd_weight < 0:
             raise ValueError(f"ce_weight is {ce_weight:g} and kd_weight auto is 1 - ce_weight; set kd_weight as well")
-        if self.parsed.divergence and kd_weight == 0:
+        if self.parsed_method.divergence and kd_weight == 0:
             raise ValueError(
                 f"method is {self.method} and kd_weight is 0; a teacher needs kd_weight > 0, or method: ce"
             )
-        if ce_weight + kd_weight == 0 and not self.parsed.features:
+        if ce_weight + kd_weight == 0 and not self.parsed_method.feature_terms:
             raise ValueError("ce_weight and kd_weight are both 0; at least one > 0")
         return self
 
     @model_validator(mode="after")
     def _views_fit(self) -> "StudentSettings":
-        for term in self.parsed.terms:
+        for term in self.parsed_method.terms:
             if term.views > self.views_per_step:
                 raise ValueError(
                     f"method is {self.method} and views_per_step is {self.views_per_step}; {term.name} compares a weak and a "
@@ -85,7 +85,7 @@ class StudentSettings(Training):
 
     @model_validator(mode="after")
     def _labels_fit(self) -> "StudentSettings":
-        labels = self.parsed.labels
+        labels = self.parsed_method.labels
         if labels is CrossEntropy:
             return self
         if self.label_smoothing:
@@ -102,20 +102,20 @@ class StudentSettings(Training):
         return self
 
     @property
-    def parsed(self) -> Method:
+    def parsed_method(self) -> Method:
         """The method, parsed."""
         return parse_method(self.method)
 
     @property
     def loss_weights(self) -> tuple[float, float]:
         """The weights of cross-entropy and distillation, `auto` resolved."""
-        ce_weight = self.parsed.ce_weight if self.ce_weight == "auto" else self.ce_weight
-        return ce_weight, self.parsed.kd_weight(ce_weight) if self.kd_weight == "auto" else self.kd_weight
+        ce_weight = self.parsed_method.ce_weight if self.ce_weight == "auto" else self.ce_weight
+        return ce_weight, self.parsed_method.kd_weight(ce_weight) if self.kd_weight == "auto" else self.kd_weight
 
     @property
     def own_terms(self) -> list[type[Term]]:
         """The method's terms that are a user's own."""
-        return [term for term in self.parsed.terms if is_user_term(term)]
+        return [term for term in self.parsed_method.terms if is_user_term(term)]
 
     @model_validator(mode="after")
     def _own_terms_fit(self) -> "StudentSettings":
@@ -151,13 +151,13 @@ class StudentSettings(Training):
 
     def entries_read(self, entries: Sequence[str]) -> list[str]:
         """Return the entries of `cache.features` that the method reads."""
-        served = [entries_serving(term, entries) for term in self.terms.features]
+        served = [entries_serving(term, entries) for term in self.terms.feature_terms]
         return list(dict.fromkeys(name for names in served for name in names))
 
     @property
     def terms(self) -> MethodTerms:
         """The method's terms with their settings."""
-        method = self.parsed
+        method = self.parsed_method
         ce_weight, kd_weight = self.loss_weights
         return MethodTerms(
             ce_weight,
@@ -168,7 +168,7 @@ class StudentSettings(Training):
             self._chosen(method.adjustment),
             self._chosen(method.standardisation),
             self._chosen(method.divergence),
-            [self.configured(term) for term in method.features],
+            [self.configured(term) for term in method.feature_terms],
             self.views_per_step,
         )
 
@@ -195,18 +195,18 @@ class StudentSettings(Training):
         keys = (
             super().unused
             | (set() if self.own_terms else {"own"})
-            | SECTIONS.keys() - {term.section for term in self.parsed.terms}
+            | SECTIONS.keys() - {term.section for term in self.parsed_method.terms}
         )
-        if not self.parsed.teacher:
+        if not self.parsed_method.needs_teacher:
             return keys | {"teacher", "teachers", "ensemble", "source"}
         return keys | ({"teacher"} if len(self.teacher_names) > 1 else {"teacher", "ensemble"})
 
     def used(self, *, but: Set[str]) -> dict[str, Any]:
         """Return the settings that training reads, as JSON: `auto` resolved, sections without keys that only other terms read."""
         values = super().used(but=but)
-        for term in self.parsed.terms:
+        for term in self.parsed_method.terms:
             if term.section:
-                values[term.section] = {k: v for k, v in values[term.section].items() if k not in term.ignores}
+                values[term.section] = {k: v for k, v in values[term.section].items() if k not in term.ignored_settings}
         if self.own_terms:
             values["own"] = {one.name: self.configured(one).model_dump(mode="json") for one in self.own_terms}
         ce_weight, kd_weight = self.loss_weights
@@ -220,7 +220,7 @@ class StudentSettings(Training):
 
     @model_validator(mode="after")
     def _features_fit(self) -> "StudentSettings":
-        names = [term.name for term in self.parsed.features]
+        names = [term.name for term in self.parsed_method.feature_terms]
         if names and len(self.teacher_names) > 1:
             raise ValueError(
                 f"method {self.method} compares features ({', '.join(names)}) with those of one teacher; "
@@ -253,7 +253,7 @@ class StudentSettings(Training):
         return self.terms.temperature.base
 
     @property
-    def same_result(self) -> frozenset[str]:
+    def keys_without_effect(self) -> frozenset[str]:
         """The settings that do not change a student's weights: cached and online students are equal."""
         return WITHOUT_EFFECT | {"source"} | (frozenset() if self.early_stop else {"evaluate_every"})
 

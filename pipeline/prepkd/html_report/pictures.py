@@ -16,7 +16,9 @@ LONGEST_SIDE = 96  # pixels; a PNG of this size has at most 28 kB
 
 def view_pictures(samples: Samples, plan: ViewPlan, rows: Sequence[tuple[int, int]]) -> list[str]:
     """Render (view, sample) pairs as the student sees them, one PNG each as a data URI."""
-    return [data_uri(samples.pixels(plan, *samples.under(plan, view, slice(one, one + 1)))[0]) for view, one in rows]
+    return [
+        data_uri(samples.pixels(plan, *samples.view_rows(plan, view, slice(one, one + 1)))[0]) for view, one in rows
+    ]
 
 
 def data_uri(pixels: Tensor) -> str:

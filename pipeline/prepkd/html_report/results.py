@@ -20,7 +20,7 @@ from prepkd.views import Recipe
 
 
 @dataclass(frozen=True)
-class ShownStudents:
+class SelectedRun:
     """The students in the sections on single classes and samples: their run, and test logits (N, K) by seed."""
 
     run: str
@@ -107,17 +107,17 @@ class Results:
         return teacher_logits(self.settings, self.teachers, self.test.fingerprint)
 
     @cached_property
-    def shown(self) -> ShownStudents:
+    def selected_run(self) -> SelectedRun:
         """The students of `distill`, or of the comparison's first run with its method, else of its first run."""
         if any(folder.exists() for folder in self.students.values()):
-            return ShownStudents(self.settings.method, self.student_logits)
+            return SelectedRun(self.settings.method, self.student_logits)
         runs = [(text, run) for runs in self.grid.values() for text, run in runs.items() if run.path.is_file()]
         if not runs:
             raise InputError(f"{next(iter(self.students.values()))}: no such student; run `dvc repro`")
         text, run = next((one for one in runs if one[1].settings.method == self.settings.method), runs[0])
-        return ShownStudents(text, run_logits(run, self.test.fingerprint))
+        return SelectedRun(text, run_logits(run, self.test.fingerprint))
 
     @property
-    def shown_teacher(self) -> Tensor | None:
+    def teacher_logits_or_none(self) -> Tensor | None:
         """`teacher_logits`, or None if a teacher's folder is missing: students can be trained from stores alone."""
         return self.teacher_logits if all(folder.exists() for folder in self.teachers.values()) else None

@@ -21,7 +21,7 @@ def tiles(results: Results) -> list[Tile]:
 
 
 def _students(results: Results) -> list[Tile]:
-    labels, teacher = results.labels, results.shown_teacher
+    labels, teacher = results.labels, results.teacher_logits_or_none
     rows = [
         measure(logits, labels) | ({} if teacher is None else against_teacher(logits, teacher, labels))
         for logits in results.student_logits.values()
@@ -51,7 +51,7 @@ def title(results: Results) -> str:
 def subtitle(results: Results) -> str:
     """A sentence on the students' training: teachers, method, seeds."""
     settings = results.settings
-    taught = f"taught by {' + '.join(results.teachers)}, " if settings.parsed.teacher else ""
+    taught = f"taught by {' + '.join(results.teachers)}, " if settings.parsed_method.needs_teacher else ""
     seeds = len(settings.seed_list)
     return f"{taught}method {settings.method}, {seeds} seed{'s' if seeds > 1 else ''} of {settings.epochs} epochs"
 

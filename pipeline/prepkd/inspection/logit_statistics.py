@@ -94,6 +94,6 @@ def labels_of(store: LogitStore, split: Split) -> Callable[[int], Tensor]:
     samples = Samples.of(split, torch.device("cpu"), store.plan.recipe)
 
     def labels(view: int) -> Tensor:
-        return samples.targets(store.plan, *samples.under(store.plan, view, slice(None)), store.classes)
+        return samples.targets(store.plan, *samples.view_rows(store.plan, view, slice(None)), store.classes)
 
     return labels

@@ -86,7 +86,9 @@ def _finished(store: AnswerStore) -> StoreFacts:
     if listed is not None:
         return _facts(store.url, listed, store.attributes, layout, store.manifest_sha256)
     files = {
-        key: None for key in store.store.manifest if (part := layout.part(key)) is None or part[1] in store.present
+        key: None
+        for key in store.store.manifest
+        if (part := layout.parse_chunk_key(key)) is None or part[1] in store.present
     }
     return _facts(store.url, files | {MANIFEST: None}, store.attributes, layout, store.manifest_sha256)
 
@@ -116,7 +118,7 @@ def _facts(
     where: str, files: Mapping[str, int | None], attributes: Attributes, layout: Layout, manifest_sha256: str | None
 ) -> StoreFacts:
     # Counted from the files: a description may promise any number of views.
-    there = [part for key in files if (part := layout.part(key)) and part[0] == layout.encoding.commit]
+    there = [part for key in files if (part := layout.parse_chunk_key(key)) and part[0] == layout.encoding.commit]
     rows = sum(layout.length(chunk) for _, _, chunk in there)
     size = None if None in files.values() else sum(size or 0 for size in files.values())
     stated = attributes.measured.bytes_per_row if attributes.measured else None

@@ -34,7 +34,7 @@ class ActivationBoundaries(ConnectedTerm):
     source = "Heo et al. 2019, arXiv 1811.03233"
     equation = "sum over stages, 1/2 each back, of max(0, margin - s)^2 where t > 0, else max(0, margin + s)^2"
     loss_only = frozenset({"weight", "margin"})
-    stored = "bits"
+    store_dtype = "bits"
     weight: float = Field(default=0.003, gt=0, description="weight of the sum over the stages and all their elements")
     margin: float = Field(
         default=1.0, gt=0, description="distance from 0 that the student's pre-activations are drawn to"

@@ -38,7 +38,7 @@ class AttentionTransfer(StagesTerm):
     section = "at"
     source = "Zagoruyko, Komodakis 2017, arXiv 1612.03928"
     equation = "sum over stages of mean (Q_s - Q_t)^2,  Q = mean_c f^2 as a vector of length 1"
-    stored = "float16"  # of length 1: from 0 to 1
+    store_dtype = "float16"  # of length 1: from 0 to 1
     weight: float = Field(default=1000.0, gt=0, description="weight of the sum over the stages")
 
     def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:

@@ -79,7 +79,7 @@ class ContrastiveRepresentation(FeatureTerm):
     equation = "-ln h+ / (h+ + M/N) - sum over M negatives of ln (M/N) / (h- + M/N),  h = exp(e e' / 0.07) / Z"
     drawn = (INDEX,)
     loss_only = frozenset({"weight", "negatives", "count", "dim", "temperature", "momentum"})
-    unchanged = True
+    stores_features = True
     weight: float = Field(default=0.8, gt=0, description="weight of the term")
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
     negatives: Literal["bank", "batch"] = Field(

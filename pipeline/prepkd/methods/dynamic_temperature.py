@@ -110,7 +110,7 @@ class FlswTemperature(DynamicTemperature):
     name = "dtd-flsw"
     equation = "tau_i = tau_0 + beta (mean w - w_i),  w = max(0, 1 - cos(v, t))^gamma"
     needs_raw = True
-    ignores = frozenset({"cwsm"})
+    ignored_settings = frozenset({"cwsm"})
     every_class = "its weight is the cosine of all logits of student and teacher"
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:
@@ -123,7 +123,7 @@ class CwsmTemperature(DynamicTemperature):
 
     name = "dtd-cwsm"
     equation = "tau_i = tau_0 + beta (mean w - w_i),  w = 1 / max softmax(v)"
-    ignores = frozenset({"flsw"})
+    ignored_settings = frozenset({"flsw"})
     every_class = ""  # the weight is the student's
 
     def weights(self, student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, float]:

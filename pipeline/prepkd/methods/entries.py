@@ -37,7 +37,7 @@ class Entry:
     @property
     def dtype(self) -> str:
         """The type in which its tensors are stored."""
-        return self.term.stored if self.term else "float32"
+        return self.term.store_dtype if self.term else "float32"
 
     def teacher_tensors(self, features: Answers) -> dict[str, Tensor]:
         """Compute the entry's tensors from a batch of the teacher's features; float32, by name."""
@@ -120,7 +120,7 @@ def entries_for(terms: Sequence[FeatureTerm], listed: Sequence[str]) -> list[str
     """
     left = [term for term in terms if not entries_serving(term, listed)]
     needed = [name for term in left if is_user_term(type(term)) for name in term.features_of_teacher]
-    whole = [name for term in left if term.unchanged for name in term.features_of_teacher]
+    whole = [name for term in left if term.stores_features for name in term.features_of_teacher]
     shared = [name for name in whole if whole.count(name) > 1 or name in needed]
     there = [*listed, *needed, *shared]
     names = [name for term in terms for name in entries_serving(term, there) or (term.name,)]

@@ -48,7 +48,7 @@ class FitNet(FeatureTerm):
     source = "Romero et al. 2015, arXiv 1412.6550"
     equation = "mean (r(f_s) - f_t)^2,  r: a trained convolution"
     loss_only = frozenset({"weight", "relu"})
-    unchanged = True
+    stores_features = True
     weight: float = Field(default=100.0, gt=0, description="weight of the term")
     stage: str = Field(default="stage2", description="named feature of student and teacher, or a module path")
     relu: bool = Field(

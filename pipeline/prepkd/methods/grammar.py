@@ -39,21 +39,21 @@ class Method:
     adjustment: type[Adjustment] | None = None
     temperature: type[Temperature] = FixedTemperature
     divergence: type[Divergence] | None = None
-    features: tuple[type[FeatureTerm], ...] = field(default=())
+    feature_terms: tuple[type[FeatureTerm], ...] = field(default=())
     labels: type[LabelTerm] = CrossEntropy
     perturbation: type[Perturbation] | None = None
     standardisation: type[Standardisation] | None = None
 
     @property
-    def teacher(self) -> bool:
+    def needs_teacher(self) -> bool:
         """Whether the method needs a teacher."""
-        return self.divergence is not None or bool(self.features)
+        return self.divergence is not None or bool(self.feature_terms)
 
     @property
     def terms(self) -> tuple[type[Term], ...]:
         """Every term that is used, defaults included, in the order in which they act."""
         logit_side = [getattr(self, slot) for slot in LOGIT_SLOTS] if self.divergence else []
-        return self.labels, *(term for term in logit_side if term), *self.features
+        return self.labels, *(term for term in logit_side if term), *self.feature_terms
 
     @property
     def views(self) -> int:
@@ -93,7 +93,7 @@ def parse_method(text: str) -> Method:
     if chosen.keys() & LOGIT_SLOTS.keys():
         chosen.setdefault("divergence", KD)
     features = tuple(term for term in terms if issubclass(term, FeatureTerm))
-    return Method(**chosen, features=features)  # type: ignore[arg-type]
+    return Method(**chosen, feature_terms=features)  # type: ignore[arg-type]
 
 
 def contradiction(first: type[Term], second: type[Term]) -> str | None:

@@ -74,7 +74,7 @@ class ProbabilityShift(KA, Adjustment):
     """Swap the values at the label and at the maximum where the teacher is wrong."""
 
     name = "ka-ps"
-    ignores = frozenset({"eps", "lsr_weight"})
+    ignored_settings = frozenset({"eps", "lsr_weight"})
     source = WEN
     equation = "where argmax t != y: swap t[y] and max t"
     every_class = ""  # it reads the label and the maximum

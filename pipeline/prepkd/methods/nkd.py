@@ -52,5 +52,5 @@ class NKD(Divergence):
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
     ) -> tuple[Tensor, Values]:
         """The label's part at temperature 1 and the other classes' at tau, (B,)."""
-        answers = target.at(1.0, tau), target.log_probs(tau)
+        answers = target.logits_at(1.0, tau), target.log_probs(tau)
         return cross_entropies(student_logits, *answers, labels, tau=tau, gamma=self.gamma), {}

@@ -40,14 +40,14 @@ class MethodTerms:
     adjustment: Adjustment | None = None
     standardisation: Standardisation | None = None
     divergence: Divergence | None = None
-    features: Sequence[FeatureTerm] = ()
+    feature_terms: Sequence[FeatureTerm] = ()
     views: int = 1  # of each sample in a step: 2 are a weak and a strong one
 
     @property
     def all(self) -> tuple[Term, ...]:
         """Every term, in the order in which they act."""
         logit_side = self.perturbation, self.adjustment, self.standardisation, self.temperature, self.divergence
-        return self.labels, *(term for term in logit_side if term), *self.features
+        return self.labels, *(term for term in logit_side if term), *self.feature_terms
 
     @property
     def needs_raw(self) -> bool:
@@ -57,12 +57,12 @@ class MethodTerms:
     @property
     def student_features(self) -> tuple[str, ...]:
         """The student's named features that the terms read."""
-        return tuple(dict.fromkeys(name for term in self.features for name in term.features))
+        return tuple(dict.fromkeys(name for term in self.feature_terms for name in term.features))
 
     @property
     def teacher_features(self) -> tuple[str, ...]:
         """The teacher's named features that the terms read."""
-        alone = (name for term in self.features for name in term.teacher_features)
+        alone = (name for term in self.feature_terms for name in term.teacher_features)
         return tuple(dict.fromkeys([*self.student_features, *alone]))
 
     @property
@@ -92,7 +92,7 @@ class Objective(nn.Module):
         super().__init__()
         self.terms = terms
         self.shapes: tuple[Shapes, Shapes] = student or {}, teacher or {}
-        adapters = {term.name: term.adapter(*self.shapes, samples) for term in terms.features}
+        adapters = {term.name: term.adapter(*self.shapes, samples) for term in terms.feature_terms}
         self.adapters = nn.ModuleDict({name: adapter for name, adapter in adapters.items() if adapter is not None})
         # A tensor, since a replayed CUDA graph would keep a number as it was when the graph was captured.
         self.register_buffer("epoch", torch.zeros(()), persistent=False)
@@ -104,7 +104,7 @@ class Objective(nn.Module):
 
     def student_tensors(self, features: Answers) -> Answers:
         """The terms' tensors of the student's features, by name."""
-        terms, other = self.terms.features, self.shapes[1]
+        terms, other = self.terms.feature_terms, self.shapes[1]
         return {key: value for term in terms for key, value in term.student_tensors(features, other).items()}
 
     def forward(self, student: Answers, labels: Tensor, teacher: Answers) -> Values:
@@ -122,10 +122,10 @@ class Objective(nn.Module):
         if self.terms.divergence:
             kd, log = self._divergence(self.terms.divergence, shown, labels, teacher)
             loss, parts = loss + self.terms.kd_weight * kd, parts | {"kd": kd.detach()}
-        if self.terms.features:
+        if self.terms.feature_terms:
             own = self.student_tensors(student)
             teacher = {name: upcast(value) for name, value in teacher.items()}  # a store may hold float16
-            for term in self.terms.features:
+            for term in self.terms.feature_terms:
                 values = term.loss(own, teacher, labels, self._state(term, teacher))
                 loss, parts = loss + term.weight * values, parts | {term.name: values.detach()}
         return {"loss": loss, **parts, **log}
@@ -138,12 +138,13 @@ class Objective(nn.Module):
         compared = partial(self._compared, divergence, labels, teacher)
         if divergence.views == 1:
             each = [
-                (one := compared(view, logits), one.by(divergence, labels, state)) for view, logits in shown.items()
+                (one := compared(view, logits), one.compute(divergence, labels, state))
+                for view, logits in shown.items()
             ]
             return _mean([kd for _, (kd, _) in each]), _mean_of_logs([one.log | log for one, (_, log) in each])
         weak = compared("", shown[""])
         strong = compared(STRONG, shown[STRONG], weak.tau)  # one temperature per sample
-        kd, logged = weak.beside(strong).by(divergence, labels, state)
+        kd, logged = weak.stack_views(strong).compute(divergence, labels, state)
         return kd, _mean_of_logs([weak.log, strong.log]) | logged
 
     def _compared(
@@ -170,11 +171,11 @@ class Objective(nn.Module):
         # Right or wrong is decided on the offsets: on the sum with the row's maximum a tiny gap would round to a tie.
         target = terms.adjustment.adjust(offsets, labels, tau) if terms.adjustment else Target(offsets)
         if (log_weights := teacher.get(f"{view}log_weights")) is not None:
-            target = target.of_drawn(offsets, log_weights, tau)
+            target = target.for_drawn_classes(offsets, log_weights, tau)
         if target.adjusted is not None:
             log["adjusted"] = target.adjusted.float()
         if divergence.needs_raw:
-            target = target.plus(row_max)
+            target = target.with_row_max(row_max)
         if terms.standardisation:
             logits = terms.standardisation.standardise(logits)
             target = target.standardised(terms.standardisation.standardise)
@@ -194,12 +195,12 @@ class DivergenceInputs:
     tau: float | Tensor
     log: Values
 
-    def by(self, divergence: Divergence, labels: Tensor, state: State) -> tuple[Tensor, Values]:
+    def compute(self, divergence: Divergence, labels: Tensor, state: State) -> tuple[Tensor, Values]:
         """Return the divergence (B,), weighted by the target's weights, and its values to log."""
         kd, logged = divergence.divergence(self.logits, self.target, labels, self.tau, state)
         return kd if self.target.weight is None else self.target.weight * kd, logged
 
-    def beside(self, strong: "DivergenceInputs") -> "DivergenceInputs":
+    def stack_views(self, strong: "DivergenceInputs") -> "DivergenceInputs":
         """Stack both views, this one first: logits (2, B, K)."""
         targets = [one.target.as_logits(one.tau) for one in (self, strong)]
         return DivergenceInputs(torch.stack([self.logits, strong.logits]), Target(torch.stack(targets)), self.tau, {})

@@ -15,7 +15,7 @@ class PooledRelation(FeatureTerm):
     batch size; a shorter last batch of an epoch has fewer relations, and its mean weighs like that of any small batch.
     """
 
-    unchanged: ClassVar[bool] = True
+    stores_features: ClassVar[bool] = True
     feature: str = Field(default="pooled", description="named feature of student and teacher, or a module path")
 
     @property

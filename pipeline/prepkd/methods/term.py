@@ -38,7 +38,7 @@ class Target:
         assert self.probs is not None
         return self.probs.clamp_min(torch.finfo(self.probs.dtype).tiny).log()
 
-    def at(self, other: float, tau: float | Tensor) -> Tensor:
+    def logits_at(self, other: float, tau: float | Tensor) -> Tensor:
         """Logits (B, K) whose softmax is the target at the temperature `other`, for a divergence that is tempered by `tau`.
 
         For probabilities p they are ln p where the answer was repaired, and (tau / other) ln p where it is the teacher's.
@@ -54,11 +54,11 @@ class Target:
         """Logits (B, K) whose softmax at `tau`, and at no other temperature, is the target: tau ln p for probabilities p."""
         return column(tau) * self.log_probs(tau) if self.logits is None else self.logits
 
-    def plus(self, row_max: Tensor) -> "Target":
+    def with_row_max(self, row_max: Tensor) -> "Target":
         """Return the target with raw logits: add the maximum (B, 1) to logits that lack it; probabilities stay."""
         return self if self.logits is None else replace(self, logits=self.logits + row_max)
 
-    def of_drawn(self, teacher_logits: Tensor, log_weights: Tensor, tau: float | Tensor) -> "Target":
+    def for_drawn_classes(self, teacher_logits: Tensor, log_weights: Tensor, tau: float | Tensor) -> "Target":
         """Return the target for a draw of the classes: the weighted softmax at `tau` of the drawn classes' logits (B, K).
 
         `log_weights` (B, K) are -inf for the others. Adjusted rows of probabilities stay; the other rows are the softmax of
@@ -95,7 +95,7 @@ class Term(Section):
 
     name: ClassVar[str]
     section: ClassVar[str | None] = None  # the key of its settings under `distill`; None: it has none
-    ignores: ClassVar[frozenset[str]] = frozenset()  # settings of the section that only its other terms read
+    ignored_settings: ClassVar[frozenset[str]] = frozenset()  # settings of the section that only its other terms read
     source: ClassVar[str] = ""  # the paper
     equation: ClassVar[str] = ""  # per sample; v, t: logits of student and teacher, y: label, p: softmax, K: classes
     excludes: ClassVar[Mapping[str, str]] = {}  # the names of terms that it cannot be combined with, and why
@@ -238,10 +238,12 @@ class FeatureTerm(Term):
     A loss on the relations within a batch returns each sample's share; the batch has `batch_size` samples.
     """
 
-    stored: ClassVar[str] = "float32"  # the type of its tensors in a store: float16 or bits if these keep the meaning
+    store_dtype: ClassVar[str] = (
+        "float32"  # the type of its tensors in a store: float16 or bits if these keep the meaning
+    )
     every_class: ClassVar[str] = ""  # it reads features
     loss_only: ClassVar[frozenset[str]] = frozenset({"weight"})  # settings that do not change `teacher_tensors`
-    unchanged: ClassVar[bool] = False  # its tensors are the features themselves: one store serves several terms
+    stores_features: ClassVar[bool] = False  # its tensors are the features themselves: one store serves several terms
     weight: float
 
     @abstractmethod

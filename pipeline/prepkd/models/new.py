@@ -43,7 +43,7 @@ def _check_logits(name: str, model: Normalised, dataset: Dataset) -> None:
 
     A teacher is a function of one image: in evaluation mode its logits may not depend on the rest of the batch.
     """
-    pixels = dataset.samples.plain(slice(0, 2))
+    pixels = dataset.samples.evaluation_pixels(slice(0, 2))
     answers, forward = [], f"model {name!r}: forward"
     for count in (len(pixels), 1):  # a `squeeze` in the model would drop the batch dimension of one image
         images = "two images" if count > 1 else "one image"

@@ -113,9 +113,9 @@ def needed_files(
     """Yield a reader per file that a method needs: the prepared data, each teacher's store or card, and stores of `features`."""
     yield partial(describe, data)
     parsed, cached = parse_method(method), params.distill.source == "cached"
-    for name, files in teachers.items() if parsed.teacher else ():
+    for name, files in teachers.items() if parsed.needs_teacher else ():
         yield partial(open_store, files.store, name, parsed.views) if cached else partial(load_card, files.folder)
-        if cached and parsed.features and features:
+        if cached and parsed.feature_terms and features:
             yield partial(open_features, params, method, name, models, files.store)
 
 

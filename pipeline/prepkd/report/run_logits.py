@@ -70,7 +70,7 @@ def student_logits(
     for seed, folder in students.items():
         model, card = load_checkpoint(folder, device=device, hint=remedy)
         check_version(card, folder, remedy)
-        check_trained_by(card["training"], settings, folder, remedy, but=settings.same_result)
+        check_trained_by(card["training"], settings, folder, remedy, but=settings.keys_without_effect)
         made_from = card["inputs"]
         refuse_differences(
             {
@@ -97,11 +97,11 @@ def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
     made_from = results.made_from
     check_version(made_from, run.path, remedy)
     refuse_differences({"test_fingerprint": (made_from.get("test_fingerprint"), test_fingerprint)}, run.path, remedy)
-    check_trained_by(made_from.get("training"), run.settings, run.path, remedy, but=run.settings.same_result)
+    check_trained_by(made_from.get("training"), run.settings, run.path, remedy, but=run.settings.keys_without_effect)
     check_started_from(made_from, run.settings.weights, run.path, remedy)
     here = {name: folder for name, folder in run.teachers.items() if folder not in run.absent}
     check_taught_by(made_from.get("teacher"), answering_teachers(run.settings, here), run.path, remedy)
-    if run.settings.parsed.teacher:
+    if run.settings.parsed_method.needs_teacher:
         stores = {name: LogitStore.open(url) for name, url in run.stores.items() if name not in here}
         check_stores(made_from.get("teacher"), stores, run.path, remedy)
     if absent := [seed for seed in run.settings.seed_list if seed not in results.logits]:
@@ -137,7 +137,7 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
 
 def answering_teachers(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:
     """Return the teachers whose answers the method uses: none for `ce`."""
-    return teachers if settings.parsed.teacher else {}
+    return teachers if settings.parsed_method.needs_teacher else {}
 
 
 def is_current(run: RunFile, test_fingerprint: str) -> bool:

@@ -53,7 +53,7 @@ def report_students(
         answers = teacher_logits(settings, teachers, split.fingerprint)
         figures = {seed: row | against_teacher(logits[seed], answers, labels) for seed, row in figures.items()}
         teacher, of_teacher = measure(answers, labels) | teacher, confusion_counts(answers, labels)
-    elif settings.parsed.teacher:
+    elif settings.parsed_method.needs_teacher:
         absent = {name: store for name, store in opened.items() if name not in here}
         for folder in students.values():
             check_stores(load_card(folder)["inputs"]["teacher"], absent, folder, "run `prepkd distill`")

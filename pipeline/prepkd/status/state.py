@@ -29,13 +29,13 @@ class StageStatus:
     @property
     def pipeline(self) -> str:
         """The path of its dvc.yaml, as an argument of `dvc repro`."""
-        return self.name.removesuffix(self.name_there).removesuffix(":") or PIPELINE
+        return self.name.removesuffix(self.name_in_pipeline).removesuffix(":") or PIPELINE
 
     @property
-    def name_there(self) -> str:
+    def name_in_pipeline(self) -> str:
         """Its name in that file, which may contain a colon, as in run@timm:resnet18.
 
-        >>> StageStatus("compare/dvc.yaml:run@timm:resnet18", StageState.DONE).name_there
+        >>> StageStatus("compare/dvc.yaml:run@timm:resnet18", StageState.DONE).name_in_pipeline
         'run@timm:resnet18'
         """
         return self.name.rpartition(f"{PIPELINE}:")[2]
@@ -96,7 +96,7 @@ def next_commands(
 
 def is_report(stage: StageStatus) -> bool:
     """Whether a stage writes the page of all results, as both pipelines do."""
-    return stage.name_there == "report"
+    return stage.name_in_pipeline == "report"
 
 
 def repro(stage: StageStatus) -> str:

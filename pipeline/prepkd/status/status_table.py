@@ -18,7 +18,7 @@ def status_tables(status: Status) -> Iterator[RenderableType]:
     files = {PIPELINE: stage_table()}
     for one in status.stages:
         table = files.setdefault(one.pipeline, stage_table())
-        table.add_row(cell(one.name_there), Text(str(one.state), style=STYLES[one.state]), cell(one.why))
+        table.add_row(cell(one.name_in_pipeline), Text(str(one.state), style=STYLES[one.state]), cell(one.why))
     for file, table in files.items():
         yield from titled(f"Stages: {counts}" if file == PIPELINE else f"Stages of {file}", table)
     if status.results:

@@ -51,7 +51,7 @@ class CheckedStore(WrapperStore[Store]):
                 raise InputError(f"{self.where}: {key} is not in {MANIFEST}; run {self.command}")
             return None
         before = self._identity(key)
-        most = self.most(key)
+        most = self.max_size(key)
         value = await super().get(key, prototype, RangeByteRequest(0, most + 1))
         if value is None:
             raise InputError(f"{self.where}: {key} is missing; {self.remedy}")
@@ -78,9 +78,9 @@ class CheckedStore(WrapperStore[Store]):
         """Forget which files matched, so that each is hashed again."""
         self._hashed.clear()
 
-    def most(self, key: str) -> int:
+    def max_size(self, key: str) -> int:
         """The maximum size of a file in bytes."""
-        part = self.layout.part(key) if self.layout else None
+        part = self.layout.parse_chunk_key(key) if self.layout else None
         return self.layout.file_sizes(part[0])[1] if self.layout and part else LIMITS[key.rpartition("/")[2]]
 
     def _identity(self, key: str) -> tuple[int, ...] | None:
@@ -103,7 +103,7 @@ class CheckedStore(WrapperStore[Store]):
         if found != expected:
             page = "it is an HTML page; the server does not have this file: " if is_web_page(content) else ""
             raise InputError(f"{self.where}: {key}: {page}sha256 is {difference(found, expected)}; {self.remedy}")
-        part = self.layout.part(key) if self.layout else None
+        part = self.layout.parse_chunk_key(key) if self.layout else None
         if self.layout and part:
             name, _, chunk = part
             problem = self.layout.size_problem(name, content)

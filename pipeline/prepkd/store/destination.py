@@ -12,7 +12,7 @@ from prepkd.store.layout import Layout
 class RemainingWork:
     """The work that remains when writing starts: the store's place, layout and attributes, pending chunks, estimated seconds.
 
-    `doubt` is a warning if the teacher's answers may not be logits.
+    `warning` is a warning if the teacher's answers may not be logits.
     """
 
     url: str
@@ -20,7 +20,7 @@ class RemainingWork:
     attributes: Attributes
     pending: int
     seconds: float
-    doubt: str | None = None
+    warning: str | None = None
 
     @property
     def chunks(self) -> int:

@@ -106,7 +106,7 @@ def fetch(
     manifest = source.store.manifest
     files = size = kept = 0
     for key in copied_files(source, views):
-        found = get(target, key, source.store.most(key) + 1)
+        found = get(target, key, source.store.max_size(key) + 1)
         if found is not None and sha256(found) == manifest[key]:
             kept += 1
         else:

@@ -140,12 +140,14 @@ class _Expected:
             here = set(parse_partial(partial, self.layout.plan.views, ""))
         except InputError:
             here = set()
-        here |= {part[1] for key in files or () if (part := self.layout.part(key))}
-        return {key for key in self.layout.all_keys() if (part := self.layout.part(key)) and part[1] not in here}
+        here |= {part[1] for key in files or () if (part := self.layout.parse_chunk_key(key))}
+        return {
+            key for key in self.layout.all_keys() if (part := self.layout.parse_chunk_key(key)) and part[1] not in here
+        }
 
-    def most(self, key: str) -> int:
+    def max_size(self, key: str) -> int:
         """The maximum size of a file in bytes; 0 for a path that is no file of this store."""
-        part = self.layout.part(key)
+        part = self.layout.parse_chunk_key(key)
         if part:
             return self.layout.file_sizes(part[0])[1]
         name = key.removesuffix("zarr.json").removesuffix("/")
@@ -153,7 +155,7 @@ class _Expected:
 
     def problems(self, key: str, content: bytes) -> Iterator[str]:
         """The problems in the content of an array's file, apart from the manifest's hash."""
-        part = self.layout.part(key)
+        part = self.layout.parse_chunk_key(key)
         if part is None:
             yield from differences(content, key.partition("/")[0], self.layout, "")
             return
@@ -181,7 +183,7 @@ class _Expected:
 
 def _problems(store: Store, key: str, manifest: Mapping[str, str], expected: _Expected | None) -> Iterator[str]:
     known = key in LIMITS or OF_AN_ARRAY.fullmatch(key)
-    most = expected.most(key) if expected else LIMITS.get(key.rpartition("/")[2], LARGEST_UNKNOWN)
+    most = expected.max_size(key) if expected else LIMITS.get(key.rpartition("/")[2], LARGEST_UNKNOWN)
     if not known or not most:
         yield "no file of this store: left by another one"
         return

@@ -104,7 +104,7 @@ class Layout:
         """The number of files of a finished store except summary and manifest."""
         return 1 + len(self.fields) * (1 + self.plan.views * self.chunks)
 
-    def part(self, key: str) -> tuple[str, int, int] | None:
+    def parse_chunk_key(self, key: str) -> tuple[str, int, int] | None:
         """The array, view and chunk of a chunk's file; None for every other path."""
         name, _, place = key.partition("/c/")
         numbers = place.split("/")
@@ -118,15 +118,15 @@ class Layout:
 
     def views_in(self, files: Iterable[str]) -> list[int]:
         """The views with all of their files among `files`."""
-        found = Counter(part[1] for key in files if (part := self.part(key)))
+        found = Counter(part[1] for key in files if (part := self.parse_chunk_key(key)))
         return sorted(view for view, count in found.items() if count == self.chunks * len(self.fields))
 
-    def misfits(self, sizes: Mapping[str, int]) -> dict[int, list[str]]:
+    def invalid_sizes(self, sizes: Mapping[str, int]) -> dict[int, list[str]]:
         """Return, by view, the chunk files of impossible size; `sizes` is bytes by path."""
         limits = {name: self.file_sizes(name) for name in self.fields}
         found: dict[int, list[str]] = {}
         for key, size in sizes.items():
-            if (part := self.part(key)) and not limits[part[0]][0] <= size <= limits[part[0]][1]:
+            if (part := self.parse_chunk_key(key)) and not limits[part[0]][0] <= size <= limits[part[0]][1]:
                 found.setdefault(part[1], []).append(key)
         return found
 

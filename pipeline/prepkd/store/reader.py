@@ -219,7 +219,7 @@ class AnswerStore:
         if len(views) < self.views and PARTIAL not in files:
             absent = next(key for key in layout.all_keys() if key not in files)
             raise InputError(f"{self.url}: {absent} is missing; {self.store.remedy}")
-        return views, None if known is None else layout.misfits(known)
+        return views, None if known is None else layout.invalid_sizes(known)
 
 
 class LogitStore(AnswerStore):

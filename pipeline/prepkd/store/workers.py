@@ -36,7 +36,7 @@ from prepkd.store.unfinished import (
 )
 from prepkd.store.writer import StoreWriter
 
-Part = tuple[int, int]  # view, chunk
+ChunkIndex = tuple[int, int]  # view, chunk
 PATIENCE = 2.0  # seconds of waiting while other workers join, before a line reports it
 POLL, REMOTE_POLL = 0.2, 2.0  # seconds between checks of chunks that others have claimed
 FINISH = "finish"  # the claim of the worker that finishes a store in a bucket
@@ -44,29 +44,30 @@ FINISH = "finish"  # the claim of the worker that finishes a store in a bucket
 
 @dataclass
 class SharedStore:
-    """A store that several workers write: its destination and attributes, and the manifest that existed `before`."""
+    """A store that several workers write: its destination and attributes, and the manifest that existed at first."""
 
-    to: Destination
+    destination: Destination
     layout: Layout
     attributes: Attributes
-    before: object = field(default=None, init=False)
+    initial_manifest: object = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.work = work_fingerprint(self.attributes, self.layout)
-        self.name = place_fingerprint(place_of(self.to.url))
-        self.before = self._manifest()
+        self.name = place_fingerprint(place_of(self.destination.url))
+        self.initial_manifest = self._manifest()
 
     def published(self) -> dict[str, Any] | None:
         """Return the summary if another worker has published the store since this one joined; else None."""
-        if not is_remote(self.to.url) and self._manifest() == self.before:
+        if not is_remote(self.destination.url) and self._manifest() == self.initial_manifest:
             return None
-        return finished_summary(self.to.url, self.attributes, every_byte=False)  # that worker has just read it back
+        # That worker has just read every byte back.
+        return finished_summary(self.destination.url, self.attributes, every_byte=False)
 
     def _manifest(self) -> object:
-        if is_remote(self.to.url):  # an invalid manifest is deleted before the first chunk
+        if is_remote(self.destination.url):  # an invalid manifest is deleted before the first chunk
             return None
         try:
-            found = Path(self.to.url, MANIFEST).stat()
+            found = Path(self.destination.url, MANIFEST).stat()
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_mtime_ns
@@ -84,12 +85,12 @@ class Worker:
     writer: StoreWriter
     claims: Claims
     first: bool
-    pending: list[Part]
-    damaged: set[Part]
+    pending: list[ChunkIndex]
+    damaged: set[ChunkIndex]
     leave: Callable[[], None]  # the workers that share the scratch folder
     written: int = field(default=0, init=False)
 
-    def claimed(self) -> Iterator[Part]:
+    def claimed(self) -> Iterator[ChunkIndex]:
         """Yield chunks that no other worker computes, to be passed to `write`, until all pending ones are done.
 
         The first worker takes them in order; others start at a random one.
@@ -100,7 +101,7 @@ class Worker:
             busy = []
             for part in left:
                 if self._done(part):
-                    self.store.to.on_chunk()
+                    self.store.destination.on_chunk()
                     continue
                 try:
                     taken = self.claims.take(_name(part))
@@ -110,12 +111,12 @@ class Worker:
                     busy.append(part)
                 elif self._done(part):  # finished between the check and the claim
                     self.claims.release(_name(part))
-                    self.store.to.on_chunk()
+                    self.store.destination.on_chunk()
                 else:
                     yield part
             left = busy
             if left:
-                time.sleep(REMOTE_POLL if is_remote(self.store.to.url) else POLL)
+                time.sleep(REMOTE_POLL if is_remote(self.store.destination.url) else POLL)
 
     def write(self, view: int, chunk: int, arrays: Mapping[str, Tensor | NDArray[Any]]) -> None:
         """Write a claimed chunk, as `StoreWriter.write`; do nothing if the store was finished meanwhile."""
@@ -133,7 +134,7 @@ class Worker:
 
     def finish(self, labels: NDArray[np.int64] | Labels | None = None) -> dict[str, Any]:
         """Finish the store and publish it, or wait until another worker has; returns its summary."""
-        store, to = self.store, self.store.to
+        store, to = self.store, self.store.destination
         with locked(place_of(to.url), to.scratch_root, to.on_wait), contextlib.ExitStack() as held:
             if (summary := store.published()) is not None:
                 return summary
@@ -155,17 +156,17 @@ class Worker:
                 self.leave()
         return summary
 
-    def _done(self, part: Part) -> bool:
+    def _done(self, part: ChunkIndex) -> bool:
         return self.writer.done(*part) if part in self.damaged else self.writer.committed(*part)
 
 
-def _name(part: Part) -> str:
+def _name(part: ChunkIndex) -> str:
     return f"{part[0]}.{part[1]}"
 
 
 @contextlib.contextmanager
 def join_workers(
-    to: Destination, layout: Layout, attributes: Attributes, *, expiry: float = EXPIRY
+    destination: Destination, layout: Layout, attributes: Attributes, *, expiry: float = EXPIRY
 ) -> Iterator[Worker | dict[str, Any]]:
     """Join the workers that write a store, or become the first; yield a finished store's summary instead.
 
@@ -173,24 +174,24 @@ def join_workers(
     store at the destination. Raises InputError if the destination holds anything but a store that prepkd wrote, or another store
     without `replace`.
     """
-    store, root = SharedStore(to, layout, attributes), to.scratch_root
+    store, root = SharedStore(destination, layout, attributes), destination.scratch_root
     with contextlib.ExitStack() as held:
-        with claimed_store(to.url, root, to.on_wait, work=store.work, patience=PATIENCE):
-            if summary := already_finished(to.url, layout, attributes, root):
+        with claimed_store(destination.url, root, destination.on_wait, work=store.work, patience=PATIENCE):
+            if summary := already_finished(destination.url, layout, attributes, root):
                 yield summary
                 return
-            if not to.replace:
-                refuse_replacing(to.url, attributes)
-            with scratch(root, store.work, on_wait=to.on_wait, keep=True, patience=PATIENCE) as work:
+            if not destination.replace:
+                refuse_replacing(destination.url, attributes)
+            with scratch(root, store.work, on_wait=destination.on_wait, keep=True, patience=PATIENCE) as work:
                 if first := not is_shared(work):
                     shutil.rmtree(work / CLAIMS, ignore_errors=True)  # of dead processes
                 membership = held.enter_context(contextlib.ExitStack())
                 membership.enter_context(hold_member_lock(member_lock_path(work, store.name)))
-                writer = resume_writer(to.url, layout, attributes, work, to.on_wait)
+                writer = resume_writer(destination.url, layout, attributes, work, destination.on_wait)
                 files = claim_files(writer.store, work / CLAIMS)
         if files is None:
-            to.on_wait(
-                f"{to.url}: has no conditional put, so two processes may compute the same chunk; its bytes are the same"
+            destination.on_wait(
+                f"{destination.url}: has no conditional put, so two processes may compute the same chunk; its bytes are the same"
             )
         claims = held.enter_context(Claims(files, expiry=expiry))
         # The first worker reads existing chunks back; later ones need not, since `finish` reads everything.

@@ -14,7 +14,7 @@ from prepkd.store.destination import Destination, RemainingWork
 from prepkd.store.identity import manifest_sha256
 from prepkd.store.layout import Layout
 from prepkd.store.summary import Labels
-from prepkd.store.workers import Part, Worker, join_workers
+from prepkd.store.workers import ChunkIndex, Worker, join_workers
 
 ComputeChunk = Callable[[int, slice], Mapping[str, Tensor]]  # (view, samples) -> the arrays of one chunk
 
@@ -23,15 +23,15 @@ ComputeChunk = Callable[[int, slice], Mapping[str, Tensor]]  # (view, samples) -
 class StorePlan:
     """A store to write: its layout, its attributes, and the function that computes a chunk's arrays.
 
-    Logits need `labels`. `estimate` returns the seconds that the pending (view, chunk) pairs take; `on_start` gets `doubt`.
+    Logits need `labels`. `estimate` returns the seconds that the pending (view, chunk) pairs take; `on_start` gets `warning`.
     """
 
     layout: Layout
     attributes: Attributes
     answers: ComputeChunk
     labels: Labels | None = None
-    estimate: Callable[[Sequence[Part]], float] = lambda pending: 0.0
-    doubt: str | None = None
+    estimate: Callable[[Sequence[ChunkIndex]], float] = lambda pending: 0.0
+    warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def write_store(plan: StorePlan, destination: Destination) -> WriteResult:
         pending = worker.pending
         seconds = plan.estimate(pending)
         destination.on_start(
-            RemainingWork(destination.url, plan.layout, plan.attributes, len(pending), seconds, plan.doubt)
+            RemainingWork(destination.url, plan.layout, plan.attributes, len(pending), seconds, plan.warning)
         )
         started = time.perf_counter()
         for _ in write_chunks(worker, plan.answers):
@@ -90,6 +90,6 @@ def write_chunks(worker: Worker, answers: ComputeChunk) -> Iterator[None]:
     return overlap(lambda part: worker.write(*part), made)
 
 
-def batch_count(layout: Layout, pending: Sequence[Part], batch_size: int) -> int:
+def batch_count(layout: Layout, pending: Sequence[ChunkIndex], batch_size: int) -> int:
     """The number of the teacher's batches in the pending chunks."""
     return sum(-(-layout.length(chunk) // batch_size) for _, chunk in pending)

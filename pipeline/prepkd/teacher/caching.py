@@ -19,7 +19,7 @@ from prepkd.store.destination import Destination
 from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, encode_in_blocks, make_encoding, words_of
 from prepkd.store.encodings.measure import measure_encoding
 from prepkd.store.layout import Layout, chunk_length
-from prepkd.store.workers import Part
+from prepkd.store.workers import ChunkIndex
 from prepkd.store.write_store import StorePlan, WriteResult, batch_count, write_store
 from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
 from prepkd.teacher.loaded import LoadedTeacher
@@ -37,7 +37,7 @@ class FirstBatches:
     labels: Tensor
     seconds: float
 
-    def estimate(self, layout: Layout, pending: Sequence[Part], batch_size: int) -> float:
+    def estimate(self, layout: Layout, pending: Sequence[ChunkIndex], batch_size: int) -> float:
         """Seconds that the pending chunks will take."""
         return self.seconds * batch_count(layout, pending, batch_size)
 
@@ -131,7 +131,7 @@ def pixel_hash(plan: ViewPlan, samples: Samples, views: Sequence[int], count: in
     """SHA-256 of the first `count` samples as rendered under each view, uint8 (B, C, H, W), in the order of views."""
     digest = hashlib.sha256()
     for view in views:
-        pixels = samples.pixels(plan, *samples.under(plan, view, slice(0, count)))
+        pixels = samples.pixels(plan, *samples.view_rows(plan, view, slice(0, count)))
         digest.update((pixels * 255).round().byte().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 

@@ -16,7 +16,7 @@ from prepkd.store.destination import Destination
 from prepkd.store.encodings import Tensors
 from prepkd.store.layout import Layout, chunk_length
 from prepkd.store.ownership import refuse_replacing
-from prepkd.store.workers import Part
+from prepkd.store.workers import ChunkIndex
 from prepkd.store.write_store import StorePlan, WriteResult, batch_count, write_store
 from prepkd.teacher.caching import FIRST_BATCHES, store_origin
 from prepkd.teacher.forward_pass import SampleViews, forward, to_eval
@@ -54,7 +54,7 @@ def cache_features(
     model = WithFeatures(to_eval(teacher.model), entry.features)
     answers = partial(feature_answers, model, dataset, entry, settings)
 
-    def estimate(pending: Sequence[Part]) -> float:
+    def estimate(pending: Sequence[ChunkIndex]) -> float:
         return batch_count(layout, pending, settings.batch_size) * _seconds_per_batch(answers, settings, layout)
 
     return write_store(StorePlan(layout, attributes, answers, estimate=estimate), destination)

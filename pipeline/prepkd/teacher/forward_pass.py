@@ -53,7 +53,7 @@ class SampleViews:
     @classmethod
     def of(cls, dataset: Dataset, view: int, part: slice) -> "SampleViews":
         """A range of a dataset's samples under one view."""
-        return cls(dataset.samples, dataset.plan, *dataset.samples.under(dataset.plan, view, part))
+        return cls(dataset.samples, dataset.plan, *dataset.samples.view_rows(dataset.plan, view, part))
 
     def __len__(self) -> int:
         return len(self.chosen)

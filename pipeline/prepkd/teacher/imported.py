@@ -61,7 +61,7 @@ def dataset_for_import(data: Path, raw: Tensor, recipe: Recipe, views: int | str
         Samples.of(train, torch.device("cpu"), plan.recipe),
         {},
         plan,
-        Preprocessing.by(channel_statistics(train.images)),
+        Preprocessing.from_statistics(channel_statistics(train.images)),
         len(info.class_names),
         origin={
             "dataset": info.dataset,

@@ -39,14 +39,14 @@ def predict_some(model: nn.Module, samples: Samples, chosen: Tensor) -> Tensor:
 
 def _answers(model: nn.Module, samples: Samples, parts: Iterable[slice | Tensor]) -> Tensor:
     model.eval()
-    shown = (samples.plain(part).contiguous(memory_format=torch.channels_last) for part in parts)
+    shown = (samples.evaluation_pixels(part).contiguous(memory_format=torch.channels_last) for part in parts)
     return torch.cat([model(pixels).float() for pixels in shown])
 
 
 def _batch_size(samples: Samples) -> int:
     if samples.device.type == "cuda" or not len(samples):
         return BATCH_LIMITS[1]
-    height, width = samples.plain(slice(0, 1)).shape[-2:]
+    height, width = samples.evaluation_pixels(slice(0, 1)).shape[-2:]
     return batch_size((height, width), samples.device)
 
 

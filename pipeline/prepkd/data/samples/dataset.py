@@ -39,4 +39,4 @@ class Dataset:
 
     def labels(self, view: int, part: slice) -> Tensor:
         """The labels of a range of samples under one view: int64 (B,), or the share of each class (B, K) if views mix samples."""
-        return self.samples.targets(self.plan, *self.samples.under(self.plan, view, part), self.classes)
+        return self.samples.targets(self.plan, *self.samples.view_rows(self.plan, view, part), self.classes)

@@ -37,7 +37,7 @@ class Preprocessing:
             )
 
     @classmethod
-    def by(cls, statistics: Statistics) -> "Preprocessing":
+    def from_statistics(cls, statistics: Statistics) -> "Preprocessing":
         """Normalise channels to mean 0 and deviation 1; raises InputError if a channel is constant."""
         return cls(statistics.mean, statistics.std)
 

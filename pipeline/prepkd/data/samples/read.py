@@ -55,7 +55,7 @@ def read_dataset(path: Path, views: TrainingViews, device: torch.device, *, held
         Samples.of(train, device, views.recipe),
         {name: Samples.of(split, device, held_out_recipe) for name, split in held_out.items()},
         plan,
-        Preprocessing.by(statistics),
+        Preprocessing.from_statistics(statistics),
         len(info.class_names),
         info.class_names,
         {

@@ -72,7 +72,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def under(self, plan: ViewPlan, view: int, part: slice) -> tuple[Tensor, Tensor]:
+    def view_rows(self, plan: ViewPlan, view: int, part: slice) -> tuple[Tensor, Tensor]:
         """The samples of a range, int64 (B,), and their rows of integers (B, p) under one view."""
         chosen = torch.arange(len(self))[part].to(self.device)
         return chosen, torch.from_numpy(plan.parameters(view, part)).to(self.device)
@@ -92,7 +92,7 @@ class Samples:
             return labels
         return mixture(labels, self.labels[partners], plan.shares(rows, self.size), classes)
 
-    def plain(self, part: slice | Tensor) -> Tensor:
+    def evaluation_pixels(self, part: slice | Tensor) -> Tensor:
         """Samples for evaluation, float32 (B, C, H, W) in [0, 1]: unchanged, or their centre crops if a side is set.
 
         `part` is a range, or int64 (B,) on the device.

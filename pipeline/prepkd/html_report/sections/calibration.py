@@ -16,8 +16,8 @@ BINS = 15  # as the ECE has
 
 def calibration(results: Results) -> PageSection:
     """The reliability diagram of the shown students, all seeds pooled, and of the teacher; raises InputError."""
-    shown, labels = results.shown, results.labels
-    teacher = results.shown_teacher
+    shown, labels = results.selected_run, results.labels
+    teacher = results.teacher_logits_or_none
     seeds = list(shown.logits.values())
     answers = {"student": (torch.cat(seeds), labels.repeat(len(seeds)))}
     errors = {"student": sum(measure(one, labels)["ece"] for one in seeds) / len(seeds)}

@@ -13,8 +13,8 @@ from prepkd.report.metrics import by_class, confusion_counts
 
 def classes(results: Results) -> PageSection:
     """Accuracy of each class that has test samples; raises InputError."""
-    labels, names, shown = results.labels, results.names, results.shown
-    teacher = results.shown_teacher
+    labels, names, shown = results.labels, results.names, results.selected_run
+    teacher = results.teacher_logits_or_none
     size = torch.bincount(labels, minlength=len(names))
     ours = torch.stack([by_class(confusion_counts(logits, labels)) for logits in shown.logits.values()]).mean(dim=0)
     theirs = None if teacher is None else by_class(confusion_counts(teacher, labels))

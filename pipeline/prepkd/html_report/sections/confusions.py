@@ -19,7 +19,7 @@ MOST_RUNS = 60
 
 def confusions(results: Results) -> PageSection:
     """The confusion matrix of the shown students, its largest cells, and the kinds of errors by run; raises InputError."""
-    shown, names, labels = results.shown, results.names, results.labels
+    shown, names, labels = results.selected_run, results.names, results.labels
     counts = sum(confusion_counts(logits, labels) for logits in shown.logits.values())
     assert isinstance(counts, Tensor)
     size = counts.sum(dim=1)
@@ -69,13 +69,13 @@ def kinds_of_errors(student: Tensor, teacher: Tensor, labels: Tensor) -> dict[st
 
 def _pairs(results: Results, counts: Tensor, names: tuple[str, ...]) -> tuple[Table, str]:
     """The largest confusions as a table, with the teacher's shares beside them, and a sentence on the largest."""
-    teacher = results.shown_teacher
+    teacher = results.teacher_logits_or_none
     size = counts.sum(dim=1).clamp_min(1)
     theirs = None if teacher is None else confusion_counts(teacher, results.labels)
     off = counts.clone().fill_diagonal_(0)
     order = off.flatten().argsort(descending=True, stable=True)[:MOST_PAIRS].tolist()
     numeric = ["samples per seed", "of the class, %", *(["teacher, %"] if theirs is not None else [])]
-    seeds = len(results.shown.logits)
+    seeds = len(results.selected_run.logits)
     rows = []
     for k, j in (divmod(place, len(names)) for place in order):
         if not off[k, j]:
@@ -135,4 +135,4 @@ def _runs(results: Results, notes: list[str]) -> dict[str, dict[str, tuple[Mappi
                 notes.append(f"{name} is not in the chart of errors: {error}")
                 continue
             found.setdefault(pair, {})[name] = logits, answers
-    return found or {"": {results.shown.run: (results.shown.logits, results.teacher_logits)}}
+    return found or {"": {results.selected_run.run: (results.selected_run.logits, results.teacher_logits)}}

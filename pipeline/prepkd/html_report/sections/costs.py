@@ -75,7 +75,11 @@ def _teachers(results: Results, notes: list[str]) -> list[dict[str, Any]]:
             model, card = load_checkpoint(folder, device=results.device)
             logits = teacher_logits(results.settings, {name: folder}, results.test.fingerprint)
             top1 = 100 * measure(logits, results.labels)["top1"]
-            rows.append(_row(name, "teacher", card["model"], size_of(model, results.samples.plain(slice(0, 1))), top1))
+            rows.append(
+                _row(
+                    name, "teacher", card["model"], size_of(model, results.samples.evaluation_pixels(slice(0, 1))), top1
+                )
+            )
         except InputError as error:
             notes.append(f"Teacher {name} is left out: {error}")
     return rows
@@ -120,7 +124,7 @@ def _size_of_new(results: Results, name: str) -> Size:
     """The size of an architecture on these data, built with random weights."""
     with torch.random.fork_rng(devices=[]):
         model = build_model(architecture(name), len(results.names), in_channels=results.samples.channels)
-    return size_of(model.to(results.device), results.samples.plain(slice(0, 1)))
+    return size_of(model.to(results.device), results.samples.evaluation_pixels(slice(0, 1)))
 
 
 def _row(name: str, model: str, kind: str, size: Size, top1: float) -> dict[str, Any]:

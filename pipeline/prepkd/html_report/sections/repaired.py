@@ -39,7 +39,7 @@ class Repaired:
 
 def repaired(results: Results) -> PageSection:
     """The teacher's most confident errors, one per sample, before and after repair; raises InputError."""
-    if not results.settings.parsed.teacher:
+    if not results.settings.parsed_method.needs_teacher:
         raise InputError(f"method {results.settings.method} uses no teacher; run `dvc exp run -S distill.method=ka-ps`")
     adjustment, used = _adjustment(results)
     stores = list(results.opened.values())
@@ -114,7 +114,7 @@ def _answers(results: Results, samples: Samples, views: list[int]) -> Iterator[t
                 "logits"
             ]
         plan = stores[0].plan
-        yield view, offsets, samples.targets(plan, *samples.under(plan, view, slice(None)), stores[0].classes)
+        yield view, offsets, samples.targets(plan, *samples.view_rows(plan, view, slice(None)), stores[0].classes)
 
 
 def _card(one: Repaired, picture: str, adjustment: Adjustment, tau: float, names: tuple[str, ...], sample: str) -> Card:

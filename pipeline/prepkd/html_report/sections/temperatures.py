@@ -78,7 +78,7 @@ def by_epoch(results: Results) -> list[Figure]:
 
 def extremes(results: Results) -> list[Gallery]:
     """Cards of the samples with the lowest and the highest temperature under one view; raises InputError."""
-    if not results.settings.parsed.teacher:
+    if not results.settings.parsed_method.needs_teacher:
         raise InputError(f"method {results.settings.method} uses no teacher")
     settings, seed = results.settings, next(iter(results.students))
     _ = results.student_logits  # checks that the students belong to these data and teachers
