@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from prepkd.data.images import files as files_module
-from prepkd.data.images.decode import MOST_PIXELS, decode_image, image_size
+from prepkd.data.images.decode import MAX_PIXELS, decode_image, image_size
 from prepkd.data.images.faults import Faults
 from prepkd.data.prepared.file import describe
 from prepkd.data.sources.settings import Prepare
@@ -122,7 +122,7 @@ def test_the_pixel_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.Monkey
         "take it out, or raise that"
     )
     assert "(40, 30)" not in loads, "it was not decoded"
-    for wrong in (0, -1, MOST_PIXELS + 1):
+    for wrong in (0, -1, MAX_PIXELS + 1):
         with pytest.raises(ValueError, match="max_pixels"):
             Prepare(dataset="folder", max_pixels=wrong)
 
@@ -134,7 +134,7 @@ def test_a_file_larger_than_any_such_image_is_not_read(tmp_path: Path, monkeypat
         file.truncate(1 << 40)
     text = refusal("folder", raw, tmp_path / "out" / "x.h5", max_pixels=100)
     assert text == (
-        f"{raw}/train/ant/1.png: has 1,099,511,627,776 bytes; expected at most {files_module.LARGEST + 800:,}, with "
+        f"{raw}/train/ant/1.png: has 1,099,511,627,776 bytes; expected at most {files_module.MAX_BYTES + 800:,}, with "
         "prepare.max_pixels 100; replace it, or take it out"
     )
 

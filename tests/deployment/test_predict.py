@@ -194,7 +194,7 @@ def test_memory_of_large_images_is_bounded(tmp_path: Path, monkeypatch: pytest.M
 
     path, held = saved(tmp_path / "x.png", HUES), []
     monkeypatch.setattr(images, "LARGE", 255)
-    true = images.turned
+    true = images.apply_orientation
     monkeypatch.setattr(images, "apply_orientation", lambda *given: held.append(images._alone.locked()) or true(*given))
     read_image(path, FRAME, 3)
     monkeypatch.setattr(images, "LARGE", 256)

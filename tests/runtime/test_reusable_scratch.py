@@ -63,10 +63,10 @@ def test_unfinished_work_and_what_is_in_use_are_not_removed(tmp_path: Path) -> N
 
 
 def test_what_computes_is_the_source_and_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = kept_work.software.__wrapped__()
-    assert before == kept_work.software() == kept_work.software.__wrapped__()
+    before = kept_work.software_fingerprint.__wrapped__()
+    assert before == kept_work.software_fingerprint() == kept_work.software_fingerprint.__wrapped__()
     monkeypatch.setattr(kept_work, "version", lambda name: "0.0")
-    assert kept_work.software.__wrapped__() != before
+    assert kept_work.software_fingerprint.__wrapped__() != before
     monkeypatch.undo()
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"")
-    assert kept_work.software.__wrapped__() != before
+    assert kept_work.software_fingerprint.__wrapped__() != before

@@ -6,11 +6,11 @@ import pytest
 from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
-from prepkd.runtime.devices import MOST_THREADS, device_like
-from prepkd.settings.yaml import DEEPEST, LARGEST, parse_yaml
+from prepkd.runtime.devices import MAX_THREADS, device_like
+from prepkd.settings.yaml import MAX_BYTES, MAX_DEPTH, parse_yaml
 
 PLAIN = "expected text (in quotes), a number, true, false or null"
-NESTED = f"{DEEPEST} collections within each other"
+NESTED = f"{MAX_DEPTH} collections within each other"
 LAUGHS = "\n".join(["a0: &a0 [x, x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 10))])
 MERGES = "\n".join(["m0: &m0 {a: 1}", *(f"m{i}: &m{i} {{<<: [*m{i - 1}, *m{i - 1}], k{i}: 1}}" for i in range(1, 30))])
 COPIES = "\n".join(
@@ -46,7 +46,7 @@ HOSTILE = {
     LAUGHS: "more than 100,000 values",
     MERGES: "a merge key (<<) with a list; name one mapping",
     COPIES: "too many merge keys (<<)",
-    "x" * (LARGEST + 1): f"{LARGEST + 1:,} bytes of settings; expected at most {LARGEST:,}",
+    "x" * (MAX_BYTES + 1): f"{MAX_BYTES + 1:,} bytes of settings; expected at most {MAX_BYTES:,}",
 }
 
 
@@ -71,8 +71,8 @@ def test_plain_yaml_stays_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (f"threads={MOST_THREADS + 1}", f"threads is {MOST_THREADS + 1}; expected <= {MOST_THREADS}"),
-        (f"threads={2**63}", f"threads is {2**63}; expected <= {MOST_THREADS}"),
+        (f"threads={MAX_THREADS + 1}", f"threads is {MAX_THREADS + 1}; expected <= {MAX_THREADS}"),
+        (f"threads={2**63}", f"threads is {2**63}; expected <= {MAX_THREADS}"),
         ("threads=0", "threads is 0; expected >= 1"),
         ('prepare.raw="a\\0b"', "expected a path without control characters"),
         ("cache.root=s3://AKIA1:se/cret@bucket/x", "cache.root is 's3://***@bucket/x': has a login or a query"),
@@ -85,7 +85,7 @@ def test_values_are_bounded_and_secrets_refused(change: str, message: str) -> No
     assert message in str(caught.value) and "secret" not in str(caught.value).replace("where secrets stand", "")
 
 
-@pytest.mark.parametrize("count", [0, MOST_THREADS + 1, 10**12, "9" * 5000])
+@pytest.mark.parametrize("count", [0, MAX_THREADS + 1, 10**12, "9" * 5000])
 def test_a_store_cannot_ask_for_too_many_threads(count: object) -> None:
-    with pytest.raises(InputError, match=f"expected 1 to {MOST_THREADS} threads"):
+    with pytest.raises(InputError, match=f"expected 1 to {MAX_THREADS} threads"):
         device_like(f"cpu, {count} threads")

@@ -185,7 +185,7 @@ def test_the_loss_is_read_only_where_a_line_is_shown(monkeypatch: pytest.MonkeyP
 def test_a_log_gets_a_line_per_epoch_with_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prepkd.display.progress.LEAST", 0)
+    monkeypatch.setattr("prepkd.display.progress.MIN_SECONDS", 0)
     row = {"epoch": 0.0, "train/loss": 1.25, "train/top1": 0.5, "test/top1": 0.25, "samples_per_second": 1234.5}
     with _console.progress() as bar:
         shown = TrainingProgress(bar, "kd", [4, 5], 2)
@@ -214,7 +214,7 @@ def test_a_bar_leaves_standard_output_as_it_is(monkeypatch: pytest.MonkeyPatch) 
 def test_a_log_gets_bytes_and_rate_of_a_store(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prepkd.display.progress.LEAST", 0)
+    monkeypatch.setattr("prepkd.display.progress.MIN_SECONDS", 0)
     with _console.progress() as bar:
         shown = StoreProgress(bar, "logits of large")
         shown.start(10, 8, 5_000_000)

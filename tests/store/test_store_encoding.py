@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepkd.errors import InputError
-from prepkd.store.encodings.f16 import F16, LARGEST_GAP, SMALLEST_GAP
+from prepkd.store.encodings.f16 import F16, MAX_GAP, MIN_GAP
 from store_checks import reference_encoding, refused
 from torch import Tensor
 
@@ -73,10 +73,10 @@ def test_what_float16_alone_would_lose() -> None:
     logits = torch.tensor([[10.0, 10.0 + 2.0**-20, 3.0]])
     assert logits.half().argmax() == 0, "the example is not adversarial"
     offsets, _ = encode(logits)
-    assert offsets[0].tolist() == [-SMALLEST_GAP * 16, 0.0, -7.0]
+    assert offsets[0].tolist() == [-MIN_GAP * 16, 0.0, -7.0]
     tiny = torch.tensor([[1.0 - 2.0**-25, 1.0 - 2.0**-24, 1.0]])  # the first one ties in float32
-    assert encode(tiny)[0][0].tolist() == [0.0, -SMALLEST_GAP, 0.0]
-    assert encode(torch.tensor([[0.0, 2.0**-149]]))[0][0].tolist() == [-SMALLEST_GAP, 0.0]
+    assert encode(tiny)[0][0].tolist() == [0.0, -MIN_GAP, 0.0]
+    assert encode(torch.tensor([[0.0, 2.0**-149]]))[0][0].tolist() == [-MIN_GAP, 0.0]
 
 
 @settings(max_examples=100, deadline=None)
@@ -95,7 +95,7 @@ def test_round_trip_error_is_float16s(row: list[float]) -> None:
     found = decode(*encode(logits)).double()
     gap = (logits.double() - max(row)).abs()
     # Half an ulp of float16 of the gap (2^-11), or at most one subnormal; half an ulp of float32 of difference and sum.
-    bound = gap * (2.0**-11 + 2.0**-23) + SMALLEST_GAP + found.abs() * 2.0**-24
+    bound = gap * (2.0**-11 + 2.0**-23) + MIN_GAP + found.abs() * 2.0**-24
     assert ((found - logits.double()).abs() <= bound).all()
 
 
@@ -133,6 +133,6 @@ def test_refuses_what_it_cannot_hold(row: list[float], found: str) -> None:
 
 
 def test_holds_the_largest_range() -> None:
-    offsets, row_max = encode(torch.tensor([[LARGEST_GAP, 0.0], [0.0, -LARGEST_GAP]]))
+    offsets, row_max = encode(torch.tensor([[MAX_GAP, 0.0], [0.0, -MAX_GAP]]))
     assert offsets.tolist() == [[0.0, -65504.0], [0.0, -65504.0]]
     assert row_max.tolist() == [65504.0, 0.0]

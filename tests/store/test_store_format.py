@@ -19,7 +19,7 @@ from prepkd.store.encodings.i16 import I16
 from prepkd.store.encodings.sampled import Sampled
 from prepkd.store.encodings.topk import TopK
 from prepkd.store.encodings.u8 import U8
-from prepkd.store.layout import MOST_FILES, Layout
+from prepkd.store.layout import MAX_FILES, Layout
 from prepkd.store.place import put
 from prepkd.views import ViewPlan
 from store_writing import PLAN, chunk_files, write
@@ -56,7 +56,7 @@ def test_the_pages_reader_reads_every_encoding(name: str, tmp_path: Path) -> Non
 def test_a_manifest_is_bounded_and_so_are_the_files_that_it_lists() -> None:
     most = Layout(ViewPlan([{"crop": {"padding": 4}}], 87_000, 0, 65_536), F16(5), 65_536)
     longest = max(len(key) for key in list(most.keys(86_999, 0).values()))
-    assert MOST_FILES * (longest + 64 + 12) < LIMITS["manifest.json"]
+    assert MAX_FILES * (longest + 64 + 12) < LIMITS["manifest.json"]
     with pytest.raises(InputError, match=r"are 1,\d+,\d+ files; expected <= 524,288: larger chunks, or fewer views"):
         Layout(ViewPlan([{"crop": {"padding": 4}}], 9, 0, 50_000), F16(5), 1)
     endless = MemoryStore()

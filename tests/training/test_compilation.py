@@ -76,7 +76,7 @@ def test_auto_trains_as_if_it_had_not_tried(
     torch.manual_seed(1)
     weights, history = fit(tmp_path / "eager.pt", settings(), model=model())
     monkeypatch.setattr(torch, "compile", compile_with)
-    monkeypatch.setattr(step, "compiles", lambda *_: True)  # as on a GPU
+    monkeypatch.setattr(step, "should_compile", lambda *_: True)  # as on a GPU
     torch.manual_seed(1)
     again, rows = fit(tmp_path / "run.pt", settings(), model=model())
     assert same(again, weights) and timeless(rows) == timeless(history)
@@ -105,7 +105,7 @@ def test_a_compiler_that_is_broken(
         assert str(caught.value).startswith("compile is true, and torch.compile fails: ")
         assert str(caught.value).endswith("; install a C++ compiler, or set compile: false")
         assert "\n" not in str(caught.value)
-        monkeypatch.setattr(step, "compiles", lambda *_: True)
+        monkeypatch.setattr(step, "should_compile", lambda *_: True)
         weights, _ = fit(tmp_path / "auto.pt", settings(epochs=1))
     monkeypatch.undo()
     assert same(weights, fit(tmp_path / "eager.pt", settings(epochs=1))[0])
@@ -135,7 +135,7 @@ def test_a_compiler_without_pythons_headers(
         with pytest.raises(InputError) as caught:
             fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
         assert "fatal error: Python.h: No such file" in str(caught.value) and "\n" not in str(caught.value)
-        monkeypatch.setattr(step, "compiles", lambda *_: True)
+        monkeypatch.setattr(step, "should_compile", lambda *_: True)
         weights, _ = fit(tmp_path / "auto.pt", settings(epochs=1))
     monkeypatch.undo()
     assert same(weights, fit(tmp_path / "eager.pt", settings(epochs=1))[0])
@@ -172,7 +172,7 @@ def test_a_machine_that_cannot_load_what_it_compiled(
     with pytest.raises(InputError) as caught:
         fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
     assert str(fault).splitlines()[0] in str(caught.value) and "\n" not in str(caught.value)
-    monkeypatch.setattr(step, "compiles", lambda *_: True)
+    monkeypatch.setattr(step, "should_compile", lambda *_: True)
     assert same(fit(tmp_path / "auto.pt", settings(epochs=1))[0], weights)
     (line,) = caplog.messages
     assert str(fault) in line and line.endswith("; training continues without it")
@@ -206,7 +206,7 @@ def test_an_import_that_fails_is_the_compilers(
     monkeypatch.setattr(torch, "compile", fails)
     with pytest.raises(InputError, match=r"compile is true, and torch.compile fails: ImportError: no compiler;"):
         fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
-    monkeypatch.setattr(step, "compiles", lambda *_: True)
+    monkeypatch.setattr(step, "should_compile", lambda *_: True)
     fit(tmp_path / "auto.pt", settings(epochs=1))
     assert caplog.messages == [
         "compile is auto, and torch.compile fails: ImportError: no compiler; training continues without it"

@@ -8,7 +8,7 @@ from typing import Any
 from prepkd.errors import InputError
 from prepkd.store.layout import MANIFEST, SUMMARY, Layout
 
-SLOWEST, FASTEST = 1e-3, 1e12  # limits of a rate, per second
+MIN_RATE, MAX_RATE = 1e-3, 1e12  # limits of a rate, per second
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Rates:
 
     @classmethod
     def given(cls, gpus: int, teacher: float | None, student: float | None, disk_megabytes: float | None) -> "Rates":
-        """Rates from the options of `prepkd plan`; raises InputError for one outside `SLOWEST` to `FASTEST`."""
+        """Rates from the options of `prepkd plan`; raises InputError for one outside `MIN_RATE` to `MAX_RATE`."""
         options = {"teacher-images": teacher, "student-images": student, "disk-megabytes": disk_megabytes}
         for name, value in options.items():
-            if value is not None and not SLOWEST <= value <= FASTEST:
-                raise InputError(f"--{name}-per-second is {value:g}; expected {SLOWEST:g} to {FASTEST:g}")
+            if value is not None and not MIN_RATE <= value <= MAX_RATE:
+                raise InputError(f"--{name}-per-second is {value:g}; expected {MIN_RATE:g} to {MAX_RATE:g}")
         return cls(gpus, teacher, student, disk_megabytes and disk_megabytes * 1e6)
 
 

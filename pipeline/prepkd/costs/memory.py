@@ -17,7 +17,7 @@ from prepkd.store.layout import WORKERS, Layout
 from prepkd.store.summary import Ranges, Summary, TeacherError
 
 ROWS = 64  # of a trial; fewer if a row is large
-MOST_NUMBERS = 2**22  # elements of a tensor in a trial
+MAX_ELEMENTS = 2**22  # elements of a tensor in a trial
 
 # Several teachers' answers -> those of their combination.
 Combine = Callable[[Sequence[Answers]], Answers]
@@ -74,7 +74,7 @@ class TrialAnswers:
 
     def __init__(self, layout: Layout) -> None:
         encoding = layout.encoding
-        self.rows = max(2, min(ROWS, MOST_NUMBERS // numbers_per_row(encoding)))
+        self.rows = max(2, min(ROWS, MAX_ELEMENTS // numbers_per_row(encoding)))
         draw = torch.Generator().manual_seed(0)
         self.encode: Callable[[], Mapping[str, Tensor]]
         self.summary: Summary

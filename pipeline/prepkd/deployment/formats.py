@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prepkd.deployment.classifier import Classifier
-from prepkd.deployment.onnx_file import IMAGES, KEY, LARGEST, LOGITS, PROBABILITIES, About
+from prepkd.deployment.onnx_file import IMAGES, KEY, LOGITS, MAX_BYTES, PROBABILITIES, About
 from prepkd.errors import InputError
 from prepkd.models.checkpoint import CARD, EXPORTED_CARD, save_checkpoint
 from prepkd.models.user_errors import wrap_user_errors
@@ -152,7 +152,7 @@ def write_onnx(path: Path, model: "ModelProto") -> None:
     """Write the model and its weights to one file; raises InputError if it exceeds protobuf's size limit."""
     from onnx import checker
 
-    if (size := model.ByteSize()) > LARGEST:
-        raise InputError(f"{path.name}: would have {size:,} bytes; ONNX in one file holds at most {LARGEST:,}")
+    if (size := model.ByteSize()) > MAX_BYTES:
+        raise InputError(f"{path.name}: would have {size:,} bytes; ONNX in one file holds at most {MAX_BYTES:,}")
     checker.check_model(model)
     write_bytes(path, model.SerializeToString())

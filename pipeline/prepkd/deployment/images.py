@@ -12,8 +12,8 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from prepkd.data.images.decode import MOST_PIXELS, apply_orientation, decode_image, orientation_of
-from prepkd.data.images.files import FORMAT_OF, LARGEST
+from prepkd.data.images.decode import MAX_PIXELS, apply_orientation, decode_image, orientation_of
+from prepkd.data.images.files import FORMAT_OF, MAX_BYTES
 from prepkd.errors import InputError
 from prepkd.runtime.outputs import paths_in
 from prepkd.views.centre_crop import framed
@@ -48,7 +48,7 @@ def read_image(path: Path, framing: Framing, channels: int) -> Tensor:
     """
     if not path.is_file():  # reading a pipe or a device might not end
         raise InputError(f"{path}: no such file, or no regular one")
-    if (size := path.stat().st_size) > (most := LARGEST + 8 * MOST_PIXELS):
+    if (size := path.stat().st_size) > (most := MAX_BYTES + 8 * MAX_PIXELS):
         raise InputError(f"{path}: has {size:,} bytes; expected at most {most:,}")
     try:
         content = path.read_bytes()

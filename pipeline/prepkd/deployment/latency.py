@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-WARM_UP, FEWEST, MOST = 5, 15, 200  # calls
+WARM_UP, MIN_CALLS, MAX_CALLS = 5, 15, 200  # calls
 BUDGET = 1.0  # seconds per model and batch
 
 
@@ -25,7 +25,7 @@ def latencies(calls: Mapping[str, Callable[[], object]], *, budget: float = BUDG
         for _ in range(WARM_UP):
             call()
     times: dict[str, list[float]] = {name: [] for name in calls}
-    while any(len(spent) < MOST and (sum(spent) < budget or len(spent) < FEWEST) for spent in times.values()):
+    while any(len(spent) < MAX_CALLS and (sum(spent) < budget or len(spent) < MIN_CALLS) for spent in times.values()):
         for name, call in calls.items():
             began = time.perf_counter()
             call()

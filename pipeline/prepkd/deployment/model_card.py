@@ -12,7 +12,7 @@ from prepkd.display.text import printable
 
 # Names of data sets on the Hub; other data sets have none.
 HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "tiny-imagenet": "zh-plus/tiny-imagenet"}
-MOST_CLASSES = 50  # class names shown on the page
+MAX_CLASSES = 50  # class names shown on the page
 _MARKUP = re.compile(r"([\\`*_{}\[\]()<>#!|~&$^:@])")
 
 
@@ -190,8 +190,8 @@ def _made_from(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
 
 
 def _classes(names: list[str]) -> str:
-    shown = ", ".join(f"{index} {escaped(name)}" for index, name in enumerate(names[:MOST_CLASSES]))
-    return shown + (f" and {len(names) - MOST_CLASSES:,} more, in `config.json`" if len(names) > MOST_CLASSES else "")
+    shown = ", ".join(f"{index} {escaped(name)}" for index, name in enumerate(names[:MAX_CLASSES]))
+    return shown + (f" and {len(names) - MAX_CLASSES:,} more, in `config.json`" if len(names) > MAX_CLASSES else "")
 
 
 def _limits(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KEY = "prepkd"  # of the file's metadata
 IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 TYPES = {"tensor(float)": torch.float32, "tensor(uint8)": torch.uint8}
-LARGEST = 2**31 - 1  # bytes, of protobuf
+MAX_BYTES = 2**31 - 1  # bytes, of protobuf
 HINT = "expected an .onnx file of `prepkd export`"
 
 
@@ -58,8 +58,8 @@ class OnnxClassifier:
         need_packages("onnxruntime")
         if not path.is_file():
             raise InputError(f"{path}: no such file; {HINT}")
-        if (size := path.stat().st_size) > LARGEST:
-            raise InputError(f"{path}: has {size:,} bytes; {HINT}, of at most {LARGEST:,}")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise InputError(f"{path}: has {size:,} bytes; {HINT}, of at most {MAX_BYTES:,}")
         session = _session(path, threads)
         about = _about(session.get_modelmeta().custom_metadata_map, path)
         inputs, outputs = session.get_inputs(), [one.name for one in session.get_outputs()]

@@ -14,7 +14,7 @@ from prepkd.models.weight_claims import CARD
 from prepkd.settings.section import Section, Seed
 
 WRAPPERS = nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel
-LARGEST = 2**16 * 7 // 8  # the shorter side is resized to 8/7 of it
+MAX_SIDE = 2**16 * 7 // 8  # the shorter side is resized to 8/7 of it
 
 Lax = Field(strict=False)  # also accepts tuples and NumPy's numbers
 Channels = Annotated[list[Annotated[float, Lax]], Field(min_length=1, strict=False)]
@@ -26,7 +26,7 @@ class SaveArguments(Section):
     name: ModelName
     mean: Channels | None
     std: Annotated[list[Annotated[float, Field(gt=0, strict=False)]], Field(min_length=1, strict=False)] | None
-    size: Annotated[int, Field(ge=1, le=LARGEST)] | None
+    size: Annotated[int, Field(ge=1, le=MAX_SIDE)] | None
     seed: Seed | None
 
 

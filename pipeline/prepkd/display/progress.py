@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-LEAST = 3.0  # seconds without a rate: the first steps include loading and compiling
+MIN_SECONDS = 3.0  # seconds without a rate: the first steps include loading and compiling
 WINDOW = 30.0  # seconds; a rate covers the last one or two windows
 
 
@@ -44,7 +44,7 @@ class Speed:
         if now - self.next[0] > WINDOW:
             self.first, self.next = self.next, (now, done)
         began, before = self.first
-        if now < began + LEAST or done <= before:
+        if now < began + MIN_SECONDS or done <= before:
             return None
         rate = (done - before) / (now - began)
         return rate, max(0.0, self.total - done) / rate

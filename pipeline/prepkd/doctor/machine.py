@@ -12,8 +12,8 @@ from prepkd.display.text import size
 from prepkd.doctor.check import Check, error, ok, warning
 from prepkd.runtime.processors import processors
 
-LEAST_FILES, ENOUGH_FILES = 256, 1024  # file descriptors per process
-ENOUGH_SHARED = 2**30  # bytes of /dev/shm, for several processes and Ray
+MIN_FILES, ENOUGH_FILES = 256, 1024  # file descriptors per process
+MIN_SHARED_MEMORY = 2**30  # bytes of /dev/shm, for several processes and Ray
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
@@ -54,7 +54,7 @@ def shared_memory(folder: Path = Path("/dev/shm")) -> Check:
         return warning(name, f"no {folder}; several processes and Ray need it", "mount a tmpfs there")
     usage = shutil.disk_usage(folder)
     found = f"{folder}: {size(usage.free)} free of {size(usage.total)}"
-    if usage.free < ENOUGH_SHARED:
+    if usage.free < MIN_SHARED_MEMORY:
         found += "; one process needs none, several and Ray do"
         return warning(name, found, "give more, as docker run --shm-size=8g")
     return ok(name, found)
@@ -70,7 +70,7 @@ def open_files() -> Check:
         f"{soft:,} at once",
         f"ulimit -n {ENOUGH_FILES if hard < 0 else min(hard, 4096)} (at most {at_most})",
     )
-    if soft < LEAST_FILES:
+    if soft < MIN_FILES:
         return error(name, found, remedy)
     return warning(name, found, remedy) if soft < ENOUGH_FILES else ok(name, found)
 

@@ -7,8 +7,8 @@ import pandas as pd
 
 from prepkd.errors import InputError
 
-LARGEST = 2**26  # bytes
-MOST_ROWS = 100_000
+MAX_BYTES = 2**26  # bytes
+MAX_ROWS = 100_000
 NAMES = ("pair", "teacher", "student", "run")
 
 
@@ -19,7 +19,7 @@ def read_table(path: Path, numbers: tuple[str, ...], command: str) -> pd.DataFra
     """
     content = read(path, command)
     try:
-        table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False, nrows=MOST_ROWS)
+        table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False, nrows=MAX_ROWS)
         texts = [name for name in NAMES if name in table]
         values = {name: pd.to_numeric(table[name].replace("", None)) for name in map(str, table) if name not in texts}
     except (ValueError, OverflowError, TypeError, AttributeError) as error:
@@ -38,7 +38,7 @@ def read_log(path: Path, name: str) -> pd.Series:
     """Read one of DVCLive's logs: a figure by epoch; raises InputError."""
     content = read(path, "prepkd distill")
     try:
-        table = pd.read_csv(BytesIO(content), sep="\t", nrows=MOST_ROWS)
+        table = pd.read_csv(BytesIO(content), sep="\t", nrows=MAX_ROWS)
         found = pd.Series(table[name].astype("float64").to_numpy(), index=table["step"].astype("int64"))
     except (ValueError, KeyError, OverflowError, TypeError) as error:
         raise InputError(f"{path}: no curve ({' '.join(str(error).split())[:200]}); run `prepkd distill`") from None
@@ -51,6 +51,6 @@ def read(path: Path, command: str) -> bytes:
     """Read a file of bounded size; raises InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; run `{command}`")
-    if (size := path.stat().st_size) > LARGEST:
-        raise InputError(f"{path}: {size:,} bytes; expected at most {LARGEST:,}; run `{command}`")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise InputError(f"{path}: {size:,} bytes; expected at most {MAX_BYTES:,}; run `{command}`")
     return path.read_bytes()

@@ -7,7 +7,7 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.prepared.file import Split
 from prepkd.display.text import printable
 
-LONGEST = 80  # characters; class names are untrusted, since they come from a data set's folders and files
+MAX_LENGTH = 80  # characters; class names are untrusted, since they come from a data set's folders and files
 
 
 def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
 def shortened(name: str) -> str:
     """Make a name printable, and cut off its end if it is long."""
     name = printable(name)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+    return name if len(name) <= MAX_LENGTH else f"{name[: MAX_LENGTH - 3]}..."
 
 
 def sample_name(split: Split, sample: int) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from prepkd.data.samples.samples import Samples
 from prepkd.views import ViewPlan
 
-LONGEST_SIDE = 96  # pixels; a PNG of this size has at most 28 kB
+MAX_SIDE = 96  # pixels; a PNG of this size has at most 28 kB
 
 
 def view_pictures(samples: Samples, plan: ViewPlan, rows: Sequence[tuple[int, int]]) -> list[str]:
@@ -26,7 +26,7 @@ def data_uri(pixels: Tensor) -> str:
     shown = pixels if pixels.shape[0] == 3 else pixels[:1]
     array = (shown.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
     picture = Image.fromarray(np.ascontiguousarray(array.squeeze(-1) if array.shape[-1] == 1 else array))
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
     content = BytesIO()
     picture.save(content, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

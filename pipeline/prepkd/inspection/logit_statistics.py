@@ -15,7 +15,7 @@ from prepkd.inspection.teacher_errors import AdjustedRows, ClassError, ViewError
 from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.fetch import parse_views
 
-MOST_VIEWS = 8
+MAX_VIEWS = 8
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def choose_views(views: str | None, store: AnswerStore) -> list[int]:
     Raises InputError.
     """
     if views is None:
-        last, count = len(store.present) - 1, min(MOST_VIEWS, len(store.present))
+        last, count = len(store.present) - 1, min(MAX_VIEWS, len(store.present))
         return [store.present[round(i * last / max(1, count - 1))] for i in range(count)]
     return parse_views(views, store.views)
 

@@ -6,7 +6,7 @@ from prepkd.errors import InputError
 from prepkd.methods.kl import upcast
 from prepkd.methods.term import Standardisation
 
-SMALLEST = 1e-3  # standard deviation; a constant row (a zero-initialised head) has a finite gradient
+MIN_STD = 1e-3  # standard deviation; a constant row (a zero-initialised head) has a finite gradient
 
 
 def standardise(logits: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def standardise(logits: Tensor) -> Tensor:
     x = upcast(logits)
     centred = x - x.mean(dim=-1, keepdim=True)
     variance = centred.square().sum(dim=-1, keepdim=True) / (x.shape[-1] - 1)
-    return centred * variance.clamp_min(SMALLEST**2).rsqrt()
+    return centred * variance.clamp_min(MIN_STD**2).rsqrt()
 
 
 class LogitStandardisation(Standardisation):

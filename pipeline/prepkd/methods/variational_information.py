@@ -13,7 +13,7 @@ from prepkd.methods.maps import StagesTerm
 from prepkd.methods.term import Shapes, State
 from prepkd.models.features import Answers
 
-LEAST = 1e-5  # variance
+MIN_VARIANCE = 1e-5  # variance
 FIRST = 5.0
 
 
@@ -46,11 +46,11 @@ class Predictor(nn.Module):
             nn.ReLU(),
             nn.Conv2d(teacher, teacher, 1, bias=False),
         )
-        self.scale = nn.Parameter(torch.full((teacher,), math.log(math.expm1(FIRST - LEAST))))
+        self.scale = nn.Parameter(torch.full((teacher,), math.log(math.expm1(FIRST - MIN_VARIANCE))))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean (B, C, H, W) and variance (C,), at first `FIRST`."""
-        return self.mean(features), F.softplus(self.scale) + LEAST
+        return self.mean(features), F.softplus(self.scale) + MIN_VARIANCE
 
 
 class VariationalInformation(StagesTerm):

@@ -9,7 +9,7 @@ from torch import Tensor
 SKILL = 0.1  # a share of the range from chance to 1: below it a model has learnt hardly anything of these classes
 PERMUTED = 0.2  # a share of the range from chance to 1: the gain from which the classes count as reordered
 PER_CLASS = 4  # samples per class, at least, to find another order of the classes
-MOST_CLASSES = 2000  # for which another order is searched: the time grows with the cube of their number
+MAX_CLASSES = 2000  # for which another order is searched: the time grows with the cube of their number
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def agreement(raw: Tensor, labels: Tensor) -> LabelAgreement:
 
 def _permuted(answers: Tensor, labels: Tensor, classes: int) -> float | None:
     """Return the accuracy on half of the samples of the one-to-one order of classes that fits the other half best."""
-    if len(labels) < 2 * PER_CLASS * classes or classes > MOST_CLASSES:
+    if len(labels) < 2 * PER_CLASS * classes or classes > MAX_CLASSES:
         return None
     from scipy.optimize import linear_sum_assignment  # late: takes 0.3 s
 

@@ -15,7 +15,7 @@ from prepkd.models.checkpoint import load_card, load_checkpoint
 from prepkd.models.names import architecture, is_factory
 from prepkd.models.normalised import Normalised
 from prepkd.models.settings import ModelName, OwnPreprocessing
-from prepkd.models.weight_claims import CARD, LARGEST_CARD
+from prepkd.models.weight_claims import CARD, MAX_CARD_BYTES
 from prepkd.models.weight_files import WEIGHTS
 from prepkd.models.weights import load_weights
 from prepkd.runtime.files import file_sha256, fingerprint
@@ -76,8 +76,8 @@ def _card(folder: Path) -> tuple[dict[str, Any], Path]:
     place = next((path for path in (folder / CARD, folder.parent / CARD) if path.is_file()), None)
     if place is None:
         raise InputError(f"{folder / CARD}: no such file; {HINT}")
-    if (size := place.stat().st_size) > LARGEST_CARD:
-        raise InputError(f"{place}: {size:,} bytes; expected a card of at most {LARGEST_CARD:,}; {HINT}")
+    if (size := place.stat().st_size) > MAX_CARD_BYTES:
+        raise InputError(f"{place}: {size:,} bytes; expected a card of at most {MAX_CARD_BYTES:,}; {HINT}")
     try:
         card = json.loads(place.read_bytes())
     except (ValueError, RecursionError) as error:

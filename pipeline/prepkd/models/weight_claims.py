@@ -15,7 +15,7 @@ ACCURACIES = frozenset(
 ) | {"best_top1", "test_acc", "test_accuracy", "val_acc", "val_accuracy"}
 CLASSES = ("classes", "class_names", "classnames", "categories", "class_to_idx", "label2id", "idx_to_class", "id2label")
 NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
-LARGEST_CARD = 2**24  # bytes
+MAX_CARD_BYTES = 2**24  # bytes
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _plain(name: str) -> str:
 
 def _card(path: Path) -> Mapping[str, Any]:
     card = path.with_name(CARD)
-    if path.suffix != ".safetensors" or not card.is_file() or card.stat().st_size > LARGEST_CARD:
+    if path.suffix != ".safetensors" or not card.is_file() or card.stat().st_size > MAX_CARD_BYTES:
         return {}
     try:
         found = json.loads(card.read_bytes())

@@ -18,7 +18,7 @@ from prepkd.runtime.hdf5 import refuse_locked
 from prepkd.runtime.outputs import Output
 
 BEGINNING = 4096  # bytes read from a text or a picture
-LARGEST_JSON = 2**26  # bytes
+MAX_JSON_BYTES = 2**26  # bytes
 
 
 def prepared_data(path: Path) -> Output:
@@ -132,7 +132,7 @@ def _is_tensors(path: Path) -> bool:
     """Whether a safetensors file's metadata has the key prepkd."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        header = _parsed(file.read(size)) if size < LARGEST_JSON else {}
+        header = _parsed(file.read(size)) if size < MAX_JSON_BYTES else {}
     about = header.get("__metadata__")
     return isinstance(about, dict) and "prepkd" in about
 
@@ -206,7 +206,7 @@ def _beginning(path: Path) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return _parsed(path.read_bytes()) if path.stat().st_size < LARGEST_JSON else {}
+    return _parsed(path.read_bytes()) if path.stat().st_size < MAX_JSON_BYTES else {}
 
 
 def _parsed(content: bytes) -> dict[str, Any]:

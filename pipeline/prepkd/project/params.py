@@ -15,7 +15,7 @@ from prepkd.distillation.generation_settings import Generation
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import check_entries
-from prepkd.runtime.devices import MOST_THREADS
+from prepkd.runtime.devices import MAX_THREADS
 from prepkd.settings.section import Name, Section, one_of
 from prepkd.settings.validation import override, validated
 from prepkd.settings.yaml import parse_yaml
@@ -29,7 +29,7 @@ from prepkd.views.settings import RecipeSteps
 class Params(Section):
     """All of params.yaml."""
 
-    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
+    threads: Annotated[int, Field(ge=1, le=MAX_THREADS)] | None = None
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = 1
     logger: Annotated[str, one_of(LOGGERS)] | None = None
     prepare: Prepare

@@ -10,7 +10,7 @@ from prepkd.runtime.files import fingerprint
 from prepkd.teacher.loaded import describe_teacher
 from prepkd.training.finished import finished_card
 
-DEEPEST = 1000  # teachers above a generation that a card may list
+MAX_DEPTH = 1000  # teachers above a generation that a card may list
 DESCRIBED = ("name", "model", "weights_fingerprint")
 Chain = list[dict[str, str]]  # per teacher the fields of `DESCRIBED`, as far as known
 
@@ -18,7 +18,7 @@ Chain = list[dict[str, str]]  # per teacher the fields of `DESCRIBED`, as far as
 def ancestors(card: Mapping[str, Any]) -> Chain:
     """The teachers above a generation according to its card, which is untrusted; empty for other models."""
     above = card.get("distilled_from")
-    known = above[:DEEPEST] if isinstance(above, list) else []
+    known = above[:MAX_DEPTH] if isinstance(above, list) else []
     return [{key: str(one[key]) for key in DESCRIBED if key in one} for one in known if isinstance(one, dict)]
 
 

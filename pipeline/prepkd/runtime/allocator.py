@@ -11,7 +11,7 @@ from torch import Tensor
 
 TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -4, -8  # mallopt's parameter numbers
 SLAB = 2**23  # bytes; a slab of at least this size gets its own pages
-MOST_KEPT = 2**31 - 1  # bytes kept at the heap's end, the largest int for mallopt; holes below the end are always kept
+MAX_KEPT = 2**31 - 1  # bytes kept at the heap's end, the largest int for mallopt; holes below the end are always kept
 
 
 def keep_freed_memory() -> None:
@@ -25,7 +25,7 @@ def keep_freed_memory() -> None:
     if asked or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    libc.mallopt(TRIM_THRESHOLD, MOST_KEPT)
+    libc.mallopt(TRIM_THRESHOLD, MAX_KEPT)
     libc.mallopt(MMAP_MAX, 0)
     libc.mallopt(ARENA_MAX, 1)  # otherwise every thread that reads a slab would keep an arena
 

@@ -9,7 +9,7 @@ from prepkd.errors import InputError
 from prepkd.runtime.allocator import keep_freed_memory
 
 # More than any machine's processors; torch ends the process if the system cannot start that many threads.
-MOST_THREADS = 1024
+MAX_THREADS = 1024
 
 
 def choose_device(threads: int | None = None) -> torch.device:
@@ -41,8 +41,8 @@ def _gpu() -> torch.device:
 def device_like(written_on: str) -> torch.device:
     """Return the GPU if the machine has one, else the CPU with the thread count of a `device_name`, for bitwise equal results."""
     threads = re.search(r"(\d+) threads", written_on)
-    if threads and (len(threads[1]) > 4 or not 1 <= int(threads[1]) <= MOST_THREADS):
-        raise InputError(f"device is {written_on[:60]!r}; expected 1 to {MOST_THREADS} threads")
+    if threads and (len(threads[1]) > 4 or not 1 <= int(threads[1]) <= MAX_THREADS):
+        raise InputError(f"device is {written_on[:60]!r}; expected 1 to {MAX_THREADS} threads")
     return choose_device(int(threads[1]) if threads and not torch.cuda.is_available() else None)
 
 

@@ -15,14 +15,14 @@ from prepkd.runtime.files import fingerprint as fingerprint_of
 from prepkd.runtime.files import write_bytes
 from prepkd.runtime.scratch import scratch
 
-LIMIT = 2 * 2**30  # bytes of all finished work in one scratch folder
+MAX_BYTES = 2 * 2**30  # bytes of all finished work in one scratch folder
 MARK = "finished"
 NUMERICS = ("torch", "torchvision", "timm", "numpy")
 
 
 @contextlib.contextmanager
 def reusable_scratch(
-    root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit: int = LIMIT
+    root: Path, fingerprint: str, *, on_wait: Callable[[str], None], limit: int = MAX_BYTES
 ) -> Iterator[Path]:
     """Like `scratch`, but keep finished work in the folder for later runs of the same fingerprint.
 

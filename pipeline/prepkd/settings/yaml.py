@@ -11,9 +11,9 @@ from ruamel.yaml.nodes import MappingNode, SequenceNode
 from prepkd.errors import InputError
 from prepkd.settings.messages import shown
 
-LARGEST = 1 << 18  # bytes of a file
-DEEPEST = 32  # collections within each other
-MOST_VALUES = 100_000  # with every alias (`*name`) counted as the values that it expands to
+MAX_BYTES = 1 << 18  # bytes of a file
+MAX_DEPTH = 32  # collections within each other
+MAX_VALUES = 100_000  # with every alias (`*name`) counted as the values that it expands to
 # Besides its own exceptions, ruamel.yaml raises these for invalid tags, dates and numbers.
 _MALFORMED = (YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -30,7 +30,7 @@ class BoundedConstructor(SafeConstructor):
         before = len(node.value)
         super().flatten_mapping(node)
         self.copied += max(len(node.value) - before, 0)
-        if self.copied > MOST_VALUES:
+        if self.copied > MAX_VALUES:
             raise ConstructorError(None, None, "too many merge keys (<<); write their values out", node.start_mark)
 
 
@@ -41,8 +41,8 @@ def parse_yaml(source: Path | str, where: str) -> Any:
     more than 64 bits, aliases within themselves, and a document that is too large.
     """
     size = source.stat().st_size if isinstance(source, Path) else len(source)
-    if size > LARGEST:
-        raise InputError(f"{where}: {size:,} bytes of settings; expected at most {LARGEST:,}")
+    if size > MAX_BYTES:
+        raise InputError(f"{where}: {size:,} bytes of settings; expected at most {MAX_BYTES:,}")
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = BoundedConstructor
     try:
@@ -59,7 +59,7 @@ def _problem(error: Exception) -> str:
         mark = error.problem_mark
         problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     elif isinstance(error, RecursionError):
-        problem = f"more than {DEEPEST} collections within each other"
+        problem = f"more than {MAX_DEPTH} collections within each other"
     else:
         problem = str(error)
     return " ".join(problem.split()) or type(error).__name__
@@ -72,9 +72,9 @@ def _refuse_unusual(found: object, where: str) -> None:
     while waiting:
         key, value, depth = waiting.pop()
         count += 1
-        if count > MOST_VALUES or depth > DEEPEST:
+        if count > MAX_VALUES or depth > MAX_DEPTH:
             raise InputError(
-                f"{where}: {key[:60]}: more than {MOST_VALUES:,} values, or {DEEPEST} collections within each other; "
+                f"{where}: {key[:60]}: more than {MAX_VALUES:,} values, or {MAX_DEPTH} collections within each other; "
                 "write them out without aliases"
             )
         if isinstance(value, dict):

@@ -24,8 +24,8 @@ IMPORTED = "imported"  # in place of a model's name: the model that computed the
 # A store is untrusted input. Bounds keep a reader from spending memory or time on a false value before it has checked that the
 # chunks, whose sizes follow from the attributes, exist.
 PIXEL_SAMPLES = 64  # rendered for the hash of pixels
-LARGEST_SIDE = 2048  # of rendered pictures
-LARGEST_BATCH = 2**20
+MAX_SIDE = 2048  # of rendered pictures
+MAX_BATCH_SIZE = 2**20
 # The exceptions that Zarr, NumPy and this package raise for malformed metadata.
 MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, StopIteration, RuntimeError)
 
@@ -97,7 +97,7 @@ class PrecisionAttributes(_Section):
     """Conditions under which the teacher computed its logits; unknown for an imported store."""
 
     arithmetic: Literal["ieee", "tf32", "bf16", "unknown"]
-    batch_size: Annotated[int, Field(ge=1, le=LARGEST_BATCH)] | None
+    batch_size: Annotated[int, Field(ge=1, le=MAX_BATCH_SIZE)] | None
     device: Text
 
 
@@ -232,10 +232,8 @@ def plan_and_encoding(attributes: Attributes, where: object) -> tuple[ViewPlan, 
     if isinstance(encoding, Tensors) != (attributes.asked is not None):
         raise InputError(f"{where}: attributes: only stores of features have `asked`, and each has it")
     side = view_side(plan.recipe)
-    if side is not None and side > LARGEST_SIDE:
-        raise InputError(
-            f"{where}: attributes: views.recipe makes pictures of {side} pixels; expected <= {LARGEST_SIDE}"
-        )
+    if side is not None and side > MAX_SIDE:
+        raise InputError(f"{where}: attributes: views.recipe makes pictures of {side} pixels; expected <= {MAX_SIDE}")
     if attributes.pixels and max(attributes.pixels.views) >= plan.views:
         raise InputError(
             f"{where}: attributes: pixels.views is {attributes.pixels.views}; expected 0 to {plan.views - 1}"

@@ -30,7 +30,7 @@ from prepkd.store.remote import RemoteStore
 
 EXPIRY = 60.0  # seconds without a change after which another worker may take over
 BEATS = 4  # changes of a claim per expiry
-LARGEST = 200  # bytes of a claim
+MAX_BYTES = 200  # bytes of a claim
 # The key of a claim in a store: of a chunk (view.chunk), of finishing the store, or of a trial; then its generation.
 CLAIM = re.compile(rf"{CLAIMS}/(\d+\.\d+|finish|trial-[0-9a-f]{{32}})\.\d+")
 
@@ -80,7 +80,7 @@ class ClaimFolder:
         """Return content and modification time of the opened file: a network file system may cache those of its name."""
         try:
             with (self.folder / name).open("rb") as file:
-                return file.read(LARGEST) + f" {os.fstat(file.fileno()).st_mtime_ns}".encode()
+                return file.read(MAX_BYTES) + f" {os.fstat(file.fileno()).st_mtime_ns}".encode()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE):  # ESTALE: removed on another machine
                 raise
@@ -113,7 +113,7 @@ class Objects:
 
     def state(self, name: str) -> bytes | None:
         """An object's content."""
-        return get(self.store, f"{CLAIMS}/{name}", LARGEST)
+        return get(self.store, f"{CLAIMS}/{name}", MAX_BYTES)
 
     def beat(self, name: str, content: bytes) -> None:
         """Rewrite an object with a new number, unless it has been removed."""

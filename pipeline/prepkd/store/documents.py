@@ -12,7 +12,7 @@ from zarr.abc.store import Store
 from prepkd.errors import InputError
 from prepkd.settings.messages import expected, shown
 from prepkd.store.attributes import Attributes, check_format, read_attributes
-from prepkd.store.encodings.tensors import MOST_TENSORS, Tensors
+from prepkd.store.encodings.tensors import MAX_TENSORS, Tensors
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import get
 
@@ -46,7 +46,7 @@ class RangeDocument(_Document):
 class RangesDocument(_Document):
     """`summary.json` of a store of features: the ranges of its tensors."""
 
-    ranges: dict[str, RangeDocument] = Field(max_length=MOST_TENSORS)
+    ranges: dict[str, RangeDocument] = Field(max_length=MAX_TENSORS)
 
 
 class PartialDocument(_Document):

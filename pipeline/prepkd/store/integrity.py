@@ -34,7 +34,7 @@ from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place
 
 OF_AN_ARRAY = re.compile(r"[a-z_]{1,32}\d{0,2}/(zarr\.json|c/\d+(/\d+)+)")
-LARGEST_UNKNOWN = 2**30  # bytes of a chunk's file, if a damaged description leaves its size unknown
+MAX_UNKNOWN_BYTES = 2**30  # bytes of a chunk's file, if a damaged description leaves its size unknown
 # A chunk that fails its checksum may raise OSError as well.
 BROKEN = (*MALFORMED, OSError, MemoryError)
 
@@ -183,7 +183,7 @@ class _Expected:
 
 def _problems(store: Store, key: str, manifest: Mapping[str, str], expected: _Expected | None) -> Iterator[str]:
     known = key in LIMITS or OF_AN_ARRAY.fullmatch(key)
-    most = expected.max_size(key) if expected else LIMITS.get(key.rpartition("/")[2], LARGEST_UNKNOWN)
+    most = expected.max_size(key) if expected else LIMITS.get(key.rpartition("/")[2], MAX_UNKNOWN_BYTES)
     if not known or not most:
         yield "no file of this store: left by another one"
         return

@@ -35,8 +35,8 @@ CLAIMS = "claims"  # the folder of the workers' claims while a store is written
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
 
 
-MOST_FILES = 2**19  # a store's manifest, of about 100 bytes per file, is read whole
-LARGEST_FILE = 2**32  # bytes of a chunk in memory
+MAX_FILES = 2**19  # a store's manifest, of about 100 bytes per file, is read whole
+MAX_CHUNK_BYTES = 2**32  # bytes of a chunk in memory
 CHECKSUM = 4  # bytes at the end of a chunk's file
 BLOSC_HEADER = 16  # bytes; also Blosc's largest overhead on incompressible data
 
@@ -56,12 +56,14 @@ class Layout:
         if not 1 <= self.chunk <= self.plan.samples:
             raise InputError(f"chunks have {self.chunk:,} samples; expected 1 to {self.plan.samples:,}")
         largest = self.chunk * max(field.bytes_per_row for field in self.fields.values())
-        if largest > LARGEST_FILE:
-            raise InputError(f"a chunk of {self.chunk:,} samples has {largest:,} bytes; expected <= {LARGEST_FILE:,}")
-        if self.files > MOST_FILES:
+        if largest > MAX_CHUNK_BYTES:
+            raise InputError(
+                f"a chunk of {self.chunk:,} samples has {largest:,} bytes; expected <= {MAX_CHUNK_BYTES:,}"
+            )
+        if self.files > MAX_FILES:
             raise InputError(
                 f"{self.plan.views:,} views in chunks of {self.chunk:,} samples are {self.files:,} files; expected <= "
-                f"{MOST_FILES:,}: larger chunks, or fewer views"
+                f"{MAX_FILES:,}: larger chunks, or fewer views"
             )
 
     @property

@@ -17,7 +17,7 @@ from prepkd.store.durable import DurableStore
 from prepkd.store.local import LocalFiles
 from prepkd.store.remote import RemoteStore
 
-LARGEST_LISTING = 2**22  # files
+MAX_LISTED_FILES = 2**22  # files
 
 
 def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store:
@@ -83,8 +83,8 @@ def _local_sizes(root: Path) -> dict[str, int]:
                     folders.append(f"{folder}{entry.name}/")
                 elif entry.is_file():
                     found[f"{folder}{entry.name}"] = entry.stat().st_size
-        if len(found) > LARGEST_LISTING:
-            raise InputError(f"{root}: holds more than {LARGEST_LISTING:,} files, so it is not a store of prepkd")
+        if len(found) > MAX_LISTED_FILES:
+            raise InputError(f"{root}: holds more than {MAX_LISTED_FILES:,} files, so it is not a store of prepkd")
     return found
 
 

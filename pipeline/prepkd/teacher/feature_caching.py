@@ -24,7 +24,7 @@ from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.views import ViewPlan
 
-LARGEST_CHUNK = 2**28  # bytes, of the largest tensor: raw maps are large
+MAX_CHUNK_BYTES = 2**28  # bytes, of the largest tensor: raw maps are large
 
 
 def feature_encoding(entry: Entry) -> Tensors:
@@ -76,7 +76,7 @@ def plan_features(
 def feature_layout(settings: Cache, plan: ViewPlan, entry: Entry) -> Layout:
     """The layout of the store of an entry, with smaller chunks where its tensors are large; raises InputError as `Layout`."""
     encoding = feature_encoding(entry)
-    most = LARGEST_CHUNK // max(one.bytes_per_row for one in encoding.tensors)
+    most = MAX_CHUNK_BYTES // max(one.bytes_per_row for one in encoding.tensors)
     return Layout(plan, encoding, chunk_length(plan.samples, min(settings.chunk, most), settings.batch_size))
 
 

@@ -10,7 +10,7 @@ from prepkd.models.weight_claims import WeightClaims, order_problem
 from prepkd.models.weights import LoadedWeights
 from prepkd.training.evaluation import predict_some
 
-LEAST, PER_CLASS = 1000, 10  # training images to check a teacher on: at least, and per class
+MIN_IMAGES, PER_CLASS = 1000, 10  # training images to check a teacher on: at least, and per class
 
 
 def check_class_order(model: str, loaded: LoadedWeights | None, dataset: Dataset, where: object) -> None:
@@ -27,7 +27,7 @@ def check_class_order(model: str, loaded: LoadedWeights | None, dataset: Dataset
 def training_agreement(model: Normalised, dataset: Dataset) -> LabelAgreement:
     """Compare the model's predictions with the labels on a fixed random subset of the training images, unaugmented."""
     samples = dataset.samples
-    count = min(len(samples), max(LEAST, PER_CLASS * dataset.classes))
+    count = min(len(samples), max(MIN_IMAGES, PER_CLASS * dataset.classes))
     drawn = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))[:count].to(samples.device)
     return agreement(predict_some(model, samples, drawn), samples.labels[drawn])
 

@@ -16,7 +16,7 @@ from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
 from prepkd.views import ViewPlan
 
 DEFAULT_BATCH = 256
-LARGEST_BATCH = 2**13  # the limit if it exceeds the number of samples: batches are padded to full size
+MAX_BATCH_SIZE = 2**13  # the limit if it exceeds the number of samples: batches are padded to full size
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Query:
 
 def batch_size(store: AnswerStore) -> int:
     """The teacher's batch size when the store was written, 256 if it was not recorded; bounded, since a store is untrusted."""
-    return min(store.attributes.precision.batch_size or DEFAULT_BATCH, max(store.samples, LARGEST_BATCH))
+    return min(store.attributes.precision.batch_size or DEFAULT_BATCH, max(store.samples, MAX_BATCH_SIZE))
 
 
 def live_logits(store: LogitStore, query: Query) -> Tensor:

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as F
 from prepkd.views.framing import Framing
 from prepkd.views.picture import Image
 
-LARGEST = 2**26  # pixels: an image that would be resized to more is a narrow strip, of which the middle is enough
+MAX_PIXELS = 2**26  # pixels: an image that would be resized to more is a narrow strip, of which the middle is enough
 STRIP = 8  # length of the strip that is kept, in widths
 
 
@@ -33,7 +33,7 @@ def framed(images: Tensor, framing: Framing) -> Tensor:
     if (height, width) == framing.size:
         return images
     new_height, new_width = framing.resized(height, width)
-    if new_height * new_width > LARGEST:
+    if new_height * new_width > MAX_PIXELS:
         long = STRIP * -(-max(framing.size) // min(framing.size))
         height, width = min(height, long * width), min(width, long * height)
         images = torch.as_tensor(F.center_crop_image(images, [height, width]))

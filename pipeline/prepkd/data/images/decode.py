@@ -17,7 +17,7 @@ from prepkd.errors import InputError
 STARTS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "WEBP": b"RIFF", "BMP": b"BM"}
 FORMATS = tuple(STARTS)
 # Pillow's limit against decompression bombs.
-MOST_PIXELS = 178_956_970
+MAX_PIXELS = 178_956_970
 _REPLACE = "replace it, or take it out"
 # By EXIF orientation, 1 being upright: the transposition that makes stored pixels upright.
 _TURNS = {

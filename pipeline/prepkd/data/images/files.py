@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from prepkd.data.images.decode import (
-    MOST_PIXELS,
+    MAX_PIXELS,
     apply_orientation,
     decode_image,
     image_format,
@@ -28,7 +28,7 @@ FORMAT_OF = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".we
 # The number of files in memory at once: a folder may hold photographs of many megabytes.
 AHEAD = 64
 # Bytes of metadata that a file may have, in addition to 8 bytes per allowed pixel.
-LARGEST = 64 << 20
+MAX_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ImageFiles:
     format: str | None = None
     format_advice: str = "put the original file there, or take it out"
     upright: bool = False
-    max_pixels: int = MOST_PIXELS
+    max_pixels: int = MAX_PIXELS
 
     def __len__(self) -> int:
         return len(self.names)
@@ -161,9 +161,9 @@ def _fault(path: Path) -> str | None:
 
 def _read(files: ImageFiles, index: int) -> ReadImage:
     path, size = files.path(index), int(files.sizes[index])
-    if size > LARGEST + 8 * files.max_pixels:
+    if size > MAX_BYTES + 8 * files.max_pixels:
         raise InputError(
-            f"{path}: has {size:,} bytes; expected at most {LARGEST + 8 * files.max_pixels:,}, with "
+            f"{path}: has {size:,} bytes; expected at most {MAX_BYTES + 8 * files.max_pixels:,}, with "
             f"prepare.max_pixels {files.max_pixels:,}; replace it, or take it out"
         )
     with _readable(path):

@@ -23,7 +23,7 @@ from prepkd.data.sources.raw import Labelled, RawData
 from prepkd.errors import InputError
 from prepkd.runtime.files import atomic_file
 
-LARGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
+MAX_ATTRIBUTE_BYTES = 60_000  # bytes; HDF5's limit is 64 KiB, its header included
 
 
 class WrittenFile(NamedTuple):
@@ -123,7 +123,7 @@ def _layout(
         file.attrs["format"] = np.bytes_(FORMAT.encode())
         file.attrs["dataset"] = np.bytes_(data.dataset.encode())
         names = np.array([name.encode() for name in data.class_names])
-        if names.nbytes < LARGEST_ATTRIBUTE:
+        if names.nbytes < MAX_ATTRIBUTE_BYTES:
             file.attrs["class_names"] = names
         else:
             file.create_dataset("class_names", data=names, track_times=False)

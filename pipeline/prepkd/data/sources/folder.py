@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from prepkd.data.images.decode import MOST_PIXELS
+from prepkd.data.images.decode import MAX_PIXELS
 from prepkd.data.images.files import common_shape, find_unreadable, with_one_format
 from prepkd.data.sources.names import utf8
 from prepkd.data.sources.raw import LabelledFiles, RawData
@@ -31,7 +31,7 @@ class FolderSettings(Section):
 
     mixed_formats: bool = False
     upright: bool = True
-    max_pixels: int = Field(default=MOST_PIXELS, ge=1, le=MOST_PIXELS)
+    max_pixels: int = Field(default=MAX_PIXELS, ge=1, le=MAX_PIXELS)
     split: SplitShares | None = None
 
 

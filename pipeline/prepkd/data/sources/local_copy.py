@@ -22,7 +22,7 @@ from prepkd.runtime.scratch import scratch
 from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, is_remote, may_pass, words
 
 LISTING = 3600.0  # seconds for a listing; an object store gives 1,000 names per request
-MOST_FILES = 2**24
+MAX_FILES = 2**24
 AT_ONCE = 32  # requests
 GROUP = 512  # files, after which the index of the copy is written
 # Keys under which services give a file's version; the file is fetched again if it changes.
@@ -72,8 +72,8 @@ class _Service:
         if itself["type"] == "file":
             return {"": self._version(self.root, itself)}
         found: Mapping[str, Mapping[str, Any]] = self._tried("find", self.root, seconds=LISTING, detail=True)
-        if len(found) > MOST_FILES:
-            raise InputError(f"{self.url}: {len(found):,} files; expected at most {MOST_FILES:,}")
+        if len(found) > MAX_FILES:
+            raise InputError(f"{self.url}: {len(found):,} files; expected at most {MAX_FILES:,}")
         return {self._below(name): self._version(name, about) for name, about in found.items() if name[-1:] != "/"}
 
     def fetch(self, below: str, to: Path, size: int) -> None:

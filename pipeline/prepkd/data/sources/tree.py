@@ -14,7 +14,7 @@ from prepkd.data.sources.raw import LabelledFiles
 from prepkd.errors import InputError
 
 SUFFIXES = tuple(FORMAT_OF)
-DEEPEST = 64  # folders within each other
+MAX_DEPTH = 64  # folders within each other
 # A file's name below a root, and its size in bytes.
 Found = tuple[str, int]
 
@@ -105,13 +105,13 @@ class Walk:
         stems: dict[str, str] = {}
         for name, status in self._entries(folder):
             inner = f"{folder}/{name}"
-            if stat.S_ISDIR(status.st_mode) and inner.count("/") <= DEEPEST:
+            if stat.S_ISDIR(status.st_mode) and inner.count("/") <= MAX_DEPTH:
                 found += self._files(inner)
                 continue
             with self.faults.collecting():
                 if stat.S_ISDIR(status.st_mode):
                     raise InputError(
-                        f"{self.root / inner}: more than {DEEPEST} folders deep; move it up, or take it out"
+                        f"{self.root / inner}: more than {MAX_DEPTH} folders deep; move it up, or take it out"
                     )
                 _refuse_no_image(self.root / inner, status)
                 # Refuse an image beside its own conversion, and names that would be the same file on other file systems.

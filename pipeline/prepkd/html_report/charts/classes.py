@@ -7,14 +7,14 @@ import altair as alt
 
 from prepkd.html_report.theme import MUTED, ROW, STUDENT, by_model, chart_spec, data, domain, sparse_axis
 
-MOST_ROWS = 24  # classes shown as rows with names; more become a scatter
+MAX_ROWS = 24  # classes shown as rows with names; more become a scatter
 APART = 2.0  # least distance in percentage points between two names, one above the other
 NAMED = 8  # named classes of the scatter: those with the largest gaps
 
 
 def class_chart(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Chart `rows` of class, student and optionally teacher, accuracies in percent, in the order of rows."""
-    return pairs(rows) if len(rows) <= MOST_ROWS else scatter(rows)
+    return pairs(rows) if len(rows) <= MAX_ROWS else scatter(rows)
 
 
 def pairs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

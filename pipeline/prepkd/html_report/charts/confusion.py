@@ -7,9 +7,9 @@ import altair as alt
 
 from prepkd.html_report.theme import BAD, GROUND, INK, ROW, STUDENT, TEACHER, chart_spec, data, sparse_axis
 
-MOST_NAMED = 30  # classes whose names fit along an axis
+MAX_NAMED_CLASSES = 30  # classes whose names fit along an axis
 OPAQUE = 0.6  # opacity above which a number is written in the background colour
-MOST_NUMBERS = 12  # classes whose shares fit into the cells
+MAX_NUMBERED_CLASSES = 12  # classes whose shares fit into the cells
 KINDS = {
     "student wrong, teacher right": STUDENT,
     "both wrong, same class (genetic)": BAD,
@@ -24,7 +24,7 @@ def confusion_chart(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
     confusion of 4 % must be visible beside a diagonal of 80 %.
     """
     most = max((cell["share"] for cell in cells if cell["actual"] != cell["predicted"]), default=1.0)
-    named = len(names) <= MOST_NAMED
+    named = len(names) <= MAX_NAMED_CLASSES
     axis = alt.Axis(ticks=False, domain=False, labels=named, labelLimit=90)
     turned = alt.Axis(ticks=False, domain=False, labels=named, labelLimit=90, orient="top", labelAngle=-45)
     order = list(names)
@@ -48,7 +48,7 @@ def confusion_chart(cells: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         alt.Tooltip("share:Q", title="share of the class", format=".1%"),
     ]
     matrix = alt.Chart(data(marked)).mark_rect().encode(x=x, y=y, color=colour, opacity=seen, tooltip=tooltip)
-    if len(names) > MOST_NUMBERS:
+    if len(names) > MAX_NUMBERED_CLASSES:
         return chart_spec(matrix, max(320, min(640, 22 * len(names))), square=True)
     # Shares below half a percent would read 0.
     numbers = [

@@ -8,7 +8,7 @@ import altair as alt
 
 from prepkd.html_report.theme import by_model, chart_spec, data, domain, sparse_axis
 
-MOST_DECADES = 4  # an axis with more decades is labelled only at powers of ten
+MAX_DECADES = 4  # an axis with more decades is labelled only at powers of ten
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -18,7 +18,7 @@ def ticks(low: float, high: float) -> list[float]:
     [50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0]
     """
     decades = range(floor(log10(low)), ceil(log10(high)) + 1)
-    steps = (1, 2, 5) if len(decades) <= MOST_DECADES else (1,)
+    steps = (1, 2, 5) if len(decades) <= MAX_DECADES else (1,)
     return [value for k in decades for step in steps if low <= (value := step * 10.0**k) <= high]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from prepkd.html_report.charts.classes import MOST_ROWS, class_chart
+from prepkd.html_report.charts.classes import MAX_ROWS, class_chart
 from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.report.metrics import by_class, confusion_counts
@@ -43,7 +43,7 @@ def classes(results: Results) -> PageSection:
     caption = f"Student: {shown.described}. "
     if theirs is None:
         caption += "The teacher's test logits are not there."
-    elif len(rows) > MOST_ROWS:
+    elif len(rows) > MAX_ROWS:
         caption += "On the line both are equal; below it the teacher is better. The largest gaps are named."
     else:
         caption += "Sorted by the gap, the teacher's largest lead first."

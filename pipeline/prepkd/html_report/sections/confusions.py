@@ -12,9 +12,9 @@ from prepkd.html_report.results import Results
 from prepkd.report.metrics import confusion_counts
 from prepkd.report.run_logits import run_logits, teacher_logits
 
-MOST_CLASSES = 100  # of the matrix
-MOST_PAIRS = 200  # rows of the table of confusions
-MOST_RUNS = 60
+MAX_CLASSES = 100  # of the matrix
+MAX_PAIRS = 200  # rows of the table of confusions
+MAX_RUNS = 60
 
 
 def confusions(results: Results) -> PageSection:
@@ -50,7 +50,7 @@ def confusions(results: Results) -> PageSection:
     return PageSection("confusions", "Confusions and genetic errors", lead, figures, notes)
 
 
-def shown_classes(counts: Tensor, most: int = MOST_CLASSES) -> list[int]:
+def shown_classes(counts: Tensor, most: int = MAX_CLASSES) -> list[int]:
     """The classes of the matrix in order: all, or the `most` with the most errors."""
     errors = counts.sum(dim=1) - counts.diagonal()
     return sorted(errors.argsort(descending=True, stable=True)[:most].tolist())
@@ -73,7 +73,7 @@ def _pairs(results: Results, counts: Tensor, names: tuple[str, ...]) -> tuple[Ta
     size = counts.sum(dim=1).clamp_min(1)
     theirs = None if teacher is None else confusion_counts(teacher, results.labels)
     off = counts.clone().fill_diagonal_(0)
-    order = off.flatten().argsort(descending=True, stable=True)[:MOST_PAIRS].tolist()
+    order = off.flatten().argsort(descending=True, stable=True)[:MAX_PAIRS].tolist()
     numeric = ["samples per seed", "of the class, %", *(["teacher, %"] if theirs is not None else [])]
     seeds = len(results.selected_run.logits)
     rows = []
@@ -85,7 +85,7 @@ def _pairs(results: Results, counts: Tensor, names: tuple[str, ...]) -> tuple[Ta
         if theirs is not None:
             row.append(number(100 * float(theirs[k, j] / theirs[k].sum().clamp_min(1))))
         rows.append(row)
-    caption = "The most frequent confusions" + (f", the first {MOST_PAIRS}" if len(rows) == MOST_PAIRS else "")
+    caption = "The most frequent confusions" + (f", the first {MAX_PAIRS}" if len(rows) == MAX_PAIRS else "")
     table = Table(caption, columns("actual", "predicted", *numeric, numeric=numeric), rows, filtered=True)
     if not rows:
         return table, "The student has no error on the test set."
@@ -103,7 +103,7 @@ def _kinds(results: Results, notes: list[str]) -> list[Figure]:
         for name, (seeds, teacher) in runs.items():
             each = [kinds_of_errors(logits, teacher, results.labels) for logits in seeds.values()]
             means[name] = {kind: sum(one[kind] for one in each) / len(each) for kind in KINDS}
-        order = sorted(means, key=lambda name: sum(means[name].values()))[:MOST_RUNS]
+        order = sorted(means, key=lambda name: sum(means[name].values()))[:MAX_RUNS]
         rows: list[dict[str, Any]] = [
             {"run": name, "kind": kind, "percent": means[name][kind]} for name in order for kind in KINDS
         ]

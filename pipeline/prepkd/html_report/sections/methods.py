@@ -18,7 +18,7 @@ from prepkd.report.run_logits import teacher_logits
 from prepkd.report.significance import ALPHA, standard_error
 
 COMMAND = "dvc repro compare/dvc.yaml"
-MOST_RUNS = 60  # rows of a chart; the table has all runs
+MAX_RUNS = 60  # rows of a chart; the table has all runs
 OTHERS = {
     "nll_nats": ("NLL", "{:.3f}"),
     "ece_percent": ("ECE, %", "{:.2f}"),
@@ -117,7 +117,7 @@ def _lead(table: pd.DataFrame, named: list[str]) -> str:
 
 def _figure(rows: pd.DataFrame, long: pd.DataFrame, pair: str, teachers: Mapping[str, float], name: str) -> Figure:
     keys = [key for key in ("teacher", "student", "run") if key in long and key in rows]
-    shown = rows.sort_values("top1_percent", ascending=False, kind="stable").head(MOST_RUNS)
+    shown = rows.sort_values("top1_percent", ascending=False, kind="stable").head(MAX_RUNS)
     seeds = long.merge(shown[keys].drop_duplicates(), on=keys)
     dots = [
         {"run": run, "seed": f"{seed:.0f}", "top1": top1}

@@ -20,8 +20,8 @@ from prepkd.methods.term import Adjustment
 from prepkd.store.encodings import as_tensors
 from prepkd.teacher.ensemble import combine
 
-MOST_CARDS = 24
-MOST_VALUES = 2**28  # logits to read at most, which takes a few seconds
+MAX_CARDS = 24
+MAX_VALUES = 2**28  # logits to read at most, which takes a few seconds
 TOP = 5
 PARTIAL = "topk", "sampled"  # encodings that do not keep every class
 
@@ -44,7 +44,7 @@ def repaired(results: Results) -> PageSection:
     adjustment, used = _adjustment(results)
     stores = list(results.opened.values())
     views = [view for view in choose_views(None, stores[0]) if all(view in store.present for store in stores)]
-    views = views[: max(1, MOST_VALUES // (stores[0].samples * stores[0].classes * len(stores)))]
+    views = views[: max(1, MAX_VALUES // (stores[0].samples * stores[0].classes * len(stores)))]
     samples = Samples.of(results.train, torch.device("cpu"), stores[0].plan.recipe)
     found, rows, wrong_rows, wrong = _errors(results, samples, views)
     if not found:
@@ -94,11 +94,11 @@ def _errors(results: Results, samples: Samples, views: list[int]) -> tuple[list[
         ever |= wrong
         here = wrong.nonzero().flatten()
         confidence = offsets[here].softmax(dim=-1).amax(dim=-1)
-        order = confidence.argsort(descending=True, stable=True)[:MOST_CARDS]
+        order = confidence.argsort(descending=True, stable=True)[:MAX_CARDS]
         for sample, value in zip(here[order].tolist(), confidence[order].tolist(), strict=True):
             if sample not in best or best[sample].confidence < value:
                 best[sample] = Repaired(view, sample, offsets[sample].clone(), labels[sample].clone(), value)
-    found = sorted(best.values(), key=lambda one: (-one.confidence, one.sample))[:MOST_CARDS]
+    found = sorted(best.values(), key=lambda one: (-one.confidence, one.sample))[:MAX_CARDS]
     return found, rows, wrong_rows, int(ever.sum())
 
 

@@ -20,7 +20,7 @@ from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
 
 CARDS = 12  # of each kind
-MOST_ROWS = 20_000  # samples for which the student is run at most: seconds on a CPU
+MAX_ROWS = 20_000  # samples for which the student is run at most: seconds on a CPU
 TOP = 3
 ENDS = ("min", "p5", "p25", "p50", "p75", "p95", "max")
 
@@ -93,7 +93,7 @@ def extremes(results: Results) -> list[Gallery]:
         raise InputError(problem)
     model, _card = load_checkpoint(results.students[seed], device=results.device, hint="run `prepkd distill`")
     samples = Samples.of(results.train, results.device, store.plan.recipe)
-    found = row_temperatures(store, [view], model, samples, settings, MOST_ROWS)[method]
+    found = row_temperatures(store, [view], model, samples, settings, MAX_ROWS)[method]
     if not np.isfinite(found.tau).all():
         raise InputError(f"{results.students[seed]}: its temperatures are not finite; run `prepkd distill`")
     order = np.lexsort((found.sample, found.tau))

@@ -18,8 +18,8 @@ from prepkd.settings.section import Section
 
 __all__ = [
     "DRAW_BITS",
-    "LARGEST_FLOAT",
     "LOG_WEIGHTS",
+    "MAX_FLOAT",
     "NO_MAXIMUM",
     "ArraySpec",
     "Encoding",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 BLOCK = 2**20  # numbers of a tensor that are encoded or decoded at once
-LARGEST_FLOAT = torch.finfo(torch.float32).max
+MAX_FLOAT = torch.finfo(torch.float32).max
 NO_MAXIMUM = "of its rows have no maximum"
 LOG_WEIGHTS = "log_weights"  # the log weights of the classes, from an encoding that draws
 DRAW_BITS = 40  # bits of a random word
@@ -193,7 +193,7 @@ def numbers_per_row(encoding: Encoding) -> int:
     return max(classes, *(prod(field.width) for field in encoding.fields.values()))
 
 
-def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:
+def gaps(raw: Tensor, largest: float = MAX_FLOAT) -> tuple[Tensor, Tensor]:
     """max(z) - z in float32 (N, K), exactly zero at the maxima only, and max(z) (N,).
 
     Raises InputError for a logit that is not finite and for a row whose range is above `largest`.
@@ -204,7 +204,7 @@ def gaps(raw: Tensor, largest: float = LARGEST_FLOAT) -> tuple[Tensor, Tensor]:
     if not bool((gap <= largest).all()) or not bool(torch.isfinite(row_max).all()):
         finite = bool(torch.isfinite(raw).all())
         found = f"a range of {gap.max().item():g} in one row" if finite else "a value that is not finite"
-        limit = f" with a range up to {largest:g}" if largest < LARGEST_FLOAT else ""
+        limit = f" with a range up to {largest:g}" if largest < MAX_FLOAT else ""
         raise InputError(
             f"teacher logits: expected finite values{limit}, found {found}; "
             "look at the teacher's weights and preprocessing"

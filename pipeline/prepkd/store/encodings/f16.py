@@ -11,29 +11,29 @@ from torch import Tensor
 
 from prepkd.store.encodings.base import NO_MAXIMUM, ArraySpec, LogitEncoding, finite, gaps
 
-SMALLEST_GAP = 2.0**-24  # float16's smallest subnormal
-LARGEST_GAP = 65504.0  # float16's largest finite value
+MIN_GAP = 2.0**-24  # float16's smallest subnormal
+MAX_GAP = 65504.0  # float16's largest finite value
 
 
 def half_offsets(gap: Tensor) -> Tensor:
     """Convert gaps >= 0 to float16 offsets <= 0; a nonzero gap is rounded to no less than the smallest subnormal."""
     half = (0 - gap).half()  # not -gap: its zero would be negative
-    return half.masked_fill((half == 0) & (gap > 0), -SMALLEST_GAP)
+    return half.masked_fill((half == 0) & (gap > 0), -MIN_GAP)
 
 
 def half_error(offsets: Tensor) -> Tensor:
     """The bound on a float16 offset's rounding error, float32."""
-    return torch.clamp(offsets.float().abs() * 2.0**-11, min=SMALLEST_GAP)
+    return torch.clamp(offsets.float().abs() * 2.0**-11, min=MIN_GAP)
 
 
-LOWEST_BITS = np.float16(-LARGEST_GAP).view(np.uint16)
+MIN_BITS = np.float16(-MAX_GAP).view(np.uint16)
 
 
 def half_problem(offsets: NDArray[np.float16]) -> str:
     """Say what is wrong with float16 offsets (N, k); '' where all are finite and <= 0, and each row has a 0."""
     # By bits, which is many times faster than float16's own comparisons: as int16, +0 is 0, numbers above it are above 0, and
     # numbers below 0 are below it; as uint16, -infinity and negative NaN are above the lowest number.
-    if not offsets.view(np.int16).max(axis=-1).any() and offsets.view(np.uint16).max() <= LOWEST_BITS:
+    if not offsets.view(np.int16).max(axis=-1).any() and offsets.view(np.uint16).max() <= MIN_BITS:
         return ""
     if bad := np.count_nonzero(~np.isfinite(offsets)):
         return f"{bad} of its values are not finite"
@@ -59,7 +59,7 @@ class F16(LogitEncoding):
 
     def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:
         """Encode raw logits (N, K) as offsets and maxima; raises InputError for a range above 65,504 or a non-finite value."""
-        gap, row_max = gaps(raw, LARGEST_GAP)
+        gap, row_max = gaps(raw, MAX_GAP)
         return {"logits": half_offsets(gap), "row_max": row_max}
 
     def decode(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:

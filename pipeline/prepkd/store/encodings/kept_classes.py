@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.f16 import SMALLEST_GAP, half_error
+from prepkd.store.encodings.f16 import MIN_GAP, half_error
 
 
 def ids_dtype(classes: int) -> np.dtype[Any]:
@@ -28,7 +28,7 @@ def tail_of(gap: Tensor, ids: Tensor) -> Tensor:
     left = -gap.double().scatter(1, ids, torch.inf)
     tail = left.logsumexp(dim=-1) - math.log(gap.shape[-1] - ids.shape[-1])
     # Below zero even if more classes tie at the maximum than are kept: argmax must name a kept one.
-    return tail.float().clamp(max=-SMALLEST_GAP)
+    return tail.float().clamp(max=-MIN_GAP)
 
 
 def pairs_error(stored: Mapping[str, Tensor], classes: int) -> Tensor:

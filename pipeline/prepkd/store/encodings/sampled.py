@@ -14,7 +14,7 @@ from torch import Tensor
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import DRAW_BITS, LOG_WEIGHTS, ArraySpec, LogitEncoding, finite, gaps
-from prepkd.store.encodings.f16 import LARGEST_GAP, half_offsets, half_problem
+from prepkd.store.encodings.f16 import MAX_GAP, half_offsets, half_problem
 from prepkd.store.encodings.kept_classes import (
     ids_dtype,
     ids_problem,
@@ -26,8 +26,8 @@ from prepkd.store.encodings.kept_classes import (
 )
 
 ONE = 2**DRAW_BITS  # probabilities of inclusion are whole multiples of 1 / ONE: integer sums are the same in any order
-MOST_LOG_WEIGHT = DRAW_BITS * math.log(2)
-SMALLEST_MASS = 1e-250  # of exp(o / tau): float64 divides sums of such masses
+MAX_LOG_WEIGHT = DRAW_BITS * math.log(2)
+MIN_MASS = 1e-250  # of exp(o / tau): float64 divides sums of such masses
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Sampled(LogitEncoding):
         """
         if words is None:
             raise ValueError("sampled draws: expected a random word per row, from `words_of`")
-        gap, row_max = gaps(raw, LARGEST_GAP)
+        gap, row_max = gaps(raw, MAX_GAP)
         fixed = has_share(labels, self.classes).scatter(1, _first_maximum(gap), True)
         count = fixed.sum(dim=-1)
         if len(count) and (most := int(count.max())) >= self.n:
@@ -106,9 +106,9 @@ class Sampled(LogitEncoding):
         """Offsets as of `topk`; `log_weights`, -ln pi of the kept classes, 0 if certain, and -inf of the others, float32."""
         ids, offsets = stored["ids"].long(), stored["logits"].float()
         tail = stored["tail"].unsqueeze(-1).expand(-1, self.classes)
-        lowest = self.tau * math.log(SMALLEST_MASS)
+        lowest = self.tau * math.log(MIN_MASS)
         weights = (stored["threshold"].unsqueeze(-1) - offsets.clamp(min=lowest)) / self.tau
-        weights = weights.clamp(0, MOST_LOG_WEIGHT).masked_fill(self._is_fixed(stored), 0)
+        weights = weights.clamp(0, MAX_LOG_WEIGHT).masked_fill(self._is_fixed(stored), 0)
         left_out = torch.full((len(ids), self.classes), -torch.inf, device=ids.device)
         return {
             "logits": tail.scatter(1, ids, offsets),
@@ -127,7 +127,7 @@ class Sampled(LogitEncoding):
         by up to 2 n e / tau, and can make a class the maximum that is up to 2 e below it.
         """
         assert words is not None
-        gap, ids = gaps(raw, LARGEST_GAP)[0], stored["ids"].long().clamp(max=self.classes - 1)
+        gap, ids = gaps(raw, MAX_GAP)[0], stored["ids"].long().clamp(max=self.classes - 1)
         certain = self._is_fixed(stored)
         fixed = torch.zeros_like(gap, dtype=torch.bool).scatter(1, ids, certain)
         labelled = has_share(labels, self.classes)
@@ -145,7 +145,7 @@ class Sampled(LogitEncoding):
 
     def _inclusion(self, gap: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor]:
         """The threshold, float64 (N,), and pi in units of 1 / ONE, int64 (N, K), whose sum is n up to rounding down."""
-        mass = torch.exp(-gap.double() / self.tau).clamp(min=SMALLEST_MASS).masked_fill(fixed, 0)
+        mass = torch.exp(-gap.double() / self.tau).clamp(min=MIN_MASS).masked_fill(fixed, 0)
         left = self.n - fixed.sum(dim=-1)
         largest = mass.topk(self.n, dim=-1)
         # With the s largest classes certain and the rest drawn, the threshold is (sum of the rest) / (left - s), for the smallest
@@ -174,7 +174,7 @@ class Sampled(LogitEncoding):
 
     def _threshold_problem(self, threshold: NDArray[np.float32]) -> str:
         # The mean of at least the smallest mass, and at most of all classes', over one draw.
-        least, most = self.tau * math.log(SMALLEST_MASS), self.tau * math.log(self.classes)
+        least, most = self.tau * math.log(MIN_MASS), self.tau * math.log(self.classes)
         bad = np.count_nonzero(~((threshold >= least - 1e-3) & (threshold <= most + 1e-3)))
         return f"{bad} of its values are not {least:.6g} to {most:.6g}" if bad else ""
 

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import ArraySpec, Encoding, finite
 
-MOST_TENSORS = 64
-LONGEST_NAME = 200
-LARGEST_ROW = 2**28  # numbers of one tensor per (view, sample)
+MAX_TENSORS = 64
+MAX_NAME_LENGTH = 200
+MAX_ROW_ELEMENTS = 2**28  # numbers of one tensor per (view, sample)
 FLOATS = {"float16": torch.float16, "float32": torch.float32}
 BITS = "bits"  # truth values, seven per byte: the byte 255 means missing
 PER_BYTE = 7
@@ -60,10 +60,10 @@ class StoredTensor:
     dtype: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.isprintable() or not 0 < len(self.name) <= LONGEST_NAME:
-            raise InputError(f"encoding.tensors: a name is not printable text of up to {LONGEST_NAME} characters")
+        if not isinstance(self.name, str) or not self.name.isprintable() or not 0 < len(self.name) <= MAX_NAME_LENGTH:
+            raise InputError(f"encoding.tensors: a name is not printable text of up to {MAX_NAME_LENGTH} characters")
         sizes = all(type(size) is int and size > 0 for size in self.shape)
-        if not sizes or len(self.shape) > 4 or prod(self.shape) > LARGEST_ROW:
+        if not sizes or len(self.shape) > 4 or prod(self.shape) > MAX_ROW_ELEMENTS:
             raise InputError(f"encoding.tensors: the shape of {self.name!r}; expected up to 4 sizes above 0")
         if self.dtype not in DTYPES:
             raise InputError(f"encoding.tensors: the dtype of {self.name!r}; expected one of {', '.join(DTYPES)}")
@@ -90,8 +90,8 @@ class Tensors(Encoding):
     tensors: tuple[StoredTensor, ...]
 
     def __post_init__(self) -> None:
-        if not 0 < len({one.name for one in self.tensors}) == len(self.tensors) <= MOST_TENSORS:
-            raise InputError(f"encoding.tensors: expected 1 to {MOST_TENSORS} tensors of different names")
+        if not 0 < len({one.name for one in self.tensors}) == len(self.tensors) <= MAX_TENSORS:
+            raise InputError(f"encoding.tensors: expected 1 to {MAX_TENSORS} tensors of different names")
 
     @classmethod
     def of(cls, shapes: Mapping[str, Sequence[int]], dtype: str) -> "Tensors":
@@ -101,8 +101,8 @@ class Tensors(Encoding):
     @classmethod
     def from_description(cls, tensors: object) -> "Tensors":
         """The encoding from the list that `describe` gives; raises InputError for another one."""
-        if not isinstance(tensors, list) or len(tensors) > MOST_TENSORS:
-            raise InputError(f"encoding.tensors: expected a list of up to {MOST_TENSORS}")
+        if not isinstance(tensors, list) or len(tensors) > MAX_TENSORS:
+            raise InputError(f"encoding.tensors: expected a list of up to {MAX_TENSORS}")
         if not all(isinstance(one, dict) and set(one) == KEYS and isinstance(one["shape"], list) for one in tensors):
             raise InputError(f"encoding.tensors: expected the keys {', '.join(sorted(KEYS))} of each")
         return cls(tuple(StoredTensor(one["name"], tuple(one["shape"]), one["dtype"]) for one in tensors))

@@ -11,7 +11,7 @@ from torch import Tensor
 from prepkd.data.samples.labels import has_share
 from prepkd.errors import InputError
 from prepkd.store.encodings.base import ArraySpec, LogitEncoding, finite, gaps
-from prepkd.store.encodings.f16 import LARGEST_GAP, half_offsets, half_problem
+from prepkd.store.encodings.f16 import MAX_GAP, half_offsets, half_problem
 from prepkd.store.encodings.kept_classes import (
     ids_dtype,
     ids_problem,
@@ -54,7 +54,7 @@ class TopK(LogitEncoding):
 
     def encode(self, raw: Tensor, labels: Tensor, words: Tensor | None = None) -> dict[str, Tensor]:
         """Encode raw logits (N, K), labels (N,) or (N, K), as pairs by falling logit, ties by class; raises as `f16`."""
-        gap, row_max = gaps(raw, LARGEST_GAP)
+        gap, row_max = gaps(raw, MAX_GAP)
         labelled = has_share(labels, self.classes)
         most = int(labelled.sum(dim=-1).max())
         if most >= self.k:

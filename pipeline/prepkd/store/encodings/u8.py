@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prepkd.store.encodings.base import LARGEST_FLOAT, ArraySpec, LogitEncoding, finite, gaps, lowest
+from prepkd.store.encodings.base import MAX_FLOAT, ArraySpec, LogitEncoding, finite, gaps, lowest
 
 STEPS = 254  # the bytes 2 to 255; 1 is the maximum, 0 means "missing"
 
@@ -51,5 +51,5 @@ class U8(LogitEncoding):
 
 
 def _steps_problem(steps: NDArray[np.float32]) -> str:
-    wrong = ~((steps > 0) & (steps <= LARGEST_FLOAT / STEPS))
+    wrong = ~((steps > 0) & (steps <= MAX_FLOAT / STEPS))
     return f"{int(wrong.sum())} of its steps are not above 0 and finite" if wrong.any() else ""
