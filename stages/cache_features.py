@@ -58,7 +58,7 @@ def cache_features(
     """
     params = read_params(params_file, overrides)
     known_teacher(params, name)
-    settings, taught = params.cache, params.taught_by(name, generation)
+    settings, taught = params.cache, params.student_settings_of(name, generation)
     names = chosen_entries(settings.features, only)
     for one in names:
         refuse_foreign_store(settings.feature_url(name, one))

@@ -250,7 +250,7 @@ def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", fail)
     params, expected = load_params(ROOT / "params.yaml", []), {"prepare": Expected("prepkd prepare", ("d.h5",))}
     found = project_status(Path(), params, expected, {}, Path("p.html"))
-    assert list(found.notes) == ["`dvc status` failed: locked", BY_FILES] and not found.compares
+    assert list(found.notes) == ["`dvc status` failed: locked", BY_FILES] and not found.compared_by_dvc
     assert [one.state for one in found.stages] == [StageState.MISSING] and found.next == ["prepkd prepare"]
 
 
@@ -278,7 +278,7 @@ def test_stages_of_another_file_have_a_table_of_their_own_that_fits_60_columns()
     ]
     written = io.StringIO()
     console = Console(width=60, file=written)
-    console.print(*status_tables(Status(stages, {}, [], compares=True)))
+    console.print(*status_tables(Status(stages, {}, [], compared_by_dvc=True)))
     lines = [line.rstrip() for line in written.getvalue().splitlines()]
     assert "Stages: 1 done, 1 missing" in lines and "Stages of compare/dvc.yaml" in lines
     assert f"{name}  missing  never run" in lines

@@ -23,7 +23,7 @@ def test_no_shuffled_sample_stays_in_its_place_however_often_it_was_drawn(finish
             assert other == "one sample is half of the draw"
             continue
         assert isinstance(other, Query)
-        shown = other.shown.tolist()
+        shown = other.image_indices.tolist()
         assert sorted(shown) == sorted(chosen) and all(a != b for a, b in zip(shown, chosen, strict=True))
 
 
@@ -38,7 +38,7 @@ def test_controls_change_what_they_say_and_nothing_else(finished: Path) -> None:
     assert isinstance(following, Query)
     expected = [store.plan.parameters(view)[sample] for view, sample in ((1, 7), (0, 8), (3, 9))]
     assert np.array_equal(following.parameters, expected)
-    assert following.shown is asked.shown and flipped.shown is asked.shown
+    assert following.image_indices is asked.image_indices and flipped.image_indices is asked.image_indices
     assert CONTROLS["wrong normalisation"](store, asked) == "the teacher takes pixels as they are"
     other = CONTROLS["wrong normalisation"](
         store, replace(asked, model=Normalised(torch.nn.Identity(), Preprocessing((0.2,), (0.5,))))

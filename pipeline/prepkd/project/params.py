@@ -146,7 +146,7 @@ class Params(Section):
             raise InputError(f"run {run!r}: {error}") from None
         return settings
 
-    def taught_by(self, teacher: str, generation: str | None) -> Distill:
+    def student_settings_of(self, teacher: str, generation: str | None) -> Distill:
         """Return the settings of the student that learns from a teacher: a generation's, or those of `distill`.
 
         Raises InputError for a generation of another teacher.

@@ -45,13 +45,13 @@ class StageStatus:
 class Status:
     """The state of a project: its stages in order, the existing results, the next commands, and notes on unknown states.
 
-    `compares` says whether DVC has compared the outputs with their inputs; without DVC only their existence is known.
+    `compared_by_dvc` says whether DVC has compared the outputs with their inputs; without DVC only their existence is known.
     """
 
     stages: Sequence[StageStatus]
     results: Mapping[str, str]
     next: Sequence[str]
-    compares: bool
+    compared_by_dvc: bool
     notes: Sequence[str] = ()
 
     def count(self, state: StageState) -> int:
@@ -65,7 +65,7 @@ class Status:
             "counts": {str(state): self.count(state) for state in StageState},
             "results": dict(self.results),
             "next": list(self.next),
-            "compared_by_dvc": self.compares,
+            "compared_by_dvc": self.compared_by_dvc,
             "notes": list(self.notes),
         }
 

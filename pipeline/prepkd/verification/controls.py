@@ -14,14 +14,14 @@ from prepkd.verification.query import Query, batch_size
 
 def shuffled(store: AnswerStore, query: Query) -> Query | str:
     """Show each row the image of another drawn sample: a permutation without fixed points."""
-    order = np.argsort(query.chosen, kind="stable")
-    most = int(np.unique(query.chosen, return_counts=True)[1].max())
+    order = np.argsort(query.sample_indices, kind="stable")
+    most = int(np.unique(query.sample_indices, return_counts=True)[1].max())
     if 2 * most > len(order):
         return "one sample is half of the draw"
     # Sorting groups equal samples, at most `most` per group, so a shift by `most` always leads to another sample.
     other = np.empty_like(order)
     other[order] = np.roll(order, most)
-    return replace(query, shown=query.chosen[other])
+    return replace(query, image_indices=query.sample_indices[other])
 
 
 def flip_inverted(store: AnswerStore, query: Query) -> Query | str:
@@ -40,7 +40,7 @@ def next_view(store: AnswerStore, query: Query) -> Query | str:
     """Render each image as the next view; the first view follows the last."""
     if store.views == 1:
         return "the store has one view"
-    return replace(query, parameters=store.plan.parameters((query.views + 1) % store.views, query.chosen))
+    return replace(query, parameters=store.plan.parameters((query.views + 1) % store.views, query.sample_indices))
 
 
 def wrong_normalisation(store: AnswerStore, query: Query) -> Query | str:
@@ -64,9 +64,9 @@ CONTROLS: dict[str, Callable[[AnswerStore, Query], Query | str]] = {
 def changed_rows(store: AnswerStore, query: Query, other: Query) -> Tensor:
     """Rows in which two queries differ in the model body's input, bool (N,): an image may equal its mirror image."""
     if other.model is not query.model:
-        return torch.ones(len(query.chosen), dtype=torch.bool)
+        return torch.ones(len(query.sample_indices), dtype=torch.bool)
     size, found = batch_size(store), []
-    for start in range(0, len(query.chosen), size):
+    for start in range(0, len(query.sample_indices), size):
         part = slice(start, start + size)
         pixels = [q.samples.pixels(store.plan, *q.inputs(part)) for q in (query, other)]
         found.append((pixels[0] != pixels[1]).flatten(1).any(dim=1).cpu())

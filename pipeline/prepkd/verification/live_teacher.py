@@ -15,10 +15,10 @@ from prepkd.runtime.devices import device_name
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import IMPORTED
 from prepkd.teacher.caching import pixel_hash
+from prepkd.verification.comparison import AnyDiscrepancy, Comparison, make_comparison
 from prepkd.verification.controls import CONTROLS, changed_rows
 from prepkd.verification.query import Query
 from prepkd.verification.sampling import draw_pairs, stored_rows
-from prepkd.verification.stored_against_live import AnyDiscrepancy, StoredAgainstLive, stored_against_live
 from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
 
 
@@ -80,8 +80,8 @@ def verify_rows(
         stored = stored_rows(store, views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     arithmetic = tolerance or store.attributes.precision.arithmetic
-    compared = stored_against_live(store, stored, query, arithmetic)
-    found = compared.teacher()
+    compared = make_comparison(store, stored, query, arithmetic)
+    found = compared.compare_teacher()
     controls, not_applicable = _measure_controls(store, query, compared)
     measured = Measured(
         samples=len(chosen),
@@ -107,7 +107,7 @@ def verify_rows(
 
 
 def _measure_controls(
-    store: AnswerStore, query: Query, compared: StoredAgainstLive
+    store: AnswerStore, query: Query, compared: Comparison
 ) -> tuple[dict[str, AnyDiscrepancy], dict[str, str]]:
     """Each control's discrepancy over the rows that it changes, and why the other controls do not apply."""
     controls, not_applicable = {}, {}
@@ -118,7 +118,7 @@ def _measure_controls(
         elif not (rows := changed_rows(store, query, other)).any():
             not_applicable[name] = "no drawn picture changes"
         else:
-            controls[name] = compared.control(other, rows)
+            controls[name] = compared.compare_control(other, rows)
     return controls, not_applicable
 
 

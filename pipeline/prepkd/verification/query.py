@@ -23,28 +23,33 @@ MAX_BATCH_SIZE = 2**13  # the limit if it exceeds the number of samples: batches
 class Query:
     """One row per (view, sample) pair: the pair, the image that the teacher sees, and the view's parameters.
 
-    `views`, `chosen` (sample indices) and `shown` (image indices) are int64 (N,), `parameters` integers (N, p). In the
-    correct query `shown` equals `chosen`; a negative control changes `shown`, `parameters` or `model`.
+    `views`, `sample_indices` and `image_indices` are int64 (N,), `parameters` integers (N, p). In the correct query both
+    indices are equal; a negative control changes `image_indices`, `parameters` or `model`.
     """
 
     model: Normalised
     samples: Samples
     views: NDArray[np.int64]
-    chosen: NDArray[np.int64]
-    shown: NDArray[np.int64]
+    sample_indices: NDArray[np.int64]
+    image_indices: NDArray[np.int64]
     parameters: NDArray[Any]
 
     @classmethod
     def of(
-        cls, model: Normalised, plan: ViewPlan, samples: Samples, views: NDArray[np.int64], chosen: NDArray[np.int64]
+        cls,
+        model: Normalised,
+        plan: ViewPlan,
+        samples: Samples,
+        views: NDArray[np.int64],
+        sample_indices: NDArray[np.int64],
     ) -> "Query":
         """Build the correct query: every sample shows its own image, under the plan's parameters."""
-        return cls(model, samples, views, chosen, chosen, plan.parameters(views, chosen))
+        return cls(model, samples, views, sample_indices, sample_indices, plan.parameters(views, sample_indices))
 
     def inputs(self, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Image indices int64 (n,) and view parameters (n, p) of some rows, on the samples' device."""
         device = self.samples.device
-        return torch.from_numpy(self.shown[part]).to(device), torch.from_numpy(self.parameters[part]).to(device)
+        return torch.from_numpy(self.image_indices[part]).to(device), torch.from_numpy(self.parameters[part]).to(device)
 
     def pictures(self, store: AnswerStore) -> SampleViews:
         """The pictures that the teacher sees, under the store's plan."""
@@ -56,7 +61,7 @@ class Query:
 
     def words(self, store: LogitStore) -> Tensor | None:
         """The random words of the rows, int64 (N,); None for an encoding that draws nothing."""
-        return words_of(store.encoding, store.plan, self.views, self.chosen)
+        return words_of(store.encoding, store.plan, self.views, self.sample_indices)
 
 
 def batch_size(store: AnswerStore) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
+from prepkd.verification.comparison import AnyDiscrepancy
 from prepkd.verification.feature_discrepancy import FeatureDiscrepancy
 from prepkd.verification.live_teacher import Verification
-from prepkd.verification.stored_against_live import AnyDiscrepancy
 
 
 def discrepancy_table(verification: Verification) -> Table:

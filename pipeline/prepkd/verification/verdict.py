@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from prepkd.verification.stored_against_live import AnyDiscrepancy
+from prepkd.verification.comparison import AnyDiscrepancy
 
 
 @dataclass(frozen=True)

@@ -23,22 +23,20 @@ from prepkd.verification.query import Query, live_logits
 AnyDiscrepancy = Discrepancy | FeatureDiscrepancy
 
 
-class StoredAgainstLive(Protocol):
+class Comparison(Protocol):
     """A comparison of stored rows with a live teacher."""
 
-    def teacher(self) -> AnyDiscrepancy:
+    def compare_teacher(self) -> AnyDiscrepancy:
         """Compare with the live answers to the correct query."""
 
-    def control(self, other: Query, rows: Tensor) -> AnyDiscrepancy:
+    def compare_control(self, other: Query, rows: Tensor) -> AnyDiscrepancy:
         """Compare some rows, bool (N,), with the live answers to a wrong query, under the correct query's limits."""
 
     def labels_left_out(self) -> int:
         """The number of stored rows that lack the logit of a label."""
 
 
-def stored_against_live(
-    store: AnswerStore, stored: dict[str, Tensor], query: Query, arithmetic: str
-) -> StoredAgainstLive:
+def make_comparison(store: AnswerStore, stored: dict[str, Tensor], query: Query, arithmetic: str) -> Comparison:
     """Build the comparison for the kind of a store, which tolerates the rounding of `arithmetic`. Raises InputError."""
     if isinstance(store, FeatureStore):
         return FeatureComparison(store, store.encoding.decode(stored), query, arithmetic)
@@ -70,11 +68,11 @@ class LogitComparison:
         """The limits that the live logits set."""
         return live_reference(self.store.encoding, self.raw, self.labels, self.query.words(self.store))
 
-    def teacher(self) -> Discrepancy:
+    def compare_teacher(self) -> Discrepancy:
         """Compare with the live logits."""
         return measure_discrepancy(self.store.encoding, self.stored, self.raw, self.reference, self.arithmetic)
 
-    def control(self, other: Query, rows: Tensor) -> Discrepancy:
+    def compare_control(self, other: Query, rows: Tensor) -> Discrepancy:
         """Compare some rows with the live logits of a wrong query."""
         few, raw = {key: array[rows] for key, array in self.stored.items()}, live_logits(self.store, other)[rows]
         return measure_discrepancy(self.store.encoding, few, raw, self.reference.rows(rows), self.arithmetic)
@@ -104,11 +102,11 @@ class FeatureComparison:
         """The limits that the live tensors set."""
         return feature_reference(self.store.encoding, self.live)
 
-    def teacher(self) -> FeatureDiscrepancy:
+    def compare_teacher(self) -> FeatureDiscrepancy:
         """Compare with the live tensors."""
         return measure_features(self.stored, self.live, self.reference, self.arithmetic)
 
-    def control(self, other: Query, rows: Tensor) -> FeatureDiscrepancy:
+    def compare_control(self, other: Query, rows: Tensor) -> FeatureDiscrepancy:
         """Compare some rows with the live tensors of a wrong query."""
         few = {name: values[rows] for name, values in self.stored.items()}
         live = {name: values[rows] for name, values in live_features(self.store, other).items()}
