@@ -60,7 +60,7 @@ def test_auto_ce_weight(text: str, weight: float) -> None:
 def test_the_weights_of_auto_sum_to_one_for_the_papers_methods() -> None:
     for text in VALID:
         method = parse_method(text)
-        assert method.kd_weight(0.3) == (0.7 if method.teacher else 0.0)
+        assert method.kd_weight(0.3) == (0.7 if method.needs_teacher else 0.0)
 
 
 def test_every_method_is_listed_once_and_parses() -> None:

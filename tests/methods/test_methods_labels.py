@@ -153,7 +153,7 @@ def test_lsr_takes_the_place_of_the_cross_entropy(method: str) -> None:
 def test_weights_and_what_is_refused() -> None:
     for method in ("lsr", "disturb-label", "tf-kd-virtual"):
         chosen = settings(method)
-        assert chosen.loss_weights == (1.0, 0.0) and not parse_method(method).teacher
+        assert chosen.loss_weights == (1.0, 0.0) and not parse_method(method).needs_teacher
         assert {"teacher", "source"} <= chosen.unused
         with pytest.raises(
             ValueError, match=f"label_smoothing is 0.1 and method {method} has a loss .*; expected label_smoothing 0"

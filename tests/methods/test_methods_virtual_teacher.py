@@ -80,7 +80,7 @@ def test_it_excludes_a_teachers_logits_and_not_features() -> None:
     for name in ("kd", "dkd", "ka-ps", "ls", "dtd-flsw", "noisy-teacher"):
         with pytest.raises(ValueError, match="a teacher of its own, made of the labels"):
             parse_method(f"tf-kd-virtual+{name}")
-    assert parse_method("tf-kd-virtual+at").features == (TERMS["at"],)
+    assert parse_method("tf-kd-virtual+at").feature_terms == (TERMS["at"],)
 
 
 def test_settings_outside_their_domain_are_refused() -> None:

@@ -89,7 +89,7 @@ def test_methods_are_those_that_the_parser_takes(count: int, validator: Any) -> 
             assert valid, method
     listed = {parse_method(method) for method in every_method() if method.count("+") == count - 1}
     on_logits = [
-        {one for one in methods if not one.features and one.labels is CrossEntropy} for methods in (found, listed)
+        {one for one in methods if not one.feature_terms and one.labels is CrossEntropy} for methods in (found, listed)
     ]
     assert on_logits[0] == on_logits[1]
 

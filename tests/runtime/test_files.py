@@ -67,9 +67,9 @@ def test_a_disk_that_fails_leaves_the_target_and_nothing_else(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from prepkd.runtime.files import replacing
+from prepkd.runtime.files import atomic_file
 
-with replacing(Path(sys.argv[1])) as temporary:
+with atomic_file(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"half")
     if len(sys.argv) == 2:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -52,7 +52,7 @@ def test_only_rows_whose_pixels_change_count(finished: Path) -> None:
     asked = query(store, [0, 0, 0], [0, 1, 0])
     asked.samples.images[2, 0, :, 0] = 9  # the one picture that is not its own mirror, wherever it is cropped
     asked.samples.images[2, 0, :, 1] = 8
-    asked = replace(asked, shown=np.array([2, 1, 0]))
+    asked = replace(asked, image_indices=np.array([2, 1, 0]))
     flipped = CONTROLS["inverted flip"](store, replace(asked, parameters=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])))
     assert isinstance(flipped, Query)
     assert changed_rows(
