@@ -1,4 +1,4 @@
-"""What the tests of the divergences share: examples, and the objective of a method on raw logits."""
+"""Helpers shared by the tests of the divergences: examples, and the objective of a method on raw logits."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def logits(seed: int, samples: int = 5, classes: int = 6) -> Tensor:
 
 
 def settings(method: str, **changes: object) -> Distill:
-    """The method without warm-up, `auto` weights."""
+    """Return the method's settings, without warm-up and with `auto` weights."""
     wanted = {"teacher": "t", "student": "convnet4", "epochs": 1, "method": method}
     return Distill.model_validate(wanted | NO_WARMUP | changes)
 
@@ -25,7 +25,7 @@ def settings(method: str, **changes: object) -> Distill:
 def of_objective(
     method: str, student: Tensor, teacher: Tensor, labels: Tensor = LABELS, **changes: object
 ) -> dict[str, Tensor]:
-    """The objective's values for raw teacher logits, which it is given as a store holds them."""
+    """Return the objective's values; the raw teacher logits are passed as offsets and row maxima, as in a store."""
     row_max = teacher.amax(1)
     return distillation_loss(settings(method, **changes), student, labels, teacher - row_max.unsqueeze(1), row_max)
 
@@ -40,6 +40,6 @@ def kl_of(log_p: Sequence[float], log_q: Sequence[float]) -> float:
 
 
 def log_rest(row: Row, label: int, tau: float) -> float:
-    """ln of the probability of all classes but one."""
+    """Return the logarithm of the summed probabilities of all classes except `label`."""
     log_p = log_softmax(row, tau)
     return math.log(math.fsum(math.exp(a) for k, a in enumerate(log_p) if k != label))

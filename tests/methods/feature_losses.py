@@ -1,4 +1,4 @@
-"""What the tests of feature terms share."""
+"""Helpers shared by the tests of feature terms."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Features = Mapping[str, Tensor]
 
 
 def randn(*shape: int, seed: int) -> Tensor:
-    """Normal numbers, float64."""
+    """Return float64 standard normal numbers."""
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
@@ -25,7 +25,7 @@ def shapes(features: Features) -> dict[str, torch.Size]:
 def loss(
     term: FeatureTerm, student: Features, teacher: Features, *, adapter: Any = None, labels: Tensor | None = None
 ) -> Tensor:
-    """A term's values (B,) of both models' features."""
+    """Return a term's values (B,) for the features of student and teacher."""
     own, theirs = term.student_tensors(student, shapes(teacher)), term.teacher_tensors(teacher, shapes(student))
     given = torch.zeros(len(next(iter(student.values()))), dtype=torch.int64) if labels is None else labels
     return term.loss(own, theirs, given, State(EPOCH, adapter))
@@ -37,19 +37,19 @@ def settings(method: str, **changes: Any) -> Distill:
 
 
 def objective(method: str, student: Features, teacher: Features, samples: int = 0, **changes: Any) -> Objective:
-    """The objective of a method for these features, in float64."""
+    """Build the objective of a method for these features, in float64."""
     torch.manual_seed(0)
     return Objective(settings(method, **changes).terms, shapes(student), shapes(teacher), samples).double()
 
 
 def answers(made: Objective, teacher: Features, logits: Tensor, **drawn: Tensor) -> dict[str, Tensor]:
-    """A teacher's answers: logits as stored, what the terms ask, what they draw."""
+    """Return a teacher's answers: logits as stored, the tensors that the terms read, and the terms' random draws."""
     stored = {"logits": logits - logits.amax(1, keepdim=True), "row_max": logits.amax(1)}
     return stored | dict(teacher_tensors_of(made, teacher)) | drawn
 
 
 def teacher_tensors_of(made: Objective, features: Features) -> Features:
-    """The terms' tensors of a teacher's features, by name: what a store would hold beside the logits."""
+    """Return the teacher's tensors for all terms by name, as a store would hold them beside the logits."""
     return {
         key: value
         for term in made.terms.feature_terms
@@ -58,5 +58,5 @@ def teacher_tensors_of(made: Objective, features: Features) -> Features:
 
 
 def asked_names(made: Objective) -> tuple[str, ...]:
-    """The names of these tensors."""
+    """Return the names of the tensors that the terms read from the teacher."""
     return tuple(teacher_tensors_of(made, {name: torch.zeros(1, *shape) for name, shape in made.shapes[1].items()}))

@@ -1,4 +1,4 @@
-"""The losses once more, in float64 with Python's loops and the equations as they are written: slow, and easy to check by eye."""
+"""A second implementation of the losses in float64, with Python loops that follow the equations: slow, easy to check by eye."""
 
 import math
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def temperatures(weights: Row, tau_0: float, beta: float, tau_min: float, tau_ma
 
 @dataclass(frozen=True)
 class Case:
-    """A method's settings, spelled out: nothing is looked up in the code under test."""
+    """A method's settings, spelled out so that no value comes from the code under test."""
 
     method: str
     ce_weight: float
@@ -84,7 +84,10 @@ class Case:
 
 
 def objective(case: Case, student: Sequence[Row], teacher: Sequence[Row], labels: Sequence[int]) -> list[float]:
-    """Each sample's ce_weight CE + kd_weight tau_i^2 KL(A(softmax(t_i / tau_i)) || softmax(v_i / tau_i))."""
+    """Return each sample's ce_weight CE + kd_weight tau_i^2 KL(A(softmax(t_i / tau_i))
+
+    softmax(v_i / tau_i)).
+    """
     terms = case.method.split("+")
     tau = [case.tau] * len(labels)
     bounds = (case.tau_min, case.tau_max)
@@ -110,6 +113,6 @@ def objective(case: Case, student: Sequence[Row], teacher: Sequence[Row], labels
 def distillation_loss(
     settings: Distill, student_logits: Tensor, labels: Tensor, offsets: Tensor | None, row_max: Tensor | None
 ) -> dict[str, Tensor]:
-    """The objective of these settings, for a teacher's offsets and row maxima."""
+    """Return the objective of these settings for a teacher's offsets and row maxima."""
     teacher = {} if offsets is None or row_max is None else {"logits": offsets, "row_max": row_max}
     return Objective(settings.terms)({"logits": student_logits}, labels, teacher)

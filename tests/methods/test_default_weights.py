@@ -1,4 +1,4 @@
-"""docs/reference/methods.md says of every term where its default weights are from; the numbers are the code's."""
+"""docs/reference/methods.md states the source of every term's default weights, and its numbers equal the code's."""
 
 import re
 from typing import Any
@@ -19,7 +19,7 @@ STATED = {
 }
 # Settings that scale a term's loss, or a part of it.
 WEIGHTS = ("weight", "alpha", "beta", "gamma", "distance", "angle", "same_view", "cross_view", "multiplier")
-# Of these the settings with such names are no weights: a kernel's width, the strength of a temperature's change.
+# Settings with such names that are not weights: a kernel's width, the strength of a temperature's change.
 NO_WEIGHTS = {"cc.gamma", "dtd.flsw.beta", "dtd.flsw.gamma", "dtd.cwsm.beta"}
 
 

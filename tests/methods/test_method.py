@@ -1,4 +1,4 @@
-"""The grammar of methods: what parses, to what, and what is refused in which words."""
+"""The grammar of methods: accepted texts, their parsed form, and the messages of refusals."""
 
 import contextlib
 from itertools import permutations
@@ -64,7 +64,7 @@ def test_the_weights_of_auto_sum_to_one_for_the_papers_methods() -> None:
 
 
 def test_every_method_is_listed_once_and_parses() -> None:
-    """In any order of its terms it is one method; the list holds each method of the logit side."""
+    """Each order of a method's terms parses to the same method; the list holds every method made of logit terms."""
     listed = [parse_method(text) for text in every_method()]
     assert len(set(listed)) == len(listed) == len(every_method())
     found = set()
@@ -77,7 +77,7 @@ def test_every_method_is_listed_once_and_parses() -> None:
 
 
 def on_logits(method: Method) -> bool:
-    """Whether it is of the terms that are listed in all combinations."""
+    """Return whether the method consists of terms that `every_method` combines."""
     return not method.feature_terms and method.labels is CrossEntropy
 
 

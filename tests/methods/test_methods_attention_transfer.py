@@ -21,7 +21,7 @@ def maps(seed: int, channels: int = 3, size: int = 4, samples: int = 2) -> Tenso
 
 
 def by_hand(features: Tensor) -> list[list[float]]:
-    """Each sample's map, with loops: mean of squares over channels, divided by its length."""
+    """Return each sample's map with loops: the mean of squares over channels, divided by its length."""
     rows = []
     for sample in features.tolist():
         size = len(sample[0])

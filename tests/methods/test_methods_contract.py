@@ -1,4 +1,4 @@
-"""What every public function of two models promises: no gradient for the teacher, no stretching of unequal shapes."""
+"""Contract of every public function of two models: no gradient for the teacher, no broadcasting of unequal shapes."""
 
 import inspect
 from collections.abc import Callable
@@ -21,7 +21,7 @@ S, T, MAP, OTHER = of(B, K, seed=0), of(B, K, seed=1), of(B, 3, 4, 4, seed=2), o
 KERNEL = losses.selectivity_kernel(OTHER)
 TEMPERATURES = [1.0, 4.0]
 TWO = {"tau": 4.0, "same_view": 2.0, "cross_view": 0.5, "weak_threshold": 0.0, "strong_threshold": 0.0}
-# The loss as a function of the student's and the teacher's tensor, and both.
+# The loss as a function of the student's and the teacher's tensor, then these two tensors.
 Case = tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]
 CASES: dict[str, Case] = {
     "kl_divergence": (lambda s, t: losses.kl_divergence(s, target_logits=t, tau=4.0), S, T),
@@ -60,7 +60,7 @@ CASES: dict[str, Case] = {
 }
 TRAINED = {"info_nce": (lambda s, t: losses.info_nce(s, t, LABELS, temperature=0.07), S, T)}
 ANY_WIDTH = {"correlation_congruence", "pkt", "relational", "similarity_preserving"}  # of two models
-OF_ONE_SIDE = {  # functions of one model's tensors, or of labels, which have no teacher of the loss
+OF_ONE_SIDE = {  # functions of one model's tensors or of labels: no teacher tensor
     *("attention_map", "cross_entropy", "disturbed_labels", "dynamic_temperature", "cwsm_weights", "flow"),
     *("label_revision", "label_smooth", "margin_relu", "negative_mean", "noisy_logits", "probability_shift"),
     *("selectivity_kernel", "standardise", "teacher_wrong", "virtual_teacher_loss", "noise_contrastive"),
@@ -93,7 +93,7 @@ def test_embeddings_are_both_trained() -> None:
 @pytest.mark.parametrize("dim", [0, -1])
 @pytest.mark.parametrize("name", [*CASES, *TRAINED, "flsw_weights"])
 def test_unequal_shapes_are_refused_in_one_line(name: str, dim: int, side: int) -> None:
-    """One row or one column would be stretched to the other side's silently."""
+    """Without the check, a single row or column would be broadcast to the other side's shape silently."""
     flsw: Case = (lambda s, t: losses.flsw_weights(s, t, gamma=1.0), S, T)
     loss, *tensors = {**CASES, **TRAINED, "flsw_weights": flsw}[name]
     if dim == -1 and name in ANY_WIDTH:

@@ -39,7 +39,7 @@ def step(
     labels: Tensor | None = None,
     seed: int = 3,
 ) -> Tensor:
-    """The values of a batch; its draws are of `seed`."""
+    """Return the values of a batch whose negatives are drawn with `seed`."""
     chosen = chosen or term()
     own, theirs = features or (randn(len(index), 5, seed=1), randn(len(index), 6, seed=2))
     torch.manual_seed(seed)
@@ -170,7 +170,7 @@ def test_z_is_of_the_first_batch_and_stays() -> None:
 
 
 def test_random_embeddings_have_the_papers_first_loss() -> None:
-    """Z / N = 2.22 and 11.6 per direction, for random unit embeddings, 128 numbers and 16,384 of 50,000 rows."""
+    """For random unit embeddings of 128 numbers and 16,384 of 50,000 rows, Z / N is 2.22 and the loss 11.6 per direction."""
     torch.manual_seed(0)
     adapter = Bank(128, 128, 128, 50_000)
     chosen = ContrastiveRepresentation()
@@ -184,16 +184,16 @@ def test_random_embeddings_have_the_papers_first_loss() -> None:
 
 
 def test_negatives_are_of_other_classes_and_never_the_sample_itself() -> None:
-    """With a bank of two classes, rows of a sample's own class have no influence on its value."""
+    """With a bank of two classes, other rows of a sample's own class have no influence on the sample's value."""
     adapter, changed, index = bank(), bank(), torch.tensor([0, 1])
     labels = torch.arange(SAMPLES) % 2
     for each in (adapter, changed):
         each.labels.copy_(labels)
         each.log_z.zero_()
-    changed.rows[:, 2::2] += 1.0  # of class 0, but for sample 0
+    changed.rows[:, 2::2] += 1.0  # rows of class 0, except sample 0's
     one, other = (step(each, index, labels=labels[index]) for each in (adapter, changed))
     assert one[0] == other[0] and one[1] != other[1]
-    # A sample that was never shown is remembered as no class; its own row is still no negative.
+    # A sample that was never shown has no class in the bank; its own row is still not a negative.
     fresh, again = bank(), bank()
     for each in (fresh, again):
         each.log_z.zero_()
@@ -309,9 +309,9 @@ def test_negatives_in_the_batch_need_a_batch() -> None:
         try_student(chosen, DATASET)
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # which Dynamo itself looks at
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # Dynamo itself reads .grad
 def test_compiled_it_has_the_same_gradients() -> None:
-    """What the forward pass reads of the bank must not be read again, in the backward pass, of the bank it has changed."""
+    """The forward pass changes the bank: the backward pass must not read the changed bank again."""
     torch.compiler.reset()
     index, features = torch.arange(6), (randn(6, 5, seed=1), randn(6, 6, seed=2))
     found = []

@@ -1,4 +1,4 @@
-"""DIST: against loops in float64, the affine changes it does not see, and small or missing spread."""
+"""DIST: against loops in float64, its invariance to affine changes, and small or zero spread."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ def pearson(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def halves(student: Tensor, teacher: Tensor, tau: float) -> tuple[list[float], float]:
-    """1 - rho of each row, and the mean over the columns of 1 - rho."""
+    """Return 1 - rho of each row, and the mean over the columns of 1 - rho."""
     p_s, p_t = ([softmax(row, tau) for row in values.tolist()] for values in (student, teacher))
     rows = [1 - pearson(a, b) for a, b in zip(p_s, p_t, strict=True)]
     columns = [1 - pearson(a, b) for a, b in zip(zip(*p_s, strict=True), zip(*p_t, strict=True), strict=True)]
@@ -40,7 +40,7 @@ def test_both_halves_are_the_loops(tau: float, shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-12), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("shape", [(4, 100), (64, 100)])
 def test_an_equal_student_has_no_loss_and_no_gradient(dtype: torch.dtype, most: float, shape: tuple[int, int]) -> None:
-    """The authors' 1e-8, added to the product of two small norms, leaves 0.019 in a batch of 4 here."""
+    """The authors add 1e-8 to the product of two small norms, which leaves a loss of 0.019 in a batch of 4 here."""
     teacher = (logits(0, *shape) / 3).to(dtype)
     student = teacher.clone().requires_grad_()
     loss = dist(student, teacher, tau=4.0, beta=1.0, gamma=1.0)
@@ -49,7 +49,7 @@ def test_an_equal_student_has_no_loss_and_no_gradient(dtype: torch.dtype, most: 
 
 
 def test_a_positive_affine_change_of_a_row_leaves_the_rows_half_and_of_a_column_the_columns() -> None:
-    """On probabilities: with tau 1 the logits are their logarithms. Changed so that rows still sum to 1."""
+    """The changes are made to probabilities, whose logits at tau 1 are their logarithms, and keep each row's sum at 1."""
     student, teacher = torch.softmax(logits(0), -1), torch.softmax(logits(1), -1)
     scale = torch.tensor([0.9, 0.5, 0.2, 0.7, 0.4]).double().unsqueeze(1)
     row_wise = scale * teacher + (1 - scale) / 6
@@ -74,7 +74,7 @@ def test_the_spread_of_a_rare_class_counts_like_any_other() -> None:
 
 
 def test_a_classifier_that_begins_at_zero_has_a_moderate_gradient() -> None:
-    """Uniform rows have no correlation; the authors' code has slopes of 1e4 here."""
+    """Uniform rows have no correlation; the authors' code has gradients of 1e4 here."""
     student = torch.zeros(16, 100, requires_grad=True)
     loss = dist(student, logits(1, 16, 100).float(), tau=4.0, beta=1.0, gamma=1.0)
     torch.testing.assert_close(loss.detach(), torch.full((16,), 32.0))

@@ -1,4 +1,4 @@
-"""What all divergences promise: symmetries, precision, extreme logits, and what KA and DTD make of them."""
+"""Contract of all divergences: symmetries, precision, extreme logits, and their results under KA and DTD."""
 
 from collections.abc import Callable
 
@@ -76,7 +76,7 @@ def test_half_precision_is_computed_in_float32_and_full_precision_stays(name: st
 
 
 def extremes(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Every pair out of rows of zeros, one and two peaks, and pits; the label is the third class of five."""
+    """Return all pairs of rows among zeros, one and two peaks, and pits; the label is the third class of five."""
     rows = torch.zeros(7, 5)
     for i, (k, value) in enumerate([(2, 8000.0), (2, -8000.0), (1, 8000.0), (1, -8000.0), (2, 80.0), (2, -1000.0)]):
         rows[i, k] = value
@@ -88,7 +88,7 @@ def extremes(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("tau", [0.5, 4.0])
 def test_extreme_logits_and_rows_of_zeros_stay_finite(name: str, dtype: torch.dtype, tau: float) -> None:
-    """log(softmax), finite masks, powers of probabilities, and square roots of 0 give infinities and NaN here."""
+    """Naive code gives infinities and NaN here: log(softmax), finite masks, powers of probabilities, and square roots of 0."""
     student, teacher, labels = extremes(dtype)
     student.requires_grad_()
     loss = LOSSES[name](student, teacher, labels, tau)
@@ -119,7 +119,7 @@ def test_a_batch_of_one_is_refused_where_it_has_no_meaning(name: str) -> None:
 
 @every
 def test_labels_that_are_shares_stand_for_the_largest(name: str) -> None:
-    """With sld a teacher that prefers the smaller share is right as well; here it never does."""
+    """sld also counts a teacher that prefers the smaller share as right; here no teacher prefers it."""
     student, teacher = logits(0), logits(1)
     shares = 0.7 * torch.nn.functional.one_hot(LABELS, 6) + 0.3 * torch.nn.functional.one_hot(teacher.argmin(1), 6)
     torch.testing.assert_close(LOSSES[name](student, teacher, shares), LOSSES[name](student, teacher, LABELS))

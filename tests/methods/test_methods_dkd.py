@@ -67,7 +67,7 @@ def test_rows_may_be_shifted_and_the_second_part_does_not_see_the_label() -> Non
 
 @pytest.mark.parametrize("gap", [-8000.0, -1000.0, 80.0, 8000.0])
 def test_extreme_logits_stay_finite(gap: float) -> None:
-    """log(softmax) of the pair, and masks of -1000, give infinities and NaN here."""
+    """Naive code gives infinities and NaN here: log(softmax) of the pair, and masks of -1000."""
     student = torch.zeros(1, 5)
     student[0, 2] = gap
     student.requires_grad_()

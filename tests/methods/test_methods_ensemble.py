@@ -1,4 +1,4 @@
-"""Several teachers as one: against loops in float64, at fixed points, and what the losses make of it."""
+"""Several teachers combined into one: against loops in float64, at fixed points, and through the losses."""
 
 import math
 
@@ -18,7 +18,7 @@ def named(offsets: Tensor, row_max: Tensor) -> dict[str, Tensor]:
 
 
 def answers(members: int, *, seed: int = 2) -> list[dict[str, Tensor]]:
-    """Each member's offsets and row maxima of 6 samples, 7 classes, float64."""
+    """Return each member's offsets and row maxima for 6 samples and 7 classes, float64."""
     generator = torch.Generator().manual_seed(seed)
     raw = 3 * torch.randn(members, 6, 7, generator=generator, dtype=torch.float64)
     return [named(logits - logits.amax(1, keepdim=True), logits.amax(1)) for logits in raw]
@@ -62,7 +62,7 @@ def test_a_teacher_with_itself_is_itself(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_flsw_of_a_student_that_equals_both_copies_of_its_teacher_is_zero(mode: str) -> None:
-    """FLSW depends on the logits' zero: without it a teacher combined with its own copy gave 0.892."""
+    """FLSW depends on the zero of the logits: without the row maxima, a teacher combined with its own copy gave 0.892."""
     (one,) = answers(1)
     raw = one["logits"] + one["row_max"][:, None]
     offsets, row_max = combine([one, one], mode, [1, 1], tau=4.0).values()
@@ -100,8 +100,8 @@ def test_stored_halves_are_combined_in_float32() -> None:
 
 @pytest.mark.parametrize("method", ["kd", "ka-ps", "ka-lsr", "dtd-flsw", "ka-ps+dtd-cwsm"])
 def test_ka_and_dtd_act_on_the_combined_teacher(method: str) -> None:
-    """Two wrong members may be right together: what is corrected is the combination's error."""
-    near = torch.tensor([[0.0, 2.0, 3.0], [0.0, 3.0, 2.0]], dtype=torch.float64)  # each wrong in one place
+    """KA corrects the errors of the combined teacher: two members that are both wrong may be right together."""
+    near = torch.tensor([[0.0, 2.0, 3.0], [0.0, 3.0, 2.0]], dtype=torch.float64)  # each wrong about one sample
     far = torch.tensor([[0.0, 6.0, 3.0], [0.0, 3.0, 2.0]], dtype=torch.float64)
     members = [named(raw - raw.amax(1, keepdim=True), raw.amax(1)) for raw in (near, far)]
     labels = torch.tensor([1, 2])

@@ -15,11 +15,11 @@ FEATURES = {name: term for name, term in TERMS.items() if issubclass(term, Featu
 SIZES = {"stem": (8, 8), "stage1": (8, 8), "stage2": (4, 4), "stage3": (2, 2), "pooled": ()}
 SAMPLES, LABELS = 6, torch.tensor([0, 1, 2, 0, 1, 2])
 WIDTHS = {"as wide": (8, 8), "narrower": (2, 70), "wider": (70, 2)}
-EQUAL_CHANNELS = {"fsp"}  # methods without a meaning for models of unequal channels
+EQUAL_CHANNELS = {"fsp"}  # terms that are undefined for models of unequal channels
 
 
 def shapes(term: FeatureTerm, channels: int, smaller: int = 1) -> dict[str, Size]:
-    """The shapes of what the term reads, of a model with so many channels whose maps are `smaller` by a factor."""
+    """Return the shapes that the term reads from a model with `channels` channels and maps smaller by a factor of `smaller`."""
 
     def shape(name: str) -> Size:
         if name.endswith("/affine"):
@@ -39,7 +39,7 @@ def drawn(term: FeatureTerm) -> Mapping[str, Tensor]:
 
 
 def loss(term: FeatureTerm, entry: Entry, student: Shapes, teacher: Shapes) -> Tensor:
-    """The term's values by what its entry asks of the teacher."""
+    """Return the term's values with the teacher tensors computed by its entry."""
     torch.manual_seed(0)
     state = State(EPOCH, term.adapter(student, teacher, SAMPLES), drawn(term))
     own = term.student_tensors(values(student, 1), teacher)
@@ -54,7 +54,7 @@ def loss(term: FeatureTerm, entry: Entry, student: Shapes, teacher: Shapes) -> T
 def test_what_an_entry_asks_serves_a_student_of_any_width(
     name: str, widths: tuple[int, int], smaller: tuple[int, int]
 ) -> None:
-    """It is bit for bit what the term asks of a live teacher, and both sides can be compared."""
+    """The entry's tensors equal bit for bit those that the term reads from a live teacher, and the loss is finite."""
     term = FEATURES[name]()
     student, teacher = (shapes(term, *one) for one in zip(widths, smaller, strict=True))
     entry = make_entry(name, term, student, teacher)

@@ -1,4 +1,4 @@
-"""Every feature term through the objective: its weight, its gradient in half precision, what it asks, short batches."""
+"""Every feature term through the objective: its weight, half-precision gradients, teacher tensors, short batches."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def objective(method: str) -> Objective:
 
 
 def told(made: Objective, teacher: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What a teacher answers: its logits as stored, and what is asked of its features."""
+    """Return a teacher's answers: its logits as stored, and the tensors that the terms read from its features."""
     top = teacher["logits"].amax(1, keepdim=True)
     asked = dict(teacher_tensors_of(made, teacher))
     assert tuple(asked) == asked_names(made)

@@ -38,7 +38,7 @@ def test_the_regressor_maps_to_the_teachers_shape(
 
 
 def test_its_parameters_are_those_of_the_published_code() -> None:
-    """resnet32x4 to resnet8x4 on CIFAR: 128 * 128 + 128, and batch norm's 2 * 128."""
+    """The regressor from resnet32x4 to resnet8x4 on CIFAR has 128 * 128 + 128 parameters, and 2 * 128 in batch norm."""
     layers = FitNet().adapter({"stage2": Size((128, 16, 16))}, {"stage2": Size((128, 16, 16))}, 0)
     assert sum(values.numel() for values in layers.parameters()) == 16_768
 
@@ -68,7 +68,7 @@ def test_the_term_compares_the_regressors_output_with_the_teachers_own_map() -> 
 
 
 def test_negative_maps_need_a_regressor_without_relu() -> None:
-    """The published ReLU cannot reach a WRN's residual sums: half of these targets stay out of reach."""
+    """The published ReLU cannot produce the negative half of a WRN's residual sums."""
     teacher = student = maps(1).float()
     left = {}
     for relu in (True, False):

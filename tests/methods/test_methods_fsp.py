@@ -1,4 +1,4 @@
-"""FSP: against loops in float64, its invariants, and what it refuses."""
+"""FSP: against loops in float64, its invariants, and its refusals."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def term(**changes: Any) -> FlowOfSolution:
 
 
 def pooled_by_hand(sample: list[list[list[float]]], size: int) -> list[list[list[float]]]:
-    """A map (C, H, W) averaged over squares, to (C, size, size)."""
+    """Average a map (C, H, W) over squares, to (C, size, size)."""
     factor = len(sample[0]) // size
     steps = range(factor)
     return [
@@ -94,7 +94,7 @@ def test_the_order_of_positions_and_a_scale_moved_between_the_maps_do_not_matter
     torch.testing.assert_close(flow(moved(first), moved(last)), plain)
     torch.testing.assert_close(flow(3 * first, last / 3), plain)
     assert (flow(moved(first), last) - plain).abs().max() > 0.1
-    # With averaging between, positions of different squares mix.
+    # If the larger map is averaged first, moving positions mixes values of different squares.
     small = randn(2, 5, 2, 2, seed=3)
     assert (flow(moved(first), small) - flow(first, small)).abs().max() > 0.1
 

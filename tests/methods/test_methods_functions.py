@@ -98,7 +98,7 @@ def test_kl_divergence_is_torchs(tau: float) -> None:
 
 @pytest.mark.parametrize("eps", [0.0, 0.1, 0.9])
 def test_label_smooth_of_a_wrong_teacher_is_torchs_label_smoothing(eps: float) -> None:
-    """KL is cross-entropy less the target's entropy, so smoothing's gradient is torch's and its value differs by that."""
+    """KL is cross-entropy minus the target's entropy: smoothing's gradient equals torch's, its value differs by the entropy."""
     student, teacher, labels = example(6, 7)
     wrong = teacher_wrong(teacher, labels)
     student, teacher, labels = student[wrong].requires_grad_(), teacher[wrong], labels[wrong]
@@ -111,7 +111,7 @@ def test_label_smooth_of_a_wrong_teacher_is_torchs_label_smoothing(eps: float) -
 
 
 def test_one_hot_targets_make_kl_the_cross_entropy() -> None:
-    """0 log 0 is 0: a target without entropy leaves plain cross-entropy, and no NaN in its gradient."""
+    """With 0 log 0 = 0, a one-hot target leaves plain cross-entropy and a gradient without NaN."""
     student, _, labels = example(6, 7)
     student.requires_grad_()
     ours = kl_divergence(student, target_probs=F.one_hot(labels, 7).double(), tau=1.0)
@@ -150,7 +150,7 @@ def test_a_wrong_teacher_is_made_right() -> None:
 
 
 def test_a_tie_at_the_top_is_right() -> None:
-    """bf16 teachers tie; the label is among the best, whichever of them argmax names first."""
+    """bf16 teachers tie: the label counts as right if it is among the maxima, whichever of them argmax returns."""
     tied = torch.tensor([[2.0, 2.0, 0.0], [2.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
     labels = torch.tensor([0, 1, 2])
     assert not teacher_wrong(tied, labels).any()

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 @st.composite
 def batches(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits without ties in a row, and labels; K 2 to 8, 1 to 5 samples."""
+    """Draw logits without ties in a row, and labels; K 2 to 8, 1 to 5 samples."""
     classes, samples = draw(st.integers(2, 8)), draw(st.integers(1, 5))
     row = st.lists(st.integers(-2000, 2000), min_size=classes, max_size=classes, unique=True)
     rows = st.lists(row, min_size=samples, max_size=samples)
@@ -58,7 +58,7 @@ def test_the_order_of_classes_does_not_matter(
 def test_a_shift_of_logits_does_not_matter(
     batch: tuple[Tensor, Tensor, Tensor], c: float, d: float, tau: float
 ) -> None:
-    """For KL, KA and CWSM; an offset per row is no information. FLSW is the exception: see the next test."""
+    """KL, KA and CWSM ignore an offset per row. FLSW does not: see the next test."""
     student, teacher, labels = batch
     v, t = student + c, teacher + d
     close = {"rtol": 1e-9, "atol": 1e-9}
@@ -71,12 +71,12 @@ def test_a_shift_of_logits_does_not_matter(
 
 
 def test_flsw_depends_on_the_shift_of_logits() -> None:
-    """A cosine has an origin, so FLSW needs raw logits: on the store's offsets (z - max) its weights are others."""
+    """A cosine has an origin, so FLSW needs raw logits: the store's offsets (z - max) give different weights."""
     student, teacher, _ = example(6, 7)
     raw = flsw_weights(student, teacher, gamma=1.0)
     offsets = flsw_weights(student, teacher - teacher.amax(-1, keepdim=True), gamma=1.0)
     assert (raw - offsets).abs().max() > 0.1
-    # and a scale, unlike a shift, changes nothing
+    # A scale, unlike a shift, changes nothing.
     torch.testing.assert_close(flsw_weights(3 * student, teacher / 5, gamma=1.0), raw)
 
 

@@ -1,4 +1,4 @@
-"""Label revision: against loops in float64, the label's lead, and what it combines with."""
+"""Label revision: against loops in float64, the label's lead, and its combinations with other terms."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The losses with labels alone, `lsr` and `disturb-label`: loops in float64, the draws' frequencies, and what is refused."""
+"""The losses of labels alone, `lsr` and `disturb-label`: loops in float64, the draws' frequencies, and refusals."""
 
 import math
 from typing import Any
@@ -95,7 +95,7 @@ def test_a_label_is_replaced_with_probability_alpha_by_any_class() -> None:
 
 
 def test_the_expected_loss_is_lsrs() -> None:
-    """Over every outcome of the draw, weighted by its probability."""
+    """Average the loss over every outcome of the draw, weighted by its probability."""
     student, alpha = logits(0), 0.3
     each = torch.stack([cross_entropy(student, disturbed_labels(LABELS, torch.full((5,), k))) for k in range(6)])
     expected = (1 - alpha) * cross_entropy(student, LABELS) + alpha * each.mean(0)
@@ -113,7 +113,7 @@ def test_a_draw_is_a_function_of_seed_epoch_and_sample() -> None:
 
 
 def test_labels_stay_as_they_were_outside_the_loss() -> None:
-    """Public code disturbs the batch's labels in place, so that the accuracy is of disturbed labels."""
+    """Public code disturbs the batch's labels in place and then measures accuracy on disturbed labels."""
     labels, replacements = LABELS.clone(), torch.tensor([3, KEPT, KEPT, 0, 4])
     assert disturbed_labels(labels, replacements).tolist() == [3, 5, 2, 0, 4] and torch.equal(labels, LABELS)
     shares = mixture(LABELS, LABELS.flip(0), torch.full((5,), 0.75), 6)
@@ -171,7 +171,7 @@ def test_weights_and_what_is_refused() -> None:
 
 
 def test_a_smoothed_label_is_not_a_smoothed_answer() -> None:
-    """ka-lsr replaces wrong answers only; lsr is of every sample, and needs no teacher."""
+    """ka-lsr replaces wrong answers only; lsr applies to every sample and needs no teacher."""
     student, teacher = logits(0), logits(1)
     target = 0.9 * F.one_hot(LABELS, 6).double() + 0.1 / 6
     difference = cross_entropy(student, LABELS, eps=0.1) - kl_divergence(student, target_probs=target, tau=1.0)

@@ -21,7 +21,7 @@ def test_it_is_zero_for_equal_logits_and_not_for_equal_probabilities() -> None:
 
 
 def test_the_stores_offsets_get_their_maximum_back() -> None:
-    """Offsets z - max z have other differences: the teacher is asked for raw logits."""
+    """The objective adds the row maximum back, since differences to the offsets z - max z are not those to raw logits."""
     student, teacher = logits(0), logits(1)
     offsets = teacher - teacher.amax(1, keepdim=True)
     assert (logit_mse(student, offsets) - logit_mse(student, teacher)).abs().min() > 0.1
@@ -35,7 +35,7 @@ def test_it_is_twice_the_limit_of_kd_at_high_temperature_on_centred_logits() -> 
 
 
 def test_no_temperature_changes_it() -> None:
-    """Code that divides both sides by tau without multiplying back is tau^2 weaker."""
+    """Code that divides both sides by tau without multiplying back is weaker by a factor of tau^2."""
     student, teacher = logits(0), logits(1)
     found = (of_objective("logit-mse", student, teacher, LABELS, kd={"tau": tau})["kd"] for tau in (1.0, 20.0))
     assert torch.equal(*found)

@@ -1,4 +1,4 @@
-"""LumiNet: against loops in float64, the affine changes of a class it does not see, and what the batch means to it."""
+"""LumiNet: against loops in float64, its invariance to affine changes of a class, and its dependence on the batch."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_an_equal_student_has_no_loss_and_no_gradient() -> None:
 
 
 def test_a_positive_affine_change_of_a_class_does_not_matter_and_of_a_row_does() -> None:
-    """1e-5 beside a variance of 9 is what is left of the change."""
+    """The invariance is approximate: 1e-5 is added to each variance, here about 9."""
     student, teacher = logits(0), logits(1)
     scale, shift = torch.linspace(0.5, 3, 6).double(), torch.linspace(-5, 9, 6).double()
     plain = luminet(student, teacher, tau=4.0, alpha=33.0)

@@ -1,4 +1,4 @@
-"""Labels that are shares of two classes: the losses against loops, and what they come down to where nothing is mixed."""
+"""Labels that are shares of two classes: the losses against loops, and their equality with plain labels if nothing is mixed."""
 
 import math
 
@@ -15,7 +15,7 @@ METHODS = ["ce", "kd", "ka-ps", "ka-lsr", "dtd-flsw", "ka-ps+dtd-cwsm"]
 
 
 def case(seed: int = 0, rows: int = 60, classes: int = 6) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Student and teacher logits in float64, both labels, and the first one's share: 0, 1, a tie and values between."""
+    """Return student and teacher logits in float64, both labels, and the first label's share: 0, 1, a tie and values between."""
     generator = torch.Generator().manual_seed(seed)
     student, teacher = (torch.randn(rows, classes, generator=generator, dtype=torch.float64) for _ in range(2))
     first, second = (torch.randint(classes, (rows,), generator=generator) for _ in range(2))
@@ -58,12 +58,12 @@ def test_losses_are_those_of_loops(method: str) -> None:
     expected = [naive_loss(method, *row) for row in rows]
     torch.testing.assert_close(found.tolist(), expected, rtol=1e-6, atol=1e-7)
     wrong = teacher_wrong(teacher, labels)
-    assert 5 < wrong.sum() < 55  # both kinds are there
+    assert 5 < wrong.sum() < 55  # both right and wrong answers occur
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_shares_of_one_class_are_that_class(method: str) -> None:
-    """To the last bit but for the cross-entropy, which sums over more terms."""
+    """The values are equal to the last bit, except for the cross-entropy, which sums over more terms."""
     student, teacher, first, _, _ = case(1)
     settings = Distill(teacher="t", student="convnet4", epochs=1, method=method, label_smoothing=0.1)
     row_max = teacher.amax(dim=-1)

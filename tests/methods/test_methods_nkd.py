@@ -1,4 +1,4 @@
-"""NKD: against loops in float64, what is and what is not zero at the teacher, and which part is tempered."""
+"""NKD: against loops in float64, its value and gradient at the teacher, and which part is tempered."""
 
 import math
 
@@ -37,7 +37,7 @@ def test_each_sample_may_have_its_own_temperature_in_the_second_part() -> None:
 
 
 def test_at_the_teacher_the_loss_is_positive_and_only_the_second_part_is_at_rest() -> None:
-    """Both parts are cross-entropies: zero is not what they tend to."""
+    """Both parts are cross-entropies, whose minimum is not zero."""
     student = logits(0).requires_grad_()
     whole, first = (nkd(student, logits(0), LABELS, tau=3.0, gamma=gamma) for gamma in (1.0, 0.0))
     assert (first > 0).all() and (whole > first).all()

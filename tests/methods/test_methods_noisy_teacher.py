@@ -1,4 +1,4 @@
-"""Noisy teachers: the noise's distribution, what it is a function of, and how it reaches the divergence."""
+"""Noisy teachers: the noise's distribution, the inputs it depends on, and its path to the divergence."""
 
 import math
 from typing import Any
@@ -41,7 +41,7 @@ def loss(method: str, teacher: Tensor, drawn: Any = None, **changes: Any) -> dic
 
 
 def test_quantiles_are_a_normal_distributions() -> None:
-    every = normal(np.arange(2**16, dtype=np.uint64).reshape(-1, 1))[:, 0].astype(np.float64)  # the lowest 16 bits
+    every = normal(np.arange(2**16, dtype=np.uint64).reshape(-1, 1))[:, 0].astype(np.float64)  # all lowest 16 bits
     assert every.sum() == 0 and (np.diff(every) > 0).all() and every[-1] < 4.4
     assert every.var() == pytest.approx(1, abs=2e-4)
     for z, below in ((-2.0, 0.022750), (-1.0, 0.158655), (0.5, 0.691462)):
@@ -75,7 +75,7 @@ def test_the_noise_is_a_function_of_seed_epoch_sample_and_class(monkeypatch: pyt
         assert (other[found != 0] != found[found != 0]).mean() > 0.9
     words = raw_words(
         3, Purpose.NOISY_ANSWERS.stream(0), 5 * 4, 4
-    )  # ten classes: one word, and three of four classes each
+    )  # per sample one word decides, three words hold the noise of four classes each (ten classes)
     expected = 0.1 * normal(words[1:])[:10] if (int(words[0]) >> 32) < 2**31 else np.zeros(10)
     assert np.array_equal(found[5], expected.astype(np.float16))
 
@@ -104,7 +104,7 @@ def test_an_answer_without_noise_keeps_gaps_that_vanish_beside_its_maximum() -> 
 
 @pytest.mark.parametrize("method", ["", "ka-ps", "ka-lsr", "dkd", "dtd-flsw", "ka-ps+dtd-flsw"])
 def test_the_noise_comes_first(method: str) -> None:
-    """As if the teacher had answered so: the label holds after a swap, and FLSW's weights are of the noisy answer."""
+    """The other terms see noisy answers only: KA repairs the label after a swap, and FLSW weighs the noisy answer."""
     teacher, drawn = logits(1), noise(samples=5, classes=6, sigma=0.9, share=1.0)
     by_hand = [
         [t * (1 + float(x)) for t, x in zip(row, xi, strict=True)]

@@ -1,4 +1,4 @@
-"""Neuron Selectivity Transfer: against loops over pairs of channels; its kernel is all that it asks of a teacher."""
+"""Neuron Selectivity Transfer: against loops over pairs of channels; the term reads only the teacher's kernel."""
 
 import math
 
@@ -18,7 +18,7 @@ def maps(seed: int, channels: int = 4, size: int = 2) -> Tensor:
 
 
 def mean_kernel(one: list[list[float]], other: list[list[float]]) -> float:
-    """The mean over pairs of channels of the squared cosine of their maps."""
+    """Return the mean over pairs of channels of the squared cosine of their maps."""
     values = [
         (sum(x * y for x, y in zip(a, b, strict=True)) / math.hypot(*a) / math.hypot(*b)) ** 2
         for a in one
@@ -33,7 +33,7 @@ def by_hand(student: Tensor, teacher: Tensor) -> list[float]:
 
 
 def term_loss(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> tuple[Tensor, dict[str, tuple[int, ...]]]:
-    """The term's values, and the shapes of what it asks of the teacher."""
+    """Return the term's values, and the shapes of the teacher tensors that it reads."""
     term = NeuronSelectivity(stages=list(student))
     shapes = [{name: values.shape[1:] for name, values in features.items()} for features in (student, teacher)]
     own, theirs = term.student_tensors(student, shapes[1]), term.teacher_tensors(teacher, shapes[0])
@@ -92,7 +92,7 @@ def test_equal_kernels_have_no_loss_and_no_gradient() -> None:
 
 @pytest.mark.parametrize("channels", [4, 2])
 def test_dead_channels_and_extremes_have_finite_gradients(channels: int) -> None:
-    """Of kernels, and of maps where these are smaller."""
+    """The gradients pass through kernels, or through maps if these are smaller."""
     for dtype, scale in ((torch.float32, 1.0), (torch.bfloat16, 8000.0), (torch.float32, 1e25)):
         student = (scale * maps(0, channels)).to(dtype)
         student[:, 0] = 0

@@ -1,4 +1,4 @@
-"""The whole loss, every method: against loops, at fixed points, from the store's encoding, and what it logs."""
+"""The whole loss of every method: against loops, at fixed points, from the store's encoding, and its logged values."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from prepkd.losses import kl_divergence
 from torch import Tensor
 from torch.nn import functional as F
 
-# The weights that `auto` must give, by hand.
+# The expected values of the `auto` weights.
 CASES = [
     Case("ce", 1.0, 0.0),
     Case("kd", 0.1, 0.9),
@@ -36,7 +36,7 @@ def name(case: Case) -> str:
 
 
 def configure(case: Case, **changes: Any) -> Distill:
-    """Settings with the case's values; weights stay `auto` unless changed."""
+    """Build settings with the case's values; weights stay `auto` unless changed."""
     values = {
         "teacher": "large",
         "student": "convnet4",
@@ -57,7 +57,7 @@ def configure(case: Case, **changes: Any) -> Distill:
 
 
 def example(samples: int = 6, classes: int = 7, *, seed: int = 3) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Student logits, labels, the teacher's offsets and row maxima, float64; the teacher is wrong in places."""
+    """Return student logits, labels, the teacher's offsets and row maxima, float64; the teacher is wrong for some samples."""
     generator = torch.Generator().manual_seed(seed)
     student, teacher = 3 * torch.randn(2, samples, classes, generator=generator, dtype=torch.float64)
     labels = torch.randint(classes, (samples,), generator=generator)
@@ -119,7 +119,7 @@ def test_ce_needs_no_teacher() -> None:
 
 
 def test_the_field_s_kd_loss() -> None:
-    """Hinton's loss as everybody writes it: 0.1 CE + 0.9 tau^2 KL."""
+    """The objective of `kd` is Hinton's loss in the usual weights: 0.1 CE + 0.9 tau^2 KL."""
     student, labels, offsets, row_max = example()
     raw = offsets + row_max.unsqueeze(-1)
     soft = F.kl_div(F.log_softmax(student / 4, -1), F.softmax(raw / 4, -1), reduction="batchmean") * 16
@@ -150,7 +150,7 @@ def test_with_a_right_teacher_an_adjustment_changes_nothing(adjusted: str, tempe
 
 @pytest.mark.parametrize("case", KA, ids=name)
 def test_ka_repairs_only_wrong_samples(case: Case) -> None:
-    """Each sample's own loss: where the teacher is right, an adjusted method and the plain one agree."""
+    """If the teacher is right about a sample, its own loss is the same with and without the adjustment."""
     _, labels, offsets, _ = batch = example(12)
     plain = case.method.partition("+")[2] or "kd"
     kd = distillation_loss(configure(case), *batch)["kd"]
@@ -171,12 +171,12 @@ def test_every_value_is_per_sample_and_only_the_loss_has_a_gradient(case: Case) 
     assert values["loss"].dtype == torch.float64
 
 
-# What the store's encoding asks for
+# Requirements of the store's encoding
 
 
 @pytest.mark.parametrize("method", ["ka-ps", "ka-lsr"])
 def test_a_gap_that_vanishes_beside_the_row_maximum_is_still_wrong(method: str) -> None:
-    """20 - 2^-24 is 20 in float32: on the sum the teacher would tie, and count as right."""
+    """20 - 2^-24 is 20 in float32: as raw logits the teacher would tie, and count as right."""
     offsets, row_max = torch.tensor([[0.0, -(2.0**-24), -9.0]]).half(), torch.tensor([20.0])
     raw = offsets.float() + row_max.unsqueeze(-1)
     assert raw[0, 0] == raw[0, 1], "the case this test is about"
@@ -226,7 +226,7 @@ def test_gradients_are_those_of_finite_differences(case: Case) -> None:
 
 @pytest.mark.parametrize("case", [case for case in DTD if "ka" not in case.method], ids=name)
 def test_the_gradient_holds_the_temperature_fixed(case: Case) -> None:
-    """w is detached: the gradient is that of kd at the logged tau, and not the derivative of the whole loss."""
+    """w is detached: the gradient is that of kd at the logged tau, not the derivative of the whole loss."""
     student, labels, offsets, row_max = example()
     student.requires_grad_()
     settings = configure(replace(case, flsw_beta=3.0, cwsm_beta=1.0), ce_weight=0.0)
@@ -247,7 +247,7 @@ def test_the_gradient_holds_the_temperature_fixed(case: Case) -> None:
     assert moved > 0.01, "tau moves with the logits; its derivative must not be taken"
 
 
-# What is logged
+# Logged values
 
 
 @pytest.mark.parametrize("case", CASES, ids=name)
@@ -311,7 +311,7 @@ def test_a_batch_of_one_has_tau_0(case: Case) -> None:
 
 
 def test_the_papers_lsr_gradient_outweighs_kds_and_one_over_tau_tames_it() -> None:
-    """At tau 4 an untempered target under tau^2 pulls about tau^2 where kd pulls less: why ka.lsr_weight exists."""
+    """At tau 4 an untempered target under tau^2 has about tau^2 times the gradient of kd: the reason for ka.lsr_weight."""
     batch = example(256, 100)
     plain, tamed = (
         distillation_loss(configure(Case("ka-lsr", 0, 1, lsr_by_tau=by_tau)), *batch) for by_tau in (False, True)

@@ -43,7 +43,7 @@ def test_each_samples_scale_does_not_matter() -> None:
 
 
 def test_opposite_samples_do_not_make_a_negative_probability() -> None:
-    """A cosine of -1 rounds to less in float32."""
+    """In float32 a cosine can round to less than -1."""
     row = torch.rand(1, 300, generator=torch.Generator().manual_seed(0))
     student = torch.cat([row, -row, -3 * row, 0.1 * row])
     found = pkt(student, vectors(1))

@@ -24,7 +24,7 @@ def maps(seed: int, channels: int = 3, samples: int = 2, size: int = 4) -> dict[
 
 
 def with_norms(features: dict[str, Tensor], seed: int = 20) -> dict[str, Tensor]:
-    """A teacher's maps with the weights and biases of their batch norms."""
+    """Add the weights and biases of their batch norms to a teacher's maps."""
     affine = {
         f"{name}/affine": randn(2, values.shape[1], seed=seed).expand(len(values), -1, -1)
         for name, values in features.items()
@@ -33,7 +33,7 @@ def with_norms(features: dict[str, Tensor], seed: int = 20) -> dict[str, Tensor]
 
 
 def same() -> nn.ModuleList:
-    """Connectors that change nothing."""
+    """Return connectors that change nothing."""
     return nn.ModuleList([nn.Identity(), nn.Identity()])
 
 
@@ -66,7 +66,7 @@ def overhaul_by_hand(student: Tensor, teacher: Tensor, margins: list[float]) -> 
 
 
 def margin_by_hand(weight: float, bias: float) -> float:
-    """The mean of the negative part of a normal distribution, by summing its density."""
+    """Return the mean of the negative part of a normal distribution, by summing its density."""
     std, steps = abs(weight), 20_000
     low = min(0.0, bias) - 12 * std
     width = -low / steps
@@ -153,7 +153,7 @@ def test_margins_of_rare_negatives_and_of_constants() -> None:
     )
     assert found.dtype == torch.float64
     assert found.tolist() == pytest.approx([-6.0, -3.0, -0.5, 0.0, 0.0, -3e-30])
-    # It jumps where negatives become rarer than one in a thousand.
+    # The margin jumps where negatives become rarer than one in a thousand.
     near = negative_mean(torch.ones(2), torch.tensor([3.09, 3.10]))
     assert float(near[0]) > -0.3 and float(near[1]) == -3
     assert negative_mean(torch.tensor([1.0]), torch.tensor([-300.0])).item() == -300
@@ -197,7 +197,7 @@ def test_connectors_are_of_the_papers_shape_and_initialisation() -> None:
     assert isinstance(convolution, nn.Conv2d) and convolution.bias is None and isinstance(norm, nn.BatchNorm2d)
     # 16,384 draws: a standard deviation is off by 1 / sqrt(2 * 16,384) = 0.6 %.
     assert float(convolution.weight.detach().std()) == pytest.approx(math.sqrt(2 / 64), rel=0.03)
-    # resnet32x4 teaches resnet8x4: as many parameters as the field counts.
+    # From resnet32x4 to resnet8x4: the parameter count of the literature.
     sizes = {f"stage{i}.pre": torch.Size((c, 8, 8)) for i, c in ((1, 64), (2, 128), (3, 256))}
     adapter = Overhaul().adapter(sizes, sizes, 0)
     assert sum(values.numel() for values in adapter.parameters()) == 86_912

@@ -1,4 +1,4 @@
-"""What all losses of a batch's relations promise: shares of samples, equivariance, rotation, finite gradients."""
+"""Contract of the losses of a batch's relations: per-sample shares, equivariance, rotation, finite gradients."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ def rotation(size: int) -> Tensor:
 
 
 def gradient(loss: Loss, student: Tensor, teacher: Tensor) -> Tensor:
-    """The gradient of the batch's mean, at the student's features."""
+    """Return the gradient of the batch's mean at the student's features."""
     leaf = student.clone().requires_grad_()
     loss(leaf, teacher).mean().backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
@@ -81,7 +81,7 @@ def test_maps_are_flattened_and_the_teacher_has_no_gradient(loss: Loss) -> None:
 
 @each
 def test_rows_of_zeros_and_equal_rows_have_bounded_gradients(loss: Loss) -> None:
-    """Usual code gives NaN or 1e10 here: dead features, and the same image twice in a batch."""
+    """Naive code gives NaN or 1e10 here: dead features, and the same image twice in a batch."""
     teacher = vectors(1, 6).float()
     for dtype in (torch.float32, torch.bfloat16):
         student = vectors(0, 6).to(dtype)
@@ -116,7 +116,7 @@ def test_a_batch_without_relations_is_refused(name: str) -> None:
 
 
 def test_what_a_short_batch_means() -> None:
-    """pkt falls as 1 / B and rkd does not: the last short batch, and another batch size, weigh differently by term."""
+    """pkt falls as 1 / B and rkd does not: a smaller last batch, or another batch size, changes the terms' relative weights."""
     means = {
         name: [float(loss(vectors(0, count, 16), vectors(1, count, 16)).mean()) for count in (32, 128)]
         for name, loss in LOSSES.items()

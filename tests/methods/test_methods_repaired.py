@@ -1,4 +1,4 @@
-"""Repaired answers that are probabilities, in each divergence that takes them: by hand, the same at every temperature."""
+"""Repaired answers that are probabilities, in each divergence that accepts them: by hand, the same at every temperature."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ LABELS[:4] = (LABELS[:4] + torch.tensor([1, 2, 5, 9])) % 10  # wrong four times
 
 
 def repaired(adjustment: str, row: Row, label: int) -> list[float]:
-    """The probabilities that take a wrong answer's place."""
+    """Return the probabilities that replace a wrong answer."""
     if adjustment == "ka-lsr":
         return smooth(len(row), label, EPS)
     p = softmax(row, 1.0)
@@ -26,7 +26,7 @@ def repaired(adjustment: str, row: Row, label: int) -> list[float]:
 
 
 def answer(adjustment: str, row: Row, label: int, tau: float) -> list[float]:
-    """The teacher's probabilities at `tau`, or what a wrong answer was repaired to, whatever `tau`."""
+    """Return the teacher's probabilities at `tau`, or for a wrong answer the repaired probabilities, which ignore `tau`."""
     return repaired(adjustment, row, label) if is_wrong(row, label) else softmax(row, tau)
 
 
@@ -64,7 +64,7 @@ def correlation(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def dist(rows: Sequence[Row], at_tau: Sequence[Row]) -> float:
-    """The batch's mean."""
+    """Return the batch's mean loss."""
     probs = [softmax(row, TAU) for row in rows]
     by_row = [correlation(p, t) for p, t in zip(probs, at_tau, strict=True)]
     by_class = [correlation(p, t) for p, t in zip(zip(*probs, strict=True), zip(*at_tau, strict=True), strict=True)]
@@ -99,7 +99,7 @@ def test_a_repaired_answer_is_itself_at_every_temperature_and_right_ones_are_the
 
 
 def test_the_label_keeps_its_share_in_nkd() -> None:
-    """With K = 10: 0.91 of label smoothing, where its fourth power would be 1.000 of the whole."""
+    """With K = 10, label smoothing gives the label 0.91; the fourth power, normalised, would give it 1.000."""
     found = of_objective("ka-lsr+nkd", STUDENT, TEACHER, LABELS, nkd={"gamma": 0.0})["kd"]
     log_p = torch.log_softmax(STUDENT, 1).gather(1, LABELS.unsqueeze(1)).squeeze(1)
     torch.testing.assert_close((-found / log_p)[:4], torch.full((4,), 0.91).double())
@@ -107,7 +107,7 @@ def test_the_label_keeps_its_share_in_nkd() -> None:
 
 @pytest.mark.parametrize("tau", [1.0, 2.0, 5.0])
 def test_a_repaired_answer_weighs_like_a_sure_teachers_in_wttm(tau: float) -> None:
-    """U of a smoothed label of 100 classes: near 1, not near its limit 100^(1 - 1 / tau), a teacher's that knows nothing."""
+    """With a smoothed label of 100 classes U is near 1; 100^(1 - 1 / tau) is the U of a uniform teacher."""
     student, teacher = logits(0, 4, 100), logits(1, 4, 100)
     labels = (teacher.argmax(1) + 1) % 100  # wrong in all rows
     found = of_objective("ka-lsr+wttm", student, teacher, labels, kd={"tau": tau})["kd"]
@@ -121,7 +121,7 @@ def test_a_repaired_answer_weighs_like_a_sure_teachers_in_wttm(tau: float) -> No
 @pytest.mark.parametrize("adjustment", ["ka-lsr", "label-revision"])
 @pytest.mark.parametrize("name", ["nkd", "wttm"])
 def test_each_samples_temperature_leaves_a_repaired_answer(name: str, adjustment: str) -> None:
-    """Equal temperatures, from dtd with beta 0, give what the fixed one gives."""
+    """dtd with beta 0 gives every sample the same temperature, and must equal the fixed temperature."""
     plain = of_objective(f"{adjustment}+{name}", STUDENT, TEACHER, LABELS)["kd"]
     dynamic = {"dtd": {"tau_0": TAU, "flsw": {"beta": 0.0}}}
     found = of_objective(f"{adjustment}+{name}+dtd-flsw", STUDENT, TEACHER, LABELS, **dynamic)["kd"]

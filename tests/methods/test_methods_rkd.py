@@ -1,4 +1,4 @@
-"""Relational KD: against loops over pairs and triples, and where usual code loses precision or its gradient."""
+"""Relational KD: against loops over pairs and triples, and where naive code loses precision or its gradient."""
 
 import math
 
@@ -25,7 +25,7 @@ def distances(rows: list[list[float]]) -> list[list[float]]:
 
 
 def cosine(rows: list[list[float]], i: int, j: int, k: int) -> float:
-    """Of the angle at i between j and k."""
+    """Return the cosine of the angle at i between j and k."""
     one, other = ([b - a for a, b in zip(rows[i], rows[end], strict=True)] for end in (j, k))
     lengths = math.hypot(*one) * math.hypot(*other)
     return sum(a * b for a, b in zip(one, other, strict=True)) / lengths if lengths else 0.0
@@ -45,7 +45,7 @@ def by_hand(student: Tensor, teacher: Tensor, distance: float, angle: float) -> 
 @pytest.mark.parametrize(("distance", "angle"), [(25.0, 50.0), (1.0, 0.0), (0.0, 2.0)])
 def test_it_is_the_loops(distance: float, angle: float) -> None:
     student, teacher = vectors(0), vectors(1, size=5)
-    student[3] = student[1]  # a pair without a direction; its distance is not part of the mean
+    student[3] = student[1]  # equal rows have no direction, and their distance is left out of the mean
     found = relational(student, teacher, distance=distance, angle=angle)
     assert found.tolist() == pytest.approx(by_hand(student, teacher, distance, angle), rel=1e-9)
 
@@ -61,7 +61,7 @@ def test_the_batchs_mean_is_the_mean_over_all_pairs_and_triples() -> None:
 
 
 def test_an_offset_of_all_samples_does_not_matter() -> None:
-    """The Gram form of squared distances loses its digits there."""
+    """The Gram form of squared distances loses its digits under a large offset."""
     features = vectors(0, 8, 16)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         moved = features.to(dtype) + 1000

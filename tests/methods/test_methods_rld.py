@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def parts(v: list[float], t: list[float], y: int, tau: float, tau_a: float) -> tuple[float, float]:
-    """tau_a^2 KL of the confidences, tau^2 KL of the classes below the label."""
+    """Return tau_a^2 KL of the confidences, and tau^2 KL of the classes below the label."""
     top = t.index(max(t))
     sure_t = [log_softmax(t, tau_a)[top], log_rest(t, top, tau_a)]
     sure_s = [log_softmax(v, tau_a)[y], log_rest(v, y, tau_a)]
@@ -64,7 +64,7 @@ def test_ties_with_the_label_are_left_out() -> None:
     label = torch.tensor([1])
     student = logits(0, 1, 5)
     plain = rld(student, teacher, label, tau=4.0, tau_a=1.0, alpha=0.0, beta=1.0)
-    for k in (0, 1, 2):  # above, the label itself, the tie
+    for k in (0, 1, 2):  # a class above the label, the label, the tied class
         moved = student.index_add(1, torch.tensor([k]), torch.ones(1, 1).double())
         torch.testing.assert_close(rld(moved, teacher, label, tau=4.0, tau_a=1.0, alpha=0.0, beta=1.0), plain)
     expected = naive(student[:, 3:], teacher[:, 3:], torch.tensor([0]), 4.0, 1.0, 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""SLD with one view: against loops in float64, both teachers, when the second begins, and that nothing flows into it."""
+"""SLD with one view: against loops in float64, both teachers, the second teacher's first epoch, and its missing gradient."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_the_student_teaches_itself_from_its_epoch() -> None:
 
 
 def test_no_gradient_flows_into_the_students_own_answer() -> None:
-    """Through the authors' target it does: the gradient is about three times as long."""
+    """In the authors' code a gradient flows through the target: it is about three times as long."""
     student = logits(0).requires_grad_()
     own = sld(student, student, LABELS, temperatures=TEMPERATURES)
     apart = sld(student, logits(0), LABELS, temperatures=TEMPERATURES)
@@ -58,7 +58,7 @@ def test_no_gradient_flows_into_the_students_own_answer() -> None:
 def test_a_student_that_is_the_swapped_teacher_is_at_rest() -> None:
     teacher = logits(1)
     student = probability_shift(teacher, LABELS).requires_grad_()
-    loss = in_epoch(5, student, teacher)  # both teachers
+    loss = in_epoch(5, student, teacher)  # from both teachers
     assert float(loss.detach().abs().max()) < 1e-11 and float(gradient(loss, student).abs().max()) < 1e-11
 
 

@@ -1,4 +1,4 @@
-"""Similarity-Preserving distillation: against loops, what it is not invariant to, and what the pooled variant is."""
+"""Similarity-Preserving distillation: against loops, its missing invariances, and the definition of the pooled variant."""
 
 import math
 

@@ -96,7 +96,7 @@ def test_with_dkd_and_ka_ps() -> None:
 
 
 def test_dtds_weights_are_of_the_raw_logits() -> None:
-    """FLSW after standardising would be one minus Pearson's correlation, and CWSM's w about 14 at 100 classes."""
+    """On standardised logits FLSW would be one minus Pearson's correlation, and CWSM's w about 14 at 100 classes."""
     student, teacher = logits(0), logits(1) + 5
     values = loss("ls+dtd-flsw", student, teacher)
     weights = [flsw(v, t, 1.0) for v, t in zip(student.tolist(), teacher.tolist(), strict=True)]
@@ -118,7 +118,7 @@ def test_of_a_revised_answer_the_logarithms_are_standardised() -> None:
 @pytest.mark.parametrize("row", [[0.0] * 5, [3.0] * 5, [8000.0, 0, 0, 0, -8000.0], [0.0, 0.0, 1e-6, 0.0, 0.0]])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_constant_and_extreme_rows_have_bounded_gradients(row: list[float], dtype: torch.dtype) -> None:
-    """A zero-initialised head: dividing by 1e-7 + s would give gradients of 1e5 and more."""
+    """A zero-initialised head gives constant rows: dividing by 1e-7 + s would give gradients of 1e5 and more."""
     student = torch.tensor([row], dtype=dtype, requires_grad=True)
     kd = kl_divergence(standardise(student), target_logits=standardise(logits(1, 1, 5).float()), tau=2.0)
     kd.sum().backward()
@@ -137,7 +137,7 @@ def test_two_classes_are_refused_and_their_z_scores_are_signs() -> None:
 
 @pytest.mark.parametrize("other", ["ka-lsr", "tf-kd-virtual"])
 def test_two_valued_answers_are_refused(other: str) -> None:
-    """Standardised, a smoothed label is the same for every eps, and so is a virtual teacher."""
+    """After standardisation a smoothed label is the same for every eps, and so is a virtual teacher."""
     rows = [standardise(torch.tensor([[1 - eps + eps / 4, eps / 4, eps / 4, eps / 4]]).log()) for eps in (0.1, 0.5)]
     torch.testing.assert_close(*rows)
     with pytest.raises(ValueError, match="exclude each other"):

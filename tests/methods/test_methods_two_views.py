@@ -26,12 +26,12 @@ every = pytest.mark.parametrize("name", LOSSES)
 
 
 def four(samples: int = 5, classes: int = 6) -> list[Tensor]:
-    """Student and teacher in the weak view, then in the strong one."""
+    """Return the logits of student and teacher in the weak view, then in the strong one."""
     return [logits(seed, samples, classes) for seed in range(4)]
 
 
 def rows_of(probs: list[list[float]]) -> list[list[float]]:
-    """P P'."""
+    """Return P P'."""
     return [[math.fsum(a * b for a, b in zip(p, q, strict=True)) for q in probs] for p in probs]
 
 
@@ -42,7 +42,7 @@ def naive_mlkd(views: list[Tensor], *, published: bool) -> list[float]:
     mass = [math.fsum(softmax(row, 1.0)[k] for row in t) for k in range(classes)]
     rows = [float(one <= median(confidence)) for one in confidence]
     columns = [float(one <= median(mass)) for one in mass]
-    if published:  # a scalar times the mask, then the mean
+    if published:  # the published order: the batch's mean times the mask, then the mean
         rows, columns = [sum(rows) / batch] * batch, [sum(columns) / classes] * classes
     total = [0.0] * batch
     for tau in TEMPERATURES:
@@ -68,7 +68,7 @@ def test_mlkd_is_the_loop(form: str, shape: tuple[int, int]) -> None:
 
 
 def test_the_published_mean_is_the_authors_arithmetic() -> None:
-    """A level's mean over the batch, times the mask, then the mean: the share of the mask is all that is left of it."""
+    """The authors multiply a level's mean over the batch by the mask, so only the masked share of rows matters."""
     views = four()
     v, t, strong_v, strong_t = views
     confidence, expected = torch.softmax(t, 1).amax(1), torch.zeros((), dtype=torch.float64)
@@ -86,7 +86,7 @@ def test_the_published_mean_is_the_authors_arithmetic() -> None:
 
 
 def test_the_masks_of_rows_are_not_their_share() -> None:
-    """What the published code loses: half of the rows get no weak KL at all."""
+    """With masked rows, half of the rows get no weak KL; the published code loses this."""
     v, t, *_ = four()
     still = [v, t, t, t]  # no loss in the strong view
     intended = mlkd(*still, temperatures=[4.0])
@@ -135,7 +135,7 @@ def test_without_thresholds_and_with_equal_views_crld_is_kd_times_its_weights() 
 
 
 def test_the_weak_gate_also_holds_the_strong_views_own_part() -> None:
-    """The published code's: a gate on the answer's own view would be another method."""
+    """As in the published code, the weak view's gate applies to the strong view's own part; a gate per view is another method."""
     v, _, strong_v, _ = four(1)
     shy, sure = torch.zeros(1, 6, dtype=torch.float64), 50 * torch.eye(6, dtype=torch.float64)[:1]
     only_same = {**CRLD, "cross_view": 0.0}
@@ -157,12 +157,12 @@ def test_crld_takes_a_temperature_for_each_sample() -> None:
     torch.testing.assert_close(crld(*views, **{**CRLD, "tau": taus}), torch.cat(alone))
 
 
-# Of both
+# Both methods
 
 
 @every
 def test_a_student_that_is_its_teacher_in_both_views_is_at_rest(name: str) -> None:
-    """CRLD compares across views: it rests where the teacher's answers to both are equal."""
+    """CRLD compares across views: it is zero only if the teacher's answers to both views are equal."""
     _, teacher, _, strong_teacher = four()
     strong_teacher = teacher if name == "crld" else strong_teacher
     student, strong = (one.clone().requires_grad_() for one in (teacher, strong_teacher))
@@ -258,7 +258,7 @@ def test_the_objective_is_the_function_on_both_views(method: str, expected: Call
 
 
 def test_the_weights_of_auto_are_the_authors_for_both_views() -> None:
-    """0.1 (CE_w + CE_s) + 0.9 ..., and CE_w + CE_s + ...; here CE is the mean of both."""
+    """The authors use 0.1 (CE_w + CE_s) + 0.9 ..., and CE_w + CE_s + ...; here CE is the mean of both views."""
     found = [settings(method, views_per_step=2).loss_weights for method in ("mlkd", "crld")]
     assert found == [(2 * 0.1, 0.9), (2 * 1.0, 1.0)]
 
@@ -287,7 +287,7 @@ def test_a_method_of_one_view_is_the_mean_over_both(method: str) -> None:
 
 def test_figures_of_a_group_are_means_over_the_views_in_which_a_sample_is_in_it() -> None:
     views = four()
-    labels = views[3].argmax(1)  # in the strong view the teacher is right
+    labels = views[3].argmax(1)  # the teacher is right in the strong view
     values = of_objective("ka-lsr", views, labels)
     each = [of_objective("ka-lsr", views[i : i + 2] * 2, labels, views_per_step=1)["gradient_adjusted"] for i in (0, 2)]
     wrong = [~one.isnan() for one in each]

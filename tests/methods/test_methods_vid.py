@@ -49,7 +49,7 @@ def test_the_best_variance_is_the_channels_mean_squared_error() -> None:
 
 
 def test_the_predictor_starts_as_published_and_every_part_is_trained() -> None:
-    """Variance 5 at first: a constant of ln 5 / 2. One public form leaves the variances out of the optimiser."""
+    """The initial variance is 5, so the loss starts with ln 5 / 2. One public form leaves the variances out of the optimiser."""
     predictor = Predictor(2, 3)
     mean, variance = predictor(maps(0, 2).float())
     torch.testing.assert_close(variance, torch.full((3,), 5.0))
@@ -63,7 +63,7 @@ def test_the_predictor_starts_as_published_and_every_part_is_trained() -> None:
 
 @pytest.mark.parametrize("scale", [-200.0, 100.0, 1e4])
 def test_a_scale_far_out_keeps_a_finite_variance_and_gradient(scale: float) -> None:
-    """ln(1 + e^a) as it is written overflows from a = 89 in float32."""
+    """ln(1 + e^a) computed naively overflows from a = 89 in float32."""
     predictor = Predictor(2, 3)
     with torch.no_grad():
         predictor.scale.fill_(scale)

@@ -1,4 +1,4 @@
-"""Teacher-free KD with a virtual teacher: both forms against loops in float64, and how the published one differs."""
+"""Teacher-free KD with a virtual teacher: both forms against loops in float64, and the difference of the published form."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ def settings(method: str = "tf-kd-virtual", **changes: Any) -> Distill:
 
 
 def by_hand(student: list[float], y: int, form: str, alpha: float, tau: float, correct: float, factor: float) -> float:
-    """One sample's loss: the equations as they are written, the probabilities raised to 1 / tau."""
+    """Return one sample's loss from the equations, with the probabilities raised to 1 / tau."""
     classes = len(student)
     u = [correct if k == y else (1 - correct) / (classes - 1) for k in range(classes)]
     if form == "as-intended":
@@ -64,7 +64,7 @@ def test_the_student_that_is_the_virtual_teacher_has_no_loss() -> None:
 
 
 def test_the_published_target_is_nearly_uniform() -> None:
-    """The softmax of probabilities at tau 20 with 100 classes: 0.0105 at the label; tempering gives 0.0157."""
+    """The softmax of probabilities at tau 20 with 100 classes gives the label 0.0105; tempering gives 0.0157."""
     u = virtual_teacher(torch.tensor([3]), 100, correct=0.99, dtype=torch.float64)
     assert float(torch.softmax(u / 20, 1).amax()) == pytest.approx(0.0105, abs=5e-5)
     assert float(torch.softmax(u.log() / 20, 1).amax()) == pytest.approx(0.0157, abs=5e-5)

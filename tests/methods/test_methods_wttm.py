@@ -39,7 +39,7 @@ def test_without_a_power_it_is_kd_at_temperature_1() -> None:
 
 
 def weights(teacher: Tensor, gamma: float) -> Tensor:
-    """U, from the loss and KL with the teacher at tau = 1 / gamma."""
+    """Return U, from the loss and from KL with the teacher at tau = 1 / gamma."""
     student = logits(5, *teacher.shape)
     return wttm(student, teacher, gamma=gamma) / kl_divergence(student, target_logits=gamma * teacher, tau=1.0)
 

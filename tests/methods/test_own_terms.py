@@ -1,4 +1,4 @@
-"""A term of a user's own, named `package.module:Class` in a method, does what prepkd's do."""
+"""A user's own term, named `package.module:Class` in a method, works like a built-in term."""
 
 import json
 import re
@@ -103,7 +103,7 @@ def test_its_settings_are_checked_and_are_part_of_the_run() -> None:
 
 
 def test_students_learn_by_it(project: Path) -> None:
-    """Cached and online students are equal; another setting gives another student; a feature term reads what is cached."""
+    """Cached and online students are equal; a changed setting changes the student; a feature term reads cached features."""
     for command in (["prepare"], ["train-teacher", "large"], ["cache-logits", "large"]):
         prepkd(*command)
     weights = {}

@@ -1,4 +1,4 @@
-"""What tells a wrong teacher: answers no better than chance, classes in another order, what a file claims."""
+"""Signs of a wrong teacher: answers no better than chance, classes in another order, a file's claimed accuracy."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ LABELS = torch.arange(400) % CLASSES
 
 
 def logits(right: float, order: Tensor | None = None, seed: int = 0) -> Tensor:
-    """Answers that are right for a share of the samples and random for the others, their classes then in another order."""
+    """Return one-hot answers, right for a share of the samples and random for the rest, with classes mapped by `order`."""
     generator = torch.Generator().manual_seed(seed)
     answers = torch.randint(CLASSES, LABELS.shape, generator=generator)
     known = torch.rand(LABELS.shape, generator=generator) < right
@@ -44,7 +44,7 @@ def test_samples_sorted_by_class_are_no_obstacle() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_random_answers_fit_in_no_order(seed: int) -> None:
-    """The order is fitted on one half and judged on the other: else 20 samples a class would let chance fit."""
+    """The order is fitted on one half and judged on the other: with 20 samples per class, chance would fit otherwise."""
     found = agreement(logits(0.0, seed=seed), LABELS)
     assert found.doubtful and found.poor and not found.out_of_order
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 RGB = Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
-# As the distillation literature's code gives them for 32 x 32 pixels: stem, stages, pooled.
+# Shapes in the distillation literature's code for 32 x 32 pixels: stem, stages, pooled.
 Shapes = list[tuple[int, ...]]
 RESNET: Shapes = [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,)]
 RESNET_X4: Shapes = [(32, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8), (256,)]
@@ -93,7 +93,7 @@ def test_logits_are_the_models(name: str, training: bool, pixels: Tensor) -> Non
     found = features(watched, pixels)
     assert torch.equal(found["logits"], plain(pixels))
     assert list(watched.state_dict()) == before
-    # In both, batch norms update once per forward pass.
+    # In both models, batch norms update once per forward pass.
     for key, value in plain.state_dict().items():
         assert torch.equal(watched.state_dict()[key], value), key
         if key.endswith("num_batches_tracked"):
@@ -122,7 +122,7 @@ def test_stages_end_as_in_the_literature(pixels: Tensor) -> None:
 
 
 def test_features_are_the_modules_outputs(pixels: Tensor) -> None:
-    """A stage by name equals the output of its module by path."""
+    """A stage's feature by name equals the output of its module by path."""
     paths = {
         "resnet8": {"stage1": "layer1", "stage2": "layer2", "stage3": "layer3"},
         "wrn_16_1": {"stem": "conv1", "stage1": "block1", "stage2": "block2", "stage3": "block3"},
@@ -215,7 +215,7 @@ def test_a_forward_pass_of_its_own_is_the_one_that_runs(pixels: Tensor) -> None:
 
 
 class Odd(nn.Module):
-    """Modules whose outputs are no features: one returns a tuple, one runs twice, one never; draws random numbers."""
+    """A model with module outputs that cannot be features: a tuple, a module run twice or never; it draws random numbers."""
 
     def __init__(self) -> None:
         super().__init__()

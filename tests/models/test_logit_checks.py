@@ -1,4 +1,4 @@
-"""Probabilities in place of logits are refused, doubtful values are named, and logits are neither."""
+"""Probabilities in place of logits are refused, doubtful values are named, and real logits pass."""
 
 import math
 
@@ -13,7 +13,7 @@ RAW = 3 * torch.randn(60, 12, generator=torch.Generator().manual_seed(4))
 
 
 def top5(values: Tensor) -> Tensor:
-    """The five largest values of each row, zero elsewhere."""
+    """Keep the five largest values of each row and set the others to zero."""
     best = values.topk(5, dim=-1)
     return torch.zeros_like(values).scatter(1, best.indices, best.values)
 

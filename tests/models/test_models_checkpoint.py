@@ -230,7 +230,7 @@ def test_every_bit_of_a_card_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [("0.2023", "0.2123"), ("0.4914", "0.4814"), ('"digits"', '"cifar"')])
 def test_a_changed_digit_of_a_card_is_refused(tmp_path: Path, old: str, new: str) -> None:
-    """The preprocessing decides the figures, and is in no checksum but the card's."""
+    """The preprocessing affects accuracy, and only the card's own checksum covers it."""
     path = saved(tmp_path) / "model.json"
     text = path.read_text()
     assert text.count(old) == 1
@@ -294,7 +294,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path: Path, zipped: 
     message = refusal(load_weights, example().body, path)
     assert message.startswith(f"{path}: loading would run ") and "mkdir, refused; save tensors only: " in message
     assert not (tmp_path / "boom").exists()
-    torch.load(path, weights_only=False)  # the bomb is live
+    torch.load(path, weights_only=False)  # proves that the bomb works
     assert (tmp_path / "boom").exists()
 
 

@@ -58,7 +58,7 @@ def test_channels_last_gives_the_same_logits(name: str) -> None:
 
 
 def copied(ours: nn.Module, theirs: nn.Module) -> nn.Module:
-    """Load our weights into their module: the same layers in the same order, under other names."""
+    """Load our weights into their module, whose layers have the same order and other names."""
     names, values = list(theirs.state_dict()), list(ours.state_dict().values())
     theirs.double().load_state_dict(dict(zip(names, values, strict=True)))
     return theirs.eval()
@@ -156,7 +156,7 @@ def test_shufflenetv1_gives_the_values_of_its_equations() -> None:
             y = y[:, order]
             y = functional.relu(block.bn2(convolve(y, block.conv2, step, 1, y.shape[1])))
             y = block.bn3(convolve(y, block.conv3, 1, 0, 3))
-            # A mean over 3 x 3, including the padding's zeros.
+            # The mean over 3 x 3 includes the padding's zeros.
             x = (
                 torch.cat([y, functional.pad(x, [1] * 4).unfold(2, 3, 2).unfold(3, 3, 2).mean(dim=(4, 5))], 1)
                 if (step == 2)

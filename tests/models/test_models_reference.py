@@ -13,7 +13,7 @@ DOCS = ROOT / "docs"
 
 
 def rows(page: str, columns: int) -> list[list[str]]:
-    """The cells of a page's table rows with this number of columns whose first cell is code."""
+    """Return the cells of the page's table rows that have `columns` columns and code in the first cell."""
     lines = [line for line in (DOCS / page).read_text().splitlines() if line.startswith("| `")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [row for row in cells if len(row) == columns]

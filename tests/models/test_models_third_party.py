@@ -40,7 +40,7 @@ def test_names_and_shapes_are_theirs(name: str) -> None:
 
 
 def test_no_shared_architecture_is_left_out() -> None:
-    own = {name for name in MODELS if name.startswith("convnet")} | {"wrn_28_10"}  # neither project has it
+    own = {name for name in MODELS if name.startswith("convnet")} | {"wrn_28_10"}  # absent from both projects
     assert {ours for ours, _ in theirs.MODELS.values()} == set(MODELS) - own
     assert [problem(name) for name in MODELS] == [None] * len(MODELS)
 
@@ -75,7 +75,7 @@ def test_every_form_of_file_loads_and_says_whose_it_is(file: str, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
 def test_mdistillers_resnets_for_imagenet_are_torchvisions(name: str, tmp_path: Path) -> None:
-    """Its blocks apply the ReLU first, which is equivalent; it loads old files of torchvision without batch counters."""
+    """Their blocks apply the ReLU first, which is equivalent; torchvision's old files without batch counters load too."""
     state = getattr(torchvision.models, name)(num_classes=7).state_dict()
     kept = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     torch.save(kept, tmp_path / f"{name}.pth", _use_new_zipfile_serialization=False)

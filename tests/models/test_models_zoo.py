@@ -91,7 +91,7 @@ def test_any_image_size_gives_logits(name: str, shape: tuple[int, int, int]) -> 
 
 
 def lived_in(name: str) -> nn.Module:
-    """A model in float64 with batch norms away from their initial values, so that skipping one changes the logits."""
+    """Build a float64 model with batch norms away from their initial values, so that skipping one changes the logits."""
     torch.manual_seed(0)
     model = build_model(name, 10).double().eval()
     for module in model.modules():
@@ -223,7 +223,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "zoo_indirect.py").write_text("import zoo_leaves\n")
     (tmp_path / "zoo_folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    # As under a console script: neither '' nor the working directory is on the path.
+    # A console script has neither '' nor the working directory on its path.
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     for name in (path.stem for path in tmp_path.iterdir()):
         monkeypatch.delitem(sys.modules, name, raising=False)

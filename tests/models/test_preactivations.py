@@ -1,4 +1,4 @@
-"""Pre-activations of the zoo: what they are in each architecture, at no cost where they are not asked; their batch norms."""
+"""Pre-activations of the zoo: their place in each architecture, no cost unless requested, and their batch norms."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ SMALL = [
 
 
 def made(name: str) -> Normalised:
-    """A model whose batch norms have done some work: no scale is 1, no shift 0."""
+    """Build a model with non-trivial batch norms: no scale is 1, no shift 0."""
     torch.manual_seed(3)
     model = Normalised(build_model(name, 7), Preprocessing((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)))
     for module in model.modules():
@@ -44,7 +44,7 @@ def stages(model: Normalised) -> list[str]:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_stage_is_its_activation(name: str, pixels: Tensor) -> None:
-    """By a ReLU, but for MobileNetV2, whose stages have none, and WRN, whose stages end before the norm."""
+    """A ReLU of the pre-activation gives the stage, except for MobileNetV2 (no ReLU) and WRN (stages end before the norm)."""
     model = made(name).eval()
     found = WithFeatures(model, feature_names(model))(pixels)
     for stage in stages(model):
@@ -58,7 +58,7 @@ def test_the_stage_is_its_activation(name: str, pixels: Tensor) -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_of_wrn_it_is_the_next_norms_output_computed_once(training: bool, pixels: Tensor) -> None:
-    """The field's code applies that norm a second time, so that in training mode it updates its statistics twice a step."""
+    """The field's code applies that norm a second time, so that in training mode its statistics are updated twice per step."""
     model, plain = made("wrn_16_1").train(training), made("wrn_16_1").train(training)
     norms = ["block2.layer.0.bn1", "block3.layer.0.bn1", "bn1"]
     names = [f"{stage}.pre" for stage in stages(model)]
@@ -75,7 +75,7 @@ def test_of_wrn_it_is_the_next_norms_output_computed_once(training: bool, pixels
 
 @pytest.mark.parametrize("name", SMALL)
 def test_other_values_and_gradients_do_not_change(name: str, pixels: Tensor) -> None:
-    """The same bits of features, logits and gradients, whether pre-activations are asked or not."""
+    """Features, logits and gradients have the same bits with and without pre-activations."""
     model, asked = made(name), made(name)
     names = [one for one in feature_names(model) if not one.endswith(".pre")]
     plain, found = WithFeatures(model, names)(pixels), WithFeatures(asked, feature_names(asked))(pixels)
@@ -121,7 +121,7 @@ PATHS = {
 
 @pytest.mark.parametrize("name", PATHS)
 def test_the_norm_before_an_activation_gives_its_weight_and_bias(name: str, pixels: Tensor) -> None:
-    """As in the field's `get_bn_before_relu`, of the model or by a norm's own path."""
+    """As with the field's `get_bn_before_relu`, the norm is found from the stage or by its own path."""
     model = made(name)
     names = [f"{stage}.pre/affine" for stage in stages(model)]
     found = WithFeatures(model, [*names, f"{PATHS[name][0]}/affine", "pooled"])(pixels)

@@ -1,4 +1,4 @@
-"""Converged teachers of another project, as published: `weights:` reads them as they are."""
+"""Converged teachers published by another project: `weights:` reads the files unchanged."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.real
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_a_published_file_loads_as_it_is(teachers: Path, name: str) -> None:
-    """Tensors under `model_state_dict`, with `module.` before their names, beside an optimizer and an epoch."""
+    """The file holds tensors under `model_state_dict` with the prefix `module.`, beside an optimizer and an epoch."""
     model = build_model(f"distiller_resnet:{name}", 100)
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
     before = model.state_dict()["linear.bias"].clone()

@@ -1,4 +1,4 @@
-"""Files of weights: every form that people save, several sets in one file, other kinds of files, strange tensors."""
+"""Files of weights: every common form, several sets in one file, other kinds of files, strange tensors."""
 
 import ast
 import io
@@ -38,7 +38,7 @@ def under(prefix: str, state: Mapping[str, Tensor] = STATE) -> dict[str, Tensor]
 
 
 def optimizer(kind: type[torch.optim.Optimizer] = torch.optim.Adam) -> dict[str, Any]:
-    """The state of an optimizer after a step: its tensors have the shapes of weights."""
+    """Return the state of an optimizer after a step: its tensors have the shapes of weights."""
     net = model()
     made = kind(net.parameters(), lr=0.1)  # type: ignore[call-arg]
     net(torch.rand(2, 1, 8, 8)).sum().backward()
@@ -163,7 +163,7 @@ def test_an_average_without_statistics_is_spoken_of(name: str, tmp_path: Path) -
     path = save({"state_dict": RAW, name: PARAMETERS}, tmp_path / "w.pt")
     found, net = loaded(path)
     assert same(net, RAW) and found.others == (name,)
-    assert loaded(path, "state_dict")[0].others == ()  # chosen, and so known
+    assert loaded(path, "state_dict")[0].others == ()  # no note if the user chose the key
     assert "4 missing: bn1.running_mean" in refusal(path, name)
 
 
@@ -175,7 +175,7 @@ def test_an_average_without_names_is_spoken_of(tmp_path: Path) -> None:
     assert same(net, RAW) and (found.key, found.others, found.unnamed) == ("model", (), ("ema.shadow_params",))
     note, *others = loading_notes(training_settings(weights=path), found, "student 'convnet4'")
     assert f"{path} also holds ema.shadow_params: tensors" in note and "can't be loaded" in note and not others
-    assert loaded(path, "model")[0].unnamed == ()  # chosen, and so known
+    assert loaded(path, "model")[0].unnamed == ()  # no note if the user chose the key
     assert "no weights of this model are; there are some under model" in refusal(path, "ema")
     fewer = average | {"shadow_params": list(PARAMETERS.values())[1:]}
     assert loaded(save({"model": RAW, "ema": fewer}, path))[0].unnamed == ()
@@ -206,7 +206,7 @@ def tarred(path: Path) -> None:
 
 
 def bomb(path: Path) -> None:
-    """A file of torch.save, compressed: 4 MB of zeros in a few kB."""
+    """Write a compressed torch.save file: 4 MB of zeros in a few kB."""
     torch.save({"w": torch.zeros(2**20)}, path)
     with zipfile.ZipFile(path) as archive:
         parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}
@@ -246,7 +246,7 @@ def test_another_kind_of_file_is_named_with_the_way_out(kind: str, tmp_path: Pat
     assert refusal(tmp_path / "w.pth").startswith(message)
 
 
-WEIGHT = (4, 1, 3, 3)  # of conv1.weight
+WEIGHT = (4, 1, 3, 3)  # the shape of conv1.weight
 STRANGE: dict[str, tuple[Callable[[], Tensor], str]] = {
     "sparse": (lambda: torch.ones(WEIGHT).to_sparse(), "1 not dense: conv1.weight torch.sparse_coo"),
     "sparse and huge": (
@@ -296,7 +296,7 @@ def test_an_expanded_tensor_of_the_right_shape_loads(tmp_path: Path) -> None:
 
 
 def test_mappings_that_hold_one_another_end(tmp_path: Path) -> None:
-    """Each level holds the level below under 40 keys: 40^20 paths, if each were followed."""
+    """Each level holds the level below under 40 keys: following every path would take 40^20 steps."""
     level: dict[str, Any] = {"a": torch.ones(2, 2)}
     for _ in range(20):
         level = {f"k{i}": level for i in range(40)}
@@ -304,7 +304,7 @@ def test_mappings_that_hold_one_another_end(tmp_path: Path) -> None:
 
 
 def test_nothing_loads_more_than_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every torch.load says so itself: only then the environment can't undo it."""
+    """Every torch.load passes weights_only=True explicitly: the environment can override only the default."""
     calls = [
         (path.name, node)
         for folder in ("pipeline/prepkd", "stages")

@@ -82,7 +82,7 @@ def wrn(depth: int, factor: int, classes: int) -> Table:
 def vgg(depths: tuple[int, ...], classes: int) -> Table:
     table, before = {}, 3
     for block, (depth, width) in enumerate(zip(depths, (64, 128, 256, 512, 512), strict=True)):
-        for i in range(depth):  # convolution, norm, ReLU: three places each
+        for i in range(depth):  # convolution, norm, ReLU: three indices each
             table |= conv(f"block{block}.{3 * i}", width, before, 3, bias=True) | norm(
                 f"block{block}.{3 * i + 1}", width
             )
@@ -136,7 +136,7 @@ def shuffle_v2(classes: int) -> Table:
 
 
 NARROW, WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
-# Their name: (ours, names and shapes for a number of classes).
+# Name in their code: (ours, names and shapes for a number of classes).
 MODELS: dict[str, tuple[str, Callable[[int], Table]]] = {
     **{f"resnet{d}": (f"resnet{d}", partial(resnet, d, NARROW)) for d in (8, 14, 20, 32, 44, 56, 110)},
     **{f"resnet{d}x4": (f"resnet{d}x4", partial(resnet, d, WIDE)) for d in (8, 32)},
@@ -146,8 +146,8 @@ MODELS: dict[str, tuple[str, Callable[[int], Table]]] = {
     "vgg13": ("vgg13", partial(vgg, (2, 2, 2, 2, 2))),
     "vgg16": ("vgg16", partial(vgg, (2, 2, 3, 3, 3))),
     "vgg19": ("vgg19", partial(vgg, (2, 2, 4, 4, 4))),
-    "mobile_half": ("mobilenetv2", mobile_half),  # RepDistiller's name
-    "MobileNetV2": ("mobilenetv2", mobile_half),  # mdistiller's, on CIFAR-100
+    "mobile_half": ("mobilenetv2", mobile_half),  # the name in RepDistiller
+    "MobileNetV2": ("mobilenetv2", mobile_half),  # the name in mdistiller, on CIFAR-100
     "ShuffleV1": ("shufflenetv1", shuffle_v1),
     "ShuffleV2": ("shufflenetv2", shuffle_v2),
     "ResNet18": ("resnet18", partial(resnetv2, (2, 2, 2, 2), 1)),
@@ -175,7 +175,7 @@ def random_state(table: Table, seed: int = 0) -> "OrderedDict[str, Tensor]":
 
 
 class Net:
-    """Layers by name."""
+    """A model's layers by name."""
 
     def __init__(self, state: Mapping[str, Tensor]) -> None:
         self.state = {key: value.double() for key, value in state.items()}
@@ -191,7 +191,7 @@ class Net:
         return (x - mean) / (var + 1e-5).sqrt() * scale + shift
 
     def head(self, x: Tensor, name: str) -> Tensor:
-        """The mean over the last map, then the classifier."""
+        """Average the last map, then apply the classifier."""
         return x.mean(dim=(2, 3)) @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
 
     def has(self, name: str) -> bool:
@@ -252,7 +252,7 @@ def forward_mobile(net: Net, x: Tensor) -> Tensor:
 
 
 def deal(x: Tensor, groups: int) -> Tensor:
-    """The channel shuffle: channel j of group g goes to place j * groups + g."""
+    """Shuffle channels: channel j of group g goes to place j * groups + g."""
     return x[:, [g * (x.shape[1] // groups) + j for j in range(x.shape[1] // groups) for g in range(groups)]]
 
 
@@ -288,7 +288,7 @@ def forward_shuffle_v2(net: Net, x: Tensor) -> Tensor:
 
 
 def forward(name: str, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """Logits (B, K) of 32 x 32 images by their model of this name, in float64."""
+    """Return logits (B, K) of 32 x 32 images by their model of this name, in float64."""
     families: dict[str, Callable[[Net, Tensor], Tensor]] = {
         "resnet": partial(forward_resnet, stages=3, shortcut="downsample", head="fc"),
         "wrn": forward_wrn,
@@ -307,7 +307,7 @@ def forward(name: str, state: Mapping[str, Tensor], x: Tensor) -> Tensor:
 
 
 def optimizer() -> dict[str, Any]:
-    """SGD's state as both save it: 0.1 ** np.int64(3) is a NumPy number."""
+    """Return SGD's state as both projects save it: 0.1 ** np.int64(3) is a NumPy number."""
     return {"state": {0: {"momentum_buffer": torch.ones(3)}}, "param_groups": [{"lr": np.float64(5e-5), "params": [0]}]}
 
 
