@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next step, unless the environment says otherwise."""
+"""Freed memory is kept for the next step, unless the environment sets the allocator otherwise."""
 
 import os
 import platform
@@ -121,7 +121,7 @@ def test_slabs_take_no_more_than_those_alive() -> None:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", SLABS], env=clean, capture_output=True, text=True, check=True)
     grown, returned = map(int, done.stdout.split())
-    assert grown < 80 * 2**20  # one more slab, at most: the last view is freed when the next one is named
+    assert grown < 80 * 2**20  # one extra slab at most: the last view is freed when the next one is assigned
     assert returned > 48 * 2**20
 
 

@@ -89,7 +89,7 @@ def test_the_next_write_removes_what_killed_processes_left_of_this_path_only(tmp
     path, longer = tmp_path / "data[1]", tmp_path / "data[1].h5"
     left, other = left_by_a_killed(path), left_by_a_killed(longer)
     folder = path.with_name(left.name.replace("-", "-9"))
-    write_bytes(folder / "chunk", b"half")  # as `publish` leaves it across devices
+    write_bytes(folder / "chunk", b"half")  # `publish` leaves such a folder across devices
     write_bytes(path, b"whole")
     assert tree(tmp_path) == {"data[1]": b"whole", other.name: b"half"}
     write_bytes(longer, b"whole")
@@ -121,7 +121,7 @@ def test_another_machines_file_is_removed_after_a_day(tmp_path: Path, monkeypatc
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Which inodes were flushed and renamed, in order."""
+    """Record which inodes are flushed and renamed, in order."""
     seen: list[tuple[str, int]] = []
     fsync = os.fsync
 
@@ -195,7 +195,7 @@ def test_publish_moves_and_replaces_the_whole(tmp_path: Path, exists: bool) -> N
 
 @pytest.fixture
 def other_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a rename out of `work` fail like one between two file systems."""
+    """Make a rename out of `work` fail like a rename between two file systems."""
     rename = os.rename
 
     def across(source: Path, target: Path) -> None:
@@ -218,7 +218,7 @@ def test_publish_across_devices_copies_flushes_renames(
     assert tree(target) == NEW
     assert not source.exists()
     assert list(target.parent.iterdir()) == [target]
-    # All copies, folders too, are on the disk before the rename; the name is flushed last.
+    # All copies, including folders, are on disk before the rename; the name is flushed last.
     named = max(k for k, event in enumerate(events) if event == ("rename", target.stat().st_ino))
     for path in (target, *target.rglob("*")):
         assert ("fsync", path.stat().st_ino) in events[:named], path

@@ -1,4 +1,4 @@
-"""Faults of the machine are one line with a remedy: never a traceback, and never taken for damaged data."""
+"""Faults of the machine give one line with a remedy: never a traceback, and never a report of damaged data."""
 
 import errno
 import fcntl
@@ -35,7 +35,7 @@ from whole_project import SETTINGS
 
 
 class PanicException(BaseException):
-    """As a Rust library raises it."""
+    """A panic as a Rust library raises it."""
 
 
 MEMORY, THREADS, FILES = (REMEDIES[number] for number in (errno.ENOMEM, errno.EAGAIN, errno.EMFILE))
@@ -107,7 +107,7 @@ def prepared(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def locked() -> Iterator[Callable[[Path], None]]:
-    """Hold a file's lock, as a process that writes it does, or as a file system without locks answers."""
+    """Hold a file's lock, as a process writing the file does; a file system without locks gives the same error."""
     held = []
 
     def lock(path: Path) -> None:
@@ -128,7 +128,7 @@ def test_prepared_data_are_read_without_a_lock(prepared: Path, locked: Callable[
 def test_a_lock_that_the_environment_insists_on_is_named_as_such(
     prepared: Path, locked: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HDF5_USE_FILE_LOCKING=TRUE, read when HDF5 starts, takes precedence over what a program asks for."""
+    """HDF5 reads HDF5_USE_FILE_LOCKING=TRUE at start, and it takes precedence over the program's own setting."""
     insisting = h5py.File
     monkeypatch.setattr(h5py, "File", lambda path, mode, locking: insisting(path, mode, locking=True))
     refuse_foreign_outputs(prepared_data(prepared))
@@ -176,7 +176,7 @@ def test_too_few_file_descriptors_are_not_damage(
 
 
 def test_the_page_of_plots_needs_descriptors_before_it_begins(no_descriptors: Callable[[], None]) -> None:
-    """The library that bundles its scripts would panic."""
+    """Without the check, the library that bundles the page's scripts would panic."""
     no_descriptors()
     with pytest.raises(OSError) as caught:
         offline_page()
@@ -186,7 +186,7 @@ def test_the_page_of_plots_needs_descriptors_before_it_begins(no_descriptors: Ca
 def test_evaluate_with_few_file_descriptors_keeps_what_is_there(
     whole_project: Path, tmp_path: Path, no_descriptors: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At whichever place they run out: one line, or the report; and another run, with enough of them, ends well."""
+    """Wherever the descriptors run out, the command reports in one line or succeeds; a later run with enough succeeds."""
     project = enter(shutil.copytree(whole_project, tmp_path / "project"), monkeypatch)
 
     def files() -> dict[Path, bytes]:
@@ -222,7 +222,7 @@ COMPUTING = [
 def test_a_command_for_which_no_thread_is_left_keeps_what_is_there(
     arguments: list[str], whole_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a limit of threads is reached in the midst of the work: Python's own error, from its own call."""
+    """The limit of threads is reached during the work: Python raises its own error from its own call."""
     project = enter(shutil.copytree(whole_project, tmp_path / "project"), monkeypatch)
 
     def finished() -> dict[Path, bytes]:

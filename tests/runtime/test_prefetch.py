@@ -59,7 +59,7 @@ def test_work_is_done_in_order_while_the_next_item_is_made() -> None:
     def items() -> Iterator[int]:
         for n in range(5):
             if n:
-                both.wait()  # the last item's work is under way
+                both.wait()  # the previous item's work is under way
             yield n
 
     def work(n: int) -> int:

@@ -1,4 +1,4 @@
-"""Work beside the main thread uses idle processors, and no more of them than there are."""
+"""Work beside the main thread uses only idle processors."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    """Torch computes on two processors on any machine."""
+    """Make torch compute on two processors on any machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

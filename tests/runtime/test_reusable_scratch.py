@@ -1,4 +1,4 @@
-"""Finished work that stays in scratch: found again by the same run, and by nothing else."""
+"""Finished work that stays in scratch: only the same run finds it again."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from prepkd.runtime.reusable_scratch import MARK, reusable_scratch
 
 
 def work(root: Path, fingerprint: str, text: str = "work", *, limit: int = 10**6) -> str | None:
-    """Do a piece of work that writes `text`, unless it is found finished; what was found."""
+    """Write `text` as finished work and return None, or return the text of work that is already finished."""
     with reusable_scratch(root, fingerprint, on_wait=print, limit=limit) as folder:
         file = folder / "done"
         if file.exists():
@@ -33,7 +33,7 @@ def test_work_of_other_code_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_unfinished_work_goes_on_whatever_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after Ctrl-C: the checkpoint's own version decides."""
+    """Unfinished work, as after Ctrl-C, is resumed under other code: its checkpoint has a version of its own."""
     with pytest.raises(KeyboardInterrupt), reusable_scratch(tmp_path, "f00d", on_wait=print) as folder:
         (folder / "done").write_text("half")
         raise KeyboardInterrupt
@@ -47,7 +47,7 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     for age, name in enumerate(("a", "b", "c")):
         work(tmp_path, name, "x" * size)
         os.utime(tmp_path / name / MARK, (1e9 + age, 1e9 + age))
-    work(tmp_path, "a")  # used again
+    work(tmp_path, "a")  # used again, so no longer the oldest
     work(tmp_path, "d", "x" * size, limit=3 * (size + 64))
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"a", "c", "d"}
     assert not (tmp_path / "b.lock").exists()

@@ -1,4 +1,4 @@
-"""One piece of work has one writer, in a place that queued experiments share."""
+"""Each piece of work has one writer, in a place that queued experiments share."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def holder() -> "subprocess.Popen[str]":
     return started
 
 
-# The same, but it reads the work instead of writing it.
+# Like HOLDER, but reads the work instead of writing it.
 WAITER = HOLDER.replace('(folder / "half").write_text("work")', 'print((folder / "half").read_text(), flush=True)')
 
 
@@ -63,7 +63,7 @@ def test_others_wait_for_a_writer_and_take_what_it_made(root: Path) -> None:
                 assert other == root / "cafe" and not is_awaited(other)
             first.communicate("\n", timeout=60)
             assert [line(second.stdout) for _ in range(2)] == ["work", "locked"], "it was not done twice"
-            while not is_awaited(root / "f00d"):  # the third moves up
+            while not is_awaited(root / "f00d"):  # the third becomes the first in line
                 assert third.poll() is None
             second.communicate("\n", timeout=60)
             assert [line(third.stdout) for _ in range(2)] == ["work", "locked"]
@@ -87,7 +87,7 @@ def test_one_that_waited_and_was_killed_is_waited_for_no_more(root: Path) -> Non
         with process(WAITER) as second:
             assert "waiting" in line(second.stderr)
             second.kill()
-        while is_awaited(root / "f00d"):  # its fork is killed a moment later
+        while is_awaited(root / "f00d"):  # the waiting fork is killed a moment later
             assert first.poll() is None
         first.communicate("\n", timeout=60)
     assert first.returncode == 0 and not list(root.iterdir())
@@ -96,7 +96,7 @@ def test_one_that_waited_and_was_killed_is_waited_for_no_more(root: Path) -> Non
 def test_a_killed_writer_leaves_its_work_and_no_lock(root: Path) -> None:
     with holder() as process:
         process.kill()
-        # Before the end of `holder` closes its standard input, for which its fork, killed a moment later, waits.
+        # Inside the `with`: leaving it closes the standard input for which the fork, killed a moment later, still waits.
         with scratch("f00d") as folder:
             assert (folder / "half").read_text() == "work"
     assert not (root / "f00d").exists()
@@ -128,7 +128,7 @@ def test_under_the_dvc_root(project: Path, inside: str, monkeypatch: pytest.Monk
     assert scratch_root() == project / ".dvc" / "tmp" / "prepkd"
 
 
-# Where `dvc exp run --queue` and `dvc exp run --temp` work; each is a DVC repository of its own.
+# The folders in which `dvc exp run --queue` and `dvc exp run --temp` work; each is a DVC repository of its own.
 @pytest.mark.parametrize("workspace", ["exps/tmpabc", "exps/standalone/tmpabc"])
 @pytest.mark.parametrize("inside", [".", "pipeline/prepkd"])
 def test_queued_experiments_share_the_projects(

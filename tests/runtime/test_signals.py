@@ -1,4 +1,4 @@
-"""Signals that ask the process to end: the last finished epoch is kept, the command says how to go on, the exit code tells."""
+"""Ending signals: the last finished epoch is kept, the message says how to continue, the exit code names the signal."""
 
 import os
 import pty
@@ -47,11 +47,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_stops_as_with_ctrl_c(
     number: signal.Signals, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also with SIGINT ignored, as a script's background jobs start."""
+    """SIGINT is ignored at first, as in a script's background jobs."""
     monkeypatch.chdir(prepared)
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # SIGHUP is ignored if the tests run under nohup
     interrupt_on_signals()
     epochs: list[float] = []
 
@@ -111,7 +111,7 @@ def test_what_is_said_when_the_terminal_or_pipe_is_gone_does_not_end_the_saving(
 
 
 def test_a_second_signal_does_not_end_the_saving() -> None:
-    """A closing terminal sends SIGHUP twice, a batch system SIGTERM after its warning; only a second Ctrl-C insists."""
+    """A closing terminal sends SIGHUP twice, and a batch system SIGTERM after its warning; only a second Ctrl-C interrupts."""
     interrupt_on_signals()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGUSR1)

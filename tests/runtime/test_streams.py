@@ -1,4 +1,4 @@
-"""Random streams are apart by purpose: no words of one seed serve two ends."""
+"""Random streams are separate per purpose: no words of one seed serve two purposes."""
 
 import json
 import shutil
@@ -36,19 +36,19 @@ def test_no_two_purposes_share_words() -> None:
 
 
 def test_the_choice_of_prepared_images_is_what_it_was() -> None:
-    """Data that were prepared by earlier versions stay the same data."""
+    """Data prepared by earlier versions keep their images."""
     old = {"VAL": 1 << 62, "SUBSET_OF_TRAIN": 2 << 62, "SUBSET_OF_VAL": 5 << 61, "SUBSET_OF_TEST": 3 << 62}
     assert {name: Purpose[name].stream() for name in old} == old
 
 
 def test_seeds_of_torch_differ_in_the_bits_that_torch_reads() -> None:
-    """On the CPU it reads the low 32 bits: 2^62 + seed is the seed."""
+    """On the CPU torch reads the low 32 bits, so that 2^62 + seed would equal seed."""
     found = {torch_seed(seed, purpose.stream(index)) for seed in range(5) for purpose in Purpose for index in (0, 1)}
     assert len(found) == 5 * len(Purpose) * 2 and max(found) < 2**32
 
 
 class Called:
-    """Stands in for `train`: keeps the weights at the start and the epochs."""
+    """A stand-in for `train` that records the initial weights and the epochs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *modules: Any) -> None:
         for module in modules:
@@ -78,7 +78,7 @@ def test_teacher_and_student_of_one_architecture_and_seed_share_nothing(
         assert not same(called.starts[theirs], called.starts[ours])
         for epoch in range(3):
             first, second = (called.epochs[run].read(epoch).order for run in (theirs, ours))
-            # Two permutations of 70 samples agree in one place on average, in 9 or more with probability 1e-6.
+            # Two permutations of 70 samples agree in one place on average, and in 9 or more with probability 1e-6.
             assert (first == second).sum() < 9
             assert called.epochs[theirs].dropout_seed(epoch) != called.epochs[ours].dropout_seed(epoch)
 
@@ -97,7 +97,7 @@ def test_adapters_do_not_start_from_the_words_of_the_student() -> None:
 def test_drawn_views_are_cached_that_the_teacher_was_not_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of 49 places two independent draws agree in 1 of 49; the same seed once made all of them equal."""
+    """Two independent draws of 49 places agree with probability 1/49; the same seed once made all of them equal."""
     shutil.copy(ROOT / "params.yaml", tmp_path)
     enter(tmp_path, monkeypatch)
     changes = ["prepare.subset=12", "teachers.large.model=convnet4", "teachers.large.epochs=2", "cache.views=2"]
@@ -123,7 +123,7 @@ def test_drawn_views_are_cached_that_the_teacher_was_not_trained_on(
     assert card["inputs"]["plan_fingerprint"] == lessons[0].fingerprint != cached.fingerprint
 
 
-# What a model draws while it is trained
+# Random draws of a model during training
 
 
 class Forgetful(nn.Module):

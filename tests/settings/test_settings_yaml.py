@@ -1,4 +1,4 @@
-"""Settings as hostile text: one line for whatever is no plain value, and no more memory or time than the text is worth."""
+"""Settings as hostile text: a value that is not plain is refused in one line, with memory and time bounded by its size."""
 
 from pathlib import Path
 

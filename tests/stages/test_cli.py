@@ -20,14 +20,14 @@ from typer.testing import CliRunner
 PREPKD = Path(sys.executable).parent / "prepkd"
 STAGES = ["prepare", "train-teacher", "train-generation", "cache-logits", "cache-features", "gather", "distill"]
 STAGES += ["evaluate", "compare", "report"]
-# What a stage adds to the name of its command: a question without an answer, a teacher of `generations`.
+# Stages whose names differ from their commands': `ask-` stages write only descriptions; others serve `generations`.
 VARIANTS = {"ask-features": "cache-features", "cache-generation": "cache-logits"}
 VARIANTS |= {"ask-generation-features": "cache-features", "cache-generation-features": "cache-features"}
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with the default settings, shrunk."""
+    """Write a folder with the default settings, shrunk."""
     text = (ROOT / "params.yaml").read_text()
     text = text.replace("subset: null", "subset: 12").replace("epochs: 30", "epochs: 2").replace("seeds: 5", "seeds: 1")
     (tmp_path / "params.yaml").write_text(text.replace("model: resnet8", "model: convnet4"))
@@ -101,7 +101,7 @@ def test_an_interruption_of_a_commands_import_is_reported_as_one_of_its_work(mon
 def test_a_fault_of_the_program_is_no_verdict(
     error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Python's own exit code of a traceback is 1, with which `verify` says FAIL."""
+    """Python exits with 1 after a traceback, which is the exit code of `verify` for FAIL."""
 
     def broken(*arguments: object) -> None:
         raise error
@@ -122,7 +122,7 @@ def test_help_has_a_short_option() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_loses_nothing_that_is_written_in_angle_brackets(name: str) -> None:
-    """Rich reads `<dataset>` outside of code as a tag of HTML, and shows nothing."""
+    """Rich parses `<dataset>` outside of code as an HTML tag and drops it."""
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     texts = [command.help, *(getattr(one, "help", None) for one in command.params)]
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "300", "TERM": "dumb"}).output
@@ -203,11 +203,11 @@ def test_stages_in_order_without_dvc_and_files_that_do_not_belong_together(proje
     prepkd("distill", cwd=project)
     before = (project / "models/student/seed0/model.json").read_bytes()
     assert "test top-1" in prepkd("evaluate", cwd=project)
-    # Another plan than the store's: refused, naming the field and both values, and the student is still there.
+    # A plan unlike the store's is refused with the field and both values; the student is kept.
     text = prepkd("distill", "-S", "cache.seed=7", cwd=project, code=2)
     assert "views.seed is 0, expected 7; change the settings, or run `prepkd cache-logits large` again" in text
     assert (project / "models/student/seed0/model.json").read_bytes() == before
-    # Other data than the store's and the student's.
+    # Data unlike those of the store and the student are refused.
     assert "holds other data" in prepkd("prepare", "-S", "prepare.seed=1", cwd=project, code=2)
     prepkd("prepare", "-S", "prepare.seed=1", "--replace", cwd=project)
     assert "dataset.split_fingerprint is" in prepkd("distill", cwd=project, code=2)
@@ -243,12 +243,12 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(project: Path) -> Non
         text=True,
         stdout=-1,
         stderr=subprocess.STDOUT,
-        # As a shell starts a script's background job; it ends all the same.
+        # A shell starts a script's background job with SIGINT ignored; the signal must end it all the same.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     assert process.stdout is not None
     lines = []
-    while not lines or "2/10" not in lines[-1]:  # a fifth of the way
+    while not lines or "2/10" not in lines[-1]:  # a fifth of the training
         lines.append(process.stdout.readline())
         assert lines[-1], lines
     process.send_signal(signal.SIGINT)

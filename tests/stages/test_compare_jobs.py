@@ -1,4 +1,4 @@
-"""`prepkd compare --jobs N` trains the grid, several seeds at once: the files of one run after another, byte for byte."""
+"""`prepkd compare --jobs N` trains several seeds of the grid at once; its files equal those of sequential runs byte for byte."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def project(whole_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The whole project without results of the comparison, nor seeds that are kept in scratch."""
+    """Copy the whole project without results of the comparison, and without seeds kept in scratch."""
     for name in ("data", "models", "params.yaml"):
         copy = shutil.copytree if (whole_project / name).is_dir() else shutil.copy
         copy(whole_project / name, tmp_path / name)

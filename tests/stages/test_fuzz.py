@@ -33,7 +33,7 @@ FUZZ = settings(
 
 
 def keys(section: object, above: str = "") -> Iterator[str]:
-    """Every dotted key of nested settings."""
+    """Yield every dotted key of nested settings."""
     if isinstance(section, dict):
         for name, inner in section.items():
             yield f"{above}{name}"
@@ -41,7 +41,7 @@ def keys(section: object, above: str = "") -> Iterator[str]:
 
 
 KEYS = sorted(keys(YAML(typ="safe").load(ROOT / "params.yaml")))
-# As YAML. No protocol of the network: what is asked there is another test's.
+# YAML values. None uses a network protocol: another test covers those.
 VALUES = [
     "null", "''", "-1", "0", "1", "1.5", "1e400", ".nan", "-.inf", "true", "9223372036854775808",
     "18446744073709551616",
@@ -62,7 +62,7 @@ TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=12)
 VALUE = st.one_of(st.sampled_from(VALUES), st.integers().map(str), TEXTS)
 KEY = st.one_of(st.sampled_from(KEYS), st.sampled_from(KEYS).map(lambda key: f"{key}.x"), TEXTS)
 CHANGES = st.lists(st.builds("{}={}".format, KEY, VALUE) | TEXTS, min_size=1, max_size=3)
-# What a command may be handed as a file, a store or a folder.
+# Paths and names passed to a command as a file, a store or a folder.
 PLACES = ["here", "gone", "empty", "folder", "bytes.h5", "bytes.npy", "bytes.pt", "bytes.safetensors",
     "store.zarr", "fifo", "/dev/null",
           "data/logits/large.zarr", "models/teachers/large", "nosuch://key:secret@x", "memory://x.zarr",
@@ -97,7 +97,7 @@ OPTIONS: dict[str, st.SearchStrategy[str]] = {
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A project whose files are damaged, each in its own way; nothing in it can be trained for long."""
+    """Create a project with damaged files of several kinds; no model in it can be trained for long."""
     folder = tmp_path_factory.mktemp("fuzz")
     (folder / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     for name in ("empty", "data/logits/large.zarr/c/0", "models/teachers/large", "store.zarr", "folder"):
@@ -112,13 +112,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "data/logits/large.zarr/zarr.json").write_text("[1]")
     os.mkfifo(folder / "fifo")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patched:
-        patched.setattr(torch, "set_num_threads", lambda count: None)  # this process keeps its own
+        patched.setattr(torch, "set_num_threads", lambda count: None)  # this process keeps its threads
         patched.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
         yield folder
 
 
 def run(*arguments: str) -> Result:
-    """Run a command in this process; it must end as a user may see it."""
+    """Run a command in this process; it must succeed, or fail with one line or the usage."""
     done = CliRunner().invoke(app, arguments)
     said = f"prepkd {arguments!r}: exit code {done.exit_code}: {done.stdout}{done.stderr}"
     if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -136,7 +136,7 @@ def run(*arguments: str) -> Result:
 @given(st.sampled_from(sorted(set(COMMANDS) - {"methods", "schema", "init"})), CHANGES, st.data())
 def test_settings(project: Path, command: str, changes: list[str], data: st.DataObject) -> None:
     arguments = [data.draw(one) for one in ARGUMENTS.get(command, [])]
-    if command in ("verify", "fetch-views", "export", "predict"):  # they read no settings
+    if command in ("verify", "fetch-views", "export", "predict"):  # these commands read no settings
         command, arguments = "prepare", []
     run(command, *(part for change in changes for part in ("-S", change)), "--", *arguments)
 
@@ -158,7 +158,7 @@ def test_arguments(project: Path, command: str, data: st.DataObject) -> None:
     | st.lists(st.tuples(st.integers(0, 6000), st.binary(max_size=4)), max_size=6)
 )
 def test_a_settings_file(project: Path, content: bytes | list[tuple[int, bytes]]) -> None:
-    """Anything, and the project's own with some bytes changed."""
+    """The file holds random bytes, or the project's settings with some bytes changed."""
     if isinstance(content, list):
         edited = bytearray((ROOT / "params.yaml").read_bytes())
         for place, new in content:

@@ -1,4 +1,4 @@
-"""A recipe that mixes samples, through all commands: the teacher's logits of mixed pictures, with their mixed labels."""
+"""A recipe that mixes samples, through all commands: the teacher's logits of mixed images, with their mixed labels."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def test_every_stage_and_tool_takes_a_store_of_mixed_views(project: Path) -> Non
     assert json.loads(run("inspect", STORE, "--json"))["ka"]["rows"] == 360
     assert 0 < json.loads(Path("results/metrics.json").read_text())["top1"]["mean"] < 1
 
-    # The teacher's error that the store states is that of the mixed labels.
+    # The store states the teacher's error on the mixed labels.
     store = prepkd.LogitStore.open(STORE)
     samples = Samples.of(load_split(Path("data/digits.h5"), "train"), torch.device("cpu"))
     for view in range(3):

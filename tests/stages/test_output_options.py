@@ -1,4 +1,4 @@
-"""--json, --quiet, 60 columns, PREPKD_DEBUG: the same for every command."""
+"""--json, --quiet, 60 columns, PREPKD_DEBUG: each works the same for every command."""
 
 import io
 import json
@@ -28,7 +28,7 @@ compare: {runs: [kd]}
 """
 STORE = "data/logits/large.zarr"
 FEATURES = ["cache-features", "large", "-S", "cache.features=[pooled]"]
-# In an order in which each finds what it reads; keys that its JSON has.
+# Commands in an order in which each finds its inputs, with keys that its JSON has.
 REPORTS: list[tuple[list[str], set[str]]] = [
     (["prepare"], {"data", "splits"}),
     (["train-teacher", "large"], {"teacher", "test_top1", "seconds", "folder"}),
@@ -49,13 +49,13 @@ REPORTS: list[tuple[list[str], set[str]]] = [
     (["doctor"], {"checks", "fails"}),
     (["fetch-views", STORE, "--to", "copy"], {"store", "files", "bytes"}),
 ]
-NO_FIGURES = {"init", "schema", "gather"}  # files, a schema that is JSON itself
-LONG = {"import", "export"}  # tested where their files are made
+NO_FIGURES = {"init", "schema", "gather"}  # these write files, or print a schema, which is JSON itself
+LONG = {"import", "export"}  # tested beside the tests of their files
 
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What each command prints with --json, in a project of its own."""
+    """Return each command's result with --json, all in one project of their own."""
     folder = tmp_path_factory.mktemp("json")
     found = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +98,7 @@ def test_every_command_has_both_options(name: str) -> None:
 
 @pytest.fixture
 def project(said: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the project."""
+    """Copy the project."""
     return enter(shutil.copytree(said["folder"], tmp_path / "project"), monkeypatch)
 
 
@@ -157,7 +157,7 @@ def test_the_traceback_behind_an_error_is_shown_on_request(
 
 
 class Counted:
-    """Values of which somebody reads the loss."""
+    """Figures that count how often their loss is read."""
 
     def __init__(self) -> None:
         self.read = 0
@@ -168,7 +168,7 @@ class Counted:
 
 
 def test_the_loss_is_read_only_where_a_line_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading it waits for the GPU: a training step must not."""
+    """Reading the loss waits for the GPU, and a training step must not wait."""
     now, counted = [0.0], Counted()
     monkeypatch.setattr("prepkd.stages._progress.Pace.due", lambda pace: now[0] >= 30)
     monkeypatch.setattr(BatchProgress, "loss", lambda tick: counted.loss())
@@ -192,7 +192,7 @@ def test_a_log_gets_a_line_per_epoch_with_the_time_left(
         shown.start("kd: training convnet4")
         shown.step(4, BatchProgress(0, 10, 20, {}))
         shown.epoch(4, row)
-        shown.epoch(5, row)  # trained before: no batch of it was seen
+        shown.epoch(5, row)  # finished earlier: none of its batches was reported
         shown.step(5, BatchProgress(1, 10, 20, {}))
         shown.epoch(5, row | {"epoch": 1.0})
     lines = capsys.readouterr().err.splitlines()
@@ -204,7 +204,7 @@ def test_a_log_gets_a_line_per_epoch_with_the_time_left(
 
 
 def test_a_bar_leaves_standard_output_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that wraps it meanwhile, and writes to it later, would write to the bar's console."""
+    """A library that wraps standard output while the bar is shown would later write to the bar's console."""
     monkeypatch.setattr(_console, "console", TextConsole(file=io.StringIO(), force_terminal=True))
     before = sys.stdout
     with _console.progress():

@@ -1,4 +1,4 @@
-"""`prepkd plan`: its figures are those of the stores that are then written; arithmetic, table, errors."""
+"""`prepkd plan`: its figures equal those of the stores written later; arithmetic, table, errors."""
 
 import json
 import math
@@ -38,7 +38,7 @@ ENCODINGS = {name: make_encoding({"name": name}, 20) for name in ("f16", "u8", "
 
 
 def prepkd(line: str, *, code: int = 0, columns: int = 200) -> str:
-    """Run a command; what it prints on standard output, or, if it fails, all of it."""
+    """Run a command and return its standard output, or all of its output if it fails."""
     done = CliRunner().invoke(app, shlex.split(line), env={"COLUMNS": str(columns), "TERM": "dumb"})
     assert done.exit_code == code, (line, done.output, done.exception)
     return done.output if code else done.stdout
@@ -46,14 +46,14 @@ def prepkd(line: str, *, code: int = 0, columns: int = 200) -> str:
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory."""
+    """Change to an empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared digits and the default settings, shrunk, whose models have stages."""
+    """Create prepared digits and the default settings, shrunk, whose models have stages."""
     folder = tmp_path_factory.mktemp("project")
     yaml = YAML()
     params: dict[str, Any] = yaml.load(ROOT / "params.yaml")
@@ -70,13 +70,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def inside(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project as the working directory."""
+    """Make the project the working directory."""
     monkeypatch.chdir(project)
     return project
 
 
 def written(layout: Layout, folder: Path) -> Path:
-    """A store of made-up answers in this layout."""
+    """Write a store of made-up answers in this layout."""
     path, classes = folder / "made.zarr", getattr(layout.encoding, "classes", 2)
     described = {
         "dataset": {"name": "made-up", "fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "classes": classes},
@@ -111,17 +111,17 @@ def test_bytes_and_files_are_those_of_the_store(encoding: str, chunk: int, tmp_p
 
 
 def test_allocated_counts_what_is_alive_at_once() -> None:
-    given = torch.ones(1000)  # 4,000 bytes, which are there before
+    given = torch.ones(1000)  # 4,000 bytes, allocated before
     assert allocated(lambda: given.view(10, 100)[3:]) == 0
     assert allocated(lambda: given.add_(1)) == 0
     assert allocated(lambda: given + 1) == 4_000
-    assert allocated(lambda: ((given + 1) + 1) + 1) == 8_000  # each sum frees the one before the last
+    assert allocated(lambda: ((given + 1) + 1) + 1) == 8_000  # each sum frees the one before it, except the last
     assert allocated(lambda: (given + 1, given.double(), given > 0)) == 4_000 + 8_000 + 1_000
 
 
 @pytest.mark.parametrize("encoding", ["f16", "u8", "topk", "sampled"])
 def test_memory_of_answers_is_that_of_two_slabs_and_more(encoding: str, tmp_path: Path) -> None:
-    """Two epochs' answers are held at least, and memory is proportional to the samples."""
+    """At least two epochs' answers are held, and memory is proportional to the samples."""
     layout = Layout(PLAN, ENCODINGS[encoding], 22)
     teacher = CachedTeacher(
         LogitStore.open(written(layout, tmp_path)), torch.device("cpu"), resident=False, resident_gib=0
@@ -131,7 +131,7 @@ def test_memory_of_answers_is_that_of_two_slabs_and_more(encoding: str, tmp_path
     assert 2 * held <= once <= 8 * held
     larger = Layout(ViewPlan(PLAN.recipe, 3, 7, 22_000), ENCODINGS[encoding], 22_000)
     assert training_memory([[larger]]) == pytest.approx(1000 * once, rel=0.01)
-    assert training_memory([[layout], [layout]]) == pytest.approx(once + 2 * held, rel=0.01)  # two views a step
+    assert training_memory([[layout], [layout]]) == pytest.approx(once + 2 * held, rel=0.01)  # two views per step
     assert training_memory([[larger]], resident=True) > training_memory([[larger]])
     assert caching_memory(larger) > 1000 * 22 * layout.bytes_per_row
 
@@ -144,7 +144,7 @@ def test_encoding_on_fewer_rows_takes_as_much_per_row(monkeypatch: pytest.Monkey
 
 
 def made_up(**changes: Any) -> Cost:
-    """10 samples; 6 views cached, and the same of features; each epoch reads one view of both, 1,000 bytes."""
+    """Return the cost of 10 samples and 6 views, for logits and features; an epoch reads 1,000 bytes: one view of both."""
     stores = [StoreCost(name, "large", name, 6, 1, 50, 3_000, 500, 9, False) for name in ("logits", "at")]
     known = Cost(10, 2, 6, "flip", "f16", ("large",), 1, 4, stores, Memory(1, 1), Rates(2, 5.0, 7.0, 4_000.0))
     return replace(known, **changes)
@@ -155,10 +155,10 @@ def test_figures_by_hand() -> None:
     assert (cost.bytes, cost.files, cost.epoch_bytes, cost.teacher_images) == (6_000, 18, 1_000, 120)
     assert cost.teacher_hours == 120 / 10 / 3600  # two GPUs of five images per second
     assert cost.bytes_per_second == 1_000 / 10 * 14
-    # An epoch of a live teacher takes a second, reading one takes a quarter: 12 s are saved after 16 epochs.
+    # An epoch of a live teacher takes 1 s and reading an epoch 0.25 s: the 12 s of caching are saved after 16 epochs.
     assert cost.break_even_epochs == pytest.approx(16) and cost.break_even_students == 4
-    assert made_up(rates=Rates()).break_even_epochs == 12  # twelve passes, without reading
-    assert made_up(rates=Rates(2, 5.0, None, 1_000.0)).break_even_epochs is None  # reading takes as long
+    assert made_up(rates=Rates()).break_even_epochs == 12  # twelve passes, without the time for reading
+    assert made_up(rates=Rates(2, 5.0, None, 1_000.0)).break_even_epochs is None  # reading is as slow
     assert made_up(views_per_step=0).break_even_epochs is None
     assert made_up(epochs=None).break_even_students is None
     assert (cost.student_images, cost.student_hours) == (40, 40 / 14 / 3600)  # two GPUs of seven images per second
@@ -174,7 +174,7 @@ def test_figures_by_hand() -> None:
     st.floats(10, 1e6),
 )
 def test_break_even_is_where_the_sums_cross(views: int, gpus: int, epochs: int, teacher: float, disk: float) -> None:
-    """Adding up student by student: the cache is dearer before the break-even, and no dearer from there on."""
+    """Summed student by student, caching costs more before the break-even and no more after it."""
     stores = [StoreCost("logits", "large", None, views, 1, 50, 500 * views, 500, 9, False)]
     cost = made_up(stores=stores, epochs=epochs, rates=Rates(gpus, teacher, None, disk))
     answer, read = 10 / (teacher * gpus), 500 / disk
@@ -192,7 +192,7 @@ def test_the_issued_command_says_everything_without_a_project(empty: Path) -> No
     found = json.loads(prepkd(f"{ISSUED} --json"))
     assert found["teacher_images"] == 300 * 1_281_167 and found["break_even_epochs"] == 300
     assert found["teacher_hours"] == pytest.approx(300 * 1_281_167 / 2500 / 8 / 3600)
-    # 16 float16, 16 uint16, three float32; five int16 of the views.
+    # 16 float16, 16 uint16 and three float32 per row; five int16 for the views.
     assert found["stores"][0]["row_bytes"] == 16 * 2 + 16 * 2 + 3 * 4 + 5 * 2
     assert found["files"] == 300 * 20 * 6 + 6 + 1 + 2  # a view in 20 chunks of 6 arrays
     for line in ("5.3 hours", "33.8 GB in 36,009 files", "300 epochs of students", "assumed"):
@@ -223,16 +223,16 @@ def test_settings_and_data_are_read_and_options_override(inside: Path) -> None:
 
 
 def test_features_cost_what_their_terms_ask(inside: Path) -> None:
-    """The bytes that `prepkd methods --check` states, and a pass of the teacher of their own."""
+    """Features cost the bytes that `prepkd methods --check` states, and one more pass of the teacher."""
     asked = json.loads(prepkd("methods --check kd+at --json"))["bytes"]
     options = "-S cache.features=[at,pooled] -S distill.method=kd+at -S cache.views=2"
     logits, at, pooled = json.loads(prepkd(f"plan --json {options}"))["stores"]
-    assert (at["name"], at["row_bytes"]) == ("at of large", asked + 2)  # two int8 of the crop
-    assert at["bytes"] == 2 * (100 * (asked + 2) + 4 * 4)  # three maps and the views: four checksums
+    assert (at["name"], at["row_bytes"]) == ("at of large", asked + 2)  # plus two int8 for the crop
+    assert at["bytes"] == 2 * (100 * (asked + 2) + 4 * 4)  # three maps and the views, each with a checksum
     assert (logits["views_read"], at["views_read"], pooled["views_read"]) == (1, 1, 0)
     found = json.loads(prepkd(f"plan --json {options}"))
     assert found["teacher_images"] == 3 * 2 * 100 and found["break_even_epochs"] == 6
-    # A term that is not listed would have to be cached as well.
+    # A term that is missing from cache.features would have to be cached as well.
     assert len(json.loads(prepkd("plan --json -S distill.method=kd+at"))["stores"]) == 2
 
 

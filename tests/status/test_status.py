@@ -1,4 +1,4 @@
-"""The state of a pipeline: as DVC sees it, by files alone, and what comes next."""
+"""The state of a pipeline: from DVC, from files alone, and the next command."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def test_what_dvc_does_not_list_is_done() -> None:
 
 
 def test_a_stage_that_waits_for_another_is_out_of_date_too() -> None:
-    """DVC lists `distill` alone: the students have not changed yet. `models` holds models/student."""
+    """DVC lists only `distill`, since the students have not changed yet. `models` holds models/student."""
     found = states({"distill": [{"changed deps": {"params.yaml": {"distill": "modified"}}}]})
     assert found["distill"] == ("out of date", "distill modified")
     assert found["evaluate"] == ("out of date", "waits for distill")
@@ -104,7 +104,7 @@ def test_what_comes_next(tmp_path: Path) -> None:
     assert following(waits) == ["dvc repro"]
     assert following(waits, first=["dvc add data/raw/x"]) == ["dvc add data/raw/x", "dvc repro"]
     assert following(done, StageStatus("compare/dvc.yaml:table", StageState.MISSING)) == ["dvc repro compare/dvc.yaml"]
-    own = StageStatus("compare/dvc.yaml:run@timm:resnet18-kd", StageState.MISSING)  # a colon in its own name
+    own = StageStatus("compare/dvc.yaml:run@timm:resnet18-kd", StageState.MISSING)  # the run's own name holds a colon
     assert following(done, own) == ["dvc repro compare/dvc.yaml"]
     assert following(done, StageStatus("table", StageState.MISSING), by_dvc=False) == ["prepkd compare"]
 

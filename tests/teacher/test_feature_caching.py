@@ -1,4 +1,4 @@
-"""Features are cached: as the term asks them of the live teacher, to the same bytes however often it is interrupted."""
+"""Cached features equal those of the live teacher, and interruptions do not change the bytes."""
 
 import json
 import shutil
@@ -60,7 +60,7 @@ def test_a_rerun_and_a_killed_and_resumed_run_give_the_same_bytes(feature_teache
     [growing] = (tmp_path / "scratch").glob("*/store.zarr")
     commits = sorted(growing.glob("tensor0/c/*/*/0"))
     assert 5 <= len(commits) < 27 and not (growing / "manifest.json").exists()
-    for commit in commits:  # the other arrays' files were there first
+    for commit in commits:  # the other arrays' files are written before the commit record
         view, chunk = commit.parts[-3:-1]
         assert all((growing / f"{name}/c/{view}/{chunk}/0").is_file() for name in ("tensor1", "tensor2", "params"))
     (growing / "tensor1/c/0/1/0").write_bytes(b"torn")

@@ -1,4 +1,4 @@
-"""Other people's logits become a store: the same numbers, the same students, and no more promises than can be kept."""
+"""Imported logits become a store: the same numbers, the same students, and no promises that cannot be kept."""
 
 import json
 import os
@@ -26,7 +26,7 @@ CROP = [{"crop": {"padding": 1}}]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the digits, 12 a class, and the default settings, shrunk."""
+    """Create a folder with the digits, 12 per class, and the default settings, shrunk."""
     enter(tmp_path, monkeypatch)
     text = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(text.replace("subset: null", "subset: 12").replace("seeds: 5", "seeds: 1"))
@@ -35,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def refused(*arguments: str) -> str:
-    """The one line with which a command refuses; nothing is written."""
+    """Return the one line of a command's refusal; nothing may be written."""
     before = everything()
     line = prepkd(*arguments, code=2)
     assert line.startswith("error: ") and line.count("\n") == 1, line
@@ -48,20 +48,20 @@ def everything() -> dict[str, bytes]:
 
 
 def made_up(seed: int = 0, views: int = 1) -> Tensor:
-    """Logits (V, N, K) that know the labels somewhat."""
+    """Return logits (V, N, K) that favour the labels a little."""
     labels = files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels
     noise = torch.randn(views, SAMPLES, CLASSES, generator=torch.Generator().manual_seed(seed))
     return 2 * torch.nn.functional.one_hot(labels, CLASSES) + noise
 
 
 def keyed(raw: Tensor, spell: Callable[[int], Any] = str) -> dict[Any, Tensor]:
-    """A row for each index, in an order that is neither numerical nor that of the spelled keys."""
+    """Return a row per index, in neither numerical order nor the order of the spelled keys."""
     order = torch.randperm(len(raw), generator=torch.Generator().manual_seed(3)).tolist()
     return {spell(index): raw[index].clone() for index in order}
 
 
 def kept(raw: Tensor, store: LogitStore) -> np.ndarray:
-    """Logits (V, N, K) after the round trip through the store's encoding."""
+    """Return logits (V, N, K) after the round trip through the store's encoding."""
     labels = files.dataset_of(Path("data/digits.h5"), [], 1).samples.labels
     decoded = [store.encoding.decode(store.encoding.encode(view.float(), labels)) for view in raw]
     return torch.stack([one["logits"].float() + one["row_max"][:, None] for one in decoded]).numpy()
@@ -95,7 +95,7 @@ def test_every_kind_of_file(project: Path, name: str) -> None:
 
 @pytest.mark.parametrize("spread", [False, True])
 def test_several_views(project: Path, spread: bool) -> None:
-    """As (V, N, K), and as (V, K) for each index."""
+    """Logits of several views are accepted as (V, N, K), and as (V, K) for each index."""
     raw = made_up(views=4)
     torch.save(keyed(raw.transpose(0, 1), int) if spread else raw, "z.pt")
     prepkd("import", "z.pt", "large", "--recipe", json.dumps(CROP), "--seed", "7", "--views", "4")
@@ -124,10 +124,10 @@ def test_big_endian_numbers(project: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["u8", "i16", "topk"])
 def test_encodings_and_a_place_of_ones_own(project: Path, encoding: str) -> None:
-    """Without a settings file, and to a place that is no folder."""
+    """No settings file is present, and the target is not a folder."""
     (project / "params.yaml").unlink()
     raw = made_up(views=9)
-    # topk keeps 16 of the logits by default: more than the digits have classes.
+    # By default topk keeps 16 logits, more than the digits have classes.
     np.save("z.npy", raw.numpy())
     url = f"memory://imported/{encoding}-{os.getpid()}.zarr"
     options = ["--data", "data/digits.h5", "--to", url, "--encoding", encoding, "--recipe", json.dumps(CROP)]
@@ -198,7 +198,7 @@ def test_chance() -> None:
     constant = torch.zeros(1000, 4)
     assert (agreement(constant, labels).top1, agreement(constant, labels).chance) == (0.25, 0.25)
     assert agreement(constant, labels).doubtful
-    # Four standard deviations of 1,000 draws at 1/4 are 5.48 %: 305 right are above it, 304 are not.
+    # Four standard deviations of 1,000 draws at 1/4 are 5.48 %: 305 right answers are above the limit, 304 are not.
     for right, doubtful in ((304, True), (305, False)):
         answers = torch.where(torch.arange(1000) < right, labels, (labels + 1) % 4)
         found = agreement(torch.nn.functional.one_hot(answers, 4).float(), labels)
@@ -253,7 +253,7 @@ def test_values_of_which_none_is_negative_are_warned_of(project: Path) -> None:
 
 
 class Bomb:
-    """Unpickled carelessly, it makes a folder."""
+    """An object that creates a folder if it is unpickled."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("bomb",)
@@ -284,7 +284,7 @@ def top3(values: Tensor) -> Tensor:
 
 
 def claims_more(raw: Tensor) -> None:
-    """An .npy header that promises 2^60 rows."""
+    """Return an .npy header that promises 2^60 rows."""
     np.save("z.npy", raw.numpy())
     content = Path("z.npy").read_bytes()
     length = struct.unpack("<H", content[8:10])[0]
@@ -395,7 +395,7 @@ def test_a_store_that_was_there_survives_a_refusal_and_is_replaced_by_a_success(
     np.save("z.npy", made_up()[0].numpy())
     prepkd("import", "z.npy", "large")
     np.save("y.npy", changed(made_up(1)[0], -7e4).numpy())
-    refused("import", "y.npy", "large")  # a range that f16 cannot keep
+    refused("import", "y.npy", "large")  # logits whose range f16 cannot hold
     prepkd("import", "y.npy", "large", "--encoding", "u8", "--replace")
     assert LogitStore.open("data/logits/large.zarr").attributes.teacher.source["file"] == "y.npy"
 

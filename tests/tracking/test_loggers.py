@@ -1,4 +1,4 @@
-"""Loggers read back: settings once, every epoch once, also after an interruption; nothing is sent anywhere."""
+"""Loggers read back: settings once, every epoch once, even after an interruption; nothing is sent to another machine."""
 
 import os
 import socket
@@ -21,7 +21,7 @@ ROWS = [{"train/loss": 1 / (e + 1), "test/top1": e / 8, "epoch": float(e)} for e
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the user's own settings; a connection to another machine is an error."""
+    """Remove the user's logger settings, and fail on a connection to another machine."""
     for key in os.environ:
         if key.startswith(("WANDB", "MLFLOW")):
             monkeypatch.delenv(key)
@@ -35,7 +35,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", local)
 
 
-# A run as read back: (its rows' figures by epoch in order, a setting, whether it ended well)
+# A run as read back: its rows' figures by epoch in order, one setting, whether it finished successfully
 Found = tuple[list[tuple[int, float, float]], str, bool | None]
 
 
@@ -60,7 +60,7 @@ def read_tensorboard(folder: Path, run: Run) -> Found:
 def read_wandb(folder: Path, run: Run) -> Found:
     import wandb
 
-    wandb.teardown()  # its process writes the last records after a run has finished
+    wandb.teardown()  # W&B's process writes the last records after a run has finished
     [file] = folder.glob(f"wandb/offline-run-*-{run.fingerprint[:16]}/*.wandb")
     found = wandb_file.read(file)
     assert (found["project"], found["name"], found["id"]) == ("prepkd", run.name, run.fingerprint[:16])
@@ -131,7 +131,7 @@ THEIRS = ["notes.txt", "files/plot.png", "logs/mine.log", "run-other.wandb", "tm
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_somebodys_file_in_an_offline_runs_folder_stays(name: str, tmp_path: Path) -> None:
-    """The run's own record goes, so that the resumed run stands there once."""
+    """Only the run's own record is removed, so that the resumed run is listed once."""
     folder = tmp_path / "offline-run-20260101_000000-0123456789abcdef"
     own = ["run-0123456789abcdef.wandb", "logs/debug.log", "logs/debug-internal.log", "files/requirements.txt"]
     for one in (*own, name):
@@ -141,7 +141,7 @@ def test_somebodys_file_in_an_offline_runs_folder_stays(name: str, tmp_path: Pat
     assert [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()] == [name]
     (folder / name).unlink()
     remove_run(folder, "0123456789abcdef")
-    assert folder.exists() == (name == "files/media/x.png")  # a folder of theirs
+    assert folder.exists() == (name == "files/media/x.png")  # the user's folder stays
 
 
 def test_an_offline_runs_own_folder_goes_whole_and_a_link_stays(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_an_offline_runs_own_folder_goes_whole_and_a_link_stays(tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", LOGGERS)
 def test_somebodys_files_in_the_loggers_folder_stay(kind: str, tmp_path: Path) -> None:
-    """Beside the run's own, in every folder that a logger makes; also when the run is reported again."""
+    """Files beside the run's own stay in every folder that a logger makes, even if the run is reported again."""
     report(kind, tmp_path, RUN, ROWS[:1])
     folders = [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir() and not path.is_symlink())]
     theirs = [folder / name for folder in folders for name in ("notes.txt", "events.out.tfevents.txt/mine.txt")]

@@ -1,4 +1,4 @@
-"""What is in a run's `.wandb` file: a LevelDB log of protobuf records."""
+"""Read a run's `.wandb` file: a LevelDB log of protobuf records."""
 
 import json
 import struct
@@ -11,7 +11,7 @@ FULL, LAST = 1, 4
 
 
 def records(path: Path) -> Iterator[Any]:
-    """The records in order; a record may come in several fragments, and no fragment's header crosses a block."""
+    """Yield the records in order; a record may come in several fragments, and no fragment's header crosses a block."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data = path.read_bytes()
@@ -32,7 +32,7 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The run's settings, its rows in order, its exit code, its project, name and id."""
+    """Return the run's settings, its rows in order, its exit code, its project, name and id."""
     found: dict[str, Any] = {"settings": {}, "rows": [], "exit": None}
     for record in records(path):
         kind = record.WhichOneof("record_type")

@@ -1,4 +1,4 @@
-"""A project whose stores are verified."""
+"""A project with stores to verify."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from verified_stores import ENCODINGS, prepkd
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits, a teacher, and its store in each encoding; no settings file."""
+    """Create digits, a teacher, and its store in each encoding; no settings file."""
     folder = tmp_path_factory.mktemp("finished")
     shutil.copy(ROOT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:

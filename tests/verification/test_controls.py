@@ -1,4 +1,4 @@
-"""Negative controls: each changes what its name says and nothing else, and without one there is no verdict."""
+"""Negative controls: each changes only the property in its name, and without a usable control there is no verdict."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_controls_change_what_they_say_and_nothing_else(finished: Path) -> None:
 def test_only_rows_whose_pixels_change_count(finished: Path) -> None:
     store, _, _ = opened(finished)
     asked = query(store, [0, 0, 0], [0, 1, 0])
-    asked.samples.images[2, 0, :, 0] = 9  # the one picture that is not its own mirror, wherever it is cropped
+    asked.samples.images[2, 0, :, 0] = 9  # the only image whose mirror image differs, wherever it is cropped
     asked.samples.images[2, 0, :, 1] = 8
     asked = replace(asked, image_indices=np.array([2, 1, 0]))
     flipped = CONTROLS["inverted flip"](store, replace(asked, parameters=np.array([[1, 1, 0], [1, 1, 1], [1, 1, 0]])))

@@ -28,7 +28,7 @@ def test_logits_that_are_not_finite_are_outside(finished: Path) -> None:
             found = compared(store, other, changed, labels)
             assert not found.within and found.not_finite == 1, (value, where)
     both, infinite = raw.clone(), stored["row_max"].clone()
-    both[2], infinite[2] = torch.inf, torch.inf  # equal, and no less wrong
+    both[2], infinite[2] = torch.inf, torch.inf  # equal, and still wrong
     assert not compared(store, stored | {"row_max": infinite}, both, labels).within
 
 
@@ -37,7 +37,7 @@ def test_logits_that_are_not_finite_are_outside(finished: Path) -> None:
 def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
     finished: Path, tmp_path: Path, encoding: str, value: float
 ) -> None:
-    """One infinite maximum would have made the tolerance infinite, and every other maximum could be off by 1,000."""
+    """One infinite maximum would make the tolerance infinite, and let every other maximum be off by 1,000."""
     store, teacher, samples = opened(finished, encoding)
 
     def spoiled(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -47,7 +47,7 @@ def test_a_value_that_is_not_finite_fails_whatever_else_is_wrong(
 
     wrong = rewritten(store, tmp_path / "t.zarr", spoiled)
     report = verify_rows(wrong, teacher, samples, count=200, seed=3).as_json()
-    with pytest.raises(InputError, match="row_max"):  # other readers of the same store still refuse them
+    with pytest.raises(InputError, match="row_max"):  # other readers of the same store still refuse these rows
         wrong.stored(0)
     assert report["verdict"] == "FAIL" and "rows hold values that are not finite, stored or live" in report["why"]
     assert report["teacher"]["not_finite"] > 10
@@ -81,7 +81,7 @@ def test_rounding_is_within_and_more_is_not(finished: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_another_maximum_by_rounding_is_within(finished: Path, encoding: str) -> None:
-    """Two classes a rounding apart change places: what the encoding does to the live maximum is no bound for the other."""
+    """Two classes a rounding apart swap: the encoding's error for the live maximum is no bound for the other class."""
     store, _, samples = opened(finished, encoding)
     store.attributes = changed_section(store, "precision", arithmetic="bf16")
     raw = torch.from_numpy(store.logits(0)[:200])

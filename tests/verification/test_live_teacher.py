@@ -100,7 +100,7 @@ def raised_threshold(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def other_draws(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The answers are right, the classes those of other words."""
+    """Return the right answers, with classes drawn by another view's random words."""
     store, teacher, samples = opened(Path.cwd(), "sampled")
     raw = torch.from_numpy(_raw(store, teacher, samples, view))
     words = words_of(store.encoding, store.plan, (view + 1) % store.views)
@@ -138,7 +138,7 @@ def test_changed_answers_fail_whatever_the_encoding(
 
 def test_a_label_without_its_logit_fails(finished: Path, tmp_path: Path) -> None:
     store, teacher, samples = opened(finished, "topk")
-    # As if the store had been written with other labels.
+    # The store seems to be written with other labels.
     views = {
         view: store.encoding.encode(torch.from_numpy(_raw(store, teacher, samples, view)), (samples.labels + 1) % 10)
         for view in range(store.views)
@@ -159,7 +159,7 @@ def _raw(store: LogitStore, teacher: Normalised, samples: Samples, view: int) ->
 
 
 def widened_offsets(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """An offset of -60,000 has a rounding error of 16, which the suspect would claim for itself."""
+    """An offset of -60,000 has a rounding error of 16; a damaged store must not gain that tolerance for its other rows."""
     logits = stored["logits"].clone()
     logits[::5, 0] = torch.where(logits[::5, 0] < 0, -60_000, logits[::5, 0].double()).to(logits.dtype)
     return stored | {"logits": logits, "row_max": stored["row_max"] + 10}
@@ -170,7 +170,7 @@ def widened_steps(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def widened_maxima(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A share of the largest logit is tolerated: larger ones would allow themselves more."""
+    """The tolerance is a share of the largest logit, so a store with larger maxima would widen its own tolerance."""
     row_max = stored["row_max"].clone()
     row_max[::50] += 1e6
     return stored | {"row_max": torch.where(row_max > 1e5, row_max, row_max + 1)}

@@ -34,7 +34,7 @@ def refused(store: str, *arguments: str) -> str:
 
 
 def ignorant(folder: Path) -> None:
-    """Replace the teacher by one that gives the same logits for every image."""
+    """Replace the teacher by a teacher that gives the same logits for every image."""
     model, card = load_checkpoint(folder / "models/teachers/large")
     torch.nn.init.zeros_(model.body.fc.weight)  # type: ignore[union-attr,arg-type]
     save_checkpoint(folder / "models/teachers/large", model, card)
@@ -70,7 +70,7 @@ def test_a_narrow_terminal_shows_every_row(project: Path) -> None:
 
 
 def test_a_stores_own_claim_of_bf16_does_not_loosen_the_settings(project: Path) -> None:
-    """Written as bf16 says, and off by what bf16 would explain and float32 would not."""
+    """The store claims bf16, and its error is within bf16's rounding but not within float32's."""
     store = opened(project)[0]
     claimed = store.attributes.model_dump()["precision"] | {"arithmetic": "bf16"}
     rewritten(
@@ -84,7 +84,7 @@ def test_a_stores_own_claim_of_bf16_does_not_loosen_the_settings(project: Path) 
     assert (report["precision"], report["tolerance"], report["verdict"]) == ("bf16", "ieee", "FAIL")
     assert json.loads(verify("t.zarr", "--precision", "bf16", "--json", code=0).stdout)["tolerance"] == "bf16"
     assert "--precision is 'half'; expected one of ieee, tf32, bf16" in refused("t.zarr", "--precision", "half")
-    # Settings looser than the claim loosen nothing either.
+    # Settings looser than the store's claim do not loosen the tolerance.
     text = (ROOT / "params.yaml").read_text()
     Path("params.yaml").write_text(text.replace("  precision: ieee", "  precision: bf16"))
     assert json.loads(verify("f16/large.zarr", "--json", code=0).stdout)["tolerance"] == "ieee"
@@ -183,7 +183,7 @@ def test_a_store_at_a_url_is_verified(project: Path) -> None:
 def test_integrity_counts_the_files_or_names_the_damaged_ones(project: Path) -> None:
     files = [path for path in Path("f16/large.zarr").rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    shutil.rmtree("models")  # neither teacher nor data
+    shutil.rmtree("models")  # neither teacher nor data are needed
     shutil.rmtree("data")
     text = verify("f16/large.zarr", "--integrity", code=0).stdout
     assert text == f"intact: {len(files):,} files, {size:,} bytes\n"
@@ -216,6 +216,6 @@ def test_distill_refuses_a_store_whose_first_batch_is_not_the_teachers(project: 
     assert not Path("models/student").exists() and not Path("results").exists()
     prepkd("distill", cache__root="f16")
     shutil.rmtree("models/student")
-    shutil.move("models/teachers/large", "large")  # no teacher to query
+    shutil.move("models/teachers/large", "large")  # no live teacher is left to compare with
     prepkd("distill", cache__root="bad")
     assert Path("models/student/seed0/model.json").is_file()

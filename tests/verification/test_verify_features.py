@@ -1,4 +1,4 @@
-"""`prepkd verify` on stores of features: a correct one passes, a wrong one fails, a teacher without signal is withheld."""
+"""`prepkd verify` on feature stores: a correct store passes, a wrong store fails, a teacher without signal gives WITHHELD."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ def test_verify_fails_a_store_of_another_teacher_and_of_wrong_rows(feature_teach
         FeatureStore.open(tmp_path / "wrong.zarr"), feature_teacher.model, DATASET.samples, count=64, seed=1
     ).verdict
     assert verdict.name == "FAIL" and "pooled differs by" in verdict.why
-    # `distill` compares its first batch.
+    # `distill` compares its first batch with the live teacher.
     shutil.copytree(tmp_path / "wrong.zarr", tmp_path / "features/t/pooled.zarr")
     with pytest.raises(InputError, match=r"samples 0 to 15: the live teacher's features are not the stored ones"):
         run(
@@ -68,7 +68,7 @@ def test_verify_fails_a_store_of_another_teacher_and_of_wrong_rows(feature_teach
 
 
 def test_a_teacher_without_signal_withholds_the_verdict(feature_teacher: Teacher, tmp_path: Path) -> None:
-    """Its features are the same for every image."""
+    """The teacher's features are the same for every image."""
     dead = feature_teacher.model
     with torch.no_grad():
         for parameter in dead.body.parameters():

@@ -1,4 +1,4 @@
-"""Digits, a teacher and its stores as `prepkd verify` finds them, and copies of the stores with other rows."""
+"""Digits, a teacher and its stores for `prepkd verify`, and copies of the stores with other rows."""
 
 from collections.abc import Callable
 from functools import partial
@@ -54,7 +54,7 @@ def opened(folder: Path, encoding: str = "f16") -> tuple[LogitStore, Normalised,
 
 
 def verified(store: LogitStore, teacher: Normalised, samples: Samples, *, count: int, seed: int) -> dict[str, Any]:
-    """The verification as JSON."""
+    """Return the verification as JSON."""
     return verify_rows(store, teacher, samples, count=count, seed=seed).as_json()
 
 
@@ -62,7 +62,7 @@ Change = Callable[[int, dict[str, Tensor]], dict[str, Tensor]]
 
 
 def rewritten(store: LogitStore, target: Path, change: Change, **sections: Any) -> LogitStore:
-    """A finished copy of a store with changed rows, view by view; `sections` replace attributes."""
+    """Write a finished copy of a store with changed rows, view by view; `sections` replace attributes."""
     attributes = Attributes.made_from(store.attributes.sections | sections)
     writer = StoreWriter(open_place(target, write=True), store.layout, attributes, target)
 
@@ -74,7 +74,7 @@ def rewritten(store: LogitStore, target: Path, change: Change, **sections: Any) 
 
 
 def changed_section(store: LogitStore, section: str, **values: object) -> Attributes:
-    """The store's attributes with other values in one section; its fingerprint stays."""
+    """Return the store's attributes with other values in one section; the section's fingerprint is kept."""
     described = store.attributes.model_dump()
     return Attributes.model_validate(described | {section: described[section] | values})
 
@@ -84,12 +84,12 @@ def same(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def one_view_rolled(view: int, stored: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The rows of view 2 are shifted by one."""
+    """Shift the rows of view 2 by one."""
     return {name: array.roll(1, dims=0) for name, array in stored.items()} if view == 2 else stored
 
 
 def query(store: LogitStore, views: list[int], chosen: list[int]) -> Query:
-    """A query of images whose pixels all equal their sample's index."""
+    """Return a query of images whose pixels all equal their sample's index."""
     plain = Normalised(torch.nn.Identity(), Preprocessing((0.0,), (1.0,)))
     numbers = torch.arange(store.samples, dtype=torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
     samples = Samples(numbers, torch.zeros(store.samples, dtype=torch.int64))

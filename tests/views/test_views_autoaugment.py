@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: equal to torchvision's classes when these draw a view's integers."""
+"""RandAugment and TrivialAugment equal torchvision's classes if these draw the integers of a view."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ SIZES = [(3, 32, 32), (1, 8, 8), (3, 9, 13), (1, 28, 28), (3, 64, 40), (3, 2, 2)
 
 
 def pictures(count: int, size: tuple[int, int, int]) -> Tensor:
-    """Noise in half of the values, so that contrast and equalisation have something to do."""
+    """Return noise in half of the value range, so that contrast and equalisation have an effect."""
     generator = torch.Generator().manual_seed(sum(size))
     return torch.randint(40, 180, (count, *size), generator=generator, dtype=torch.uint8)
 
@@ -26,7 +26,7 @@ def rendered(recipe: list[Any], images: Tensor, rows: Tensor) -> Tensor:
 
 
 def theirs(transform: v2.Transform, image: Tensor, drawn: Iterable[int], monkeypatch: pytest.MonkeyPatch) -> Tensor:
-    """One image by torchvision's class, whose draws come from `drawn`; a sign is 1 for negative."""
+    """Transform one image by torchvision's class with its draws taken from `drawn`; a sign of 1 is negative."""
     values = iter(drawn)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "randint", lambda *_, **__: torch.tensor(next(values)))
@@ -37,7 +37,7 @@ def theirs(transform: v2.Transform, image: Tensor, drawn: Iterable[int], monkeyp
 
 
 def draws(operation: int, bins: list[int], negative: int) -> list[int]:
-    """The draws of torchvision for an operation: a bin only where there is a magnitude, a sign only where there are two."""
+    """Return torchvision's draws for an operation: a bin only if it has a magnitude, a sign only if it has two."""
     name = NAMES[operation]
     takes = name in SIGNED or name in ("posterize", "solarize")
     return [operation, *(bins if takes else []), *([negative] if name in SIGNED else [])]
@@ -69,7 +69,7 @@ def test_operations_follow_each_other(ops: int, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_trivial_augment_is_torchvisions(size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """All 868 views."""
+    """All 868 views are compared."""
     transform = v2.TrivialAugmentWide()
     rows = torch.tensor([[o, b, s] for o in range(len(NAMES)) for b in range(BINS) for s in (0, 1)])
     images = pictures(len(rows), size)
@@ -79,7 +79,7 @@ def test_trivial_augment_is_torchvisions(size: tuple[int, int, int], monkeypatch
 
 
 def space(transform: Any, bins: int, levels: Iterable[int], height: int, width: int) -> set[tuple[int, float]]:
-    """The augmentation space of a torchvision class: operations' places with their signed magnitudes."""
+    """Return the augmentation space of a torchvision class: operations' places with their signed magnitudes."""
     found: set[tuple[int, float]] = set()
     for place, (magnitudes, signed) in enumerate(transform._AUGMENTATION_SPACE.values()):
         values = magnitudes(bins, height, width)
@@ -117,8 +117,10 @@ def test_the_space_is_the_plans() -> None:
 @pytest.mark.parametrize("name", ["randaugment", "trivial-augment"])
 @pytest.mark.parametrize("size", [(3, 32, 32), (1, 9, 13), (3, 7, 5), (3, 300, 280)], ids=str)
 def test_a_batch_is_its_images_one_by_one(name: str, size: tuple[int, int, int]) -> None:
-    """Bit for bit: no sum over a batch, and none whose order follows the batch's shape. 300 by 280 is beyond what a float32
-    sum of 8-bit values holds exactly."""
+    """The bits are equal, as no sum runs over a batch or in an order that depends on its shape.
+
+    A float32 sum of 8-bit values is not exact for 300 by 280 pixels.
+    """
     count = 400 if size[1] < 100 else 60
     images, plan = pictures(count, size), ViewPlan([name], 1, 5, count)
     rows = torch.from_numpy(plan.parameters(0))
@@ -133,7 +135,7 @@ def test_a_batch_is_its_images_one_by_one(name: str, size: tuple[int, int, int])
 
 @pytest.mark.parametrize("operation", NAMES)
 def test_alike_images_run_together_as_alone(operation: str) -> None:
-    """One operation for a whole batch, at odd sizes: vectorised loops end elsewhere in a batch than in an image."""
+    """One operation runs on a whole batch of odd size: vectorised loops end elsewhere in a batch than in an image."""
     for size in ((3, 7, 5), (3, 33, 31), (1, 5, 3), (3, 260, 270)):
         images = pictures(9, size)
         rows = torch.tensor([[NAMES.index(operation), 13, 1]] * 9)

@@ -26,7 +26,7 @@ def one_crop(row: list[int], height: int, width: int, step: ResizedCrop) -> list
 
 
 def naive_crop(row: list[int], height: int, width: int, step: ResizedCrop) -> list[int]:
-    """The documented rule, in Python's numbers, with logarithms where the library takes square roots."""
+    """Return the box of the documented rule in Python's numbers, with logarithms in place of the library's square roots."""
     area, shape, top, left = row
     low, high = step.ratio
     for _ in range(10):
@@ -39,7 +39,7 @@ def naive_crop(row: list[int], height: int, width: int, step: ResizedCrop) -> li
     return []
 
 
-# Golden values: what was cached under a box stays right only as long as these hold. docs/reference/views.md shows them.
+# Golden values: a cached answer stays right for its box only as long as these hold. docs/reference/views.md shows them.
 
 
 GOLDEN_ROWS = {
@@ -88,7 +88,7 @@ def test_golden_erased_boxes() -> None:
 
 
 def test_boxes_are_the_same_on_every_machine() -> None:
-    """One side in 50,000 boxes that rounds another way changes the hash."""
+    """A single side in 50,000 boxes that is rounded differently changes the hash."""
     rows = ViewPlan(["resized-crop"], 1, 0, 50_000).parameters(0).astype(np.int64)
     boxes = ResizedCrop().boxes(rows, np.full(50_000, 375), np.full(50_000, 500))
     digest = hashlib.sha256(boxes.astype("<i4").tobytes()).hexdigest()
@@ -129,7 +129,7 @@ def test_a_crop_lies_in_its_image(
 
 
 def test_where_nothing_fits_the_crop_is_torchvisions_central_one() -> None:
-    """Areas above what the ratio allows: ten draws fail for certain, here and there."""
+    """Areas above the ratio's limit: all ten draws fail in both implementations."""
     for height, width, ratio in [
         (100, 10, (0.75, 4 / 3)),
         (10, 100, (0.75, 4 / 3)),
@@ -142,7 +142,7 @@ def test_where_nothing_fits_the_crop_is_torchvisions_central_one() -> None:
 
 
 def test_every_place_is_taken() -> None:
-    """The first fraction is the first place, the last one the last; a box as large as its image has one."""
+    """The first fraction gives the first place, the last one the last; a box as large as its image has only one place."""
     step = ResizedCrop(scale=(0.25, 0.25), ratio=(1.0, 1.0))
     places = {one_crop([0, 0, f, f], 8, 8, step)[0] for f in range(0, FRACTIONS, 64)}
     assert places == set(range(5))
@@ -185,7 +185,7 @@ def test_a_box_does_not_depend_on_its_batch(images: list[Any]) -> None:
 
 
 def distance(ours: Any, theirs: Any) -> float:
-    """Kolmogorov and Smirnov's distance of two samples, in units of its scale: above 2.3 with probability 5e-5."""
+    """Return the Kolmogorov-Smirnov distance of two samples in units of its scale: above 2.3 with probability 5e-5."""
     values = np.arange(max(ours.max(), theirs.max()) + 1)
     shares = [np.searchsorted(np.sort(x), values, side="right") / len(x) for x in (ours, theirs)]
     return float(np.abs(shares[0] - shares[1]).max() * math.sqrt(len(ours) * len(theirs) / (len(ours) + len(theirs))))
@@ -193,7 +193,7 @@ def distance(ours: Any, theirs: Any) -> float:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (400, 600), (640, 480), (100, 400)])
 def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
-    """Sides, places and areas; at 1:4 a tenth of the crops is the central one, after ten draws that did not fit."""
+    """Compare sides, places and areas; at 1:4 a tenth of the crops is the central one, after ten draws that did not fit."""
     torch.manual_seed(height)
     image, transform = [torch.zeros(1, height, width)], v2.RandomResizedCrop(8)
     drawn = [transform.make_params(image) for _ in range(4000)]

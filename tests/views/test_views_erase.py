@@ -56,7 +56,7 @@ def test_a_batch_is_its_images_one_by_one_and_they_stay_as_they_are() -> None:
 
 
 def test_known_pixels() -> None:
-    """A quarter of the area, square, in the lower right corner."""
+    """The box is a square of a quarter of the area in the lower right corner."""
     image = torch.full((1, 1, 4, 4), 255, dtype=torch.uint8)
     plan = ViewPlan([{"erase": {"probability": 1, "scale": [0.25, 0.25], "ratio": [1, 1], "value": 51}}], 1, 0, 1)
     wanted = torch.ones(1, 1, 4, 4)

@@ -1,4 +1,4 @@
-"""Mixed views: the partner and the weight are integers of the row, and the pixels are torchvision's MixUp and CutMix."""
+"""Mixed views: the row's integers are the partner and the weight, and the pixels are those of torchvision's MixUp and CutMix."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ def plan_of(mix: str, views: int = 4) -> ViewPlan:
 
 
 def torchvisions(name: str, pair: Tensor, labels: Tensor, row: list[int]) -> tuple[Tensor, Tensor]:
-    """torchvision's own transform on a batch of the picture and its partner, with this row's weight and box."""
+    """Apply torchvision's transform to a batch of the image and its partner, with this row's weight and box."""
     transform = {"mixup": v2.MixUp, "cutmix": v2.CutMix}[name](num_classes=CLASSES)
     step = parse_recipe([MIXES[name]])[0][1]
     assert isinstance(step, Mixup | CutMix)
@@ -38,7 +38,7 @@ def torchvisions(name: str, pair: Tensor, labels: Tensor, row: list[int]) -> tup
     height, width = pair.shape[-2:]
     parameters: dict[str, Any] = {"lam": lam}
     if name == "cutmix":
-        # The lines of torchvision's make_params, without its random numbers.
+        # As in torchvision's make_params, without its random numbers.
         y, x = row[1] * height // PLACES, row[2] * width // PLACES
         half = 0.5 * math.sqrt(1 - lam)
         up, left = max(0, y - int(half * height)), max(0, x - int(half * width))
@@ -87,25 +87,25 @@ def test_the_row_names_the_partner_and_its_own_view() -> None:
     partners = plan.partners(torch.from_numpy(rows))
     assert partners is not None and partners.tolist() == rows[:, 3].tolist()
     assert len(set(partners.tolist())) > COUNT / 2  # drawn anew for each sample
-    # The sample's own integers are those of no other plan: the row is wider, so the words lie elsewhere.
+    # No other plan has these integers for the sample: the row is wider, so its words are elsewhere in the stream.
     assert np.array_equal(plan.parameters(0, np.array([7, 3])), rows[[7, 3]])
     assert ViewPlan.from_description(plan.describe()).fingerprint == plan.fingerprint
 
 
 @pytest.mark.parametrize(("alpha", "probability"), [(0.2, 1.0), (1.0, 0.5), (8.0, 1.0)])
 def test_weights_have_the_beta_distribution(alpha: float, probability: float) -> None:
-    """Mean 1/2 and variance 1 / (4 (2 alpha + 1)) of those that are mixed; the others keep their own picture."""
+    """Mixed samples have mean 1/2 and variance 1 / (4 (2 alpha + 1)); the other samples keep their own image."""
     weights = beta_quantiles(alpha, probability).astype(np.float64)
     assert np.array_equal(weights * WEIGHT_STEPS, np.rint(weights * WEIGHT_STEPS))
     mixed = weights[: round(probability * QUANTILES)]
     assert (weights[len(mixed) :] == 1).all() and len(weights) == QUANTILES
     assert mixed.mean() == pytest.approx(0.5, abs=1e-4)
-    # The middles of 1,024 quantiles miss a little of the tails.
+    # The midpoints of 1,024 quantiles miss a little of the tails.
     assert mixed.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.01)
 
 
 def test_golden_values() -> None:
-    """As docs/reference/views.md has them."""
+    """The values equal those in docs/reference/views.md."""
     assert (beta_quantiles(0.2, 1.0)[[0, 300, 700, 1023]] * WEIGHT_STEPS).tolist() == [0.0, 3411.0, 60680.0, 65536.0]
     rows = ViewPlan(["flip", {"cutmix": {}}], 8, 0, 1000).parameters(1, np.array([0, 1, 999]))
     assert rows.tolist() == [

@@ -1,4 +1,4 @@
-"""Plans of weak and strong views: each kind is a plan of its own, rows say their kind, and nothing else has changed."""
+"""Plans of weak and strong views: each kind is a plan of its own, rows state their kind, and all other behaviour is unchanged."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_rows_of_both_kinds_are_rendered_together() -> None:
 
 
 def test_strong_views_share_no_words_with_weak_ones() -> None:
-    """The same recipe for both kinds: equal rows would be equal views."""
+    """Both kinds have the same recipe, so that shared words would give equal rows."""
     plan = PairedPlan(["erase"], 2, 0, COUNT, ["erase"])
     rows = np.stack([plan.parameters(view)[:, 1:] for view in range(4)])
     assert len(np.unique(rows.reshape(-1, rows.shape[-1]), axis=0)) == 4 * COUNT

@@ -1,4 +1,4 @@
-"""View plans: golden values, slices, completeness, uniformity, and their errors."""
+"""View plans: golden values, slices, completeness, uniformity, and errors."""
 
 import math
 from typing import Any
@@ -23,7 +23,7 @@ RECIPES: dict[str, list[Any]] = {
 quick = settings(deadline=None, max_examples=80, derandomize=True)
 
 
-# Golden values: a store that was written stays readable only as long as these hold.
+# Golden values: a finished store stays readable only as long as these hold.
 
 
 def test_golden_sampled_plan() -> None:
@@ -53,11 +53,11 @@ def test_golden_orders() -> None:
     assert random(5, 3, 9, 10).tolist() == [3, 3, 3, 6, 6, 2, 7, 7, 1, 8]
 
 
-# The stream, written down again
+# A second implementation of the stream
 
 
 def philox4x64(key: tuple[int, int], block: int) -> list[int]:
-    """Four words of Philox4x64-10 (Salmon et al. 2011); NumPy advances the counter before drawing, so blocks start at 1."""
+    """Return four words of Philox4x64-10 (Salmon et al. 2011); NumPy increments the counter before drawing: blocks start at 1."""
     mask = 2**64 - 1
     k0, k1 = key
     counter = block + 1
@@ -71,7 +71,7 @@ def philox4x64(key: tuple[int, int], block: int) -> list[int]:
 
 
 def words(seed: int, stream: int, start: int, count: int) -> list[int]:
-    """Of `stream`, or of the stream of a purpose (its highest byte) and an index."""
+    """Return words of a stream; a purpose's stream has the purpose as its highest byte, plus an index."""
     return [philox4x64((seed, stream), word // 4)[word % 4] for word in range(start, start + count)]
 
 
@@ -82,13 +82,13 @@ def test_raw_words_are_philox(seed: int, stream: int, start: int, count: int) ->
 
 
 def test_a_plan_is_its_definition() -> None:
-    """The rule of docs/reference/views.md in Python's integers: word -> high half times range, high half of that."""
+    """The rule of docs/reference/views.md in Python's integers: the word's high half times the range, then the high half."""
 
     def below(word: int, limit: int) -> int:
         return (word >> 32) * limit >> 32
 
     def row(view: int, sample: int) -> int:
-        """Of the table: x and k - x change places where the word and 2 max(x, k - x) + 1 share an odd number of bits."""
+        """Return the table's row: x and k - x swap if the word and 2 max(x, k - x) + 1 share an odd number of bits."""
         first, *rounds = (words(11, 2 * byte + number, sample, 1)[0] for number in range(13))
         x = (view + below(first, 162)) % 162
         for word in rounds:
@@ -170,7 +170,7 @@ def test_outside_the_plan_is_an_index_error(name: str, views: Any) -> None:
         plan.parameters(np.array([0, plan.views]), np.array([0, 1]))
 
 
-# What a plan holds
+# Views of a plan
 
 
 @pytest.mark.parametrize("name", ["cifar", "digits", "flips", "twice", "nothing"])
@@ -184,7 +184,7 @@ def test_each_sample_meets_each_view_exactly_once(name: str) -> None:
 
 
 def test_every_slab_mixes_many_views() -> None:
-    """1000 draws from 162 miss each view with probability 0.2 %: fewer than 155 different ones can't be chance."""
+    """1000 draws from 162 miss each view with probability 0.2 %: chance cannot give fewer than 155 different views."""
     plan = ViewPlan(CIFAR, "all", 1, 1000)
     for view in range(plan.views):
         assert len(np.unique(plan.parameters(view), axis=0)) >= 155
@@ -192,9 +192,10 @@ def test_every_slab_mixes_many_views() -> None:
 
 @pytest.mark.parametrize("name", ["cifar", "digits", "twice"])
 def test_consecutive_views_are_draws_without_replacement(name: str) -> None:
-    """In e epochs a sample meets at least as many offsets and places as in e independent draws, and no view tells the next.
+    """In e epochs a sample meets at least as many offsets and places as in e independent draws, and no view predicts the next.
 
-    In all disjoint windows of the first 60 epochs. Without replacement from V rows, the correlation is -1 / (V - 1).
+    Checked in all disjoint windows of the first 60 epochs. Without replacement from V rows, the correlation is -1 / (V
+    - 1).
     """
     count, epochs = 10_000, 60
     plan = ViewPlan(RECIPES[name], "all", 5, count)
@@ -204,7 +205,7 @@ def test_consecutive_views_are_draws_without_replacement(name: str) -> None:
     for places, values in cells:
         for window in (3, 10, 30, 60):
             if places == plan.views and window > plan.views:
-                continue  # every view was met
+                continue  # every view was met already
             met = []
             for start in range(0, epochs, window):
                 ordered = np.sort(values[start : start + window], axis=0)
@@ -218,7 +219,7 @@ def test_consecutive_views_are_draws_without_replacement(name: str) -> None:
 
 
 def test_samples_have_orders_of_their_own() -> None:
-    """Two orders of 162 views agree in one place on average; a common order that is shifted agrees in all or in none."""
+    """Two orders of 162 views agree in one place on average; shifts of a common order agree in all places or in none."""
     plan = ViewPlan(CIFAR, "all", 5, 100)
     orders = np.stack([np.ravel_multi_index(plan.parameters(v).T.astype(np.int64), plan.ranges) for v in range(162)])
     for one in range(1, 100):
@@ -232,7 +233,7 @@ def test_how_many_views_a_recipe_has() -> None:
 
 
 def pearson(cells: np.ndarray, count: int) -> float:
-    """The deviation of Pearson's statistic from its mean under uniform cells, in standard deviations.
+    """Return the deviation of Pearson's statistic from its mean under uniform cells, in standard deviations.
 
     For n draws into k equal cells: mean k - 1, variance 2 (k - 1) (n - 1) / n.
     """
@@ -244,14 +245,14 @@ def pearson(cells: np.ndarray, count: int) -> float:
 
 
 def test_sampled_views_are_uniform_and_independent() -> None:
-    """At most 5 standard deviations, in either direction: too even fails as well."""
+    """The deviation is at most 5 standard deviations in either direction: a distribution that is too even fails as well."""
     plan = ViewPlan(CIFAR, 4, 9, 20_000)
     cells = np.stack(
         [np.ravel_multi_index(plan.parameters(view).astype(np.int64).T, plan.ranges) for view in range(plan.views)]
     )
     for view in range(plan.views):
         assert abs(pearson(cells[view], 162)) < 5
-        coarse = cells % 18  # left offset and flip: few enough cells for pairs
+        coarse = cells % 18  # left offset and flip: few enough cells to test pairs
         assert abs(pearson(coarse[view] * 18 + coarse[(view + 1) % 4], 324)) < 5, "one view tells of the next"
         assert abs(pearson(coarse[view][::2] * 18 + coarse[view][1::2], 324)) < 5, "one sample tells of the next"
 

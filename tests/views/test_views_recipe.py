@@ -1,4 +1,4 @@
-"""Recipes of steps with boxes and operations: errors of one line, descriptions as JSON."""
+"""Recipes of steps with boxes and operations: one-line errors, descriptions as JSON."""
 
 import json
 from typing import Any
@@ -43,7 +43,7 @@ def test_a_wrong_setting_is_explained(step: dict[str, Any], message: str) -> Non
 
 @pytest.mark.parametrize("name", ["resized-crop", "erase", "randaugment", "trivial-augment"])
 def test_a_description_survives_json(name: str) -> None:
-    """A store's attributes are compared with the plan's own description: a tuple that came back as a list would differ."""
+    """A store's attributes are compared with the plan's description, so a tuple must not come back as a list."""
     plan = ViewPlan([name], 4, 0, 7)
     written = json.loads(json.dumps(plan.describe()))
     assert written == plan.describe()

@@ -18,7 +18,7 @@ def pictures(count: int, size: tuple[int, int, int]) -> Tensor:
 
 
 def by_torchvision(recipe: list[Any], image: Tensor, row: list[int]) -> Tensor:
-    """One image by one row of integers, step by step; uint8."""
+    """Render one image by one row of integers with torchvision, step by step; uint8."""
     height, width = image.shape[-2:]
     for step in recipe:
         if step == "flip":
@@ -78,7 +78,7 @@ def test_known_pixels() -> None:
     rows = {
         (1, 1, 0): [[0.0, 0.2], [0.4, 1.0]],
         (1, 1, 1): [[0.2, 0.0], [1.0, 0.4]],
-        (0, 0, 0): [[0.0, 0.0], [0.0, 0.0]],  # black, then the corner that is 0
+        (0, 0, 0): [[0.0, 0.0], [0.0, 0.0]],  # the padding, and the corner pixel of value 0
         (2, 2, 0): [[1.0, 0.0], [0.0, 0.0]],
         (2, 1, 0): [[0.4, 1.0], [0.0, 0.0]],
         (1, 0, 1): [[0.0, 0.0], [0.4, 0.0]],

@@ -56,7 +56,7 @@ def test_pixels_are_torchvisions(size: tuple[int, int, int], side: int | None) -
 
 
 def test_pixels_are_those_of_torchvisions_transform(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole of RandomResizedCrop, with our box in place of its draw."""
+    """RandomResizedCrop as a whole gives these pixels if our box replaces its random box."""
     image = pictures(1, (3, 61, 80))[0]
     plan = ViewPlan(recipe(32), 1, 4, 20)
     for i, row in enumerate(rows(plan)):
@@ -138,11 +138,11 @@ def test_a_picture_of_the_size_stays_as_it_is() -> None:
     assert centre_crop(pictures(4, (3, 37, 37)), 32).shape == (4, 3, 32, 32)
 
 
-# What is imported
+# Imports
 
 
 def imported(*parts: str) -> list[set[str]]:
-    """The modules that are imported after each part of a program."""
+    """Return the modules imported after each part of a program."""
     code = "import sys\n" + "".join(f"{part}\nprint(*sys.modules)\n" for part in parts)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return [set(line.split()) for line in done.stdout.splitlines()]
