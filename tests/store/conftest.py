@@ -1,4 +1,4 @@
-"""A small teacher, a few images, and finished stores."""
+"""Fixtures: a small teacher, a few images, and finished stores."""
 
 import shutil
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ def teacher() -> Normalised:
 
 @pytest.fixture(scope="session")
 def dataset() -> Dataset:
-    """22 images of 8x8 under 3 views: with chunks of 8, two whole ones and a short one; the last batch is short, too."""
+    """22 images of 8x8 under 3 views: chunks of 8 give two whole ones and a short one; the last batch is short, too."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (22, 1, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 5, (22,), generator=generator)
@@ -54,7 +54,7 @@ def dataset() -> Dataset:
 def example(
     request: pytest.FixtureRequest, teacher: Normalised, dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> Example:
-    """A store that the teacher wrote, in float32 and in bf16."""
+    """Write the teacher's answers to a store, in float32 and in bf16."""
     folder = tmp_path_factory.mktemp("stores") / f"{request.param}.zarr"
     settings = Cache(views=3, seed=7, precision=request.param, batch_size=BATCH, chunk=9)
     card = {
@@ -75,13 +75,13 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(made_up: Path, tmp_path: Path) -> Path:
-    """A finished store of made-up logits, to damage."""
+    """Write a finished store of made-up logits, for tests that damage it."""
     return shutil.copytree(made_up, tmp_path / "made-up.zarr")
 
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared data set and a teacher of digits."""
+    """Create a prepared data set and a teacher of digits."""
     folder = tmp_path_factory.mktemp("digits")
     (folder / "params.yaml").write_text(PARAMS)
     with pytest.MonkeyPatch.context() as patch:
@@ -94,10 +94,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
-    """The endpoint of an S3 server of our own, with a bucket named `bucket`."""
+    """Start a local S3 server with a bucket named `bucket`, and yield its endpoint."""
     moto = pytest.importorskip("moto.server", reason="the test extra brings moto, a local S3 server")
     s3fs = pytest.importorskip("s3fs", reason="the s3 extra brings s3fs")
-    # fsspec keeps its connections: one that a test before made without credentials would never find those of `s3`.
+    # fsspec caches connections: a connection that an earlier test made without credentials would lack those of `s3`.
     s3fs.S3FileSystem.clear_instance_cache()
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
@@ -109,7 +109,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a bucket; endpoint and credentials are in the environment, for sub-processes too."""
+    """Return the URL of a bucket; endpoint and credentials are in the environment, for subprocesses too."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRETPW")
@@ -119,7 +119,7 @@ def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(params=["local", "memory", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The kinds of places: a folder, this process's memory, a bucket."""
+    """Return a root of each kind: a folder, this process's memory, a bucket."""
     if request.param == "local":
         return str(tmp_path)
     if request.param == "memory":

@@ -30,26 +30,26 @@ from prepkd.views import ViewPlan
 from store_writing import LABELS, RECIPE, contents, raw, sections
 
 ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2), Sampled(5, 3)]
-HERE, THERE = (1, 0), (0, 0)  # (view, chunk): what is damaged, and what it is swapped with
+HERE, THERE = (1, 0), (0, 0)  # (view, chunk): the damaged chunk, and its partner in swaps
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The checks that found one damage: each alone, then `damages` and the reader as they are."""
+    """The checks that found one damage: each alone, then `damages` and the reader in their normal form."""
 
     encoding: str
     file: str
     mutation: str
     found_by: (
-        str  # C: Zarr alone; M: SHA-256 of the manifest; P: the content, under a manifest made anew over the damage
+        str  # C: Zarr alone; M: SHA-256 of the manifest; P: the content, with the manifest remade after the damage
     )
     damaged: frozenset[str]
     named: frozenset[str]  # the files that `damages` names
-    refusal: str  # what the reader says; '' if it reads on
+    refusal: str  # the reader's message; '' if it reads on
 
 
 def write_store(folder: Path, encoding: Encoding, teacher: str = "large", seed: int = 7) -> Path:
-    """A finished store of made-up logits: 2 views of 12 samples, a chunk each."""
+    """Write a finished store of made-up logits: 2 views of 12 samples, one chunk per view."""
     layout = Layout(ViewPlan(RECIPE, 2, seed, 12), encoding, 12)
     made = sections(layout)
     made["teacher"] |= {"name": teacher}
@@ -67,12 +67,12 @@ def write_store(folder: Path, encoding: Encoding, teacher: str = "large", seed: 
 
 
 def flip(content: bytes) -> bytes:
-    """One bit: of a word that every `zarr.json` has, wherever this version of Zarr puts it, else of the byte in the middle."""
+    """Flip one bit: in a word that every `zarr.json` has, at any place in the file, else in the middle byte."""
     place = content.find(b"node_type") if b'"node_type"' in content else len(content) // 2
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-# Content -> content; None: deleted.
+# Content -> content; None deletes the file.
 OF_ONE_FILE: dict[str, Callable[[bytes], bytes | None]] = {
     "flipped": flip,
     "truncated": lambda content: content[: len(content) // 2],
@@ -87,7 +87,7 @@ EDITS = [
 
 
 def edit(content: bytes) -> bytes:
-    """A setting or a number in JSON that stays JSON."""
+    """Change a setting or a number in JSON; the result is still JSON."""
     old, new = next((old, new) for old, new in EDITS if old.encode() in content)
     return content.replace(old.encode(), new.encode(), 1)
 
@@ -95,7 +95,7 @@ def edit(content: bytes) -> bytes:
 def mutated(
     store: dict[str, bytes], other: dict[str, bytes], file: str
 ) -> Iterator[tuple[str, dict[str, bytes | None]]]:
-    """Each mutation of a file: its name, and what becomes of the files that it touches."""
+    """Yield each mutation of a file: its name, and the new content of each file that it changes."""
     for name, function in OF_ONE_FILE.items():
         yield name, {file: function(store[file])}
     if "/c/" in file:
@@ -113,9 +113,9 @@ def outcomes(root: Path) -> list[Outcome]:
     for encoding in ENCODINGS:
         folder = write_store(root / encoding.name, encoding)
         store = contents(folder)
-        # An earlier one: other teacher, other seed; whole chunks, each with its right checksum.
+        # An earlier store with another teacher and seed; its chunks are whole, each with its right checksum.
         other = contents(write_store(root / f"{encoding.name}-earlier", encoding, "larger", 8))
-        # The files of the whole store are alike for all encodings: those of the first are enough.
+        # The files outside the arrays are alike for all encodings, so those of the first encoding are enough.
         shared = store.keys() if encoding is ENCODINGS[0] else [file for file in store if "/" in file]
         chosen = [file for file in shared if "/c/" not in file or f"/c/{HERE[0]}/{HERE[1]}" in file]
         for file in chosen:
@@ -161,7 +161,7 @@ def _refusal(folder: Path) -> str:
 
 
 def _zarr_refuses(folder: Path, arrays: set[str]) -> bool:
-    """Whether reading the arrays with Zarr alone raises."""
+    """Return whether reading the arrays with Zarr alone raises."""
     try:
         group = zarr.open_group(folder, mode="r", zarr_format=3)
         for name in sorted(arrays):
@@ -181,7 +181,7 @@ def _differs_from_manifest(folder: Path) -> bool:
 
 
 def table(found: list[Outcome], *, chunks: bool) -> str:
-    """Markdown: files down, mutations across, the checks that find each."""
+    """Return a Markdown table: files down, mutations across, and the checks that find each."""
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for outcome in found:
         if chunks == ("/c/" in outcome.file):

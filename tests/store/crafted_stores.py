@@ -1,7 +1,7 @@
-"""Stores as somebody would make them who wants to mislead a reader: each file agrees with the manifest.
+"""Stores crafted to mislead a reader: each file agrees with the manifest.
 
-`CRAFTED` maps a name to an encoding and a change of a sound store. Checksums, fingerprints and the manifest are made anew after
-the change, except in `UNSEALED`; `PLANTED` are changes of the folder itself.
+`CRAFTED` maps a name to an encoding and a change of a sound store. Checksums, fingerprints and the manifest are remade
+after the change, except in `UNSEALED`; `PLANTED` are changes of the folder itself.
 """
 
 import json
@@ -20,7 +20,7 @@ from prepkd.store.checked import sha256
 
 Files = dict[str, bytes]
 Change = Callable[[Files], object]
-CHUNK = "{}/c/1/0"  # of view 1; `logits` and `params` have a further /0
+CHUNK = "{}/c/1/0"  # a chunk of view 1; `logits` and `params` have a further /0
 DTYPES = {
     "f16": {"logits": "<f2", "row_max": "<f4"},
     "u8": {"logits": "u1", "step": "<f4", "row_max": "<f4"},
@@ -40,7 +40,7 @@ BLOSC = numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.BITSHUFFL
 
 
 def seal(files: Files) -> Files:
-    """Make the sections' fingerprints and the manifest anew."""
+    """Remake the sections' fingerprints and the manifest."""
     try:
         group = json.loads(files["zarr.json"])
         attributes = group["attributes"]["prepkd"]
@@ -48,9 +48,9 @@ def seal(files: Files) -> Files:
         attributes["fingerprints"] |= made
         files["zarr.json"] = (
             json.dumps(group).replace('"1e999"', "1e999").encode()
-        )  # which is infinite, unlike Infinity
+        )  # parses as infinity without the word Infinity
     except (ValueError, KeyError, TypeError, RecursionError):
-        pass  # no attributes are left that a fingerprint could be made of
+        pass  # no attributes are left to fingerprint
     files["manifest.json"] = json.dumps(
         {key: sha256(files[key]) for key in sorted(files) if key != "manifest.json"}
     ).encode()
@@ -58,7 +58,7 @@ def seal(files: Files) -> Files:
 
 
 def edited(key: str, change: Callable[[Any], object]) -> Change:
-    """Change a JSON file's object in place, or replace it by what is returned."""
+    """Change a JSON file's object in place, or replace it by the function's result."""
 
     def edit(files: Files) -> None:
         content = json.loads(files[key])
@@ -95,7 +95,7 @@ def chunk_key(array: str) -> str:
 
 
 def packed(content: bytes) -> bytes:
-    """A chunk's file: content, then its crc32c."""
+    """Return a chunk's file: content, then its crc32c."""
     return content + struct.pack("<I", google_crc32c.value(content))
 
 
@@ -128,21 +128,21 @@ def whole_row(value: object) -> Callable[[NDArray[Any]], object]:
 
 
 def bomb(files: Files) -> None:
-    """Blosc's header promises 2 GiB."""
+    """Claim 2 GiB in Blosc's header."""
     content = bytearray(BLOSC.encode(np.zeros(16 * 5, np.int16)))
     struct.pack_into("<I", content, 4, 2**31 - 64)
     files[chunk_key("logits")] = packed(bytes(content))
 
 
 def garbled(files: Files) -> None:
-    """A sound header of Blosc before noise."""
+    """Keep Blosc's header and replace the content after it by noise."""
     content = bytearray(files[chunk_key("logits")][:-4])
     content[16:] = bytes(255 - byte for byte in content[16:])
     files[chunk_key("logits")] = packed(bytes(content))
 
 
 def many_files(files: Files) -> None:
-    """Another key encoding in consolidated metadata: every chunk would read as the fill value."""
+    """Set another key encoding in consolidated metadata: every chunk would read as the fill value."""
     array = json.loads(files["logits/zarr.json"])
     array["chunk_key_encoding"] = {"name": "v2", "configuration": {"separator": "."}}
     array["fill_value"] = 0
@@ -386,7 +386,7 @@ UNSEALED: dict[str, Change] = {
 
 
 def swapped(key: str, make: Callable[[Path], object]) -> Callable[[Path], object]:
-    """Put something else in place of a file."""
+    """Replace a file by the result of `make`."""
 
     def change(folder: Path) -> None:
         (folder / key).unlink()

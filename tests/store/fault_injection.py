@@ -38,22 +38,22 @@ from store_writing import LABELS, PLAN, contents, fork, raw, sections
 
 ENCODINGS: list[Encoding] = [F16(5), U8(5), I16(5), TopK(5, 2), Sampled(5, 3)]
 CHUNKS = 9
-OLD, NEW = "old", "large"  # the teachers of the store that is replaced, and of the one that is written
+OLD, NEW = "old", "large"  # the teacher of the replaced store, and the teacher of the store that is written
 
 
 def logits(teacher: str, view: int, part: slice) -> torch.Tensor:
-    """A teacher's raw logits."""
+    """Return a teacher's raw logits."""
     return raw(view, part) if teacher == NEW else 2 * raw(view, part).roll(1, dims=1)
 
 
 def described(teacher: str, layout: Layout) -> Attributes:
-    """The attributes of its store."""
+    """Return the attributes of the teacher's store."""
     made = sections(layout)
     return Attributes.made_from(made | {"teacher": {**made["teacher"], "name": teacher}})
 
 
 def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = NEW) -> None:
-    """Do as `prepkd cache-logits`: resume in scratch, finish, move to the target; do nothing if that is done."""
+    """Do as `prepkd cache-logits`: resume in scratch, finish, move to the target; do nothing if the store is finished."""
     if teacher in read(target, layout):
         return
     writer = StoreWriter(open_place(work, write=True), layout, described(teacher, layout), work)
@@ -69,7 +69,7 @@ def write_and_publish(work: Path, target: Path, layout: Layout, teacher: str = N
 
 
 def read(folder: Path, layout: Layout) -> str:
-    """The teacher whose numbers a reader gets; they must be exactly that teacher's."""
+    """Read the whole store; return "refused" or its teacher, and raise if any number is not that teacher's."""
     try:
         store = LogitStore.open(folder)
         teacher = store.attributes.teacher.name
@@ -86,7 +86,7 @@ def read(folder: Path, layout: Layout) -> str:
 
 
 def read_until_told(folders: list[Path], layout: Layout, report: Path) -> None:
-    """Read again and again until SIGTERM; the counts go to a file."""
+    """Read again and again until SIGTERM, then write the counts to a file."""
     stopped = []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
     counts: Counter[str] = Counter()
@@ -97,29 +97,29 @@ def read_until_told(folders: list[Path], layout: Layout, report: Path) -> None:
 
 
 def ended(child: int) -> int:
-    """The exit status of a child; minus the signal that killed it."""
+    """Wait for a child and return its exit status, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def finished(folder: Path, layout: Layout) -> dict[str, tuple[int, int]]:
-    """Inode and mtime of the files of every chunk whose commit record, the logits file, is there."""
+    """Return inode and mtime of all files of each chunk whose commit record, the logits file, exists."""
     found = {}
     for view in range(layout.plan.views):
         for chunk in range(layout.chunks):
             files = layout.keys(view, chunk).values()
             if (folder / layout.keys(view, chunk)["logits"]).exists():
-                states = {file: (folder / file).stat() for file in files}  # one that is missing would fail here
+                states = {file: (folder / file).stat() for file in files}  # fails if a file of the chunk is missing
                 found |= {file: (state.st_ino, state.st_mtime_ns) for file, state in states.items()}
     return found
 
 
 def commits(folder: Path) -> int:
-    """The number of committed chunks."""
+    """Return the number of committed chunks."""
     return sum(1 for _ in folder.glob("logits/c/*/*/0"))
 
 
 def kill_as_a_chunk_appears(child: int, work: Path, chance: random.Random) -> None:
-    """When the next chunk but a few has its name; no later than the last one's."""
+    """Kill the child as one of the next four chunks appears, at the latest with the last chunk."""
     wanted = min(commits(work) + chance.randint(1, 4), CHUNKS)
     while commits(work) < wanted and not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
         pass
@@ -127,13 +127,13 @@ def kill_as_a_chunk_appears(child: int, work: Path, chance: random.Random) -> No
 
 
 def kill_at_a_random_moment(child: int, seconds: float, chance: random.Random) -> None:
-    """Any moment between a writer's birth and its end."""
+    """Kill the child at any moment between a writer's start and its end."""
     time.sleep(chance.uniform(0, seconds))
     os.kill(child, signal.SIGKILL)
 
 
 class Trial:
-    """The kills so far, and what came of them."""
+    """The kills so far, and their results."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root, self.chance = root, random.Random(seed)
@@ -152,11 +152,11 @@ class Trial:
 
     @property
     def kills(self) -> int:
-        """The number of killed writers."""
+        """Return the number of killed writers."""
         return sum(self.counts["kills"].values())
 
     def one_store(self) -> None:
-        """Replace a finished store by another, killed up to four times on the way."""
+        """Replace a finished store by another, with up to four writers killed on the way."""
         turn = self.stores % len(self.layouts)
         layout, folder = self.layouts[turn], self.root / f"store{self.stores}"
         work, target = folder / "work", folder / "large.zarr"
@@ -203,7 +203,7 @@ class Trial:
         return now
 
     def report(self) -> dict[str, Any]:
-        """The events, as JSON."""
+        """Return the events for JSON."""
         finished_chunks = sorted(self.counts["finished chunks"].items(), key=lambda item: int(item[0]))
         return {
             "stores": self.stores,
@@ -216,7 +216,7 @@ class Trial:
 
 
 def main() -> None:
-    """Kill until there are enough; print the report."""
+    """Kill writers until the number of kills is reached, then print the report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)

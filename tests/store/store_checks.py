@@ -1,4 +1,4 @@
-"""References that the store's tests compare with."""
+"""References and helpers for the store's tests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from zarr.storage import WrapperStore
 
 @dataclass(frozen=True)
 class Example:
-    """A teacher, what it looks at, and the store of its answers."""
+    """A teacher, its data set, and the store of its answers."""
 
     teacher: Normalised
     dataset: Dataset
@@ -28,7 +28,7 @@ class Example:
 
 
 def refused(exception: type[Exception], function: Callable[..., Any], *arguments: Any, **named: Any) -> str:
-    """The one line with which a call is refused."""
+    """Call the function, which must raise, and return its one-line message."""
     with pytest.raises(exception) as caught:
         function(*arguments, **named)
     assert "\n" not in str(caught.value)
@@ -36,18 +36,18 @@ def refused(exception: type[Exception], function: Callable[..., Any], *arguments
 
 
 class Cut(Exception):
-    """The writer is stopped here."""
+    """Raised to stop the writer."""
 
 
 class Watched(WrapperStore[Store]):
-    """Lists the files in the order in which they are put; `before` is called with each, and may raise."""
+    """Lists the files in the order in which they are put; `before` is called with each key, and may raise."""
 
     def __init__(self, store: Store, before: Callable[[str], None] = lambda key: None) -> None:
         super().__init__(store)
         self.before, self.puts = before, list[str]()
 
     def _with_store(self, store: Store) -> "Watched":
-        return self  # the same list of puts, whatever view of the store Zarr asks for
+        return self  # every view of the store that Zarr asks for shares one list of puts
 
     async def set(self, key: str, value: Buffer) -> None:
         self.before(key)
@@ -56,13 +56,13 @@ class Watched(WrapperStore[Store]):
 
 
 def files(url: str) -> dict[str, bytes]:
-    """Path -> bytes of every file of a store, wherever it is."""
+    """Return path -> bytes of every file of a store, local or remote."""
     place = open_place(url)
     return {key: get(place, key) or b"" for key in sorted(keys(place))}
 
 
 def fail(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line with which a command exits with code 2."""
+    """Run a command that must exit with code 2, and return its one line of error."""
     assert app([*arguments], standalone_mode=False) == 2
     text = capsys.readouterr().err
     assert text.startswith("error: ") and text.count("\n") == 1, text
@@ -70,7 +70,7 @@ def fail(*arguments: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def reference_encoding(logits: Any) -> tuple[Any, Any]:
-    """z - max(z) in float16 and max(z), one number after the other."""
+    """Return z - max(z) in float16 and max(z), computed number by number."""
     offsets, row_max = np.zeros(logits.shape, np.float16), np.zeros(len(logits), np.float32)
     for i, row in enumerate(logits.astype(np.float32)):
         row_max[i] = max(row)

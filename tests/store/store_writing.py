@@ -1,7 +1,7 @@
-"""A tiny store of made-up logits; as a script: killed at every step that touches the disk.
+"""A tiny store of made-up logits; as a script, it kills a writer at every step that touches the disk.
 
-`python store_writing.py FOLDER` forks a writer for each fsync and rename that an uninterrupted run makes, kills it there
-with SIGKILL, lets another one resume, and prints what it saw as JSON.
+`python store_writing.py FOLDER` forks a writer for each fsync and rename of an uninterrupted run, kills it there with
+SIGKILL, lets another writer resume, and prints its observations as JSON.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from prepkd.store.writer import StoreWriter
 from prepkd.views import ViewPlan
 
 RECIPE = [{"crop": {"padding": 1}}, "flip"]
-# 22 samples in chunks of 8: two whole ones and a short one a view.
+# 22 samples in chunks of 8: two whole ones and a short one per view.
 PLAN = ViewPlan(RECIPE, 3, 7, 22)
 LAYOUT = Layout(PLAN, F16(5), 8)
 SMALL = Layout(ViewPlan(RECIPE, 1, 7, 12), F16(5), 8)
@@ -44,7 +44,7 @@ def writing(
     on_wait: Callable[[str], None] = print,
     replace: bool = False,
 ) -> Iterator[StoreWriter]:
-    """The writer of the one process that writes a store; the store is finished and published when the block ends."""
+    """Yield the writer of a store with a single process; the store is finished and published when the block ends."""
     with join_workers(Destination(str(url), scratch, on_wait, replace), layout, attributes or ATTRIBUTES) as worker:
         assert isinstance(worker, Worker)
         yield worker.writer
@@ -52,7 +52,7 @@ def writing(
 
 
 def sections(layout: Layout) -> dict[str, Any]:
-    """The fingerprinted sections of the attributes of a store of made-up logits."""
+    """Return the fingerprinted sections of the attributes of a store of made-up logits."""
     return {
         "dataset": {"name": "made-up", "fingerprint": "d" * 64, "split_fingerprint": "5" * 64, "classes": 5},
         "split": "train",
@@ -64,7 +64,7 @@ def sections(layout: Layout) -> dict[str, Any]:
 
 
 def attributes(layout: Layout) -> Attributes:
-    """The attributes of a store of made-up logits."""
+    """Return the attributes of a store of made-up logits."""
     return Attributes.made_from(sections(layout))
 
 
@@ -72,19 +72,19 @@ ATTRIBUTES = attributes(LAYOUT)
 
 
 def raw(view: int, part: slice) -> torch.Tensor:
-    """Logits that are a function of (view, sample) alone."""
+    """Return logits that are a function of (view, sample) alone."""
     samples = np.arange(part.start, part.stop)[:, None]
     return torch.from_numpy(4 * np.sin(1.0 + view + 0.7 * samples + 1.3 * np.arange(5)).astype(np.float32))
 
 
 def answer(view: int, part: slice, layout: Layout = LAYOUT) -> dict[str, torch.Tensor]:
-    """Those logits, encoded."""
+    """Return the encoded logits."""
     words = words_of(layout.encoding, layout.plan, view, part)
     return layout.encoding.encode(raw(view, part), torch.from_numpy(LABELS[part]), words)
 
 
 def open_writer(folder: Path, layout: Layout = LAYOUT, **changes: Any) -> StoreWriter:
-    """A writer of made-up logits; `changes` replace keys of its attributes."""
+    """Open a writer of made-up logits; `changes` replace keys of its attributes."""
     described = Attributes.model_validate(attributes(layout).model_dump() | changes)
     return StoreWriter(open_place(folder, write=True), layout, described, folder)
 
@@ -92,7 +92,7 @@ def open_writer(folder: Path, layout: Layout = LAYOUT, **changes: Any) -> StoreW
 def write(
     folder: Path, *, layout: Layout = LAYOUT, order: Callable[[list[Any]], Iterable[Any]] = list
 ) -> dict[str, Any]:
-    """Write what is pending in some order, then finish; returns the summary."""
+    """Write the pending chunks in some order, then finish; return the summary."""
     writer = open_writer(folder, layout)
     for view, chunk in order(list(writer.pending())):
         writer.write(view, chunk, answer(view, layout.slice(chunk), layout))
@@ -100,36 +100,36 @@ def write(
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Relative path -> bytes of every file."""
+    """Return relative path -> bytes of every file."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
 def chunk_files(folder: Path, view: int, chunk: int) -> dict[str, Path]:
-    """The files of one chunk, by array."""
+    """Return the files of one chunk, by array."""
     tails = {"logits": "/0", "params": "/0", "row_max": ""}
     return {name: folder / f"{name}/c/{view}/{chunk}{tail}" for name, tail in tails.items()}
 
 
 def identities(folder: Path) -> dict[str, tuple[int, int]]:
-    """Inode and mtime of the files of every chunk whose commit record, the logits file, is there."""
+    """Return inode and mtime of all files of each chunk whose commit record, the logits file, exists."""
     found = {}
     for commit in sorted(folder.glob("logits/c/*/*/0")):
         view, chunk = int(commit.parts[-3]), int(commit.parts[-2])
         for path in chunk_files(folder, view, chunk).values():
-            state = path.stat()  # a chunk with a logits file and without the others would fail here
+            state = path.stat()  # fails if a chunk has a logits file but lacks another file
             found[path.relative_to(folder).as_posix()] = state.st_ino, state.st_mtime_ns
     return found
 
 
 def fork(work: Callable[[], object]) -> int:
-    """Run in a child; its process number."""
+    """Run `work` in a forked child, and return its process number."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
             work()
             status = 0
-        finally:  # never back into the parent's code
+        finally:  # never return into the parent's code
             if status:
                 sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
             os._exit(status)
@@ -137,7 +137,7 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def _in_child(work: Callable[[], object]) -> int:
-    """Run in a fork; its wait status."""
+    """Run `work` in a fork, and return its wait status."""
     return os.waitpid(fork(work), 0)[1]
 
 
@@ -176,7 +176,7 @@ def _write_and_count(folder: Path, count: Path) -> None:
 
 
 def main(root: Path) -> None:
-    """Kill a writer before each of its steps, then resume; the report goes to standard output."""
+    """Kill a writer before each of its steps, then resume; print the report to standard output."""
     assert _in_child(lambda: _write_and_count(root / "whole", root / "count")) == 0
     expected, steps = contents(root / "whole"), int((root / "count").read_text())
     finished, touched, different = [], [], []

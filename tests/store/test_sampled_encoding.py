@@ -1,4 +1,4 @@
-"""sampled: every class is kept with the probability that its weight says, so that the expected target is the full row's."""
+"""sampled: each class is kept with the probability stated by its weight, so that the expected target is that of the full row."""
 
 import math
 from pathlib import Path
@@ -24,17 +24,17 @@ from store_checks import refused
 from torch import Tensor
 
 GRID = 2**12
-SWEEP = torch.arange(GRID) * (2**40 // GRID) + 2**27  # every start of the draw, evenly
+SWEEP = torch.arange(GRID) * (2**40 // GRID) + 2**27  # evenly spaced starts of the draw
 CPU = torch.device("cpu")
 
 
 def swept(encoding: Sampled, row: Tensor, label: Tensor) -> dict[str, Tensor]:
-    """One row under every start of the draw, decoded."""
+    """Encode one row under every start of the draw, and decode it."""
     return encoding.decode(encoding.encode(row.expand(GRID, -1), label.expand(GRID), SWEEP))
 
 
 def masses(answers: dict[str, Tensor], tau: float) -> Tensor:
-    """w_k exp(o_k / tau) of each row and class, float64."""
+    """Return w_k exp(o_k / tau) of each row and class, float64."""
     return torch.exp(answers["logits"].double() / tau + answers["log_weights"].double())
 
 
@@ -48,17 +48,17 @@ def masses(answers: dict[str, Tensor], tau: float) -> Tensor:
 def test_the_expected_target_is_the_softmax_at_the_temperature_of_the_draw(
     row: list[float], label: int, n: int, tau: float
 ) -> None:
-    """Over all starts of the draw there is no chance left: only the grid's resolution, and float16's rounding."""
+    """The mean over all starts of the draw has no sampling error: only the grid's resolution and float16's rounding remain."""
     encoding = Sampled(7, n=n, tau=tau)
     answers = swept(encoding, torch.tensor([row]), torch.tensor([label]))
     found = masses(answers, tau)
     total = torch.exp(torch.tensor(row).sub(max(row)).double() / tau).sum()
-    # The kept classes' weighted mass is the full row's in every draw, so scaling it to 1 adds no bias.
+    # In every draw the kept classes' weighted mass is the full row's, so scaling it to 1 adds no bias.
     assert torch.allclose(found.sum(1), total, rtol=16 / tau * 2**-11 + 1e-4)
     expected = torch.softmax(torch.tensor(row).double() / tau, dim=-1)
     targets = torch.softmax(answers["logits"].double() / tau + answers["log_weights"].double(), dim=-1)
     assert (targets.mean(0) - expected).abs().max() < 16 / tau * 2**-11 + 2 / GRID
-    # A weight is the inverse of the share of the starts that keep the class.
+    # A weight is the inverse of the share of starts that keep the class.
     kept = answers["log_weights"].isfinite()
     shares = kept.double().mean(0)
     weights = torch.where(kept, answers["log_weights"].double().exp(), torch.nan).nanmean(0)
@@ -72,7 +72,7 @@ def test_number_by_number() -> None:
     encoding = Sampled(5, n=4, tau=1.0)
     words = torch.tensor([0, 2**38, 2**39, 2**40 - 1])
     stored = encoding.encode(row.expand(4, -1), torch.zeros(4, dtype=torch.long), words)
-    # Of three classes with 1/2, 1/8, 1/8 two are drawn: the first is certain, the others share one place, 1/2 each.
+    # Two of the classes with 1/2, 1/8, 1/8 are drawn: the first is certain, the others have 1/2 each for the second place.
     assert stored["threshold"].tolist() == pytest.approx([math.log(0.25)] * 4)
     assert stored["fixed"].tolist() == [2] * 4
     assert stored["ids"].tolist() == [[0, 1, 3, 4], [0, 1, 3, 4], [0, 1, 2, 3], [0, 1, 2, 3]]

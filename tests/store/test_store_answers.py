@@ -41,7 +41,7 @@ def computing(example: Example) -> Iterator[None]:
 
 
 def direct(example: Example, view: int) -> NDArray[np.float32]:
-    """The teacher's own logits of one view, float32 (N, K): image by image into batches, the last filled with black."""
+    """Return the teacher's logits of one view, float32 (N, K), batched image by image; the last batch is filled with black."""
     images, plan, size = example.dataset.samples.images, example.dataset.plan, example.settings.batch_size
     rows = torch.from_numpy(plan.parameters(view))
     found = []
@@ -62,7 +62,7 @@ def test_shuffled_lookups_equal_the_direct_teacher(example: Example) -> None:
     encoded = [reference_encoding(one) for one in raw]
     expected = np.stack([offsets.astype(np.float32) + row_max[:, None] for offsets, row_max in encoded])
     assert np.array_equal(store.lookup(views, samples), expected[views, samples])
-    # And without the encoding's own round trip they differ by no more than it may change.
+    # They differ from the raw logits by no more than the encoding's rounding.
     assert np.abs(store.lookup(views, samples) - raw[views, samples]).max() <= 2.0**-11 * np.ptp(raw)
 
 
@@ -90,7 +90,7 @@ def test_an_answer_does_not_depend_on_its_neighbours(example: Example) -> None:
 
 
 def test_a_teacher_answers_in_evaluation_mode(example: Example) -> None:
-    """Its batch norms use and keep their running statistics, whatever mode it comes in."""
+    """Batch norms use their running statistics and keep them, even if the teacher comes in training mode."""
     statistics = {key: value.clone() for key, value in example.teacher.state_dict().items()}
     expected = direct(example, 0)
     ask = partial(teacher_answers, example.teacher.train(), example.dataset, example.store.encoding, example.settings)
@@ -102,7 +102,7 @@ def test_a_teacher_answers_in_evaluation_mode(example: Example) -> None:
 
 
 def test_the_teacher_only_ever_sees_one_batch_shape(example: Example) -> None:
-    """Where kernels are chosen by shape, a short batch would change the last bits; here it may or may not."""
+    """Where kernels are chosen by shape, a short batch would change the last bits; on this machine it may not."""
     seen: list[tuple[torch.Size, bool, float]] = []
 
     class Watching(torch.nn.Module):
@@ -260,7 +260,7 @@ def test_the_fingerprint_of_the_work_covers_all_that_changes_bytes(example: Exam
 
 def test_estimate_counts_pending_batches() -> None:
     first = FirstBatches(torch.zeros(8, 5), torch.zeros(8, dtype=torch.long), seconds=2.0)
-    # A whole chunk of 8 and the short one of 6 are two batches of 4 each: a short batch is padded to full size.
+    # A whole chunk of 8 and a short one of 6 take two batches of 4 each: a short batch is padded to full size.
     assert first.estimate(store_writing.LAYOUT, [(0, 1), (2, 2)], 4) == 8
 
 

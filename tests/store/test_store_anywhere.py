@@ -1,4 +1,4 @@
-"""The same store in a folder, in memory and in a bucket: the same bytes, the same commit rule, one clear line where not."""
+"""The same store in a folder, in memory and in a bucket: the same bytes, the same commit rule, and one-line refusals."""
 
 import functools
 import http.server
@@ -51,7 +51,7 @@ def url(root: str) -> str:
 
 @pytest.fixture
 def finished(url: str, made_up: Path) -> str:
-    """A finished store, its files put there one by one."""
+    """Write a finished store, file by file."""
     place = open_place(url, write=True)
     for key, content in contents(made_up).items():
         put(place, key, content)
@@ -83,7 +83,7 @@ def test_files_appear_in_the_order_of_the_commit_rule(url: str, made_up: Path) -
 
 
 def test_no_beginning_of_a_store_is_taken_for_one(url: str, made_up: Path) -> None:
-    """A reader comes before each file, the first to the last; there is no rename, so it sees all that is there."""
+    """A reader opens the store before each file is put, first to last; without rename it sees every partial state."""
     seen = []
     place = open_place(url, write=True)
     for key in ["zarr.json", *(f"{name}/zarr.json" for name in LAYOUT.fields), *ORDER, "summary.json", "manifest.json"]:
@@ -111,12 +111,12 @@ def test_cut_off_and_resumed(url: str, made_up: Path, puts: int) -> None:
     again = Watched(open_place(url, write=True))
     write(again, url)
     assert files(url) == contents(made_up)
-    # Of the chunks, none that was finished, and all that were not.
+    # Finished chunks are not written again, and all others are.
     assert [key for key in again.puts if "/c/" in key] == ORDER[3 * len(finished_chunks) :]
 
 
 def test_listings_are_not_remembered(s3: str, tmp_path: Path) -> None:
-    """Somebody else's client writes and removes while this one looks."""
+    """Another client writes and removes files while this one lists them."""
     url = f"{s3}/{tmp_path.name}/large.zarr"
     here, there = open_place(url), open_place(url, write=True, default_block_size=2**20)
     for n in range(3):
@@ -243,7 +243,7 @@ def test_no_credentials(s3: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     url = f"{s3}/large.zarr"
     expected = f"{url}: Unable to locate credentials{MEND}"
-    fresh = {"skip_instance_cache": True}  # an open connection has its credentials
+    fresh = {"skip_instance_cache": True}  # an open connection keeps its credentials
     assert refused(InputError, LogitStore.open, url, **fresh) == expected
     assert refused(InputError, write, open_place(url, write=True, **fresh), url) == expected
 
@@ -260,7 +260,7 @@ def test_no_server(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_server_that_goes_away_is_no_damaged_chunk(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chunk that can't be read for want of a network must not be called unfinished."""
+    """A chunk that can't be read because the network fails must not be called unfinished."""
 
     class Away(WrapperStore[Store]):
         async def get(self, *arguments: Any, **named: Any) -> Buffer | None:
@@ -280,14 +280,14 @@ def test_an_unknown_protocol(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_file_url_is_read_and_not_written(folder: Path) -> None:
-    """fsspec would write the files in place, where a crash leaves half of one."""
+    """fsspec would write the files in place, and a crash would leave a torn file."""
     assert LogitStore.open(folder.as_uri()).logits(0).shape == (22, 5)
     text = refused(InputError, open_place, folder.as_uri(), write=True)
     assert text == f"{folder.as_uri()}: name a local store by its path, without file://"
 
 
 def test_s3fs_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from fsspec.registry import _registry  # classes that were imported before
+    from fsspec.registry import _registry  # classes imported earlier
 
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(_registry, "s3", raising=False)
@@ -307,7 +307,7 @@ compare: {runs: [kd]}
 
 
 def prepkd(*arguments: str, code: int = 0) -> str:
-    """A command as a shell runs it, warnings as errors in it; its whole output, which says nothing of open connections."""
+    """Run a command as a shell would, with warnings as errors; return its output, which must not mention open connections."""
     command = [preloaded.commands() / "python", "-W", "error", "-c", "from prepkd.cli import main; main()", *arguments]
     done = subprocess.run(command, text=True, stdout=-1, stderr=subprocess.STDOUT, timeout=300)
     assert done.returncode == code, done.stdout
@@ -324,7 +324,7 @@ def test_the_real_commands_on_a_bucket(
 ) -> None:
     enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text(PARAMS)
-    caplog.set_level(logging.INFO, "werkzeug")  # the server's own record of requests
+    caplog.set_level(logging.INFO, "werkzeug")  # the server's log of requests
 
     def requests(method: str) -> list[str]:
         found = re.findall(rf'"{method} /bucket/{tmp_path.name}/large.zarr/(\S+) HTTP', caplog.text)
@@ -356,7 +356,7 @@ def test_the_real_commands_on_a_bucket(
     app(["cache-logits", "large", *bucket], standalone_mode=False)
     assert "already finished" in capsys.readouterr().err
     assert requests("PUT") == []
-    # Without its commit record a chunk is not finished, and nothing else is done again.
+    # Without its commit record a chunk is unfinished: it is written again, and no other chunk is.
     place = open_place(f"{s3}/{tmp_path.name}/large.zarr", write=True)
     for key in ("logits/c/1/2/0", "manifest.json"):
         delete(place, key)

@@ -1,4 +1,4 @@
-"""Attributes that are not a store's are refused in one line, even under a manifest that was made anew for them."""
+"""Invalid attributes are refused in one line, even if the manifest was remade for them."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from store_checks import refused
 
 
 def edited(folder: Path, file: str, edit: Callable[[dict[str, Any]], object]) -> None:
-    """Edit a JSON file of a store, and enter it in the manifest, the sections' fingerprints made anew."""
+    """Edit a JSON file of a store, then remake the sections' fingerprints and the file's manifest entry."""
     path = folder / file
     content = json.loads(path.read_text())
     edit(content)
@@ -88,7 +88,7 @@ def test_edited_attributes_are_named_by_reader_check_and_inspection(folder: Path
     ],
 )
 def test_attributes_that_do_not_fit_each_other(folder: Path, key: str, value: object, said: str) -> None:
-    """An unknown arithmetic would be granted the coarsest rounding by `verify`, and by `distill` for its first batch."""
+    """Otherwise `verify`, and `distill` for its first batch, would grant an unknown arithmetic the coarsest rounding."""
     edited(folder, "zarr.json", put(key, value))
     for read in (LogitStore.open, read_facts):
         assert refused(InputError, read, folder) == f"{folder}: attributes: {said}"
@@ -123,7 +123,7 @@ def test_an_edited_summary(folder: Path, value: object) -> None:
 
 @pytest.mark.parametrize(("step", "remedy"), [(1, "update prepkd"), (-1, "run cache-logits again")])
 def test_a_store_of_another_format_is_refused_and_not_called_damaged(folder: Path, step: int, remedy: str) -> None:
-    """Everywhere its attributes are read: an older one has the same layout and other views."""
+    """Every reader of the attributes refuses it: an older store has the same layout and other views."""
     edited(folder, "zarr.json", put("format", FORMAT + step))
     line = f"{folder}: format is {FORMAT + step}, this version of prepkd reads {FORMAT}; {remedy}"
     for read in (damages, LogitStore.open, read_facts, lambda where: identity(str(where), "large")):

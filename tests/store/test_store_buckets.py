@@ -1,4 +1,4 @@
-"""Buckets whose server accepts no connection, never answers, or fails and recovers; objects of other places."""
+"""Buckets whose server accepts no connection, never answers, or fails and recovers; objects outside the place are ignored."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ OPERATIONS: dict[str, Callable[[Any], object]] = {
 
 @pytest.fixture(params=["accepts no connection", "never answers"])
 def silent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The endpoint of a server that is there and says nothing."""
+    """Yield the endpoint of a server that exists but does not answer."""
     monkeypatch.setattr(remote, "PATIENCE", 0.05)
     monkeypatch.setattr(remote, "LONG", 0.05)
     monkeypatch.setattr(remote, "DELAYS", (0.0,))
@@ -38,7 +38,7 @@ def silent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         server.bind(("127.0.0.1", 0))
         server.listen(0 if request.param == "accepts no connection" else 100)
         if request.param == "accepts no connection":
-            for waiting in (first, second):  # they fill the queue of connections that nobody accepts
+            for waiting in (first, second):  # fill the queue of connections that are never accepted
                 waiting.setblocking(False)
                 waiting.connect_ex(server.getsockname())
         yield "http://{}:{}".format(*server.getsockname())
@@ -46,7 +46,7 @@ def silent(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 @pytest.mark.timeout(120)
 def test_a_silent_bucket_is_given_up(silent: str) -> None:
-    """By every operation; botocore's own limits are minutes."""
+    """Every operation gives up; botocore's own limits are minutes."""
     pytest.importorskip("s3fs", reason="the s3 extra brings s3fs")
     options = {"endpoint_url": silent, "key": "key", "secret": "secret"}
     place = open_place("s3://bucket/large.zarr", write=True, **options)
@@ -64,7 +64,7 @@ def test_a_silent_web_server_is_given_up(silent: str) -> None:
 
 
 def test_a_bucket_that_recovers_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two failures pass, a third does not, and one that can't pass is not tried again."""
+    """Two failures are retried and a third is reported; a permanent error is not retried."""
     monkeypatch.setattr(remote, "DELAYS", (0.0, 0.0))
     place = open_place("memory://recovers", write=True)
     put(place, "zarr.json", b"{}")

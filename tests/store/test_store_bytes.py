@@ -1,4 +1,4 @@
-"""The bytes on disk: the same for every writer, flushed before they are named, and as many as announced."""
+"""The bytes on disk: equal for every writer, flushed before they are named, and as many as announced."""
 
 import os
 from pathlib import Path
@@ -69,7 +69,7 @@ def test_announced_bytes_are_those_on_disk(
         writer.write(view, number, zeros)
     chunks = [path for path in (tmp_path / "store").rglob("*") if path.is_file() and path.name != "zarr.json"]
     assert sum(path.stat().st_size for path in chunks) == layout.bytes
-    # Without padding and checksums: what a (view, sample) takes.
+    # Without padding and checksums: the bytes per (view, sample).
     data = sum(array.nbytes for array in zarr.open_group(tmp_path / "store", mode="r").array_values())
     assert data == layout.plan.views * samples * layout.bytes_per_row
 
@@ -89,7 +89,7 @@ def test_a_chunk_is_whole_batches_or_the_whole_view(samples: int, chunk: int, ba
 
 
 def test_a_chunk_of_nothing_but_fill_values_is_written(tmp_path: Path) -> None:
-    """Zarr leaves such a chunk out unless told at every open; then a commit record would be missing."""
+    """Unless told at every open, Zarr omits such a chunk, and a commit record would be missing."""
     writer = open_writer(tmp_path / "store")
     nothing = {"logits": torch.full((6, 5), torch.nan).half(), "row_max": torch.full((6,), torch.nan)}
     writer.write(0, 2, nothing)
@@ -111,7 +111,7 @@ def test_fill_values_are_no_values() -> None:
     assert np.isnan(fields["logits"].fill)
     assert np.isnan(fields["row_max"].fill)
     assert fields["params"].fill == -128 < LAYOUT.plan.parameters(0).min()
-    wide = Layout(ViewPlan([{"crop": {"padding": 64}}], 1, 0, 4), F16(2), 4)  # 0 to 128: one too many for int8
+    wide = Layout(ViewPlan([{"crop": {"padding": 64}}], 1, 0, 4), F16(2), 4)  # codes 0 to 128: one too many for int8
     assert wide.fields["params"].fill == -(2**15)
 
 
@@ -120,7 +120,7 @@ Event = tuple[str, ...]
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    """Every fsync (of which inode) and every rename (of which inode, in which folder's inode, to which path)."""
+    """Record every fsync (inode) and every rename (inode, inode of the folder, path)."""
     seen: list[Event] = []
     fsync, replace = os.fsync, os.replace
 
@@ -149,7 +149,7 @@ def test_content_is_on_disk_before_its_name_and_the_name_before_the_next_step(
         _, file, parent, _ = events[k]
         assert ("fsync", file) in events[:k]
         assert events[k + 1] == ("fsync", parent)
-    # Folders, too: each one that was made has had its parent flushed before the first file in it got its name.
+    # The parent of each new folder is flushed before the first file in it gets its name.
     for made in [path for path in (tmp_path / "store").rglob("*") if path.is_dir()]:
         first = next(k for k in renames if Path(events[k][3]).is_relative_to(made))
         assert ("fsync", str(made.parent.stat().st_ino)) in events[:first]

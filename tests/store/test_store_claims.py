@@ -1,4 +1,4 @@
-"""Claims: of several workers one computes a chunk, a dead one's claim expires, whatever the machines' clocks say."""
+"""Claims: only one worker computes a chunk, and a dead worker's claim expires, whatever the machines' clocks say."""
 
 import errno
 import io
@@ -15,11 +15,11 @@ from prepkd.store.place import keys, open_place
 from prepkd.store.remote import RemoteStore
 from store_writing import fork
 
-ELSEWHERE = "0123abcd-4711-"  # a worker of a machine that this one knows nothing of
+ELSEWHERE = "0123abcd-4711-"  # a worker of another machine
 
 
 class Clock:
-    """Seconds that pass as the test says."""
+    """A clock whose seconds the test sets."""
 
     now = 1000.0
 
@@ -29,7 +29,7 @@ class Clock:
 
 @pytest.fixture(params=["folder", "memory", "s3"])
 def open_files(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ClaimFiles]:
-    """Opens the claims of one place, as each worker does for itself."""
+    """Open the claims of one place, as each worker does for itself."""
     if request.param == "folder":
         return lambda: _files(str(tmp_path), tmp_path / "claims")
     root = "memory:/" if request.param == "memory" else request.getfixturevalue("s3")
@@ -96,7 +96,7 @@ def test_a_dead_process_of_this_machine_is_known_at_once(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("mtime", [0, 4_000_000_000])
 def test_no_clock_of_another_machine_is_asked(tmp_path: Path, mtime: int) -> None:
-    """Nor that of the file server: only whether something changes counts."""
+    """The file server's clock is not used either: only whether the claim changes counts."""
     clock, files = Clock(), claim_files(open_place(tmp_path, write=True), tmp_path / "claims")
     theirs, ours = Claims(files), Claims(files, expiry=60, clock=clock)
     theirs.worker = ELSEWHERE + theirs.worker
@@ -172,7 +172,7 @@ def test_a_bucket_without_conditional_puts_has_no_claims(
     put = type(place.fs)._pipe_file
 
     async def replacing(fs: object, path: str, data: bytes, **named: object) -> None:
-        named.pop("mode", None)  # as a service that knows no If-None-Match
+        named.pop("mode", None)  # like a service without If-None-Match
         await put(fs, path, data, **named)
 
     async def refusing(fs: object, path: str, data: bytes, *, mode: str = "overwrite", **named: object) -> None:

@@ -1,4 +1,4 @@
-"""Any damage in a finished store is found at reading, and named."""
+"""Any damage in a finished store is found and named on reading."""
 
 import itertools
 import json
@@ -61,7 +61,7 @@ def test_the_refusal_of_a_damaged_chunk_in_full(folder: Path) -> None:
     path = chunk_files(folder, 1, 2)["logits"]
     path.write_bytes(b"")
     expected = json.loads((folder / "manifest.json").read_text())["logits/c/1/2/0"]
-    store = LogitStore.open(folder)  # opening reads no chunk
+    store = LogitStore.open(folder)  # opening does not read the chunks
     store.slab(0)
     for read in (store.slab, store.logits):
         assert refused(InputError, read, 1) == (
@@ -72,7 +72,7 @@ def test_the_refusal_of_a_damaged_chunk_in_full(folder: Path) -> None:
 
 @pytest.mark.parametrize("array", ["logits", "params", "row_max"])
 def test_every_swapped_pair_of_chunks_is_found(folder: Path, array: str) -> None:
-    """A chunk's own checksum can't tell."""
+    """A chunk's own checksum cannot tell which chunk it is."""
     chunks = [chunk_files(folder, view, chunk)[array] for view in range(3) for chunk in range(3)]
     for one, other in itertools.combinations(chunks, 2):
         contents_before = one.read_bytes(), other.read_bytes()
@@ -122,7 +122,7 @@ def test_no_byte_of_the_manifest_can_change_unnoticed(folder: Path) -> None:
     for place in range(0, len(content), 37):
         changed = content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
         if json.loads(content) == _json(changed):
-            continue  # space between the words
+            continue  # whitespace between the words
         (folder / "manifest.json").write_bytes(changed)
         assert refused(InputError, read_all, folder).startswith(f"{folder}: ")
 
@@ -136,7 +136,7 @@ def _json(content: bytes) -> object:
 
 @pytest.mark.parametrize("entry", ["logits/c/1/2/0", "row_max/c/0/0", "params/c/2/1/0", "zarr.json", "summary.json"])
 def test_a_file_that_the_manifest_does_not_know_is_not_read(folder: Path, entry: str) -> None:
-    """Least of all as a chunk of NaN."""
+    """In particular, a missing chunk is not read as NaN."""
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest[entry]
     write_json(folder / "manifest.json", manifest)
@@ -149,7 +149,7 @@ def test_a_file_that_the_manifest_does_not_know_is_not_read(folder: Path, entry:
 
 
 def test_pixels_of_another_plan_are_refused_even_with_a_right_manifest(folder: Path, tmp_path: Path) -> None:
-    """The attributes promise seed 8; the parameters that were written are seed 7's."""
+    """The attributes promise seed 8; the written parameters are seed 7's."""
     other = ViewPlan(LAYOUT.plan.recipe, 3, 8, 22).describe()
     writer = open_writer(tmp_path / "store", views=other)
     for view, chunk in writer.pending():

@@ -1,4 +1,4 @@
-"""Stores that were made to mislead: every reader refuses them in one line, and takes neither memory nor time for them."""
+"""Crafted stores: every reader refuses them in one line, without much memory or time."""
 
 import re
 import resource
@@ -18,8 +18,8 @@ from store_checks import refused
 from store_writing import contents
 
 VIEWS = 2
-ROOM = 2**30  # bytes that a reader may take beside what the tests have
-# Whether pixels are rendered as they were is known only with the data.
+ROOM = 2**30  # bytes that a reader may allocate beyond those of the tests
+# Only with the data can a reader check the pixels' hash.
 SOUND_BY_THEMSELVES = {"pixels: another hash"}
 
 
@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sound(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Files]:
-    """The files of a sound store in each encoding: 2 views of 20 samples, 2 chunks each."""
+    """Return the files of a sound store in each encoding: 2 views of 20 samples, 2 chunks each."""
     folder = tmp_path_factory.mktemp("stores")
     dataset = elsewhere_files.dataset_of(data, [{"crop": {"padding": 1}}, "flip"], VIEWS)
     for encoding in crafted_stores.DTYPES:
@@ -52,7 +52,7 @@ def sound(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fil
 
 @pytest.fixture
 def little_room() -> Iterator[None]:
-    """An allocation of a promised size fails, where the system would promise the memory and end the process later."""
+    """Make large allocations fail at once, as the system would grant them and kill the process later."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, before[1]))
@@ -68,9 +68,9 @@ def write(folder: Path, files: Files) -> Path:
 
 
 def read(data: Path, folder: Path) -> None:
-    """As training does: every view, and its pixels."""
+    """Read every view and its pixels, as training does."""
     store = LogitStore.open(folder)
-    if store.encoding.draws:  # no data set of views
+    if store.encoding.draws:  # a store that draws classes has no data set of views
         for view in range(VIEWS):
             store.logits(view)
         return
@@ -80,20 +80,20 @@ def read(data: Path, folder: Path) -> None:
 
 
 def ask(*arguments: object, capsys: pytest.CaptureFixture[str]) -> int:
-    """A command's exit code; its error is one line that a terminal can show."""
+    """Return a command's exit code; its error must be one line that a terminal can show."""
     capsys.readouterr()
     code = int(app([*map(str, arguments)], standalone_mode=False) or 0)
     output = capsys.readouterr()
     assert "\x1b" not in output.out + output.err
     if code == 2:
-        *progress, error = output.err.splitlines()  # of files that were copied before
+        *progress, error = output.err.splitlines()  # the lines before report copied files
         assert error.startswith("error: ") and len(error) < 1000, output.err
         assert all(re.fullmatch(r"large: \d+/\d+ files", line) for line in progress), output.err
     return code
 
 
 def ask_all(data: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, int, int]:
-    """The exit codes of inspect, verify --integrity and fetch-views."""
+    """Return the exit codes of inspect, verify --integrity and fetch-views."""
     return (
         ask("inspect", folder, "--data", data, "--json", "--out", folder.with_name("out"), capsys=capsys),
         ask("verify", folder, "--integrity", capsys=capsys),
@@ -103,7 +103,7 @@ def ask_all(data: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> tup
 
 @pytest.fixture(autouse=True)
 def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scratch folder, and no picture of a store that is read: it takes longer than all the rest."""
+    """Set a scratch folder, and skip the picture of the store, which takes longer than the rest."""
     monkeypatch.setenv("PREPKD_SCRATCH", str(tmp_path / "scratch"))
     monkeypatch.setattr("prepkd.inspection.inspect.draw", lambda inspection, out: str(out))
 
@@ -127,7 +127,7 @@ def test_a_crafted_store(
     inspected, intact, fetched = ask_all(data, folder, capsys)
     assert inspected in (0, 2) and fetched in (0, 2)
     assert intact == 0 if name in SOUND_BY_THEMSELVES else intact in (1, 2)
-    # What was refused was not copied as a finished store; what was copied is refused there.
+    # A refused store is not copied as finished, and a copied store is refused in its new place.
     if fetched == 2:
         assert not (tmp_path / "copy" / "manifest.json").exists()
     else:
@@ -138,7 +138,7 @@ def test_a_crafted_store(
 def test_a_class_that_is_none_is_refused_by_those_that_report_wrong_values(
     encoding: str, sound: dict[str, Files], tmp_path: Path
 ) -> None:
-    """`verify` reads wrong values as they are; a wrong address cannot be decoded."""
+    """`verify` reads wrong values as they are, but a class id out of range cannot be decoded."""
     store = LogitStore.open(crafted(f"{encoding}: a class that is none", sound, tmp_path / "store"))
     with store.values_as_they_are():
         assert "1 of its class ids are not below 5" in refused(InputError, store.stored, 1)
@@ -161,7 +161,7 @@ def test_what_is_no_regular_file_inside_the_store(
 def test_the_sound_stores_are_read(
     data: Path, sound: dict[str, Files], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And sealing them anew changes nothing: the changes alone are refused."""
+    """Sealing them anew changes nothing, so that only the crafted changes cause the refusals."""
     for encoding, files in sound.items():
         for place, written in (("as written", files), ("sealed", seal(dict(files)))):
             folder = write(tmp_path / encoding / place / "store", written)
@@ -190,7 +190,7 @@ def test_what_is_harmless_is_read(name: str, data: Path, sound: dict[str, Files]
 
 
 def test_links_to_a_cache_of_dvc_are_followed(data: Path, sound: dict[str, Files], tmp_path: Path) -> None:
-    """As `dvc config cache.type symlink` makes them."""
+    """`dvc config cache.type symlink` makes such links."""
     folder = write(tmp_path / "store", sound["f16"])
     for number, file in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
         cached = tmp_path / "cache" / "files" / "md5" / "0f" / f"{number:030x}"

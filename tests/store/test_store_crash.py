@@ -1,4 +1,4 @@
-"""Killed anywhere, resumed: finished chunks are not touched, and the bytes are those of an uninterrupted run."""
+"""Killed at any point and resumed: finished chunks are not touched, and the bytes are those of an uninterrupted run."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from store_writing import LABELS, LAYOUT, answer, chunk_files, contents, identit
 
 
 def test_killed_before_each_fsync_and_rename(tmp_path: Path) -> None:
-    """Not a sample of moments: every one between two of the writer's steps on disk, the first to the last."""
+    """Every moment between two of the writer's steps on disk is tested, from the first to the last, not a sample of moments."""
     ran = subprocess.run(
         [preloaded.commands() / "python", "-W", "error", store_writing.__file__, str(tmp_path)],
         capture_output=True,
@@ -31,7 +31,7 @@ def test_killed_before_each_fsync_and_rename(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     report = json.loads(ran.stdout)
-    # 2 chunks and 4 zarr.json, 2 more files: 12 renames with two fsyncs each, and a fsync for each new folder.
+    # 2 chunks, 4 zarr.json and 2 more files: 12 renames with two fsyncs each, and one fsync per new folder.
     assert report["steps"] > 12 * 3
     assert sorted(set(report["finished"])) == [0, 1, 2], "the kills must fall before, between and after the chunks"
     assert report["touched"] == []
@@ -75,7 +75,7 @@ def test_the_command_killed_when_a_chunk_appears(
     assert contents(target) == expected
     assert not list(scratch.iterdir())
 
-    # Run again: nothing to do, but where a byte is damaged.
+    # A second run has nothing to do, unless a byte is damaged.
     capsys.readouterr()
     app(["cache-logits", "large"], standalone_mode=False)
     assert "already finished" in capsys.readouterr().err
@@ -88,7 +88,7 @@ def test_the_command_killed_when_a_chunk_appears(
 
 
 def half_written(folder: Path) -> StoreWriter:
-    """A store of which five chunks of nine are finished."""
+    """Write five of a store's nine chunks."""
     writer = open_writer(folder)
     for view, chunk in list(writer.pending())[:5]:
         writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
@@ -153,7 +153,7 @@ def test_leftovers_do_no_harm(tmp_path: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["logits/zarr.json", "row_max/zarr.json"])
 def test_killed_while_the_arrays_were_being_described(tmp_path: Path, folder: Path, missing: str) -> None:
-    """Only then is one of them absent, and no chunk has been written."""
+    """An array's description is only missing before the first chunk is written."""
     work = tmp_path / "work"
     open_writer(work)
     (work / missing).unlink()
@@ -181,7 +181,7 @@ def test_a_second_run_that_finds_all_chunks_only_finishes(tmp_path: Path, folder
 
 
 def test_chunks_of_another_length_are_another_stores(tmp_path: Path) -> None:
-    """The attributes agree; the files would not."""
+    """The attributes agree, but the files would not."""
     work = tmp_path / "work"
     half_written(work)
     before = contents(work)

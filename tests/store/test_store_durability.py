@@ -1,4 +1,4 @@
-"""In which order a store reaches its place: on a disk by the system calls, in a place without rename by its files."""
+"""The order in which a store is written: by system calls on a disk, by files in a place without rename."""
 
 import re
 import shutil
@@ -35,7 +35,7 @@ FILES = [file for chunk in (0, 1) for file in SMALL.keys(0, chunk).values()]
 
 
 class Call(NamedTuple):
-    """A system call: the lines of the trace on which it began and ended, its name, the paths that it names."""
+    """A system call: the lines of the trace where it began and ended, its name, and the paths that it names."""
 
     began: int
     ended: int
@@ -44,7 +44,7 @@ class Call(NamedTuple):
 
 
 def parse(lines: list[str], folder: Path) -> Iterator[Call]:
-    """The calls that touch a folder; one that another thread interrupts takes two lines."""
+    """Yield the calls that touch a folder; a call interrupted by another thread takes two lines."""
     waiting: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(lines):
         process, text = line.split(maxsplit=1)
@@ -62,7 +62,7 @@ def parse(lines: list[str], folder: Path) -> Iterator[Call]:
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
-    """The system calls of a writer of two chunks."""
+    """Trace the system calls of a writer of two chunks."""
     folder = tmp_path_factory.mktemp("traced")
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
@@ -76,13 +76,13 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
 
 
 def only(calls: list[Call], name: str, path: Path) -> Call:
-    """The one call of that name on this path; of a rename it is the new one."""
+    """Return the one call of that name on this path; for a rename the path is the new one."""
     (found,) = [call for call in calls if call.name == name and call.paths[-1:] == [str(path)]]
     return found
 
 
 def flushed(calls: list[Call], path: Path, after: int) -> int:
-    """When a path was first flushed after a line of the trace."""
+    """Return when a path was first flushed after a line of the trace."""
     return min(
         call.ended for call in calls if call.name == "fsync" and call.paths == [str(path)] and call.began > after
     )
@@ -106,7 +106,7 @@ def test_each_file_is_on_disk_before_it_has_its_name_and_its_name_before_the_nex
         named[file] = created.began, flushed(calls, (folder / file).parent, renamed.ended)
     assert all(named["zarr.json"][1] < named[file][0] for file in [*arrays, *order])
     assert all(named[array][1] < named[FILES[0]][0] for array in arrays)
-    # params, row_max, logits; params, row_max, logits; summary, manifest: each durable before the next is begun.
+    # params, row_max, logits; params, row_max, logits; summary, manifest: each is durable before the next begins.
     assert [file.split("/")[0] for file in order] == [
         *2 * ["params", "row_max", "logits"],
         "summary.json",
@@ -127,7 +127,7 @@ def test_each_folder_is_on_disk_before_anything_is_put_into_it(trace: tuple[Path
     for call in made:
         path = Path(call.paths[0])
         if path == folder:
-            continue  # its parent is not the store's
+            continue  # its parent is outside the store
         first = min(
             one.began for one in calls if one.name == "openat" and one.paths and path in Path(one.paths[0]).parents
         )
@@ -139,7 +139,7 @@ class Dies(Exception):
 
 
 class Mortal(WrapperStore[Store]):
-    """A place whose writer dies at one of its writes, the file half written where the place writes in place."""
+    """A place whose writer dies at one of its writes; if `torn`, half of the file is written."""
 
     def __init__(self, store: Store, left: int, *, torn: bool) -> None:
         super().__init__(store)
@@ -156,7 +156,7 @@ class Mortal(WrapperStore[Store]):
 
 
 def write_at(store: Store) -> None:
-    """Write what is pending, then finish."""
+    """Write the pending chunks, then finish."""
     writer = StoreWriter(store, SMALL, attributes(SMALL), "there")
     for view, chunk in list(writer.pending()):
         writer.write(view, chunk, answer(view, SMALL.slice(chunk), layout=SMALL))
@@ -168,13 +168,13 @@ def write_at(store: Store) -> None:
 def test_without_rename_the_manifest_comes_last_and_what_lacks_it_is_refused(
     tmp_path: Path, protocol: str, torn: bool
 ) -> None:
-    """Killed at each write in turn; in a bucket a write is whole or not at all, in a plain folder it may be torn."""
+    """The writer is killed at each write in turn; a bucket's writes are atomic, those to a plain folder may be torn."""
     write(tmp_path / "expected", layout=SMALL)
     expected = contents(tmp_path / "expected")
     for step in range(len(expected) + 1):
         url = f"{protocol}://{tmp_path}/{uuid4().hex}"
         options = {"auto_mkdir": True} if protocol == "file" else {}
-        # Opened by hand: file:// is refused elsewhere, because it writes in place; as other services may, and say nothing.
+        # Opened without `open_place`, which refuses file:// for writing in place; other services may write so without notice.
         reading, writing = (RemoteStore.from_url(url, options, read_only=only) for only in (True, False))
         place = Mortal(writing, step, torn=torn)
         if step == len(expected):

@@ -1,4 +1,4 @@
-"""The encoding keeps who wins and who ties, exactly, and the rest to float16's precision."""
+"""The encoding keeps maxima and ties exactly, and the rest to float16's precision."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from prepkd.store.encodings.f16 import F16, MAX_GAP, MIN_GAP
 from store_checks import reference_encoding, refused
 from torch import Tensor
 
-# Sign and exponent of the row's maximum; 2^36 has an ulp of 2^13, of which 7 still fit float16.
+# Sign and exponent of the row's maximum; 2^36 has an ulp of 2^13, and seven of these fit float16.
 near = st.one_of(
     st.floats(-(2.0**36), 2.0**36, width=32),
     st.floats(-(2.0**-126), 2.0**-126, width=32),  # subnormals and zero
@@ -31,7 +31,7 @@ def decode(offsets: Tensor, row_max: Tensor) -> Tensor:
 
 @st.composite
 def adversarial(draw: st.DrawFn) -> list[float]:
-    """A row whose entries lie 0 to 7 ulps of float32 below its largest."""
+    """Draw a row whose entries lie 0 to 7 ulps of float32 below its largest."""
     top = np.float32(draw(near))
     row = []
     for steps in [0, *draw(st.lists(st.integers(0, 7), min_size=1, max_size=8))]:
@@ -57,7 +57,7 @@ def test_winners_ties_and_order_are_kept_exactly(row: list[float]) -> None:
     assert (offsets[0] == 0).tolist() == winners(logits[0])
     assert torch.isfinite(offsets).all()
     ranked = offsets[0][logits[0].argsort()]
-    assert (ranked.diff() >= 0).all()  # never two entries swapped
+    assert (ranked.diff() >= 0).all()  # the order of entries is kept
 
 
 @settings(max_examples=200, deadline=None)
@@ -74,7 +74,7 @@ def test_what_float16_alone_would_lose() -> None:
     assert logits.half().argmax() == 0, "the example is not adversarial"
     offsets, _ = encode(logits)
     assert offsets[0].tolist() == [-MIN_GAP * 16, 0.0, -7.0]
-    tiny = torch.tensor([[1.0 - 2.0**-25, 1.0 - 2.0**-24, 1.0]])  # the first one ties in float32
+    tiny = torch.tensor([[1.0 - 2.0**-25, 1.0 - 2.0**-24, 1.0]])  # the first entry ties in float32
     assert encode(tiny)[0][0].tolist() == [0.0, -MIN_GAP, 0.0]
     assert encode(torch.tensor([[0.0, 2.0**-149]]))[0][0].tolist() == [-MIN_GAP, 0.0]
 

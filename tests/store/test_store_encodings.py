@@ -1,4 +1,4 @@
-"""u8, i16, topk and sampled beside f16: what each keeps exactly, how far the rest may be off, and what it says of itself."""
+"""u8, i16, topk and sampled beside f16: exact properties, error bounds, and descriptions."""
 
 import math
 from pathlib import Path
@@ -36,12 +36,12 @@ ALL: dict[str, LogitEncoding] = {
     "topk": TopK(5, k=2),
     "sampled": Sampled(5, n=3),
 }
-DROPPING = {"topk": 2, "sampled": 3}  # how many classes they keep
+DROPPING = {"topk": 2, "sampled": 3}  # the number of classes they keep
 
 
 @st.composite
 def rows(draw: st.DrawFn) -> Tensor:
-    """One row of 5 logits: ties, tiny gaps and wide ranges."""
+    """Draw one row of 5 logits: ties, tiny gaps and wide ranges."""
     near = st.sampled_from([0.0, 0.0, 1e-30, 2.0**-25, 1e-3, 0.015625, 0.03125, 1.0])
     gap = st.one_of(near, st.floats(0, 40, width=32))
     top = draw(st.floats(-100, 100, width=32))
@@ -50,7 +50,7 @@ def rows(draw: st.DrawFn) -> Tensor:
 
 
 def words(count: int) -> Tensor:
-    """Words for an encoding that draws."""
+    """Return random words for an encoding that draws."""
     return torch.randint(2**40, (count,), generator=torch.Generator().manual_seed(5))
 
 
@@ -64,7 +64,7 @@ def round_trip(encoding: LogitEncoding, logits: Tensor, labels: Tensor) -> tuple
 @settings(max_examples=200, deadline=None)
 @given(rows(), st.integers(0, 4))
 def test_maxima_and_the_labels_rightness_are_kept_exactly(name: str, row: Tensor, label: int) -> None:
-    """Even where more classes tie than topk keeps: the label is always kept."""
+    """This holds even if more classes tie than topk keeps: the label is always kept."""
     offsets, row_max, _ = round_trip(ALL[name], row, torch.tensor([label]))
     assert row_max.dtype == torch.float32 and torch.equal(row_max, row.amax(1))
     assert (offsets <= 0).all()
@@ -79,7 +79,7 @@ def test_maxima_and_the_labels_rightness_are_kept_exactly(name: str, row: Tensor
 @given(rows(), st.integers(0, 4))
 def test_errors_stay_within_the_bound_that_is_stated(name: str, row: Tensor, label: int) -> None:
     offsets, _, stored = round_trip(ALL[name], row, torch.tensor([label]))
-    gap = (row - row.max()).double()  # the encoding starts from float32 gaps, as this does
+    gap = (row - row.max()).double()  # float32, as in the encoding
     bound = ALL[name].largest_error(stored)
     kept = torch.isfinite(bound)
     assert kept.sum() == DROPPING.get(name, 5)
@@ -93,7 +93,7 @@ def test_errors_stay_within_the_bound_that_is_stated(name: str, row: Tensor, lab
     st.integers(0, 4),
 )
 def test_no_encoded_row_is_called_a_problem(name: str, row: Tensor, label: int) -> None:
-    """A reader refuses values that no encoder gives; it must not refuse any that one gives."""
+    """A reader refuses values that no encoder produces, and must accept all that one produces."""
     encoding = ALL[name] if name != "i16" else I16(5, step=2.0)
     stored = encoding.encode(row, torch.tensor([label]), words(1))
     for array, field in encoding.fields.items():
@@ -117,7 +117,7 @@ def test_u8_number_by_number() -> None:
     assert stored["step"].item() == pytest.approx(0.01)
     offsets = U8(5).decode(stored)["logits"]
     assert offsets[0].tolist() == pytest.approx([0, -2.535, -0.015, -0.005, 0])
-    # A row of ties, and one whose range underflows: no division by zero.
+    # A row of ties, and a row whose range underflows: no division by zero.
     ties = torch.tensor([[2.0, 2.0, 2.0], [0.0, -(2.0**-149), 0.0]])
     stored = U8(3).encode(ties, torch.tensor([0, 0]))
     assert stored["logits"].tolist() == [[1, 1, 1], [1, 2, 1]]
@@ -191,7 +191,7 @@ def test_values_that_are_not_finite_are_refused(name: str, value: float) -> None
 
 @pytest.mark.parametrize("name", ALL)
 def test_blocks_of_rows_encode_as_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In blocks of 2 of 7 rows, the last one shorter; labels, their shares, and words go with their rows."""
+    """Blocks of 2 of 7 rows, the last one shorter: labels, their shares, and words stay with their rows."""
     monkeypatch.setattr("prepkd.store.encodings.base.BLOCK", 2 * 5)
     logits, labels = 4 * torch.randn(7, 5, generator=torch.Generator().manual_seed(3)), torch.arange(7) % 5
     calls: list[int] = []
@@ -254,7 +254,7 @@ def test_a_store_in_each_encoding(name: str, tmp_path: Path) -> None:
 
 
 def test_ties_with_the_label_count_as_right(tmp_path: Path) -> None:
-    """The teacher is right where t[y] == max(t), whichever of the maxima an argmax would name."""
+    """The teacher is right if t[y] == max(t), whichever of the maxima argmax returns."""
     writer = store_writing.open_writer(tmp_path / "store")
     for view, chunk in writer.pending():
         rows = writer.layout.length(chunk)
@@ -264,7 +264,7 @@ def test_ties_with_the_label_count_as_right(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_is_measured_is_true(name: str) -> None:
-    """Bytes, divergence and flips against loops in float64."""
+    """Bytes, divergence and flips equal those of loops in float64."""
     generator = torch.Generator().manual_seed(1)
     logits = 5 * torch.randn(300, 5, generator=generator)
     labels = torch.randint(0, 5, (300,), generator=generator)
@@ -314,7 +314,7 @@ def test_topk_keeps_both_labels_of_a_mixed_view() -> None:
     answers = encoding.decode(stored)
     assert torch.equal(is_wrong(answers["logits"], labels), is_wrong(raw, labels))
     assert torch.equal(answers["row_max"], raw.amax(dim=-1))
-    # One class with all of the share is that class as a label.
+    # A share of 1 for one class equals that class as a label.
     single = torch.randint(9, (200,), generator=generator)
     as_share = encoding.encode(raw, torch.nn.functional.one_hot(single, 9).float())
     assert all(torch.equal(as_share[name], array) for name, array in encoding.encode(raw, single).items())
@@ -322,7 +322,7 @@ def test_topk_keeps_both_labels_of_a_mixed_view() -> None:
 
 
 def test_an_encoding_declares_its_section_of_the_settings() -> None:
-    """Its fields, limits and defaults; a field that `settings` doesn't list, such as the step of `i16`, is none."""
+    """The section has the encoding's fields, limits and defaults, without fields outside of `settings`, such as i16's `step`."""
     sections = {name: encoding.section() for name, encoding in ENCODINGS.items() if encoding.settings}
     assert {name: list(section.model_fields) for name, section in sections.items()} == {
         "topk": ["k"],

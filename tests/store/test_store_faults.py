@@ -1,4 +1,4 @@
-"""Disks that fill up or can't be written, several writers, and the order in which things reach the disk."""
+"""Disks that are full or read-only, several writers, and the order in which files reach the disk."""
 
 import errno
 import json
@@ -32,7 +32,7 @@ CHUNKS = 9 * 4
 
 
 def script(*arguments: object) -> dict[str, object]:
-    """The output of a script that forks, run in a clean process so that no thread of the tests is forked."""
+    """Run a script that forks in a clean process, so that no test thread is forked, and return its JSON output."""
     command = [preloaded.commands() / "python", "-W", "error", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -40,7 +40,7 @@ def script(*arguments: object) -> dict[str, object]:
 
 
 def test_killed_again_and_again_while_others_read(tmp_path: Path) -> None:
-    """A few of the kills that docs/explanation/crash-safety.md counts."""
+    """A few of the kills counted in docs/explanation/crash-safety.md."""
     report = script(fault_injection.__file__, "--kills", 8, "--folder", tmp_path)
     assert report["faults"] == []
     assert sum(report["kills"].values()) >= 8  # type: ignore[attr-defined]
@@ -49,14 +49,14 @@ def test_killed_again_and_again_while_others_read(tmp_path: Path) -> None:
 
 
 def test_three_workers_killed_at_random_instants() -> None:
-    """Two of the rounds that docs/explanation/crash-safety.md counts; PREPKD_ROUNDS asks for more, drawn anew."""
+    """Two of the rounds counted in docs/explanation/crash-safety.md; PREPKD_ROUNDS asks for more, with new draws."""
     rounds = os.environ.get("PREPKD_ROUNDS")
     report = script(worker_kills.__file__, "--rounds", rounds or 2, "--seed", os.getpid() if rounds else 0)
     assert report["faults"] == [], report
     assert report["kills"], "none"
 
 
-# A writer that takes no chunk for finished.
+# A writer that takes every chunk for unfinished.
 FORGETFUL = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -92,7 +92,7 @@ def test_two_writers_of_one_store(tmp_path: Path) -> None:
         "redone": False,
         "equal": True,
         "taken over": 0,
-        # The killed one had written the first and the third chunk, and was at the fifth.
+        # The killed writer had written the first and the third chunk, and was at the fifth.
         "refusal": f"{tmp_path / 'alone'}: view 1, chunk 1 is not finished; run again to resume",
         "redone after the kill": [],
         "equal after the kill": True,
@@ -101,7 +101,7 @@ def test_two_writers_of_one_store(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def expected(project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of an uninterrupted run."""
+    """Return the files of an uninterrupted run."""
     root = tmp_path_factory.mktemp("uninterrupted")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
@@ -118,7 +118,7 @@ def mount(*arguments: object) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk that the store does not fit on: its chunks take a page of 4 KiB each, 108 of them."""
+    """Mount a disk that is too small for the store: its 108 chunk files take a page of 4 KiB each."""
     if shutil.which("mount") is None:
         pytest.skip("needs `mount` for a small disk")
     folder = tmp_path / "disk"
@@ -138,7 +138,7 @@ CacheLogits = Callable[[Path, Path], Run]
 
 @pytest.fixture
 def cache_logits(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CacheLogits:
-    """Run the command with a scratch folder and a folder for the store."""
+    """Return a function that runs the command with a scratch folder and a folder for the store."""
     monkeypatch.chdir(project)
 
     def run(scratch: Path, root: Path) -> Run:
@@ -151,7 +151,7 @@ def cache_logits(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 def fails_with(error: OSError) -> Callable[..., None]:
-    """The command line, if its command raises this."""
+    """Return a call of the command line whose command raises this error."""
 
     def call() -> None:
         with mock.patch.object(TyperGroup, "invoke", side_effect=error):
@@ -168,7 +168,7 @@ def test_an_error_that_a_person_can_mend_names_the_file_and_others_keep_their_tr
             fails_with(OSError(number, os.strerror(number), "here"))()
         assert caught.value.exit_code == 2
         assert capsys.readouterr().err == f"error: here: {os.strerror(number)}; {KEPT.format(REMEDIES[number])}\n"
-    with pytest.raises(typer.Exit):  # of a copy or a rename the second is the one that is written
+    with pytest.raises(typer.Exit):  # the second path of a copy or a rename is the written one
         fails_with(OSError(errno.ENOSPC, "full", "one", None, "other"))()
     assert capsys.readouterr().err.startswith("error: other: full; ")
     for error in (FileNotFoundError(errno.ENOENT, "none", "here"), OSError("no number")):
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on_once_there_is_room(
     cache_logits: CacheLogits, disk: Path, expected: dict[str, bytes]
 ) -> None:
     before: dict[str, tuple[int, int]] = {}
-    for _ in range(2):  # full, and still full
+    for _ in range(2):  # the disk stays full for the second run
         code, lines = cache_logits(disk / "scratch", disk)
         assert code == 2
         errors = [line for line in lines if line.startswith("error: ")]
@@ -256,7 +256,7 @@ def test_a_store_that_can_not_be_moved_to_its_place_waits_in_scratch(
 
 
 def test_read_only(cache_logits: CacheLogits, disk: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
-    """Nothing can be written there; what was written can be read."""
+    """A finished store on a read-only disk can be read, and a writer there is refused."""
     mount("-o", "remount,size=8m", disk)
     assert cache_logits(disk / "scratch", disk).code == 0
     mount("-o", "remount,ro", disk)
@@ -274,7 +274,7 @@ def test_read_only(cache_logits: CacheLogits, disk: Path, tmp_path: Path, expect
 def test_the_command_while_another_does_the_same(
     cache_logits: CacheLogits, project: Path, tmp_path: Path, expected: dict[str, bytes]
 ) -> None:
-    """For another place: the second one joins, each writes a part, and both have the store."""
+    """The second command, for another place, joins the first: each writes a part, and both have the store."""
     environment = os.environ | {"PREPKD_SCRATCH": str(tmp_path / "scratch")}
     streams: dict[str, Any] = {"cwd": project, "env": environment, "stderr": subprocess.PIPE, "text": True}
     command = [sys.executable, "-m", "prepkd", *CACHE]

@@ -56,7 +56,7 @@ def test_damage_is_named_and_refused(name: str, feature_teacher: Teacher, tmp_pa
     with pytest.raises(InputError, match=named[0]):
         for view in range(9):
             FeatureStore.open(folder).features(view)
-    with pytest.raises(InputError):  # reads every view at once
+    with pytest.raises(InputError):  # training reads every view at once
         run(
             settings("at", view_order="random"),
             feature_teacher.cache("at", features_root=str(tmp_path / "features")),

@@ -1,4 +1,4 @@
-"""A copy of some views: enough for what it holds, refused for the rest, never taken for more than it is."""
+"""A copy of some views: it can be read as far as it goes, and is refused for all other views."""
 
 import json
 import re
@@ -25,7 +25,7 @@ DESCRIBED = ["zarr.json", "params/zarr.json", "row_max/zarr.json", "logits/zarr.
 
 
 def chunks_of(*views: int) -> list[str]:
-    """The files of views, in the order in which a writer writes them."""
+    """Return the files of views, in the order in which a writer writes them."""
     tails = (("params", "/0"), ("row_max", ""), ("logits", "/0"))
     return [f"{name}/c/{view}/{chunk}{tail}" for view in views for chunk in range(3) for name, tail in tails]
 
@@ -36,7 +36,7 @@ def bring(source: str | Path, target: Store, *views: int) -> FetchResult:
 
 @pytest.fixture
 def bucket(root: str, made_up: Path) -> str:
-    """A finished store somewhere."""
+    """Write a finished store in a place of each kind."""
     place = open_place(f"{root}/large.zarr", write=True)
     for key, content in contents(made_up).items():
         put(place, key, content)
@@ -74,7 +74,7 @@ def test_to_anywhere(root: str, made_up: Path) -> None:
     bring(made_up, open_place(target, write=True), 1)
     assert LogitStore.open(target).present == [1]
     assert set(files(target)) == {*DESCRIBED, *chunks_of(1), "partial.json", "manifest.json"}
-    # And on from there, as far as it goes.
+    # The copy can be copied again, but only the views that it holds.
     text = refused(InputError, bring, target, open_place(f"{root}/second.zarr", write=True), 0, 1)
     assert text == f"{target}: view 0 is not there; it holds views 1"
     assert "no such store" in refused(InputError, LogitStore.open, f"{root}/second.zarr")
@@ -115,7 +115,7 @@ def test_cut_off_before_each_file_and_resumed(made_up: Path, tmp_path: Path, put
 
 @pytest.mark.parametrize("puts", range(9))
 def test_cut_off_while_views_are_added(made_up: Path, tmp_path: Path, puts: int) -> None:
-    """Existing views stay readable; a half-copied view is absent."""
+    """Existing views stay readable; a half-copied view counts as absent."""
 
     def before(key: str) -> None:
         if len(target.puts) == puts:
@@ -172,7 +172,7 @@ def test_places_of_something_else_are_refused(made_up: Path, tmp_path: Path) -> 
     writer = store_writing.open_writer(other, fingerprints=fingerprints)
     for view, chunk in writer.pending():
         writer.write(view, chunk, answer(view, writer.layout.slice(chunk)))
-    for finish in (lambda: None, lambda: writer.finish(LABELS)):  # begun, and finished
+    for finish in (lambda: None, lambda: writer.finish(LABELS)):  # unfinished, then finished
         finish()
         before = contents(other)
         text = refused(InputError, bring, made_up, open_place(other, write=True), 0)
@@ -192,7 +192,7 @@ def test_places_of_something_else_are_refused(made_up: Path, tmp_path: Path) -> 
 
 
 def test_a_store_of_equal_settings_and_other_bytes_is_refused(folder: Path, made_up: Path) -> None:
-    """Another machine's last bits: chunks of both would make neither."""
+    """Another machine may differ in the last bits: chunks of both stores would make neither store."""
     listing = json.loads((folder / "manifest.json").read_text())
     listing["logits/c/0/0/0"] = "0" * 64
     (folder / "manifest.json").write_text(json.dumps(listing))
@@ -305,7 +305,7 @@ def test_distillation_from_a_copy_of_the_views_that_it_shows(
     app(["fetch-views", "large.zarr", "--select", str(shown[1])], standalone_mode=False)
     capsys.readouterr()
     assert not student.exists()
-    # Another epoch, or views drawn at random, would show what is not there.
+    # Another epoch, or views drawn at random, would need views that were not fetched.
     third = cycle(3, 2, 4, 0)
     assert f"1 of the 3 views that training shows were not fetched, view {third} first" in fail(
         "distill", "--epochs", "3", capsys=capsys

@@ -1,4 +1,4 @@
-"""docs/reference/store-format.md is enough to write a reader: its own is run, with nothing but zarr and numpy."""
+"""docs/reference/store-format.md is enough to write a reader: the page's reader is run with only zarr and numpy."""
 
 import json
 import re

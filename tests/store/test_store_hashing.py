@@ -1,4 +1,4 @@
-"""Files are hashed once, and again as soon as they may have changed."""
+"""Files are hashed once, and again if they may have changed."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ LOGITS = "logits/c/0/0/0"
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys that a reader hashes, in order."""
+    """Record the keys that a reader hashes, in order."""
     keys: list[str] = []
     check = checked.CheckedStore.check
 
@@ -43,7 +43,7 @@ def test_an_unchanged_file_is_hashed_once(folder: Path, hashed: list[str], monke
 
 
 def test_a_young_file_is_hashed_every_time(folder: Path, hashed: list[str]) -> None:
-    """Its times may not show a change within the same tick of the clock."""
+    """A change within the same tick of the clock may leave the file's times unchanged."""
     for file in folder.rglob("*"):
         os.utime(file)
     store = LogitStore.open(folder)
@@ -55,7 +55,7 @@ def test_a_young_file_is_hashed_every_time(folder: Path, hashed: list[str]) -> N
 
 @pytest.mark.parametrize("how", ["in place", "replaced", "with its old time"])
 def test_a_file_that_changes_is_hashed_again(folder: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another view's chunk has a good crc32c: only the hash tells."""
+    """Another view's chunk has a valid crc32c: only the hash reveals it."""
     monkeypatch.setattr(checked, "MIN_FILE_AGE", -1)
     store = LogitStore.open(folder)
     store.logits(0)
@@ -74,7 +74,7 @@ def test_a_file_that_changes_is_hashed_again(folder: Path, how: str, monkeypatch
 def test_a_flipped_bit_with_unchanged_times_is_found(
     folder: Path, hashed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Damage that changes no time of a file that was hashed before: crc32c detects it, and the hash names the file."""
+    """The damage changes no time of a file that was hashed before: crc32c detects it, and the hash names the file."""
     monkeypatch.setattr(checked, "MIN_FILE_AGE", -1)
     store = LogitStore.open(folder)
     store.logits(0)
@@ -89,7 +89,7 @@ def test_a_flipped_bit_with_unchanged_times_is_found(
 
 
 def test_the_manifest_has_the_hash_of_what_is_there(tmp_path: Path) -> None:
-    """The writer knows the hashes of its own files; a file that another one put there is read."""
+    """The writer knows the hashes of its own files, and reads a file that another process replaced."""
     writer = store_writing.open_writer(tmp_path)
     for view, chunk in writer.pending():
         writer.write(view, chunk, store_writing.answer(view, writer.layout.slice(chunk)))
@@ -100,7 +100,7 @@ def test_the_manifest_has_the_hash_of_what_is_there(tmp_path: Path) -> None:
     assert store.written(LOGITS) == hashlib.sha256(content).hexdigest()
     assert manifest_of(store, store_writing.LAYOUT) == manifest_of(LocalStore(tmp_path), store_writing.LAYOUT)
 
-    put(DurableStore(tmp_path), LOGITS, content[::-1])  # another process
+    put(DurableStore(tmp_path), LOGITS, content[::-1])  # as by another process
     assert store.written(LOGITS) is None
     found = manifest_of(store, store_writing.LAYOUT)
     assert found[LOGITS] == hashlib.sha256(content[::-1]).hexdigest()

@@ -46,7 +46,7 @@ def test_a_malformed_description_is_one_line(tmp_path: Path, description: str, p
 
 
 def test_a_description_that_the_manifest_does_not_know(folder: Path) -> None:
-    """`distill` would refuse it later; its fingerprints must not stand in data/lesson.json before."""
+    """`distill` would refuse the store later; its fingerprints must not be written to data/lesson.json before."""
     text = (folder / "zarr.json").read_text()
     (folder / "zarr.json").write_text(text.replace('"seed": 7', '"seed": 8'))
     with pytest.raises(

@@ -48,7 +48,7 @@ def test_what_is_damaged_is_named_and_nothing_else(outcomes: list[Outcome]) -> N
     for one in outcomes:
         if one.file != "manifest.json":
             assert one.named == one.damaged, one
-        else:  # which of the two was changed can't be known: the manifest, or the files that it lists
+        else:  # it is unknown which of the two was changed: the manifest, or the files that it lists
             assert one.named, one
 
 
@@ -61,7 +61,7 @@ def test_the_reader_refuses_and_names_a_file_that_is_damaged(outcomes: list[Outc
 
 
 def test_only_the_manifest_finds_all(outcomes: list[Outcome]) -> None:
-    """A chunk's checksum tells nothing of whose chunk it is; the plan tells it of `params` alone."""
+    """A chunk's checksum does not say which chunk it is; the plan does so for `params` only."""
     chunks = [one for one in outcomes if "/c/" in one.file]
     assert all("M" in one.found_by for one in outcomes)
     for one in chunks:
@@ -87,7 +87,7 @@ def test_a_sound_store_has_no_damage(folder: Path) -> None:
 
 
 def test_what_is_said_of_each_damage(folder: Path) -> None:
-    """All of them at once: the first hides none of the others."""
+    """All damages are reported at once: the first hides none of the others."""
     files = contents(folder)
     kept = {path: content for path, content in files.items() if "/c/" in path}
     (folder / "logits/c/0/0/0").unlink()
@@ -191,7 +191,7 @@ def test_a_newer_format_is_said(folder: Path) -> None:
 
 
 def test_elsewhere(folder: Path, tmp_path: Path) -> None:
-    """In a bucket's place, and where there is nothing."""
+    """The check works in memory as in a bucket, and says so if there is no store."""
     store = MemoryStore()
     for key, content in contents(folder).items():
         put(store, key, content)
@@ -204,5 +204,5 @@ def test_elsewhere(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_answers_give_the_same_store(tmp_path: Path) -> None:
-    """Or the table's swaps and stale chunks would be damage by accident."""
+    """Otherwise the table's swaps and stale chunks would differ by accident."""
     assert contents(write_store(tmp_path / "a", F16(5))) == contents(write_store(tmp_path / "b", F16(5)))

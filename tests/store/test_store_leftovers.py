@@ -1,4 +1,4 @@
-"""A process killed between publishing a store and clearing up leaves nothing for good, and takes nothing from another one."""
+"""A process killed between publishing a store and clearing up leaves no permanent files, and removes none of another process."""
 
 import os
 import shutil
@@ -38,22 +38,22 @@ NAME = work_fingerprint(DESCRIBED, SMALL)
 
 
 def write_to(place: Path, root: Path) -> None:
-    """What `cache-logits` does: write the store in scratch, publish it, clear up."""
+    """Write the store in scratch, publish it and clear up, as `cache-logits` does."""
     with writing(place, root, SMALL, DESCRIBED, on_wait=ignore) as writer:
         for view, chunk in list(writer.pending()):
             writer.write(view, chunk, answer(view, SMALL.slice(chunk), SMALL))
 
 
 def publish_and_clear_up(place: Path, root: Path) -> None:
-    """The end of it, without Zarr, whose thread does not survive a fork."""
+    """Publish and clear up without Zarr, whose thread does not survive a fork."""
     with scratch(root, NAME, on_wait=ignore) as work:
         publish(work / "store.zarr", place, keep=is_awaited(work))
 
 
 def killed(work: Callable[[], object], *, at: int) -> bool:
-    """Run in a fork that is killed right before the `at`-th rename or removal; whether it came so far.
+    """Run in a fork that is killed right before the `at`-th rename or removal; return whether it came so far.
 
-    Of the removals within a folder's only the second counts: half of it is gone.
+    Within the removal of a folder only the second removal counts, when the folder is half removed.
     """
 
     def run() -> None:
@@ -85,7 +85,7 @@ def killed(work: Callable[[], object], *, at: int) -> bool:
 def test_killed_at_each_step_of_publishing_and_clearing_up(
     across_devices: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An older store is replaced; then the same command runs again."""
+    """An older store is replaced, then the same command runs again."""
     if across_devices:
         monkeypatch.setattr(files, "_moved", lambda *_: False)
     write(tmp_path / "whole", layout=SMALL)
@@ -101,8 +101,8 @@ def test_killed_at_each_step_of_publishing_and_clearing_up(
             write_to(place, root)
         assert contents(place) == whole
         left = [path for path in (*here.iterdir(), *root.iterdir()) if path not in (place, root)]
-        if across_devices and work.exists():  # killed between the renames of the copy and of its source:
-            assert contents(work) == whole  # it could be meant for another place
+        if across_devices and work.exists():  # killed between the renames of the copy and of its source
+            assert contents(work) == whole  # the work may be meant for another place
         else:
             assert not left, f"step {steps}"
         steps += 1
@@ -110,7 +110,7 @@ def test_killed_at_each_step_of_publishing_and_clearing_up(
 
 
 def test_a_living_process_keeps_what_it_has_moved_aside(tmp_path: Path) -> None:
-    """Another project publishes to the same place: between its two renames its old store is all that it could put back."""
+    """Another project publishes to the same place: between its two renames only its old store could be put back."""
     target, source = tmp_path / "large.zarr", tmp_path / "work"
     source.mkdir()
     theirs = target.with_name(f".{target.name}.{files._here()}-{os.getppid()}.stale")
@@ -120,7 +120,7 @@ def test_a_living_process_keeps_what_it_has_moved_aside(tmp_path: Path) -> None:
 
 
 def test_work_that_is_not_published_stays(folder: Path, tmp_path: Path) -> None:
-    """The same store for another place: finishing one says nothing about the other."""
+    """The work may be for another place: a finished store in one place says nothing about the other."""
     root = tmp_path / "scratch"
     work = root / work_fingerprint(ATTRIBUTES, LAYOUT) / "store.zarr"
     open_writer(work).write(0, 0, answer(0, LAYOUT.slice(0)))
@@ -136,7 +136,7 @@ def test_work_under_way_stays(folder: Path, tmp_path: Path) -> None:
         assert work.is_dir() and Path(f"{work}.lock").exists()
 
 
-# Two projects that fetch to one place
+# Two projects that fetch to the same place
 
 
 def test_two_projects_that_fetch_to_one_place_take_turns(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Raw files in a bucket: tests/data/test_data_local_copy.py, where the server is."""
+"""Local copies of raw files in a bucket, as in tests/data/test_data_local_copy.py, against the S3 server of these tests."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def test_only_what_changed_is_fetched_again(s3: str, tmp_path: Path) -> None:
         bucket.put(name, content)
     assert bucket.copied() == there and bucket.fetched == ["3 of 3"]
     assert bucket.copied() == there and bucket.fetched == []
-    bucket.put("train/b/2.png", b"TWO")  # of the same size
+    bucket.put("train/b/2.png", b"TWO")  # other content of the same size
     bucket.remove("test/a/3.png")
     assert bucket.copied() == {"train/a/1.png": b"one", "train/b/2.png": b"TWO"} and bucket.fetched == ["1 of 2"]
 

@@ -1,4 +1,4 @@
-"""What may be replaced at a store's place: a store that prepkd wrote, key by key, and nothing else."""
+"""Only a store that prepkd wrote may be replaced, checked key by key."""
 
 import json
 import os
@@ -24,13 +24,13 @@ NO_PART = "which is no part of a store that prepkd wrote; move it away, or name 
 
 @pytest.fixture(params=["local", "memory"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A folder, and this process's memory; each file that a bucket keeps takes a request."""
+    """Return a folder, and this process's memory; a bucket is left out, as each kept file takes a request."""
     return str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
 
 
 @pytest.fixture
 def finished(root: str, made_up: Path) -> str:
-    """A finished store."""
+    """Write a finished store."""
     url = f"{root}/large.zarr"
     for key, content in contents(made_up).items():
         put(open_place(url, write=True), key, content)
@@ -85,7 +85,7 @@ def test_the_neighbours_of_a_store_stay(finished: str) -> None:
     for name in ("large.zarr.old", "large"):
         put(open_place(f"{finished.removesuffix('large.zarr')}{name}", write=True), "logits/c/0/0/0", b"x")
     clear_store(open_place(finished, write=True), finished)
-    clear_store(open_place(finished, write=True), finished)  # and of nothing
+    clear_store(open_place(finished, write=True), finished)  # a second time there is nothing to remove
     root = finished.removesuffix("/large.zarr")
     assert keys(open_place(root)) == {"large.zarr.old/logits/c/0/0/0", "large/logits/c/0/0/0"}
 
@@ -136,7 +136,7 @@ def test_what_is_no_folder_or_no_file_is_refused(folder: Path, tmp_path: Path, s
 
 
 def test_what_comes_to_the_place_while_the_store_is_written_stays(root: str, tmp_path: Path) -> None:
-    """It is found before the store moves there; the work is kept, and moves once the place is free."""
+    """The foreign file is found before the store moves there; the work is kept, and moves once the place is free."""
     url, theirs = f"{root}/large.zarr", "notes.txt"
     if "://" in url:
         pytest.skip("a store grows at its URL")
@@ -182,7 +182,7 @@ def test_of_two_projects_stores_for_one_place_the_later_one_is_refused(tmp_path:
     assert contents(Path(url)) == contents(made_up) and list((tmp_path / "shared").iterdir()) == [Path(url)]
     assert next((tmp_path / "second").glob("*/store.zarr/manifest.json"))
 
-    # A fetch to the same place, of any project, holds the same lock.
+    # A fetch by any project to the same place holds the same lock.
     def fetching() -> None:
         with publishing(Path(url), print):
             held.set()
@@ -224,7 +224,7 @@ def damage(growing: Path, file: str, change: str) -> None:
         (os.mkfifo if change == "pipe" else os.mkdir)(path)
     elif change in ("[]", "{}", "[1]", "", "[" * 100_000):
         path.write_text(change)
-    else:  # one letter
+    else:  # flip a bit of one letter
         text = path.read_bytes()
         place = text.index(change.encode()) + len(change) // 2
         path.write_bytes(text[:place] + bytes([text[place] ^ 1]) + text[place + 1 :])

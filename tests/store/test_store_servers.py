@@ -1,4 +1,4 @@
-"""Web servers that are broken, slow or hostile: one line, in bounded time and memory; none is trusted to list its files."""
+"""Broken, slow or hostile web servers: one line, bounded time and memory; no server's listing is trusted."""
 
 import contextlib
 import http.server
@@ -26,7 +26,7 @@ PAGE = b"<!DOCTYPE html>\n<html><a href='/other/'>other</a> <a href='../../'>up<
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers with the store's files, except where the server's `answers` says otherwise."""
+    """Answers with the store's files, unless the server's `answers` override them."""
 
     protocol_version = "HTTP/1.1"
     server: "Server"
@@ -37,7 +37,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         key = self.path.removeprefix("/large.zarr/")
         self.server.asked[self.path] += 1
-        with contextlib.suppress(ConnectionError):  # the reader has seen enough
+        with contextlib.suppress(ConnectionError):  # the reader may close the connection early
             answer = self.server.answers.get(key) or self.server.answers.get("*")
             if answer:
                 answer(self)
@@ -102,7 +102,7 @@ def silent(handler: Handler) -> None:
 
 
 def trickle(handler: Handler) -> None:
-    """A byte, then nothing for a long time."""
+    """Send one byte, then wait for a long time."""
     handler.send_response(200)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
@@ -121,14 +121,14 @@ def read(url: str) -> None:
 
 
 def test_a_store_is_read_without_a_listing(server: Server, made_up: Path, tmp_path: Path) -> None:
-    """Each file is asked for once; no page is."""
+    """Each file is requested once, and no directory page is."""
     assert not can_list(open_place(server.url))
     store, here = LogitStore.open(server.url), LogitStore.open(made_up)
     for view in range(3):
         assert np.array_equal(store.logits(view), here.logits(view))
     assert store.manifest_sha256 == here.manifest_sha256 == sha256(server.files["manifest.json"])
     twice = {path: count for path, count in server.asked.items() if count > 1}
-    assert twice == {"/large.zarr/logits/zarr.json": 2}  # the chunks' length, and whether it is as the layout says
+    assert twice == {"/large.zarr/logits/zarr.json": 2}  # for the chunks' length, and to check the layout
     names = {f"/large.zarr/{key}" for key in server.files}
     assert server.asked.keys() - names == {"/large.zarr/partial.json"}
     assert damages(server.url) == []
@@ -246,14 +246,14 @@ def test_a_slow_answer_is_given_up(server: Server, answer: Answer, key: str, mon
         if key == "manifest.json"
         else refused(InputError, store.logits, 0)
     )
-    # A busy machine may keep another file of the view waiting.
+    # On a busy machine another file of the view may be the first to time out.
     file = r"\w+/c/0/\d(/0)?" if "/c/" in key else re.escape(key)
     assert re.fullmatch(rf"{server.url}: {file}: the server is silent or too slow{re.escape(MEND)}", text)
 
 
 @pytest.mark.parametrize("first", [status(503), status(429), cut], ids=["503", "429", "cut"])
 def test_what_passes_is_tried_again(server: Server, first: Answer) -> None:
-    """Twice, for every file."""
+    """Every file is retried twice."""
     counts = Counter[str]()
 
     def flaky(handler: Handler) -> None:
@@ -275,7 +275,7 @@ def test_the_waits_grow() -> None:
 
 
 def test_reading_the_first_bytes_takes_no_more(server: Server) -> None:
-    """Of a server that ignores ranges, as this one does."""
+    """This holds for a server that ignores ranges, like this one."""
     server.answers["zarr.json"] = endless
     assert get(open_place(server.url), "zarr.json", 1000) == b" " * 1000
 

@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/sharing.md for folders and buckets, in order; docs/test_sharing_dvc.py runs DVC's."""
+"""The commands of docs/how-to/sharing.md for folders and buckets, in order; docs/test_sharing_dvc.py runs those of DVC."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ compare: {runs: [kd]}
 
 
 def commands(*sections: str) -> list[list[str]]:
-    """The arguments of every `prepkd` command in these sections."""
+    """Return the arguments of every `prepkd` command in these sections."""
     parts = dict(part.split("\n", 1) for part in (ROOT / "docs/how-to/sharing.md").read_text().split("\n## ")[1:])
     blocks = [block for name in sections for block in re.findall(r"^```bash\n(.*?)^```", parts[name], re.M | re.S)]
     lines = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]

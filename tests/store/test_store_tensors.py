@@ -1,4 +1,4 @@
-"""Stores of named tensors: what is packed comes back, and nothing else is taken for it."""
+"""Stores of named tensors: packed tensors come back, and invalid bytes are named."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_bits_come_back(shape: tuple[int, ...]) -> None:
 
 
 def test_a_missing_byte_is_no_value() -> None:
-    """All values set is not the fill value, and a byte above seven bits is named."""
+    """A row of ones never equals the fill value, and a byte above seven bits is named."""
     (field,) = Tensors.of({"a": (14,)}, "bits").fields.values()
     encoded = Tensors.of({"a": (14,)}, "bits").encode({"a": torch.ones(3, 14, dtype=torch.bool)})["tensor0"].numpy()
     assert (field.width, field.fill, field.bytes_per_row) == ((2,), 255, 2)

@@ -1,4 +1,4 @@
-"""docs/how-to/caching-on-a-cluster.md, run as printed: the stores are those of one process."""
+"""docs/how-to/caching-on-a-cluster.md, run as printed: the stores equal those of a single process."""
 
 import re
 import shutil

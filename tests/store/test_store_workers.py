@@ -1,4 +1,4 @@
-"""Several workers write one store: the bytes are those of one, no chunk is computed twice; some come late, die or are slow."""
+"""Several workers write one store: one worker's bytes, no chunk computed twice; some workers are late, die or are slow."""
 
 import threading
 from collections import Counter
@@ -22,7 +22,7 @@ from store_writing import ATTRIBUTES, LABELS, LAYOUT, answer, chunk_files, conte
 
 PARTS = [(view, chunk) for view in range(3) for chunk in range(3)]
 WORK = work_fingerprint(ATTRIBUTES, LAYOUT)
-ELSEWHERE = "0123abcd-4711-"  # a worker of a machine that this one knows nothing of
+ELSEWHERE = "0123abcd-4711-"  # a worker of another machine
 
 
 @pytest.fixture(autouse=True)
@@ -44,16 +44,16 @@ def join(url: str, scratch: Path, **options: Any) -> Any:
 
 
 def compute(worker: Worker, most: int = 99) -> list[tuple[int, int]]:
-    """Write claimed chunks; those that were written."""
+    """Write claimed chunks, and return them."""
     written = []
-    for _, part in zip(range(most), worker.claimed(), strict=False):  # in this order: none is claimed in vain
+    for _, part in zip(range(most), worker.claimed(), strict=False):  # in this order: every claimed chunk is written
         worker.write(*part, answer(part[0], LAYOUT.slice(part[1])))
         written.append(part)
     return written
 
 
 def all_of_it(url: str, scratch: Path, **options: Any) -> list[tuple[int, int]]:
-    """A worker's life; the chunks that it wrote."""
+    """Run a worker from start to end, and return the chunks that it wrote."""
     with join(url, scratch, **options) as worker:
         if not isinstance(worker, Worker):
             return []
@@ -64,7 +64,7 @@ def all_of_it(url: str, scratch: Path, **options: Any) -> list[tuple[int, int]]:
 
 
 def at_once(*lives: Callable[[], list[tuple[int, int]]]) -> list[list[tuple[int, int]]]:
-    """Lives that begin together, in threads; what each wrote."""
+    """Run workers in threads that start together, and return the chunks that each wrote."""
     together, wrote, failed = threading.Barrier(len(lives)), [], []
 
     def live(life: Callable[[], list[tuple[int, int]]]) -> None:
@@ -89,7 +89,7 @@ def at_once(*lives: Callable[[], list[tuple[int, int]]]) -> list[list[tuple[int,
 def test_the_bytes_are_those_of_one_worker_and_no_chunk_is_computed_twice(
     url: str, tmp_path: Path, made_up: Path, count: int, machines: str
 ) -> None:
-    """More workers than chunks, too; a bucket's workers share nothing else."""
+    """The cases include more workers than chunks; workers of a bucket share nothing else."""
     if machines == "one each" and "://" not in url:
         pytest.skip("on a file system the scratch folder is shared")
     if count == 12 and url.startswith("s3://"):
@@ -133,7 +133,7 @@ def test_the_claim_of_a_dead_worker_on_another_machine_expires(url: str, tmp_pat
 
 
 def test_one_that_was_only_slow_does_no_harm(url: str, tmp_path: Path, made_up: Path) -> None:
-    """Its chunk is taken over; it wakes when the store is finished, or before."""
+    """Its chunk is taken over; it wakes up before the store is finished, or after."""
     for wakes in ("before", "after"):
         with join(url, tmp_path / "scratch", expiry=1e6) as slow:
             slow.claims.worker = ELSEWHERE + slow.claims.worker
@@ -193,7 +193,7 @@ def test_a_damaged_store_at_the_place_is_not_taken_for_the_new_one(folder: Path,
 
 
 def test_two_places_share_the_work(tmp_path: Path, made_up: Path) -> None:
-    """As two queued experiments do that need the same store."""
+    """Two queued experiments may need the same store."""
     one, other, scratch = str(tmp_path / "one.zarr"), str(tmp_path / "other.zarr"), tmp_path / "scratch"
     with join(one, scratch) as first, join(other, scratch) as second:
         assert len(compute(first, 4)) == 4 and len(compute(second)) == 5 and compute(first) == []

@@ -1,7 +1,7 @@
 """Two processes write one store, each half of its chunks; as a script: `python two_writers.py FOLDER` prints JSON.
 
-First both go to the end and a third finishes. Then one of them is killed; the other is refused by `finish`, takes the rest
-over and finishes.
+First both write their half and a third process finishes. Then one of them is killed; the other is refused by `finish`,
+takes over the rest and finishes.
 """
 
 import json
@@ -20,7 +20,7 @@ CHUNKS = [(view, chunk) for view in range(LAYOUT.plan.views) for chunk in range(
 
 
 def write_half(folder: Path, half: int, *, last: int | None = None) -> None:
-    """Every other chunk; `last`: how many of them before this process waits for its death."""
+    """Write every other chunk; after `last` of them, wait to be killed."""
     writer = open_writer(folder)
     for done, (view, chunk) in enumerate(CHUNKS[half::2]):
         if done == last:
@@ -29,7 +29,7 @@ def write_half(folder: Path, half: int, *, last: int | None = None) -> None:
 
 
 def take_over(folder: Path, report: Path) -> None:
-    """Finish, if it can be; else write what another left."""
+    """Try to finish; after the refusal, write the chunks that are left."""
     writer = open_writer(folder)
     try:
         writer.finish(LABELS)
@@ -39,9 +39,9 @@ def take_over(folder: Path, report: Path) -> None:
 
 
 def main(root: Path) -> None:
-    """Both trials."""
+    """Run both trials."""
     together, alone, whole = root / "together", root / "alone", root / "whole"
-    for folder in (together, alone):  # the descriptions come first, from one of them
+    for folder in (together, alone):  # one process writes the descriptions first
         assert ended(fork(partial(open_writer, folder))) == 0
     assert ended(fork(partial(write, whole))) == 0
 

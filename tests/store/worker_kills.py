@@ -38,7 +38,7 @@ CHUNKS = 9 * 7
 
 
 def command(*arguments: str, log: Path) -> int:
-    """A command in a fork, its output in a file; the process number."""
+    """Run a command in a fork with its output in a file; return the process number."""
 
     def run() -> None:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -51,7 +51,7 @@ def command(*arguments: str, log: Path) -> int:
 
 
 def worker(root: Path, scratch: Path, log: Path) -> int:
-    """A worker in a fork that notes each chunk that it has written; its process number."""
+    """Run a worker in a fork that notes each chunk that it has written; return its process number."""
     write = StoreWriter.write
 
     def noted(self: StoreWriter, view: int, chunk: int, arrays: Any) -> None:
@@ -68,17 +68,17 @@ def worker(root: Path, scratch: Path, log: Path) -> int:
 
 
 def ended(child: int) -> int:
-    """The exit status of a child; minus the signal that killed it."""
+    """Wait for a child and return its exit status, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def noted(root: Path) -> list[str]:
-    """The chunks that workers have noted."""
+    """Return the chunks that workers have noted."""
     return (root / "chunks").read_text().split() if (root / "chunks").exists() else []
 
 
 class Trial:
-    """The rounds so far, and what came of them."""
+    """The rounds so far, and their results."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.chance = folder, random.Random(seed)
@@ -96,7 +96,7 @@ class Trial:
         assert len(noted(folder / "whole")) == CHUNKS
 
     def one_round(self) -> None:
-        """Three workers, one to three of them killed, others that come later."""
+        """Run three workers, kill one to three of them, and start others later."""
         root, scratch, log = (self.folder / f"round{self.rounds}{end}" for end in ("", "-scratch", "-log"))
         root.mkdir()
         self.rounds += 1
@@ -131,7 +131,7 @@ class Trial:
             shutil.rmtree(folder, ignore_errors=True)
 
     def report(self) -> dict[str, Any]:
-        """The events, as JSON."""
+        """Return the events for JSON."""
         return {
             "rounds": self.rounds,
             "kills": dict(sorted(self.kills.items())),
@@ -145,7 +145,7 @@ class Trial:
 
 
 def main() -> None:
-    """Do the rounds; print the report."""
+    """Run the rounds and print the report."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
