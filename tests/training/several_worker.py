@@ -1,4 +1,4 @@
-"""`python several_worker.py FOLDER`: train some students as one of several processes; what each ends with goes to FOLDER."""
+"""`python several_worker.py FOLDER`: train some students as one of several processes; each writes its results to FOLDER."""
 
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -16,10 +16,10 @@ from small_training import DATASET, context_in
 
 SMALL = {"teacher": "t", "student": "resnet8", "epochs": 2, "source": "online", "batch_size": 16, "seeds": 1}
 SMALL |= {"precision": "float32", "lr": 0.05}
-# At lr 0.05 a change of 1e-7 in the first weights, or of a millionth in lr, grows to 4e-3 to 4e-1 in a few steps of these.
+# At lr 0.05 a change of 1e-7 in the first weights, or of a millionth in lr, grows to 4e-3 to 4e-1 in a few of their steps.
 UNSTABLE = ("dist", "at", "nst", "ls+dkd")
 
-# Every relation of a batch, adapters, a bank of negatives, what is drawn; then the loop's settings.
+# Every relation of a batch, adapters, a bank of negatives, random draws; then the loop's settings.
 STUDENTS: dict[str, dict[str, Any]] = {
     method: {"method": method, "lr": 1e-4 if method in UNSTABLE else 0.05}
     for method in (
@@ -29,7 +29,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
 }
 STUDENTS |= {
     "crd in batch": {"method": "crd", "crd": {"negatives": "batch"}},
-    # With three processes one of them has no sample of the last batch, with two either.
+    # With two or three processes, one of them has no sample of the last batch.
     "a last batch of one": {"method": "kd", "batch_size": 23},
     "accumulated": {"method": "dtd-flsw", "accumulate": 2, "clip_grad_norm": 0.5},
     "averaged": {"method": "kd", "ema": 0.9},
@@ -39,7 +39,7 @@ STUDENTS |= {
 
 
 def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """Weights and figures."""
+    """Train one student and return its weights and figures."""
     files = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
 
     def locked(run: str) -> AbstractContextManager[Path]:
@@ -48,7 +48,7 @@ def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, A
     context = replace(context_in(folder), scratch=locked)
     with distill(
         Distill.model_validate(SMALL | changes),
-        Cache(views=1, batch_size=64),  # two batches
+        Cache(views=1, batch_size=64),  # two batches of the teacher
         DATASET,
         files,
         context,
@@ -58,7 +58,7 @@ def student(folder: Path, teacher: Path, changes: dict[str, Any]) -> dict[str, A
 
 
 def main(teacher: Path, folder: Path) -> None:
-    """Train all of them, in a folder for each."""
+    """Train all students, each in a folder of its own."""
     torch.set_num_threads(1)
     with distributed.process_group():
         found = {}

@@ -62,7 +62,7 @@ def test_the_shares_of_a_steps_batches_are_their_samples(size: int, accumulate: 
 
 @pytest.mark.parametrize("block", [1, 10**4, 10**9])
 def test_many_batches_rendered_at_once_are_the_same_batches(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The GPU's rendering in blocks, on this device."""
+    """Rendering in blocks, as on the GPU, gives the same batches on this device."""
     monkeypatch.setattr("prepkd.training.batches.RENDERED_AT_ONCE", block)
     monkeypatch.setattr(Samples, "resident", True)
     ours = list(batches(DATASET, epoch(), NAMES, 16, 16))
@@ -91,7 +91,7 @@ def test_encoded_images_give_the_batches_of_arrays(last: list[Any]) -> None:
 
 
 def test_each_process_decodes_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No image is decoded by two processes, and the shares, joined, are the batches of one process."""
+    """Each image is decoded by only one process, and the joined shares are the batches of a single process."""
     split, plan = encoded(pictures([SIZES[1]] * 9)), ViewPlan(RECIPE, 4, 0, 9)
     samples = Samples.of(split, torch.device("cpu"), plan.recipe)
     dataset, shown = replace(DATASET, samples=samples, plan=plan, classes=9), epoch(plan)

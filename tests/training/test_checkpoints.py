@@ -1,4 +1,4 @@
-"""Checkpoints: a run that is interrupted or killed ends where an unbroken one does, and a damaged file is set aside."""
+"""Checkpoints: an interrupted or killed run ends like an unbroken one, and a damaged file is set aside."""
 
 import errno
 import hashlib
@@ -37,14 +37,14 @@ from torch import Tensor
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# Whatever ends it but a kill keeps the last epoch that was finished, due for a checkpoint or not.
+# Every end except a kill keeps the last finished epoch, even if no checkpoint is due.
 @pytest.mark.parametrize(
     ("by", "after", "every", "left"),
     [
         (MemoryError, EPOCHS - 2, 1, [3]),
         (MemoryError, EPOCHS - 2, 9, [3]),
         (KeyboardInterrupt, EPOCHS - 2, 9, [3]),
-        (InputError, EPOCHS - 1, 9, []),  # a server that is lost
+        (InputError, EPOCHS - 1, 9, []),  # as if the connection to a server was lost
         (KeyboardInterrupt, EPOCHS - 1, 9, []),
     ],
 )
@@ -59,7 +59,7 @@ def test_an_interrupted_run_ends_with_the_same_bits(
         fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(after, by))
     trained: list[int] = []
     reported: list[Row] = []
-    # Another initialisation: everything has to come from the checkpoint.
+    # Another initialisation: all of the state has to come from the checkpoint.
     resumed, rows = fit(
         tmp_path / "cut.pt",
         chosen,
@@ -95,7 +95,7 @@ def test_a_checkpoint_that_the_disk_has_no_room_for_leaves_the_last_one(tmp_path
 
 
 def other_parts(content: bytes, change: Callable[[dict[str, Any]], dict[str, Any]]) -> bytes:
-    """A checkpoint with other parts and a right checksum: of another version of a user's model, say."""
+    """Return a checkpoint with other parts and a right checksum, such as one of another version of a user's model."""
     state = torch.load(io.BytesIO(content[CHECKSUM:]), weights_only=True)
     changed = io.BytesIO()
     torch.save(change(state), changed)
@@ -103,7 +103,7 @@ def other_parts(content: bytes, change: Callable[[dict[str, Any]], dict[str, Any
 
 
 def flipped(place: float) -> Callable[[bytes], bytes]:
-    """Flip a bit at this fraction of the content."""
+    """Return a function that flips a bit at this fraction of the content."""
     return lambda content: bytes(
         byte ^ 4 if index == int(place * (len(content) - 1)) else byte for index, byte in enumerate(content)
     )
@@ -124,7 +124,7 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda content: other_parts(content, lambda state: {k: v for k, v in state.items() if k != "objective"}),
         WITHOUT_PART,
     ),
-    # The optimizer's part fails when the model's is loaded already.
+    # Loading the optimizer's part fails after the model's part has been loaded.
     "another optimizer": (
         lambda content: other_parts(content, lambda state: state | {"optimizer": {"state": {}, "param_groups": []}}),
         "parameter group",
@@ -168,7 +168,7 @@ def test_a_folder_in_a_checkpoints_place_is_set_aside(
 
 
 def killed_run(checkpoint: Path, moment: str) -> None:
-    """The subprocess below runs this: it kills itself, in a step of epoch 2 or while epoch 2's checkpoint is written."""
+    """Train in the subprocess below, which kills itself in a step of epoch 2 or while epoch 2's checkpoint is written."""
     torch.set_num_threads(1)
     calls = 0
 
@@ -227,6 +227,6 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
         on_epoch=reported.append,
     )
     assert same(again, weights)
-    assert rows == history == reported  # the very same seconds, too
+    assert rows == history == reported  # including the same seconds
     after = (tmp_path / "run.pt").stat()
     assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)

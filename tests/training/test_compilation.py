@@ -1,4 +1,4 @@
-"""Where the machine cannot compile, `compile: auto` trains eagerly with one line, and `compile: true` is refused in one."""
+"""On a machine that cannot compile, `compile: auto` trains eagerly with a one-line warning, and `compile: true` is refused."""
 
 import errno
 import logging
@@ -46,7 +46,7 @@ class Wrecked(torch.autograd.Function):
 
 def wrecked_forward(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
     def run(*inputs: Tensor) -> Any:
-        function(*inputs)  # batch norm's statistics and dropout's random state have moved when it fails
+        function(*inputs)  # it fails after batch norm's statistics and dropout's random state have changed
         raise OSError("failed to map segment from shared object")
 
     return run
@@ -61,7 +61,7 @@ def wrecked_backward(function: Callable[..., Any], **_: object) -> Callable[...,
 
 
 def model() -> nn.Module:
-    """With batch norm and dropout: both change state in a forward pass."""
+    """Build a model with batch norm and dropout: both change state in a forward pass."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(
@@ -93,12 +93,12 @@ def test_auto_trains_as_if_it_had_not_tried(
 def test_a_compiler_that_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The real compilation, with a compiler that fails, and no cache of earlier ones."""
+    """Compile for real, with a compiler that fails and an empty cache."""
     import torch._inductor.config as inductor
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     torch._dynamo.reset()
-    # Its own way of setting for a while: monkeypatch would delete `compile_threads`, whose default is computed.
+    # inductor's own patch: monkeypatch would delete `compile_threads`, whose default is computed.
     with inductor.patch({"cpp.cxx": ("/bin/false",), "compile_threads": 1}):
         with pytest.raises(InputError) as caught:
             fit(tmp_path / "true.pt", settings(compile=True, epochs=1))
@@ -117,7 +117,7 @@ def test_a_compiler_that_is_broken(
 def test_a_compiler_without_pythons_headers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A real one that fails on Python.h alone, as where the interpreter came without its headers."""
+    """A real compiler fails only on Python.h, as on a machine without the interpreter's headers."""
     import torch._inductor.config as inductor
 
     if (real := shutil.which("c++") or shutil.which("g++")) is None:
@@ -144,7 +144,7 @@ def test_a_compiler_without_pythons_headers(
     torch._dynamo.reset()
 
 
-# What the loader and the system say of libraries in a folder that is mounted noexec, and where no thread is left.
+# Errors of the loader and the system for libraries in a folder mounted noexec, and without a free thread.
 NOEXEC = "/tmp/torchinductor/main.so: failed to map segment from shared object"
 FAULTS = [
     OSError(NOEXEC),
@@ -181,7 +181,7 @@ def test_a_machine_that_cannot_load_what_it_compiled(
 def test_a_cache_folder_that_cannot_be_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """PyTorch makes it when it imports its compiler, which every optimiser does."""
+    """PyTorch creates the folder when it imports its compiler, which every optimiser does."""
     (tmp_path / "file").touch()
     folder = str(tmp_path / "file/x")
     said = f"{CACHE_VARIABLE} is {folder!r}, which can't be made: Not a directory; "

@@ -1,4 +1,4 @@
-"""What an epoch reports: figures of its own samples, answers of training, predictions in evaluation mode."""
+"""Figures of an epoch: they cover the epoch's samples, training answers, and predictions in evaluation mode."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_a_group_without_samples_is_left_out() -> None:
 def test_figures_are_kept_though_the_next_step_writes_over_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a replayed CUDA graph does, for whole batches."""
+    """A replayed CUDA graph overwrites the values of whole batches in this way."""
     _, expected = fit(tmp_path / "plain.pt", settings())
     make = train_module.make_gradients
 

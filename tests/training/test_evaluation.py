@@ -1,4 +1,4 @@
-"""Evaluation between epochs: of the weights as they are, as often as asked, and without a trace in the training."""
+"""Evaluation between epochs: it uses the current weights, runs as often as requested, and leaves training unchanged."""
 
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ def test_early_stopping_needs_every_epochs_figures() -> None:
 
 
 class Own(nn.Module):
-    """Somebody's own: its logits depend on state that no state dict has."""
+    """A user's own model, whose logits depend on state that no state dict has."""
 
     def __init__(self) -> None:
         super().__init__()

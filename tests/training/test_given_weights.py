@@ -36,7 +36,7 @@ prepkd = partial(commands.prepkd, **SETTINGS)
 
 
 def publish(seed: int) -> None:
-    """A file of RepDistiller's form with other weights for each seed."""
+    """Write a file in RepDistiller's form, with other weights for each seed."""
     torch.manual_seed(seed)
     Path(WEIGHTS).parent.mkdir(exist_ok=True)
     state = build_model("convnet4", 10, in_channels=1).state_dict()
@@ -98,7 +98,7 @@ def test_a_file_that_has_changed_is_refused_by_whatever_comes_after_the_teacher(
         assert f"{WEIGHTS} has changed; run `prepkd train-teacher large`" in text and "weights_from.sha256 is " in text
     prepkd("train-teacher", "large", "--replace")
     prepkd("cache-logits", "large", "--replace")
-    Path(WEIGHTS).unlink()  # as for another user of the teacher
+    Path(WEIGHTS).unlink()  # another user of the teacher lacks the file
     prepkd("distill", "--replace")
 
 
@@ -106,7 +106,7 @@ def test_pixels_of_published_weights_are_spoken_of_where_they_are_known(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = prepkd("train-teacher", "large")
-    # Random weights, and a file that claims 79.4 %.
+    # The weights are random, and the file claims 79.4 %.
     assert "note:" not in said and said.count("warning: teacher 'large' is right on ") == 2
     monkeypatch.setitem(PREPROCESSING, "digits", {"mean": [0.5], "std": [0.25]})
     said = prepkd("train-teacher", "large")
@@ -125,7 +125,7 @@ def test_a_teacher_whose_logits_are_not_finite_is_none(project: Path) -> None:
 
 
 def test_a_teacher_whose_answers_may_be_no_logits_is_named_and_one_of_probabilities_is_refused(project: Path) -> None:
-    """In training its own softmax would have been refused; here it is added to weights that were taken as given."""
+    """When trained, a model with its own softmax is refused; here the ending is added to given weights."""
     Path("endings.py").write_text(
         "from prepkd.models import build_model\n"
         "from torch import nn\n\n"
@@ -156,7 +156,7 @@ def test_a_teacher_whose_answers_may_be_no_logits_is_named_and_one_of_probabilit
 
 
 class Scaled(nn.Module):
-    """Probabilities of the top classes alone: no row has the sum 1, so that two pictures do not tell."""
+    """Probabilities of the top classes only: no row sums to 1, so that a test for sums of 1 on two images cannot detect them."""
 
     def forward(self, logits: Tensor) -> Tensor:
         best = logits.softmax(dim=-1).topk(3, dim=-1)
@@ -184,7 +184,7 @@ def test_a_model_that_nobody_has_is_found_before_a_teacher_is_trained(
 
 
 def test_dvc_notices_another_file_where_the_stage_depends_on_each_teachers_own(project: Path) -> None:
-    """`${item.weights}`, as in docs/how-to/pretrained-teacher.md: only the teacher whose file changed is rebuilt."""
+    """With `${item.weights}`, as in docs/how-to/pretrained-teacher.md, only the teacher whose file changed is rebuilt."""
     yaml = YAML()
     params = yaml.load(Path("params.yaml"))
     for name in ("large", "small"):
@@ -261,7 +261,7 @@ def test_a_file_whose_classes_are_in_another_order_is_no_teacher_but_may_be_a_st
 
 
 def test_a_permuted_teacher_is_named_as_such(project: Path) -> None:
-    """Trained, then with its classifier's rows moved by one class."""
+    """The teacher is trained, then its classifier's rows are moved by one class."""
     prepkd("prepare", "--replace", prepare__subset=80)
     trained = {"teachers__large__epochs": 12, "teachers__large__weights": "null", "prepare__subset": 80}
     prepkd("train-teacher", "large", **trained)
@@ -278,7 +278,7 @@ def test_a_permuted_teacher_is_named_as_such(project: Path) -> None:
 
 
 def test_a_teacher_that_is_handed_on_brings_its_claims(project: Path) -> None:
-    """prepkd's own file of weights, with its card: preprocessed otherwise, it says so."""
+    """A weights file of prepkd comes with its card: other preprocessing gives a warning."""
     prepkd("train-teacher", "large", teachers__large__epochs=2, teachers__large__weights="null")
     Path("models/teachers/large").rename("weights/given")
     given = {"teachers__large__weights": "weights/given/model.safetensors"}

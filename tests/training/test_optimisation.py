@@ -1,4 +1,4 @@
-"""AdamW, warm-up, clipping, accumulation and averaged weights: each against the arithmetic written out, each resumed."""
+"""AdamW, warm-up, clipping, accumulation and averaged weights: each against explicit arithmetic, each resumed."""
 
 import re
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from torch.nn import functional as F
 
 Arrays = dict[str, NDArray[np.float64]]
 PLAIN = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
-WHOLE = {"batch_size": COUNT, "schedule": "multi-step", "milestones": [99]}  # one step an epoch, all of the same lr
+WHOLE = {"batch_size": COUNT, "schedule": "multi-step", "milestones": [99]}  # one step per epoch, all with the same lr
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +45,7 @@ def start() -> Arrays:
 
 
 def gradient(w: Arrays, epoch: int) -> Arrays:
-    """Of softmax regression on the whole set, sample by sample, float64."""
+    """Return the gradient of softmax regression on the whole set, sample by sample, float64."""
     rows = torch.from_numpy(DATASET.plan.parameters(epoch))
     x = DATASET.plan.render(DATASET.samples.images, rows).double().flatten(1).numpy()
     found = {name: np.zeros_like(value) for name, value in w.items()}
@@ -63,7 +63,7 @@ def check(found: dict[str, Tensor], expected: Arrays, rtol: float = 2e-5) -> Non
 
 
 def test_adamw_by_hand(tmp_path: Path) -> None:
-    """Loshchilov and Hutter, arXiv 1711.05101, algorithm 2: the decay is of the weights, not of the gradient."""
+    """Loshchilov and Hutter, arXiv 1711.05101, algorithm 2: the decay applies to the weights, not to the gradient."""
     (first, second), eps, lr, decay = (0.8, 0.95), 1e-3, 0.05, 0.3
     w = start()
     mean, square = ({name: np.zeros_like(value) for name, value in w.items()} for _ in range(2))
@@ -123,7 +123,7 @@ def test_a_gradient_is_cut_to_its_norm(limit: float, tmp_path: Path) -> None:
 @pytest.mark.parametrize("own", [{"momentum": 0.0}, {"momentum": 0.6}, {"momentum": 0.9, "nesterov": True}])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_momentum_of_every_step_is_that_of_the_settings(schedule: str, own: dict[str, Any]) -> None:
-    """Whatever the schedule: one-cycle of torch would move it between 0.85 and 0.95."""
+    """torch's one-cycle schedule would move the momentum between 0.85 and 0.95."""
     betas = [own["momentum"], 0.99]
     more = {"milestones": [2]} if schedule == "multi-step" else {}
     for optimizer in OPTIMIZERS:
@@ -139,7 +139,7 @@ def test_the_momentum_of_every_step_is_that_of_the_settings(schedule: str, own: 
 
 
 def test_the_defaults_are_those_of_the_literature(tmp_path: Path) -> None:
-    """RepDistiller's and mdistiller's SGD: momentum 0.9 without Nesterov, weight decay 5e-4 on all parameters."""
+    """RepDistiller and mdistiller use SGD with momentum 0.9 without Nesterov, and weight decay 5e-4 on all parameters."""
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     (group,) = make_optimizer("sgd", model, settings()).param_groups
     assert (group["momentum"], group["nesterov"], group["weight_decay"]) == (0.9, False, 5e-4)
@@ -156,7 +156,7 @@ def test_the_defaults_are_those_of_the_literature(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "recipes").glob("*.yaml")))
 def test_every_recipe_has_the_literatures_optimiser(name: str) -> None:
-    """Also the short trial on a CPU, whose epochs and schedule are its own."""
+    """This includes the short trial on a CPU, whose epochs and schedule differ."""
     params = load_params(ROOT / "recipes" / name, [])
     for one in (*params.teachers.values(), params.distill):
         assert (one.optimizer, one.momentum, one.nesterov, one.weight_decay) == ("sgd", 0.9, False, 5e-4)
@@ -188,7 +188,7 @@ def test_a_page_states_the_literatures_settings_as_they_are(page: str) -> None:
 
 
 class Double(Watched):
-    """In float64, so that only a mistake and no rounding can show."""
+    """A float64 model, so that differences come from mistakes and not from rounding."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc.double()(x.double().flatten(1))
@@ -200,7 +200,7 @@ def exact(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("schedule", ["cosine", "one-cycle"])
 def test_accumulated_batches_make_the_steps_of_a_large_one(schedule: str, tmp_path: Path) -> None:
-    """70 samples: steps of 24, 24 and 22, in batches of 8 whose last has 6."""
+    """70 samples give steps of 24, 24 and 22, in batches of 8 with a last one of 6."""
     found = {}
     for batch_size, accumulate in ((24, 1), (8, 3), (12, 2), (8, 2)):
         chosen = settings(batch_size=batch_size, accumulate=accumulate, schedule=schedule)
@@ -216,7 +216,7 @@ def test_accumulated_batches_make_the_steps_of_a_large_one(schedule: str, tmp_pa
 def test_the_average_of_the_weights_is_a_recursion(tmp_path: Path) -> None:
     decay, model = 0.7, new_model("convnet4", DATASET, 0)
     before_steps: list[dict[str, Tensor]] = []  # parameters, before each step
-    statistics: list[dict[str, Tensor]] = []  # batch norm's, after each step's forward pass
+    statistics: list[dict[str, Tensor]] = []  # batch norm's statistics, after each step's forward pass
 
     def loss(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tensor]:
         before_steps.append({name: p.detach().double().clone() for name, p in model.named_parameters()})
@@ -234,7 +234,7 @@ def test_the_average_of_the_weights_is_a_recursion(tmp_path: Path) -> None:
             for step in steps[1:]:
                 average = decay * average + (1 - decay) * step[name]
             torch.testing.assert_close(averaged[name].double(), average, rtol=1e-5, atol=1e-7)
-    # What is evaluated is what is returned; training itself goes on with the weights themselves.
+    # The evaluated weights are the returned ones; training itself continues with the weights that are not averaged.
     for name, part in DATASET.held_out.items():
         assert history[-1][f"{name}/top1"] == top1(predict(model, part), part.labels)
     plain, _ = fit(tmp_path / "plain.pt", settings())

@@ -1,4 +1,4 @@
-"""Several processes train what one does: the same figures and weights, but for the rounding of sums."""
+"""Training with several processes gives the figures and weights of one process, except for the rounding of sums."""
 
 import os
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from small_training import CLASSES, DATASET, timeless
 from torch import nn
 
 WORKER = Path(__file__).parent / "several_worker.py"
-PATHS = os.pathsep.join(str(folder) for folder in (WORKER.parent, WORKER.parents[1]))  # of the tests' helpers
+PATHS = os.pathsep.join(str(folder) for folder in (WORKER.parent, WORKER.parents[1]))  # with the tests' helpers
 # The largest change of a weight after 2 epochs; measured on the first machine: 4e-4 (pkt), most below 1e-6. A change of 1e-7
 # in the first weights grows as much.
 TOLERANCE = 2e-3
@@ -29,7 +29,7 @@ TOLERANCE = 2e-3
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[dict[str, Any]]]:
-    """What each of so many processes ends with, by student."""
+    """Return a function of the number of processes that gives each process's results, by student."""
     folder = tmp_path_factory.mktemp("several")
     card = {"model": "resnet14", "num_classes": CLASSES, "in_channels": 1}
     save_checkpoint(folder / "teacher", new_model("resnet14", DATASET, 9), card)
@@ -48,7 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], list[di
 
 @pytest.mark.parametrize("name", [name for name in STUDENTS if name not in ("nst", "local")])
 def test_three_processes_train_the_student_of_one(name: str, trained: Callable[[int], list[dict[str, Any]]]) -> None:
-    """Relations of a batch, its mean, adapters and banks are those of the whole batch, and so are the logged figures."""
+    """Relations within a batch, its mean, adapters and banks cover the whole batch, and so do the logged figures."""
     [alone], shared = trained(1), trained(3)
     one = alone[name]
     for each in shared:
@@ -61,7 +61,7 @@ def test_three_processes_train_the_student_of_one(name: str, trained: Callable[[
 
 
 def test_a_hundredfold_loss_is_close_as_well(trained: Callable[[int], list[dict[str, Any]]]) -> None:
-    """NST's kernel amplifies the rounding of features; a process alone whose first weights change by 1e-7 is as far away."""
+    """NST's kernel amplifies the rounding of features as much as a change of 1e-7 in the first weights does in one process."""
     [alone], shared = trained(1), trained(3)
     for one, each in zip(alone["nst"]["history"], shared[2]["nst"]["history"], strict=True):
         assert each["train/loss"] == pytest.approx(one["train/loss"], rel=5e-3)
@@ -70,7 +70,7 @@ def test_a_hundredfold_loss_is_close_as_well(trained: Callable[[int], list[dict[
 def test_local_batch_norm_is_another_student_but_one_for_all_processes(
     trained: Callable[[int], list[dict[str, Any]]],
 ) -> None:
-    """Each process normalises its own samples; the running statistics are averaged after each epoch."""
+    """Each process normalises its own samples, and the running statistics are averaged after each epoch."""
     [alone], shared = trained(1), trained(3)
     moved = [
         (value - shared[0]["local"]["weights"][key]).abs().max() for key, value in alone["local"]["weights"].items()
@@ -83,7 +83,7 @@ def test_local_batch_norm_is_another_student_but_one_for_all_processes(
 
 def test_local_batch_norm_needs_two_samples_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
-    check_shares(70, 16)  # 6 are left for the last batch
+    check_shares(70, 16)  # the last batch has 6
     with pytest.raises(InputError, match="the shortest batch has 5 samples for 3 processes; expected two for each"):
         check_shares(69, 16)
 
@@ -137,4 +137,4 @@ def test_numbers_of_a_launcher_that_make_no_sense_are_one_line(
     with pytest.raises(InputError, match="expected 0 <= RANK < WORLD_SIZE"):
         rank_and_world_size()
     monkeypatch.delenv("RANK")
-    assert rank_and_world_size() == (0, 1)  # WORLD_SIZE alone is set by others, too
+    assert rank_and_world_size() == (0, 1)  # other programs set WORLD_SIZE alone

@@ -1,4 +1,4 @@
-"""A batch's gradients: eager, compiled and replayed are the same, and nothing of one call is seen in the next."""
+"""A batch's gradients: eager, compiled and replayed calls give the same, and no call's values appear in the next call."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ def settings(method: str = "ka-ps+dtd-flsw", **changes: Any) -> Distill:
 
 
 def batch(seed: int, count: int = 16) -> tuple[Tensor, ...]:
-    """Pixels, labels, the share, and a teacher's answers."""
+    """Return pixels, labels, the share, and a teacher's answers."""
     generator = torch.Generator().manual_seed(seed)
     offsets = torch.randn(count, CLASSES, generator=generator)
     offsets -= offsets.amax(dim=-1, keepdim=True)
@@ -42,7 +42,7 @@ def batch(seed: int, count: int = 16) -> tuple[Tensor, ...]:
 def taught(
     chosen: Distill, make: Callable[..., Any] = lambda gradients: gradients, counts: tuple[int, ...] = ()
 ) -> Any:
-    """Values and gradients of every step, and the weights after them, of a convnet4 trained on batches."""
+    """Train a convnet4 on batches, and return the values and gradients of every step and the final weights."""
     model = new_model("convnet4", DATASET, 0).train()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     gradients = make(make_gradients(model, Objective(chosen.terms), NAMES, chosen, CPU, 1))
@@ -56,7 +56,7 @@ def taught(
 
 
 class Again:
-    """A recorder without a device: its record is the function, run on the memory that was captured."""
+    """A recorder without a device: a replay runs the function again and copies its values into the same memory."""
 
     def __init__(self) -> None:
         self.warmed = self.captured = self.replayed = 0
@@ -66,7 +66,7 @@ class Again:
         return function()
 
     def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
-        self.captured += 1  # nothing runs now, as on a GPU
+        self.captured += 1  # capturing runs no step, as on a GPU
         memory: SampleValues = {}
 
         def replay() -> SampleValues:
@@ -107,16 +107,16 @@ def test_a_batchs_gradient_is_its_share_of_the_mean() -> None:
 
 
 def test_compiled_steps_are_the_eager_ones_up_to_rounding() -> None:
-    """float32: other orders of summation, and no more. The shorter batch is not compiled for."""
+    """In float32 only the order of summation may differ. The shorter batch is not compiled for."""
     counts = (16, 16, 5)
     equal(taught(settings(compile=True), counts=counts), taught(settings(), counts=counts), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:bf16 and fp16 are mixed:UserWarning")
 def test_compiled_steps_in_bf16_lose_what_eager_ones_do_up_to_its_rounding() -> None:
-    """Layers that are fused are not rounded in between: losses and weights differ by the 8 bits of a bf16.
+    """Fused layers skip intermediate rounding: losses and weights differ by the 8 bits of a bf16.
 
-    The warning says that the teacher's answers are float16, and vectors shorter there.
+    The ignored warning says that the teacher's answers are float16, and vectors are shorter there.
     """
     counts = (16, 16, 5)
     (ours, weights), (theirs, other_weights) = (

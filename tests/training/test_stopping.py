@@ -1,4 +1,4 @@
-"""Early stopping: val decides when, and which weights stay; the test set decides nothing."""
+"""Early stopping: val decides when to stop and which weights to keep; the test set decides nothing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +17,10 @@ from torch import Tensor
 @pytest.mark.parametrize(
     ("scores", "patience", "length", "kept"),
     [
-        ([0.1, 0.2, 0.3, 0.4], 1, 4, 3),  # always better: all epochs
+        ([0.1, 0.2, 0.3, 0.4], 1, 4, 3),  # always better: all epochs run
         ([0.5, 0.4, 0.6, 0.7], 1, 2, 0),
         ([0.5, 0.4, 0.6, 0.7], 2, 4, 3),
-        ([0.5, 0.5, 0.5, 0.5], 2, 3, 0),  # as good is not better, and the first of equals stays
+        ([0.5, 0.5, 0.5, 0.5], 2, 3, 0),  # an equal score is not better, and the first of equal epochs is kept
         ([0.2, 0.6, 0.4, 0.5], 2, 4, 1),
     ],
 )
@@ -42,7 +42,7 @@ def test_a_scripted_curve(
 
 
 def script(scores: Sequence[float]) -> Any:
-    """Stands in for `top1`: val as told, and a test set that would choose the last epoch if it were asked."""
+    """Return a stand-in for `top1`: scripted scores of val, and scores of test that would select the last epoch."""
     shown = {"val": list(scores), "test": [0.1, 0.2, 0.3, 0.9]}
 
     def scripted(logits: Tensor, labels: Tensor) -> float:
@@ -80,14 +80,14 @@ def test_a_run_that_was_stopped_is_not_trained_on(tmp_path: Path, monkeypatch: p
 
 
 def test_an_interrupted_run_remembers_its_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupted after the best epoch, and before patience is at its end."""
+    """The run is interrupted after its best epoch, before the patience runs out."""
     chosen = settings(early_stop={"patience": 2}, ema=0.5)
     monkeypatch.setattr(evaluation, "top1", script([0.5, 0.4, 0.3]))
     weights, history = fit(tmp_path / "whole.pt", chosen)
     monkeypatch.setattr(evaluation, "top1", script([0.5, 0.4]))
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "cut.pt", chosen, on_epoch=stop_after(1, KeyboardInterrupt))
-    monkeypatch.setattr(evaluation, "top1", script([0.4, 0.3]))  # the epoch that was cut off runs again
+    monkeypatch.setattr(evaluation, "top1", script([0.4, 0.3]))  # the interrupted epoch runs again
     resumed, rows = fit(tmp_path / "cut.pt", chosen, model=new_model("convnet4", DATASET, 9))
     assert same(resumed, weights)
     assert len(rows) == len(history) == 3

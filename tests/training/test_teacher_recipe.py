@@ -1,4 +1,4 @@
-"""A teacher's own recipe: it is trained under it, with mixed labels where it mixes, and nothing else sees it."""
+"""A teacher's own recipe: only this teacher is trained with it, with mixed labels if the recipe mixes samples."""
 
 import json
 import math
@@ -75,7 +75,7 @@ def test_training_shows_it_and_held_out_data_are_shown_as_the_projects_views(pro
         assert dataset.held_out["test"].evaluation_pixels(slice(0, 3)).shape == (3, 1, 8, 8)
     differing = {key for key in own.origin if own.origin[key] != theirs.origin[key]}
     assert differing == {"plan_fingerprint"}
-    # And where the project's views have another size than the images, held-out data have it too.
+    # If the project's views have another size than the images, so have held-out data.
     sized = load_params(Path("params.yaml"), [*SMALL, "augment=[{resized-crop: {size: 7}}]", "cache.views=2"])
     assert read_dataset(sized, 2, 0, OWN).held_out["test"].evaluation_pixels(slice(0, 3)).shape == (3, 1, 7, 7)
 

@@ -1,4 +1,4 @@
-"""The training loop: what it shows and when, its arithmetic, and that no step waits for a number."""
+"""The training loop: the order of samples and views, its arithmetic, and no step that waits for the GPU."""
 
 from collections.abc import Callable
 from functools import partial
@@ -63,12 +63,12 @@ def test_one_sample_of_the_last_epoch_is_enough_to_stop_it(tmp_path: Path) -> No
         fit(tmp_path / "run.pt", settings(), loss=loss)
 
 
-# What is shown, and when
+# Samples and views, in order
 
 
 def shown(folder: Path, seed: int, views_of: Callable[[int], Views]) -> tuple[Tensor, Tensor, Tensor]:
-    """Each epoch's samples in order (E, N), their pixels (E, N, 1, 8, 8), and the teacher's answer's own sample (E, N)."""
-    samples = Samples(DATASET.samples.images, torch.arange(COUNT))  # the label says which sample it is
+    """Return each epoch's samples in order (E, N), their pixels (E, N, 1, 8, 8), and the teacher's answers' samples (E, N)."""
+    samples = Samples(DATASET.samples.images, torch.arange(COUNT))  # the label is the sample's number
     model = Watched(COUNT)
     order: list[Tensor] = []
     answered: list[Tensor] = []
@@ -136,7 +136,7 @@ def test_order_is_a_function_of_seed_and_epoch_alone(tmp_path: Path) -> None:
 
 
 def one_cycle(step: int, total: int, top: float) -> float:
-    """30 % up from top / 25, then down to that / 10,000, both along a cosine; the peak is in step 0.3 total - 1."""
+    """Return the rate: 30 % up from top / 25, then down to that / 10,000, both along a cosine; the peak is step 0.3 total - 1."""
     peak, last = 0.3 * total - 1, total - 1
     start, stop, share = (
         (top / 25, top, step / peak) if step <= peak else (top, top / 25e4, (step - peak) / (last - peak))
@@ -159,7 +159,7 @@ def test_learning_rate_of_each_epoch(schedule: str, formula: Callable[[int], flo
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.9, False), (0.0, False)])
 def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_path: Path) -> None:
-    """Softmax regression in float64: two steps on the whole set, so that the momentum of the first is in the second."""
+    """Softmax regression in float64: two steps on the whole set, so that the first step's momentum enters the second."""
     decay, lr = 0.01, 0.3
     chosen = settings(
         epochs=2,
@@ -194,7 +194,7 @@ def test_steps_are_those_of_sgd_by_hand(momentum: float, nesterov: bool, tmp_pat
 
 
 class Waits(TorchDispatchMode):
-    """Counts what would have the host wait for a GPU: a number asked of a tensor, or a size that depends on values."""
+    """Counts operations that make the host wait for a GPU: reading a number of a tensor, or a size that depends on values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.mark.parametrize("changes", [{}, {"accumulate": 2, "clip_grad_norm": 1.0, "warmup_epochs": 1}])
 def test_no_step_waits_for_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
-    """From an epoch's report to the end of the next one's last step; figures are asked for after it."""
+    """No step waits between an epoch's report and the next epoch's last step; figures are read after it."""
     waits, steps, summaries = Waits(), [], []
     summarise = train_module.summarise
 

@@ -1,4 +1,4 @@
-"""Teachers: trained with a new view each epoch, from given weights or from a model of the user's own."""
+"""Teachers trained with a new view per epoch, from given weights, or from a user's own model."""
 
 from dataclasses import replace
 from pathlib import Path

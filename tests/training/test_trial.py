@@ -1,4 +1,4 @@
-"""Models are tried before any work: what cannot be trained is found before a teacher is paid for."""
+"""Models are tried before any work: a model that cannot be trained is refused before the teacher's cost."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -223,7 +223,7 @@ def test_a_last_batch_of_one_is_refused_where_the_student_cannot_take_it() -> No
 
 @pytest.fixture
 def coloured() -> Dataset:
-    """The same images in three channels, which torchvision's models take."""
+    """Return the images in three channels, as torchvision's models take them."""
 
     def in_colour(samples: Samples) -> Samples:
         assert isinstance(samples.images, torch.Tensor)
@@ -235,7 +235,7 @@ def coloured() -> Dataset:
 
 
 def test_a_student_of_torchvision_is_tried_in_training_mode(coloured: Dataset) -> None:
-    """Its last maps are 1x1 for these images, which batch norm takes of several images only."""
+    """Its last maps are 1x1 for these images, and batch norm takes such maps only of several images."""
     name = "torchvision:shufflenet_v2_x0_5"
     try_student(student(student=name), coloured)
     with pytest.raises(InputError, match=f"student '{name}': .* the last batch of an epoch has one image, choose "):
@@ -310,7 +310,7 @@ def test_students_and_the_teacher_are_tried_before_it_is_trained(
 
 
 def test_a_teacher_is_doubted_in_one_line(tmp_path: Path) -> None:
-    """A random file, then a trained one with its classes in another order, then a card that claims more than there is."""
+    """A random file, then a trained one with its classes in another order, then a card that claims too much."""
     state = build_model("convnet4", CLASSES, in_channels=1).state_dict()
     path = tmp_path / "w.pt"
     torch.save({"model": state, "accuracy": 93.0}, path)
