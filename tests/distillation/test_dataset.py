@@ -258,7 +258,7 @@ def test_other_data_and_other_classes(case: Case, tmp_path: Path) -> None:
         InputError, match=r"large.zarr against .*other.h5: dataset.split_fingerprint is \w{12}, expected"
     ):
         ViewDataset(other, case.store)
-    # Without val, which needs images of each class.
+    # Without val, which needs images of every class.
     five = files.write_data(tmp_path / "five.h5", noise())
     store = files.write_store(tmp_path / "five.zarr", five, files.dataset_of(five, [], 1)).url
     six = files.write_data(tmp_path / "six.h5", replace(noise(), class_names=tuple("abcdef")))
