@@ -71,6 +71,5 @@ def test_an_interruption_reaches_the_tasks_and_waits_for_them(tmp_path: Path) ->
     finally:
         signal.signal(signal.SIGTERM, before)
         killer.join()
-    assert (
-        len(list(tmp_path.glob("*.saved"))) == len(list(tmp_path.glob("*.began"))) == 2
-    )  # the third was never started
+    # The third task was never started.
+    assert len(list(tmp_path.glob("*.saved"))) == len(list(tmp_path.glob("*.began"))) == 2

@@ -195,9 +195,8 @@ def test_what_somebody_has_at_an_outputs_place_stays(
     clear(Path(place))
     assert callable(put_there)
     put_there(Path(place))
-    replace = (
-        ["--replace"] if "--replace" in prepkd(arguments[0], "--help") else []
-    )  # --replace does not allow it, either
+    # Foreign files stay even with --replace.
+    replace = ["--replace"] if "--replace" in prepkd(arguments[0], "--help") else []
     refused(*arguments, *replace, says=Path(place).name)
 
 

@@ -47,10 +47,7 @@ def test_the_headline_is_a_few_rounded_numbers() -> None:
         "n": 3,
         "top1": {"mean": 0.1235, "std": 0.01},
         "genetic": 0.1235,
-        "teacher": {
-            "top1": 0.9877,
-            "training_view_error": 0.02,
-        },  # the float 0.98765 is slightly larger, so it rounds up
+        "teacher": {"top1": 0.9877, "training_view_error": 0.02},  # the float 0.98765 is slightly larger
     }
     # One seed has no deviation, and without the teacher's folder there is no figure that needs its test logits.
     alone = headline({"n": 1, "top1": {"mean": 0.5, "std": None}, "teacher": {"training_view_error": 0.2}})

@@ -48,9 +48,7 @@ def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: 
     assert ends == sorted(ends)
     steps = np.diff(ends) / np.diff([93.1, 94.2, 94.5, 94.9])
     assert steps == pytest.approx(steps.mean(), rel=0.05)
-    assert np.flatnonzero(red[starts[0] : starts[-1]].any(0)).min() > max(
-        ends
-    )  # the line is dashed, so search these rows
+    assert np.flatnonzero(red[starts[0] : starts[-1]].any(0)).min() > max(ends)  # the line is dashed
 
 
 @pytest.mark.timeout(60)
