@@ -1,4 +1,4 @@
-"""A teacher whose features are cached, and what the tests of such stores share."""
+"""Helpers for tests of feature stores: a teacher with cached features, settings, and a student's run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ BATCH = 16
 
 
 class Hint(FeatureTerm):
-    """A test's own term: a linear map of the student's pooled features, scaled, is drawn to the teacher's."""
+    """A feature term defined by the tests: mean squared error between mapped student and scaled teacher pooled features."""
 
     name = "hint"
     source = "this test"
@@ -57,7 +57,7 @@ def settings(method: str, **changes: Any) -> Distill:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher's folder, and the root of its stores."""
+    """A teacher below `root`: its folder, its stores, and settings to cache it."""
 
     root: Path
 
@@ -84,7 +84,7 @@ class Teacher:
         return entry
 
     def write(self, name: str, scratch: Path, url: Path | None = None, **options: Any) -> Path:
-        """The store of an entry."""
+        """Write the store of an entry; return its path or URL."""
         place = url or Path(self.cache(name).feature_url("t", name))
         chosen = options.pop("settings", None)
         destination = Destination(str(place), scratch, print, **options)
@@ -93,7 +93,7 @@ class Teacher:
 
 
 def make_teacher(root: Path) -> Teacher:
-    """A teacher, its logits, and four entries: terms with maps and with bits, a term and a feature of vectors."""
+    """Cache a teacher's logits and four entries: terms with maps (at), bits (ab) and vectors (hint), and a feature (pooled)."""
     made = Teacher(root)
     model = new_model("resnet14", DATASET, 9)
     save_checkpoint(made.folder, model, {"model": "resnet14", "num_classes": CLASSES, "in_channels": 1})
@@ -107,7 +107,7 @@ def make_teacher(root: Path) -> Teacher:
 def run(
     chosen: Distill, cache: Cache, teacher: Teacher, folder: Path, *, stop: int | None = None
 ) -> tuple[dict[str, Tensor], list[Row], dict[str, Any]]:
-    """The student's weights, its history and card."""
+    """Train one student; return its weights, history and card."""
     files = {"t": TeacherFiles(teacher.folder, str(teacher.root / "t.zarr"), None, "prepkd train-teacher t")}
     model, history, card = distilled(chosen, cache, DATASET, files, folder, stop=stop)
     return model.state_dict(), history, card

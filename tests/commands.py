@@ -1,4 +1,4 @@
-"""Commands as a user types them, in folders like a user's: for tests of DVC, of the documentation, of new projects."""
+"""Run commands as a user types them: for tests of DVC, the documentation and new projects."""
 
 import os
 import re
@@ -26,9 +26,9 @@ IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for 
 
 
 def environment(*, installed: bool = False, **changes: str) -> dict[str, str]:
-    """Variables for a command: this interpreter's scripts come first; nothing is left of an outer git or DVC.
+    """Environment variables for a command: this interpreter's scripts come first; those of an outer git or DVC are removed.
 
-    `prepkd` is the preloaded one, which starts in a tenth of the time; with `installed` the console script itself.
+    `prepkd` is the preloaded command, which starts in a tenth of the time; with `installed`, the console script itself.
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
     first = [] if installed else [str(preloaded.commands())]
@@ -38,8 +38,8 @@ def environment(*, installed: bool = False, **changes: str) -> dict[str, str]:
 
 
 def run(command: str, folder: Path, *, code: int = 0, installed: bool = False, **changes: str) -> str:
-    """Run a shell command; its whole output."""
-    # To a file: `dvc queue start` leaves workers that hold its output open, and the end of a pipe would be theirs.
+    """Run a shell command and return its output; assert its exit code."""
+    # To a file: `dvc queue start` leaves workers that inherit its output, so a pipe would stay open until they end.
     with tempfile.TemporaryFile("w+") as output:
         done = subprocess.run(
             ["bash", "-c", command],
@@ -57,7 +57,7 @@ def run(command: str, folder: Path, *, code: int = 0, installed: bool = False, *
 
 
 def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Work in a folder, outside of any stage of DVC, with the scratch folder in it."""
+    """Change to a folder, with the scratch folder in it and outside any DVC stage."""
     patch.chdir(folder)
     patch.setenv("PREPKD_SCRATCH", str(folder / "scratch"))
     patch.delenv("DVC_STAGE", raising=False)
@@ -65,26 +65,26 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
 
 
 def invoke(*arguments: str, columns: int = 200, **settings: object) -> Result:
-    """Run `prepkd` in this process and in the current folder; keys of `settings` have __ for dots."""
+    """Run `prepkd` in this process and the current folder; `__` in a keyword of `settings` stands for a dot."""
     options = [part for key, value in settings.items() for part in ("-S", f"{key.replace('__', '.')}={value}")]
     return CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": str(columns), "TERM": "dumb"})
 
 
 def prepkd(*arguments: str, code: int = 0, columns: int = 200, **settings: object) -> str:
-    """The same; its whole output."""
+    """Call `invoke`, assert the exit code and return the output."""
     done = invoke(*arguments, columns=columns, **settings)
     assert done.exit_code == code, (arguments, done.output, done.exception)
     return done.output
 
 
 def prepkd_process(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
-    """Run `prepkd` in a process and a folder of its own; its whole output."""
+    """Run `prepkd` in a process of its own in the folder `cwd`; return its output."""
     command = shlex.join(["prepkd", *arguments])
     return run(command, cwd, code=code, COLUMNS=str(columns), PREPKD_SCRATCH=str(cwd / "scratch"), TERM="dumb")
 
 
 def together(count: int, *command: str, cwd: Path, **variables: str) -> list[tuple[int, str]]:
-    """Run a command in processes that find each other as those of torchrun; their exit codes and output."""
+    """Run a command in `count` processes with torchrun's variables; return each one's exit code and output."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -100,7 +100,7 @@ def together(count: int, *command: str, cwd: Path, **variables: str) -> list[tup
 
 
 def copy_working_tree(folder: Path) -> None:
-    """A copy of the working tree, as `git clone` would make it."""
+    """Copy the tracked and unignored files of the working tree to a folder."""
     for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def copy_working_tree(folder: Path) -> None:
 
 
 def edit_params(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change params.yaml, and keep its comments."""
+    """Change params.yaml and keep its comments."""
     yaml = YAML()
     params = yaml.load(folder / "params.yaml")
     change(params)
@@ -116,15 +116,15 @@ def edit_params(folder: Path, change: Callable[[dict[str, Any]], object]) -> Non
 
 
 def wait_for_queue(folder: Path, failed: int = 0) -> None:
-    """Until every task of the queue has ended, that many of them in failure."""
+    """Wait until every task of the queue has ended and `failed` of them have failed."""
     ends, status, idle = time.monotonic() + 1200, "", 0
     workspaces = folder.resolve() / ".dvc/tmp/exps"
     while time.monotonic() < ends:
-        # `dvc queue status` costs a second of a processor that the tasks need: it is asked once nothing is seen to run.
+        # `dvc queue status` takes a second of processor time from the tasks: call it only when no task is seen to run.
         if not any(within(one, workspaces) for one in psutil.process_iter()):
             status = run("dvc queue status", folder)
             if not re.search(r"\b(Queued|Running)\b", status):
-                # Between two tasks a worker shows the next one for a moment as neither queued nor running.
+                # Between two tasks the next one is, for a moment, neither queued nor running.
                 if status.count("Failed") == failed:
                     return
                 idle += 1
@@ -134,7 +134,7 @@ def wait_for_queue(folder: Path, failed: int = 0) -> None:
 
 
 def within(process: psutil.Process, folder: Path) -> bool:
-    """Whether a process works in a folder or below; not, where it is another's or has ended."""
+    """Whether a process's current folder is `folder` or below; False for another user's process or one that has ended."""
     try:
         return Path(process.cwd()).is_relative_to(folder)
     except (psutil.Error, OSError):
@@ -142,7 +142,7 @@ def within(process: psutil.Process, folder: Path) -> bool:
 
 
 def stop_workers(folder: Path) -> None:
-    """Until no worker of the queue is left, each with what it started; they would go by themselves, a while later."""
+    """Stop the queue's workers and their children, and wait for them; by themselves they would end only later."""
     run("dvc queue stop --kill", folder)
     workers = [one for one in psutil.process_iter() if {"queue-worker", "queue"} & set(words(one, folder))]
     children = [child for worker in workers for child in worker.children(recursive=True)]
@@ -153,7 +153,7 @@ def stop_workers(folder: Path) -> None:
 
 
 def words(process: psutil.Process, folder: Path) -> list[str]:
-    """The command line of a process of this folder; nothing where it is another's, or has ended."""
+    """The command line of a process in `folder`; empty for other folders, other users and ended processes."""
     try:
         return process.cmdline() if Path(process.cwd()) == folder.resolve() else []
     except (psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""Two workers share two processors: each computes on one, and the files that take longest come first."""
+"""Fixtures for all tests, and settings for two workers on two cores: one thread each, slowest files first."""
 
 import os
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import pytest
 if TYPE_CHECKING:
     from cached_features import Teacher
 
-# Before anything imports torch. A test that is about threads sets their number.
+# Set before torch is imported. Tests about threads set their own number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# In the order of their time; `--dist loadfile` hands out files in this order.
+# Slowest first; `--dist loadfile` hands out files in this order.
 SLOWEST = (
     "test_ray.py",
     "test_experiments.py",
@@ -35,14 +35,14 @@ SLOWEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slowest first, so that no worker begins a long file when the other is done."""
+    """Sort the slowest files first, so that no worker starts a long file when the other has finished."""
     places = {name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
 
 
 @pytest.fixture(scope="module")
 def hint() -> Iterator[None]:
-    """A term of the tests' own is one of the methods' terms."""
+    """Register the tests' own term `Hint` among the methods' terms."""
     from cached_features import Hint
     from prepkd.methods.terms import TERMS
 
@@ -53,7 +53,7 @@ def hint() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def feature_teacher(tmp_path_factory: pytest.TempPathFactory) -> "Teacher":
-    """A teacher, its logits, and four entries: terms with maps and with bits, a term and a feature of vectors."""
+    """A teacher with stores of its logits and of four entries (`cached_features.make_teacher`)."""
     from cached_features import Hint, make_teacher
     from prepkd.methods.terms import TERMS
 
@@ -72,7 +72,7 @@ def whole_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """One thread, whatever a module before has set: the last bits of results depend on it."""
+    """Compute on one thread: the last bits of results depend on the number, which an earlier module may have changed."""
     import torch
 
     before = torch.get_num_threads()

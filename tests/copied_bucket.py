@@ -1,4 +1,4 @@
-"""A bucket, or another place that fsspec knows, and the local copies that prepkd makes of it."""
+"""A bucket, or another fsspec location, and the local copies that prepkd makes of it."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from prepkd.data.sources.local_copy import local_files
 
 
 class Bucket:
-    """The files below a URL, and the copies of them."""
+    """The files below a URL, and their local copy."""
 
     def __init__(self, url: str, scratch: Path) -> None:
         self.url, self.scratch, self.said = url, scratch, list[str]()
@@ -20,12 +20,12 @@ class Bucket:
         self.files.rm_file(f"{self.url.partition('://')[2]}/{name}")
 
     def copied(self) -> dict[str, bytes]:
-        """The copy's files, brought up to date; `said` has the lines that came with it."""
+        """Update the local copy and return its files; `said` holds the lines printed meanwhile."""
         self.said = []
         with local_files(self.url, self.scratch, self.said.append) as place:
             return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
     @property
     def fetched(self) -> list[str]:
-        """How many files the last copy fetched, of how many: `2 of 3`."""
+        """Files fetched by the last copy, out of all files: `2 of 3`."""
         return [line.partition(": ")[2].partition(" files")[0] for line in self.said]

@@ -1,4 +1,4 @@
-"""Prepared data and stores of it, for those who use them outside of prepkd's own loop."""
+"""Prepared data and logit stores, for tests that use them outside prepkd's own loop."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,18 +23,18 @@ from prepkd.views import ViewPlan
 
 
 def write_data(path: Path, raw: RawData, *, val_fraction: float = 0.0, subset: int | None = None) -> Path:
-    """Prepare data, as `prepkd prepare` does."""
+    """Prepare data as `prepkd prepare` does."""
     prepare(raw, val_fraction=val_fraction, subset=subset, seed=0, path=path, replace=True)
     return path
 
 
 def digits(path: Path) -> Path:
-    """The real digits, 12 a class."""
+    """Prepare the real digits, 12 per class."""
     return write_data(path, SOURCES["digits"].read(Path()), subset=12)
 
 
 def dataset_of(data: Path, recipe: list[Any], views: int | str, seed: int = 7) -> Dataset:
-    """The data's training samples under a plan."""
+    """The data's training samples with a view plan of `recipe`."""
     train = load_split(data, "train")
     plan = ViewPlan(recipe, views, seed, len(train.labels))  # type: ignore[arg-type]
     statistics = Preprocessing.from_statistics(channel_statistics(train.images))
@@ -42,7 +42,7 @@ def dataset_of(data: Path, recipe: list[Any], views: int | str, seed: int = 7) -
 
 
 def teacher_of(dataset: Dataset, seed: int = 11) -> Normalised:
-    """A teacher that knows nothing: its answers differ from sample to sample and from view to view."""
+    """An untrained teacher; its logits still differ between samples and between views."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         body = build_model("convnet4", dataset.classes, in_channels=dataset.samples.images.shape[1])
@@ -54,7 +54,7 @@ def teacher_of(dataset: Dataset, seed: int = 11) -> Normalised:
 def write_store(
     folder: Path, data: Path, dataset: Dataset, *, teacher: Normalised | None = None, encoding: str = "f16"
 ) -> LogitStore:
-    """The teacher's answers to every view, as `prepkd cache-logits` writes them; chunks of 16 samples."""
+    """Write the teacher's logits for every view as `prepkd cache-logits` does, in chunks of 16 samples."""
     teacher = teacher or teacher_of(dataset)
     settings = Cache.model_validate(
         {"views": 1, "batch_size": 8, "chunk": 16, "encoding": encoding, "topk": {"k": 3}, "sampled": {"n": 4}}
@@ -82,7 +82,7 @@ def write_answers(
     settings: Cache,
     card: dict[str, Any],
 ) -> LogitStore:
-    """The store of a teacher's answers under these settings."""
+    """Write and open a store of the teacher's logits with these settings."""
     layout, attributes = plan_store(settings, dataset, card, first_batches(teacher, dataset, settings))
     writer = StoreWriter(open_place(folder, write=True), layout, attributes, folder)
     for view, chunk in writer.pending():

@@ -1,4 +1,4 @@
-"""Made-up pictures of several sizes, and the files that hold them."""
+"""Random images of several sizes, as arrays and as encoded files."""
 
 import io
 from typing import Any
@@ -19,7 +19,7 @@ def pictures(sizes: list[tuple[int, int]]) -> list[np.ndarray]:
 
 
 def encoded(arrays: list[np.ndarray]) -> Split:
-    """Lossless files of these pixels."""
+    """Encode the arrays losslessly, as PNG files of one split."""
     files = []
     for array in arrays:
         stream = io.BytesIO()

@@ -1,8 +1,8 @@
-"""Run `prepkd`, `dvc` and `python` in processes that have imported the libraries: most commands take less time than that.
+"""Run `prepkd`, `dvc` and `python` in forks that have the libraries imported: most commands take less time than the imports.
 
 `python preloaded.py FILE_DESCRIPTOR` imports them once, then forks one process per command; prepkd is imported in the fork.
 `commands()` writes commands that ask for a fork: they pass arguments, folder, environment and standard streams, and return
-the fork's exit code. A command that is killed takes its fork along. test_preloaded.py compares them with the installed ones.
+the fork's exit code. Killing a command kills its fork. test_preloaded.py compares them with the installed ones.
 """
 
 import atexit
@@ -65,12 +65,12 @@ with socket.socket(socket.AF_UNIX) as server:
 
 @functools.cache
 def commands() -> Path:
-    """A folder with such commands, to come first on a path; its server ends with this process."""
+    """Start the server and write its commands to a folder, to be put first in PATH; the server ends with this process."""
     folder = Path(tempfile.mkdtemp(prefix="prepkd-"))
     path = folder / "socket"
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
-    listening.listen(64)  # before it is served: who asks early waits
+    listening.listen(64)  # before the server starts: early connections wait
     server = subprocess.Popen(
         [sys.executable, __file__, str(listening.fileno())],
         pass_fds=[listening.fileno()],
@@ -89,11 +89,11 @@ def commands() -> Path:
 
 
 def serve(listening: socket.socket) -> None:
-    """Fork for each connection, and return in the fork; the server itself ends once its standard input is closed."""
+    """Fork for each connection and return in the fork; the server exits when its standard input is closed."""
     children: dict[int, socket.socket] = {}
     ended, wake = socket.socketpair()
     wake.setblocking(False)
-    # Not a pipe that the fork holds: `dvc queue start` leaves a worker that would hold it, too.
+    # SIGCHLD tells that a fork has ended. A pipe held by the fork would not: the worker of `dvc queue start` keeps it open.
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     waiting = selectors.DefaultSelector()
@@ -114,7 +114,7 @@ def serve(listening: socket.socket) -> None:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                     for held in (listening, ended, wake, client, *children.values()):
-                        held.detach()  # closed with all other files; Python warns of sockets that it finds open
+                        held.detach()  # `become` closes all files; Python warns about socket objects that are still open
                     become(asked, streams)
                     return
                 for number in streams:
@@ -127,7 +127,7 @@ def serve(listening: socket.socket) -> None:
 
 
 def report_ends(children: dict[int, socket.socket], waiting: selectors.BaseSelector) -> None:
-    """Tell the commands whose processes have ended the exit codes."""
+    """Send exit codes to the commands whose processes have ended."""
     for child in list(children):
         if not (found := os.waitpid(child, os.WNOHANG))[0]:
             continue
@@ -140,14 +140,14 @@ def report_ends(children: dict[int, socket.socket], waiting: selectors.BaseSelec
 
 
 def received(client: socket.socket) -> tuple[tuple[list[str], str, dict[str, str]], list[int]]:
-    """A request, (command line, folder, environment), and the standard streams that came with it."""
+    """Read a request: (command line, folder, environment) and the descriptors of the standard streams."""
     size, streams, _, _ = socket.recv_fds(client, 8, 3)
     with client.makefile("rb") as request:
         return json.loads(request.read(int.from_bytes(size))), streams
 
 
 def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int]) -> None:
-    """Be the process that was asked for; none of the server's files stays open."""
+    """Take the requested arguments, folder, environment and streams; close the server's files."""
     arguments, folder, environment = asked
     for stream, number in enumerate(streams):
         os.dup2(number, stream)
@@ -160,14 +160,14 @@ def become(asked: tuple[list[str], str, dict[str, str]], streams: list[int]) -> 
 
 
 def leave() -> None:
-    """End without taking the libraries apart, object by object, which takes longer than most commands."""
+    """Exit without destroying the libraries' objects, which takes longer than most commands."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def run_python(program: str, arguments: list[str]) -> None:
-    """What `python FILE`, `python -`, `-c CODE` and `-m MODULE` do, with warnings as errors after `-W error`."""
+    """Run `python FILE`, `python -`, `-c CODE` or `-m MODULE`, with warnings as errors after `-W error`."""
     if program == "-W":
         warnings.simplefilter(arguments[0])  # type: ignore[arg-type]
         program, *arguments = arguments[1:]
@@ -188,7 +188,7 @@ def run_python(program: str, arguments: list[str]) -> None:
 
 
 def run() -> int | None:
-    """Run the command that `sys.argv` names, as its console script does; its exit code."""
+    """Run the command named by `sys.argv` as its console script does; return its exit code."""
     if sys.argv[0] == "python":
         run_python(sys.argv[1], sys.argv[2:])
         return 0
@@ -197,11 +197,11 @@ def run() -> int | None:
 
 
 if __name__ == "__main__":
-    status = 1  # of an exception, which Python prints before
-    atexit.register(leave)  # first, hence called last: after every library's own end
+    status = 1  # after an exception, which Python has printed
+    atexit.register(leave)  # registered first, hence called last, after the libraries' own handlers
     for library in LIBRARIES:
         import_module(library)
-    gc.freeze()  # forks share what is there; their search for garbage leaves it alone
+    gc.freeze()  # the forks' garbage collection skips these objects, so their memory stays shared
     serve(socket.socket(fileno=int(sys.argv[1])))
     try:
         status = run() or 0

@@ -1,6 +1,6 @@
-"""The code that a module runs through `params`, of which it imports the schema of all settings alone.
+"""Find the code that a stage runs through `params`, which its imports don't show: it imports only the settings' schema.
 
-DVC follows the values of settings, not the methods of their sections: those decide results as any other code does.
+DVC follows the values of settings. The methods of their sections are code that decides results, so a stage depends on them.
 """
 
 import ast
@@ -22,8 +22,8 @@ READERS = {"read_params", "load_params"}
 def modules_through_params(path: Path) -> set[str]:
     """Modules of the library that a file uses through values of type `Params`.
 
-    A section as a whole counts as its classes' modules, a field of it as nothing, a method of it as the module that declares
-    the method; a method of `Params` counts as the modules of the functions that it calls.
+    Using a whole section counts as using its classes' modules, a method of a section as the module that declares it, and a
+    field of a section as none. Using a method of `Params` counts as the modules of the functions that it calls.
     """
     tree = ast.parse(path.read_text())
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
@@ -54,7 +54,7 @@ def _is_params(node: ast.AST, names: Iterable[str]) -> bool:
 
 
 def _sections(annotation: object) -> list[type[Section]]:
-    """The sections that an annotation names, within lists, mappings and unions too."""
+    """The sections named in an annotation, also within lists, mappings and unions."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [section for part in get_args(annotation) for section in _sections(part)]
@@ -73,7 +73,7 @@ def _of_section(node: ast.AST, parents: dict[ast.AST, ast.AST], sections: list[t
 
 
 def _of_member(name: str) -> set[str]:
-    """The modules of the functions and classes that a method or property of `Params` calls, and those it calls of its own."""
+    """Modules of the functions and classes that a member of `Params` calls, directly or through other members."""
     found, waiting, seen = set(), [name], set()
     while waiting:
         member = inspect.getattr_static(Params, waiting.pop())
@@ -92,6 +92,6 @@ def _code(member: object) -> CodeType:
 
 
 def _used(code: CodeType) -> set[str]:
-    """Every global and attribute that is named in a function, functions within it included."""
+    """Names of the globals and attributes used in a function, nested functions included."""
     inner = [one for one in code.co_consts if isinstance(one, CodeType)]
     return {*code.co_names}.union(*map(_used, inner))

@@ -1,4 +1,4 @@
-"""A dataset of seconds, and what tests of the training loop share."""
+"""A small dataset and helpers for tests of the training loop; a training takes seconds."""
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -36,7 +36,7 @@ SCHEDULES = {
 
 
 def textures(count: int, seed: int) -> Samples:
-    """Noise over rows, columns, a chessboard or nothing: four classes that are not learnt at once."""
+    """Noise over rows, columns, a chessboard or nothing: four classes that take some epochs to learn."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 160, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
     labels = torch.arange(count) % CLASSES
@@ -62,7 +62,7 @@ def settings(**changes: Any) -> Training:
 
 
 def teacher_of(**changes: Any) -> Teacher:
-    """A teacher of these settings."""
+    """Settings of a teacher, with changes."""
     own = {"model": "convnet4", "epochs": 2, "seed": 3}
     return Teacher.model_validate(settings().model_dump(exclude_unset=True) | own | changes)
 
@@ -72,7 +72,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, *_: object) -> dict[str, Tenso
 
 
 class FromLoss(nn.Module):
-    """An objective from a function of the student's logits, labels, and the teacher's answers in their order."""
+    """An objective from a function of the student's logits, the labels and the teacher's tensors in order."""
 
     epoch: Tensor
     features: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class FromLoss(nn.Module):
 
 
 class Answers:
-    """A teacher from a function, asked `prefetch_depth` epochs before."""
+    """A teacher from a function of views, called up to `prefetch_depth` epochs ahead."""
 
     names = ("logits", "row_max")
 
@@ -105,7 +105,7 @@ def ignore(row: Row) -> None:
 
 
 def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, **changes: Any) -> tuple[Any, list[Row]]:
-    """Train a fresh convnet4, on a loss or an objective; its weights and history."""
+    """Train `model`, by default a new convnet4, on a loss or an objective; return its weights and history."""
     model = model or new_model("convnet4", DATASET, 0)
     wanted = {
         "loss": cross_entropy,
@@ -135,7 +135,7 @@ def fit(checkpoint: Path, chosen: Training, *, model: nn.Module | None = None, *
 
 
 def context_in(folder: Path, on_epoch: Callable[[int, Row], None] = lambda seed, row: None) -> RunContext:
-    """A run whose work is kept in `folder`, without locks and loggers."""
+    """A run context that keeps its work in `folder`, without locks and loggers."""
     return RunContext(lambda run: nullcontext(folder / run), lambda run: nullcontext(ignore), on_epoch)
 
 
@@ -148,7 +148,10 @@ def distilled(
     *,
     stop: int | None = None,
 ) -> tuple[Normalised, list[Row], dict[str, Any]]:
-    """The one student of a run, its history and card; checkpoints are in `folder`, and an interruption ends epoch `stop`."""
+    """Train the only student of a run; return its model, history and card.
+
+    Checkpoints are in `folder`; a KeyboardInterrupt is raised at the end of epoch `stop`.
+    """
 
     def on_epoch(seed: int, row: Row) -> None:
         if row["epoch"] == stop:

@@ -1,4 +1,4 @@
-"""The benchmarks run, in seconds and on made-up data; what they print and write is there. No speed is judged here."""
+"""The benchmarks run in seconds on random data and write and print every expected result; their speeds aren't checked."""
 
 import json
 import math
@@ -53,7 +53,7 @@ def run(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[di
 
 
 def ratios(value: Any) -> Iterator[dict[str, float]]:
-    """Every ratio of a result."""
+    """Yield every ratio in a result."""
     for part in value.values() if isinstance(value, dict) else []:
         if isinstance(part, dict) and part.keys() == {"median", "low", "high"}:
             yield part
@@ -101,7 +101,7 @@ def test_encodings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert case["argmax_flips"] == 0
         assert case["bytes_per_row"] == pytest.approx(sum(case["bytes_per_row_of_arrays"].values()))
         assert case["other_bytes"] > 0
-    # 100 float16, a float32, 3 int8; a crc32c a chunk, two chunks of three arrays.
+    # Per row 100 float16, one float32, 3 int8; one crc32c per chunk, two chunks for each of three arrays.
     assert found["f16"]["bytes_per_row"] == 100 * 2 + 4 + 3 + 2 * 3 * 4 / 80
     kept = [found[f"topk, k = {k}"]["kl_mean"]["4"] for k in (8, 16, 32)]
     assert kept[0] > kept[1] > kept[2] > found["u8"]["kl_mean"]["4"] > found["f16"]["kl_mean"]["4"]
@@ -159,7 +159,7 @@ def test_scaling(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     assert all(found["write"] > 0 and found["read"] > 0 and found["memory"] >= 0 for found in sizes.values())
     found = result["streamed"]
     assert found["views"] == 40 and 0 < found["peak"] < found["limit"] < found["data"]
-    # 10 float16, a float32, an int8 of the flip; descriptions and the manifest beside them.
+    # Per row 10 float16, one float32 and one int8 for the flip; the metadata and the manifest add to that.
     assert sizes["views x 2"]["bytes"] > sizes["views x 1"]["bytes"] > 2_000 * 2 * (10 * 2 + 4 + 1)
 
 
@@ -170,7 +170,7 @@ def test_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     check_environment(result)
     assert result["runs"].keys() == {"topk, 1,000 classes"}
     (found,) = result["runs"].values()
-    # Differences of small figures, which have any sign here: the cache's gain in an epoch, memory above that of few samples.
+    # Differences of small figures may have either sign here: the epoch time saved by the cache, the memory above a small run's.
     small = [name for name in found if name.startswith(("paid for", "of it beside"))]
     figures = {name: one for name, one in found.items() if name not in small}
     assert len(small) == 3 and found[small[0]]["planned"] == 4
@@ -224,7 +224,7 @@ def test_live_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     printed = capsys.readouterr().out
     assert all(f"| {case} " in printed for case in cases)
     (_, costs) = live_teacher.tables(result).values()
-    # 50 trainings of 30 epochs ask a live teacher 1,500 times for all images, the store 32 times.
+    # 50 trainings of 30 epochs run a live teacher on all images 1,500 times; with a store it runs 32 times.
     assert {row[0]: row[1] for row in costs[1]} == {case: "32" if "cached" in case else "1,500" for case in cases}
     hours = 1_500 * 50_000 / rates[live_teacher.PEER] / 3600
     assert float(costs[1][0][3]) == pytest.approx(hours, abs=0.06)
@@ -241,7 +241,7 @@ def test_methods(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = result["methods"]
     assert list(found) == ["ce", "kd", *only]
     assert {name for name, one in found.items() if one["of"] == "kd"} == {"at", "crd", "fsp+rkd"}
-    # Of resnet20: maps of 32x32, 16x16 and 8x8; a vector of 64; Gram matrices of 16x16, 16x32 and 32x64 channels.
+    # resnet20 has maps of 32x32, 16x16 and 8x8, a vector of 64, and Gram matrices of 16x16, 16x32 and 32x64 channels.
     assert (found["at"]["bytes"], found["crd"]["bytes"]) == (2 * (1024 + 256 + 64), 4 * 64)
     assert found["fsp+rkd"]["bytes"] == 4 * (16 * 16 + 16 * 32 + 32 * 64 + 64)
     assert found["crd"]["adapter_parameters"] == 2 * (64 * 128 + 128)
@@ -280,9 +280,9 @@ def test_allocator(tmp_path: Path) -> None:
 
 
 def test_what_a_gpu_would_run_runs_on_a_cpu(tmp_path: Path) -> None:
-    """Steps, the teacher's pass and whole epochs through the command line; the figures themselves say nothing here."""
+    """benchmarks/gpu.sh runs steps, teacher passes and whole epochs; only the form of its results is checked."""
     command = ["bash", str(ROOT / "benchmarks/gpu.sh"), "--smoke", str(tmp_path)]
-    # Forks of a process that has imported the libraries: nobody looks at the seconds.
+    # Forks of a process with the libraries imported start faster; the measured seconds don't matter here.
     python = str(preloaded.commands() / "python")
     done = subprocess.run(command, env={**os.environ, "PYTHON": python}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -316,7 +316,7 @@ def test_a_student_notes_the_moments_of_its_training(tmp_path: Path) -> None:
     whole = found()
     assert (len(whole["epochs"]), len(whole["steps"]), len(whole["first step"])) == (3, 9, 1)
     assert whole["steps"][0][1] <= whole["first step"][0] < whole["steps"][1][0]
-    steps = iter(whole["steps"])  # each a forward pass's begin and its backward pass's end
+    steps = iter(whole["steps"])  # each is (start of the forward pass, end of the backward pass)
     moments = [moment for began in whole["epochs"] for part in ([began], *islice(steps, 3)) for moment in part]
     assert len(moments) == 3 * (1 + 3 * 2) and moments == sorted(moments)
     only = found(FIRST_STEP_ONLY="1")
@@ -429,7 +429,7 @@ def test_a_ratios_interval_is_of_order_statistics() -> None:
     times = [3.0, 1.0, 2.0, 9.0, 4.0, 8.0, 5.0, 7.0, 6.0]
     found = ratio(times, [2.0] * 9)
     assert found["median"] == statistics.median(times) / 2
-    # P(Binomial(9, 1/2) <= 1) = 10 / 512: the second smallest and the second largest.
+    # P(Binomial(9, 1/2) <= 1) = 10 / 512: the interval goes from the second smallest to the second largest.
     assert (found["low"], found["high"]) == (1.0, 4.0)
     assert ratio([1.0, 2.0, 4.0], [1.0, 1.0, 1.0]) == {"median": 2.0, "low": 1.0, "high": 4.0}
     assert interval(found) == "2.5 (1 to 4)"

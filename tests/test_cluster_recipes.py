@@ -1,4 +1,4 @@
-"""The files of recipes/cluster (docs/how-to/cluster.md), run: Slurm's commands are stand-ins, torchrun and prepkd are real."""
+"""Run the files of recipes/cluster (docs/how-to/cluster.md) with stand-ins for Slurm's commands and real torchrun and prepkd."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ SCONTROL = 'if [ "$1" = show ]; then echo 127.0.0.1; else echo "$@" >> requeued;
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of stand-ins for Slurm's commands."""
+    """A folder with stand-ins for Slurm's commands."""
     folder = tmp_path_factory.mktemp("slurm")
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
         (folder / name).write_text(f"#!/usr/bin/env bash\n{text}")
@@ -68,7 +68,7 @@ def test_the_pods_of_the_job_run_what_the_page_says(project: Path) -> None:
 
 
 def test_a_job_that_must_end_saves_its_epoch_and_queues_again(project: Path, slurm: Path) -> None:
-    """torchrun with two processes; the batch shell gets SIGTERM, as Slurm sends it before the time limit."""
+    """The batch shell gets SIGTERM, as from Slurm before the time limit, while torchrun trains in two processes."""
     nodes = {"SLURM_NNODES": "1", "SLURM_JOB_NODELIST": "here", "SLURM_GPUS_ON_NODE": "2"}
     script = ["bash", str(RECIPES / "train.slurm"), "train-teacher", "large"]
     with (project / "output").open("w") as output:
@@ -80,7 +80,7 @@ def test_a_job_that_must_end_saves_its_epoch_and_queues_again(project: Path, slu
         said = f"{job.wait(timeout=200)}\n{(project / 'output').read_text()}"
     assert (project / "requeued").read_text() == "requeue 7\n", said
     assert "run the same command again to continue" in said
-    [checkpoint] = (project / ".prepkd-scratch").glob("*/checkpoint.pt")  # of an epoch: checkpoint_every is 300
+    [checkpoint] = (project / ".prepkd-scratch").glob("*/checkpoint.pt")  # written on SIGTERM: checkpoint_every is 300
     again = run("prepkd train-teacher large 2>&1", project)
     assert "test top-1" in again and not checkpoint.exists()
 

@@ -1,4 +1,4 @@
-"""The examples run, show another view in each epoch, and their students enter the comparison."""
+"""The examples run, read another view in each epoch, and their students enter the comparison."""
 
 import importlib
 import re
@@ -17,13 +17,13 @@ from prepkd.data.sources import SOURCES
 from torch.nn.functional import one_hot
 
 EPOCHS = 6
-# Module -> what it needs beside prepkd.
+# Module -> the package that it needs beside prepkd.
 EXAMPLES = {"plain_loop": "torch", "lightning_module": "pytorch_lightning", "huggingface_trainer": "transformers"}
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The digits, and a store of all their views from a teacher that knows the labels somewhat."""
+    """The digits, and a store of all views with made-up logits: the one-hot labels with noise."""
     enter(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(ROOT / "examples")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
@@ -35,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore")  # of other people's trainers
+@pytest.mark.filterwarnings("ignore")  # from Lightning and Hugging Face
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_trains_a_student_for_the_comparison(
     project: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -69,7 +69,7 @@ def test_the_readme_lists_every_example() -> None:
     )
 
 
-@pytest.mark.filterwarnings("ignore")  # of Jupyter
+@pytest.mark.filterwarnings("ignore")  # from Jupyter
 def test_the_tour_runs_and_its_outputs_are_small_and_name_no_machine(tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="the notebook needs nbclient: pip install 'prepkd[examples]'")
     pytest.importorskip("ipykernel", reason="the notebook needs ipykernel: pip install 'prepkd[examples]'")

@@ -1,4 +1,4 @@
-"""A chain of two generations as DVC runs it: in order, once, and again only where a setting of its own has changed."""
+"""DVC runs a chain of two generations in order and once, and reruns only generations whose own settings changed."""
 
 import json
 import re
@@ -15,7 +15,7 @@ def shrink(params: dict[str, Any]) -> None:
     params["cache"]["views"] = 1
     params["teachers"].pop("small")
     params["teachers"]["large"].update(model="convnet4", epochs=1)
-    # Not in the order of descent, which DVC finds.
+    # A student is listed before its teacher: DVC finds the order.
     params["generations"] = {
         "two": {**GENERATION, "teacher": "one", "seed": 2},
         "one": {**GENERATION, "teacher": "large", "seed": 1},

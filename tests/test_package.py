@@ -1,4 +1,4 @@
-"""The package: what is shipped, what an import costs, what the project must not say."""
+"""The package: the files of its wheel, light imports, public names, pinned dependencies and no registry names."""
 
 import pydoc
 import re
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_packages_list_is_the_tree() -> None:
-    """`packages` is a hand list, because stages/ is shipped as prepkd.stages."""
+    """`packages` is listed by hand because stages/ is shipped as prepkd.stages; it must name every folder."""
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     library = ROOT / "pipeline"
     found = {p.parent.relative_to(library).as_posix().replace("/", ".") for p in library.glob("prepkd/**/__init__.py")}
@@ -68,11 +68,11 @@ def test_import_is_light_and_public_names_are_there() -> None:
 
 
 def test_help_and_dir_list_the_public_names() -> None:
-    """Each with a line of its own; a name that is not looked at loads nothing."""
+    """Every public name has a line of its own in help() and in the package's docstring."""
     lines = [line.strip() for line in pydoc.plain(pydoc.render_doc(prepkd)).splitlines()]
     public = [name for name in prepkd.__all__ if name != "__version__"]
     assert set(public) <= set(dir(prepkd))
-    assert dir(prepkd.losses) == prepkd.losses.__all__  # no modules of methods
+    assert dir(prepkd.losses) == prepkd.losses.__all__  # without the methods' modules
     described = {name: next((line for line in lines if line.startswith(f"{name} ")), "") for name in public}
     assert all(len(line.removeprefix(name).strip()) > 20 for name, line in described.items()), described
     assert {line.split()[0] for line in prepkd.__doc__.splitlines() if line.startswith("    ")} == set(public)

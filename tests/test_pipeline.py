@@ -1,4 +1,4 @@
-"""The pipeline as a user meets it: DVC in a fresh clone, and every command that README.md prints."""
+"""The pipeline as users run it: DVC in a fresh clone, and every command in README.md."""
 
 import json
 import re
@@ -24,7 +24,7 @@ def shrink(params: dict) -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the working tree as `git clone` would give it, with settings that take seconds, after one `dvc repro`."""
+    """A copy of the working tree as `git clone` would make it, with small settings, after one `dvc repro`."""
     folder = tmp_path_factory.mktemp("clone") / "prepkd"
     copy_working_tree(folder)
     edit_params(folder, shrink)
@@ -117,7 +117,7 @@ def test_a_teacher_added_later_touches_no_other_store_and_no_student(clone: Path
     ran = re.findall(r"Running stage '([^']+)'", output)
     assert ran == ["train-teacher@third", "cache-logits@third", "gather", "evaluate", "report"], output
     assert {p: p.stat().st_mtime_ns for p in before} == before
-    # Taught by two of them: the students are out of date, no teacher is. Every key of the documentation can be set.
+    # With two of them as teachers, the students are out of date and no teacher is. Every documented key can be set.
     output = run("dvc repro && dvc exp run -S 'distill.teachers=[large,third]' -S distill.checkpoint_every=10", clone)
     assert re.findall(r"Running stage '([^']+)'", output) == ["gather", "distill", "evaluate", "report"], output
     card = json.loads((clone / "models/student/seed0/model.json").read_text())
@@ -167,7 +167,7 @@ def test_a_grid_of_teachers_and_students(clone: Path, tmp_path: Path) -> None:
 
 
 def readme_commands() -> list[str]:
-    """The lines of README.md's `bash` blocks, but for those that need another data set or a machine of their own."""
+    """The `dvc` and `prepkd` lines of README.md's `bash` blocks."""
     blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
     return [line for line in lines if line.startswith(("dvc ", "prepkd "))]

@@ -1,4 +1,4 @@
-"""The preloaded commands that other tests use are the installed ones: same output, same exit code."""
+"""The preloaded commands of other tests behave like the installed ones: same output, same exit code."""
 
 import subprocess
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""`--engine ray` on a real Ray cluster of two nodes, of which one is killed: the files are those of this machine alone.
+"""`--engine ray` on a real Ray cluster of two nodes, one of which is killed, writes the same files as this machine alone.
 
-The model in the project's folder kills its node, with kill -9, in the midst of its work (docs/how-to/cluster.md).
+The model in the project's folder kills its node during a pass, with kill -9 (docs/how-to/cluster.md).
 """
 
 import os
@@ -28,8 +28,8 @@ distill:
   {teacher: large, student: convnet4, epochs: 6, seeds: 2, batch_size: 16, lr: 0.02, precision: float32, checkpoint_every: 1}
 compare: {runs: [kd, 'ka-lsr,ka.lsr_weight=1/tau'], students: [convnet4], teachers: [large]}
 """
-# A model that notes the batches that it sees. On the node that dies, it kills it at the batch DIES_AT; on the other one it
-# waits for that death after the five batches with which a worker tries its teacher.
+# A model that notes its batches. On the second node it kills that node at batch DIES_AT (or asks its own process to end at
+# ENDS_AT). On the head node it waits for that, after the five batches with which a worker tries its teacher.
 MORTAL = """
 import hashlib, os, signal, time
 from pathlib import Path
@@ -59,7 +59,7 @@ class Mortal(nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         return self.inner(pixels)
 """
-# By default Ray's workers give way to all other processes, which here are other tests.
+# By default Ray's workers have the lowest priority: the other tests would slow them down.
 QUICK = {
     "worker_niceness": 0,
     "health_check_initial_delay_ms": 0,
@@ -69,7 +69,7 @@ QUICK = {
 
 
 class Nodes:
-    """A cluster of this machine: a head node, and a second one that may die."""
+    """A cluster on this machine: a head node and a second node that may die."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
@@ -85,7 +85,7 @@ class Nodes:
         )
 
     def second(self, cpus: int = 1, gpus: int = 0, **variables: str) -> None:
-        """Add the second node, or one in place of it; the processes there have the variables."""
+        """Add the second node or replace it; its processes get the environment variables."""
         for node in list(self.cluster.worker_nodes):
             self.cluster.remove_node(node, allow_graceful=False)
         self.cluster.add_node(num_cpus=cpus, num_gpus=gpus, env_vars=variables)
@@ -94,7 +94,7 @@ class Nodes:
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's own
+        warnings.simplefilter("ignore")  # from Ray
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
             patch.setenv("PYTHONWARNINGS", "ignore")
@@ -105,7 +105,7 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with its stores and its comparison, made on this machine."""
+    """A project with its stores and its comparison, made without Ray."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "params.yaml").write_text(PARAMS)
     (folder / "mortal.py").write_text(MORTAL)
@@ -117,7 +117,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path) -> Path:
-    """The same project without stores and results."""
+    """A copy of `made` without gathered lessons and results."""
     for name in ("data", "models"):
         shutil.copytree(made / name, tmp_path / name)
     shutil.rmtree(tmp_path / "data/lessons")
@@ -142,13 +142,13 @@ def test_a_node_dies_while_its_actor_caches(nodes: Nodes, made: Path, project: P
     assert tree(project / "data/logits") == tree(made / "data/logits")
     assert not any((project / ".prepkd-scratch").iterdir())
     seen = Counter(line.split()[1] for line in (project / "batches").read_text().splitlines())
-    computed = sum(max(0, batches - 5) for batches in seen.values())  # a worker tries its teacher with 5
+    computed = sum(max(0, batches - 5) for batches in seen.values())  # the first 5 of a worker try its teacher
     assert 1 <= computed - 4 * 5 <= 2, "the dead actor's chunks in flight, and no others, are computed again"
 
 
 @pytest.mark.parametrize("end", ["DIES_AT", "ENDS_AT"])
 def test_a_node_dies_while_it_trains(end: str, nodes: Nodes, made: Path, project: Path) -> None:
-    """With kill -9; or a task is asked to end by SIGTERM, as on a node that is taken away."""
+    """A node killed with kill -9, or a task ended by SIGTERM (a preempted node), resumes from its checkpoint elsewhere."""
     options = "-S distill.student=mortal:Mortal -S compare.students=[mortal:Mortal] --run kd"
     here = project / "here"
     shutil.copytree(project, here, ignore=shutil.ignore_patterns("here"))
@@ -178,7 +178,7 @@ def test_the_grid_is_what_dvc_would_write(nodes: Nodes, made: Path, project: Pat
 
 
 def test_two_tasks_share_a_gpu(nodes: Nodes, made: Path, project: Path) -> None:
-    """A GPU that Ray counts; what is computed here needs none."""
+    """Ray is told of one GPU; the tasks compute on the CPU."""
     nodes.second(cpus=2, gpus=1)
     said = on_ray(nodes, "cache-logits large --num-gpus 0.5 -S cache.root=data/again", project)
     assert "2 workers, each with 1 CPUs and 0.5 GPUs" in said, said
@@ -193,7 +193,7 @@ def test_two_tasks_share_a_gpu(nodes: Nodes, made: Path, project: Path) -> None:
 def test_the_recipe_submits_a_command(
     nodes: Nodes, made: Path, project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """`ray job submit` runs what follows `--` on the head node, with RAY_ADDRESS; a stand-in does here."""
+    """recipes/cluster/ray.sh submits its command; a stand-in for `ray job submit` runs the words after `--`."""
     shutil.rmtree(project / "data/logits/large.zarr")
     ray = tmp_path_factory.mktemp("bin") / "ray"
     ray.write_text('#!/usr/bin/env bash\n[ "$1 $2 $3" = "job submit --" ] || exit 9\ncd / && exec "${@:4}"\n')

@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/several-processes.md: one report, one set of results, one error; killed ones resume."""
+"""The commands of docs/how-to/several-processes.md report, write results and fail once, and resume when killed."""
 
 import contextlib
 import json
@@ -32,7 +32,7 @@ compare: {runs: [kd]}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose teacher, store and students one process made."""
+    """A project whose teacher, store and students were made by one process."""
     folder = tmp_path_factory.mktemp("one")
     (folder / "params.yaml").write_text(PARAMS)
     run("prepkd prepare && prepkd train-teacher large && prepkd cache-logits large && prepkd distill", folder)
@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path) -> Path:
-    """A copy of it without scratch."""
+    """A copy of `made` without its scratch folder."""
     return shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns(".prepkd-scratch"))
 
 
@@ -50,7 +50,7 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def close(ours: Path, theirs: Path) -> None:
-    """Weights that differ by the rounding of sums, and are not the same bytes: they were trained."""
+    """Assert that weights differ by rounding only, and do differ: equal ones would mean that nothing was trained again."""
     one, other = weights(ours), weights(theirs)
     torch.testing.assert_close(one, other, rtol=0, atol=1e-3)
     assert any(not torch.equal(one[name], other[name]) for name in one)
@@ -82,7 +82,7 @@ def test_two_processes_train_a_run_of_the_comparison(project: Path) -> None:
 def test_bad_input_is_reported_once(project: Path) -> None:
     (first, said), (second, other) = together(2, "prepkd", "distill", "--method", "nonsense", cwd=project)
     assert first == 2 and said.startswith("error: ") and len(said.splitlines()) == 1
-    # Without a launcher, which would have ended it meanwhile.
+    # No launcher ends the second process here, so it prints the error, too.
     assert second == 2 and other == said
 
 
@@ -98,7 +98,7 @@ def test_compiled_steps_are_refused_in_one_line(project: Path) -> None:
 
 
 def test_a_killed_process_ends_the_others_and_torchrun_starts_them_again(project: Path, made: Path) -> None:
-    """`--max-restarts`: the stage resumes from its last checkpoint, to the weights of an undisturbed run."""
+    """With `--max-restarts`, the stage resumes from its last checkpoint and reaches the weights of an undisturbed run."""
     undisturbed = together(2, "prepkd", "train-teacher", "large", "--replace", cwd=project)
     assert [code for code, _ in undisturbed] == [0, 0]
     expected = weights(project / "models/teachers/large")
@@ -113,13 +113,13 @@ def test_a_killed_process_ends_the_others_and_torchrun_starts_them_again(project
         third = _two_workers(started.pid, after=second)
         os.kill(third[0], signal.SIGKILL)  # before it has read the checkpoint
         assert started.wait(timeout=300) == 0, output.read_text()
-    assert not checkpoint.exists()  # what is finished is cleared away
+    assert not checkpoint.exists()  # removed at the end of the run
     found = weights(project / "models/teachers/large")
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def _two_workers(parent: int, after: Sequence[int] = ()) -> list[int]:
-    """The process ids of torchrun's two workers, once none of them is among those of the start before."""
+    """Wait for torchrun's two workers, none of which is among `after`; return their process ids."""
     ends = time.monotonic() + 300
     while time.monotonic() < ends:
         found = [one.pid for one in psutil.Process(parent).children()]
@@ -131,7 +131,7 @@ def _two_workers(parent: int, after: Sequence[int] = ()) -> list[int]:
 
 @contextlib.contextmanager
 def _running(command: str, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", Path]]:
-    """A command in a folder, and the file of its output; at the end it and all its processes are ended."""
+    """Start a command in a folder, with a file for its output; kill it and its descendants on exit."""
     output = folder / "output.txt"
     with output.open("wb") as file:
         started = subprocess.Popen(
@@ -152,7 +152,7 @@ def _running(command: str, folder: Path) -> Iterator[tuple["subprocess.Popen[byt
 
 
 def test_processes_that_are_started_again_share_nothing_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store of torchrun's static rendezvous outlives them, and has the addresses of the dead."""
+    """Each start has its own prefix: torchrun's static rendezvous keeps its store, with the addresses of dead processes."""
     found = []
     for local, world, count in (("2", "2", "0"), ("2", "2", "1"), ("2", "4", "0"), ("2", "4", "1")):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", local)
@@ -165,7 +165,7 @@ def test_processes_that_are_started_again_share_nothing_with_the_first(monkeypat
 
 
 def _wait_for(scratch: Path) -> Path:
-    """The first checkpoint of a run under way."""
+    """Wait for a run's first checkpoint and return its path."""
     ends = time.monotonic() + 300
     while time.monotonic() < ends:
         for found in scratch.glob("*/checkpoint.pt"):

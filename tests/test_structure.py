@@ -1,4 +1,4 @@
-"""dvc.yaml against the code: a stage depends on the folders that it imports from, and on no others."""
+"""dvc.yaml agrees with the code: a stage depends on the folders that it imports from, and on no others."""
 
 import runpy
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FILES = ("dvc.yaml", "compare/dvc.yaml")
 OURS = ("pipeline", "stages")
 
-# No dependency of any stage, nor is anything that they import: they cannot change a result.
+# Neither these modules nor their imports are dependencies of a stage: they can't change a result.
 OUTSIDE = {
     "prepkd.errors": "exceptions and how they are worded",
     "prepkd.settings": "checks values and words errors; DVC follows the values themselves through `params:`",
@@ -31,17 +31,17 @@ OUTSIDE = {
     "prepkd.stages._grid": "starts the trainings that DVC's stages are, for those who run no stage",
     "prepkd.stages._devices": "how many processes train: the same result but for rounding",
 }
-# No dependency itself; what it imports counts.
+# Not dependencies themselves, but their imports are.
 THROUGH = {
     "prepkd.losses": "names the functions of methods for users, and defines none",
     "prepkd.stages._project": "paths and the scratch folder",
 }
-# Imported by a stage's file, or by a module that it shares with others, and not used by this stage.
+# Imported by a stage's file or by a module shared with other stages, but not used by this stage.
 ASKED = "what an entry asks is in data/asked/, its code is not: a change of a method would run the teacher again"
 TRIED = "students are tried on a batch before a teacher is trained, which may refuse them and changes no teacher"
 UNUSED = {
     "dvc.yaml:train-teacher": {"prepkd.distillation": TRIED},
-    # `distill` compares the first batch with the live teacher's.
+    # `distill` compares the first batch of stored features with the live teacher's.
     "dvc.yaml:cache-features": {"prepkd.distillation": ASKED, "prepkd.methods": ASKED},
     "dvc.yaml:cache-generation-features": {
         "prepkd.distillation": ASKED,
@@ -52,7 +52,7 @@ UNUSED = {
 
 
 def stages() -> Iterator[tuple[str, str, list[str]]]:
-    """(file:stage, module, our files and folders among its dependencies) of every stage."""
+    """Yield (file:stage, module, our files and folders among its dependencies) for every stage."""
     for file in FILES:
         for name, entry in YAML(typ="safe").load(ROOT / file)["stages"].items():
             stage = entry.get("do", entry)
@@ -66,17 +66,17 @@ STAGES = {name: (module, ours) for name, module, ours in stages()}
 
 @pytest.fixture(scope="module")
 def imports() -> grimp.ImportGraph:
-    """Every import between our modules, those within functions too; those for type checking alone change no result."""
+    """Every import between our modules, also within functions; imports for type checking don't count."""
     return grimp.build_graph("prepkd", cache_dir=None, exclude_type_checking_imports=True)
 
 
 def within(name: str, parents: Iterable[str], separator: str = ".") -> bool:
-    """Whether a name is one of `parents`, or lies in one."""
+    """Whether a name is one of `parents` or lies below one."""
     return any(f"{name}{separator}".startswith(f"{parent}{separator}") for parent in parents)
 
 
 def reached(imports: grimp.ImportGraph, stage: str, outside: Iterable[str]) -> dict[str, str]:
-    """Module -> its importer, of every module that a stage imports, itself or through others; none through `outside`."""
+    """Map every module that a stage imports, directly or not, to its importer; don't follow modules of `outside`."""
     first = STAGES[stage][0]
     found, waiting = {first: "DVC"}, [first]
     while waiting:
@@ -89,25 +89,25 @@ def reached(imports: grimp.ImportGraph, stage: str, outside: Iterable[str]) -> d
 
 
 def through_params(module: str) -> set[str]:
-    """The modules that a module of the stages uses through the project's settings."""
+    """The library's modules that a module of stages/ uses through `Params`; empty for other modules."""
     return modules_through_params(ROOT / path_of(module)) if module.startswith("prepkd.stages.") else set()
 
 
 def path_of(module: str) -> str:
-    """The path of a module, as dvc.yaml would write it; of a package, its folder."""
+    """The path of a module, or the folder of a package, as written in dvc.yaml."""
     path = module.replace("prepkd.stages", "stages") if module.startswith("prepkd.stages") else f"pipeline.{module}"
     path = path.replace(".", "/")
     return path if (ROOT / path).is_dir() else f"{path}.py"
 
 
 def used(imports: grimp.ImportGraph, stage: str) -> dict[str, str]:
-    """Path of a module -> its importer, of every module that a stage must depend on."""
+    """Map the path of every module that a stage must depend on to its importer."""
     modules = reached(imports, stage, {*OUTSIDE, *UNUSED.get(stage, {})})
     return {path_of(module): importer for module, importer in modules.items()}
 
 
 def missing(modules: dict[str, str], ours: list[str]) -> list[str]:
-    """A line on every folder of which the dependencies lack a module."""
+    """One line per folder with a module that no dependency covers."""
     lacking = [path for path in modules if not within(path, ours, "/")]
     return [
         f"missing {one}, imported by {modules[one]}" for one in {str(Path(one).parent): one for one in lacking}.values()
@@ -115,7 +115,7 @@ def missing(modules: dict[str, str], ours: list[str]) -> list[str]:
 
 
 def test_a_stage_depends_on_what_it_imports(imports: grimp.ImportGraph) -> None:
-    """Every difference at once: `missing` are modules in no dependency, `idle` dependencies from which nothing is imported."""
+    """List all differences: `missing` modules lie in no dependency, `idle` dependencies hold no imported module."""
     problems = []
     for stage, (_, ours) in STAGES.items():
         modules = used(imports, stage)
@@ -134,7 +134,7 @@ def test_a_dependency_that_is_left_out_is_found(imports: grimp.ImportGraph, stag
 
 @pytest.mark.parametrize("stage", ["dvc.yaml:gather", "compare/dvc.yaml:gather", "dvc.yaml:ask-features"])
 def test_code_that_runs_through_the_settings_is_a_dependency(imports: grimp.ImportGraph, stage: str) -> None:
-    """The entries that a method reads, and what they ask, are decided by methods of the section `distill`."""
+    """Methods of the section `distill` decide which entries a method reads and what they hold, so their code is followed."""
     assert not any(
         "student_settings" in module for module in imports.find_modules_directly_imported_by(STAGES[stage][0])
     )
@@ -182,7 +182,7 @@ def test_every_exception_is_needed(imports: grimp.ImportGraph) -> None:
 
 
 def stale(path: Path) -> set[str]:
-    """The stages that a change of a file makes out of date."""
+    """The stages made stale by a change of a file."""
     name = path.relative_to(ROOT).as_posix()
     return {stage for stage, (_, ours) in STAGES.items() if within(name, ours, "/")}
 
@@ -221,7 +221,7 @@ def test_a_change_of_a_table_runs_no_teacher(folder: str) -> None:
 
 
 def test_adding_an_entry_of_cache_features_makes_nothing_else_stale() -> None:
-    """Every other setting of `cache` that changes answers is followed, one by one; the new entry has a stage of its own."""
+    """Stages follow every setting of `cache` except `features`; a new entry of `cache.features` has a stage of its own."""
     pipelines = {file: YAML(typ="safe").load(ROOT / file)["stages"] for file in FILES}
     followed = {"views", "seed", "precision", "batch_size", "encoding", "topk", "sampled", "root", "features_root"}
     wanted = {
@@ -250,7 +250,7 @@ def test_adding_an_entry_of_cache_features_makes_nothing_else_stale() -> None:
 
 
 def test_comparison_depends_on_every_setting_but_those_that_a_run_sets() -> None:
-    """Where a new setting is not followed, DVC would keep runs that were made without it."""
+    """compare/dvc.yaml follows each of these settings: otherwise DVC would keep runs made with other values."""
     docs = runpy.run_path(str(ROOT / "docs/comparison_params.py"))
     committed = (ROOT / "compare/dvc.yaml").read_text()
     assert committed == docs["rewritten"](committed), "compare/dvc.yaml is out of date: run `make docs`"

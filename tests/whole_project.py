@@ -22,7 +22,7 @@ prepkd = partial(commands.prepkd, **SETTINGS)
 
 
 def make(folder: Path) -> Path:
-    """The project; `prepkd` runs in the current folder."""
+    """Run every stage in `folder` and return it."""
     shutil.copy(ROOT / "params.yaml", folder)
     with pytest.MonkeyPatch.context() as patch:
         enter(folder, patch)

@@ -23,7 +23,7 @@ def batch(seed: int, rows: int = 4, **changes: object) -> dict[str, object]:
 
 
 def write(raw: Path, files: dict[str, bytes], **changes: object) -> Cifar:
-    """Craft a small data set of the official form, and the source that holds its checksums."""
+    """Write a small data set in the official form; return a source with its checksums."""
     folder = raw / "mini-python"
     folder.mkdir(parents=True, exist_ok=True)
     for name, body in files.items():

@@ -1,4 +1,4 @@
-"""Small folders of images in the layouts that sources read, prepared or refused."""
+"""Write small folders of images in the layouts that sources read, and prepare them."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from prepkd.data.sources.settings import Prepare
 from prepkd.errors import InputError
 
 CINIC = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-WNIDS = ("n02124075", "n01443537", "n04067472")  # not sorted, as the official file
+WNIDS = ("n02124075", "n01443537", "n04067472")  # not sorted, like the official file
 
 
 def pixels(seed: int, height: int, width: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def folder(root: Path, splits: dict[str, int] | None = None, sizes: tuple[tuple[int, int], ...] = ((6, 8),)) -> Path:
-    """Classes `ant` and `bée`, with images of alternating sizes in each split."""
+    """Write classes `ant` and `bée` with images of alternating sizes in each split."""
     files, seed = {}, 0
     for split, count in (splits or {"train": 4, "test": 2}).items():
         for label in ("ant", "bée"):
@@ -43,7 +43,7 @@ def folder(root: Path, splits: dict[str, int] | None = None, sizes: tuple[tuple[
 
 
 def cinic10(root: Path, count: int = 2) -> Path:
-    """Every class and split with `count` images each, the first of each class grey."""
+    """Write every class and split with `count` images each, the first of each class grey."""
     files = {}
     for s, split in enumerate(("train", "valid", "test")):
         for c, label in enumerate(CINIC):
@@ -54,7 +54,7 @@ def cinic10(root: Path, count: int = 2) -> Path:
 
 
 def tiny_imagenet(root: Path, count: int = 3) -> Path:
-    """Three classes in the official layout, JPEGs, the first of each class grey; an unlabelled test folder."""
+    """Write three classes of JPEGs in the official layout, the first of each class grey, and an unlabelled test folder."""
     files, lines = {"test/images/test_0.JPEG": image(0, 64, 64, "JPEG")}, []
     for c, wnid in enumerate(WNIDS):
         for i in range(count):
@@ -71,7 +71,7 @@ def tiny_imagenet(root: Path, count: int = 3) -> Path:
 
 
 def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
-    """Read and prepare a source's raw data with changed settings of `prepare`; the prepared file."""
+    """Read and prepare a source's raw data with changed settings of `prepare`; return the prepared file's path."""
     settings: dict[str, object] = {"val_fraction": 0, "subset": None, "seed": 0} | changes
     own = {key: settings.pop(key) for key in ("mixed_formats", "upright", "max_pixels", "split") if key in settings}
     source = Prepare(dataset=dataset, **own).source  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def prepared(dataset: str, raw: Path, path: Path, **changes: object) -> Path:
 
 
 def refusal(dataset: str, raw: Path, path: Path, **changes: object) -> str:
-    """The one line with which reading or preparing fails; nothing is written."""
+    """Return the message with which reading or preparing fails; assert that nothing is written."""
     with pytest.raises(InputError) as caught:
         prepared(dataset, raw, path, **changes)
     assert not path.parent.exists() or list(path.parent.iterdir()) == [], "something was left"

@@ -36,8 +36,8 @@ def test_a_damaged_file_is_refused_or_an_image(kind: str, mode: str) -> None:
         flipped[place] ^= 1 << int(generator.integers(8))
         flips[outcome(bytes(flipped), whole)] += 1
         cuts[outcome(good[:place], whole)] += 1
-    assert cuts["other"] == 0 and cuts["refused"] > 280  # all that may be missing is what stands behind the last pixel
-    if kind == "PNG":  # its checksums are looked at; the others have none
+    assert cuts["other"] == 0 and cuts["refused"] > 280  # only bytes after the last pixel may be missing
+    if kind == "PNG":  # its checksums are checked; the other formats have none
         assert flips["other"] == 0 and flips["refused"] > 250
 
 
@@ -49,7 +49,7 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
 
 
 def test_an_orientation_is_not_applied(tmp_path: Path) -> None:
-    """As torchvision decodes it."""
+    """`decode_image` leaves an EXIF orientation alone, as torchvision does; `image_size` gives the stored size."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels(1, 6, 8)).save(tmp_path / "x.jpg", exif=exif)

@@ -27,7 +27,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A folder, and the URL at which this machine serves it."""
+    """The URL of a local web server, and the folder that it serves."""
     folder = tmp_path / "served"
     folder.mkdir()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
@@ -51,9 +51,9 @@ def test_download_puts_the_files_where_the_source_reads_them(
     raw = tmp_path / "raw" / inside
     source.download(raw)
     assert len(source.read(raw).train_labels) == 7
-    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["mini-python"]  # the archive is gone
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["mini-python"]  # the archive is deleted
     (folder / "mini.tar.gz").unlink()
-    source.download(raw)  # all there: nothing is fetched
+    source.download(raw)  # every file exists: nothing is fetched
 
     test = tmp_path / "raw" / "mini-python" / "test"
     test.write_bytes(b"somebody's own labels")
@@ -92,7 +92,7 @@ def test_an_archive_of_images_is_unpacked_where_its_source_reads(
     url, folder = served
     source = SOURCES[dataset]
     assert isinstance(source, ArchivedFolder)
-    # CINIC-10's archive holds its splits, Tiny ImageNet's a folder.
+    # CINIC-10's archive holds the splits themselves, Tiny ImageNet's a folder with them.
     made = {"cinic10": cinic10, "tiny-imagenet": tiny_imagenet}[dataset](tmp_path / "made" / source.inside, 1)
     kind = "zip" if source.archive.file.endswith(".zip") else "gztar"
     packed = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "made"))
@@ -108,7 +108,7 @@ def test_an_archive_of_images_is_unpacked_where_its_source_reads(
     assert {p.relative_to(unpacked) for p in unpacked.rglob("*")} == {p.relative_to(made) for p in made.rglob("*")}
     assert len(source.read(raw).train_labels) == len(source.read(made).train_labels)
     (folder / "content").unlink()
-    source.download(raw)  # all there: nothing is fetched
+    source.download(raw)  # every file exists: nothing is fetched
     shutil.rmtree(unpacked / "train")
     with pytest.raises(InputError, match=rf"{unpacked}: expected train, .* in it, or nothing; move it away"):
         source.download(raw)
@@ -134,7 +134,7 @@ def test_an_archive_that_is_not_the_official_one_is_refused(served: tuple[str, P
 
 def test_a_network_failure_is_one_line(tmp_path: Path) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
-        url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tar.gz"  # nobody listens once it is closed
+        url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tar.gz"  # a closed server refuses connections
     source = replace(CIFAR10, archive=replace(CIFAR10.archive, url=url))
     with pytest.raises(InputError) as caught:
         source.download(tmp_path)

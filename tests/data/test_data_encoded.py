@@ -89,7 +89,7 @@ def test_fingerprints_and_statistics_are_those_of_a_naive_reading(raw: Path, tmp
 
 
 def test_files_become_the_arrays_that_memory_would_make(tmp_path: Path) -> None:
-    """One file from image files, one from their pixels: equal content, fingerprints and statistics."""
+    """Image files and arrays of their pixels give prepared files of equal content, fingerprints and statistics."""
     data = SOURCES["folder"].read(folder(tmp_path / "raw", {"train": 8, "test": 4}))
     arrays = {
         name: np.stack([one.pixels for one in images.read(Faults())]) for name, (images, _) in data.splits.items()
@@ -108,7 +108,7 @@ def test_files_become_the_arrays_that_memory_would_make(tmp_path: Path) -> None:
 
 def test_equal_files_give_equal_bytes(raw: Path, tmp_path: Path) -> None:
     first = prepared(raw, tmp_path / "a.h5").read_bytes()
-    # Elsewhere, in another order of creation, in another process.
+    # Prepare a copy in another folder and another process, its files created in another order.
     for path in sorted(raw.rglob("*.png"), reverse=True):
         write(tmp_path / "copy", {str(path.relative_to(raw)): path.read_bytes()})
     code = (
@@ -200,7 +200,7 @@ def test_a_file_that_was_cut_off_is_refused(raw: Path, tmp_path: Path) -> None:
 
 
 def test_more_names_than_an_attribute_holds(tmp_path: Path) -> None:
-    """HDF5 limits attributes to 64 KiB."""
+    """A thousand long class names are kept, although HDF5 limits attributes to 64 KiB."""
     names = tuple(f"{i:04} {'a long name ' * 6}" for i in range(1000))
     labels = np.arange(1000)
     images = np.zeros((1000, 2, 2, 1), np.uint8)
@@ -246,7 +246,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_what_was_there_and_does_not_crash(raw: Path, tmp_path: Path) -> None:
-    """A limit on a file's size stands for the disk."""
+    """Writes that fail at a file size limit, which stands for a full disk, keep the old file."""
     path = prepared(raw, tmp_path / "out" / "x.h5")
     whole = path.read_bytes()
     code = (
@@ -304,7 +304,7 @@ def test_statistics_are_exact() -> None:
     counts = np.zeros((3, 256), np.int64)
     counts[:, 255] = 10**12
     assert Statistics.of_counts(counts) == Statistics((1.0,) * 3, (0.0,) * 3)
-    white = np.full((3, 260, 260, 1), 255, np.uint8)  # the squares of one of them pass 2^32
+    white = np.full((3, 260, 260, 1), 255, np.uint8)  # the sum of one image's squares exceeds 2^32
     assert channel_statistics(white) == Statistics((1.0,), (0.0,))
     white[0, 0, 0] = 0
     pixels = 3 * 260**2

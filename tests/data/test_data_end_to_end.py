@@ -29,7 +29,7 @@ def weights() -> str:
 
 
 def measured(dataset: str, *changes: str) -> float:
-    """Run every stage; return the student's top-1. Training from the store and beside the teacher gives equal weights."""
+    """Run every stage and return the student's top-1; assert equal weights from the store and the live teacher."""
     options = [part for one in (*SHRUNK, *changes) for part in ("-S", one)]
     for stage in (["prepare"], ["train-teacher", "teacher"], ["cache-logits", "teacher"], ["gather"]):
         prepkd(*stage, *options)
@@ -43,7 +43,7 @@ def measured(dataset: str, *changes: str) -> float:
 
 
 def own_arrays(path: Path, count: int = 12) -> Path:
-    """Two classes, one dark, one light."""
+    """Write an HDF5 file of two classes, one dark and one light."""
     path.parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.Generator(np.random.Philox(0))
     with h5py.File(path, "w") as file:
@@ -80,7 +80,7 @@ def test_a_folder_of_images_of_several_sizes(project: Path) -> None:
     small = ("augment=[{resized-crop: {size: 24}}, flip]", "prepare.val_fraction=0.3")
     assert 0 <= measured("folder", *small) <= 1
     assert describe(Path("data/folder.h5")).encoded
-    # A recipe that can't show images of several sizes says so.
+    # A recipe without a resized crop can't show images of several sizes.
     said = prepkd("train-teacher", "teacher", "-S", "augment=[flip]", "-S", SHRUNK[0], code=2)
     assert "expected `augment` to start with a resized crop" in said
 

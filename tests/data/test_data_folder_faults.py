@@ -58,7 +58,7 @@ def animated() -> bytes:
 
 
 def deep(colour: int) -> bytes:
-    """A PNG of 16 bits per channel, built by hand: Pillow writes only grey ones."""
+    """A PNG of 16 bits per channel, built by hand: Pillow writes these in grey only."""
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
     rows = (b"\0" + np.full((8, channels), 40_000, ">u2").tobytes()) * 6
     chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 6, 16, colour, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
@@ -390,7 +390,7 @@ def test_a_fault_in_tiny_imagenet_is_named(edit: Edit, message: str, tmp_path: P
 
 @pytest.mark.parametrize(("method", "verb"), [("iterdir", "listed"), ("stat", "read"), ("read_bytes", "read")])
 def test_an_unreadable_file_is_named(method: str, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulated: root can read every file."""
+    """A file or folder without permission is named; the error is simulated because root can read every file."""
     raw = folder(tmp_path / "raw", sizes=((6, 8), (9, 5)))
     wrong = raw / "train" / "ant" if method == "iterdir" else raw / "train" / "ant" / "1.png"
     original = getattr(Path, method)

@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 
 def assert_is_image_folder(path: Path, split: str, root: Path) -> None:
-    """Equal pixels, labels, order and class names as torchvision's reader."""
+    """Assert the pixels, labels, order and class names of torchvision's ImageFolder."""
     theirs, ours = ImageFolder(root), load_split(path, split)
     assert list(describe(path).class_names) == theirs.classes
     assert ours.labels.tolist() == theirs.targets
@@ -93,7 +93,7 @@ def test_formats_colours_and_nested_folders_may_be_mixed(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("train/ant/00.bmp", "BMP"),  # the first of all: it is the odd one, not those after it
+        ("train/ant/00.bmp", "BMP"),  # the first file: it is named, not the files after it
         ("test/bée/x.webp", "WEBP"),
         ("test/bée/x.jpg", "JPEG"),
         ("train/ant/x.png", "JPEG"),
@@ -147,7 +147,7 @@ def test_tiny_imagenets_val_is_the_test(tmp_path: Path) -> None:
     theirs, train, test = ImageFolder(raw / "train"), load_split(outer, "train"), load_split(outer, "test")
     assert train.labels.tolist() == theirs.targets
     assert all(np.array_equal(train.images[i], np.asarray(theirs[i][0])) for i in range(9))
-    # A naive reading of the annotations.
+    # Naive reference: read the annotations line by line.
     lines = [line.split("\t") for line in (raw / "val/val_annotations.txt").read_text().splitlines()]
     expected = sorted((sorted(WNIDS).index(wnid), name) for name, wnid, *_ in lines)
     assert test.labels.tolist() == [label for label, _ in expected]
@@ -165,7 +165,7 @@ def test_val_subset_and_seed_apply_to_files_as_to_arrays(tmp_path: Path) -> None
         names[seed] = [split.images.name(i) for i in range(4)]
         assert split.labels.tolist() == [0, 0, 1, 1] == [int("bée" in name) for name in names[seed]]
     assert names[0] != names[1]
-    # The same choice as among arrays of as many images a class.
+    # The same images are chosen as from arrays with as many images per class.
     labels = np.repeat([0, 1], 10)
     arrays = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     data = RawData("x", arrays, labels, arrays[:2], labels[[0, 10]], ("ant", "bée"), "made up")
@@ -179,7 +179,7 @@ def test_a_source_with_its_own_val_gets_no_second_one(tmp_path: Path) -> None:
     text = refusal("cinic10", raw, tmp_path / "out" / "x.h5", val_fraction=0.1)
     assert text == "prepare.val_fraction is 0.1: cinic10 has its own val; expected 0"
     whole, part = (load_split(prepared("cinic10", raw, tmp_path / "x.h5", subset=n), "val") for n in (None, 1))
-    # The rule written out, with a stream of its own.
+    # Naive reference: the rule written out; the subset of val has its own random stream.
     chosen = []
     for label in range(10):
         of_class = np.flatnonzero(whole.labels == label).tolist()

@@ -1,4 +1,4 @@
-"""HDF5 files whose values are in other files, or nowhere: refused by name before anything is read."""
+"""HDF5 arrays whose values are in other files or were never written are refused by name before anything is read."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +49,7 @@ def partly_written(file: h5py.File, name: str, shape: tuple[int, ...]) -> None:
 
 
 def promised(file: h5py.File, name: str, shape: tuple[int, ...]) -> None:
-    """A file of a few kilobytes that promises terabytes."""
+    """Declare an array of gigabytes or more in a file of a few kilobytes, without writing values."""
     file.create_dataset(name, (10**9, *shape[1:]), "u1", chunks=(10**3, *shape[1:]), compression="gzip")
 
 

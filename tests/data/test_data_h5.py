@@ -167,7 +167,7 @@ def test_a_fault_is_named(edit: Callable[[Arrays], object], message: str, tmp_pa
 @pytest.mark.parametrize("name", ["test", "test/images", "val/images"])
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_images_that_are_those_of_another_split_are_refused(name: str, kind: str, tmp_path: Path) -> None:
-    """Links between labels are allowed: two splits may have equal ones."""
+    """Two splits may not share images through a link; they may share labels, which can be equal."""
     content = arrays(9) | {"val/labels": np.arange(9) % 3, "val/images": np.ones((9, 5, 4, 3), np.uint8)}
     content["test/labels"], content["test/images"] = np.arange(9) % 3, np.zeros((9, 5, 4, 3), np.uint8)
     raw, source = write(tmp_path / "x.h5", content), name.replace("test", "train").replace("val", "test")
@@ -186,7 +186,7 @@ def test_images_that_are_those_of_another_split_are_refused(name: str, kind: str
 @pytest.mark.parametrize("name", ["extra", "train/extra"])
 @pytest.mark.parametrize("target", ["soft", "/", "train", "train/images"])
 def test_a_second_name_is_an_unknown_one(name: str, target: str, tmp_path: Path) -> None:
-    """HDF5's own walk shows an object under its first name only."""
+    """A second name of an array or group is refused, too, although HDF5's own walk shows only an object's first name."""
     raw = write(tmp_path / "x.h5", arrays())
     with h5py.File(raw, "r+") as file:
         file[name] = h5py.SoftLink("/train/images") if target == "soft" else file[target]

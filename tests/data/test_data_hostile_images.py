@@ -1,4 +1,4 @@
-"""Hostile image files: decompression bombs, lying headers, impossible sizes. Decoded, or refused in one line."""
+"""Hostile image files (decompression bombs, lying headers, impossible sizes) are decoded or refused in one line."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ BASES = [
 
 
 def png(width: int, height: int, rows: bytes = b"", depth: int = 8, colour: int = 2) -> bytes:
-    """A PNG whose header promises what its data need not hold."""
+    """A PNG whose header need not match its data."""
     chunks = {
         b"IHDR": struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0),
         b"IDAT": zlib.compress(rows),
@@ -60,7 +60,7 @@ LYING = {
 
 
 def outcome(content: bytes) -> str:
-    """`decode_image`, or the refusal; anything else is raised."""
+    """Decode an image and return its size, or the message of an InputError; other exceptions are raised."""
     try:
         return f"decoded {decode_image(content, 'raw/x').size}"
     except InputError as error:
@@ -128,7 +128,7 @@ def test_the_pixel_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_file_larger_than_any_such_image_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sparse file of terabytes takes no disk, and reading it takes the memory."""
+    """A sparse file of a terabyte among the images is refused by its size; reading it would fill the memory."""
     raw = folder(tmp_path / "raw", sizes=((6, 8), (9, 5)))
     with (raw / "train/ant/1.png").open("r+b") as file:
         file.truncate(1 << 40)
@@ -140,7 +140,7 @@ def test_a_file_larger_than_any_such_image_is_not_read(tmp_path: Path, monkeypat
 
 
 def test_an_image_of_another_shape_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bomb among images of one size."""
+    """A decompression bomb among images of one size is refused by its header's size."""
     stream = io.BytesIO()
     Image.new("1", (9_000, 9_000)).save(stream, "PNG")
     raw = write(folder(tmp_path / "raw"), {"train/ant/0.png": stream.getvalue()})

@@ -1,4 +1,4 @@
-"""Raw files at a URL: what is fetched, what is fetched again, and what a bucket's names may not do."""
+"""Raw files at a URL: which files are fetched or fetched again, and which names in a bucket are refused."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from prepkd.errors import InputError
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Iterator[Bucket]:
-    """A place in this process's memory; tests/store/test_store_local_copy.py has a real bucket."""
+    """A bucket in this process's memory; tests/store/test_store_local_copy.py uses an S3 server."""
     yield Bucket(f"memory://{tmp_path.name}", tmp_path / "scratch")
     fsspec.filesystem("memory").rm(f"/{tmp_path.name}", recursive=True)
 
@@ -75,7 +75,7 @@ def test_a_copy_that_was_interrupted_goes_on(bucket: Bucket, monkeypatch: pytest
 def test_prepared_from_a_url_as_from_disk(
     bucket: Bucket, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The prepared file's bytes are those of a preparation from a local folder or file."""
+    """Raw data at a URL and on disk give prepared files of equal bytes."""
     local = tmp_path / "local"
     if kind == "folder":
         crafted_images.folder(local)
@@ -121,7 +121,7 @@ def test_faults_name_the_url(bucket: Bucket, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../escaped.png", "a/../../escaped.png", "a//b.png", "./a.png"])
 def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Object stores allow any name; none leads out of the copy."""
+    """Object stores allow any name; names that would leave the copy's folder are refused."""
     place = f"/{tmp_path.name}"
     files = fsspec.filesystem("memory")
     files.pipe_file(f"{place}/a.png", b"one")

@@ -1,4 +1,4 @@
-"""Photographs with an EXIF orientation: shown upright from a folder, as stored if so set, and counted."""
+"""Photographs with an EXIF orientation: a folder's are turned upright unless `upright` is false, and are counted."""
 
 import io
 from pathlib import Path
@@ -23,7 +23,7 @@ def photograph(seed: int, orientation: int | None, height: int = 12, width: int 
 
 
 def upright(content: bytes) -> np.ndarray:
-    """Pillow's own way."""
+    """The image turned by Pillow's `exif_transpose`."""
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB"))
 
 
@@ -61,7 +61,7 @@ def test_an_orientation_that_does_not_exist_is_none(value: int) -> None:
 
 
 def test_photographs_of_a_folder_are_upright(tmp_path: Path) -> None:
-    """Of differing sizes, hence encoded: the file keeps the bytes, and the orientation by which they are turned."""
+    """For photographs of several sizes the prepared file keeps the encoded bytes and the orientation to turn them by."""
     raw = photographs(tmp_path / "raw", [1, 6, 3, None])
     path = prepared("folder", raw, tmp_path / "x.h5")
     split = load_split(path, "train")
@@ -79,7 +79,7 @@ def test_photographs_of_a_folder_are_upright(tmp_path: Path) -> None:
 
 
 def test_photographs_of_one_upright_size_become_arrays(tmp_path: Path) -> None:
-    """Portraits that were stored lying."""
+    """Photographs that have one size only after turning are stored as arrays."""
     raw = write(
         tmp_path / "raw",
         {
@@ -111,7 +111,7 @@ def test_rotated_photographs_are_counted(setting: bool, tmp_path: Path) -> None:
 
 
 def test_the_setting_changes_fingerprints_only_if_an_image_is_turned(tmp_path: Path) -> None:
-    """Rotation changes no statistic, and the bytes are the same: without the orientation a store would fit both."""
+    """The orientation enters the fingerprints: pixel statistics and bytes are equal, so a store would fit both settings."""
     for name, orientations, same in (("plain", [None, 1], True), ("turned", [None, 3], False)):
         raw = write(photographs(tmp_path / name, orientations), {"test/ant/x.jpg": image(1, 20, 20, "JPEG")})
         found = [describe(prepared("folder", raw, tmp_path / f"{name}{k}.h5", upright=k)) for k in (True, False)]

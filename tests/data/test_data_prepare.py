@@ -23,7 +23,7 @@ GOLDEN_VAL = [0, 5, 13, 25, 29, 33, 34, 42, 44]
 
 
 def raw_data() -> RawData:
-    """Three classes, interleaved; every image holds its own number, so that each can be recognised."""
+    """Three interleaved classes; every image is filled with its own number, which identifies it."""
 
     def split(counts: tuple[int, ...], first: int) -> tuple[np.ndarray, np.ndarray]:
         labels = np.random.Generator(np.random.Philox(first)).permutation(np.repeat(np.arange(len(counts)), counts))
@@ -111,7 +111,7 @@ def test_val_is_carved_from_train_class_by_class(tmp_path: Path) -> None:
 def test_the_seed_chooses_and_only_the_seed(tmp_path: Path) -> None:
     val = {seed: numbers(written(tmp_path / f"{seed}.h5", seed=seed), "val") for seed in (0, 1, 2**63 - 1)}
     assert len({tuple(chosen) for chosen in val.values()}) == 3
-    # Golden: Philox words are stable, so a change here means that everybody's splits change.
+    # Golden: Philox words are stable, so a change here means that users' splits change.
     assert val[0] == GOLDEN_VAL
 
 
@@ -133,7 +133,7 @@ def test_subset_keeps_so_many_a_class_and_what_test_has(tmp_path: Path) -> None:
     assert load_split(path, "train").labels.tolist() == raw_data().train_labels[numbers(path, "train")].tolist()
     larger = written(tmp_path / "larger.h5", subset=8, val_fraction=0)
     assert set(numbers(path, "train")) < set(numbers(larger, "train"))
-    # The rule written out, for a seed of its own.
+    # Naive reference: the rule written out, for another seed.
     other = written(tmp_path / "other.h5", subset=5, val_fraction=0, seed=7)
     for split, stream, labels, offset in (
         ("train", 2 * 2**62, raw_data().train_labels, 0),
@@ -216,7 +216,7 @@ def test_a_failure_while_writing_leaves_what_was_there(
 
     def full(place: Path) -> None:
         seen.append(place.name)
-        assert [place] == list(tmp_path.glob(".mini.h5.*.partial"))  # whole, perhaps, and not at its place
+        assert [place] == list(tmp_path.glob(".mini.h5.*.partial"))  # perhaps complete, but not yet renamed
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("prepkd.runtime.files.fsync", full)

@@ -1,4 +1,4 @@
-"""Folders of images: what is skipped and followed is reported, and faults are listed together."""
+"""Folders of images: skipped files and followed links are reported, and faults are listed together."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def test_hidden_and_system_files_are_no_data(tmp_path: Path) -> None:
     raw = write(folder(tmp_path / "raw"), HIDDEN)
     data = SOURCES["folder"].read(raw)
     assert data.class_names == ("ant", "bée") and len(data.train_labels) == 9
-    # Capital letters come first.
+    # Capital letters sort first.
     first = "train/.ipynb_checkpoints, train/ant/.DS_Store, train/ant/._0.png, ..."
     assert data.notes == (f"8 files and folders skipped, hidden or of a system: {first}",)
     summary = prepare(data, val_fraction=0, subset=None, seed=0, path=tmp_path / "x.h5")
@@ -139,7 +139,7 @@ def test_one_fault_is_one_line() -> None:
 
 
 def test_names_are_utf8_whatever_the_locale(tmp_path: Path) -> None:
-    """On a terminal of ASCII or Latin-1 Python decodes file names by the locale."""
+    """Class names are read as UTF-8 in an ASCII locale, too, where Python decodes file names by the locale."""
     raw = folder(tmp_path / "raw", sizes=((6, 8), (9, 5)))
     code = (
         "import sys; from pathlib import Path\n"

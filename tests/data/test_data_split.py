@@ -61,7 +61,7 @@ def test_the_seed_and_the_shares_decide_the_fingerprint(tmp_path: Path) -> None:
 
 
 def test_the_draw_is_fixed() -> None:
-    """The same files, shares and seed are the same split for everybody: it may change with the format only."""
+    """Equal files, shares and seeds give equal splits on every machine; a change needs a new format version."""
     labels = np.repeat([0, 1], [10, 5])
     found = split_indices(labels, ["a", "b"], SplitShares(val=0.2, test=0.2, seed=7))
     assert {part: those.tolist() for part, those in found.items()} == GOLDEN

@@ -39,7 +39,7 @@ def is_grey(file: str) -> bool:
 
 
 def sample(count: int, files: list[str]) -> list[int]:
-    """Positions drawn at random, and those of the first three grey images."""
+    """Random positions and those of the first three grey images."""
     drawn = np.random.Generator(np.random.Philox(0)).permutation(count)[:SAMPLE].tolist()
     grey = list(islice((i for i, file in enumerate(files) if is_grey(file)), 3))
     assert len(grey) == 3

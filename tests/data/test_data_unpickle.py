@@ -14,7 +14,7 @@ from prepkd.errors import InputError
 
 
 def test_bytes_of_python_2_are_read(tmp_path: Path) -> None:
-    # As in the official files: Python 2 strings (opcode U) as keys, names and pixels; an old global; an integer `align`.
+    # As in the official files: keys, names and pixels are Python 2 strings (opcode U), a global is old, `align` an integer.
     old = (
         b"\x80\x02}(U\x04data"
         b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"

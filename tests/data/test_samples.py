@@ -52,7 +52,7 @@ def test_files_need_a_recipe_that_makes_them_one_size(recipe: list[Any]) -> None
 
 
 def test_arrays_are_held_out_at_the_side_of_the_views() -> None:
-    """Training on pictures of 24 pixels is evaluated at 24; training at the images' own size is evaluated on them unchanged."""
+    """Evaluation uses resized centre crops of 24 pixels for views of 24, and unchanged images for views of their own size."""
     images = np.stack(pictures([(32, 32)] * 3))
     split = Split(images, np.arange(3), "f" * 64)
     tensors = torch.from_numpy(images).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""A small project with prepared data and one student, trained in a second; and pictures for it."""
+"""Make a small project with prepared data and one student, trained in a second, and images for it."""
 
 import io
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @dataclass
 class Project:
-    """A folder with `data/NAME.h5` and `models/student/seed0`, the student's data and its logits of the test images."""
+    """A folder with `data/NAME.h5` and `models/student/seed0`, the student, its data and its logits of the test images."""
 
     folder: Path
     data: Path
@@ -88,7 +88,7 @@ def make_project(
 
 
 def saved(path: Path, pixels: Any, kind: str = "PNG", **options: Any) -> Path:
-    """An image file of pixels, (H, W) or (H, W, C), or of Pillow's image."""
+    """Write an image file from pixels, (H, W) or (H, W, C), or from a Pillow image; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.asarray(pixels).squeeze())
     stream = io.BytesIO()

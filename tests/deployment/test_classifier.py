@@ -101,7 +101,7 @@ def test_a_strange_card_is_refused(changes: dict[str, Any], said: str, digits: P
 
 
 def test_a_new_card_states_names_size_and_resize(whole_project: Path) -> None:
-    """Of a teacher and a student, as the commands write them."""
+    """The commands write class names and evaluation size into the cards of teachers and students."""
     for name in ("models/teachers/large", "models/student/seed0"):
         classifier = prepkd.load(whole_project / name)
         assert classifier.card["evaluation"] == {"height": 8, "width": 8, "resize": None}

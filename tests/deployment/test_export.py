@@ -1,4 +1,4 @@
-"""`prepkd export`: every format computes what the student does, or nothing is written."""
+"""`prepkd export`: every format gives the student's logits, or nothing is written."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def exported_to(target: Path, project: Project, *, student: Path | None = None, 
 
 @pytest.fixture(scope="module")
 def folder(digits: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The student with all formats."""
+    """An export of the student in all formats."""
     target = tmp_path_factory.mktemp("exports") / "digits-student"
     exported_to(target, digits, int8=Int8())
     return target
@@ -65,7 +65,7 @@ def test_every_format_is_the_student(folder: Path, digits: Project) -> None:
 
 
 def test_onnx_runtime_alone_gets_logits_and_probabilities(folder: Path, digits: Project) -> None:
-    """As somebody without prepkd: any number of images, of either type."""
+    """Without prepkd, the ONNX files take any number of float or uint8 images and give the student's outputs."""
     import onnxruntime
 
     images = load_split(digits.data, "test").images.transpose(0, 3, 1, 2)
@@ -81,7 +81,7 @@ def test_onnx_runtime_alone_gets_logits_and_probabilities(folder: Path, digits: 
 
 
 def test_each_channel_of_int8_weights_has_its_own_scale(folder: Path) -> None:
-    """And no batch norm is left beside its convolution."""
+    """Weight scales are per channel, and batch norms are folded into the convolutions."""
     import onnx
 
     graph = onnx.load(folder / INT8[0]).graph
@@ -99,7 +99,7 @@ def test_the_archive_of_torch_export_loads(folder: Path, digits: Project) -> Non
 
 
 def test_predictions_are_those_of_the_student(folder: Path, digits: Project, tmp_path: Path) -> None:
-    """By the folder and by each ONNX file."""
+    """The export folder and each float ONNX file predict the student's logits."""
     images = load_split(digits.data, "test").images[:70]
     files = [saved(tmp_path / f"{i}.png", image) for i, image in enumerate(images)]
     for model in (folder, folder / "model.onnx", folder / "model-uint8-images.onnx"):
@@ -113,7 +113,7 @@ def test_predictions_are_those_of_the_student(folder: Path, digits: Project, tmp
 
 
 def test_no_file_holds_a_path_of_this_machine(folder: Path, digits: Project) -> None:
-    """Of the code that was traced, or of the project."""
+    """No exported file holds a path of the traced code or of the project."""
     for one in folder.iterdir():
         content = one.read_bytes()
         for path in (b"site-packages", b"/deployment/", *(str(one).encode() for one in (ROOT, folder, digits.folder))):
@@ -155,7 +155,7 @@ def test_names_from_elsewhere_are_text_in_the_card(folder: Path, digits: Project
     card = digits.card() | {"class_names": [HOSTILE] * 10, "model": HOSTILE, "training": {"method": HOSTILE}}
     card["inputs"] = card["inputs"] | {"teacher": {HOSTILE: {"teacher": HOSTILE}}}
     text = model_card(checks, card, "name", "mit")
-    page = text.split("\n---\n", 1)[1].replace(code(HOSTILE[:12]), "")  # in a code span nothing is markup
+    page = text.split("\n---\n", 1)[1].replace(code(HOSTILE[:12]), "")  # markup in a code span is harmless
     assert "\x1b" not in text and "\n# [a]" not in text
     for part in ("<img", "</script>", "[a", "](java"):
         assert not re.search(rf"(?<!\\){re.escape(part)}", page), part
@@ -218,7 +218,7 @@ def test_other_data_is_refused(here: Path, digits: Project) -> None:
 
 
 def altered(digits: Project, folder: Path, change: Any) -> Path:
-    """The student with other weights, under its card."""
+    """Save the student with changed weights under its old card."""
     model, card = load_checkpoint(digits.student)
     with torch.no_grad():
         change(model.body)
@@ -227,7 +227,7 @@ def altered(digits: Project, folder: Path, change: Any) -> Path:
 
 
 def an_outlier(body: Any) -> None:
-    """A channel of a million times the others' values, which no logit uses: it takes the whole range of its layer."""
+    """Scale up a channel that no logit uses: its values are 10^7 times the others' and take the layer's whole int8 range."""
     body.bn2.weight[0] *= 1e7
     body.bn2.bias[0] = 1e7
     body.fc.weight[:, 0] = 0
@@ -246,7 +246,7 @@ def test_an_int8_student_that_collapses_is_refused(here: Path, digits: Project) 
 
 
 def rescaled(body: nn.Module) -> None:
-    """Channels of the convolutions that differ by up to 10^6, which batch norm takes back: the same function."""
+    """Scale the convolutions' channels by factors that differ by up to 10^6, and undo it in batch norm."""
     for conv, norm in ((body.conv1, body.bn1), (body.conv2, body.bn2)):
         factors = torch.logspace(-3, 3, conv.weight.shape[0])
         conv.weight *= factors.view(-1, 1, 1, 1)
@@ -261,7 +261,7 @@ def test_channels_of_very_different_ranges_do_not_collapse(here: Path, digits: P
 
 
 def a_dead_channel(body: Any) -> None:
-    """Weights of almost nothing beside a large bias: its scale would overflow an int32 bias."""
+    """Give a channel tiny weights and a large bias: the weights' scale would overflow the int32 bias."""
     body.conv2.weight[0] *= 1e-12
     body.bn2.running_mean[0] = 0
     body.bn2.bias[0] = 5
@@ -313,7 +313,7 @@ def test_metrics_over_the_seeds_must_be_possible(digits: Project, tmp_path: Path
         return top1_over_seeds(path, card, 0.90)
 
     assert asked(mean=0.91, std=0.01) == {"mean": 0.91, "std": 0.01, "n": 3}
-    assert asked(mean=0.95, std=0.01) is None  # no three values have one so far from their mean
+    assert asked(mean=0.95, std=0.01) is None  # with std 0.01, none of three values is 0.05 from the mean
     card["training"]["seeds"] = [0, 1]
     assert asked(mean=0.91, std=0.01) is None
     for text in (
@@ -374,7 +374,7 @@ def test_strange_onnx_files_are_one_line(folder: Path, here: Path) -> None:
 
 @pytest.mark.parametrize(("model", "int8"), [("mobilenetv2", Int8(4, 100)), ("shufflenetv1", None)])
 def test_other_architectures_export(model: str, int8: Int8 | None, here: Path) -> None:
-    """Depthwise and grouped convolutions, shuffles; on noise, with weights of two steps."""
+    """Depthwise and grouped convolutions and channel shuffles export; the models trained for two steps on noise."""
     for split, count in (("train", 4), ("test", 3)):
         for label in ("ant", "bée"):
             for i in range(count):

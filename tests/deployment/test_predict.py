@@ -34,7 +34,7 @@ def here(digits: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_the_test_images_get_the_logits_of_evaluate(digits: Project, tmp_path: Path) -> None:
-    """Bit by bit: the same pixels in the same batches."""
+    """Logits are equal bit by bit, because pixels and batches are the same."""
     images = load_split(digits.data, "test").images
     files = [saved(tmp_path / f"{i:04}.png", image) for i, image in enumerate(images)]
     answers = list(predict_images(load(digits.student), files, CPU, top=1))
@@ -45,7 +45,7 @@ def test_the_test_images_get_the_logits_of_evaluate(digits: Project, tmp_path: P
 
 
 def test_photographs_get_the_logits_of_evaluate(tmp_path: Path) -> None:
-    """Encoded images of differing sizes and orientations, of which evaluation shows the middle."""
+    """Encoded images of several sizes and orientations are framed as in evaluation: resized centre crops."""
     sizes = [(30, 40), (24, 24), (9, 70), (64, 33), (27, 27), (200, 3)]
     generator = np.random.Generator(np.random.Philox(2))
     for split in ("train", "test"):
@@ -66,7 +66,7 @@ def test_photographs_get_the_logits_of_evaluate(tmp_path: Path) -> None:
 
 
 def deep(mode: str) -> Image.Image:
-    """16 bits, of which the upper 8 are the picture."""
+    """HUES in a mode of Pillow; with 16 bits, the upper 8 hold the values."""
     grey = HUES[..., 0].astype(np.uint16)
     return Image.fromarray((grey << 8) + 255) if mode == "I;16" else Image.fromarray(HUES).convert(mode)
 
@@ -107,7 +107,7 @@ def test_an_orientation_is_applied(orientation: int, tmp_path: Path) -> None:
     ids=str,
 )
 def test_every_size_is_framed(size: tuple[int, int], framing: Framing, tmp_path: Path) -> None:
-    """One colour stays that colour: no border of zeros, no size that is off by one."""
+    """An image of one colour keeps it and gets the wanted size: no border of zeros, no size off by one."""
     path = saved(tmp_path / "x.png", np.full((*size, 3), 77, np.uint8))
     pixels = read_image(path, framing, 3)
     assert pixels.shape == (3, *framing.size) and (pixels == 77).all()
@@ -183,13 +183,13 @@ def test_a_strangers_factory_is_not_imported(here: Project, tmp_path: Path, monk
     with pytest.raises(InputError, match=r"stranger:net.*trust_factory"):
         load("student")
     assert not Path("imported").exists()
-    with pytest.raises(InputError):  # of no module
+    with pytest.raises(InputError):  # the factory returns no module
         load("student", trust_factory=True)
     assert Path("imported").exists()
 
 
 def test_memory_of_large_images_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each holds the one lock while it is decoded."""
+    """Each large image holds the only lock while it is decoded, so that one at a time is in memory."""
     from prepkd.deployment import images
 
     path, held = saved(tmp_path / "x.png", HUES), []

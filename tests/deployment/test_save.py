@@ -1,4 +1,4 @@
-"""prepkd.save: what it refuses before it writes anything, and models within others."""
+"""prepkd.save: arguments refused before anything is written, and models unwrapped from others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_wrong_argument_is_one_line_and_nothing_is_written(given: dict[str, An
 
 def test_a_student_that_prepkd_trained_is_not_overwritten() -> None:
     prepkd.save("mine", student(), "convnet4", DATA)
-    prepkd.save("mine", of_value(0.25), "convnet4", DATA)  # of another loop: its own
+    prepkd.save("mine", of_value(0.25), "convnet4", DATA)  # a folder that prepkd.save wrote may be overwritten
     model, card = load_checkpoint(Path("mine"))
     save_checkpoint(Path("mine"), model, card | {"training": {"epochs": 3}})
     before = {path: path.read_bytes() for path in Path("mine").iterdir()}

@@ -1,4 +1,4 @@
-"""Text from elsewhere in what prepkd prints: control characters, secrets of URLs, terminals that lack the characters."""
+"""Foreign text in prepkd's output: control characters, secrets in URLs, terminals that lack characters."""
 
 import io
 import sys
@@ -90,7 +90,7 @@ def test_secrets_stay_out_of_the_errors_of_commands(command: list[str], tmp_path
     assert done.exit_code == 2 and done.output.startswith("error: nosuchprotocol://***@bucket/x.zarr?***")
     assert "secret" not in done.output and "key" not in done.output
     done = CliRunner().invoke(cli.app, [*command, "s3://AKIA:SECRETPW@bucket/x.zarr"])
-    assert done.exit_code == 2 and "SECRETPW" not in done.output  # botocore repeats the login
+    assert done.exit_code == 2 and "SECRETPW" not in done.output  # botocore repeats the login in its errors
 
 
 def test_an_error_is_one_line_without_control_characters(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reports with names that the terminal's encoding lacks: escapes, no traceback, nothing lost."""
+"""Reports with names that the terminal's encoding lacks are printed whole, with escapes and without a traceback."""
 
 import io
 import sys
@@ -21,7 +21,7 @@ distill: {teacher: large, student: convnet4, epochs: 1, seeds: 1, precision: flo
 compare: {runs: [kd]}
 """
 STORE = "data/logits/large.zarr"
-REPORTS: dict[str, tuple[list[str], list[str]]] = {  # a command, and class names that it prints
+REPORTS: dict[str, tuple[list[str], list[str]]] = {  # report -> (command, names that it prints)
     "inspect": (["inspect", STORE], ["bée", "世界"]),
     "inspect as JSON": (["inspect", STORE, "--json"], []),
     "verify": (["verify", STORE, "--samples", "8"], []),
@@ -76,7 +76,7 @@ def test_a_report_is_whole_on_a_terminal_that_lacks_its_characters(
         stream.flush()
         assert isinstance(stream.buffer, io.BytesIO)
         said += stream.buffer.getvalue()
-    assert code in ((0, 1) if report == "verify" else (0,)), said  # the verdict is the teacher's affair
+    assert code in ((0, 1) if report == "verify" else (0,)), said  # verify may fail for this teacher
     assert said and b"Traceback" not in said
     for name in names:
         assert name.encode(encoding, errors="backslashreplace") in said, said

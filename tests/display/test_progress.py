@@ -1,4 +1,4 @@
-"""Pace, speed and time left."""
+"""Progress: pace of lines, speed, time left, and text that fits."""
 
 import pytest
 from prepkd.display.progress import Pace, Speed
@@ -6,7 +6,7 @@ from prepkd.display.text import clock, fitting_parts
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """A clock set by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -24,13 +24,13 @@ def test_a_line_is_due_after_the_interval_and_then_counts_as_shown() -> None:
     at.now += 0.1
     assert pace.due() and not pace.due()
     at.now += 20
-    pace.shown()  # for another reason
+    pace.shown()  # a line shown for another reason restarts the interval
     at.now += 20
     assert not pace.due()
 
 
 def test_what_was_there_before_takes_no_time() -> None:
-    """A resumed run: 90 of 100 are done when the clock starts."""
+    """In a resumed run, the 90 of 100 done before the clock starts don't count in the speed."""
     at = Clock()
     speed = Speed(100, at)
     assert speed.at(90) is None
@@ -42,7 +42,7 @@ def test_what_was_there_before_takes_no_time() -> None:
 
 
 def test_the_rate_is_that_of_the_last_minute_and_none_is_known_at_first() -> None:
-    """The first steps are slow; later ones are not."""
+    """The slow first steps drop out of the rate, and no rate is given in the first seconds."""
     at = Clock()
     speed = Speed(1000, at)
     speed.at(0)

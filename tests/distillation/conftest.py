@@ -1,4 +1,4 @@
-"""A teacher and its stores, from which students are trained."""
+"""Fixtures: a teacher and its stores, from which students are trained."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +16,7 @@ from student_runs import CACHE, dataset_of
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Normalised:
-    """Neither always right nor always wrong."""
+    """A trained teacher that is right on a part of the samples."""
     chosen = Teacher(model="convnet8", epochs=3, batch_size=16, lr=0.05, precision="float32")
     folder = tmp_path_factory.mktemp("teacher")
     model, history = train_teacher(
@@ -28,7 +28,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Normalised:
 
 @pytest.fixture(scope="session")
 def store_of(teacher: Normalised, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], LogitStore]:
-    """The teacher's store for a dataset's plan, written once."""
+    """A function from a dataset to the teacher's store of its view plan; each store is written once."""
     stores: dict[str, LogitStore] = {}
 
     def store(dataset: Dataset) -> LogitStore:

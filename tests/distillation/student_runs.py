@@ -1,4 +1,4 @@
-"""Students of a few epochs from a teacher or its store, with the settings of params.yaml's comparison."""
+"""Train students for a few epochs from a teacher or its store, with the settings of params.yaml's comparison."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 
 PARAMS = ROOT / "params.yaml"
 RUNS: list[str] = YAML(typ="safe", pure=True).load(PARAMS)["compare"]["runs"]
-# Chunks of two batches; the last chunk and its last batch are short.
+# Chunks of two and a half batches; the last chunk and its last batch are short.
 CACHE = Cache(views="all", batch_size=16, chunk=40)
 PLANS: dict[str, int | str] = {"sampled": 3, "exhaustive": "all"}
 CPU = torch.device("cpu")
@@ -34,7 +34,7 @@ def dataset_of(views: str, seed: int = 5) -> Dataset:
 
 
 def settings(run: str = "kd", **changes: Any) -> Distill:
-    """A run of params.yaml's comparison, made small."""
+    """Settings of a run of params.yaml's comparison, made small."""
     small = ["student=convnet4", "epochs=2", "batch_size=16", "seeds=1", "lr=0.05"]
     chosen = load_params(PARAMS, [f"distill.{change}" for change in small]).variant(run)
     return Distill.model_validate(chosen.model_dump(exclude_unset=True) | changes)
@@ -43,7 +43,7 @@ def settings(run: str = "kd", **changes: Any) -> Distill:
 def trained_seeds(
     chosen: Distill, dataset: Dataset, teacher: TeacherAnswers | None, folder: Path, **changes: Any
 ) -> dict[int, tuple[dict[str, Tensor], list[Row]]]:
-    """Weights and history of every seed."""
+    """Train every seed; map it to its weights and history."""
     wanted: dict[str, Any] = {
         "inputs": {},
         "scratch": folder.joinpath,

@@ -1,4 +1,4 @@
-"""Students of cached features equal those of a live teacher; what is not cached, or is of another kind, is refused."""
+"""Students of cached features equal those of a live teacher; missing entries and entries of other features are refused."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "hint")
         ("at", ["at"]),
         ("ka-ps+dtd-flsw+at", ["at", "pooled"]),
         ("kd+hint", ["hint"]),
-        ("kd+hint", ["pooled"]),  # made from the feature that the term reads
+        ("kd+hint", ["pooled"]),  # the term's tensors are computed from the stored feature
         ("at+hint", ["pooled", "at"]),
         ("ab", ["ab"]),
     ],
@@ -66,7 +66,7 @@ def test_adapters_resume_to_the_same_bits(feature_teacher: Teacher, tmp_path: Pa
 
 
 def test_the_teachers_folder_is_not_needed(feature_teacher: Teacher, tmp_path: Path) -> None:
-    """Its shapes, from which adapters are made, are in the store."""
+    """The store holds the teacher's feature shapes, which the adapters need."""
     here, _, _ = run(settings("hint"), feature_teacher.cache("hint"), feature_teacher, tmp_path / "here")
     away = Teacher(shutil.copytree(feature_teacher.root, tmp_path / "away"))
     shutil.rmtree(away.folder)
@@ -109,7 +109,7 @@ def test_an_entry_that_is_listed_and_not_there_is_to_be_cached(feature_teacher: 
 
 
 def test_a_store_for_another_map_size_or_of_other_stages_is_refused(feature_teacher: Teacher, tmp_path: Path) -> None:
-    """The size that the student needs is part of what is asked."""
+    """The stages and the map size that the student needs are part of the store's fingerprint."""
     wide = settings("at", student="convnet4", at={"stages": ["stage1"]})
     with pytest.raises(InputError, match=r"at\.zarr: asked\.teacher has stage1, stage2, stage3, other features than"):
         run(settings("at", at={"stages": ["stage1"]}), feature_teacher.cache("at"), feature_teacher, tmp_path)

@@ -1,4 +1,4 @@
-"""The data set for other people's loops: exact, in every kind of worker, and small when it travels."""
+"""`ViewDataset`: exact items, in every kind of worker process, and a small pickle."""
 
 import pickle
 import shutil
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:De
 
 
 def noise(seed: int = 5) -> RawData:
-    """50 images of 8 x 6 with 3 channels, of which 10 become `val`, and 10 test images."""
+    """50 training images of 8 x 6 with 3 channels, 10 of which become `val`, and 10 test images."""
     random = np.random.default_rng(seed)
     return RawData(
         dataset="noise",
@@ -40,7 +40,7 @@ def noise(seed: int = 5) -> RawData:
 
 @dataclass(frozen=True)
 class Case:
-    """Prepared data, a store of it, and what the two say of each view without the data set's help."""
+    """Prepared data and its store, with every view's images, labels and logits computed without `ViewDataset`."""
 
     data: Path
     store: Path
@@ -49,7 +49,7 @@ class Case:
     logits: list[Tensor]
 
     def check(self, view: int, samples: list[int], batch: Any) -> None:
-        """A collated batch is exactly these samples' under this view."""
+        """Assert that a collated batch holds exactly these samples in this view."""
         images, labels, logits = batch
         assert torch.equal(images, self.images[view][samples]) and images.dtype == torch.float32
         assert torch.equal(labels, self.labels[samples]) and labels.dtype == torch.int64
@@ -99,7 +99,7 @@ def test_one_sample(case: Case) -> None:
     case.check(2, [17], collated([dataset[17]]))
     case.check(2, [39], collated([dataset[-1]]))
     case.check(1, [4, 3], collated([dataset[4, 1], dataset[np.int64(3), torch.tensor(1)]]))
-    case.check(2, list(range(SAMPLES)), collated(list(dataset)))  # the old iteration protocol, up to IndexError
+    case.check(2, list(range(SAMPLES)), collated(list(dataset)))  # iterates by index until IndexError
 
 
 def test_views_of_a_batch_may_differ(case: Case) -> None:
@@ -173,7 +173,7 @@ def workers_of(dataset: ViewDataset, method: str, **options: Any) -> "DataLoader
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_workers_show_what_the_store_and_the_plan_say(case: Case, method: str) -> None:
-    """Persistent ones, two epochs and two views; what the parent has open before they start must not reach them."""
+    """Persistent workers give exact items in two epochs and views, although the parent has the store open before."""
     held = LogitStore.open(case.store)
     assert np.array_equal(held.logits(0), case.logits[0].numpy())
     dataset = ViewDataset(case.data, str(case.store))
@@ -194,7 +194,7 @@ def test_workers_show_what_the_store_and_the_plan_say(case: Case, method: str) -
 
 
 def test_forked_workers_of_a_plain_loop(case: Case) -> None:
-    """A data set an epoch, shuffled by torch: each sample once, under the epoch's view."""
+    """With one data set per epoch, shuffled by torch, workers give each sample once, in the epoch's view."""
     for epoch in range(2):
         dataset = ViewDataset(case.data, case.store, view=epoch % VIEWS)
         met = []
@@ -208,7 +208,7 @@ def test_forked_workers_of_a_plain_loop(case: Case) -> None:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of a local S3 server with an empty bucket."""
+    """The URL of a local S3 server without buckets."""
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(key, "nobody")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -222,7 +222,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_forked_workers_read_a_bucket_that_the_parent_has_open(case: Case, bucket: str) -> None:
-    """Its client lives on an event loop, whose thread does not survive the fork."""
+    """Workers open their own client: the parent's needs an event loop, whose thread does not survive the fork."""
     import s3fs
 
     files_there = s3fs.S3FileSystem(endpoint_url=bucket)
@@ -241,7 +241,7 @@ def test_a_view_that_was_not_fetched(case: Case, partial: Path) -> None:
     wanted = r"view 1 was not fetched; `prepkd fetch-views URL --select 1` brings it"
     with pytest.raises(InputError, match=wanted):
         assert dataset[0]
-    # Its text reaches the parent, and its type. One worker: torch takes 5 s to end each one after an error.
+    # A worker's error reaches the parent with text and type. One worker: torch takes 5 s to end each one after an error.
     with pytest.raises(InputError, match=wanted):
         list(DataLoader(dataset, num_workers=1, multiprocessing_context="fork"))
 
@@ -287,7 +287,7 @@ def test_files_that_change_between_construction_and_reading(case: Case, tmp_path
 
 
 def answering(case: Case, folder: Path, ending: nn.Module) -> ViewDataset:
-    """The data set over a store of the usual teacher with another last layer."""
+    """A data set over a store of the usual teacher with `ending` after its last layer."""
     dataset = files.dataset_of(case.data, RECIPE, VIEWS)
     teacher = files.teacher_of(dataset)
     teacher.body = nn.Sequential(teacher.body, ending)
@@ -303,7 +303,7 @@ def test_probabilities_in_a_store_are_refused_and_doubtful_values_warned_of(case
         dataset = answering(case, tmp_path / type(ending).__name__, ending)
         with pytest.warns(UserWarning, match=message):
             dataset[0]
-        dataset[1, 2]  # said once
+        dataset[1, 2]  # the warning comes once
 
 
 def test_its_text_says_what_it_is(case: Case) -> None:
@@ -319,7 +319,7 @@ def test_its_text_says_what_it_is(case: Case) -> None:
 
 
 def test_pixels_that_are_rendered_otherwise(case: Case, tmp_path: Path) -> None:
-    """A store that says that it was made of other pixels than these is refused, whatever its other fingerprints say."""
+    """A store whose pixel checksum differs from these views is refused, although its other fingerprints agree."""
     dataset = files.dataset_of(case.data, RECIPE, VIEWS)
     mirrored = replace(dataset.samples, images=dataset.samples.images.flip(-1))
     files.write_store(tmp_path / "other.zarr", case.data, replace(dataset, samples=mirrored))

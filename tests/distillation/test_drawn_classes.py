@@ -1,4 +1,4 @@
-"""What a store of drawn classes can teach: unbiased gradients of kd and KA; other methods are refused with the reason."""
+"""Stores of drawn classes give unbiased gradients of kd and KA; other methods are refused with the reason."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def cache_of(encoding: str, **changes: object) -> Cache:
 
 
 def gradient(method: str, student: Tensor, labels: Tensor, answers: dict[str, Tensor], tau: float = 4.0) -> Tensor:
-    """Each row's gradient of the method's loss (N, K)."""
+    """Gradient of the method's loss with respect to each row of logits, (N, K)."""
     logits = student.clone().requires_grad_()
     objective = Objective(settings_of(method, kd={"tau": tau}).terms)
     objective({"logits": logits}, labels, answers)["loss"].sum().backward()
@@ -43,7 +43,7 @@ def gradient(method: str, student: Tensor, labels: Tensor, answers: dict[str, Te
 @pytest.mark.parametrize("method", ["kd", "ka-ps", "ka-lsr"])
 @pytest.mark.parametrize("right", [True, False])
 def test_the_expected_gradient_is_the_full_answers(method: str, right: bool) -> None:
-    """Over every start of the draw, evenly; topk of as many classes has a bias that is many times larger."""
+    """The mean gradient over a grid of draws is that of full logits; topk with as many classes is over ten times as biased."""
     generator = torch.Generator().manual_seed(4)
     row, student = (3 * torch.randn(1, CLASSES, generator=generator, dtype=torch.float64).float() for _ in range(2))
     label = row.argmax(1) if right else row.argsort(1)[:, 4]

@@ -1,4 +1,4 @@
-"""Every term of the dict: a student trained from stores has the weights of one that was trained beside the live teacher."""
+"""For every term of `TERMS`, a student trained from stores has the weights of one trained with the live teacher."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def method(name: str) -> str:
-    """The term in a method, beside a teacher where it can be."""
+    """A method with the term; label terms that don't replace the teacher are combined with kd."""
     term = TERMS[name]
     return f"{name}+kd" if issubclass(term, LabelTerm) and name != "ce" and not term.replaces_teacher else name
 
@@ -50,7 +50,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {name: (method(name), {}) for name
 
 
 def settings(text: str, **changes: Any) -> Distill:
-    """One epoch, with two views a step where the method needs them."""
+    """Settings of one epoch, with two views per step if the method needs them."""
     small = {"teacher": "t", "student": "resnet8", "epochs": 1, "method": text, "batch_size": 16, "seeds": 1}
     wanted = small | {"precision": "float32", "lr": 0.01, "views_per_step": parse_method(text).views}
     return Distill.model_validate(wanted | CHANGES | changes)
@@ -58,7 +58,7 @@ def settings(text: str, **changes: Any) -> Distill:
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher's folder, its logits of both kinds of views, and a store of each feature term's entry."""
+    """A teacher below `root`, its logits of weak and strong views, and one store per feature term's entry."""
 
     root: Path
 
@@ -70,7 +70,7 @@ class Teacher:
         return LoadedTeacher("t", *load_checkpoint(self.root / "t"))
 
     def write(self, *names: str) -> None:
-        """The store of the logits, and of entries."""
+        """Write the stores of the logits and of the entries."""
         scratch = self.root / "scratch"
         cache_logits(self.loaded(), PAIRED, self.cache(), Destination(str(self.root / "t.zarr"), scratch, print))
         terms, student = settings("kd").entry_terms(names), untrained_model("resnet8", SINGLE)
@@ -80,7 +80,7 @@ class Teacher:
 
 
 def made(root: Path, model: str, *names: str) -> Teacher:
-    """A teacher with random weights and its stores."""
+    """Make a teacher with random weights and its stores."""
     save_checkpoint(
         root / "t", new_model(model, DATASET, 9), {"model": model, "num_classes": CLASSES, "in_channels": 1}
     )
@@ -100,7 +100,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
 
 
 def run(chosen: Distill, teacher: Teacher, folder: Path) -> tuple[dict[str, Tensor], list[Row]]:
-    """The student's weights and history."""
+    """Train one student; return its weights and history."""
     features = [term.name for term in chosen.terms.feature_terms]
     with distill(
         chosen,
@@ -131,7 +131,7 @@ def test_cached_and_online_students_have_equal_weights(name: str, teacher: Teach
     assert all(row[f"train/{part}"] != 0 for part in parts)
 
 
-@pytest.mark.parametrize("name", [name for name in FEATURES if name != "fsp"])  # which needs equal channels
+@pytest.mark.parametrize("name", [name for name in FEATURES if name != "fsp"])  # fsp needs equal channels
 def test_with_a_student_of_fewer_channels_than_the_teachers(name: str, wide: Teacher, tmp_path: Path) -> None:
-    """A stored entry knows the teacher's channels alone; nst chose its form by both."""
+    """Stored entries serve such a student too: they depend on the teacher's channels only, nst's included."""
     equal(name, {}, wide, tmp_path)

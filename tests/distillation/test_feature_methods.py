@@ -1,4 +1,4 @@
-"""Methods that read features, through a whole run with a live teacher: adapters are trained, resumed and left out."""
+"""Whole runs of feature methods with a live teacher: adapters are trained, resumed and kept out of the student's file."""
 
 import io
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(method: str, **changes: Any) -> Distill:
     small = {"teacher": "t", "student": "resnet8", "epochs": 3, "method": method, "source": "online", "batch_size": 16}
     wanted = small | {"precision": "float32", "lr": 0.05, "seeds": 1, "checkpoint_every": 1}
-    if method == "nst":  # alone, at lr 0.003 and above, its few steps go up and down
+    if method == "nst":  # alone, its loss oscillates in these few steps at lr 0.003 and above
         wanted |= {"lr": 5e-4, "nst": {"weight": 20.0}}
     wanted |= changes
     return Distill.model_validate(wanted)
@@ -43,7 +43,7 @@ def settings(method: str, **changes: Any) -> Distill:
 def run(
     chosen: StudentSettings, teacher: Path, folder: Path, *, dataset: Dataset = DATASET, stop: int | None = None
 ) -> tuple[Normalised, list[Row], dict[str, Any], dict[str, Tensor]]:
-    """The student, its history and card, and the adapters' state in the last checkpoint."""
+    """Train one student; return it, its history and card, and the adapters' state in the last checkpoint."""
     files: Mapping[str, TeacherFiles] = {"t": TeacherFiles(teacher, "no store", None, "prepkd train-teacher t")}
     cache = Cache(views=1, batch_size=16)
     model, history, card = distilled(chosen, cache, dataset, files, folder, stop=stop)
@@ -78,7 +78,7 @@ def test_a_run_learns_is_repeatable_and_resumes_to_the_same_bits(
 
 @pytest.mark.parametrize("negatives", ["bank", "batch"])
 def test_crd_learns_and_resumes_with_its_bank_to_the_same_bits(negatives: str, teacher: Path, tmp_path: Path) -> None:
-    """While the bank's rows are random, their scores are low: the loss rises until each sample was shown a few times."""
+    """The loss ends below its maximum, not its start: it rises while the bank's rows are random and their scores low."""
     chosen = settings("ka-ps+crd", epochs=8, crd={"negatives": negatives, "count": 64})
     model, history, card, adapters = run(chosen, teacher, tmp_path / "whole")
     values = [row["train/crd"] for row in history]
@@ -125,7 +125,7 @@ def test_adapters_leave_the_students_start_and_the_random_state_as_they_were(hin
 
 
 def test_a_live_teachers_logits_are_the_same_with_and_without_features(teacher: Path, tmp_path: Path) -> None:
-    """A term of weight near zero leaves kd's weights where they were, up to rounding."""
+    """With a feature term of weight near zero, the student's weights are those of kd alone up to rounding."""
     plain, _, _, _ = run(settings("kd"), teacher, tmp_path / "kd")
     beside, _, _, _ = run(settings("kd+at", at={"weight": 1e-30}), teacher, tmp_path / "at")
     for key, value in plain.state_dict().items():

@@ -23,7 +23,7 @@ def project(whole_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From two to five to six, as DVC does it: the old output is removed first. `kd` with another ka.eps is the same run."""
+    """Two seeds become five, then six; the output is removed before, as DVC does. Another ka.eps is the same run of `kd`."""
     from prepkd.distillation import student
 
     trained: list[str] = []
@@ -49,14 +49,14 @@ def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypa
         after = read_results(path, "").logits
         assert torch.equal(after[1], before.logits[1]) == ("distill__kd__tau" not in changes)
         prepkd("compare", **changes)
-    # Students of the same settings are the same students, whichever command trained them.
+    # `distill` takes over the comparison's students of the same settings.
     prepkd("distill")
     assert trained == ["resumed", "resumed"]
 
 
 @pytest.mark.parametrize("swap", [{"seed1": "seed9"}, {"seed0": "seed1", "seed1": "seed0"}], ids=["renamed", "swapped"])
 def test_a_student_of_another_seed_is_not_tabulated(project: Path, swap: dict[str, str]) -> None:
-    """Neither is it kept as finished work of the seed whose name it has."""
+    """A student in the folder of another seed is refused by `evaluate`, and by `distill` as finished work of that seed."""
     for root in (project / "models/student", project / "results/training"):
         for name in swap:
             (root / name).rename(root / f"{name}.aside")
@@ -87,7 +87,7 @@ SAME = {
 def test_finished_work_is_that_of_the_settings_which_it_uses(
     method: str, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last of each list is used."""
+    """Changes of unused settings keep finished work; a used one, the last of the lists of dtd-flsw and kd, refuses it."""
     base = {"distill__method": method, "distill__schedule": "one-cycle"}
     given = load_params(project / "params.yaml", [f"{k.replace('__', '.')}={v}" for k, v in base.items()]).distill
     inputs = {"teacher": {}}
@@ -132,7 +132,7 @@ LATER = {"accumulate", "adamw", "clip_grad_norm", "compile", "early_stop", "ema"
 
 
 def test_what_was_trained_before_a_setting_came_has_its_default(project: Path) -> None:
-    """Students and a run of the comparison as version 0.1.0 wrote them, and settings that are not the defaults."""
+    """Students and runs written by version 0.1.0 count as trained with the defaults of later settings."""
     for path in project.glob("models/student/*/model.json"):
         card = json.loads(path.read_text())
         card["training"] = {key: value for key, value in card["training"].items() if key not in LATER}

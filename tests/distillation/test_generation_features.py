@@ -1,4 +1,4 @@
-"""Generations with feature terms: from cached features as beside the live teacher, along a chain of them."""
+"""Generations with feature terms: a chain trained from cached features equals one of live teachers."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def test_what_is_not_cached_for_a_generation_is_named_with_the_command_that_cach
     )
     says = "; run `prepkd cache-features large --generation one`, or set generations.one.source: online\n"
     assert line.endswith(says) and line.count("\n") == 1
-    prepkd("cache-features", "large")  # for the student of `distill`, which reads other stages
+    prepkd("cache-features", "large")  # caches the entries for `distill`'s student, which reads other stages
     line = prepkd("train-generation", "one", code=2)
     assert "at.zarr: asked.teacher has stage1, stem, other features than the settings'" in line
     assert line.endswith("; run `prepkd cache-features large --generation one` again\n")

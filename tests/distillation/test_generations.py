@@ -1,4 +1,4 @@
-"""Generations: a distilled teacher is a student of the same settings, bit for bit, and afterwards a teacher like any other."""
+"""Generations: a distilled teacher equals a student of the same settings bit for bit, and then serves as any teacher."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, without finished work in scratch: whatever is trained again is trained."""
+    """A copy of `made` without scratch, so that no training resumes from finished work."""
     return enter(shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns("scratch")), monkeypatch)
 
 
@@ -83,7 +83,7 @@ def test_a_generation_of_two_views_is_the_student_of_the_same_settings(project: 
 
 
 def test_the_live_teacher_is_another_module_and_stays_as_it_is(project: Path) -> None:
-    """Where teacher and student are one module, the student's loss is zero."""
+    """With a live teacher the student's loss is not zero, as it would be if both were one module."""
     before, cached = card(ONE)["weights_fingerprint"], (Path("models/teachers/two/model.safetensors")).read_bytes()
     shutil.rmtree("models/teachers/two")
     prepkd("train-generation", "two", generations__two__source="online")
@@ -94,7 +94,7 @@ def test_the_live_teacher_is_another_module_and_stays_as_it_is(project: Path) ->
 
 
 def test_each_generation_starts_from_new_weights_with_a_new_optimiser(project: Path) -> None:
-    """At a vanishing lr it ends where it started: at the weights of its seed, not at the teacher's."""
+    """At a vanishing lr a generation ends with the initial weights of its seed, not with its teacher's weights."""
     shutil.rmtree("models/teachers/two")
     prepkd("train-generation", "two", generations__two__lr=1e-30, generations__two__weight_decay=0.0)
     found = load_file("models/teachers/two/model.safetensors")
@@ -109,7 +109,7 @@ def test_each_generation_starts_from_new_weights_with_a_new_optimiser(project: P
 def test_nothing_that_is_measured_on_test_reaches_the_next_teacher(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Public code of assistants takes the epoch that is best on test."""
+    """Test scores don't select the epoch; public code of teacher assistants takes the best on test."""
     before = (ONE / "model.safetensors").read_bytes()
     figures = iter((0.9, 0.5, 0.1))
 
@@ -258,7 +258,7 @@ def test_names_of_the_other_kind_are_refused_in_one_line(made: Path, monkeypatch
 
 
 def test_a_generation_inherits_nothing_from_distill() -> None:
-    """And has every setting that `distill` has, checked in the same way."""
+    """A generation has the fields of `distill` with the same defaults and checks, apart from seeds and ensembles."""
     from prepkd.distillation.student_settings import Distill
 
     assert Generation.model_fields.keys() ^ Distill.model_fields.keys() == {"seed", "seeds", "teachers", "ensemble"}
@@ -268,7 +268,7 @@ def test_a_generation_inherits_nothing_from_distill() -> None:
 
 
 def test_a_refinery_that_is_sure_is_cross_entropy_and_else_its_gradient_is_that_of_its_answer() -> None:
-    """Label refinery: KL at temperature 1, no labels; naive in float64."""
+    """Label refinery (KL at temperature 1, no labels) against its gradient q - p in float64."""
     settings = Generation.model_validate(
         {"teacher": "a", "student": "convnet4", "epochs": 1, "ce_weight": 0.0, "kd": {"tau": 1.0}}
     )
@@ -289,12 +289,12 @@ def test_a_refinery_that_is_sure_is_cross_entropy_and_else_its_gradient_is_that_
             assert torch.allclose(loss, -q.log().gather(1, (labels[:, None] + 1) % 5).squeeze(1), atol=1e-12)
 
 
-# A folder that prepkd wrote, named where weights are given
+# Tests of `weights` that name a model folder written by prepkd
 
 
 @pytest.fixture
 def promoted(project: Path) -> Iterator[dict[str, object]]:
-    """Settings of a teacher that is a trained student, with a preprocessing of its own."""
+    """Settings of a teacher whose weights are a trained student's folder, with its own preprocessing."""
     prepkd("distill", distill__preprocessing="{mean: [0.4], std: [0.2]}")
     shutil.copytree("models/student/seed0", "kept")
     yield {"teachers.kept": "{model: convnet4, weights: kept, epochs: 0}"}
@@ -309,19 +309,19 @@ def test_a_students_folder_is_a_teacher(promoted: dict[str, object]) -> None:
     assert ours["preprocessing"]["mean"] == [0.4] and ours["weights_from"]["file"] == "kept"
     assert "PASS" in prepkd("verify", "data/logits/kept.zarr", "--samples", "64", "--seed", "0")
     prepkd("distill", "--replace", "--teacher", "kept", **promoted)
-    # As initial weights, too: of a generation, and of a student.
+    # The folder also serves as initial weights of a generation and of a student.
     prepkd("train-generation", "one", "--replace", generations__one__weights="kept")
     assert card(ONE)["weights_from"]["file"] == "kept" and card(ONE)["preprocessing"]["mean"] == [0.4]
     prepkd("distill", "--replace", distill__weights="kept")
     assert card(Path("models/student/seed0"))["preprocessing"]["mean"] == [0.4]
-    # The folder is another one now.
+    # The folder now holds another student.
     shutil.rmtree("kept")
     shutil.copytree("models/student/seed0", "kept")
     assert "kept has changed; run `prepkd train-teacher kept`" in prepkd("cache-logits", "kept", code=2, **promoted)
 
 
 def damage(folder: Path, **changes: object) -> None:
-    """Another card, whole in itself."""
+    """Rewrite the card with changes and a valid checksum."""
     write_card(folder, card(folder) | changes)
 
 

@@ -1,4 +1,4 @@
-"""Runs of students: what a seed and a fingerprint stand for, and that finished seeds are not trained again."""
+"""Runs of students: seeds are shared by methods, fingerprints cover used settings, finished seeds are not retrained."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Spy:
-    """Stands in for `train`: notes what it was called with and trains nothing."""
+    """A stand-in for `train` that notes its arguments and trains nothing."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -41,7 +41,7 @@ class Spy:
         return []
 
     def run(self, chosen: Distill, **changes: Any) -> str:
-        """The scratch fingerprint of the run's first seed."""
+        """Return the scratch fingerprint of the run's first seed."""
         named: list[str] = []
         before = len(self.calls)
 
@@ -49,7 +49,7 @@ class Spy:
             named.append(fingerprint)
             return Path(fingerprint)
 
-        changes.setdefault("objective", lambda: Objective(settings("kd").terms))  # terms of features need their shapes
+        changes.setdefault("objective", lambda: Objective(settings("kd").terms))  # feature terms would need shapes
         trained_seeds(chosen, dataset_of("sampled"), lambda views: None, Path(), scratch=scratch, **changes)  # type: ignore[arg-type, return-value]
         folders = [str(call["checkpoint"].parent) for call in self.calls[before:]]
         # Two processes that take several locks must take them in one order, or each might wait for the other.
@@ -152,7 +152,7 @@ def test_every_setting_that_changes_a_run_changes_its_fingerprint(key: str, monk
         **{section: {"method": f"kd+{name}", "source": "online"} for section, name in OF_FEATURES.items()},
     }.get(key, {})
     ours, theirs = spy.run(settings(**base)), spy.run(settings(**base | {key: OTHER_SETTINGS[key]}))
-    harmless = {"seeds", "resident_gib", "checkpoint_every", "own"}  # they change no bit of a seed's weights
+    harmless = {"seeds", "resident_gib", "checkpoint_every", "own"}  # these don't change a seed's weights
     assert (ours == theirs) == (key in harmless)
 
 
@@ -162,13 +162,13 @@ def test_settings_of_terms_that_a_method_does_not_use_are_not_part_of_its_finger
     spy = Spy(monkeypatch)
     unused = {
         "kd": ["ka", "dtd", "dkd", *OF_FEATURES, "adamw", "lr_decay", "ensemble"],
-        "ka-ps+dtd-flsw": ["kd", "ka"],  # eps and lsr_weight are ka-lsr's alone
+        "ka-ps+dtd-flsw": ["kd", "ka"],  # only ka-lsr uses eps and lsr_weight
         "ce": ["kd", "ka", "dtd", "teacher", "teachers", "source"],
     }
     for method, others in unused.items():
         ours = spy.run(settings(method))
         assert [spy.run(settings(method, **{key: OTHER_SETTINGS[key]})) for key in others] == [ours] * len(others)
-    assert spy.run(settings("kd", ce_weight=0.1)) == spy.run(settings("kd"))  # what `auto` means
+    assert spy.run(settings("kd", ce_weight=0.1)) == spy.run(settings("kd"))  # 0.1 is the value of `auto`
     assert spy.run(settings("kd", teachers=["large"])) == spy.run(settings("kd", teacher="large"))
     adamw = {"optimizer": "adamw"}
     assert spy.run(settings(**adamw, momentum=0.5, nesterov=False)) == spy.run(settings(**adamw))
@@ -187,8 +187,9 @@ def test_the_fingerprint_is_of_the_settings_that_are_used(monkeypatch: pytest.Mo
         "teacher",
         "own",
         "ensemble",
-    }  # of other schedules, of several teachers
-    without_effect = {"seeds", "resident_gib", "checkpoint_every", "batch_norm"}  # which is synchronised
+    }  # used by other optimisers and schedules, or by several teachers
+    # The default batch_norm, "synchronised", is not part of the fingerprint.
+    without_effect = {"seeds", "resident_gib", "checkpoint_every", "batch_norm"}
     used = chosen.model_dump(mode="json", exclude={*other, *without_effect, *SECTIONS.keys() - {"kd"}})
     used |= {"ce_weight": 0.1, "kd_weight": 0.9, "teachers": ["large"]}
     assert Spy(monkeypatch).run(chosen) == fingerprint(
@@ -213,7 +214,7 @@ def test_finished_seeds_are_not_trained_again(store_of: Callable[[Dataset], Logi
     source = cached(store_of(dataset), "cycle")
     asked: list[Views] = []
 
-    def counted(views: Views) -> Mapping[str, Tensor]:  # asked once for an epoch that is trained
+    def counted(views: Views) -> Mapping[str, Tensor]:  # called once per trained epoch
         asked.append(views)
         return source(views)
 
@@ -252,6 +253,6 @@ def test_another_number_of_seeds_keeps_those_that_are_trained(
     source = cached(store_of(dataset), "cycle")
     few = trained_seeds(settings(seeds=2), dataset, source, tmp_path)
     more = trained_seeds(settings(seeds=[2, 1]), dataset, source, tmp_path)
-    assert few[1][1] == more[1][1]  # the very same seconds: loaded, not trained
+    assert few[1][1] == more[1][1]  # equal times too: loaded, not trained
     assert same(few[1][0], more[1][0])
     assert list(more) == [2, 1]

@@ -1,4 +1,4 @@
-"""Students: the store stands in for the teacher bit for bit."""
+"""Students trained from a store equal those trained with the live teacher, bit for bit."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def online_teacher(teacher: Normalised, dataset: Dataset) -> OnlineTeacher:
-    """The teacher as it answers beside a student: what the stores of these tests keep."""
+    """A live teacher with the encoding, batch size and precision of these tests' stores."""
     encoding, settings = F16(dataset.classes), {"batch_size": CACHE.batch_size, "precision": CACHE.precision}
     return OnlineTeacher(teacher, dataset, encoding, **settings)  # type: ignore[arg-type]
 
@@ -49,7 +49,7 @@ def test_cached_and_online_give_equal_weights(
     assert timeless(history) == timeless(live_history)
     assert len(history) == 2
     if "ka" in run:
-        assert 0 < history[-1]["train/adjusted"] < 1  # the method had something to correct
+        assert 0 < history[-1]["train/adjusted"] < 1  # KA adjusted some rows
 
     if run in ("kd", "ka-ps+dtd-flsw"):
         other = store_of(dataset_of(views, seed=6))
@@ -62,7 +62,7 @@ def test_cached_and_online_give_equal_weights(
 def test_several_cached_teachers_and_several_online_give_equal_weights(
     run: str, combine: str, teacher: Normalised, store_of: Callable[[Dataset], LogitStore], tmp_path: Path
 ) -> None:
-    """The second member answers other views of the same plan: an ensemble needs no more than answers."""
+    """Ensembles of cached and of online teachers agree; the second member is the first one shifted by a view."""
     dataset = dataset_of("sampled")
     chosen = settings(run).model_copy(
         update={"teachers": ["t", "u"], "ensemble": EnsembleSettings(combine=combine, weights=[1.0, 3.0])}
@@ -82,7 +82,7 @@ def test_several_cached_teachers_and_several_online_give_equal_weights(
 
 
 def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_path: Path) -> None:
-    """Why the online teacher rounds as the store does."""
+    """The online teacher must round like the store: exact logits give close but different weights."""
     dataset = dataset_of("sampled")
     live = online_teacher(teacher, dataset)
 
@@ -104,7 +104,7 @@ def test_without_the_encoding_the_weights_are_others(teacher: Normalised, tmp_pa
 def test_mixed_views_cached_and_online_give_equal_weights(
     run: str, mix: str, order: str, teacher: Normalised, store_of: Callable[[Dataset], LogitStore], tmp_path: Path
 ) -> None:
-    """The teacher answers the mixed picture itself."""
+    """For mixed views the teacher's logits are those of the mixed image; cached and online students agree."""
     plan = ViewPlan([{"crop": {"padding": 1}}, {mix: {"alpha": 1.0}}], 3, 5, COUNT)
     dataset = replace(dataset_of("sampled"), plan=plan)
     chosen, store = settings(run, view_order=order), store_of(dataset)

@@ -1,4 +1,4 @@
-"""Two real `distill`s with the same outputs, started at once."""
+"""Two `distill` processes with the same outputs, started at once."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from whole_project import SETTINGS
 
 
 def test_two_distills_at_once_leave_the_students_of_one(whole_project: Path, tmp_path: Path) -> None:
-    """The second waits, and replaces all of the first's students; without --replace it is refused."""
+    """The second process waits, then replaces all of the first's students, or is refused without --replace."""
     project = shutil.copytree(whole_project, tmp_path / "project", ignore=shutil.ignore_patterns("scratch"))
     shutil.rmtree(project / "models/student")
     shutil.rmtree(project / "results/training")

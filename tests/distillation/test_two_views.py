@@ -1,4 +1,4 @@
-"""Two views a step: one store holds weak and strong views, and students of it equal those of a live teacher."""
+"""Two views per step: one store holds weak and strong views, and its students equal those of a live teacher."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @dataclass(frozen=True)
 class Teacher:
-    """Teachers' folders, and their stores of both kinds of views."""
+    """Teachers below `root` and their stores of weak and strong views."""
 
     root: Path
 
@@ -88,7 +88,7 @@ def run(
     settings_of_cache: Cache | None = None,
     stop: int | None = None,
 ) -> tuple[dict[str, torch.Tensor], list[Row], dict[str, Any]]:
-    """The student's weights, its history and card."""
+    """Train one student; return its weights, history and card."""
     files = {
         name: TeacherFiles(
             teacher.root / name, str(stores.get(name, teacher.store(name))), None, f"prepkd train-teacher {name}"
@@ -104,7 +104,7 @@ def run(
     [
         *(("mlkd", order) for order in ("cycle", "random")),
         *(("ka-ps+ls+mlkd", "cycle"), ("ka-ps+dtd-flsw+crld", "random")),
-        *(("kd", "random"), ("ka-lsr+dtd-cwsm", "cycle")),  # of one view: the mean over both
+        *(("kd", "random"), ("ka-lsr+dtd-cwsm", "cycle")),  # methods of one view: the loss is the mean over both
     ],
 )
 def test_cached_and_online_students_have_equal_weights(
@@ -126,7 +126,7 @@ def test_cached_and_online_ensembles_have_equal_weights(teacher: Teacher, tmp_pa
 
 
 def test_feature_terms_beside_it_compare_weak_views(teacher: Teacher, tmp_path: Path) -> None:
-    """Their stores hold weak views alone, and do not depend on the strong ones."""
+    """Feature terms beside a two-view method read stores of weak views only, which don't depend on the strong ones."""
     chosen = settings("mlkd+pkt", student="resnet8", epochs=2)
     stored = cache(features=["pkt"], features_root=str(tmp_path / "features"))
     weak, loaded = replace(data(), plan=data().plan.weak), LoadedTeacher("t", *load_checkpoint(teacher.root / "t"))
@@ -139,7 +139,7 @@ def test_feature_terms_beside_it_compare_weak_views(teacher: Teacher, tmp_path: 
     online = chosen.model_copy(update={"source": "online"})
     live, rows, _ = run(online, teacher, tmp_path / "online", settings_of_cache=stored)
     assert same(cached, live) and timeless(history) == timeless(rows)
-    # A forward pass per view: batch norm's statistics are updated twice a step.
+    # One forward pass per view: batch norm's statistics are updated twice per step.
     updates = {int(value) for key, value in live.items() if key.endswith("num_batches_tracked")}
     assert updates == {2 * chosen.epochs * -(-COUNT // chosen.batch_size)}
 

@@ -1,4 +1,4 @@
-"""CIFAR-100's official files, made up; as a script, `prepkd` that takes them for the real ones."""
+"""Synthetic files in CIFAR-100's official form; run as a script, a `prepkd` that accepts them without the official md5."""
 
 import hashlib
 import pickle
@@ -13,7 +13,7 @@ from prepkd.data.sources.raw import RawData
 
 
 def write(folder: Path, images_a_class: int = 5) -> Path:
-    """Noise in the form of the official files, classes told apart by brightness."""
+    """Write noise in the form of the official files; a class is a brightness."""
     folder.mkdir(parents=True)
     labels = np.arange(100).repeat(images_a_class)
     for seed, name in enumerate(("train", "test")):
@@ -26,7 +26,7 @@ def write(folder: Path, images_a_class: int = 5) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Unchecked(Cifar):
-    """CIFAR-100 without the official checksums."""
+    """The CIFAR-100 source without the official checksums."""
 
     def read(self, raw: Path) -> RawData:
         """Read the files like the real ones, with their own checksums."""

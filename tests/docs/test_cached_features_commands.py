@@ -1,4 +1,4 @@
-"""The commands and the code of docs/how-to/cached-features.md run as printed, on a few digits; errors are of one line."""
+"""The commands and the code of docs/how-to/cached-features.md run as printed, on a few digits; errors are one line each."""
 
 import re
 import shlex
@@ -13,13 +13,13 @@ PAGE = ROOT / "docs/how-to/cached-features.md"
 
 
 def blocks(language: str) -> str:
-    """The page's blocks of a language."""
+    """Join the page's code blocks of a language."""
     return "".join(re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(), re.M | re.S))
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits, a teacher and its logits, under the settings of the page."""
+    """Digits, a teacher and its logits, made with the page's settings."""
     folder = tmp_path_factory.mktemp("project")
     yaml = YAML()
     params: dict[str, Any] = yaml.load(ROOT / "params.yaml")

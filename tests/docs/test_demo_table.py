@@ -1,4 +1,4 @@
-"""README's table is the recorded demo's: made of its seeds, with today's settings and training; `make docs` copies it."""
+"""README's table, copied by `make docs`, is that of the recorded demo, with today's settings and training version."""
 
 import re
 

@@ -156,10 +156,10 @@ def test_no_block_is_skipped_unsaid(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=docs_pages.name)
 def test_worked_numbers(page: Path) -> None:
-    """Python sessions of a page share their names; each result is as printed."""
+    """Each result in a page's Python sessions is as printed; the sessions share their names."""
     text = "\n".join(step.text for step in docs_pages.steps(page) if step.language == "pycon")
     test = doctest.DocTestParser().get_doctest(text, {"torch": torch}, docs_pages.name(page), str(page), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     failed = runner.run(test).failed
-    torch.set_printoptions(profile="default")  # pages choose a precision
+    torch.set_printoptions(profile="default")  # pages may set another precision
     assert failed == 0

@@ -22,7 +22,7 @@ def test_generated_pages_are_up_to_date(page: str, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_count_of_views_is_no_choice_among_them() -> None:
-    """In no command."""
+    """In every command `--views` takes a count, `--select` chooses views and `--only` an entry."""
     page, takes = (ROOT / "docs/reference/cli.md").read_text(), dict[str, set[str]]()
     for name, value in re.findall(r"^\| `(?:-\w, )?(--[a-z0-9-]+)(?: ([^`]+))?` \|", page, re.M):
         takes.setdefault(name, set()).add(value)
@@ -31,7 +31,7 @@ def test_a_count_of_views_is_no_choice_among_them() -> None:
 
 
 def test_a_method_is_a_file_an_entry_and_a_public_loss() -> None:
-    """The diff in CONTRIBUTING is the whole change, and as long as the page says."""
+    """CONTRIBUTING's diff of a new method touches three files and has at most the stated number of lines."""
     change = generate.term_change("dkd")
     assert list(change) == [f"pipeline/prepkd/{name}.py" for name in ("methods/dkd", "losses", "methods/terms")]
     assert sum(map(len, change.values())) <= 60 and "`dkd`, 60 lines" in (ROOT / "CONTRIBUTING.md").read_text()

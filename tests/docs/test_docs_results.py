@@ -1,4 +1,4 @@
-"""docs/results.md shows what the files in experiments/ say."""
+"""docs/results.md agrees with the files in experiments/."""
 
 import importlib.util
 import subprocess
@@ -25,6 +25,7 @@ def test_the_page_of_results_shows_them() -> None:
     found.loader.exec_module(page)
     text = page.PAGE.read_text()
     shown = {block[1] for block in page.BLOCK.finditer(text)}
-    measured = {path.parent.name for path in (ROOT / "experiments").glob("*/long.csv")} - {"demo"}  # README shows that
+    # README shows the demo.
+    measured = {path.parent.name for path in (ROOT / "experiments").glob("*/long.csv")} - {"demo"}
     assert shown == measured | {"cifar100-tuning", "published"}
     assert page.filled(text) == text, "docs/results.md is out of date: run `make docs`"

@@ -1,4 +1,4 @@
-"""The loops and commands that README.md, docs/how-to/own-loop.md and docs/how-to/import.md print, run as they stand there."""
+"""The loops and commands in README.md, docs/how-to/own-loop.md and docs/how-to/import.md run as printed."""
 
 import re
 import shlex
@@ -19,13 +19,13 @@ from torch.nn.functional import kl_div, log_softmax, one_hot
 
 
 def blocks(page: str, language: str, word: str) -> list[str]:
-    """The page's blocks of code in which a word occurs."""
+    """The page's code blocks that contain a word."""
     found = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
     return [block for block in found if word in block]
 
 
 def run(code: str) -> dict[str, Any]:
-    """Run a block; the names that it leaves."""
+    """Run a block and return the names that it defines."""
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(code, "block", "exec"), names)
     return names
@@ -33,7 +33,7 @@ def run(code: str) -> dict[str, Any]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The digits, and a store of all their views from a teacher that knows the labels somewhat."""
+    """The digits, and a store of all views with made-up logits: the one-hot labels with noise."""
     enter(tmp_path, monkeypatch)
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     data = files.write_data(tmp_path / "data/digits.h5", SOURCES["digits"].read(Path()))
@@ -49,7 +49,7 @@ def command(line: str) -> str:
 
 
 def divergence(student: torch.nn.Module, tau: float) -> float:
-    """Mean KL from the teacher's answers to view 4 to the student's."""
+    """Mean KL divergence on view 4 between the teacher's stored logits and the student's."""
     dataset = prepkd.ViewDataset("data/digits.h5", "data/logits/large.zarr", view=4)
     images, _, logits = zip(*dataset.__getitems__(range(len(dataset))), strict=True)
     with torch.no_grad():
@@ -102,7 +102,7 @@ def test_the_documented_import(project: Path) -> None:
     assert store.plan.describe() == left["plan"].describe()
     for view in (0, 8):
         assert np.allclose(store.logits(view), saved[view].numpy(), atol=2e-3)
-    # The pixels of the page's teacher are those that the data set shows with its answers.
+    # The page's teacher gives the stored logits for the data set's pixels.
     image, _, logits = prepkd.ViewDataset("data/digits.h5", "data/logits/large.zarr", view=8)[77]
     with torch.no_grad():
         assert torch.allclose(left["teacher"](image[None])[0], logits, atol=2e-3)

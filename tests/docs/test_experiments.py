@@ -1,4 +1,4 @@
-"""docs/how-to/sweeps.md, its commands in order: a queue with two workers, one that fails, what is done with the results."""
+"""The commands of docs/how-to/sweeps.md in order: a queue with two workers, a failing task, and uses of the results."""
 
 import io
 import json
@@ -13,12 +13,12 @@ import pytest
 from commands import ROOT, edit_params, run, stop_workers, wait_for_queue
 from ruamel.yaml import YAML
 
-HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repository
+HUB = "https://example.org/you/digits.git"  # in the docs; the tests replace it by a bare repository
 REMOTE = "/mnt/shared/dvc"
 PAGE = (ROOT / "docs/how-to/sweeps.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
 START, QUEUE, LOGS, FAILED, PLOTS, KEEP, PUSH, PULL, TAG, GET = range(10)
-# Some thirty processes that import PyTorch, one after the other: slow on a busy machine.
+# About thirty processes import PyTorch one after the other: slow on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
 
 
@@ -28,7 +28,7 @@ def documented(block: int, folder: Path) -> str:
 
 
 def here(commands: str, folder: Path) -> str:
-    """The page's commands where the hub and the DVC remote are beside the folder."""
+    """Replace the page's hub and DVC remote in commands by folders beside `folder`."""
     return commands.replace(HUB, str(folder.parent / "hub.git")).replace(REMOTE, str(folder.parent / "remote"))
 
 
@@ -41,7 +41,7 @@ def shrink(params: dict) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A new user's project after the page's first commands, in their order; the hub is empty, nothing else was done."""
+    """A new project after the page's first block of commands, with an empty hub beside it."""
     folder = tmp_path_factory.mktemp("sweep") / "project"
     folder.mkdir()
     run("git init -q --bare -b main ../hub.git && git init -q -b main", folder)
@@ -56,14 +56,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def sweep(project: Path) -> pd.DataFrame:
-    """`dvc exp show` of the page's queue, with a new teacher that both workers want at once."""
+    """The experiments of the page's queue, run with a new teacher that both workers need at the same time."""
     run(BLOCKS[QUEUE].replace("--queue", "--queue -S teachers.teacher.seed=1"), project)
     wait_for_queue(project, failed=1)
     return experiments(project)
 
 
 def experiments(folder: Path) -> pd.DataFrame:
-    """The rows of `dvc exp show` that are experiments, by name."""
+    """The experiments' rows of `dvc exp show`, by name."""
     shown = pd.read_csv(io.StringIO(run("dvc exp show --csv 2>/dev/null", folder)))
     return shown[shown["typ"].str.startswith("branch_")].set_index("Experiment")
 
@@ -84,7 +84,7 @@ def test_the_good_have_their_figures_and_one_teacher(project: Path, sweep: pd.Da
         assert outputs(first[stage]) == outputs(second[stage])
     assert outputs(first["distill"]) != outputs(second["distill"])
     assert outputs(first["train-teacher@teacher"]) != outputs(main["train-teacher@teacher"])
-    # Both workspaces worked in the project's own scratch, and left finished students there, and nothing else.
+    # Both workspaces used the project's scratch folder and left only finished students there.
     left = [path for path in (project / ".dvc/tmp/prepkd").iterdir() if path.is_dir()]
     assert left and all((folder / "finished").is_file() for folder in left)
 
@@ -117,7 +117,7 @@ def test_one_is_applied_another_becomes_a_branch(project: Path, sweep: pd.DataFr
 
 
 def the_second_is_here(folder: Path, sweep: pd.DataFrame) -> bool:
-    """Settings, figures and students are those of `method-2`, and nothing is out of date."""
+    """Assert that settings, figures and students are those of `method-2`; return whether DVC finds all stages up to date."""
     metrics = json.loads((folder / "results/metrics.json").read_text())
     card = json.loads((folder / "models/student/seed0/model.json").read_text())
     assert metrics["top1"]["mean"] == pytest.approx(float(sweep.loc["method-2", "top1.mean"]), abs=1e-4)
@@ -159,11 +159,11 @@ def test_a_sweep_on_cifar100_gets_its_raw_data_from_dvc(tmp_path: Path) -> None:
         params["distill"].update(seeds=1)
         for section in (params["teachers"]["teacher"], params["distill"]):
             section.update(epochs=4, precision="float32")
-            for place in range(3):  # 1, 2, 3, in the list that is there
+            for place in range(3):  # sets 1, 2, 3 in the list in place
                 section["milestones"][place] = place + 1
 
     edit_params(tmp_path, few)
-    # Links, so that no workspace of the queue copies the data.
+    # Hard links, so that the queue's workspaces don't copy the data.
     run("dvc config cache.type hardlink && dvc add -q data/raw/cifar-100-python", tmp_path)
     run("git add -A && git commit -qm data && dvc exp run --queue -S distill.method=kd,ka-ps", tmp_path)
     try:

@@ -1,4 +1,4 @@
-"""docs/how-to/generations.md: its commands run as printed, its recipes are those of `prepkd methods`, each runs on digits."""
+"""docs/how-to/generations.md: commands run as printed, recipes equal those of `prepkd methods`, and each runs on digits."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ RECIPES = dict(re.findall(r"^### `([\w-]+)`.*?^```yaml\n(.*?)^```", PAGE, re.M |
 
 
 def merged(text: str) -> dict[str, Any]:
-    """params.yaml with the settings of a block; teachers that it does not name are left out."""
+    """params.yaml with the settings of a YAML block; the block replaces sections other than `distill` and `compare`."""
     params: dict[str, Any] = YAML(typ="safe").load(ROOT / "params.yaml")
     for section, changes in YAML(typ="safe").load(text).items():
         params[section] = (params[section] if section in ("distill", "compare") else {}) | changes
@@ -28,7 +28,7 @@ def merged(text: str) -> dict[str, Any]:
 
 
 def shrunk(params: dict[str, Any]) -> dict[str, Any]:
-    """The same for seconds, on digits: the chain stays, models and epochs are small."""
+    """Make the settings run in seconds on digits: small models, one epoch, the same chain."""
     params["prepare"]["subset"] = 10
     params["cache"].update(views=2, batch_size=64)
     small = {"epochs": 1, "batch_size": 64, "precision": "float32"}

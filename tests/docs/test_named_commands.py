@@ -1,4 +1,4 @@
-"""Commands that no test runs, in indented blocks and in sentences, exist, and so do their options."""
+"""Commands and options named in indented blocks and sentences, which no test runs, exist."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def unknown(text: str) -> list[str]:
     for line in text.splitlines():
         for call in CALL.finditer(line):
             if not line.startswith("    ") and line[: call.start()].count("`") % 2 == 0:
-                continue  # a sentence about prepkd
+                continue  # the word `prepkd` in a sentence
             if (command := COMMANDS.get(call["name"])) is None:
                 found.append(f"prepkd {call['name']}")
                 continue

@@ -1,4 +1,4 @@
-"""README's first screen: what and why, two commands; one picture of the report and the table follow at once."""
+"""README's first screen has a short introduction and two commands; the report's picture and the demo's table follow."""
 
 import re
 
@@ -6,7 +6,7 @@ from commands import ROOT
 from PIL import Image, ImageChops
 
 TEXT = (ROOT / "README.md").read_text()
-WORDS = 190  # above the commands; with 16 pixels and 830 of width they and the commands fit 900 pixels of height
+WORDS = 190  # at most, above the commands: with 16 px text and 830 px width, both fit 900 px of height
 
 
 def test_the_commands_stand_on_the_first_screen() -> None:

@@ -9,7 +9,7 @@ import preloaded
 import pytest
 from commands import ROOT, copy_working_tree, edit_params, run
 
-HUB = "https://example.org/you/digits.git"  # in the docs; here a bare repository
+HUB = "https://example.org/you/digits.git"  # in the docs; the tests replace it by a bare repository
 SHARE, COLLEAGUE, SMALLER, GET = range(4)  # the section's blocks of commands
 
 
@@ -22,13 +22,13 @@ def shrink(params: dict) -> None:
 
 
 def section(language: str) -> list[str]:
-    """The blocks of the section in one language."""
+    """The section's code blocks in a language."""
     text = (ROOT / "docs/how-to/sharing.md").read_text().split("\n## Through DVC\n")[1].split("\n## ")[0]
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
 class Desk:
-    """A folder with the project's hub and its DVC remote; commands run as the docs print them."""
+    """A folder with the project's git hub and DVC remote, in which the docs' commands run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.log = folder, folder / "log"
@@ -38,13 +38,13 @@ class Desk:
         shim.chmod(0o755)
 
     def ran(self) -> list[str]:
-        """The stages that ran since the last time."""
+        """Return the `prepkd` commands run since the last call."""
         stages = self.log.read_text().split() if self.log.exists() else []
         self.log.unlink(missing_ok=True)
         return stages
 
     def run(self, commands: str, folder: Path) -> str:
-        """Commands of the docs, with this desk's places for theirs and a `prepkd` that keeps a log."""
+        """Run commands of the docs with this desk's hub and remote, and with a `prepkd` that logs its commands."""
         commands = commands.replace(HUB, str(self.folder / "digits.git")).replace(
             "/mnt/shared/dvc", f"{self.folder}/remote"
         )
@@ -54,7 +54,7 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    """A project that ran once and pushed its results as the docs say; its folder is gone."""
+    """A hub and a remote to which a project pushed its results as documented; the project's folder is deleted."""
     desk = Desk(tmp_path_factory.mktemp("desk"))
     project = desk.folder / "first"
     copy_working_tree(project)
@@ -65,7 +65,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
     desk.run("dvc repro -q && git add -A && git commit -qm first && git push -q -u origin main", project)
     assert desk.ran() == ["prepare", "train-teacher", "cache-logits", "gather", "distill", "evaluate", "report"]
     desk.run(section("bash")[SHARE], project)
-    # The same student by the first clone, to compare with.
+    # The first clone trains the same student, for comparison.
     desk.run("prepkd distill --method ka-ps --replace", project)
     shutil.copytree(project / "models/student", desk.folder / "student")
     desk.ran()
@@ -89,7 +89,7 @@ def test_a_second_clone_distills_and_never_runs_a_teacher(desk: Desk, tmp_path: 
 
 
 def test_data_and_store_are_enough(desk: Desk, tmp_path: Path) -> None:
-    """There is no teacher to run: neither its weights nor anything else of it is here."""
+    """A clone without the teacher's model folder distills from the data and the store."""
     run(f"git clone -q {desk.folder / 'digits.git'} digits", tmp_path)
     clone = tmp_path / "digits"
     said = desk.run(section("bash")[SMALLER], clone)

@@ -29,7 +29,7 @@ LONG = "docs/reference/methods.html"
 
 
 def paths(nav: "site_pages.Nav | str") -> list[str]:
-    """The pages of a navigation, in order."""
+    """The paths of a navigation's pages, in order."""
     return (
         [nav] if isinstance(nav, str) else [path for entry in nav for inner in entry.values() for path in paths(inner)]
     )
@@ -111,7 +111,7 @@ def test_other_files_in_a_version_s_place_are_kept(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as `make site` builds it, with an older version beside it."""
+    """The site as `make site` builds it, with an older version beside it."""
     folder = tmp_path_factory.mktemp("site")
     html = build_site.build(tmp_path_factory.mktemp("build"))
     shutil.copytree(html, folder / "0.0.1")
@@ -146,7 +146,7 @@ def test_a_broken_link_ends_the_build(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """One Chromium; Playwright drives the system's."""
+    """The system's Chromium, driven by Playwright."""
     playwright = pytest.importorskip("playwright.sync_api", reason="the test extra has Playwright")
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if chromium is None:
@@ -159,11 +159,11 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture(scope="module")
 def served(site: Path) -> Iterator[str]:
-    """The site behind a web server of this machine."""
+    """The URL of a local web server for the site."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print no requests."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -1,4 +1,4 @@
-"""docs/how-to/two-views.md through the commands: one teacher's store holds both kinds, and the student is shown both."""
+"""docs/how-to/two-views.md through the commands: one store holds weak and strong views, and students see both."""
 
 import json
 import shutil
@@ -57,7 +57,7 @@ def here(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_command_takes_a_store_of_both_kinds(here: None) -> None:
     store = prepkd.LogitStore.open(STORE)
-    assert (store.views, store.plan.weak.views) == (18, 9)  # all weak views, and as many strong ones
+    assert (store.views, store.plan.weak.views) == (18, 9)  # all weak views and as many strong ones
     report = json.loads(commands.invoke("verify", STORE, "--json", "--seed", "1").stdout)
     assert report["verdict"] == "PASS" and min(report["views"]) < 9 <= max(report["views"])
     shown = commands.invoke("inspect", STORE).stdout

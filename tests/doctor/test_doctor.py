@@ -1,4 +1,4 @@
-"""Checks of the machine and the project: what is found, its remedy, the exit code."""
+"""Checks of the machine and the project: findings, remedies and the exit code."""
 
 import json
 import os
@@ -122,7 +122,7 @@ def test_only_the_planned_stores_count_as_there(tmp_path: Path, monkeypatch: pyt
 
 
 def write(path: Path, size: int) -> None:
-    """A sparse file."""
+    """Write a sparse file of a size in bytes."""
     path.parent.mkdir(parents=True)
     with path.open("wb") as file:
         file.truncate(size)

@@ -1,4 +1,4 @@
-"""What tasks of the tests do, in processes of their own."""
+"""Functions that the tests' tasks run in processes of their own."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def full() -> None:
 
 
 def work_until_interrupted(name: str) -> None:
-    """Say that work has begun, and save it when a signal comes."""
+    """Write NAME.began, wait, and write NAME.saved when a signal interrupts."""
     Path(name).with_suffix(".began").touch()
     try:
         while True:

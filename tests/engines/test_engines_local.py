@@ -1,4 +1,4 @@
-"""Tasks on this machine: several at once, each in its own process; failures, deaths and interruptions."""
+"""Tasks on this machine, several at once, each in its own process: outcomes, failures, killed processes, interruptions."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def test_a_task_that_fails_says_why_in_a_line_and_the_others_finish(tmp_path: Pa
         "3 die": "its process was ended by SIGKILL; finished work is kept",
         "4 full": "model.pt: No space left on device; finished work is kept: make room, then run the same command again",
     }
-    assert "Traceback (most recent call last):" in said  # of the fault of a program
+    assert "Traceback (most recent call last):" in said  # ZeroDivisionError is a programming error
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -71,4 +71,5 @@ def test_an_interruption_reaches_the_tasks_and_waits_for_them(tmp_path: Path) ->
     finally:
         signal.signal(signal.SIGTERM, before)
         killer.join()
-    assert len(list(tmp_path.glob("*.saved"))) == len(list(tmp_path.glob("*.began"))) == 2  # the third never began
+    # The third task was never started.
+    assert len(list(tmp_path.glob("*.saved"))) == len(list(tmp_path.glob("*.began"))) == 2

@@ -1,4 +1,4 @@
-"""Made-up results of many classes with hostile names: logits, tables and logs as the commands would have written them."""
+"""Make up results of many classes with hostile names: logits, tables and logs in the form that the commands write."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ SEEDS = (0, 1, 2)
 
 
 def answers(labels: Tensor, classes: int, right: float, seed: int) -> Tensor:
-    """Logits that are right on about this share; errors go to the next few classes."""
+    """Logits with about a share `right` of correct predictions; the others predict one of the next three classes."""
     generator = torch.Generator().manual_seed(seed)
     astray = torch.rand(len(labels), generator=generator) > right
     step = 1 + torch.randint(0, 3, (len(labels),), generator=generator)
@@ -34,7 +34,7 @@ def answers(labels: Tensor, classes: int, right: float, seed: int) -> Tensor:
 
 
 def results(folder: Path, classes: int = 100, per_class: int = 30) -> Results:
-    """Everything but models and a store, in `folder`; the names of the first classes are hostile."""
+    """Results without models and store, with tables and logs in `folder`; the first classes have hostile names."""
     names = [*HOSTILE, *(f"class {k}" for k in range(len(HOSTILE), classes))][:classes]
     labels = np.repeat(np.arange(classes), per_class)
     settings = Distill.model_validate(
@@ -55,7 +55,7 @@ def results(folder: Path, classes: int = 100, per_class: int = 30) -> Results:
     (folder / "seed0").mkdir()
     test = Split(np.zeros((len(labels), 4, 4, 1), np.uint8), labels, "f" * 64)
     truth = torch.from_numpy(labels)
-    # In place of files: what the properties would return.
+    # Set the cached properties, which would read files.
     vars(made).update(
         info=DataInfo("many", tuple(names), (4, 4, 1), {"test": len(labels)}, "e" * 64, {"test": "f" * 64}),
         test=test,
@@ -69,7 +69,7 @@ def results(folder: Path, classes: int = 100, per_class: int = 30) -> Results:
 
 
 def tables(folder: Path, runs: Sequence[str]) -> None:
-    """The comparison's tables: the second run is significantly worse, the last but one better."""
+    """Write the comparison's tables; the second run is significantly worse than kd, the last but one better."""
     folder.mkdir(parents=True)
     rows, long = [], []
     for place, run in enumerate(runs):
@@ -92,7 +92,7 @@ def tables(folder: Path, runs: Sequence[str]) -> None:
 
 
 def logs(folder: Path, epochs: int = 12) -> None:
-    """DVCLive's logs of a method with dynamic temperatures."""
+    """Write DVCLive's logs of a method with dynamic temperatures."""
     for seed in SEEDS:
         figures = {
             ("test", "top1"): lambda e, s: 0.7 - 0.5 / (e + 1) + 0.01 * s,

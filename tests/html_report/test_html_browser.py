@@ -1,4 +1,4 @@
-"""The page in a real browser: no error, no request, drawn charts, sorting, filtering, contrast. Skips without Chromium."""
+"""The page in a real browser: errors, requests, charts, sorting, filtering, accessibility. Skips without Chromium."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; on Debian: apt-get install chromium")
 FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
 WIDTHS = (390, 1024, 1600)
-# The number of marks with a shape, and the width, of every chart by name; of the marks of data, not of axes and legends.
+# Chart name -> [number of data marks with a shape, width]; axes and legends don't count.
 MARKS = """() => Object.fromEntries([...document.querySelectorAll('[data-spec]')].map((place) => {
   const shapes = [...place.querySelectorAll('.role-mark:not(.role-frame) path')].filter((one) => one.getAttribute('d'));
   return [place.dataset.spec, [shapes.length, place.querySelector('svg').getBoundingClientRect().width]];
@@ -26,7 +26,7 @@ MARKS = """() => Object.fromEntries([...document.querySelectorAll('[data-spec]')
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["playwright.Browser"]:
-    """One Chromium for all tests; Playwright drives the system's, and downloads none."""
+    """The system's Chromium, driven by Playwright; one for all tests."""
     with playwright.sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS.split())
         yield running
@@ -55,7 +55,7 @@ def digits(whole_project: Path) -> Iterator[Path]:
 
 
 class Opened:
-    """A page in the browser, with everything it said and asked for."""
+    """A page in the browser, with its console messages and errors (`said`) and its requests (`asked`)."""
 
     def __init__(self, browser: "playwright.Browser", path: Path, width: int = 1024, scheme: str = "light") -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -75,7 +75,7 @@ class Opened:
         self.context.close()
 
     def texts(self, selector: str) -> list[str]:
-        """The texts of the visible elements."""
+        """Return the texts of the selected elements that are visible."""
         return [one.inner_text() for one in self.page.locator(selector).all() if one.is_visible()]
 
 
@@ -99,7 +99,7 @@ def test_no_error_no_request_and_every_chart_is_drawn(browser: "playwright.Brows
 
 
 def test_a_policy_stops_what_a_page_would_load(browser: "playwright.Browser", many: Path) -> None:
-    """The check of requests can fail, and the policy holds even for a script that got into the page."""
+    """The policy blocks requests and scripts that are injected into the page, and each leaves a message."""
     with Opened(browser, many) as opened:
         opened.page.evaluate(
             "() => { const one = new Image(); one.src = 'http://127.0.0.1:9/x.png'; document.body.append(one); }"
@@ -115,7 +115,7 @@ def test_a_policy_stops_what_a_page_would_load(browser: "playwright.Browser", ma
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1024, "light")])
 def test_axe_finds_nothing(browser: "playwright.Browser", path: Path, scheme: str, width: int) -> None:
-    """With some of the tables open: axe takes a second for every thousand cells."""
+    """axe finds no violation with some of the tables open; all would take long, a second per thousand cells."""
     with Opened(browser, path, width, scheme) as opened:
         opened.page.evaluate(
             "document.querySelectorAll('details:nth-of-type(odd)').forEach((one, k) => { one.open = k < 3; })"
@@ -152,7 +152,7 @@ def test_columns_are_sorted_both_ways_by_mouse_and_keyboard(browser: "playwright
         name.locator("button").press("Space")
         runs = opened.texts("#methods-1 tbody th")
         assert runs == sorted(runs, key=str.lower) and head.get_attribute("aria-sort") == "none"
-        # Empty cells, as the baseline's difference, are last in both directions.
+        # Empty cells, such as the baseline's difference, are last in both directions.
         for _ in range(2):
             table.locator("th", has_text="minus kd").first.locator("button").click()
             assert opened.texts("#methods-1 tbody th")[-1] == "kd"

@@ -104,7 +104,7 @@ def test_the_headline_table_has_differences_and_verdicts(tmp_path: Path) -> None
     said = {run: row["verdict against kd"] for run, row in rows.items()}
     assert said["kd"] == "" and said["ce"] == "worse" and said["ka-ps+dtd-flsw"] == "better"
     assert said["ka-ps"] == "not shown at n = 3"
-    # Half the interval of 3 differences is 4.303 standard errors.
+    # The interval's half width is 4.303 standard errors for 3 differences.
     assert rows["ka-ps"]["minus kd, points ± SE"] == "+0.60 ± 0.12"
     assert rows["kd"]["test top-1, % (mean ± std)"] == "70.10 ± 0.10"
     assert "1 better, 1 worse, 3 not shown to differ" in found.lead
@@ -135,7 +135,7 @@ def test_curves_and_temperatures_are_read_from_the_logs(tmp_path: Path) -> None:
         "0", "4.010", "3.010", "3.343", "3.677", "4.010", "4.343", "4.677", "5.010"
     ]  # fmt: skip
     for path in tmp_path.glob("training/*/plots/metrics/train/tau_p*.tsv"):
-        path.unlink()  # as older runs
+        path.unlink()  # older runs have no percentiles
     (tau,) = by_epoch(made)
     assert [column.title for column in tau.table.columns] == ["epoch", "mean", "min", "max"]
 

@@ -1,4 +1,4 @@
-"""The page as a text: escaped, complete, without an address to load from, under a policy that fits its scripts."""
+"""The page's source: escaped, complete, without external addresses, and with a policy that matches its scripts."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ DOT = "data:image/png;base64,iVBORw0KGgo="
 
 
 class Seen(HTMLParser):
-    """Every element with its attributes, and the texts of scripts."""
+    """A page's elements with their attributes, and its scripts with their texts."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

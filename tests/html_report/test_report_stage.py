@@ -1,4 +1,4 @@
-"""`prepkd report` in a project in which every stage has run, and in ones that lack something."""
+"""`prepkd report` in a project in which every stage has run, and in projects that lack files."""
 
 import json
 import re
@@ -32,7 +32,7 @@ TITLES += ["Confusions and genetic errors", "Calibration", "Accuracy and cost", 
 
 @pytest.fixture
 def project(whole_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy in which commands run."""
+    """A copy of the whole project, as the current folder."""
     return enter(shutil.copytree(whole_project, tmp_path / "project"), monkeypatch)
 
 
@@ -54,7 +54,7 @@ def read(project: Path) -> Results:
 
 
 def titles(page: str) -> list[str]:
-    """The headings of the sections; Vega's script after the page's end has headings, too."""
+    """The headings of the page's sections; Vega's script after the footer contains headings, too."""
     return re.findall(r"<h2[^>]*>([^<]+)</h2>", page.partition("<footer>")[0])
 
 
@@ -68,7 +68,7 @@ def test_a_page_of_everything(project: Path) -> None:
     assert f"{metrics['top1']['mean']:.2%}" in page
     made = LogitStore.open("data/logits/large.zarr").manifest_sha256
     assert made in page
-    prepkd("report")  # again: its own page is replaced
+    prepkd("report")  # a page that prepkd wrote is replaced
     assert (project / "results/report.html").read_text() == page
 
 
@@ -127,7 +127,7 @@ def cards(section: PageSection) -> list:
 
 
 def test_before_and_after_are_the_teachers_answers(project: Path) -> None:
-    """Against the store: the teacher is wrong there, and KA swaps the label's probability with the largest."""
+    """Cards agree with the store: the teacher errs there, and KA swaps the label's probability with the largest."""
     results = read(project)
     store, labels = LogitStore.open("data/logits/large.zarr"), load_split(Path("data/digits.h5"), "train").labels
     found = cards(repaired(results))

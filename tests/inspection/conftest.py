@@ -1,4 +1,4 @@
-"""Made-up stores."""
+"""Fixtures: made-up stores, in every encoding and in f16."""
 
 import pytest
 from made_up_store import ENCODINGS, MadeUp, write

@@ -1,4 +1,4 @@
-"""Made-up stores as `prepkd inspect` reads them, with labels and a student."""
+"""Helpers for tests of `prepkd inspect`: data, labels, a student and settings for made-up stores."""
 
 import io
 import math
@@ -63,7 +63,7 @@ def settings(**changes: Any) -> Distill:
 
 
 def with_attributes(facts: StoreFacts, **changes: Any) -> StoreFacts:
-    """Facts with other attributes; None leaves one out."""
+    """Facts with changed attributes; None removes an attribute."""
     described = facts.attributes.model_dump() | changes
     kept = {key: value for key, value in described.items() if value is not None}
     return replace(facts, attributes=Attributes.model_validate(kept))

@@ -20,7 +20,7 @@ ENCODINGS = {"f16": {}, "u8": {}, "i16": {"step": 2.0**-5}, "topk": {"k": 3}, "s
 
 @dataclass(frozen=True)
 class MadeUp:
-    """A store, and the raw logits (V, N, K) and labels (N,) that it was made from."""
+    """A store's folder, and the raw logits (V, N, K) and labels (N,) that it was made from."""
 
     folder: Path
     raw: torch.Tensor
@@ -32,7 +32,7 @@ class MadeUp:
 
 
 def numbers() -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits whose maximum is mostly at the label; some correct and some wrong rows tie at the maximum."""
+    """Random logits, mostly with the maximum at the label; a correct and a wrong row have ties at the maximum."""
     generator = torch.Generator().manual_seed(3)
     raw = 3 * torch.randn(VIEWS, SAMPLES, CLASSES, generator=generator)
     labels = torch.randint(0, CLASSES, (SAMPLES,), generator=generator)

@@ -1,4 +1,4 @@
-"""By whom a model was taught, from cards alone: chains, ensembles, teachers that are gone or were trained again."""
+"""A model's teachers, read from cards alone: chains, ensembles, and teachers that were deleted or trained again."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from prepkd.teacher.loaded import describe_teacher
 
 
 def change(folder: Path, **changes: Any) -> dict[str, Any]:
-    """A model's folder with more in its card."""
+    """Make a model folder if it is missing, change its card and return it."""
     if not folder.is_dir():
         student(folder)
     write_card(folder, load_card(folder) | changes)
@@ -25,7 +25,7 @@ def change(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def taught(*teachers: Path) -> dict[str, Any]:
-    """What a student's card has of its teachers."""
+    """The entries of a student's card for these teachers."""
     made = {
         one.name: {"teacher": fingerprint(describe_teacher(load_card(one) | {"name": one.name}))} for one in teachers
     }
@@ -34,7 +34,7 @@ def taught(*teachers: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def teachers(tmp_path: Path) -> Path:
-    """`two` was taught by `one`, `one` by `large`, `small` by nobody."""
+    """Teachers' folders: `two` was taught by `one`, `one` by `large`; `large` and `small` had no teacher."""
     folder = tmp_path / "teachers"
     for name, above in (("large", None), ("small", None), ("one", "large"), ("two", "one")):
         by = {"distilled_from": descent(above, folder / above)} if above else {}

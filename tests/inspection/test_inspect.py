@@ -20,7 +20,7 @@ STORE = "data/logits/large.zarr"
 
 
 def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str:
-    """The standard output of a command in this process; its error line if it fails."""
+    """Run a command in this process; return its standard output, or its error line if `code` is not 0."""
     threads = torch.get_num_threads()
     with contextlib.chdir(cwd), pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREPKD_SCRATCH", str(cwd / "scratch"))
@@ -36,7 +36,7 @@ def prepkd(*arguments: str, cwd: Path, code: int = 0, columns: int = 200) -> str
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Digits, a teacher, its store and a student, with reduced default settings."""
+    """Digits, a teacher, its store and a student, made with reduced default settings."""
     folder = tmp_path_factory.mktemp("pipeline")
     text = (ROOT / "params.yaml").read_text()
     text = text.replace("subset: null", "subset: 12").replace("epochs: 30", "epochs: 2").replace("seeds: 5", "seeds: 1")
@@ -60,7 +60,7 @@ def test_help_says_what_it_needs_and_fits_a_narrow_terminal(tmp_path: Path) -> N
 
 
 def test_the_manifests_sha256_is_stated(project: Path) -> None:
-    """By the command that writes a store, again for a finished one, and by `inspect`."""
+    """`cache-logits` prints the manifest's sha256 for a new and for a finished store, and `inspect` shows it."""
     digest = hashlib.sha256((project / STORE / "manifest.json").read_bytes()).hexdigest()
     with contextlib.chdir(project), pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREPKD_SCRATCH", str(project / "scratch"))

@@ -1,4 +1,4 @@
-"""`prepkd inspect` on a store of features: its entry, and the numbers of its tensors."""
+"""`prepkd inspect` on a store of features: its entry and the statistics of its tensors."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The numbers of `prepkd inspect` against loops in float64, for every encoding."""
+"""The statistics of `prepkd inspect` against loops in float64, for every encoding."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ from prepkd.inspection.softness import BINS, confidence_and_entropy
 
 
 def naive_wrong(made: MadeUp, views: list[int]) -> list[list[bool]]:
-    """Whether the label is below the maximum of the raw logits: no encoding may change that."""
+    """Per view and sample, whether the label's raw logit is below the maximum; encodings may not change that."""
     raw, labels = made.raw.tolist(), made.labels.tolist()
     return [[raw[v][i][labels[i]] < max(raw[v][i]) for i in range(SAMPLES)] for v in views]
 
@@ -91,7 +91,7 @@ def test_fixed_points_of_confidence_and_entropy() -> None:
         assert confidence.dtype == torch.float64
         shifted = confidence_and_entropy(torch.cat([flat, sharp]) + 30, tau)
         assert torch.allclose(shifted[0], confidence) and torch.allclose(shifted[1], entropy)
-    # On the very edge of the last bin, and not outside of it.
+    # The largest entropy lies on the edge of the last bin and counts in it.
     assert count_view(flat, None, [1.0]).entropy[1.0].histogram.tolist() == [0] * (BINS - 1) + [1]
 
 
@@ -133,7 +133,7 @@ def test_one_view_is_in_memory_at_a_time(f16: MadeUp, monkeypatch: pytest.Monkey
     monkeypatch.setattr(type(store.encoding), "decode", watched)
     count_views(store, [0, 1, 2], lambda _: f16.labels, [1.0])
     assert len(seen) == 3
-    assert max(alive) <= 1  # the one that the loop's variable still holds
+    assert max(alive) <= 1  # the loop's variable still holds the last view
 
 
 def test_labels_that_contradict_the_summary_are_refused(f16: MadeUp) -> None:

@@ -29,7 +29,7 @@ def whole_inspection(made: MadeUp, folder: Path) -> StoreInspection:
 
 
 def test_names_are_printed_as_they_are(f16: MadeUp, tmp_path: Path) -> None:
-    """Markup, emoji codes, formulas and what a terminal obeys, in the names of classes and of the teacher."""
+    """Names of classes and teachers are printed as text, even with markup, emoji codes, formulas or control characters."""
     hostile = (
         "[/red]",
         "[bold]x",
@@ -50,7 +50,7 @@ def test_names_are_printed_as_they_are(f16: MadeUp, tmp_path: Path) -> None:
     assert store is not None
     for first in range(len(hostile)):
         names = (hostile * 2)[first : first + CLASSES]
-        # Not validated: a store with such a teacher is refused, and what is printed must not depend on that.
+        # model_copy skips the validation, which would refuse these names: printing must be safe without it.
         teacher = facts.attributes.teacher.model_copy(update={"name": names[0], "model": names[1]})
         made = replace(facts, attributes=facts.attributes.model_copy(update={"teacher": teacher}))
         logits = logit_statistics(store, [0, 1, 2], (split, replace(info, class_names=names)), 4.0, "")
@@ -107,7 +107,7 @@ def test_the_picture_has_a_panel_a_subject(f16: MadeUp, tmp_path: Path) -> None:
     height, width = shown.shape
     thirds = [shown[round(height * i / 3) : round(height * (i + 1) / 3)] for i in range(3)]
     assert all(half.mean() > 0.01 for row in thirds for half in (row[:, : width // 2], row[:, width // 2 :]))
-    # Without labels and student three panels are left: the last place stays empty.
+    # Without labels and student there are three panels, and the fourth place is empty.
     assert inspection.logits is not None
     few = replace(inspection, logits=replace(inspection.logits, class_error=None, ka=None), dtd=None)
     draw_picture(few, "made-up", tmp_path / "few.png")

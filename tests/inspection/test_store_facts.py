@@ -1,4 +1,4 @@
-"""What `prepkd inspect` says of a store: finished, unfinished, fetched in part, imported, or none."""
+"""The facts that `prepkd inspect` gives of a store: finished, unfinished, fetched in part, imported, or no store."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The temperatures that `prepkd inspect` shows, against the equations written out for one sample after the other."""
+"""DTD's temperatures in `prepkd inspect` against the equations, written out sample by sample."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ from prepkd.views.order import sample_order
 
 
 def naive_temperatures(made: MadeUp, model: Normalised, views: list[int]) -> dict[str, list[tuple[float, float]]]:
-    """The paper's equations, one sample after the other: (wanted, clamped) by method."""
+    """The paper's equations sample by sample; method -> list of (temperature, clamped temperature)."""
     found: dict[str, list[tuple[float, float]]] = {"dtd-flsw": [], "dtd-cwsm": []}
     images = torch.from_numpy(read(made)[0].images).permute(0, 3, 1, 2)
     for view in views:

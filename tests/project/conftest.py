@@ -1,4 +1,4 @@
-"""A small settings file."""
+"""Fixtures: a small settings file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A small settings file, and the error of one."""
+"""The text of a small settings file, and the error message of loading a file with overrides."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ compare: {runs: [ce, kd, "kd,ce_weight=0"]}
 
 
 def error(path: Path, *overrides: str) -> str:
-    """The message, without the file's name; always one line."""
+    """Load settings that must be refused; return the message, one line, without the file's name."""
     with pytest.raises(InputError) as caught:
         load_params(path, overrides)
     message = str(caught.value)

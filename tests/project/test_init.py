@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder, `prepkd init`, and nothing else."""
+    """An empty folder after `prepkd init`."""
     folder = tmp_path_factory.mktemp("empty")
     output = run("prepkd init", folder)
     assert output.splitlines() == ["params.yaml: resnet8 teaches convnet8", "next: dvc repro"]
@@ -85,7 +85,7 @@ def test_nothing_that_is_there_is_touched(tmp_path: Path) -> None:
     output = run("prepkd init", tmp_path, code=2)
     assert output == "error: compare/dvc.yaml: exists; choose an empty folder: `prepkd init FOLDER`\n"
     assert contents(tmp_path) == before
-    (tmp_path / "README.md").write_text("mine")  # a new repository has one
+    (tmp_path / "README.md").write_text("mine")  # a new repository often has a README
     (tmp_path / "compare" / "dvc.yaml").unlink()
     run("prepkd init", tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
@@ -126,7 +126,7 @@ def test_if_git_fails_only_new_folders_are_removed(tmp_path: Path) -> None:
 
 
 def killed_init(folder: Path, *, before: tuple[object, str], at: int, git: bool) -> bool:
-    """Run `init` in a fork that is killed right before the `at`-th call of a function; whether it came so far."""
+    """Run `init` in a fork that dies when it would call a function after `at` calls; return whether it died."""
     child = os.fork()
     if child == 0:
         owner, name = before
@@ -151,7 +151,7 @@ def test_killed_before_each_file_it_does_not_stand_in_its_own_way(tmp_path: Path
         folder = tmp_path / str(step)
         if not killed_init(folder, before=(create, "write_bytes"), at=step, git=False):
             break
-        # Other options than the killed one's.
+        # The second call has other options than the killed one.
         create_project(folder, "digits", teacher="resnet20", student=None, raw=None, git=False)
         assert contents(folder).keys() == files.keys()
         assert load_params(folder / "params.yaml").teachers["teacher"].model == "resnet20"
@@ -159,7 +159,7 @@ def test_killed_before_each_file_it_does_not_stand_in_its_own_way(tmp_path: Path
 
 
 def test_of_two_at_once_the_second_waits_and_finds_a_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the middle of the first one's files, whose journal is not that of a killed call."""
+    """A second `init` waits while the first one writes its files, and does not take its journal for a killed call's."""
     options = {"teacher": None, "student": None, "raw": None, "git": False}
     lines, said, waits, written = [], [], threading.Event(), create.write_bytes
 
@@ -207,7 +207,7 @@ def test_what_was_changed_after_a_killed_init_is_in_the_way(tmp_path: Path) -> N
 def test_killed_between_its_commands_the_next_init_is_as_the_first(
     step: int, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The third is followed by DVC's settings, the fifth by nothing but the end."""
+    """After a kill before DVC's settings (step 3) or before the end (step 5), `init` gives the same project and commit."""
     for name in [name for name in os.environ if name.startswith(("DVC", "GIT"))]:
         monkeypatch.delenv(name)
     for name, value in commands.IDENTITY.items():
@@ -268,7 +268,7 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
     assert ": \n" not in made["params.yaml"]
     assert "&id" not in made["params.yaml"]
     assert not [name for name, text in made.items() if "docs/" in text], "pages that a project doesn't have"
-    # DVC's -S edits it with the same library; replacing a block-style list broke the file.
+    # DVC's -S edits the file with the same library, which broke it on replacing a block-style list.
     yaml, edited = YAML(), io.StringIO()
     written = yaml.load(made["params.yaml"])
     for section in (written["teachers"]["teacher"], written["distill"]):
@@ -276,7 +276,7 @@ def test_every_data_sets_settings_are_valid_and_commented(dataset: str, tmp_path
     yaml.dump(written, edited)
     assert YAML(typ="safe").load(edited.getvalue())["distill"]["milestones"] == []
     for name in written:
-        if name in ("threads", "devices", "logger", "augment_strong"):  # a line each, beside another
+        if name in ("threads", "devices", "logger", "augment_strong"):  # sections of one line share a paragraph
             continue
         assert f"\n\n{name}:" in made["params.yaml"], "a line is left free between sections"
     if dataset == "cifar100":

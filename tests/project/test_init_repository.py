@@ -1,4 +1,4 @@
-"""What `prepkd init` does to a repository that is there, and what git sees of raw data: in this process, with git itself."""
+"""`prepkd init` in an existing repository, and the raw data that git sees: in this process, with the real git."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from prepkd.errors import InputError
 from prepkd.project.create import create_project
 from prepkd.project.scaffold import project_files
 
-# `dvc init` as far as git sees it; DVC's own takes seconds, and tests/project/test_init.py runs it.
+# A stand-in with the effects of `dvc init` that git sees; the real one takes seconds and runs in test_init.py.
 DVC = (
     "#!/bin/sh\nmkdir .dvc && echo /tmp > .dvc/.gitignore && touch .dvc/config .dvcignore && git add .dvc .dvcignore\n"
 )
@@ -23,7 +23,7 @@ def git(command: str, folder: Path) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's repository with a commit, for which a quick `dvc` stands in; the working directory is outside."""
+    """A user's repository with a commit; `dvc` is the stand-in and the current folder lies elsewhere."""
     executable(tmp_path / "bin" / "dvc", DVC)
     for variable in [name for name in os.environ if name.startswith("GIT")]:
         monkeypatch.delenv(variable)
@@ -46,12 +46,12 @@ def executable(path: Path, text: str) -> None:
 
 
 def make(folder: Path, *, dataset: str = "digits", raw: str | None = None) -> list[str]:
-    """Make a project; the steps that are left to the user."""
+    """Make a project; return the steps that are left to the user."""
     return create_project(folder, dataset, teacher=None, student=None, raw=raw, git=True)[1]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file outside of git's own folder."""
+    """The content of every file outside `.git`."""
     paths = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
@@ -68,7 +68,7 @@ def test_it_commits_its_own_files_and_leaves_the_users_changes_as_they_are(repos
     assert git("git status --porcelain", repository) == before
     committed = set(git("git show --pretty= --name-only", repository).split())
     assert committed == {".dvc/.gitignore", ".dvc/config", *project_files("digits", None, None, None)}
-    # Within the project, whose DVC settings have changed since.
+    # A second project inside the first one, whose DVC settings have changed since.
     with (repository / ".dvc/config").open("a") as config:
         config.write("# mine\n")
     before = git("git status --porcelain", repository)
@@ -129,7 +129,7 @@ def test_git_add_before_dvc_add_stages_no_image(raw: str, repository: Path) -> N
     git("git add -A", folder)
     staged = set(git("git diff --cached --name-only --relative -z", folder).split("\0")) - {""}
     ours = {f"{raw}.dvc"}
-    # All of data/ cannot be ignored: the project's own files are there.
+    # `data` as a whole can't be ignored, because it holds files of the project.
     assert staged == (ours | {"data/train/cat/1.png"} if raw == "data" else ours)
     assert "data/raw/README.md" in git("git ls-files", folder)
 

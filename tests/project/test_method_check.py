@@ -1,4 +1,4 @@
-"""`methods --check`: stores that serve a method, their bytes, what is missing, and the command that adds it."""
+"""`methods --check`: stores that serve a method, their bytes, missing stores, and the commands that make them."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,10 @@ def test_terms_that_read_a_feature_as_it_is_share_its_entry(method: str, listed:
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_which_terms_read_features_as_they_are(name: str) -> None:
-    """vid does so only where both models' maps have one size, so that its entry is its own."""
+    """`stores_features` is true exactly for terms whose entries hold unchanged features for every student.
+
+    vid's are unchanged only if both models' maps have one size, so it has an entry of its own.
+    """
     term = FEATURES[name]
     sizes = {"stem": (8, 8), "stage1": (8, 8), "stage2": (4, 4), "stage3": (2, 2)}
 
@@ -81,7 +84,7 @@ def test_which_terms_read_features_as_they_are(name: str) -> None:
 
 @pytest.mark.parametrize("method", ["rkd+pkt+crd", "at+rkd+pkt", "nst+fitnet", "ab+ofd", *FEATURES])
 def test_bytes_are_those_of_stores_of_the_recommended_entries(method: str, small: Pair, tmp_path: Path) -> None:
-    """The same entries that `distill` asks for."""
+    """The recommended entries are those that `distill` reads, and their bytes per row those of the encodings."""
     found = method_summary(method, small)
     project = params(tmp_path, "cache.features=[]")
     settings = project.variant(method)
@@ -108,7 +111,7 @@ def test_one_vector_serves_three_terms() -> None:
 
 @pytest.mark.parametrize("listed", ["[]", "[at]"])
 def test_features_that_are_not_cached_are_missing(listed: str, small: Pair, tmp_path: Path) -> None:
-    """With their bytes, and the command that adds them."""
+    """Missing entries are named with their bytes and the command that adds them."""
     project = params(tmp_path, f"cache.features={listed}")
     with pytest.raises(InputError) as caught:
         open_features(project, "ka-ps+dkd+at", "large", small, str(tmp_path / "large.zarr"))
@@ -123,7 +126,7 @@ def test_features_that_are_not_cached_are_missing(listed: str, small: Pair, tmp_
 
 
 def test_the_command_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is made; a missing store's command names the teacher."""
+    """`methods --check` works before anything is made and names the commands for missing stores with the teacher."""
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""A command replaces only what prepkd wrote; finished work only as asked; two commands never write to one place at once."""
+"""Commands replace only files written by prepkd, finished work only on demand, and never write to one place at once."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ RUN = "results/compare/runs/large/convnet4/kd.safetensors"
 ADDED = ["compare", "--add", "again=models/student"]
 FEATURES = ["cache-features", "large", "-S", "cache.features=[pooled]"]
 
-# (arguments, the place of an output); every output of every command that writes.
+# (arguments, path of an output), for every output of every command that writes.
 OUTPUTS = [
     (["prepare"], "data/digits.h5"),
     (["train-teacher", "large"], "models/teachers/large"),
@@ -68,7 +68,7 @@ WRITES_NOTHING = {"plan", "predict", "verify", "methods", "schema", "status", "d
 
 
 def everything(root: Path = Path()) -> dict[str, bytes | None]:
-    """The bytes of every file; of links, pipes and folders that they are there. Scratch, with its locks, is left out."""
+    """Map every path below `root` except scratch to the file's bytes; to None for folders, pipes and dangling links."""
     found = [path for path in root.rglob("*") if "scratch" not in path.parts]
     return {str(path): path.read_bytes() if path.is_file() else None for path in found}
 
@@ -105,12 +105,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
+    """A copy of `made` without scratch, as the current folder."""
     return enter(shutil.copytree(made, tmp_path / "project", ignore=shutil.ignore_patterns("scratch")), monkeypatch)
 
 
 def refused(*arguments: str, says: str) -> None:
-    """A command is refused in one line that says this, and changes nothing."""
+    """Assert that a command is refused in one line containing `says` and changes nothing."""
     before = everything()
     line = prepkd(*arguments, code=2)
     assert line.startswith("error: ") and line.count("\n") == 1 and says in line, line
@@ -195,7 +195,8 @@ def test_what_somebody_has_at_an_outputs_place_stays(
     clear(Path(place))
     assert callable(put_there)
     put_there(Path(place))
-    replace = ["--replace"] if "--replace" in prepkd(arguments[0], "--help") else []  # it is no licence either
+    # Foreign files stay even with --replace.
+    replace = ["--replace"] if "--replace" in prepkd(arguments[0], "--help") else []
     refused(*arguments, *replace, says=Path(place).name)
 
 
@@ -228,7 +229,10 @@ def test_somebodys_file_among_ones_own_stays(project: Path, arguments: list[str]
 def test_ones_own_output_is_written_again_once_no_other_process_writes_there(
     project: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same command on the same inputs needs no --replace; imported logits are another store than the teacher's."""
+    """A command run again on the same inputs waits for another writer and needs no --replace.
+
+    Imported logits do need it: they make another store than the teacher's.
+    """
     other = arguments == ("import", "logits.npy", "large")
     before, said = everything(), []
     places = [place for one, place in OUTPUTS if tuple(one) == arguments if one[0] != "inspect"]
@@ -251,7 +255,7 @@ def test_ones_own_output_is_written_again_once_no_other_process_writes_there(
 
 
 def bucket(name: str, content: Mapping[str, bytes]) -> str:
-    """Objects at a URL of this process's memory."""
+    """Write objects to a bucket in this process's memory; return its URL."""
     url = f"memory://{name}"
     for key, value in content.items():
         put(open_place(url, write=True), key, value)
@@ -362,7 +366,7 @@ def test_finished_work_of_other_settings_is_replaced_only_as_asked(
     refused(*arguments, says=says)
     refused(*arguments, says="--replace replaces it")
     before = everything()
-    if asked == "DVC":  # as `dvc repro` does it, whose stage may have `persist: true`
+    if asked == "DVC":  # as in `dvc repro`, which keeps the old output of a stage with `persist: true`
         monkeypatch.setenv("DVC_STAGE", "any")
         prepkd(*arguments)
     else:
@@ -370,7 +374,7 @@ def test_finished_work_of_other_settings_is_replaced_only_as_asked(
     assert everything() != before
 
 
-# (arguments, what they write, something that they read): written anew without a question, in seconds, of what is there.
+# (arguments, outputs, an input): outputs that are rewritten without --replace, since their inputs give them in seconds.
 DERIVED = [
     (["gather"], ["data/lesson.json"], "data/logits/large.zarr"),
     (["gather", "--teachers", "large"], ["data/lessons/large.json"], "data/logits/large.zarr"),
@@ -384,15 +388,15 @@ DERIVED = [
     (["inspect", "data/logits/large.zarr"], ["results/inspect/large.png"], "data/logits/large.zarr"),
     ([*FEATURES, "--only", "pooled", "--plan"], ["data/asked/large/pooled.json"], "models/teachers/large"),
 ]
-NEVER_REPLACED = {"init", "fetch-views"}  # a project's files, and copies of other stores
-SHOWS_WHAT_IS_THERE = {"report"}  # a page, made again in seconds
+NEVER_REPLACED = {"init", "fetch-views"}  # their outputs are a project's files and copies of other stores
+SHOWS_WHAT_IS_THERE = {"report"}  # its page is made again in seconds
 
 
 @pytest.mark.parametrize(("arguments", "places", "source"), DERIVED, ids=lambda value: str(value)[:40])
 def test_what_is_rewritten_unasked_is_made_again_from_what_is_there(
     project: Path, arguments: list[str], places: list[str], source: str
 ) -> None:
-    """Equal bytes after it was removed; and it stays where a source of it is gone."""
+    """A removed output is made again with equal bytes; without its input the command is refused and the output kept."""
     before = everything()
     for place in places:
         clear(Path(place))
@@ -487,7 +491,7 @@ def test_a_place_without_a_name_is_refused(project: Path, place: str) -> None:
 
 @pytest.mark.parametrize("place", ["s3://AKIA1:se/cret@bucket/x.zarr", "memory://x.zarr?token=hush"])
 def test_a_place_with_a_login_is_refused(project: Path, place: str) -> None:
-    """Nothing that is written or printed holds it."""
+    """A store's place with a login or a query is refused, and no file or message contains the secret."""
     for command in (["import", "logits.npy", "large"], ["fetch-views", "data/logits/large.zarr"]):
         line = prepkd(*command, f"--to={place}", code=2)
         assert "***" in line and "has a login or a query, where secrets stand" in line, line
@@ -504,7 +508,7 @@ def test_a_place_that_would_be_another_than_it_seems_is_refused(project: Path, p
 
 
 def test_one_process_at_a_time_and_each_sees_what_the_one_before_it_left(tmp_path: Path) -> None:
-    """What another process leaves while this one waits for it is checked as well."""
+    """Outputs are checked after waiting: a foreign file that another process left meanwhile is refused."""
     output = Output(tmp_path / "out", {"": lambda path: path.read_bytes() == b"ours"})
     seen, waits, goes_on = [], threading.Event(), threading.Event()
 

@@ -48,7 +48,7 @@ def test_dvc_can_set_every_key_of_the_first_teacher_and_of_every_other_section(t
             inner = [one for one in (field.annotation, *get_args(field.annotation)) if isinstance(one, type)]
             for kind in inner:
                 if issubclass(kind, BaseModel) and isinstance(written[key], dict):
-                    if kind is Generation:  # none is there; a new one is a new key for DVC as well
+                    if kind is Generation:  # params.yaml has none; a new one is a new key for DVC, too
                         continue
                     named = kind is Teacher
                     look(kind, written[key]["large"] if named else written[key], f"{where}{key}.{'large.' * named}")
@@ -372,7 +372,7 @@ def test_a_section_that_is_off_can_be_set_by_its_keys(file: Path) -> None:
 
 
 def test_adamw_needs_no_momentum(file: Path) -> None:
-    """`momentum` and `nesterov` belong to sgd, and may stand in params.yaml with any optimiser."""
+    """`momentum` and `nesterov` are settings of sgd and are not checked for other optimisers."""
     changes = ["distill.momentum=0", "distill.nesterov=true", "distill.optimizer=adamw"]
     assert load_params(file, changes).distill.nesterov
     line = "distill: nesterov is true and momentum is 0; Nesterov needs momentum > 0, or nesterov: false"

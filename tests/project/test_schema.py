@@ -71,8 +71,8 @@ def test_an_error_is_found_at_its_key(change: Any, where: list[Any], validator: 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_methods_are_those_that_the_parser_takes(count: int, validator: Any) -> None:
-    """Every sequence of terms, with repetition and in every order; `methods` lists each on the logits once."""
-    # The alternatives of one key, looked at directly: validating all settings for each of many sequences takes minutes.
+    """Schema and parser accept the same sequences of terms; `methods` lists each method on logits once."""
+    # Check the alternatives of this key only: validating all settings for every sequence takes minutes.
     named, composed, own = validator.schema["$defs"]["Distill"]["properties"]["method"]["anyOf"]
     assert (named.keys(), composed.keys(), own.keys()) == ({"enum"}, {"type", "pattern"}, {"type", "pattern"})
     known, pattern = set(named["enum"]), re.compile(composed["pattern"])

@@ -1,4 +1,4 @@
-"""The trials of experiments/: settings that load, labels of which the given share is wrong, rows that are kept."""
+"""The trials of experiments/: settings load, the given share of labels is wrong, and finished rows are kept."""
 
 import importlib.util
 from pathlib import Path
@@ -17,7 +17,7 @@ TRIALS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/variants.txt"))
 
 
 def script(name: str) -> ModuleType:
-    """A script of experiments/ as a module."""
+    """Import a script of experiments/ as a module."""
     found = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
     assert found and found.loader
     module = importlib.util.module_from_spec(found)
@@ -61,7 +61,7 @@ def test_noise_changes_the_share_of_the_training_labels_and_no_image(share: floa
         labels, given = np.asarray(before["train/labels"]), np.asarray(after["train/labels"])
     wrong = given != labels
     assert wrong.sum() == round(share * len(labels)) and set(given) == set(labels)
-    # Each other class is as likely as any: none takes more than a few of the wrong labels.
+    # No wrong label is the true one.
     assert np.bincount((given - labels)[wrong] % 10, minlength=10)[0] == 0
     assert np.array_equal(given, noisy.with_noise(labels, share, 10))
 
@@ -116,13 +116,13 @@ def test_the_table_of_views_pairs_every_number_of_views_with_the_live_teacher(
             for seed in range(5)
         ]
     )
-    monkeypatch.syspath_prepend(EXPERIMENTS)  # as for a script that is run
+    monkeypatch.syspath_prepend(EXPERIMENTS)  # as Python does for a script
     found = script("views")
     long = found.together(views, many)
     assert set(long["run"]) == {"kd", "ka-ps"} and set(long["seed"]) == {0, 1, 2}
     lines = found.table(long).splitlines()
     first = [cell.strip() for cell in lines[2].split("|")[1:-1]]
-    # Top-1 50, 51, 54 minus 52, 52.5, 54: -2, -1.5, 0.
+    # Differences of top-1 over three seeds: 50, 51, 54 minus 52, 52.5, 54 is -2, -1.5, 0.
     assert first[0] == "1 view" and first[1] == first[3] == "51.67 +- 2.08" and first[2].startswith("-1.17 +- 2.59")
     assert lines[3].startswith("| 32 views ") and "53.00 +- 0.00" in lines[3]
     assert lines[4].startswith("| online ") and "(p" not in lines[4]

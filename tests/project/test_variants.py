@@ -53,7 +53,7 @@ def test_a_variant_changes_what_it_names_and_nothing_else(file: Path) -> None:
 
 
 def test_a_variants_teacher_is_its_own(file: Path) -> None:
-    """Also in a grid of ensembles, and where distill lists several teachers."""
+    """A run that names its teachers keeps them in a grid of ensembles and if distill lists several teachers."""
     params = load_params(file, ["distill.teachers=[large, small]"])
     assert params.variant("kd").teacher_names == ["large", "small"]
     assert params.variant("kd", "large+small").teacher_names == ["large", "small"]
@@ -68,7 +68,7 @@ def test_a_variants_teacher_is_its_own(file: Path) -> None:
 
 
 def test_a_variants_weights_are_its_own(file: Path) -> None:
-    """`-S distill.ce_weight=0` is for distill: the comparison's `ce` stays valid and its `kd` the same method."""
+    """Loss weights set for `distill` do not change the comparison's `ce` and `kd`."""
     params = load_params(file, ["distill.ce_weight=0", "distill.kd_weight=3"])
     assert [params.variant(run).loss_weights for run in params.compare.runs] == [(1.0, 0.0), (0.1, 0.9), (0.0, 1.0)]
 

@@ -46,7 +46,7 @@ def earlier_students() -> None:
 
 
 def rewrite(folder: str, old: str, new: str) -> Callable[[], None]:
-    """Change a few bytes of a card, as a bad disk or an editor would."""
+    """Return a function that changes a few bytes of a card, as a bad disk or an editor would."""
 
     def edit() -> None:
         path = Path(folder) / "model.json"
@@ -58,7 +58,7 @@ def rewrite(folder: str, old: str, new: str) -> Callable[[], None]:
 
 
 def earlier_run() -> None:
-    """As versions wrote it that did not name themselves."""
+    """Rewrite the run without its training version, as early versions wrote it."""
     path = Path("results/compare/runs/large/convnet4/kd.safetensors")
     results = read_results(path, "")
     made_from = {key: value for key, value in results.made_from.items() if key != "training_version"}
@@ -102,7 +102,7 @@ def test_a_teacher_of_which_a_part_is_missing_is_none(project: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """Change one bit of the last number."""
+    """Flip one bit of the file's last byte."""
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -263,7 +263,7 @@ def test_files_that_do_not_belong_together_are_refused(project: Path, case: str)
 
 
 def test_what_belongs_together_is_accepted_again(project: Path) -> None:
-    """The checks above do not refuse everything."""
+    """After each stage ran again for a new teacher, every command accepts the files."""
     retrained()
     asked = ["--replace"]
     for command in (CACHE + asked, ["distill", *asked], ["evaluate"], ["compare", "--run", "kd", *asked], ["compare"]):
@@ -271,7 +271,7 @@ def test_what_belongs_together_is_accepted_again(project: Path) -> None:
 
 
 def test_a_pairs_runs_depend_on_the_teachers_that_they_name(project: Path) -> None:
-    """DVC's `run` depends on the pair's lesson: with `kd,teacher=small` also a new store of `small` is news."""
+    """A pair's lesson, on which DVC's `run` depends, lists `small` if a run names it: its new store makes the run stale."""
     prepkd("gather", "--teachers", "large")
     lesson = Path("data/lessons/large.json")
     assert list(json.loads(lesson.read_text())["teachers"]) == ["large"]
@@ -284,7 +284,7 @@ def test_a_pairs_runs_depend_on_the_teachers_that_they_name(project: Path) -> No
 
 
 def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path) -> None:
-    """Its card and its weights agree with each other, but not with the data."""
+    """A teacher whose card and weights agree with each other, but not with the data, is refused."""
     for name in ("num_classes", "in_channels"):
         shutil.rmtree(project / "models/teachers/large")
         prepkd("train-teacher", "large")

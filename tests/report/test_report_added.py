@@ -1,4 +1,4 @@
-"""Students of other training loops: their test logits, what is kept of them, and what is refused."""
+"""Students of other training loops: their test logits, the kept measurements, and refused folders."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def student(seed: int) -> nn.Module:
 
 
 def expected(seed: int, how: Preprocessing | None = None) -> Tensor:
-    """The student's answers to the test images, pixels in [0, 1]."""
+    """The student's logits of the test images; pixels are in [0, 1]."""
     pixels = torch.from_numpy(load_split(Path("data/digits.h5"), "test").images).permute(0, 3, 1, 2) / 255
     with torch.inference_mode():
         model = student(seed)
@@ -41,7 +41,7 @@ def expected(seed: int, how: Preprocessing | None = None) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Digits and the students of two seeds."""
+    """Digits and students of two seeds, in the current folder."""
     monkeypatch.chdir(tmp_path)
     files.digits(Path("data/digits.h5"))
     for seed in (0, 1):
@@ -67,7 +67,7 @@ def test_saved_students_are_measured_and_not_a_second_time(monkeypatch: pytest.M
 
 
 def test_what_is_kept_of_students_of_other_training_images_is_refused_too() -> None:
-    """The test images stay the same with another val_fraction."""
+    """Kept measurements are refused if val_fraction, hence the training images, changed and the test images did not."""
     measured()
     test = load_split(Path("data/digits.h5"), "test").fingerprint
     files.write_data(Path("data/digits.h5"), SOURCES["digits"].read(Path()), subset=12, val_fraction=0.2)
@@ -82,7 +82,7 @@ def test_a_folder_of_weights_needs_the_models_name_alone() -> None:
     Path("bare/model.json").write_text('{"model": "convnet4"}')
     torch.testing.assert_close(measured("bare").logits[3], expected(3))
     own = {"model": "convnet4", "preprocessing": {"mean": [0.3], "std": [0.4]}}
-    Path("bare/seed3/model.json").write_text(json.dumps(own))  # goes before that of the folder
+    Path("bare/seed3/model.json").write_text(json.dumps(own))  # a seed's card takes precedence over the folder's
     torch.testing.assert_close(measured("bare").logits[3], expected(3, HOW))
 
 
@@ -123,7 +123,7 @@ def truncate() -> None:
 
 def pickled() -> None:
     Path("mine/seed0/model.json").write_text('{"model": "convnet4"}')
-    torch.save({"weights": student(0)}, "mine/seed0/model.safetensors")  # the module itself: code
+    torch.save({"weights": student(0)}, "mine/seed0/model.safetensors")  # pickles the module, that is, code
 
 
 def not_finite() -> None:
@@ -176,7 +176,7 @@ def test_a_fault_is_one_line_and_nothing_is_written(spoil: Callable[[], object],
 
 
 def test_code_of_a_model_that_the_settings_name_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And its students are measured each time, since the code may have changed."""
+    """A model's code is imported only if the settings name it; its students are measured each time, as code may change."""
     Path("own_net.py").write_text(
         "import torch\ndef net(num_classes, in_channels):\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64 * in_channels, num_classes))\n"

@@ -1,4 +1,4 @@
-"""The comparison's table."""
+"""The comparison's tables: paired differences, corrected p, captions, long and wide form."""
 
 import math
 
@@ -24,7 +24,7 @@ TEACHER = answers(190)
 
 
 def measured(runs: dict[str, dict[int, Tensor]]) -> RunMetrics:
-    """The metrics of runs that have one teacher."""
+    """The metrics of runs that share one teacher."""
     return measure_runs(runs, dict.fromkeys(runs, TEACHER), LABELS)
 
 
@@ -44,17 +44,17 @@ def test_rows_hold_means_spreads_and_paired_differences() -> None:
     assert table.loc["ce", "top1_std_percent"] == pytest.approx(math.sqrt((16 + 4 + 36) / 2) / 2, rel=1e-5)
     assert table.loc["ce", "minus_kd_points"] == pytest.approx(-8 / 2)
     assert table.loc["ce", "minus_kd_half_width_points"] == pytest.approx(T * 2 / math.sqrt(3) / 2, rel=1e-5)
-    # ... and to the control 170, 168, 172: -20, -16, -12; of kd to it -10, -8, -6 again.
+    # The control has 170, 168, 172; ce minus control is -20, -16, -12, kd minus control -10, -8, -6.
     assert table.loc["ce", "minus_kd_without_ce_points"] == pytest.approx(-16 / 2)
     assert table.loc["ce", "minus_kd_without_ce_half_width_points"] == pytest.approx(T * 4 / math.sqrt(3) / 2, rel=1e-5)
     assert table.loc["kd"].filter(like="minus_kd_").filter(regex="kd_[^w]").isna().all()
-    # Both have t = -8 / (2 / sqrt(3)), as does the control's difference to kd; of p two are tested in each column.
+    # All differences have |t| = 8 / (2 / sqrt(3)); each column has two tests, so Holm doubles p.
     t = 8 / (2 / math.sqrt(3))
     p = 1 - t / math.sqrt(t**2 + 2)
     for column in ("minus_kd_p_holm", "minus_kd_without_ce_p_holm"):
         assert sorted(table[column].dropna()) == pytest.approx([2 * p, 2 * p], rel=1e-4)
     assert table["minus_kd_seeds"].dropna().tolist() == [3, 3]
-    # The teacher errs on 10 samples, on which every run errs alike; it agrees where both are right or both wrong.
+    # Every run makes the teacher's 10 errors; both agree where both are right or both are wrong.
     assert table["genetic_errors_percent"].tolist() == pytest.approx([5, 5, 5])
     assert table.loc["ce", "agreement_percent"] == pytest.approx(100 - (40 + 38 + 30) / 3 / 2)
     log_sum = math.log(math.exp(3) + 3)
@@ -90,7 +90,7 @@ def test_markdown_shows_each_figure_with_its_spread() -> None:
 
 
 def test_the_best_of_many_is_corrected_for_their_number() -> None:
-    """What one comparison would bear, eight do not."""
+    """A difference that is significant in one comparison is not among eight."""
     runs = {"kd": RUNS["kd"], "ka-ps": dict(enumerate([answers(167), answers(168), answers(177)]))}
     spread = {f"kd,lr=0.{i}": dict(enumerate([answers(160 + i), answers(158), answers(167)])) for i in range(7)}
     alone, among = (compare_runs(measured(found)).set_index("run") for found in (runs, runs | spread))
@@ -118,7 +118,7 @@ def test_the_caption_says_what_the_figures_are() -> None:
 def test_a_dropped_method_leaves_the_table() -> None:
     few = {run: RUNS[run] for run in ("kd", CONTROL)}
     whole, table = compare_runs(measured(RUNS)), compare_runs(measured(few))
-    tests = [column for column in whole if column.endswith("_p_holm")]  # depend on the number of runs
+    tests = [column for column in whole if column.endswith("_p_holm")]  # corrected p depends on the number of runs
     pd.testing.assert_frame_equal(
         table.drop(columns=tests), whole[whole["run"] != "ce"].reset_index(drop=True).drop(columns=tests)
     )
@@ -188,7 +188,7 @@ def test_long_form_has_a_row_per_seed_and_wide_form_a_column_per_pair() -> None:
         right = (RUNS[row.run][row.seed].argmax(dim=-1) == LABELS).float().mean().item()
         assert row.top1_percent == pytest.approx(100 * right)
     table = compare_runs(figures).set_index("run")
-    for name in (*percent[:1], *percent[2:], "nll_nats"):  # one name, one unit, in both
+    for name in (*percent[:1], *percent[2:], "nll_nats"):  # both forms use the same names and units
         assert table[name].to_dict() == pytest.approx(long.groupby("run")[name].mean().to_dict())
     other = long_form({run: {seed: figures[run][seed] for seed in (0,)} for run in RUNS})
     both = pd.concat([long.assign(teacher="large", student="s"), other.assign(teacher="small", student="s")])

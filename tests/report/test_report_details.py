@@ -1,11 +1,11 @@
-"""Figures by seed and class, and the few that experiments are compared by."""
+"""Figures by class, and the headline figures by which experiments are compared."""
 
 import pytest
 import torch
 from prepkd.report.details import class_rows, confusions, headline
 from prepkd.report.metrics import by_class, confusion_counts
 
-# Three classes; of the last there is no sample. Rows: predicted 0, 1, 1, 1, 0.
+# Three classes, the last without samples. Predictions by row: 0, 1, 1, 1, 0.
 LOGITS = torch.tensor([[2.0, 1, 0], [0, 3, 1], [0, 3, 1], [0, 1, 0.5], [5, 1, 0]])
 LABELS = torch.tensor([0, 0, 0, 1, 1])
 NAMES = ["cat", "dog", "owl"]
@@ -47,8 +47,8 @@ def test_the_headline_is_a_few_rounded_numbers() -> None:
         "n": 3,
         "top1": {"mean": 0.1235, "std": 0.01},
         "genetic": 0.1235,
-        "teacher": {"top1": 0.9877, "training_view_error": 0.02},  # 0.98765 is a little more in binary
+        "teacher": {"top1": 0.9877, "training_view_error": 0.02},  # the float 0.98765 is slightly larger
     }
-    # One seed has no deviation; without the teacher's folder there is nothing to compare with it.
+    # One seed has no deviation, and without the teacher's folder there is no figure that needs its test logits.
     alone = headline({"n": 1, "top1": {"mean": 0.5, "std": None}, "teacher": {"training_view_error": 0.2}})
     assert alone == {"n": 1, "top1": {"mean": 0.5, "std": None}, "teacher": {"training_view_error": 0.2}}

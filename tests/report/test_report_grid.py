@@ -1,4 +1,4 @@
-"""The comparison's files from made-up test logits: each run against the teachers and over the seeds of its own settings."""
+"""The comparison's files from made-up test logits: each run is measured against its own teachers, over its own seeds."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ from torch import Tensor
 COUNT, CLASSES = 200, 4
 LABELS = np.arange(COUNT) % CLASSES
 TEST = Split(np.zeros((COUNT, 1, 1, 1), np.uint8), LABELS, "test-split")
-RIGHT = {"large": 190, "small": 150}  # of the teachers' answers
+RIGHT = {"large": 190, "small": 150}  # teacher -> correct predictions
 
 
 def answers(right: int) -> Tensor:
@@ -96,9 +96,9 @@ def train(chosen: Params, *, right: int = 160, seeds: list[int] | None = None) -
 
 
 def test_added_students_stand_in_every_pairs_table_against_its_teacher() -> None:
-    """Their difference is that of numbers of right answers, over the seeds that the baseline has."""
+    """Added students have a row in every pair's table, with differences over the seeds that the baseline has."""
     chosen = params("kd", teachers=["large", "small"])
-    train(chosen)  # 160, 162 and 164 right
+    train(chosen)  # 160, 162 and 164 correct predictions
     mine = AddedStudents(Path("students/mine"), "resnet8", {seed: answers(170 + seed) for seed in (0, 1, 5)})
     text = tabulate(grid(chosen), TEST, Path("results/compare"), {"mine": mine})
     long, wide, table = (pd.read_csv(f"results/compare/{name}.csv") for name in ("long", "wide", "table"))
@@ -107,7 +107,7 @@ def test_added_students_stand_in_every_pairs_table_against_its_teacher() -> None
     assert rows["teacher"].to_list() == ["large", "small"] and set(rows["student"]) == {"resnet8"}
     assert rows["minus_kd_points"].to_list() == pytest.approx([100 * (10 + 9) / 2 / COUNT] * 2)
     assert rows["minus_kd_seeds"].to_list() == [2, 2]
-    # Both answer with the next class where they are wrong: the same wrong class on the teacher's wrong ones.
+    # Teacher and student both predict the next class when wrong, so the student's errors include the teacher's.
     assert rows["genetic_errors_percent"].to_list() == pytest.approx([100 * 10 / COUNT, 100 * 28 / COUNT])
     assert sorted(long.loc[long["run"] == "mine", "seed"]) == [0, 0, 1, 1, 5, 5]
     column = wide.set_index("run").loc["mine", "large -> resnet8, top1_percent"]
@@ -126,12 +126,12 @@ def tables(
 
 @pytest.mark.parametrize("runs", [["kd", "kd,teacher=small"], ["kd,teacher=small", "kd"]])
 def test_each_run_is_measured_against_the_teacher_that_taught_it(runs: list[str]) -> None:
-    """In either order; the students are the same, 160, 162 and 164 right."""
+    """Agreement and genetic errors are against each run's own teacher, in either order of runs with equal students."""
     chosen = params(*runs)
     train(chosen)
     text, long, wide, table = tables(chosen)
     assert table["teacher"].to_dict() == {"kd": "large", "kd,teacher=small": "small"}
-    # Right where both are right, and the same wrong class where both are wrong.
+    # They agree where both are right, and where both are wrong (the same wrong class).
     assert table.loc["kd", "agreement_percent"] == pytest.approx(100 - (30 + 28 + 26) / 3 / 2)
     assert table.loc["kd,teacher=small", "agreement_percent"] == pytest.approx(100 - (10 + 12 + 14) / 3 / 2)
     assert table.loc["kd", "genetic_errors_percent"] == pytest.approx(5)
@@ -159,7 +159,7 @@ def test_the_picture_has_a_line_for_each_teacher(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_teachers_folder_what_compares_with_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stores are enough to train from: the students are checked against the store's teacher instead."""
+    """Figures against a missing teacher folder are left out; students are then checked against the store's teacher."""
     monkeypatch.setattr(grid_module, "bars", bars)
     chosen = params("ce", "kd", "kd,teacher=small")
     train(chosen)
@@ -198,7 +198,7 @@ def test_one_teacher_is_named_alone() -> None:
 
 
 def test_an_ensemble_is_measured_against_itself_as_it_is_combined() -> None:
-    """Two runs with the same teachers, combined in two ways, and one of both teachers' pair that names one."""
+    """Two ways to combine the same teachers count as two teachers; a run of their pair may name one of them."""
     both = "kd,teachers=[large,small]"
     chosen = params(both, f"{both},ensemble.combine=logits", "kd,teacher=small", teachers=["large+small"])
     assert chosen.variant("kd,teacher=small", "large+small").teacher_names == ["small"]
@@ -232,7 +232,7 @@ def test_settings_that_a_run_does_not_use_do_not_refuse_it() -> None:
     chosen = params("kd", "ce", "ka-ps", "dtd-flsw")
     train(chosen)
     same: dict[str, Any] = {
-        "ka": {"eps": 0.3, "lsr_weight": "1/tau"},  # of ka-lsr alone
+        "ka": {"eps": 0.3, "lsr_weight": "1/tau"},  # only ka-lsr uses them
         "dtd": {"cwsm": {"beta": 0.7}},
         "dkd": {"beta": 2.0},
         "rld": {"tau_a": 2.0},
@@ -272,7 +272,7 @@ def test_settings_that_a_run_uses_refuse_it(run: str, changes: dict[str, Any], s
 
 
 def test_fewer_teachers_than_a_run_had_refuse_it() -> None:
-    """The only teacher that is left is among those that taught it."""
+    """A run of an ensemble is refused as a run of one of its teachers."""
     trained = params("kd", teachers=["large+small"])
     train(trained)
     path = Path("results/compare/runs")
@@ -324,7 +324,7 @@ def test_a_runs_unknown_teacher_is_refused_before_any_work() -> None:
 
 
 def test_settings_as_files_keep_them_are_read_again() -> None:
-    """Sections in full, as cards have them."""
+    """Settings dumped in full, as in cards, load as the same settings."""
     settings = params("kd").distill
     assert Distill.model_validate(settings.model_dump(mode="json")).used(but=set()) == settings.used(but=set())
 

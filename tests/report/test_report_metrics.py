@@ -1,4 +1,4 @@
-"""Every metric against loops in float64."""
+"""Every metric against loops in float64, with edge cases."""
 
 import math
 from statistics import fmean
@@ -46,7 +46,7 @@ def test_figures_are_those_of_loops(classes: int, scale: float) -> None:
 
 
 def test_a_confidence_of_exactly_one_is_in_the_last_bin() -> None:
-    """Four samples at 0.95, all right, and four at 1, one of them wrong: one bin, in which the errors cancel partly."""
+    """Samples at 0.95 (four, all right) and at 1 (four, one wrong) share a bin, so their calibration errors partly cancel."""
     logits = torch.tensor([[math.log(19), 0.0]] * 4 + [[200.0, 0.0]] * 4)
     labels = torch.tensor([0, 0, 0, 0, 0, 0, 0, 1])
     assert measure(logits, labels)["ece"] == pytest.approx((0.95 + 1) / 2 - 7 / 8, abs=1e-6)

@@ -1,4 +1,4 @@
-"""The comparison's picture, the data of DVC's plots, and the offline page."""
+"""The comparison's picture, the data for DVC's plots, and the offline page."""
 
 import csv
 import io
@@ -40,7 +40,7 @@ def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: 
     picture = pixels(tmp_path / "new/a.png")
     assert picture.shape == (round(150 * (0.45 * 4 + 1.4)), 150 * 7, 3)
     blue, red = ((np.abs(picture.astype(int) - c).sum(-1) < 20) for c in ([0x4C, 0x78, 0xA8], [0xE4, 0x57, 0x56]))
-    # Four bars, each as long as its figure says, and the teacher's line to the right of them all.
+    # Four bars with lengths proportional to their figures, and the teacher's line to the right of them.
     lengths = blue.sum(1)
     starts = np.flatnonzero((lengths[1:] > 0) & (lengths[:-1] == 0))
     assert len(starts) == 4
@@ -48,7 +48,7 @@ def test_bars_are_a_picture_with_the_same_bytes_each_time(seeds: int, tmp_path: 
     assert ends == sorted(ends)
     steps = np.diff(ends) / np.diff([93.1, 94.2, 94.5, 94.9])
     assert steps == pytest.approx(steps.mean(), rel=0.05)
-    assert np.flatnonzero(red[starts[0] : starts[-1]].any(0)).min() > max(ends)  # dashed: somewhere in these rows
+    assert np.flatnonzero(red[starts[0] : starts[-1]].any(0)).min() > max(ends)  # the line is dashed
 
 
 @pytest.mark.timeout(60)
@@ -76,7 +76,7 @@ def test_bars_of_runs_with_one_and_with_many_seeds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("far", [60.0, 96.0], ids=["below all runs", "among the others"])
 def test_each_teacher_has_a_line_of_its_own(far: float, tmp_path: Path) -> None:
-    """Where a run's students learn from another teacher, both are drawn, wherever they lie."""
+    """If a run has another teacher, both teachers' lines are drawn, at any distance from the bars."""
     bars({"a -> b": (table(5), {"large": 97.3, "small": far})}, tmp_path / "two.png")
     picture = pixels(tmp_path / "two.png").astype(int)[120:-90, 200:]
     places = [
@@ -104,13 +104,13 @@ def test_confusion_names_each_samples_classes() -> None:
         ["cat", "cat", "1", "1.0"],
         ["dog, wild", "cat", "1", "0.5"],
         ["dog, wild", "dog, wild", "1", "0.5"],
-        ["never", "never", "0", "0.0"],  # without samples; it has its place on both axes
+        ["never", "never", "0", "0.0"],  # a class without samples has its place on both axes
     ]
 
 
 @pytest.mark.parametrize("evil", ["</script><script>alert(1)</script>", "<!--<script>", "</SCRIPT >", "\x1b]0;x\x07"])
 def test_names_open_no_script_in_the_page_of_dvc(evil: str, tmp_path: Path) -> None:
-    """DVC puts the rows into a script element as they are."""
+    """Class names are escaped, because DVC writes the rows into a script element unchanged."""
     rows = list(csv.DictReader(io.StringIO(confusion(torch.eye(2).long(), [evil, "a < b"]).decode())))
     assert [row["actual"] for row in rows] == [csv_cell(evil), "a < b"]
     (tmp_path / "confusion.json").write_bytes(charts()["confusion.json"])
@@ -161,7 +161,7 @@ def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:
     seeds = seed_curves(tmp_path, [0, 2])
     assert list(seeds.columns) == ["seed", "epoch", "test", "train"]
     assert seeds.values.tolist() == [[0, 0, 0.125, 0.25], [0, 1, 0.25, 0.5], [2, 0, 0.375, 0.75], [2, 1, 0.5, 1.0]]
-    # A seed that was stopped early counts as far as it was trained.
+    # A seed that stopped early counts in its trained epochs.
     (tmp_path / "seed2/plots/metrics/test/top1.tsv").write_text("step\ttop1\n0\t0.375\n")
     (tmp_path / "seed2/plots/metrics/train/top1.tsv").write_text("step\ttop1\n0\t0.75\n")
     rows = list(csv.reader(io.StringIO(learning_curves(seed_curves(tmp_path, [0, 2])).decode())))
@@ -199,7 +199,7 @@ def test_the_page_carries_everything_itself() -> None:
     body = page.replace("<\\/script", "")
     assert page.count("{plot_divs}") == 1
     assert page.count("{refresh_tag}") == 1
-    assert "{scripts}" not in page  # DVC would put its links to a CDN there
+    assert "{scripts}" not in page  # DVC would insert its links to a CDN here
     assert page.count("</script") == 1, "the bundle must not end its own element"
     assert not re.findall(r"<(?:script|link|img)\b[^>]*\b(?:src|href)\s*=", body.split("<script", 1)[0])
     assert re.findall(r"<script[^>]*>", page)[0] == "<script>", "a module would run after DVC's calls of vegaEmbed"

@@ -1,4 +1,4 @@
-"""Files of test logits."""
+"""Files of test logits: round trips, equal bytes, and damage."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     made_from = {"run": "kd", "training": {"lr": 0.1, "milestones": []}}
     write_results(tmp_path / "new" / "kd.safetensors", logits, made_from)
     results = read_results(tmp_path / "new" / "kd.safetensors", HINT)
-    assert list(results.logits) == [0, 2, 10]  # by number, so that runs are paired whatever the order of writing
+    assert list(results.logits) == [0, 2, 10]  # sorted by number, so that runs are paired in any order
     for seed, values in logits.items():
         assert torch.equal(results.logits[seed], values)
     assert results.made_from == made_from
@@ -31,7 +31,7 @@ def test_equal_results_are_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_every_bit_counts(tmp_path: Path) -> None:
-    """A flipped bit is refused, or changes nothing that is read."""
+    """A file with a flipped bit is refused or read unchanged."""
     path, logits = tmp_path / "kd", {0: torch.randn(4, 3), 4: torch.randn(4, 3)}
     write_results(path, logits, {"run": "kd", "training": {"lr": 0.1, "seeds": [0, 4]}})
     whole, refusals = path.read_bytes(), 0
@@ -68,7 +68,7 @@ def test_a_changed_header_is_refused(old: bytes, new: bytes, tmp_path: Path) -> 
 
 
 def test_logits_of_other_names_or_shapes_are_refused(tmp_path: Path) -> None:
-    """Well-formed and with its checksum, but no file of results."""
+    """Well-formed files with a correct checksum are refused if their tensors are not logits by seed."""
     path = tmp_path / "kd"
     crafted: list[dict[Any, torch.Tensor]] = [
         {0: torch.ones(4, 3), 1: torch.ones(5, 3)},

@@ -1,4 +1,4 @@
-"""Paired differences: published values, and the tables of README and docs, which claim only what survives."""
+"""Paired differences against published values; README and docs claim only differences that survive the correction."""
 
 import doctest
 import math
@@ -13,16 +13,16 @@ from prepkd.report import markdown, significance
 from prepkd.report.significance import ALPHA, Difference, corrected, difference_text, holm, paired_difference
 from prepkd.training.checkpoints import TRAINING_VERSION
 
-# The p values of Benjamini and Hochberg (1995), section 4; times 15, 14, ... three are below 0.05, as they say.
+# The p values of Benjamini and Hochberg (1995), section 4; times 15, 14, ... three are below 0.05, as in the paper.
 BENJAMINI_HOCHBERG = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
 BENJAMINI_HOCHBERG += [0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
-# Cushny and Peebles' hours of sleep, from which Student (1908) made the example of his paper: two drugs, ten patients.
+# Cushny and Peebles' hours of sleep, the example in Student (1908): two drugs, ten patients.
 FIRST = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 SECOND = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
 
 
 def test_students_sleep_data() -> None:
-    """As R's documentation of `t.test` prints it: t = 4.0621, df = 9, p = 0.002833, interval 0.7001142 to 2.4598858."""
+    """Values of R's documentation of `t.test`: t = 4.0621, df = 9, p = 0.002833, interval 0.7001142 to 2.4598858."""
     found = paired_difference(SECOND, FIRST)
     assert found.n == 10 and found.mean == pytest.approx(1.58)
     assert found.half_width is not None
@@ -33,7 +33,7 @@ def test_students_sleep_data() -> None:
 
 @pytest.mark.parametrize(("n", "quantile"), [(2, 12.706), (3, 4.303), (4, 3.182), (5, 2.776), (10, 2.262), (31, 2.042)])
 def test_the_half_width_is_the_tables_quantile_times_the_standard_error(n: int, quantile: float) -> None:
-    """The 97.5 % quantiles of every table of Student's t."""
+    """Half widths agree with the 97.5 % quantiles in tables of Student's t."""
     values = [float(i % 2 + i / 10) for i in range(n)]
     mean = sum(values) / n
     error = math.sqrt(sum((v - mean) ** 2 for v in values) / (n - 1) / n)
@@ -47,7 +47,7 @@ def test_three_standard_errors_of_three_seeds_are_no_evidence() -> None:
 
 
 def test_paired_is_not_unpaired() -> None:
-    """Differences 1, 2, 6, of seeds that differ by tens."""
+    """The interval is that of the differences 1, 2, 6, although the seeds differ by tens."""
     found = paired_difference([11.0, 52.0, 96.0], [10.0, 50.0, 90.0])
     assert found.mean == 3 and found.half_width == pytest.approx(4.30265 * math.sqrt(7 / 3), rel=1e-4)
     with pytest.raises(ValueError, match="shorter"):
@@ -56,13 +56,13 @@ def test_paired_is_not_unpaired() -> None:
 
 @pytest.mark.parametrize("values", [[90.5], [90.5, 91.5], [90.0, 91.0]], ids=["one seed", "equal", "zero"])
 def test_differences_without_spread_have_no_interval_and_no_p(values: list[float]) -> None:
-    """Two equal differences are likely with few test images, and would be p = 0."""
+    """Equal differences, likely with few test images, give no p; the formula would give 0."""
     found = paired_difference(values, [90.0, 91.0][: len(values)])
     assert found == Difference(values[0] - 90, len(values))
 
 
 def test_rounding_is_no_spread() -> None:
-    """The same count of right answers in both seeds, as float32 has it."""
+    """Differences of one correct prediction in both seeds are equal but for float32 rounding, and give no p."""
     values, baseline = ([100 * torch.tensor(k / 896).item() for k in counts] for counts in ((830, 831), (829, 830)))
     assert 0 < abs((values[0] - baseline[0]) - (values[1] - baseline[1])) < 1e-5
     assert paired_difference(values, baseline).p is None
@@ -71,7 +71,7 @@ def test_rounding_is_no_spread() -> None:
 @pytest.mark.parametrize(
     ("p_values", "expected"),
     [
-        # Wikipedia's example of the Holm-Bonferroni method.
+        # The example of the Holm-Bonferroni method in Wikipedia.
         ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
         (
             BENJAMINI_HOCHBERG,
@@ -87,7 +87,7 @@ def test_holm(p_values: list[float], expected: list[float]) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_holm_decides_as_its_step_down_procedure(seed: int) -> None:
-    """Holm's own words: compare the i-th smallest p with alpha / (m - i), and stop at the first that is larger."""
+    """Adjusted p agree with Holm's procedure: compare the i-th smallest p with alpha / (m - i), stop at the first larger."""
     drawn = random.Random(seed)
     p_values = [drawn.choice([0.1, 1.0]) * drawn.random() ** 3 for _ in range(drawn.randint(1, 12))]
     adjusted, rejected = holm(p_values), set()
@@ -115,7 +115,7 @@ CELL = re.compile(r"[+-]\d+\.\d\d(?: \+- \d+\.\d\d)? \((?:p (?P<p>\d\.\d{3}|< 0\
 
 
 def cells(text: str) -> list[str]:
-    """The cells of a text's tables that are differences: those below a head with `minus`."""
+    """The difference cells of a text's tables: those below a column title with `minus`."""
     found = []
     for table in re.findall(r"^(?:\|.*\n)+", text, re.M):
         head, _, *rows = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.splitlines()]
@@ -125,7 +125,7 @@ def cells(text: str) -> list[str]:
     return found
 
 
-OLDER = re.compile(r"training version (\d+)")  # in a section of figures that were not measured again
+OLDER = re.compile(r"training version (\d+)")  # names the version in a section of older figures
 CLAIM = re.compile(
     r"\b(beats?|better|worse|outperforms?|improves?|wins?|gains?|findings?|superior|behind|survives?|counts|loses)\b"
 )
@@ -146,7 +146,7 @@ def is_bold(table_row: str) -> bool:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_a_claim_stands_beside_a_table_whose_difference_counts_or_is_a_denial(page: str) -> None:
-    """In every section that shows differences, and never where the figures are older than the training of today."""
+    """In sections with differences, claims need a bold difference of today's training version, or are denials."""
     for section in sections(ROOT / page):
         rows = [line for line in section.splitlines() if line.startswith("|")]
         if not any(CELL.search(row) for row in rows):
