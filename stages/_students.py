@@ -47,7 +47,7 @@ def students(
         kind = params.logger if distributed.is_main_process() else None
         return logged(kind, logs_folder(), replace(one, name=run or one.name))
 
-    # NotMainProcess seeds are kept for a later run with more seeds, except with a user's own code, which may change.
+    # Finished seeds are kept for a later run with more seeds, except with a user's own code, which may change.
     where = scratch if uses_own_code(params, settings) else kept_scratch
     shown = on_epoch if distributed.is_main_process() else lambda seed, row: None
     steps = on_step if distributed.is_main_process() else lambda seed, tick: None

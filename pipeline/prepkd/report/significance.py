@@ -46,15 +46,6 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Dif
     return Difference(mean, n, half_width, 2 * float(stdtr(n - 1, -abs(mean) / error)))
 
 
-def standard_error(half_width: float, n: int) -> float:
-    """The standard error of a mean of n differences, from half the width of its t interval.
-
-    >>> round(standard_error(2.484, 3), 3)
-    0.577
-    """
-    return half_width / float(stdtrit(n - 1, (1 + LEVEL) / 2))
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct m p values, returned in their order: the one of rank i (from 0) times m - i, at least the previous one, at most 1.
 

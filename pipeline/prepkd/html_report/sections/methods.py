@@ -15,7 +15,7 @@ from prepkd.report.comparison import BASELINES, difference_column
 from prepkd.report.markdown import baselines
 from prepkd.report.metrics import measure
 from prepkd.report.run_logits import teacher_logits
-from prepkd.report.significance import ALPHA, standard_error
+from prepkd.report.significance import ALPHA
 
 COMMAND = "dvc repro compare/dvc.yaml"
 MAX_RUNS = 60  # rows of a chart; the table has all runs
@@ -57,7 +57,7 @@ def headline(table: pd.DataFrame, named: list[str], title: str = "") -> Table:
     """One row per run of a pair: mean and deviation, a difference and verdict per baseline, n, other metrics."""
     heads = [Column("method"), Column("test top-1, % (mean ± std)", True)]
     for name in named:
-        heads += [Column(f"minus {name}, points ± SE", True), Column(f"verdict against {name}")]
+        heads += [Column(f"minus {name}, points (± 95 % CI)", True), Column(f"verdict against {name}")]
     shown = {column: how for column, how in OTHERS.items() if column in table and table[column].notna().any()}
     heads += [Column("n", True), *(Column(head, True) for head, _ in shown.values())]
     rows = []
@@ -67,13 +67,13 @@ def headline(table: pd.DataFrame, named: list[str], title: str = "") -> Table:
             cells += difference_cells(row, name)
         cells += [number(row["n"], "{:.0f}"), *(number(row[column], form) for column, (_, form) in shown.items())]
         rows.append(cells)
-    caption = "Mean ± sample standard deviation over n seeds. Differences are paired by seed, ± their standard error. "
+    caption = "Mean ± sample standard deviation over n seeds. Differences are paired by seed, ± half of their 95 % t interval. "
     caption += f"Better or worse: the paired t test's p, corrected by Holm for all runs, is below {ALPHA:g}."
     return Table(caption, heads, rows, filtered=True, title=title)
 
 
 def difference_cells(row: Row, name: str) -> list[Cell]:
-    """A run's difference to a baseline with its standard error, and the verdict; empty for the baseline itself."""
+    """A run's difference to a baseline with half of its t interval, and the verdict; empty for the baseline itself."""
     points, half, p, seeds = (
         float(row.get(difference_column(name, of), float("nan")))
         for of in ("points", "half_width_points", "p_holm", "seeds")
@@ -82,8 +82,7 @@ def difference_cells(row: Row, name: str) -> list[Cell]:
         return [text("baseline", "quiet"), text("", "quiet")]
     if seeds == 0:
         return [text("no common seed", "quiet"), text("not comparable", "quiet")]
-    error = None if isnan(half) else standard_error(half, int(seeds))
-    shown = f"{points:+.2f}" + ("" if error is None else f" ± {error:.2f}")
+    shown = f"{points:+.2f}" + ("" if isnan(half) else f" ± {half:.2f}")
     return [Cell(shown, points), text(*verdict(points, p, int(seeds)))]
 
 
