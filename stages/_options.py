@@ -13,12 +13,10 @@ from prepkd.stages._console import set_json, set_quiet
 ParamsFile = Annotated[Path, typer.Option("--params", help="The settings file.", show_default=True)]
 Overrides = Annotated[
     list[str],
-    typer.Option(
-        "--set", "-S", metavar="KEY=VALUE", help="Override a setting, as in `-S distill.kd.tau=8`; repeatable."
-    ),
+    typer.Option("--set", "-S", metavar="KEY=VALUE", help="Override a setting, such as `-S threads=2`; repeatable."),
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Replace finished results of other settings; `dvc repro` does so without it.")
+    bool, typer.Option("--replace", help="Replace finished results of other settings; not needed under `dvc repro`.")
 ]
 EngineOption = Annotated[
     Engine,

@@ -24,7 +24,8 @@ SEED = re.compile(r"seed\d+")
 def export(
     student: Annotated[Path, typer.Argument(metavar="STUDENT", help="The folder of a student or teacher.")],
     name: Annotated[
-        str | None, typer.Option(help="Of the folder in `exports`; default student-seed0, or as a teacher.")
+        str | None,
+        typer.Option(help="Name of the folder in `exports/`; default: student-seed0, or the teacher's name."),
     ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Add a quantised model, calibrated on training images.")] = False,
     max_drop: Annotated[

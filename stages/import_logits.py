@@ -21,9 +21,7 @@ def import_logits(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A .npy, .pt or .safetensors file: (N, K) or (V, N, K).")
     ],
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="What to call the teacher; `distill` wants a key of `teachers`.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The teacher's name; for `distill` a key of `teachers`.")],
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     replace: Replace = False,

@@ -36,13 +36,15 @@ def plan(
         int, typer.Option(min=1, max=2**16, help="GPUs, or processes without one, that share the work.")
     ] = 1,
     teacher_images_per_second: Annotated[
-        float | None, typer.Option(metavar="RATE", help="That the teacher answers on one GPU; several: their mean.")
+        float | None,
+        typer.Option(metavar="RATE", help="Images that the teacher answers on one GPU (mean over several teachers)."),
     ] = None,
     student_images_per_second: Annotated[
-        float | None, typer.Option(metavar="RATE", help="That train a student on one GPU.")
+        float | None, typer.Option(metavar="RATE", help="Images that a student trains on, on one GPU.")
     ] = None,
     disk_megabytes_per_second: Annotated[
-        float | None, typer.Option(metavar="RATE", help="That the disk delivers; counts reading in the break-even.")
+        float | None,
+        typer.Option(metavar="RATE", help="Reading rate of the disk, which then counts in the break-even."),
     ] = None,
     measure: Annotated[
         bool,
@@ -53,8 +55,7 @@ def plan(
 ) -> None:
     """Say what caching and training will cost: disk, teacher hours, memory, reading, and when the cache has paid for itself.
 
-    Of the settings and the prepared data, which options override; without params.yaml give `--samples`, `--classes` and
-    `--views`. Runs no teacher without `--measure`, and writes nothing.
+    Options override params.yaml and the prepared data; without params.yaml give `--samples`, `--classes` and `--views`. Runs no teacher without `--measure`, and writes nothing.
     """
     rates = Rates.given(gpus, teacher_images_per_second, student_images_per_second, disk_megabytes_per_second)
     if measure and rates.teacher:

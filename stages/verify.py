@@ -27,13 +27,16 @@ def verify(
         Path | None, typer.Option(help="The prepared data; data/DATASET.h5 if not given.", show_default=False)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**64 - 1, help="Draws the samples; random.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0, max=2**64 - 1, help="Seed of the draw of samples; random if not given.", show_default=False
+        ),
     ] = None,
     precision: Annotated[
         str | None,
         typer.Option(
-            help="Tolerate the rounding of ieee, tf32 or bf16; else of cache.precision if params.yaml is here, and of no "
-            "looser one than the store records.",
+            help="Arithmetic whose rounding is tolerated: ieee, tf32 or bf16. Default: the stricter one of cache.precision and "
+            "of the store's record.",
             show_default=False,
         ),
     ] = None,

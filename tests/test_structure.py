@@ -1,4 +1,4 @@
-"""dvc.yaml agrees with the code: a stage depends on the folders that it imports from, and on no others."""
+"""dvc.yaml agrees with the code: a stage depends on the folders that can change its result; `OUTSIDE` lists exceptions."""
 
 import runpy
 from collections.abc import Iterable, Iterator

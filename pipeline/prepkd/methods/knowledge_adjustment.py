@@ -76,7 +76,7 @@ class ProbabilityShift(KA, Adjustment):
     name = "ka-ps"
     ignored_settings = frozenset({"eps", "lsr_weight"})
     source = WEN
-    equation = "where argmax t != y: swap t[y] and max t"
+    equation = "where t[y] < max t: swap t[y] and max t"
     every_class = ""  # it reads the label and the maximum
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
@@ -90,7 +90,7 @@ class LabelSmoothing(KA, Adjustment):
     name = "ka-lsr"
     gives_probs = True
     source = WEN
-    equation = "where argmax t != y: (1 - eps) onehot(y) + eps / K"
+    equation = "where t[y] < max t: (1 - eps) onehot(y) + eps / K"
     every_class = ""  # it reads the label and the maximum
 
     def adjust(self, teacher_logits: Tensor, labels: Tensor, tau: float | Tensor) -> Target:
