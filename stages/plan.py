@@ -55,7 +55,8 @@ def plan(
 ) -> None:
     """Say what caching and training will cost: disk, teacher hours, memory, reading, and when the cache has paid for itself.
 
-    Options override params.yaml and the prepared data; without params.yaml give `--samples`, `--classes` and `--views`. Runs no teacher without `--measure`, and writes nothing.
+    Options override params.yaml and the prepared data; without params.yaml give `--samples`, `--classes` and `--views`.
+    Runs no teacher without `--measure`, and writes nothing.
     """
     rates = Rates.given(gpus, teacher_images_per_second, student_images_per_second, disk_megabytes_per_second)
     if measure and rates.teacher:
