@@ -6,15 +6,21 @@ The first has one variant per number of views, and `online`; the second has the 
 """
 
 import sys
+from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from pairs import differences, spread
 from prepkd.report.significance import difference_text
 from tabulate import tabulate
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 LIVE = "online"
 MANY = "32 views"
+COLOURS = "#4c78a8", "#f58518", "#54a24b", "#e45756"
 
 
 def main(views: Path, many: Path, picture: Path | None = None) -> None:
@@ -58,13 +64,13 @@ def paired(one: pd.Series, other: pd.Series) -> tuple[pd.Series, pd.Series]:
     return one[common], other[common]
 
 
-def draw(long: pd.DataFrame, path: Path) -> None:
-    """Plot top-1 against the number of views, mean and standard deviation; the live teacher as a line."""
+def draw(long: pd.DataFrame, path: Path) -> "Axes":
+    """Plot top-1 against the number of views, mean and standard deviation; the live teacher as a line. Return the axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for run, colour in zip(dict.fromkeys(long["run"]), ("#4c78a8", "#f58518"), strict=False):
+    for run, colour in zip(dict.fromkeys(long["run"]), cycle(COLOURS)):
         top1 = by_variant(long, run)
         live = top1.pop(LIVE, None)
         counts = sorted((int(one.split()[0]), values) for one, values in top1.items())
@@ -80,13 +86,15 @@ def draw(long: pd.DataFrame, path: Path) -> None:
         if live is not None:
             axes.axhline(live.mean(), color=colour, linestyle="--", label=f"{run}, live teacher")
     axes.set_xscale("log", base=2)
-    axes.set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
+    ticks = sorted({int(one.split()[0]) for one in long["variant"] if one != LIVE})
+    axes.set_xticks(ticks, [str(one) for one in ticks])
     seeds = long["seed"].nunique()
     axes.set_xlabel("cached views of each training image")
     axes.set_ylabel(f"test top-1, %: mean and std, n = {seeds}")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=150, metadata={"Software": "prepkd"})
+    return axes
 
 
 if __name__ == "__main__":
