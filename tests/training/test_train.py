@@ -1,6 +1,7 @@
 """The training loop: the order of samples and views, its arithmetic, and no step that waits for the GPU."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.training import loop as train_module
 from prepkd.training.batches import Views
+from prepkd.training.progress import BatchProgress
 from prepkd.views.order import random
 from small_training import (
     CLASSES,
@@ -39,6 +41,23 @@ def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:
     half, _ = fit(tmp_path / "half.pt", settings(precision="bf16"))
     assert not same(one, half)
     assert all(value.dtype in (torch.float32, torch.int64) for value in half.values())
+
+
+@pytest.mark.parametrize("fault", [None, KeyError], ids=["finished", "stopped"])
+def test_torch_is_afterwards_as_the_user_left_it(tmp_path: Path, fault: type[BaseException] | None) -> None:
+    seen: list[bool] = []
+
+    def on_step(tick: BatchProgress) -> None:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        if fault:
+            raise fault
+
+    before = torch.get_rng_state()
+    with pytest.raises(fault) if fault else nullcontext():
+        fit(tmp_path / "run.pt", settings(epochs=1, deterministic=True), on_step=on_step)
+    assert all(seen) and seen
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def train_students(
 def seeded(make: Callable[[], Objective], seed: int) -> Objective:
     """Make an objective whose adapters are initialised from the run's seed; torch's random state stays as it was."""
     with torch.random.fork_rng(devices=[]):  # modules are made on the CPU
-        torch.manual_seed(torch_seed(seed, Purpose.ADAPTER_WEIGHTS.stream()))
+        torch.default_generator.manual_seed(torch_seed(seed, Purpose.ADAPTER_WEIGHTS.stream()))
         return make()
 
 

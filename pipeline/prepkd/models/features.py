@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from prepkd.errors import InputError
 from prepkd.models.normalised import Normalised
 from prepkd.models.staged import Staged
+from prepkd.runtime.torch_state import fork_rng
 
 # Named tensors of a model for a batch: "logits" (B, K), named features, and the tensors that terms compute from them.
 Answers = Mapping[str, Tensor]
@@ -101,8 +102,7 @@ def feature_shapes(model: Normalised, names: Sequence[str], size: tuple[int, int
     """
     device = model.mean.device
     pixels = torch.zeros(2, model.mean.shape[1], *size, device=device)
-    cuda = [device] if device.type == "cuda" else []
-    with _evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=cuda):
+    with _evaluating(model), torch.no_grad(), fork_rng(device):
         found = WithFeatures(model, names)(pixels)
     return {name: found[name].shape[1:] for name in names}
 

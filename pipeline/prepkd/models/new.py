@@ -10,16 +10,18 @@ from prepkd.models.logit_checks import LOGITS, are_probabilities, logits_problem
 from prepkd.models.names import architecture, is_factory
 from prepkd.models.normalised import Normalised
 from prepkd.models.user_errors import wrap_user_errors
+from prepkd.runtime.torch_state import fork_rng
 
 
 def new_model(name: str, dataset: Dataset, seed: int, preprocessing: Preprocessing | None = None) -> Normalised:
     """Build a model on the dataset's device: freshly initialised from `seed`, or with the pretrained weights in its name.
 
-    Preprocessing, by precedence: argument, pretrained weights, training statistics. torch's random state stays as it was.
-    Raises InputError as `build_model` does, and for a user's own model that returns no logits.
+    Preprocessing, by precedence: argument, pretrained weights, training statistics. torch's random state stays as it was, on
+    the CPU and on the dataset's device. Raises InputError as `build_model` does, and for a user's own model that returns no
+    logits.
     """
     given = preprocessing or ((known := pretrained(name)) and known.preprocessing) or dataset.preprocessing
-    with torch.random.fork_rng():
+    with fork_rng(dataset.samples.device):
         torch.manual_seed(seed)
         body = build_model(name, dataset.classes, in_channels=dataset.samples.channels)
         model = Normalised(body, given).to(dataset.samples.device)

@@ -134,7 +134,7 @@ def try_model(name: str, shape: tuple[int, ...]) -> None:
     channels, *size = shape
     images = torch.zeros(2, channels, *((side, side) if side else size))
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             build_model(architecture(name), 10, in_channels=channels).eval()(images)
     except InputError:
         raise

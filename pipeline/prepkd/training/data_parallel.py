@@ -11,6 +11,7 @@ from prepkd.errors import InputError
 from prepkd.models.features import Answers
 from prepkd.runtime import distributed
 from prepkd.runtime.streams import Purpose, torch_seed
+from prepkd.runtime.torch_state import fork_rng
 from prepkd.training.batch_norm import synchronise
 from prepkd.training.compilation import SampleValues
 from prepkd.training.settings import Training
@@ -71,6 +72,6 @@ class PerProcessRandom:
         self.step = self.step + 1 if seed == self.seed else 0
         self.seed = seed
         stream = Purpose.PROCESS_DROPOUT.stream(self.step * distributed.world_size() + distributed.rank())
-        with torch.random.fork_rng([pixels.device] if pixels.device.type == "cuda" else []):
+        with fork_rng(pixels.device):
             torch.manual_seed(torch_seed(seed, stream))
             return model(pixels)

@@ -16,6 +16,7 @@ from prepkd.errors import InputError
 from prepkd.runtime import distributed
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import prefetch
+from prepkd.runtime.torch_state import deterministic_kernels, fork_rng
 from prepkd.training.batch_norm import check_shares, restore
 from prepkd.training.batches import Epochs, batches
 from prepkd.training.checkpoints import Row, pack, resume, write_state
@@ -24,13 +25,12 @@ from prepkd.training.evaluation import evaluate
 from prepkd.training.optimisers import make_average, make_optimizer, make_schedule
 from prepkd.training.progress import BatchProgress, OnStep, ignore_progress
 from prepkd.training.settings import Training
-from prepkd.training.step import TrainingObjective, make_gradients, set_deterministic
+from prepkd.training.step import TrainingObjective, make_gradients
 from prepkd.training.stopping import evaluates, is_over, kept_epoch
 
 PERCENTILES = 5, 25, 50, 75, 95  # of the temperature, by epoch
 
 
-@torch.random.fork_rng()  # torch's random state outside stays as it was
 def train(
     model: nn.Module,
     objective: TrainingObjective,
@@ -60,7 +60,6 @@ def train(
     group = settings.batch_size * settings.accumulate  # samples per step
     steps = -(-count // group)
     make_cache_folder(settings)
-    set_deterministic(settings.deterministic)
     model.to(memory_format=torch.channels_last)
     trained = nn.ModuleList([model, objective])  # type: ignore[list-item]
     optimizer = make_optimizer(settings.optimizer, trained, settings)
@@ -78,53 +77,54 @@ def train(
         on_epoch(row)
     unsaved = b""
     fed = prefetch(map(epochs.read, range(len(history), settings.epochs)), epochs.prefetch_depth)
-    try:
-        while not is_over(settings, history):
-            number, started = len(history), time.perf_counter()
-            torch.manual_seed(epochs.dropout_seed(number))
-            lr = float(schedule.get_last_lr()[0])
-            objective.epoch.fill_(number)
-            trained.train()
-            figures: SampleValues = {}
-            done = 0
-            for batch in batches(dataset, next(fed), epochs.answer_names, settings.batch_size, group):
-                # Per-sample values stay on the device until the epoch ends: no step waits for a number.
-                note(figures, gradients(*batch), done, count)
-                done += len(batch[1])
-                on_step(BatchProgress(number, done, count, figures))
-                if done % group and done < count:
-                    continue
-                if settings.clip_grad_norm:
-                    nn.utils.clip_grad_norm_(trained.parameters(), settings.clip_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=device.type != "cuda")  # a CUDA graph adds to gradients in place
-                schedule.step()
-                if settings.ema:
-                    average.update_parameters(model)
-            row = summarise(figures) | {"epoch": float(number), "lr": lr}
-            row["samples_per_second"] = count / elapsed(started)
-            if settings.batch_norm == "local":
-                distributed.mean_over_processes([one for one in model.buffers() if one.is_floating_point()])
-            if not np.isfinite(row["train/loss"]):
-                raise InputError(
-                    f"epoch {number}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})"
-                )
-            if evaluates(settings, number):
-                row |= evaluate(evaluated, dataset.held_out)
-            history.append(row)
-            if settings.early_stop and kept_epoch(settings, history) == number:
-                state["best"].load_state_dict(evaluated.state_dict())
-            # Pack every epoch: a signal during the next one must save this one, after the parts have changed.
-            unsaved = pack(state, history) if distributed.is_main_process() else b""
-            if unsaved and ((number + 1) % settings.checkpoint_every == 0 or is_over(settings, history)):
+    with fork_rng(device), deterministic_kernels(settings.deterministic):
+        try:
+            while not is_over(settings, history):
+                number, started = len(history), time.perf_counter()
+                torch.manual_seed(epochs.dropout_seed(number))
+                lr = float(schedule.get_last_lr()[0])
+                objective.epoch.fill_(number)
+                trained.train()
+                figures: SampleValues = {}
+                done = 0
+                for batch in batches(dataset, next(fed), epochs.answer_names, settings.batch_size, group):
+                    # Per-sample values stay on the device until the epoch ends: no step waits for a number.
+                    note(figures, gradients(*batch), done, count)
+                    done += len(batch[1])
+                    on_step(BatchProgress(number, done, count, figures))
+                    if done % group and done < count:
+                        continue
+                    if settings.clip_grad_norm:
+                        nn.utils.clip_grad_norm_(trained.parameters(), settings.clip_grad_norm)
+                    optimizer.step()
+                    optimizer.zero_grad(set_to_none=device.type != "cuda")  # a CUDA graph adds to gradients in place
+                    schedule.step()
+                    if settings.ema:
+                        average.update_parameters(model)
+                row = summarise(figures) | {"epoch": float(number), "lr": lr}
+                row["samples_per_second"] = count / elapsed(started)
+                if settings.batch_norm == "local":
+                    distributed.mean_over_processes([one for one in model.buffers() if one.is_floating_point()])
+                if not np.isfinite(row["train/loss"]):
+                    raise InputError(
+                        f"epoch {number}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})"
+                    )
+                if evaluates(settings, number):
+                    row |= evaluate(evaluated, dataset.held_out)
+                history.append(row)
+                if settings.early_stop and kept_epoch(settings, history) == number:
+                    state["best"].load_state_dict(evaluated.state_dict())
+                # Pack every epoch: a signal during the next one must save this one, after the parts have changed.
+                unsaved = pack(state, history) if distributed.is_main_process() else b""
+                if unsaved and ((number + 1) % settings.checkpoint_every == 0 or is_over(settings, history)):
+                    write_state(checkpoint, unsaved)
+                    unsaved = b""
+                on_epoch(row)
+        except BaseException:
+            # A signal, exhausted memory, a lost server: save the last finished epoch, also between two checkpoints.
+            if unsaved:
                 write_state(checkpoint, unsaved)
-                unsaved = b""
-            on_epoch(row)
-    except BaseException:
-        # A signal, exhausted memory, a lost server: save the last finished epoch, also between two checkpoints.
-        if unsaved:
-            write_state(checkpoint, unsaved)
-        raise
+            raise
     restore(model)
     kept = state.get("best", evaluated)
     if kept is not model:

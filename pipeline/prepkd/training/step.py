@@ -1,6 +1,5 @@
 """The work of one batch, from pixels to gradients: eager, compiled, or replayed as a CUDA graph."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -75,13 +74,6 @@ def make_gradients(
 
 def _answer(model: Callable[[Tensor], T], pixels: Tensor) -> T:
     return model(pixels)
-
-
-def set_deterministic(wanted: bool) -> None:
-    """Forbid or allow non-deterministic kernels from now on."""
-    if wanted:  # cuBLAS is deterministic only with a workspace of fixed size, which it sets up at its first call
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted)
 
 
 def _gradients(

@@ -17,11 +17,12 @@ from prepkd.models.logit_checks import logits_problem
 from prepkd.models.new import untrained_model
 from prepkd.models.user_errors import wrap_user_errors
 from prepkd.models.weights import LoadedWeights
+from prepkd.runtime.torch_state import deterministic_kernels, fork_rng
 from prepkd.settings.messages import section
 from prepkd.training.compilation import make_cache_folder
 from prepkd.training.initial import load_given
 from prepkd.training.settings import Training
-from prepkd.training.step import set_deterministic, uses_bf16
+from prepkd.training.step import uses_bf16
 
 
 class StudentTrialSettings(Protocol):
@@ -108,10 +109,8 @@ def try_training(
     device = model.mean.device
     model.train().to(memory_format=torch.channels_last)
     student, bf16 = WithFeatures(model, features), uses_bf16(settings.precision, device)
-    before = torch.are_deterministic_algorithms_enabled()
     make_cache_folder(settings)
-    set_deterministic(settings.deterministic)
-    with torch.random.fork_rng():
+    with fork_rng(device), deterministic_kernels(settings.deterministic):
         for count in sizes:
             shown = f"a training batch of {count} images {(batches.channels, *batches.size)}"
             with wrap_user_errors(f"{who}: {shown}", "failed:", _advice(count, sizes)):
@@ -121,7 +120,6 @@ def try_training(
             loss = F.cross_entropy(logits.float(), torch.zeros(count, dtype=torch.int64, device=device))
             with wrap_user_errors(f"{who}: the backward pass of {shown}", "failed:"):
                 loss.backward()  # type: ignore[no-untyped-call]
-    set_deterministic(before)
     weights_fingerprint(model)  # raises for a model that could not be saved after training
 
 
@@ -129,7 +127,7 @@ def try_inference(who: str, model: Normalised, batches: BatchShape) -> None:
     """Compute the logits of two images, then of one, in evaluation mode; raises InputError in one line."""
     for count, images in ((2, "two images"), (1, "one image")):
         shown = f"{images} {(batches.channels, *batches.size)}"
-        with wrap_user_errors(f"{who}: {shown}", "failed:"), torch.no_grad(), torch.random.fork_rng():
+        with wrap_user_errors(f"{who}: {shown}", "failed:"), torch.no_grad(), fork_rng(model.mean.device):
             logits = model.eval()(batches.pixels(count, model.mean.device))
         _check_logits(who, shown, logits, (count, batches.classes))
 
