@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from prepkd.models.features import Answers
 from prepkd.store.encodings import LogitEncoding, Tensors, as_tensors, block_rows, numbers_per_row
-from prepkd.store.layout import WORKERS, Layout
+from prepkd.store.layout import READING_THREADS, Layout
 from prepkd.store.summary import Ranges, Summary, TeacherError
 
 ROWS = 64  # of a trial; fewer if a row is large
@@ -104,7 +104,7 @@ def caching_memory(layout: Layout) -> int:
     """Bytes that caching takes besides the teacher and the images.
 
     The allocator's heap is unknown; the measured figures in docs/benchmarks.md differ by it. A chunk is computed while the one
-    before it is written. At the end, once that memory is free, `WORKERS` threads each read a chunk back.
+    before it is written. At the end, once that memory is free, `READING_THREADS` threads each read a chunk back.
     """
     tried, chunk = TrialAnswers(layout), layout.chunk
     raw, encoded = tried.of(chunk, size_of(tried.raw)), tried.of(chunk, size_of(tried.encoded))
@@ -117,7 +117,7 @@ def caching_memory(layout: Layout) -> int:
     checked = tried.of(block, allocated(lambda: tried.summary.of_chunk(tried.stored, 0, slice(0, tried.rows))))
     if isinstance(layout.encoding, Tensors):
         checked += tried.of(chunk, size_of(layout.encoding.decode(as_tensors(tried.stored))))
-    threads = min(WORKERS, layout.plan.views * layout.chunks)
+    threads = min(READING_THREADS, layout.plan.views * layout.chunks)
     read_back = threads * (checked + 2 * chunk * layout.bytes_per_row)
     return max(computed + round(chunk * written), read_back)
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.abc.store import Store
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.group import GroupMetadata
 from zarr.core.metadata import ArrayV3Metadata
-from zarr.storage import MemoryStore, StorePath
+from zarr.storage import StorePath
 
 from prepkd.errors import InputError
 from prepkd.runtime.files import canonical_json
@@ -28,13 +29,11 @@ from prepkd.views import ViewPlan
 
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
-WORKERS = 4  # threads that read chunks back; each holds one in memory
+READING_THREADS = 4  # read the chunks back, each with one in memory
 PARTIAL = "partial.json"  # marks a copy of some views only
 CLAIMS = "claims"  # the folder of the workers' claims while a store is written
 # The Rust pipeline writes in place; this one passes complete chunks to the store, which renames them.
 PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
-
-
 MAX_FILES = 2**19  # a store's manifest, of about 100 bytes per file, is read whole
 MAX_CHUNK_BYTES = 2**32  # bytes of a chunk in memory
 CHECKSUM = 4  # bytes at the end of a chunk's file
@@ -152,10 +151,13 @@ class Layout:
             ],
         }
 
+    def metadata(self, name: str) -> ArrayV3Metadata:
+        """Zarr's metadata of an array."""
+        return ArrayV3Metadata.from_dict(self.description(name))
+
     def array(self, store: Store, name: str) -> "zarr.Array[Any]":
         """Open an array of a store with the layout's description; its stored `zarr.json` is not read."""
-        metadata = ArrayV3Metadata.from_dict(self.description(name))
-        return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, name)))
+        return zarr.Array(zarr.AsyncArray(self.metadata(name), StorePath(store, name)))
 
     def file_sizes(self, name: str) -> tuple[int, int]:
         """The smallest and the largest valid size of an array's chunk file, in bytes."""
@@ -213,33 +215,12 @@ def chunk_length(samples: int, chunk: int, batch_size: int) -> int:
     return min(batches * batch_size, samples)
 
 
-def create_store(store: Store, layout: Layout, attributes: Attributes) -> zarr.Group:
-    """Create an empty store: a group with sorted attributes and its arrays; crc32c, no sharding."""
-    group = zarr.create_group(store, attributes={"prepkd": json.loads(canonical_json(attributes.model_dump()))})
-    shape = layout.plan.views, layout.plan.samples
-    for name, field in sorted(layout.fields.items()):
-        size = field.dtype.itemsize
-        blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=size)
-        group.create_array(
-            name,
-            shape=(*shape, *field.width),
-            chunks=(1, layout.chunk, *field.width),
-            dtype=field.dtype,
-            fill_value=field.fill,
-            serializer=BytesCodec(endian="little"),
-            compressors=[blosc, Crc32cCodec()] if field.compressed else [Crc32cCodec()],
-            config={"write_empty_chunks": True},
-        )
-    return group
-
-
-def descriptions(layout: Layout, attributes: Attributes) -> dict[str, bytes]:
+def description_files(layout: Layout, attributes: Attributes) -> dict[str, bytes]:
     """The files of an empty store by path: `zarr.json` of the group, and of each array."""
-    store = MemoryStore()
-    with zarr.config.set({"codec_pipeline.path": PIPELINE}):
-        create_store(store, layout, attributes)
-    keys = ["zarr.json", *(f"{name}/zarr.json" for name in layout.fields)]
-    return {key: content for key in keys if (content := get(store, key)) is not None}
+    group = GroupMetadata(attributes={"prepkd": json.loads(canonical_json(attributes.model_dump()))})
+    described = {"zarr.json": group} | {f"{name}/zarr.json": layout.metadata(name) for name in layout.fields}
+    prototype = default_buffer_prototype()
+    return {key: one.to_buffer_dict(prototype)["zarr.json"].to_bytes() for key, one in described.items()}
 
 
 def open_array(group: zarr.Group, name: str) -> "zarr.Array[Any]":
@@ -260,5 +241,5 @@ def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
         return hashlib.sha256(content).hexdigest()
 
     keys = sorted([*layout.all_keys(), SUMMARY])
-    with ThreadPoolExecutor(WORKERS) as pool:  # hashing releases the GIL
+    with ThreadPoolExecutor(READING_THREADS) as pool:  # hashing releases the GIL
         return dict(zip(keys, pool.map(digest, keys), strict=True))

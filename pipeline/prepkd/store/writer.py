@@ -24,10 +24,10 @@ from prepkd.store.encodings import ArraySpec, LogitEncoding, Tensors
 from prepkd.store.layout import (
     MANIFEST,
     PIPELINE,
+    READING_THREADS,
     SUMMARY,
-    WORKERS,
     Layout,
-    descriptions,
+    description_files,
     manifest_of,
     open_array,
 )
@@ -45,9 +45,9 @@ class StoreWriter:
 
     def __init__(self, store: Store, layout: Layout, attributes: Attributes, where: object) -> None:
         self.store, self.layout, self.where = store, layout, where
-        if not _described(store, layout, attributes):
+        if not _has_descriptions(store, layout, attributes):
             # In a bucket another worker may be writing the descriptions right now; no chunk is written before that.
-            clear_store(store, where, unless=descriptions(layout, attributes))
+            clear_store(store, where, unless=description_files(layout, attributes))
             repair_descriptions(store, layout, attributes)
         self.group = zarr.open_group(store, mode="r+", zarr_format=3)
         found: Any = self.group.attrs.asdict().get("prepkd")
@@ -100,7 +100,7 @@ class StoreWriter:
         """
         plan, kind = self.layout.plan, self._summary(labels)
         return_freed_memory()  # of the teacher's pass
-        with ThreadPoolExecutor(WORKERS) as pool:  # hashing, most of the work, releases the GIL
+        with ThreadPoolExecutor(READING_THREADS) as pool:  # hashing, most of the work, releases the GIL
             figures = np.stack(list(pool.map(lambda part: self._read_back(part[0], part[1], kind), self.parts())))
         summary = kind.of_store(figures.reshape(plan.views, self.layout.chunks, *figures.shape[1:]), plan.samples)
         put(self.store, SUMMARY, json_bytes(summary))
@@ -150,8 +150,8 @@ def _labels(labels: Tensor, view: int, part: slice) -> Tensor:
     return labels[part]
 
 
-def _described(store: Store, layout: Layout, attributes: Attributes) -> bool:
-    """Return whether all descriptions are complete: written before the first chunk, they are needed to resume."""
+def _has_descriptions(store: Store, layout: Layout, attributes: Attributes) -> bool:
+    """Return whether a store has all its descriptions, which are written before the first chunk."""
     try:
         keys = ("zarr.json", *(f"{name}/zarr.json" for name in layout.fields))
         group, *arrays = (read_document(store, key) or b"" for key in keys)
@@ -173,7 +173,7 @@ def repair_descriptions(store: Store, layout: Layout, attributes: Attributes) ->
     Only for a place whose chunks are known to be this store's, as in scratch, whose folder's name identifies the store.
     """
     damaged = []
-    for key, content in descriptions(layout, attributes).items():
+    for key, content in description_files(layout, attributes).items():
         found = read_document(store, key)
         if found != content:
             put(store, key, content)
