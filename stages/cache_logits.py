@@ -32,7 +32,11 @@ def cache_logits(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     views: Annotated[
-        str | None, typer.Option(metavar="COUNT", help="Override cache.views: how many views, or 'all'.")
+        str | None,
+        typer.Option(
+            metavar="COUNT",
+            help="Override cache.views: how many views, or 'all'. Later stages need the same: better set it in params.yaml.",
+        ),
     ] = None,
     replace: Replace = False,
     engine: EngineOption = Engine.LOCAL,

@@ -8,7 +8,7 @@ from prepkd.methods.term import LabelTerm, State
 
 
 class SmoothedLabels(LabelTerm):
-    """Cross-entropy with smoothed labels, in place of `ce`; eps / K goes to every class, the label included."""
+    """Cross-entropy with smoothed labels, in place of `ce`: `ce` with `label_smoothing`, as a term."""
 
     name = "lsr"
     section = "lsr"
