@@ -52,7 +52,7 @@ def _size(count: int) -> str:
 def _about(row: TermRow) -> Iterator[str]:
     yield row.summary
     yield from _asks(row)
-    yield from _settings(row.settings)
+    yield from _settings(row.settings, "settings" if row.slot == "schemes" else "defaults")
     if row.note:
         yield row.note
     yield row.source
@@ -74,11 +74,11 @@ def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:
     return [*lines, *([f"a draw per epoch: {', '.join(draws)}"] if draws else [])] or ["no teacher"]
 
 
-def _settings(settings: Mapping[str, object]) -> Iterator[str]:
+def _settings(settings: Mapping[str, object], title: str = "settings") -> Iterator[str]:
     if settings:
         # In the form that -S takes; without spaces, no line breaks within a setting.
         pairs = (f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in settings.items())
-        yield "settings: " + " ".join(pairs).replace('"', "")
+        yield f"{title}: " + " ".join(pairs).replace('"', "")
 
 
 def _two_columns(width: int) -> Table:
