@@ -57,7 +57,14 @@ def write_store(
     """Write the teacher's logits for every view as `prepkd cache-logits` does, in chunks of 16 samples."""
     teacher = teacher or teacher_of(dataset)
     settings = Cache.model_validate(
-        {"views": 1, "batch_size": 8, "chunk": 16, "encoding": encoding, "topk": {"k": 3}, "sampled": {"n": 4}}
+        {
+            "views": dataset.plan.views,
+            "batch_size": 8,
+            "chunk": 16,
+            "encoding": encoding,
+            "topk": {"k": 3},
+            "sampled": {"n": 4},
+        }
     )
     info = describe(data)
     inputs = {

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import commands
-import elsewhere_files as files
-import numpy as np
 import prepkd
 import pytest
 import torch
-from commands import ROOT, enter
+from commands import ROOT
+from imported_project import enter_imported_project
 from prepkd.data.prepared.file import load_split
-from prepkd.data.sources import SOURCES
-from torch.nn.functional import one_hot
 
 EPOCHS = 6
 # Module -> the package that it needs beside prepkd.
@@ -23,16 +20,8 @@ EXAMPLES = {"plain_loop": "torch", "lightning_module": "pytorch_lightning", "hug
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The digits, and a store of all views with made-up logits: the one-hot labels with noise."""
-    enter(tmp_path, monkeypatch)
     monkeypatch.syspath_prepend(ROOT / "examples")
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    data = files.write_data(tmp_path / "data/digits.h5", SOURCES["digits"].read(Path()))
-    labels = torch.from_numpy(load_split(data, "train").labels)
-    noise = torch.randn(9, len(labels), 10, generator=torch.Generator().manual_seed(0))
-    np.save("made-up.npy", (6 * one_hot(labels, 10) + noise / 2).numpy())
-    commands.prepkd("import", "made-up.npy", "large", "--views", "all", "--recipe", '[{"crop": {"padding": 1}}]')
-    return tmp_path
+    return enter_imported_project(tmp_path, monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore")  # from Lightning and Hugging Face

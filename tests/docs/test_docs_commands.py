@@ -35,10 +35,7 @@ def shell(script: str, folder: Path, **environment: str) -> str:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clone the working tree and reduce its settings."""
     folder = tmp_path_factory.mktemp("clone") / "prepkd"
-    for file in shell("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
-        if (ROOT / file).exists():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / file, folder / file, follow_symlinks=False)
+    commands.copy_working_tree(folder)
     models = [
         f"teachers.{teacher}.{change}" for teacher in ("large", "small") for change in ("model=convnet4", "epochs=2")
     ]

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import commands
-import elsewhere_files as files
 import numpy as np
 import prepkd
 import pytest
 import torch
-from commands import ROOT, enter
-from prepkd.data.prepared.file import load_split
-from prepkd.data.sources import SOURCES
-from torch.nn.functional import kl_div, log_softmax, one_hot
+from commands import ROOT
+from imported_project import enter_imported_project
+from torch.nn.functional import kl_div, log_softmax
 
 
 def blocks(page: str, language: str, word: str) -> list[str]:
@@ -33,15 +31,7 @@ def run(code: str) -> dict[str, Any]:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The digits, and a store of all views with made-up logits: the one-hot labels with noise."""
-    enter(tmp_path, monkeypatch)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    data = files.write_data(tmp_path / "data/digits.h5", SOURCES["digits"].read(Path()))
-    labels = torch.from_numpy(load_split(data, "train").labels)
-    noise = torch.randn(9, len(labels), 10, generator=torch.Generator().manual_seed(0))
-    np.save("made-up.npy", (6 * one_hot(labels, 10) + noise / 2).numpy())
-    commands.prepkd("import", "made-up.npy", "large", "--views", "all", "--recipe", '[{"crop": {"padding": 1}}]')
-    return tmp_path
+    return enter_imported_project(tmp_path, monkeypatch)
 
 
 def command(line: str) -> str:
