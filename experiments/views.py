@@ -38,16 +38,17 @@ def together(views: pd.DataFrame, many: pd.DataFrame) -> pd.DataFrame:
 
 
 def table(long: pd.DataFrame) -> str:
-    """Return the table of top-1 by variant and run; p of the differences to `LIVE` is corrected by column."""
+    """Return the table of top-1 by variant and run; p of the differences to `LIVE` is corrected for all of them."""
     runs = list(dict.fromkeys(long["run"]))
     variants = [one for one in dict.fromkeys(long["variant"]) if one != LIVE]
     rows: dict[str, list[str]] = {one: [one] for one in [*variants, LIVE]}
-    for run in runs:
-        top1 = by_variant(long, run)
-        found = differences({one: paired(top1[one], top1[LIVE]) for one in variants if one in top1 and LIVE in top1})
+    by_run = {run: by_variant(long, run) for run in runs}
+    cells = [(run, one) for run in runs for one in variants if {one, LIVE} <= by_run[run].keys()]
+    found = differences({(run, one): paired(by_run[run][one], by_run[run][LIVE]) for run, one in cells})
+    for run, top1 in by_run.items():
         for one, row in rows.items():
             row.append(spread(top1[one]) if one in top1 else "")
-            row.append(difference_text(found[one]) if one in found else "")
+            row.append(difference_text(found[run, one]) if (run, one) in found else "")
     header = ["teacher's answers", *(name for run in runs for name in (f"`{run}`, top-1, %", f"difference to {LIVE}"))]
     return tabulate(list(rows.values()), header, tablefmt="pipe", disable_numparse=True)
 

@@ -21,8 +21,8 @@ class TermRow:
 
     `teacher`: whether it needs a teacher; `every_class`: the reason why it cannot use a store of drawn classes; `raw_logits`:
     whether it changes if a constant is added to a row of the teacher's logits; `views`: the number of views of a sample that it
-    compares; `draws`: its random draws before each epoch; `models`: the pair of models for which `asked` is computed. A scheme is
-    a row of the slot `schemes`.
+    compares; `draws`: the values of every sample that it makes before each epoch, by name; `models`: the pair of models for which
+    `asked` is computed. A scheme is a row of the slot `schemes`.
     """
 
     name: str
@@ -122,7 +122,7 @@ def needs(row: TermRow) -> Sequence[str]:
     if one.adapter_parameters:
         lines.append(f"an adapter of {one.adapter_parameters:,} parameters")
     if row.draws:
-        lines.append(f"a draw per epoch: {', '.join(row.draws)}")
+        lines.append(f"values per sample and epoch: {', '.join(row.draws)}")
     return lines
 
 

@@ -71,7 +71,7 @@ def _asked_by_all(rows: Sequence[TermRow]) -> list[str]:
     views = [line for row in logits if row.views == 2 for line in needs(row)[1:2]]
     lines = [*needs((raw or logits)[0])[:1], *views, *lines] if logits else lines
     draws = [name for row in rows for name in row.draws]
-    return [*lines, *([f"a draw per epoch: {', '.join(draws)}"] if draws else [])] or ["no teacher"]
+    return [*lines, *([f"values per sample and epoch: {', '.join(draws)}"] if draws else [])] or ["no teacher"]
 
 
 def _settings(settings: Mapping[str, object], title: str = "settings") -> Iterator[str]:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.pooled import PooledRelation
+from prepkd.methods.batch_relation import BatchRelation
 from prepkd.methods.term import State
 from prepkd.methods.vectors import paired_vectors, unit
 from prepkd.models.features import Answers
@@ -38,7 +38,7 @@ def _kernel(rows: Tensor, gamma: float, order: int) -> Tensor:
     return math.exp(-2 * gamma) * series
 
 
-class CorrelationCongruence(PooledRelation):
+class CorrelationCongruence(BatchRelation):
     """Squared difference of Gaussian kernels between a batch's pooled vectors; published numbers of CC are of another loss."""
 
     name = "cc"

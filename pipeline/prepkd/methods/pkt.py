@@ -3,7 +3,7 @@
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.pooled import PooledRelation
+from prepkd.methods.batch_relation import BatchRelation
 from prepkd.methods.term import State
 from prepkd.methods.vectors import paired_vectors, unit
 from prepkd.models.features import Answers
@@ -29,7 +29,7 @@ def _neighbours(rows: Tensor) -> Tensor:
     return similarities / similarities.sum(dim=1, keepdim=True)
 
 
-class ProbabilisticTransfer(PooledRelation):
+class ProbabilisticTransfer(BatchRelation):
     """KL divergence of each sample's similarities to the batch's samples, as probabilities."""
 
     name = "pkt"

@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from prepkd.methods.pooled import PooledRelation
+from prepkd.methods.batch_relation import BatchRelation
 from prepkd.methods.term import State
 from prepkd.methods.vectors import paired_vectors, scaled
 from prepkd.models.features import Answers
@@ -53,7 +53,7 @@ def _angles(differences: Tensor, lengths: Tensor, differ: Tensor) -> Tensor:
     return directions @ directions.transpose(1, 2)
 
 
-class Relational(PooledRelation):
+class Relational(BatchRelation):
     """Smooth L1 of the distances, and of the angles, between a batch's pooled vectors."""
 
     name = "rkd"

@@ -3,8 +3,8 @@
 from pydantic import Field
 from torch import Tensor
 
+from prepkd.methods.batch_relation import BatchRelation
 from prepkd.methods.maps import check_maps
-from prepkd.methods.pooled import PooledRelation
 from prepkd.methods.term import Shapes, State
 from prepkd.methods.vectors import paired_vectors, scaled, unit
 from prepkd.models.features import Answers
@@ -27,7 +27,7 @@ def _similarities(rows: Tensor) -> Tensor:
     return unit(rows @ rows.T)
 
 
-class SimilarityPreserving(PooledRelation):
+class SimilarityPreserving(BatchRelation):
     """Squared difference of both models' similarities between a batch's samples, by the whole last map."""
 
     name = "sp"
@@ -50,7 +50,7 @@ class SimilarityPreserving(PooledRelation):
         return similarity_preserving(student[self.feature], teacher[self.feature])
 
 
-class PooledSimilarity(PooledRelation):
+class PooledSimilarity(BatchRelation):
     """As `sp`, by pooled vectors: a variant without published numbers, since its similarities are others."""
 
     name = "sp-pooled"

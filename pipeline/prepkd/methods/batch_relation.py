@@ -1,4 +1,4 @@
-"""The base of terms that compare relations between samples, by one vector per sample."""
+"""The base of terms that compare the samples of a batch with one another, each by one feature."""
 
 from typing import ClassVar
 
@@ -8,8 +8,8 @@ from prepkd.methods.term import FeatureTerm, Shapes
 from prepkd.models.features import Answers
 
 
-class PooledRelation(FeatureTerm):
-    """A loss on the relations between the samples of a batch, with one vector per sample.
+class BatchRelation(FeatureTerm):
+    """A loss on the relations between the samples of a batch, each represented by one feature.
 
     A sample's value is its share of the loss: the mean over the batch is the published loss. The loss therefore depends on the
     batch size; a shorter last batch of an epoch has fewer relations, and its mean weighs like that of any small batch.
