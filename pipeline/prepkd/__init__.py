@@ -1,4 +1,4 @@
-"""prepkd: knowledge distillation with better supervision, from a teacher that is paid for once.
+"""prepkd: knowledge distillation for image classifiers: cache a teacher's logits once, train any number of students.
 
 Stores and data
     LogitStore    a teacher's logits for every view: open(url), logits(view), plan

@@ -238,7 +238,7 @@ def shortened(line: str) -> str:
 app = typer.Typer(
     name="prepkd",
     cls=Commands,
-    help="Knowledge distillation with better supervision, from a teacher that is paid for once.\n\n"
+    help="Knowledge distillation for image classifiers: cache a teacher's logits once, train any number of students.\n\n"
     "All settings live in params.yaml; `dvc repro` runs what is out of date.",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
