@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
-from prepkd.distillation.distill import combined
+from prepkd.distillation.asked_teachers import combined
 from prepkd.models import Normalised
 from prepkd.store import LogitStore
 from prepkd.store.encodings.f16 import F16
