@@ -28,7 +28,7 @@ OUTSIDE = {
     "prepkd.stages._progress": "how progress is shown",
     "prepkd.stages._summary": "what commands sum up",
     "prepkd.stages._destination": "the place of a store, and its progress bar",
-    "prepkd.stages._grid": "starts the trainings that DVC's stages are, for those who run no stage",
+    "prepkd.stages._grid": "runs the comparison's trainings without DVC, where each is a stage of its own",
     "prepkd.stages._devices": "how many processes train: the same result but for rounding",
 }
 # Not dependencies themselves, but their imports are.

@@ -12,7 +12,7 @@ from prepkd.errors import InputError
 from prepkd.provenance.descent import Chain
 from prepkd.runtime.services import is_remote
 from prepkd.store import AnswerStore
-from prepkd.store.attributes import Attributes, command_of, plan_and_encoding
+from prepkd.store.attributes import Attributes, plan_and_encoding, store_command
 from prepkd.store.claims import CLAIM
 from prepkd.store.documents import parse_attributes, parse_chunk_length, read_document
 from prepkd.store.encodings import Tensors
@@ -105,7 +105,7 @@ def _unfinished(where: str, place: Store) -> StoreFacts:
     key = f"{encoding.commit}/zarr.json"
     array = read_document(place, key)
     if array is None:
-        raise InputError(f"{where}: {key} is missing; run {command_of(attributes.asked)} again")
+        raise InputError(f"{where}: {key} is missing; run {store_command(attributes.asked)} again")
     try:
         layout = Layout(plan, encoding, parse_chunk_length(array, key, where))
     except InputError as error:

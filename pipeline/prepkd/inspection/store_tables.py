@@ -7,7 +7,7 @@ from prepkd.display.tables import TitledTable, pairs, plain_table, titled
 from prepkd.inspection.lineage import format_chains
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.store_inspection import ranges
-from prepkd.store.attributes import MeasuredAttributes, command_of
+from prepkd.store.attributes import MeasuredAttributes, store_command
 
 
 def store_tables(facts: StoreFacts) -> Iterator[TitledTable]:
@@ -23,7 +23,7 @@ def _description(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     yield "store", facts.store
     written = f"{chunks.there:,} of {chunks.total:,} chunks"
     if not facts.finished:
-        yield "state", f"UNFINISHED: {written}; run {command_of(attributes.asked)} again to continue"
+        yield "state", f"UNFINISHED: {written}; run {store_command(attributes.asked)} again to continue"
     elif chunks.there < chunks.total:
         views = f"views {ranges(facts.views_there)}" if facts.views_there else "no views"
         yield "state", f"fetched in part: {views} of {facts.views}; {written}"

@@ -45,13 +45,13 @@ def check_card(card: Mapping[str, Any], dataset: Dataset, folder: Path) -> None:
     if card.get("training", {}).get("epochs"):  # given weights may come from anywhere
         ours, theirs = dataset.origin["split_fingerprint"], card["inputs"]["split_fingerprint"]
         wanted["inputs.split_fingerprint"] = theirs, ours
-    remedy = f"run `{command_of(card, folder)}`"
+    remedy = f"run `{command_by_card(card, folder)}`"
     refuse_differences(wanted, folder, remedy)
     if wrong := order_problem(card.get("class_names"), dataset.class_names):
         raise InputError(f"{folder}: {wrong}; {remedy}")
 
 
-def command_of(card: Mapping[str, Any], folder: Path) -> str:
+def command_by_card(card: Mapping[str, Any], folder: Path) -> str:
     """The command that makes a teacher's folder, by its card."""
     return f"prepkd train-{'generation' if card.get('distilled_from') else 'teacher'} {folder.name}"
 
@@ -60,5 +60,5 @@ def check_given(card: Mapping[str, Any], weights: Path | None, folder: Path) -> 
     """Refuse a teacher whose given file of weights has changed since; raises InputError."""
     made_from = card.get("weights_from", {}).get("sha256")
     if made_from and weights and weights_file(weights).is_file():  # the file may be missing where the teacher is used
-        remedy = f"{weights} has changed; run `{command_of(card, folder)}`"
+        remedy = f"{weights} has changed; run `{command_by_card(card, folder)}`"
         refuse_differences({"weights_from.sha256": (made_from, file_sha256(weights_file(weights)))}, folder, remedy)

@@ -14,7 +14,7 @@ from prepkd.errors import InputError, refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
 from prepkd.provenance.students import check_started_from, check_stores, check_taught_by, check_version
-from prepkd.provenance.teacher_files import command_of
+from prepkd.provenance.teacher_files import command_by_card
 from prepkd.settings.sameness import check_trained_by
 from prepkd.store import LogitStore
 from prepkd.teacher.ensemble import combine
@@ -117,7 +117,7 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
     """
     answers = []
     for folder in teachers.values():
-        path, remedy = folder / "test_logits.safetensors", f"run `{command_of(finished_card(folder), folder)}`"
+        path, remedy = folder / "test_logits.safetensors", f"run `{command_by_card(finished_card(folder), folder)}`"
         results = read_results(path, remedy)
         wanted = {
             "weights_fingerprint": load_card(folder)["weights_fingerprint"],

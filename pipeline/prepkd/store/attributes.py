@@ -183,7 +183,7 @@ class Attributes(_Section):
         return (self.format, self.fingerprints) == (other.format, other.fingerprints)
 
 
-def command_of(asked: object) -> str:
+def store_command(asked: object) -> str:
     """Return the command that writes a store with this section `asked`, which stores of features have."""
     return "cache-features" if asked else "cache-logits"
 
@@ -192,7 +192,7 @@ def check_format(stored: Mapping[str, Any], where: object) -> None:
     """Refuse attributes of another format, whose other keys may be anything; raises InputError."""
     found = stored.get("format")
     if type(found) is int and found != FORMAT:
-        remedy = "update prepkd" if found > FORMAT else f"run {command_of(stored.get('asked'))} again"
+        remedy = "update prepkd" if found > FORMAT else f"run {store_command(stored.get('asked'))} again"
         raise InputError(f"{where}: format is {shown(found)}, this version of prepkd reads {FORMAT}; {remedy}")
 
 

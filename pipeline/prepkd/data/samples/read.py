@@ -14,6 +14,7 @@ from prepkd.data.prepared.file import Split, describe, load_split
 from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.runtime.devices import device_name
 from prepkd.runtime.streams import Purpose
 from prepkd.views import Recipe, ViewPlan, make_plan
 
@@ -63,7 +64,6 @@ def read_dataset(path: Path, views: TrainingViews, device: torch.device, *, held
             "dataset_fingerprint": info.fingerprint,
             "split_fingerprint": train.fingerprint,
             "plan_fingerprint": plan.fingerprint,
-            # Results differ in the last bits between a CPU's thread counts.
-            "device": device.type if device.type != "cpu" else f"cpu, {torch.get_num_threads()} threads",
+            "device": device_name(device),
         },
     )
