@@ -150,7 +150,7 @@ def claim_files(store: Store, folder: Path) -> ClaimFiles | None:
         made = [objects.create(trial, b"") for _ in range(2)]
     except (InputError, NotImplementedError, TypeError):  # refused by the service, or unknown to the protocol's package
         made = []
-    objects.remove(trial)
+    objects.remove(trial)  # raises if the service cannot be reached at all
     return objects if made == [True, False] else None
 
 

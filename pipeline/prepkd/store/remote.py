@@ -10,7 +10,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, UnreachableError
 from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, may_pass, words
 
 LONG = 300.0  # seconds for all pages of a listing, and for a file of unknown size in a bucket
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class RemoteStore(FsspecStore):
-    """FsspecStore that raises InputError, with the URL and the service's own words, when the service fails.
+    """FsspecStore that raises UnreachableError, with the URL and the service's own words, when the service fails.
 
     A read of a file's first n bytes takes no more than n into memory. Transient failures are retried.
     """
@@ -141,7 +141,7 @@ class RemoteStore(FsspecStore):
             yield
         except failures() as error:
             where = f"{self.fs.unstrip_protocol(self.path)}: {f'{key}: ' if key and self.is_web else ''}"
-            raise InputError(
+            raise UnreachableError(
                 f"{where}{words(error)}; check URL, network and credentials (docs/how-to/sharing.md)"
             ) from None
 
