@@ -79,9 +79,11 @@ class RemoteStore(FsspecStore):
     async def create(self, key: str, content: bytes) -> bool:
         """Create a file with a conditional put; return False if it exists.
 
-        A service or fsspec package without conditional puts replaces the file, or raises.
+        A service or fsspec package without conditional puts replaces the file, or raises. False may also mean that an attempt
+        created the file, its answer was lost, and the next attempt found it.
         """
-        with self._one_line():
+
+        async def is_created() -> bool:
             try:
                 await self.fs._pipe_file(f"{self.path}/{key}", content, mode="create")
             except FileExistsError:
@@ -90,7 +92,9 @@ class RemoteStore(FsspecStore):
                 if not _exists_already(error):
                     raise
                 return False
-        return True
+            return True
+
+        return await self._tried(is_created, PATIENCE + len(content) / RATE)
 
     async def exists(self, key: str) -> bool:
         """Check that a file exists."""
