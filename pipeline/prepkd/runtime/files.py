@@ -172,7 +172,7 @@ def write_json(path: Path, value: object) -> None:
 
 def fingerprint(value: object) -> str:
     """Return the SHA-256 (64 hex digits) of a JSON-able value's canonical form."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return sha256(canonical_json(value).encode())
 
 
 def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -190,6 +190,11 @@ def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
         else:
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def sha256(content: bytes | bytearray | memoryview) -> str:
+    """Return the SHA-256 of a file's content, 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

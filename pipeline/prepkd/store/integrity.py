@@ -13,9 +13,9 @@ from zarr.core.buffer.cpu import Buffer as CPUBuffer
 from zarr.storage import MemoryStore
 
 from prepkd.errors import InputError, UnreachableError
-from prepkd.runtime.files import fingerprint
+from prepkd.runtime.files import fingerprint, sha256
 from prepkd.store.attributes import MALFORMED, check_format, plan_and_encoding
-from prepkd.store.checked import difference, sha256
+from prepkd.store.checked import difference
 from prepkd.store.documents import (
     LIMITS,
     differences,

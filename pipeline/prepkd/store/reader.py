@@ -14,9 +14,10 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
 from prepkd.errors import InputError, UnreachableError
+from prepkd.runtime.files import sha256
 from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding
-from prepkd.store.checked import CheckedStore, sha256
+from prepkd.store.checked import CheckedStore
 from prepkd.store.documents import (
     differences,
     parse_attributes,
