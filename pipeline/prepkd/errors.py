@@ -1,4 +1,4 @@
-"""The one exception for input that the user can fix; its message never contains a secret from a URL."""
+"""The exceptions for input that the user can fix; their messages never contain a secret from a URL."""
 
 import re
 from collections.abc import Mapping, Set
@@ -28,6 +28,10 @@ class InputError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
+
+
+class UnreachableError(InputError):
+    """A place that cannot be reached or read now; what it holds is unknown, so it must not be taken for missing or damaged."""
 
 
 def refuse_differences(wanted: Mapping[str, tuple[object, object]], where: object, remedy: str) -> None:

@@ -13,6 +13,8 @@ from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.errors import InputError
 from prepkd.models import Normalised, build_model, load_card, load_checkpoint, load_weights, save_checkpoint
 from prepkd.models.checkpoint import write_card
+from prepkd.models.weight_claims import MAX_CARD_BYTES
+from prepkd.training.finished import finished_card
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -201,6 +203,14 @@ def test_a_damaged_card_is_refused(tmp_path: Path, text: str, expected: str) -> 
     (tmp_path / "model.json").write_bytes(text.encode("latin-1"))
     message = refusal(load_card, tmp_path)
     assert message.startswith(f"{tmp_path / 'model.json'}: ") and expected in message
+
+
+def test_a_card_of_any_size_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "model.json"
+    path.write_text('{"training": {}}' + " " * MAX_CARD_BYTES)
+    size = f"{path.stat().st_size:,}"
+    assert refusal(load_card, tmp_path).startswith(f"{path}: {size} bytes; expected a card of at most 16,777,216; run ")
+    assert finished_card(tmp_path) == {}
 
 
 def test_a_card_without_the_keys_of_a_model_is_refused(tmp_path: Path) -> None:

@@ -18,10 +18,14 @@ from prepkd.runtime.files import (
     canonical_json,
     file_sha256,
     fingerprint,
+    has_ended,
     publish,
+    this_process,
     write_bytes,
     write_json,
 )
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -117,6 +121,15 @@ def test_another_machines_file_is_removed_after_a_day(tmp_path: Path, monkeypatc
         os.utime(left, (time.time() - hours * 3600,) * 2)
         write_bytes(path, b"ours")
         assert left.exists() == kept
+
+
+@pytest.mark.skipif(not BOOT.exists(), reason="only Linux identifies a boot")
+def test_two_machines_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cloned machines share the host name, and all of Linux's machines the inode of the first namespace of processes."""
+    ours, read = this_process(), Path.read_text
+    assert has_ended(ours) is False
+    monkeypatch.setattr(Path, "read_text", lambda path: "another boot" if path == BOOT else read(path))
+    assert has_ended(ours) is None and this_process() != ours
 
 
 @pytest.fixture

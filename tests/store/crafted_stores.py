@@ -15,8 +15,7 @@ import google_crc32c
 import numcodecs
 import numpy as np
 from numpy.typing import NDArray
-from prepkd.runtime.files import fingerprint
-from prepkd.store.checked import sha256
+from prepkd.runtime.files import fingerprint, sha256
 
 Files = dict[str, bytes]
 Change = Callable[[Files], object]

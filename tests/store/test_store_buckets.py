@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prepkd.errors import InputError
 from prepkd.store import remote
+from prepkd.store.claims import Claims, Objects, claim_files
 from prepkd.store.place import child_names, delete, exists, get, keys, open_place, put, sizes
 from prepkd.store.remote import RemoteStore, _is_below
 from store_checks import refused
@@ -20,6 +22,7 @@ OPERATIONS: dict[str, Callable[[Any], object]] = {
     "first bytes": lambda place: get(place, "zarr.json", 10),
     "set": lambda place: put(place, "zarr.json", b"{}"),
     "exists": lambda place: exists(place, "zarr.json"),
+    "create": lambda place: sync(place.create("claims/finish.0", b"worker")),
     "delete": lambda place: delete(place, "zarr.json"),
     "is_object": lambda place: sync(place.is_object()),
     "sizes": sizes,
@@ -92,6 +95,27 @@ def test_a_bucket_that_recovers_is_asked_again(monkeypatch: pytest.MonkeyPatch) 
         assert refused(InputError, OPERATIONS[name], place) == f"memory:///recovers: denied{MEND}"
         assert len(failures) == 2
         failures.clear()
+
+
+def test_a_conditional_put_whose_answer_is_lost_still_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second attempt finds the object of the first: conditional puts work, and the claim is the worker's own."""
+    monkeypatch.setattr(remote, "DELAYS", (0.0, 0.0))
+    place = open_place("memory://lost", write=True)
+    assert isinstance(place, RemoteStore)
+    put_file, lost = place.fs._pipe_file, [ConnectionResetError("reset")]
+
+    async def pipe(*arguments: Any, **named: Any) -> None:
+        await put_file(*arguments, **named)
+        if lost:
+            raise lost.pop()
+
+    monkeypatch.setattr(place.fs, "_pipe_file", pipe)
+    files = claim_files(place, tmp_path)
+    assert isinstance(files, Objects) and not lost
+    lost.append(ConnectionResetError("reset"))
+    claims = Claims(files)
+    assert claims.take("0.0") and claims.holds("0.0") and not lost
+    assert not Claims(files).take("0.0")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from prepkd.catalogue.requirements import Pair, feature_cost
 from prepkd.errors import InputError
 from prepkd.methods import terms
 from prepkd.models.new import untrained_model
+from prepkd.provenance.stores import check_pixels, check_teacher
 from prepkd.store import AnswerStore
 from prepkd.store.fetch import fetch_views, open_source
 from prepkd.store.integrity import damages
 from prepkd.teacher.feature_caching import feature_encoding
 from small_training import DATASET, same
+from store_checks import refused
+from torch import Tensor
 
 pytestmark = pytest.mark.usefixtures("one_thread", "hint")
 
@@ -107,6 +111,19 @@ def test_logits_and_features_are_not_taken_for_each_other(feature_teacher: Teach
         LogitStore.open(feature_teacher.cache().feature_url("t", "at"))
     assert isinstance(AnswerStore.open(feature_teacher.root / "t.zarr"), LogitStore)
     assert isinstance(AnswerStore.open(feature_teacher.cache().feature_url("t", "at")), FeatureStore)
+
+
+def test_other_files_than_the_stores_name_its_own_command(feature_teacher: Teacher) -> None:
+    store = FeatureStore.open(feature_teacher.cache().feature_url("t", "at"))
+    card = {"weights_fingerprint": "0" * 64, "model": "resnet14", "preprocessing": {}}
+    assert refused(InputError, check_teacher, store, card, "t").endswith("run `prepkd cache-features t` again")
+    images = DATASET.samples.images
+    assert isinstance(images, Tensor)
+    others = replace(DATASET.samples, images=255 - images)
+    assert refused(InputError, check_pixels, store, others).endswith("rendered differently; run cache-features again")
+    store.attributes = store.attributes.model_copy(update={"pixels": None})
+    expected = f"{store.url}: records no hash of its pixels; run cache-features again"
+    assert refused(InputError, check_pixels, store, DATASET.samples) == expected
 
 
 def test_views_are_fetched_and_a_copy_trains_on_them(feature_teacher: Teacher, tmp_path: Path) -> None:

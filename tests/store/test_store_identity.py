@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from prepkd.errors import InputError
+from prepkd.runtime.files import sha256
 from prepkd.store import LogitStore
-from prepkd.store.checked import sha256
 from prepkd.store.identity import identities, manifest_sha256
 
 GROUP = '{{"zarr_format": 3, "node_type": "group", "attributes": {{"prepkd": {}}}}}'

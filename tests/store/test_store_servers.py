@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from prepkd.errors import InputError
 from prepkd.inspection.store_facts import read_facts
+from prepkd.runtime.files import sha256
 from prepkd.store import LogitStore, remote
-from prepkd.store.checked import sha256
 from prepkd.store.integrity import damages
 from prepkd.store.place import can_list, get, open_place
 from store_checks import fail, refused

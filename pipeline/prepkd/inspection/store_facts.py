@@ -8,7 +8,7 @@ from typing import Any
 
 from zarr.abc.store import Store
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, UnreachableError
 from prepkd.provenance.descent import Chain
 from prepkd.runtime.services import is_remote
 from prepkd.store import AnswerStore
@@ -77,7 +77,7 @@ def read_facts(url: str | Path) -> tuple[StoreFacts, AnswerStore | None]:
             return _finished(store), store
         return _unfinished(str(url), place), None
     except OSError as error:
-        raise InputError(f"{url}: cannot be read: {error}") from None
+        raise UnreachableError(f"{url}: cannot be read: {error}") from None
 
 
 def _finished(store: AnswerStore) -> StoreFacts:

@@ -17,7 +17,7 @@ from prepkd.errors import InputError
 from prepkd.models.build import build_model
 from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
-from prepkd.models.weight_claims import CARD
+from prepkd.models.weight_claims import CARD, MAX_CARD_BYTES
 from prepkd.models.weight_files import WEIGHTS, read_safetensors
 from prepkd.models.weights import COMPLEX, FLOATS, WHOLE, load_strictly, load_weights
 from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, write_bytes, write_json
@@ -111,13 +111,15 @@ def load_checkpoint(
 def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[str, Any]:
     """Load a checkpoint's card, without its weights and its checksum.
 
-    Raises InputError if it is missing or differs from its checksum, with `hint`.
+    Raises InputError if it is missing, larger than 16 MiB or differs from its checksum, with `hint`.
     """
     path = folder / CARD
     if not path.is_file():
         if not (folder / EXPORTED_CARD).is_file():
             raise InputError(f"{path}: no such file; {hint}")
         path = folder / EXPORTED_CARD
+    if (size := path.stat().st_size) > MAX_CARD_BYTES:
+        raise InputError(f"{path}: {size:,} bytes; expected a card of at most {MAX_CARD_BYTES:,}; {hint}")
     try:
         card = json.loads(path.read_bytes())
         found = _checksum(card) if isinstance(card, dict) else ""

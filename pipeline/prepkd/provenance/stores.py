@@ -58,7 +58,7 @@ def check_teacher(store: AnswerStore, card: dict[str, Any], where: object, remed
             "teacher.preprocessing": (made.preprocessing, card["preprocessing"]),
         },
         f"{store.url} against {where}",
-        remedy or f"run `prepkd cache-logits {made.name}` again",
+        remedy or f"run `prepkd {store.command} {made.name}` again",
     )
 
 
@@ -94,14 +94,14 @@ def check_pixels(store: AnswerStore, samples: Samples) -> None:
     refuse_differences(
         {"pixels.sha256": (pixels.sha256, found)},
         store.url,
-        "views are rendered differently; run cache-logits again",
+        f"views are rendered differently; run {store.command} again",
     )
 
 
 def recorded_pixels(store: AnswerStore) -> PixelsAttributes:
     """The hash of rendered pixels that a store records; raises InputError if it has none."""
     if store.attributes.pixels is None:
-        raise InputError(f"{store.url}: records no hash of its pixels; run cache-logits again")
+        raise InputError(f"{store.url}: records no hash of its pixels; run {store.command} again")
     return store.attributes.pixels
 
 

@@ -94,7 +94,8 @@ def remove_leftovers(path: Path) -> None:
 def _remove_left(path: Path, ending: str) -> None:
     """Remove dead processes' files and folders of this ending beside `path`.
 
-    A process of another machine that shares the disk can't be checked: its file is removed once it is a day old.
+    A process of another machine that shares the disk, or from before a restart, can't be checked: its file is removed once it
+    is a day old.
     """
     start = f".{path.name}."
     for left in path.parent.glob(f".*.{ending}"):
@@ -117,18 +118,25 @@ def this_process() -> str:
 
 
 def has_ended(process: str) -> bool | None:
-    """Whether a process identified by `this_process` has ended; None if it is on another machine or the text is no identity."""
+    """Whether a process identified by `this_process` has ended.
+
+    None if it ran on another machine, in another container or before a restart, or if the text is no identity.
+    """
     if not (named := PROCESS.fullmatch(process)) or named[1] != _here():
         return None
     return not _lives(int(named[2]))
 
 
 def _here() -> str:
-    """Identify the machine and container in which a process id is valid, as 8 hex digits."""
-    space = 0
-    with contextlib.suppress(OSError):  # only Linux has it
+    """Identify the machine, its boot and the container in which a process id is valid, as 8 hex digits."""
+    boot, space = "", 0
+    # Machines of one name, such as clones, have different boots but the same first namespace; containers of one machine have
+    # the same boot but different namespaces. Only Linux has these files.
+    with contextlib.suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with contextlib.suppress(OSError):
         space = Path("/proc/self/ns/pid").stat().st_ino
-    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{socket.gethostname()} {boot} {space}".encode()).hexdigest()[:8]
 
 
 def _lives(process: int) -> bool:
@@ -164,7 +172,7 @@ def write_json(path: Path, value: object) -> None:
 
 def fingerprint(value: object) -> str:
     """Return the SHA-256 (64 hex digits) of a JSON-able value's canonical form."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return sha256(canonical_json(value).encode())
 
 
 def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
@@ -182,6 +190,11 @@ def array_fingerprint(arrays: Mapping[str, NDArray[Any]]) -> str:
         else:
             digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
+
+
+def sha256(content: bytes | bytearray | memoryview) -> str:
+    """Return the SHA-256 of a file's content, 64 hex digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

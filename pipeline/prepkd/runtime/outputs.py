@@ -15,7 +15,7 @@ from prepkd.runtime.files import fingerprint
 
 REMEDY = "move it away, or name another place"
 WAITING = "{}: another process is writing there; waiting for it to end"
-# Temporary names of `runtime.files.replacing`, used until the file is complete.
+# Temporary names of `runtime.files.atomic_file` and `atomic_folder`, used until the file is complete.
 LEFTOVER = re.compile(r"\.[^/]+\.[0-9a-f]{8}-\d+\.partial")
 
 

@@ -1,7 +1,6 @@
 """A store whose files are compared with its manifest, and with the sizes of its layout, before they are decoded."""
 
 import asyncio
-import hashlib
 import time
 
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
@@ -9,15 +8,12 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
 from prepkd.errors import InputError
+from prepkd.runtime.files import sha256
 from prepkd.store.documents import LIMITS, is_web_page
+from prepkd.store.durable import file_identity
 from prepkd.store.layout import MANIFEST, Layout
 
 MIN_FILE_AGE = 2_000_000_000  # nanoseconds; coarse clocks of file systems tick once in up to two seconds
-
-
-def sha256(content: bytes | bytearray | memoryview) -> str:
-    """SHA-256 of a file's content, 64 hex digits, as in the manifest."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def difference(found: str, expected: str) -> str:
@@ -91,7 +87,8 @@ class CheckedStore(WrapperStore[Store]):
             status = (self._store.root / key).stat()
         except OSError:
             return None  # reading it will raise
-        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        # With ctime: whoever changes a file can set its mtime back, but not its ctime.
+        return *file_identity(status), status.st_ctime_ns
 
     def check(self, key: str, content: bytes | bytearray | memoryview) -> None:
         """Refuse content whose SHA-256 differs from the manifest's, and a chunk of another size or with wrong values.

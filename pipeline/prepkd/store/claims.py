@@ -39,7 +39,7 @@ class ClaimFiles(Protocol):
     """Small files that workers share."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Create a file atomically; return False if it exists."""
+        """Create a file atomically; return False if it exists, or if an earlier attempt of this call created it."""
 
     def state(self, name: str) -> bytes | None:
         """Return a file's content and a suffix that each `beat` changes; None if the file does not exist."""
@@ -150,8 +150,9 @@ def claim_files(store: Store, folder: Path) -> ClaimFiles | None:
         made = [objects.create(trial, b"") for _ in range(2)]
     except (InputError, NotImplementedError, TypeError):  # refused by the service, or unknown to the protocol's package
         made = []
-    objects.remove(trial)
-    return objects if made == [True, False] else None
+    objects.remove(trial)  # raises if the service cannot be reached at all
+    # The first may be False as well: the trial's name is new, so an earlier attempt's answer was lost.
+    return objects if made[1:] == [False] else None
 
 
 class Claims:

@@ -1,7 +1,6 @@
 """A local Zarr store that flushes each file to disk before it becomes visible."""
 
 import asyncio
-import hashlib
 import os
 import re
 import uuid
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from zarr.core.buffer import Buffer
 
-from prepkd.runtime.files import fsync, path_in_errors
+from prepkd.runtime.files import fsync, path_in_errors, sha256
 from prepkd.store.local import LocalFiles
 
 Identity = tuple[int, int, int]
@@ -30,7 +29,7 @@ class DurableStore(LocalFiles):
         self._check_writable()
         # Hash while the disk writes.
         self._written[key] = await asyncio.gather(
-            asyncio.to_thread(_put, self.root / key, value), asyncio.to_thread(_sha256, value)
+            asyncio.to_thread(_put, self.root / key, value), asyncio.to_thread(sha256, value.as_buffer_like())
         )
 
     def written(self, key: str) -> str | None:
@@ -48,12 +47,11 @@ class DurableStore(LocalFiles):
 
 
 def file_identity(status: os.stat_result) -> Identity:
-    """Inode, size and modification time: they change if a file is replaced or written to."""
+    """Inode, size and modification time: they change if a file is replaced or written to.
+
+    Without the change time (ctime), which differs before and after `DurableStore` renames a file.
+    """
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _sha256(value: Buffer) -> str:
-    return hashlib.sha256(value.as_buffer_like()).hexdigest()
 
 
 def _put(path: Path, value: Buffer) -> Identity:

@@ -9,9 +9,8 @@ from pathlib import Path
 from zarr.abc.store import Store
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import json_bytes
+from prepkd.runtime.files import json_bytes, sha256
 from prepkd.runtime.services import is_remote
-from prepkd.store.checked import sha256
 from prepkd.store.documents import parse, parse_manifest, read_document
 from prepkd.store.durable import DurableStore
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.store.checked import sha256
+from prepkd.runtime.files import sha256
 from prepkd.store.documents import parse_attributes, parse_manifest, read_document
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import open_place

@@ -10,12 +10,12 @@ import numpy as np
 from zarr.abc.store import Store
 from zarr.core.buffer import Buffer
 from zarr.core.buffer.cpu import Buffer as CPUBuffer
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
-from prepkd.errors import InputError
-from prepkd.runtime.files import fingerprint
+from prepkd.errors import InputError, UnreachableError
+from prepkd.runtime.files import fingerprint, sha256
 from prepkd.store.attributes import MALFORMED, check_format, plan_and_encoding
-from prepkd.store.checked import difference, sha256
+from prepkd.store.checked import difference
 from prepkd.store.documents import (
     LIMITS,
     differences,
@@ -63,7 +63,7 @@ def damages(url: str | Path | Store, **options: Any) -> list[Damage]:
         array = read_document(store, commit)
         partial = read_document(store, PARTIAL)
     except OSError as error:
-        raise InputError(f"{url}: cannot be read: {error}") from None
+        raise UnreachableError(f"{url}: cannot be read: {error}") from None
     if not files and description is None and listing is None:
         raise InputError(f"{url}: no such store; run `prepkd cache-logits NAME`")
     found = [Damage("", MANIFEST, problem)] if problem else []
@@ -189,9 +189,9 @@ def _problems(store: Store, key: str, manifest: Mapping[str, str], expected: _Ex
         return
     try:
         content = get(store, key, most + 1)
+    except UnreachableError:  # it says nothing about the file
+        raise
     except (InputError, OSError) as error:
-        if isinstance(error, InputError) and not isinstance(store, LocalStore):
-            raise  # the place cannot be reached, which says nothing about the file
         yield f"it cannot be read: {_line(error)}"
         return
     if content is None:

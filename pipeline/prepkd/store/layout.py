@@ -1,6 +1,5 @@
 """The layout of a store on disk: arrays, chunks, attributes, manifest."""
 
-import hashlib
 import json
 import math
 import struct
@@ -20,7 +19,7 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import StorePath
 
 from prepkd.errors import InputError
-from prepkd.runtime.files import canonical_json
+from prepkd.runtime.files import canonical_json, sha256
 from prepkd.store.attributes import Attributes
 from prepkd.store.durable import DurableStore
 from prepkd.store.encodings import ArraySpec, Encoding
@@ -238,7 +237,7 @@ def manifest_of(store: Store, layout: Layout) -> dict[str, str]:
             return known
         content = get(store, key)
         assert content is not None, key  # the writer has just read it back
-        return hashlib.sha256(content).hexdigest()
+        return sha256(content)
 
     keys = sorted([*layout.all_keys(), SUMMARY])
     with ThreadPoolExecutor(READING_THREADS) as pool:  # hashing releases the GIL

@@ -12,6 +12,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
 from prepkd.errors import InputError
+from prepkd.runtime.files import path_in_errors
 
 # An object in a DVC cache: with `cache.type symlink`, DVC puts links to such files in place of a store's files.
 CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
@@ -50,7 +51,7 @@ def _read(root: Path, key: str, end: int | None) -> bytes | None:
             raise InputError(f"{root}: {key} is {KINDS.get(kind, 'no file')}; expected a regular file")
         if (target := _outside(root, key)) is not None:
             raise InputError(f"{root}: {key} leads to {target}, outside the store; expected a file inside it")
-        with path.open("rb") as file:
+        with path_in_errors(path), path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             return file.read(size if end is None else min(size, end))
     except (FileNotFoundError, NotADirectoryError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from zarr.abc.store import Store
 from zarr.core.sync import sync
 
-from prepkd.errors import InputError, without_login
+from prepkd.errors import InputError, UnreachableError, without_login
 from prepkd.runtime.outputs import REMEDY, WAITING, kind_of_file, locked, paths_in, place_fingerprint, refuse_blocked
 from prepkd.runtime.scratch import has_members, member_lock_path
 from prepkd.runtime.services import is_remote
@@ -80,7 +80,10 @@ def _parents(url: str) -> Iterator[str]:
 def _holds_store(url: str) -> bool:
     if not is_remote(url) and not any(os.path.lexists(Path(url, name)) for name in (DESCRIPTION, MANIFEST)):
         return False
-    return _is_ours(open_place(url))
+    try:
+        return _is_ours(open_place(url))
+    except UnreachableError:  # credentials may cover only the place itself
+        return False
 
 
 def first_foreign(store: Store) -> str | None:
@@ -113,10 +116,15 @@ def _entries(store: Store) -> Iterator[tuple[str, bool]]:
 
 
 def _is_ours(store: Store) -> bool:
-    """Whether the description or the manifest is of a store that prepkd wrote; the other may be damaged or missing."""
+    """Whether the description or the manifest is of a store that prepkd wrote; the other may be damaged or missing.
+
+    Raises UnreachableError.
+    """
     try:
         described, listing = (read_document(store, key) for key in (DESCRIPTION, MANIFEST))
-    except InputError:  # not a regular file, or unreadable
+    except UnreachableError:
+        raise
+    except InputError:  # not a regular file
         return False
     try:
         if described is not None and isinstance(json.loads(described)["attributes"]["prepkd"]["format"], int):

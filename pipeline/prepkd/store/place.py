@@ -11,7 +11,7 @@ from zarr.core.buffer.cpu import Buffer
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, UnreachableError
 from prepkd.runtime.services import is_remote
 from prepkd.store.durable import DurableStore
 from prepkd.store.local import LocalFiles
@@ -37,7 +37,7 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
     try:
         return RemoteStore.from_url(str(url), storage_options=options, read_only=not write)
     except (ImportError, ValueError, OSError) as error:
-        raise InputError(f"{url}: cannot be opened: {error}") from None
+        raise UnreachableError(f"{url}: cannot be opened: {error}") from None
 
 
 def get(store: Store, key: str, most: int | None = None) -> bytes | None:

@@ -13,10 +13,11 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, UnreachableError
+from prepkd.runtime.files import sha256
 from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding
-from prepkd.store.checked import CheckedStore, sha256
+from prepkd.store.checked import CheckedStore
 from prepkd.store.documents import (
     differences,
     parse_attributes,
@@ -70,7 +71,7 @@ class AnswerStore:
         """Open a store at a local path, an fsspec URL (`options` go to fsspec) or in a Zarr store, for reading.
 
         Raises InputError if it is missing, unfinished, damaged or of another format, or if its manifest's SHA-256 is not the
-        given `sha256`.
+        given `sha256`; its subclass UnreachableError if the place cannot be reached or read.
         """
         where = str(url)
         store = url if isinstance(url, Store) else open_place(url, **options)
@@ -84,7 +85,7 @@ class AnswerStore:
             reason = " ".join(str(error).split())
             raise InputError(f"{where}: not a {cls.kind} ({type(error).__name__}: {reason})") from None
         except OSError as error:
-            raise InputError(f"{where}: cannot be read: {error}") from None
+            raise UnreachableError(f"{where}: cannot be read: {error}") from None
 
     @classmethod
     def open_of(cls, url: str | Path, teacher: str) -> Self:
@@ -92,7 +93,7 @@ class AnswerStore:
         try:
             return cls.open(url)
         except InputError as error:
-            raise InputError(
+            raise type(error)(
                 str(error).replace(f"`prepkd {cls.command} NAME`", f"`prepkd {cls.command} {teacher}`")
             ) from None
 

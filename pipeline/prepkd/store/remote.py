@@ -10,7 +10,7 @@ from zarr.abc.store import ByteRequest, RangeByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, UnreachableError
 from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, may_pass, words
 
 LONG = 300.0  # seconds for all pages of a listing, and for a file of unknown size in a bucket
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class RemoteStore(FsspecStore):
-    """FsspecStore that raises InputError, with the URL and the service's own words, when the service fails.
+    """FsspecStore that raises UnreachableError, with the URL and the service's own words, when the service fails.
 
     A read of a file's first n bytes takes no more than n into memory. Transient failures are retried.
     """
@@ -79,9 +79,11 @@ class RemoteStore(FsspecStore):
     async def create(self, key: str, content: bytes) -> bool:
         """Create a file with a conditional put; return False if it exists.
 
-        A service or fsspec package without conditional puts replaces the file, or raises.
+        A service or fsspec package without conditional puts replaces the file, or raises. False may also mean that an attempt
+        created the file, its answer was lost, and the next attempt found it.
         """
-        with self._one_line():
+
+        async def is_created() -> bool:
             try:
                 await self.fs._pipe_file(f"{self.path}/{key}", content, mode="create")
             except FileExistsError:
@@ -90,7 +92,9 @@ class RemoteStore(FsspecStore):
                 if not _exists_already(error):
                     raise
                 return False
-        return True
+            return True
+
+        return await self._tried(is_created, PATIENCE + len(content) / RATE)
 
     async def exists(self, key: str) -> bool:
         """Check that a file exists."""
@@ -141,7 +145,7 @@ class RemoteStore(FsspecStore):
             yield
         except failures() as error:
             where = f"{self.fs.unstrip_protocol(self.path)}: {f'{key}: ' if key and self.is_web else ''}"
-            raise InputError(
+            raise UnreachableError(
                 f"{where}{words(error)}; check URL, network and credentials (docs/how-to/sharing.md)"
             ) from None
 

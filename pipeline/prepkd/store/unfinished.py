@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, UnreachableError
 from prepkd.runtime.files import fingerprint, publish, remove_leftovers, set_aside
 from prepkd.runtime.scratch import is_awaited, remove_finished
 from prepkd.runtime.services import is_remote
@@ -68,7 +68,7 @@ def already_finished(url: str, layout: Layout, attributes: Attributes, scratch_r
 def finished_summary(url: str, attributes: Attributes, *, every_byte: bool = True) -> dict[str, Any] | None:
     """The summary of the finished, undamaged store of these fingerprints at `url`; None if there is none.
 
-    With `every_byte` all views are read and checked.
+    With `every_byte` all views are read and checked. Raises UnreachableError or OSError if the place cannot be reached or read.
     """
     try:
         store = AnswerStore.open(url)
@@ -76,6 +76,8 @@ def finished_summary(url: str, attributes: Attributes, *, every_byte: bool = Tru
             return None
         for view in range(store.views if every_byte else 0):
             store.stored(view)
+    except UnreachableError:  # the store may be whole, and others may be reading it
+        raise
     except InputError:
         return None  # missing, unfinished or damaged: it is written again and replaced at the end
     return store.summary
@@ -102,6 +104,8 @@ def _remote_writer(url: str, layout: Layout, attributes: Attributes) -> StoreWri
         delete(store, MANIFEST)
     try:
         return StoreWriter(store, layout, attributes, url)
+    except UnreachableError:
+        raise
     except InputError:  # another store's chunks; its manifest is already deleted
         clear_store(store, url)
         return StoreWriter(store, layout, attributes, url)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from zarr.abc.store import Store
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, UnreachableError
 from prepkd.runtime.allocator import return_freed_memory
 from prepkd.runtime.files import json_bytes
 from prepkd.store.attributes import Attributes
@@ -126,17 +126,20 @@ class StoreWriter:
         return summary.of_chunk(stored, view, self.layout.slice(chunk))
 
     def _finished(self, view: int, chunk: int) -> dict[str, NDArray[Any]] | None:
-        """A finished chunk as stored; None if one of its files is missing, damaged or of another view."""
+        """A finished chunk as stored; None if one of its files is missing, damaged or of another view.
+
+        Raises InputError or OSError if a file cannot be read, which says nothing about its content.
+        """
         # Checked first: Zarr reads a missing file as the fill value, in a bucket after downloading the other arrays.
         if not self.committed(view, chunk):
             return None
         part = view, self.layout.slice(chunk)
         try:
             stored = {name: np.asarray(array[part]) for name, array in self.arrays.items()}
-        except InputError:  # the place cannot be reached, which says nothing about the chunk
+        except InputError:
             raise
         # A wrong checksum, or a file that is cut short or does not decompress.
-        except (ValueError, OSError, RuntimeError):
+        except (ValueError, RuntimeError):
             return None
         if any(_has_missing(stored[name], field) for name, field in self.layout.fields.items()):
             return None
@@ -163,6 +166,8 @@ def _has_descriptions(store: Store, layout: Layout, attributes: Attributes) -> b
         return not any(
             any(differences(text, name, layout, "")) for name, text in zip(layout.fields, arrays, strict=True)
         )
+    except UnreachableError:  # the caller would clear the store
+        raise
     except InputError:  # damaged, or half written by a place without atomic writes
         return False
 

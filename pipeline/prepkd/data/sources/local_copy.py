@@ -52,7 +52,11 @@ def local_files(raw: Path | str, root: Path, say: Callable[[str], None]) -> Iter
 
 @dataclass(frozen=True)
 class _Service:
-    """The files at a URL, read with an fsspec file system; requests have a time limit, and failures become one line."""
+    """The files at a URL, read with an fsspec file system; failures become one line.
+
+    Requests of asynchronous file systems (s3, gs, az, http) have a time limit. Others, such as sftp, cannot be interrupted: only
+    their own limits hold.
+    """
 
     url: str
     files: AbstractFileSystem
