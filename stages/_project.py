@@ -70,5 +70,5 @@ def writing(*outputs: Output) -> Iterator[None]:
 def training(*outputs: Output) -> Iterator[None]:
     """As `writing`, for a command that trains in one or several processes; the first one claims the outputs."""
     with distributed.process_group(), writing(*outputs) if distributed.is_main_process() else contextlib.nullcontext():
-        distributed.barrier()
+        distributed.patient_barrier()
         yield
