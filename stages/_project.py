@@ -9,8 +9,7 @@ from pathlib import Path
 from prepkd.project.params import Params
 from prepkd.runtime import distributed
 from prepkd.runtime.outputs import Output, claimed
-from prepkd.runtime.reusable_scratch import reusable_scratch
-from prepkd.runtime.scratch import scratch as locked_scratch
+from prepkd.runtime.reusable_scratch import reusable_scratch, versioned_scratch
 from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say
 
@@ -50,7 +49,7 @@ def student_folder(seed: int) -> Path:
 
 def scratch(fingerprint: str) -> AbstractContextManager[Path]:
     """Lock the folder of one piece of unfinished work in this project's scratch."""
-    lock = partial(locked_scratch, scratch_root(), fingerprint, on_wait=say)
+    lock = partial(versioned_scratch, scratch_root(), fingerprint, on_wait=say)
     return distributed.lock_in_main_process(lock, scratch_root() / fingerprint)
 
 
@@ -71,5 +70,5 @@ def writing(*outputs: Output) -> Iterator[None]:
 def training(*outputs: Output) -> Iterator[None]:
     """As `writing`, for a command that trains in one or several processes; the first one claims the outputs."""
     with distributed.process_group(), writing(*outputs) if distributed.is_main_process() else contextlib.nullcontext():
-        distributed.barrier()
+        distributed.patient_barrier()
         yield

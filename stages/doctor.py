@@ -37,6 +37,7 @@ def checks(params_file: Path, overrides: list[str]) -> Iterator[Check]:
     here = Path().absolute()
     yield packages.python_version()
     yield packages.torch_pair()
+    yield machine.platform()
     yield machine.gpu()
     yield machine.compiler()
     yield machine.shared_memory()

@@ -36,6 +36,12 @@ def test_versions_of_cuda_are_compared_in_one_form(monkeypatch: pytest.MonkeyPat
         assert "built for CUDA 12.8 and 13.0" in packages.torch_pair().found
 
 
+def test_a_platform_without_tests_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    for system, verdict in (("Linux", CheckVerdict.OK), ("Darwin", CheckVerdict.WARNING)):
+        monkeypatch.setattr(os, "uname", lambda system=system: os.uname_result((system, "here", "6.1", "#1", "x86_64")))
+        assert machine.platform().verdict is verdict and system in machine.platform().found
+
+
 def test_no_gpu_is_no_fault_but_one_that_torch_cannot_use_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from prepkd.errors import InputError
@@ -36,6 +37,17 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_while_sending() -> bytes:
+    """Return a result of which half is sent before the process is killed."""
+
+    def half(connection: Connection, message: bytes) -> None:
+        os.write(connection.fileno(), message[: len(message) // 2])
+        die()
+
+    Connection._send = half  # type: ignore[attr-defined]
+    return bytes(1000)
+
+
 def full() -> None:
     raise OSError(28, "No space left on device", "model.pt")
 
@@ -49,3 +61,9 @@ def work_until_interrupted(name: str) -> None:
     except Interrupted:
         Path(name).with_suffix(".saved").touch()
         raise
+
+
+def write_much(count: int) -> None:
+    """Write more lines than a pipe holds."""
+    for _ in range(count):
+        print("line")

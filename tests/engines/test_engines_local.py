@@ -1,9 +1,11 @@
 """Tasks on this machine, several at once, each in its own process: outcomes, failures, killed processes, interruptions."""
 
+import errno
 import os
 import signal
 import threading
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,48 @@ def test_a_task_that_fails_says_why_in_a_line_and_the_others_finish(tmp_path: Pa
         "4 full": "model.pt: No space left on device; finished work is kept: make room, then run the same command again",
     }
     assert "Traceback (most recent call last):" in said  # ZeroDivisionError is a programming error
+
+
+def test_a_process_that_is_killed_while_it_sends_its_result_leaves_its_slot_to_the_next(tmp_path: Path) -> None:
+    found, _ = outcomes(tmp_path, (tasks.die_while_sending,), (tasks.double, 1), jobs=1)
+    assert found["0 die_while_sending"].failure == "its process was ended by SIGKILL; finished work is kept"
+    assert found["1 double"].value == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            BlockingIOError(errno.EAGAIN, "no more processes"),
+            "no more processes; finished work is kept: allow more processes and threads (ulimit -u), then run the same "
+            "command again",
+        ),
+        (EOFError("unexpected EOF"), "unexpected EOF"),
+    ],
+)
+def test_a_process_that_cannot_start_is_a_failure_and_leaves_its_slot_to_the_next(
+    error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, faults = ForkServerProcess.start, [error]
+
+    def starts_second(process: ForkServerProcess) -> None:
+        if faults:
+            raise faults.pop()
+        start(process)
+
+    monkeypatch.setattr(ForkServerProcess, "start", starts_second)
+    found, _ = outcomes(tmp_path, (tasks.double, 1), (tasks.double, 2), jobs=1)
+    assert found["0 double"].failure == f"its process cannot start: {reason}"
+    assert found["1 double"].value == 4
+
+
+def test_output_that_cannot_be_passed_on_ends_the_tasks(tmp_path: Path) -> None:
+    def broken(line: str) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    given = [Task(str(number), tasks.write_much, (10**5,)) for number in range(3)]
+    with pytest.raises(BrokenPipeError):
+        list(local.run(given, Project(tmp_path, tmp_path), 1, broken))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,14 @@ MIN_SHARED_MEMORY = 2**30  # bytes of /dev/shm, for several processes and Ray
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
+def platform() -> Check:
+    """Whether prepkd is tested on this operating system."""
+    name, system = "platform", os.uname().sysname
+    if system == "Linux":
+        return ok(name, f"Linux {os.uname().release}")
+    return warning(name, f"{system}, on which prepkd is not tested", "if something fails, use Linux")
+
+
 def gpu() -> Check:
     """The GPUs that torch sees; a driver without visible GPUs means a torch built for CPUs, an old driver, or hidden GPUs."""
     name = "gpu"

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 import torch
 
 from prepkd.engines.task import Outcome, Project, Task, run_task
+from prepkd.runtime.machine_faults import explained
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
 READ = 2**16  # bytes of output at a time
@@ -36,7 +37,7 @@ def run(tasks: Sequence[Task], project: Project, jobs: int, say: Callable[[str],
         slots.put(slot)
     processes = _Processes()
     with ThreadPoolExecutor(jobs) as pool:
-        one = partial(_in_process, context, processes, slots, project, gpus, say)
+        one = partial(_in_slot, context, processes, slots, project, gpus, say)
         try:
             for future in as_completed([pool.submit(one, task) for task in tasks]):
                 yield future.result()
@@ -76,7 +77,7 @@ class _Processes:
                 process.terminate()
 
 
-def _in_process(
+def _in_slot(
     context: ForkServerContext,
     processes: _Processes,
     slots: "SimpleQueue[int]",
@@ -85,17 +86,38 @@ def _in_process(
     say: Callable[[str], None],
     task: Task,
 ) -> Outcome:
-    """Run a task in a new process and wait for it."""
+    """Run a task in a new process when a slot is free, and wait for it."""
     slot = slots.get()
-    (text, text_end), (result, result_end) = context.Pipe(duplex=False), context.Pipe(duplex=False)
-    with text, result:
+    try:
+        return _in_process(context, processes, project, slot % gpus if gpus else None, say, task)
+    finally:
+        slots.put(slot)
+
+
+def _in_process(
+    context: ForkServerContext,
+    processes: _Processes,
+    project: Project,
+    gpu: int | None,
+    say: Callable[[str], None],
+    task: Task,
+) -> Outcome:
+    """Run a task in a new process and wait for it; a process that cannot start is a failure."""
+    try:
+        (text, text_end), (result, result_end) = context.Pipe(duplex=False), context.Pipe(duplex=False)
         with text_end, result_end:  # the process has copies
-            gpu = slot % gpus if gpus else None
             process = context.Process(target=_child, args=(task, project, gpu, text_end, result_end))
             processes.start(process)
-        outcome = _outcome(text, result, say)
+    except (EOFError, OSError) as error:  # EOFError: the fork server could not fork
+        return Outcome(task.name, failure=f"its process cannot start: {explained(error) or error}")
+    try:
+        with text, result:  # closed before the process is joined, so that it does not wait for a reader
+            outcome = _outcome(text, result, say)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
         processes.join(process)
-    slots.put(slot)
     return outcome or Outcome(task.name, failure=_how_it_ended(process.exitcode or 0))
 
 
@@ -135,7 +157,7 @@ def _outcome(text: Connection, result: Connection, say: Callable[[str], None]) -
             pass_on()
         if result in ready:
             open_ends.remove(result)
-            with contextlib.suppress(EOFError):
+            with contextlib.suppress(EOFError, OSError):  # an OSError: it was killed while it sent its outcome
                 outcome = result.recv()
     while text in open_ends and text.poll():  # output sent before the outcome; a grandchild may keep the pipe open
         pass_on()

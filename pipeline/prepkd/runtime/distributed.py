@@ -4,9 +4,10 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,8 +18,12 @@ from torch.distributed.rendezvous import rendezvous
 from prepkd.errors import InputError
 from prepkd.runtime.rank import NotMainProcess, rank_and_world_size
 
-# One process may wait for another command's lock. If a process fails, the launcher ends all others.
+# The longest wait for another process to join or to take part in an operation. Only the first process writes checkpoints,
+# reports to loggers and, between two students, predicts the test set: all of these take minutes at most.
+LIMIT = timedelta(minutes=30)
+# The first process may wait for the lock of another command, which trains as long as it likes.
 PATIENCE = timedelta(days=30)
+_behind_locks: ContextVar[dist.ProcessGroup | None] = ContextVar("_behind_locks", default=None)
 
 
 def rendezvous_prefix() -> str:
@@ -34,25 +39,38 @@ def rendezvous_prefix() -> str:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Join the other processes of the command for collective operations; raises InputError if joining fails."""
+    """Join the other processes of the command for collective operations.
+
+    Raises InputError if joining fails, and if a process does not take part in an operation within LIMIT.
+    """
     rank, world = rank_and_world_size()
     if world == 1:
         yield
         return
     try:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        store, _, _ = next(rendezvous("env://", rank, world, timeout=PATIENCE))
+        store, _, _ = next(rendezvous("env://", rank, world, timeout=LIMIT))
         dist.init_process_group(
-            backend, store=PrefixStore(rendezvous_prefix(), store), rank=rank, world_size=world, timeout=PATIENCE
+            backend, store=PrefixStore(rendezvous_prefix(), store), rank=rank, world_size=world, timeout=LIMIT
         )
+        patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{world} processes can't be joined: {reason}; start them with torchrun, or set devices"
         ) from None
+    token = _behind_locks.set(cast(dist.ProcessGroup, patient))  # not NON_GROUP_MEMBER: it has all processes
     try:
         yield
+    except RuntimeError as error:
+        if "Timed out waiting" not in str(error):  # gloo's words; NCCL ends the process itself, with a message
+            raise
+        raise InputError(
+            f"process {rank} waited {LIMIT.total_seconds() / 60:g} minutes for another one, which hangs; end all processes, "
+            "then run the same command again to continue"
+        ) from None
     finally:
+        _behind_locks.reset(token)
         dist.destroy_process_group()
 
 
@@ -77,10 +95,10 @@ def exit_unless_main_process() -> None:
         raise NotMainProcess
 
 
-def barrier() -> None:
-    """Wait until every process has reached this call."""
+def patient_barrier() -> None:
+    """Wait until every process has reached this call, for as long as the first one waits for a lock."""
     if world_size() > 1:
-        dist.barrier()
+        dist.barrier(_behind_locks.get())
 
 
 def rank_slices(total: int) -> list[slice]:
@@ -170,5 +188,5 @@ def broadcast_bytes(content: bytes, device: torch.device) -> bytes:
 def lock_in_main_process(lock: Callable[[], AbstractContextManager[Path]], folder: Path) -> Iterator[Path]:
     """Hold a folder's lock in the first process; every process continues once it is held."""
     with lock() if is_main_process() else contextlib.nullcontext(folder) as held:
-        barrier()
+        patient_barrier()
         yield held

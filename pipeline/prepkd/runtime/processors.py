@@ -1,13 +1,43 @@
 """Processor counts: available to this process, left idle by torch, and used by a thread."""
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import torch
 
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
+
 
 def processors() -> int:
-    """Return how many processors this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many processors this process may use: those that it may run on, or fewer by a container's limit."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min([allowed, *_quotas()]))
+
+
+def _quotas() -> Iterator[float]:
+    """The limits of processor time of this process's cgroups and of those above, in processors; none outside Linux."""
+    with contextlib.suppress(OSError):
+        for line in OWN_CGROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            own = PurePosixPath(path.lstrip("/"))
+            for group in (own, *own.parents):
+                if not controllers:  # version 2
+                    yield from _quota(CGROUPS / group / "cpu.max")
+                elif "cpu" in controllers.split(","):  # version 1
+                    above = CGROUPS / "cpu" / group
+                    yield from _quota(above / "cpu.cfs_quota_us", above / "cpu.cfs_period_us")
+
+
+def _quota(*files: Path) -> Iterator[float]:
+    """The processors that files with a quota and a period allow; none without a limit, or without the files."""
+    with contextlib.suppress(OSError):  # the topmost group, or one outside this container
+        quota, period = " ".join(file.read_text() for file in files).split()
+        if quota not in ("max", "-1"):
+            yield int(quota) / int(period)
 
 
 def idle_processors() -> int:
