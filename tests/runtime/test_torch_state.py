@@ -1,10 +1,11 @@
 """torch's global state is as before once the work is done, and no other GPU is asked for its own."""
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
-from prepkd.runtime.torch_state import deterministic_kernels, fork_rng
+from prepkd.runtime.torch_state import arithmetic, deterministic_kernels, fork_rng
 
 CPU = torch.device("cpu")
 
@@ -46,3 +47,14 @@ def test_the_users_choice_of_kernels_returns_after_a_fault(warn_only: bool) -> N
             assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_arithmetic_is_put_back() -> None:
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for precision, expected in {"tf32": "tf32", "ieee": "ieee", "bf16": "ieee"}.items():
+        with contextlib.suppress(RuntimeError), arithmetic(precision, CPU):
+            assert [backend.fp32_precision for backend in backends] == [expected] * 2
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+            raise RuntimeError
+        assert [backend.fp32_precision for backend in backends] == before

@@ -24,7 +24,7 @@ from prepkd.store.layout import Layout
 from prepkd.store.unfinished import work_fingerprint
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import FirstBatches, first_batches, plan_store, teacher_answers
-from prepkd.teacher.forward_pass import SampleViews, arithmetic, raw_logits
+from prepkd.teacher.forward_pass import SampleViews, raw_logits
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
@@ -173,17 +173,6 @@ def test_a_store_larger_than_memory_is_refused(example: Example) -> None:
         "distill.view_order is random, which needs the whole store in memory: "
         f"{example.store.url} takes 0.00 GiB, distill.resident_gib is {limit / 2:g}; raise it, or use cycle"
     )
-
-
-def test_arithmetic_is_put_back() -> None:
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for precision, expected in {"tf32": "tf32", "ieee": "ieee", "bf16": "ieee"}.items():
-        with contextlib.suppress(RuntimeError), arithmetic(precision, CPU):
-            assert [backend.fp32_precision for backend in backends] == [expected] * 2
-            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
-            raise RuntimeError
-        assert [backend.fp32_precision for backend in backends] == before
 
 
 def test_raw_logits_are_offsets_plus_row_max(example: Example) -> None:
