@@ -1,6 +1,7 @@
 """A store's answers are the teacher's own, bit for bit, for every caller and order."""
 
 import contextlib
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.models.features import Answers
-from prepkd.provenance.stores import check_store
+from prepkd.provenance.stores import check_pixels, check_store
+from prepkd.runtime.devices import device_name
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
@@ -162,6 +165,30 @@ def test_views_of_their_own_equal_the_online_teacher(example: Example) -> None:
             assert np.array_equal(found["logits"][sample].numpy(), slabs[view][0][sample])
             assert found["row_max"][sample].item() == slabs[view][1][sample]
     assert same(cached(1), CachedTeacher(store, CPU, resident=False, resident_gib=0)(1))
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ("cpu, 64 threads", "views are rendered differently; run cache-logits again"),
+        (
+            "cuda",
+            "the store was written on cuda, this is {here}, and `resized-crop` rounds pixels differently there "
+            "(docs/reference/views.md); train on that kind of device, or run cache-logits again",
+        ),
+    ],
+)
+def test_other_pixels_are_refused_with_both_devices_if_they_differ(made: str, reason: str, example: Example) -> None:
+    store, samples = copy.copy(example.store), example.dataset.samples
+    check_pixels(store, samples)
+    described = store.attributes.model_dump()
+    changed = {"pixels": {"sha256": "0" * 64}, "precision": {"device": made}}
+    store.attributes = Attributes.model_validate(
+        described | {name: described[name] | values for name, values in changed.items()}
+    )
+    found = described["pixels"]["sha256"][:12]
+    expected = f"{store.url}: pixels.sha256 is {'0' * 12}, expected {found}; {reason}"
+    assert refused(InputError, check_pixels, store, samples) == expected.format(here=device_name(CPU))
 
 
 def test_a_store_larger_than_memory_is_refused(example: Example) -> None:
