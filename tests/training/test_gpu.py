@@ -19,8 +19,9 @@ from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.training.step import CudaGraphFunction, make_gradients
-from small_training import CLASSES, DATASET, distilled
+from small_training import CLASSES, DATASET, FromLoss, distilled
 from torch import Tensor
+from torch.nn import functional as F
 
 DEVICE = torch.device("cuda")
 STEPS, BATCH = 6, 16
@@ -89,6 +90,27 @@ def test_replayed_steps_are_the_eager_ones_up_to_rounding(method: str) -> None:
     torch.testing.assert_close(
         weights_after_steps(method, captured=True), weights_after_steps(method, captured=False), rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_step_that_waits_for_the_gpu_trains_eagerly(caplog: pytest.LogCaptureFixture) -> None:
+    """A failed capture leaves torch fit to train: streams, random numbers (dropout) and memory."""
+
+    def waiting(logits: Tensor, labels: Tensor, *_: Tensor) -> dict[str, Tensor]:
+        dropped = F.dropout(logits, 0.1)
+        return {"loss": F.cross_entropy(dropped, labels, reduction="none") * dropped[dropped > 0].sum().sign().item()}
+
+    def trained(captured: bool) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        chosen, model = settings("ce", deterministic=not captured), new_model("convnet4", dataset(), 0).train()
+        gradients = make_gradients(model, FromLoss(waiting).to(DEVICE), (), chosen, DEVICE, STEPS)
+        for seed in range(STEPS):
+            gradients(*batch(seed)[:3])
+        grads = {f"{name}.grad": one.grad for name, one in model.named_parameters() if one.grad is not None}
+        return grads | model.state_dict()
+
+    torch.testing.assert_close(trained(captured=True), trained(captured=False), rtol=1e-4, atol=1e-5)
+    [line] = caplog.messages
+    assert line.startswith("a training step cannot be captured as a CUDA graph: ") and "test_gpu.py, line " in line
 
 
 @pytest.mark.parametrize("method", ["kd", "ka-ps+dtd-flsw"])
