@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.models import Normalised
+from prepkd.runtime.torch_state import arithmetic
 from prepkd.store.destination import Destination
 from prepkd.store.workers import Worker, join_workers
 from prepkd.store.write_store import write_chunks
 from prepkd.teacher.caching import first_batches, logit_encoding, plan_store, teacher_answers
-from prepkd.teacher.forward_pass import arithmetic, to_eval
+from prepkd.teacher.forward_pass import to_eval
 from prepkd.teacher.settings import Cache
 
 from benchmarks._measure import against, interleaved, ratio

@@ -1,10 +1,12 @@
 """torch's global state is as before once the work is done, and no other GPU is asked for its own."""
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
-from prepkd.runtime.torch_state import deterministic_kernels, fork_rng
+from prepkd.runtime.torch_state import arithmetic, deterministic_kernels, fork_rng
+from torch import Tensor
 
 CPU = torch.device("cpu")
 
@@ -25,12 +27,28 @@ def test_no_gpu_is_asked_for_work_on_the_cpu(monkeypatch: pytest.MonkeyPatch) ->
         torch.rand(1)
 
 
-def test_a_gpu_is_asked_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: asked.append(devices) or contextlib.nullcontext())
-    with fork_rng(torch.device("cuda", 1)):
-        pass
-    assert asked == [[torch.device("cuda", 1)]]
+def test_one_gpus_random_state_returns_and_no_other_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two GPUs, each of which has a number for its random state."""
+    asked, states = [], {torch.device("cuda", index): torch.tensor(index) for index in range(2)}
+
+    class TwoGpus:
+        @staticmethod
+        def get_rng_state(device: torch.device) -> Tensor:
+            asked.append(device)
+            return states[device].clone()
+
+        @staticmethod
+        def set_rng_state(state: Tensor, device: torch.device) -> None:
+            asked.append(device)
+            states[device] = state
+
+    second = torch.device("cuda", 1)
+    monkeypatch.setattr(torch, "get_device_module", lambda kind: TwoGpus)
+    with pytest.raises(KeyError), fork_rng(second):
+        states[second] += 5
+        raise KeyError
+    assert [int(state) for state in states.values()] == [0, 1]
+    assert set(asked) == {second}
 
 
 @pytest.mark.parametrize("warn_only", [False, True])
@@ -46,3 +64,14 @@ def test_the_users_choice_of_kernels_returns_after_a_fault(warn_only: bool) -> N
             assert torch.is_deterministic_algorithms_warn_only_enabled() == warn_only
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_arithmetic_is_put_back() -> None:
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for precision, expected in {"tf32": "tf32", "ieee": "ieee", "bf16": "ieee"}.items():
+        with contextlib.suppress(RuntimeError), arithmetic(precision, CPU):
+            assert [backend.fp32_precision for backend in backends] == [expected] * 2
+            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
+            raise RuntimeError
+        assert [backend.fp32_precision for backend in backends] == before

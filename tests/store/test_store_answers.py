@@ -1,6 +1,7 @@
 """A store's answers are the teacher's own, bit for bit, for every caller and order."""
 
 import contextlib
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,15 +17,17 @@ from numpy.typing import NDArray
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError
 from prepkd.models.features import Answers
-from prepkd.provenance.stores import check_store
+from prepkd.provenance.stores import check_pixels, check_store
+from prepkd.runtime.devices import device_name
 from prepkd.store import LogitStore
+from prepkd.store.attributes import Attributes
 from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
 from prepkd.store.unfinished import work_fingerprint
 from prepkd.teacher.cached import CachedTeacher
 from prepkd.teacher.caching import FirstBatches, first_batches, plan_store, teacher_answers
-from prepkd.teacher.forward_pass import SampleViews, arithmetic, raw_logits
+from prepkd.teacher.forward_pass import SampleViews, raw_logits
 from prepkd.teacher.online import OnlineTeacher
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
@@ -164,6 +167,30 @@ def test_views_of_their_own_equal_the_online_teacher(example: Example) -> None:
     assert same(cached(1), CachedTeacher(store, CPU, resident=False, resident_gib=0)(1))
 
 
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        ("cpu, 64 threads", "views are rendered differently; run cache-logits again"),
+        (
+            "cuda",
+            "the store was written on cuda, this is {here}, and `resized-crop` rounds pixels differently there "
+            "(docs/reference/views.md); train on that kind of device, or run cache-logits again",
+        ),
+    ],
+)
+def test_other_pixels_are_refused_with_both_devices_if_they_differ(made: str, reason: str, example: Example) -> None:
+    store, samples = copy.copy(example.store), example.dataset.samples
+    check_pixels(store, samples)
+    described = store.attributes.model_dump()
+    changed = {"pixels": {"sha256": "0" * 64}, "precision": {"device": made}}
+    store.attributes = Attributes.model_validate(
+        described | {name: described[name] | values for name, values in changed.items()}
+    )
+    found = described["pixels"]["sha256"][:12]
+    expected = f"{store.url}: pixels.sha256 is {'0' * 12}, expected {found}; {reason}"
+    assert refused(InputError, check_pixels, store, samples) == expected.format(here=device_name(CPU))
+
+
 def test_a_store_larger_than_memory_is_refused(example: Example) -> None:
     assert example.store.nbytes == 3 * 22 * (2 * 5 + 4)
     limit = example.store.nbytes / 2**30
@@ -173,17 +200,6 @@ def test_a_store_larger_than_memory_is_refused(example: Example) -> None:
         "distill.view_order is random, which needs the whole store in memory: "
         f"{example.store.url} takes 0.00 GiB, distill.resident_gib is {limit / 2:g}; raise it, or use cycle"
     )
-
-
-def test_arithmetic_is_put_back() -> None:
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for precision, expected in {"tf32": "tf32", "ieee": "ieee", "bf16": "ieee"}.items():
-        with contextlib.suppress(RuntimeError), arithmetic(precision, CPU):
-            assert [backend.fp32_precision for backend in backends] == [expected] * 2
-            assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
-            raise RuntimeError
-        assert [backend.fp32_precision for backend in backends] == before
 
 
 def test_raw_logits_are_offsets_plus_row_max(example: Example) -> None:

@@ -8,7 +8,8 @@ import torch
 from encoded_files import RECIPE, SIZES, encoded, pictures
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime import distributed
-from prepkd.training.batches import Epoch, batches
+from prepkd.runtime.streams import Purpose
+from prepkd.training.batches import Epoch, Epochs, batches
 from prepkd.views import ViewPlan
 from prepkd.views.order import sample_order
 from small_training import CLASSES, COUNT, DATASET
@@ -88,6 +89,23 @@ def test_encoded_images_give_the_batches_of_arrays(last: list[Any]) -> None:
     )
     for mine, other in zip(ours, theirs, strict=True):
         assert all(map(torch.equal, mine, other))
+
+
+@pytest.mark.parametrize("last", [[], [{"mixup": {}}]], ids=str)
+def test_indices_of_encoded_images_stay_on_the_cpu(last: list[Any]) -> None:
+    """Reading them from a GPU waits for its queue. A tensor on `meta` stands for one there: its values can't be read."""
+    device, plan = torch.device("meta"), ViewPlan([*RECIPE, *last], 4, 0, 9)
+    samples = Samples.of(encoded(pictures(SIZES + SIZES[1:])), device, plan.recipe)
+    dataset = replace(DATASET, samples=samples, plan=plan, classes=9)
+    strong = ViewPlan(RECIPE, 4, 0, 9, purpose=Purpose.STRONG_VIEWS)
+    epochs = Epochs(dataset, lambda epoch: 2, 0, strong=strong)
+    found = list(batches(dataset, epochs.read(0), epochs.answer_names, 4, 4))
+    assert [len(batch[0]) for batch in found] == [4, 4, 1]
+    assert all(one.device == device for batch in found for one in batch)
+    chosen, rows = samples.view_rows(plan, 1, slice(2, 5))
+    assert samples.pixels(plan, chosen, rows).device == device
+    assert samples.targets(plan, chosen, rows, 9).device == device
+    assert samples.evaluation_pixels(slice(0, 3)).device == device
 
 
 def test_each_process_decodes_its_own_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """A batch's gradients: eager, compiled and replayed calls give the same, and no call's values appear in the next call."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,8 +12,9 @@ from prepkd.methods.objective import Objective
 from prepkd.models.new import new_model
 from prepkd.training.compilation import SampleValues
 from prepkd.training.step import EAGER_CALLS, CudaGraphFunction, make_gradients
-from small_training import CLASSES, DATASET
-from torch import Tensor
+from small_training import CLASSES, DATASET, FromLoss, cross_entropy
+from small_training import settings as plain_settings
+from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 NAMES = ("logits", "row_max")
@@ -90,9 +92,61 @@ def equal(ours: Any, theirs: Any, **tolerance: float) -> None:
 def test_replayed_steps_are_the_eager_ones_to_the_last_bit(method: str) -> None:
     recorder, counts = Again(), (16, 16, 5, 16, 16, 16, 16, 5, 16)
     chosen = settings(method)
-    ours = taught(chosen, partial(CudaGraphFunction, recorder=recorder), counts)
+    ours = taught(chosen, partial(CudaGraphFunction, modules=[], recorder=recorder), counts)
     equal(ours, taught(chosen, counts=counts), rtol=0, atol=0)
     assert (recorder.warmed, recorder.captured, recorder.replayed) == (EAGER_CALLS, 1, len(counts) - EAGER_CALLS - 2)
+
+
+class Refused(Again):
+    """A recorder whose captures fail as late as they can, and whose end raises another error, as torch's does."""
+
+    def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
+        self.captured += 1
+        try:
+            function()
+            raise RuntimeError("operation not permitted when stream is capturing\nCompile with `TORCH_USE_CUDA_DSA`.")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+class Stateful(nn.Module):
+    """A model whose training changes state: batch norm's statistics, random numbers, a buffer that is assigned anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop, self.fc = nn.BatchNorm2d(1), nn.Dropout(0.5), nn.Linear(64, CLASSES)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.mean()
+        return self.fc(self.drop(self.norm(x)).flatten(1)) + self.mean
+
+
+def stateful_training(counts: tuple[int, ...], recorder: Again | None = None) -> tuple[Any, ...]:
+    """Train on batches of `counts` samples; return the values of all steps, the gradients, the state, a random number."""
+    torch.manual_seed(0)
+    model, objective = Stateful(), FromLoss(cross_entropy)
+    gradients = make_gradients(model, objective, (), plain_settings(), CPU, 1)
+    if recorder:
+        gradients = CudaGraphFunction(gradients, [model, objective], recorder)
+    values = []
+    for seed, count in enumerate(counts):
+        found = gradients(*batch(seed, count)[:3])  # gradients add up over the steps
+        values.append({name: value.clone() for name, value in found.items()})
+    return values, [one.grad for one in model.parameters()], dict(model.state_dict()), torch.rand(1)
+
+
+def test_a_step_that_cannot_be_captured_trains_as_if_it_had_not_been_tried(caplog: pytest.LogCaptureFixture) -> None:
+    recorder, counts = Refused(), (16,) * (EAGER_CALLS + 1) + (5, 16, 16)
+    torch.testing.assert_close(stateful_training(counts, recorder), stateful_training(counts), rtol=0, atol=0)
+    assert (recorder.warmed, recorder.captured, recorder.replayed) == (EAGER_CALLS, 1, 0)
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        "a training step cannot be captured as a CUDA graph: RuntimeError: operation not permitted when stream is capturing "
+        f"(test_step.py, line {Refused.capture.__code__.co_firstlineno + 4}); training continues without it, which is slower "
+        "(docs/how-to/own-model.md)"
+    )
 
 
 def test_a_batchs_gradient_is_its_share_of_the_mean() -> None:

@@ -15,6 +15,7 @@ from prepkd.errors import InputError
 from prepkd.methods.objective import Objective
 from prepkd.training import loop as train_module
 from prepkd.training.batches import Views
+from prepkd.training.evaluation import predict
 from prepkd.training.progress import BatchProgress
 from prepkd.views.order import random
 from small_training import (
@@ -30,10 +31,38 @@ from small_training import (
     same,
     settings,
 )
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Float32(nn.Module):
+    """A linear model that notes, for each forward pass, whether it trains and how a GPU would compute in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, CLASSES)
+        self.seen: set[tuple[bool, str, str]] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+        matmul, convolution = (backend.fp32_precision for backend in backends)
+        self.seen.add((self.training, matmul, convolution))
+        return self.fc(x.flatten(1))
+
+
+def test_float32_is_never_tf32(tmp_path: Path) -> None:
+    """torch's default on a GPU is TF32 in convolutions; training and evaluation, between epochs and later, do not use it."""
+    convolution: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    assert convolution.fp32_precision == "tf32"
+    model = Float32()
+    fit(tmp_path / "run.pt", settings(epochs=1), model=model)
+    assert model.seen == {(True, "ieee", "ieee"), (False, "ieee", "ieee")}
+    model.seen.clear()
+    predict(model, DATASET.held_out["test"])
+    assert model.seen == {(False, "ieee", "ieee")}
+    assert convolution.fp32_precision == "tf32"
 
 
 def test_precision_is_what_was_asked_for(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from prepkd.deployment.classifier import HINT, load
 from prepkd.deployment.images import MODES, read_image
 from prepkd.errors import InputError
 from prepkd.runtime.processors import compute_on
+from prepkd.runtime.torch_state import arithmetic
 from prepkd.training.evaluation import batch_size
 from prepkd.views.framing import Framing
 
@@ -104,7 +105,8 @@ def _ask(model: Model, images: list[Tensor], device: torch.device) -> Tensor:
     # Channels last in memory, as in evaluation: sums in another order differ in their last bits. `contiguous` would not
     # change images of one channel.
     shown = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
-    return model(shown.to(device)).float().cpu()
+    with arithmetic("ieee", device):
+        return model(shown.to(device)).float().cpu()
 
 
 def _prediction(path: Path, logits: Tensor, names: tuple[str, ...], top: int) -> Prediction:

@@ -22,7 +22,7 @@ def wrap_user_errors(what: str, said: str = "raised", advice: str = "") -> Itera
     except (InputError, KeyboardInterrupt):
         raise
     except SystemExit as error:  # it would end prepkd with this exit code, as if its work were done
-        raise InputError(f"{what} called sys.exit({error.code!r}){_place(error)}") from error
+        raise InputError(f"{what} called sys.exit({error.code!r}){place(error)}") from error
     except BaseException as error:  # a Rust library's panic and GeneratorExit are no Exceptions
         raise InputError(f"{what} {said} {_cause(error)}{advice}") from error
 
@@ -33,10 +33,10 @@ def _cause(error: BaseException) -> str:
         text = " ".join(str(error).split())[:300]
     except Exception as broken:  # noqa: BLE001 - their __str__ is their code, too
         text = f"(its message can't be shown: {type(broken).__name__})"
-    return f"{type(error).__name__}: {text}{_place(error)}"
+    return f"{type(error).__name__}: {text}{place(error)}"
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """Return the innermost frame of the user's code as " (net.py, line 7)"; empty if all are in libraries or prepkd."""
     frames = traceback.extract_tb(error.__traceback__)
     libraries = ("<frozen ", OWN, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))

@@ -5,6 +5,7 @@ from typing import Any
 
 from prepkd.data.samples.samples import Samples
 from prepkd.errors import InputError, refuse_differences
+from prepkd.runtime.devices import device_name
 from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.attributes import PixelsAttributes
 from prepkd.store.encodings import LogitEncoding
@@ -88,13 +89,23 @@ def check_num_classes(store: AnswerStore, card: dict[str, Any], where: object) -
 
 
 def check_pixels(store: AnswerStore, samples: Samples) -> None:
-    """Refuse a store whose views this version renders differently; raises InputError."""
+    """Refuse a store whose views this version or this kind of device renders differently; raises InputError."""
     pixels = recorded_pixels(store)
     found = pixel_hash(store.plan, samples, pixels.views, pixels.samples)
     refuse_differences(
         {"pixels.sha256": (pixels.sha256, found)},
         store.url,
-        f"views are rendered differently; run {store.command} again",
+        _other_rendering(store.attributes.precision.device, device_name(samples.device), store.command),
+    )
+
+
+def _other_rendering(made: str, here: str, command: str) -> str:
+    """Say why views rendered on two devices, by name, differ, and what to do."""
+    if made == "unknown" or made.split(",")[0] == here.split(",")[0]:
+        return f"views are rendered differently; run {command} again"
+    return (
+        f"the store was written on {made}, this is {here}, and `resized-crop` rounds pixels differently there "
+        f"(docs/reference/views.md); train on that kind of device, or run {command} again"
     )
 
 

@@ -4,8 +4,12 @@ import contextlib
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
+
+# Name -> the float32 precision of CUDA's backends, and whether to autocast to bfloat16.
+PRECISIONS = {"ieee": ("ieee", False), "tf32": ("tf32", False), "bf16": ("ieee", True)}
 
 
 def fork_rng(device: torch.device) -> AbstractContextManager[None]:
@@ -25,3 +29,20 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context; raises KeyError for others."""
+    float32, autocast = PRECISIONS[precision]
+    # torch has no type information for the attribute.
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = float32
+    try:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+            yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.fp32_precision = value

@@ -1,9 +1,8 @@
 """The teacher's logits of rendered views; their bits do not depend on the caller or the order."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +11,10 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.samples import Samples
 from prepkd.models.features import Answers
 from prepkd.runtime.prefetch import prefetch
+from prepkd.runtime.torch_state import arithmetic
 from prepkd.views import ViewPlan
 
 M = TypeVar("M", bound=nn.Module)
-# Name -> the float32 precision of CUDA's backends, and whether to autocast to bfloat16.
-PRECISIONS = {"ieee": ("ieee", False), "tf32": ("tf32", False), "bf16": ("ieee", True)}
-
-
-@contextlib.contextmanager
-def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context; raises KeyError for others."""
-    float32, autocast = PRECISIONS[precision]
-    # torch has no type information for the attribute.
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = float32
-    try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            yield
-    finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
 
 
 def to_eval(model: M) -> M:

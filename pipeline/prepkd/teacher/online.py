@@ -43,8 +43,8 @@ class OnlineTeacher:
         """The teacher's answers for every sample, in the order of samples; several processes share the batches."""
         samples, plan = self.dataset.samples, self.dataset.plan
         shown = (
-            torch.arange(len(samples), device=samples.device),
-            torch.from_numpy(plan.parameters(views)).to(samples.device),
+            torch.arange(len(samples), device=samples.index_device),
+            torch.from_numpy(plan.parameters(views)).to(samples.index_device),
         )
         settings: dict[str, Any] = {"batch_size": self.batch_size, "precision": self.precision}
         if self.supply:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, create_model
 
 from prepkd.errors import without_login
+from prepkd.runtime.torch_state import PRECISIONS
 from prepkd.settings.section import Section, Seed, once, one_of, written_out
 from prepkd.store.encodings import ENCODINGS
-from prepkd.teacher.forward_pass import PRECISIONS
 
 S = TypeVar("S", bound=Section)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from prepkd.methods.entries import Entry, entries_serving
 from prepkd.methods.term import FeatureTerm, Shapes
 from prepkd.models.features import Answers
+from prepkd.runtime.torch_state import arithmetic
 from prepkd.teacher.feature_caching import feature_encoding
-from prepkd.teacher.forward_pass import arithmetic
 
 
 @dataclass(frozen=True)

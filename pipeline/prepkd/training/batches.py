@@ -24,7 +24,8 @@ from prepkd.views.order import Views, sample_order
 Batch = tuple[Tensor, ...]
 
 STRONG_PIXELS = f"{STRONG}pixels"
-RENDERED_AT_ONCE = 2**28  # bytes of pixels on a GPU: one set of kernel launches for many batches
+# Bytes of pixels on a GPU. Many batches share their kernel launches, except those of resized-crop, which come per image.
+RENDERED_AT_ONCE = 2**28
 
 
 class Draws(Protocol):
@@ -57,8 +58,8 @@ class TeacherAnswers(Protocol):
 class Epoch:
     """An epoch's sample order, int64 (N,); its view parameters (N, p); the teacher's answers and the terms' draws per sample.
 
-    `strong` is the plan of the strong views and their parameters (N, q), if steps show two views. All tensors are on the
-    training device.
+    `strong` is the plan of the strong views and their parameters (N, q), if steps show two views. The order and the parameters
+    are on the samples' index device, all other tensors on the training device.
     """
 
     order: Tensor
@@ -111,13 +112,14 @@ class Epochs:
 
     def read(self, epoch: int) -> Epoch:
         """Return one epoch: read a cached teacher's answers, or run a live teacher."""
-        device, views = self.dataset.samples.device, self.views_of(epoch)
-        order = torch.from_numpy(sample_order(self.seed, epoch, len(self.dataset.samples), self.streams.order))
+        samples, views = self.dataset.samples, self.views_of(epoch)
+        order = torch.from_numpy(sample_order(self.seed, epoch, len(samples), self.streams.order))
         rows = torch.from_numpy(self.dataset.plan.parameters(views))
         answers = dict(self.teacher(views)) if self.teacher else {}
         if self.draws:
-            at = DrawContext(self.seed, epoch, len(self.dataset.samples), self.dataset.classes)
-            answers |= {name: torch.from_numpy(array).to(device) for name, array in self.draws.draw(at).items()}
+            at = DrawContext(self.seed, epoch, len(samples), self.dataset.classes)
+            answers |= {name: torch.from_numpy(array).to(samples.device) for name, array in self.draws.draw(at).items()}
+        device = samples.index_device
         strong = (self.strong, torch.from_numpy(self.strong.parameters(views)).to(device)) if self.strong else None
         return Epoch(order.to(device), rows.to(device), answers, strong)
 
@@ -135,15 +137,17 @@ def batches(dataset: Dataset, epoch: Epoch, answer_names: Sequence[str], size: i
         part: torch.tensor(part, dtype=torch.float64, device=samples.device) for part in _shares(count, size, group)
     }
 
+    # For labels and answers; a copy per epoch, since one per batch would wait for the steps that are queued.
+    order, all_rows = epoch.order.to(samples.device), epoch.rows.to(samples.device)
+
     def made() -> Iterator[Batch]:
         block = _block(samples, size)
         for first in range(0, count, block):
-            chosen = epoch.order[first : first + block]
-            rows = epoch.rows[chosen]
-            own = distributed.rank_slice(len(chosen))
-            pixels = _pixels(samples, plan, chosen[own], rows[own])
-            labels = samples.targets(plan, chosen, rows, dataset.classes)
-            strong = _strong(samples, epoch, chosen[own])
+            chosen = order[first : first + block]
+            shown = epoch.order[first : first + block][distributed.rank_slice(len(chosen))]
+            pixels = _pixels(samples, plan, shown, epoch.rows[shown])
+            labels = samples.targets(plan, chosen, all_rows[chosen], dataset.classes)
+            strong = _strong(samples, epoch, shown)
             for start in range(0, len(chosen), size):
                 part = slice(start, start + size)
                 teacher = (epoch.answers[name][chosen[part]] for name in given)

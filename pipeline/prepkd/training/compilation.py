@@ -97,11 +97,11 @@ class CompiledWithFallback:
         return self.chosen(*inputs) if self.chosen else self._first(*inputs)
 
     def _first(self, *inputs: Tensor) -> SampleValues:
-        undo = _undo(self.modules, inputs[0].device)
+        undo = saved_state(self.modules, inputs[0].device)
         try:
             values = self.fast(*inputs)
         except FAILURES as error:
-            reason = _reason(error)
+            reason = first_line(error)
             if self.required:
                 raise InputError(
                     f"compile is true, and torch.compile fails: {reason}; install a C++ compiler, or set compile: false"
@@ -114,26 +114,31 @@ class CompiledWithFallback:
         return values
 
 
-def _undo(modules: nn.Module, device: torch.device) -> Callable[[], None]:
+def saved_state(modules: nn.Module, device: torch.device) -> Callable[[], None]:
     """Return a function that restores the current buffers, gradients and random state of torch."""
-    buffers = [(one, one.detach().clone()) for one in modules.buffers()]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in modules.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     gradients = [(one, None if one.grad is None else one.grad.clone()) for one in modules.parameters()]
     random = torch.get_rng_state()
     random_there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
-    def undo() -> None:
-        for buffer, value in buffers:
+    def restore() -> None:
+        for module, name, buffer, value in buffers:
             buffer.copy_(value)
+            setattr(module, name, buffer)  # a forward pass may assign another tensor
         for parameter, gradient in gradients:
             parameter.grad = gradient
         torch.set_rng_state(random)
         if random_there is not None:
             torch.cuda.set_rng_state(random_there, device)
 
-    return undo
+    return restore
 
 
-def _reason(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return an error's first line and the first line of the compiler's output with `error:`, without the advice after them."""
     first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     named = [line for line in others if re.search(r"\berror:", line)]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from prepkd.data.samples.samples import Samples
 from prepkd.runtime import distributed
+from prepkd.runtime.torch_state import arithmetic
 from prepkd.training.checkpoints import Row
 
 # height x width x batch on a CPU: a layer's output fits the cache; twice as fast as 2**19.
@@ -40,7 +41,8 @@ def predict_some(model: nn.Module, samples: Samples, chosen: Tensor) -> Tensor:
 def _answers(model: nn.Module, samples: Samples, parts: Iterable[slice | Tensor]) -> Tensor:
     model.eval()
     shown = (samples.evaluation_pixels(part).contiguous(memory_format=torch.channels_last) for part in parts)
-    return torch.cat([model(pixels).float() for pixels in shown])
+    with arithmetic("ieee", samples.device):
+        return torch.cat([model(pixels).float() for pixels in shown])
 
 
 def _batch_size(samples: Samples) -> int:

@@ -1,5 +1,6 @@
 """The work of one batch, from pixels to gradients: eager, compiled, or replayed as a CUDA graph."""
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
@@ -9,11 +10,22 @@ from torch import Tensor, nn
 
 from prepkd.data.samples.labels import main_class
 from prepkd.models.features import STRONG, Answers, WithFeatures
+from prepkd.models.user_errors import place
 from prepkd.runtime import distributed
 from prepkd.training.batches import STRONG_PIXELS
-from prepkd.training.compilation import CompiledWithFallback, GradientFunction, SampleValues, compiled, should_compile
+from prepkd.training.compilation import (
+    CompiledWithFallback,
+    GradientFunction,
+    SampleValues,
+    compiled,
+    first_line,
+    saved_state,
+    should_compile,
+)
 from prepkd.training.data_parallel import PerProcessRandom, gather_answers, wrap_ddp
 from prepkd.training.settings import Training
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 EAGER_CALLS = 3  # before a graph is captured: cuDNN chooses its kernels, and every gradient is allocated
@@ -65,11 +77,12 @@ def make_gradients(
     if several:
         return partial(_gradients, wrap_ddp(forward, student, objective, settings))  # type: ignore[arg-type]
     gradients: GradientFunction = partial(_gradients, forward)
+    modules: list[nn.Module] = [model, objective]  # type: ignore[list-item]
     if should_compile(settings, device, steps):
-        fast, modules = partial(_gradients, compiled(forward)), [model, objective]
-        gradients = CompiledWithFallback(fast, gradients, modules, required=settings.compile is True)  # type: ignore[arg-type]
+        fast = partial(_gradients, compiled(forward))
+        gradients = CompiledWithFallback(fast, gradients, modules, required=settings.compile is True)
     # Deterministic runs stay eager: a replayed graph is not checked for non-deterministic kernels.
-    return CudaGraphFunction(gradients) if device.type == "cuda" and not settings.deterministic else gradients
+    return CudaGraphFunction(gradients, modules) if device.type == "cuda" and not settings.deterministic else gradients
 
 
 def _answer(model: Callable[[Tensor], T], pixels: Tensor) -> T:
@@ -98,29 +111,54 @@ class CudaGraphFunction:
 
     The first `EAGER_CALLS` calls run eagerly; then the function is captured for the shapes of the first call and replayed on
     copies of its inputs. Inputs of other shapes run eagerly. Gradients must stay in place between calls
-    (`zero_grad(set_to_none=False)`).
+    (`zero_grad(set_to_none=False)`). A function that cannot be captured, since it waits for the GPU for example, runs eagerly
+    throughout, after a warning; the attempt's changes to `modules` and to torch's random state are undone.
     """
 
-    def __init__(self, function: GradientFunction, recorder: "Recorder | None" = None) -> None:
+    def __init__(
+        self, function: GradientFunction, modules: Sequence[nn.Module], recorder: "Recorder | None" = None
+    ) -> None:
         self.function, self.recorder = function, recorder or CudaRecorder()
+        self.modules = nn.ModuleList(modules)
         self.calls = 0
         self.inputs: list[Tensor] = []
         self.replay: Callable[[], SampleValues] | None = None
+        self.eager = False
 
     def __call__(self, *inputs: Tensor) -> SampleValues:
         """Return the function's values, in tensors that the next call may overwrite."""
         if not self.inputs:
             self.inputs = [one.clone() for one in inputs]
-        if [one.shape for one in inputs] != [one.shape for one in self.inputs]:
+        if self.eager or [one.shape for one in inputs] != [one.shape for one in self.inputs]:
             return self.function(*inputs)
         if self.calls < EAGER_CALLS:
             self.calls += 1
             return self.recorder.warm_up(lambda: self.function(*inputs))
         for own, given in zip(self.inputs, inputs, strict=True):
             own.copy_(given, non_blocking=True)
-        if self.replay is None:
-            self.replay = self.recorder.capture(lambda: self.function(*self.inputs))
-        return self.replay()
+        self.replay = self.replay or self._captured()
+        return self.replay() if self.replay else self.function(*inputs)
+
+    def _captured(self) -> Callable[[], SampleValues] | None:
+        """Return the replay; None if the function cannot be captured."""
+        undo = saved_state(self.modules, self.inputs[0].device)
+        try:
+            return self.recorder.capture(lambda: self.function(*self.inputs))
+        except RuntimeError as error:
+            log.warning(
+                f"a training step cannot be captured as a CUDA graph: {_cause(error)}; training continues without it, "
+                "which is slower (docs/how-to/own-model.md)"
+            )
+        undo()
+        self.eager = True
+        return None
+
+
+def _cause(error: BaseException) -> str:
+    """Describe the first error of a failed capture, with its place in the user's code; ending the capture raises others."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{first_line(error)}{place(error)}"
 
 
 class Recorder(Protocol):
@@ -130,7 +168,10 @@ class Recorder(Protocol):
         """Run a function that will be captured."""
 
     def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
-        """Record the function; return a callable that replays the record on the same memory and returns the values there."""
+        """Record the function; return a callable that replays the record on the same memory and returns the values there.
+
+        Raises RuntimeError for a function that cannot be recorded.
+        """
 
 
 class CudaRecorder:
@@ -152,7 +193,11 @@ class CudaRecorder:
     def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
         """Record the kernels without running them; another thread may copy the next epoch's answers meanwhile."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+        # The outer context returns to the current stream after a failed capture; torch before 2.15 does not.
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),
+            torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+        ):
             values = function()
 
         def replay() -> SampleValues:

@@ -47,8 +47,8 @@ class Query:
         return cls(model, samples, views, sample_indices, sample_indices, plan.parameters(views, sample_indices))
 
     def inputs(self, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Image indices int64 (n,) and view parameters (n, p) of some rows, on the samples' device."""
-        device = self.samples.device
+        """Image indices int64 (n,) and view parameters (n, p) of some rows, on the samples' index device."""
+        device = self.samples.index_device
         return torch.from_numpy(self.image_indices[part]).to(device), torch.from_numpy(self.parameters[part]).to(device)
 
     def pictures(self, store: AnswerStore) -> SampleViews:

@@ -12,13 +12,13 @@ from prepkd.models import load_checkpoint
 from prepkd.provenance.store_files import StoreFiles
 from prepkd.provenance.stores import check_data, check_num_classes, check_teacher
 from prepkd.runtime.devices import device_like
+from prepkd.runtime.torch_state import PRECISIONS
 from prepkd.store import AnswerStore
 from prepkd.store.attributes import IMPORTED
 from prepkd.store.documents import parse_manifest, read_document
 from prepkd.store.integrity import damages
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import open_place, sizes
-from prepkd.teacher.forward_pass import PRECISIONS
 from prepkd.verification.discrepancy import stricter
 from prepkd.verification.live_teacher import Verification, verify_rows
 

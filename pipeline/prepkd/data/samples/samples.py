@@ -49,6 +49,14 @@ class Samples:
         return self.labels.device
 
     @property
+    def index_device(self) -> torch.device:
+        """The device of the images, and so of the indices and rows that choose their views; that of encoded ones is the CPU.
+
+        A number read from a GPU would come only after the training steps that are queued there.
+        """
+        return self.images.device if isinstance(self.images, Tensor) else torch.device("cpu")
+
+    @property
     def resident(self) -> bool:
         """Whether the images are on a GPU, which renders large batches with few kernels."""
         return self.device.type == "cuda" and isinstance(self.images, Tensor)
@@ -73,13 +81,14 @@ class Samples:
         return len(self.labels)
 
     def view_rows(self, plan: ViewPlan, view: int, part: slice) -> tuple[Tensor, Tensor]:
-        """The samples of a range, int64 (B,), and their rows of integers (B, p) under one view."""
-        chosen = torch.arange(len(self))[part].to(self.device)
-        return chosen, torch.from_numpy(plan.parameters(view, part)).to(self.device)
+        """The samples of a range, int64 (B,), and their rows of integers (B, p) under one view, on the index device."""
+        chosen = torch.arange(len(self))[part].to(self.index_device)
+        return chosen, torch.from_numpy(plan.parameters(view, part)).to(self.index_device)
 
     def pixels(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         """Render samples, int64 (B,), by their rows of integers (B, p): float32 (B, C, H, W) in [0, 1]."""
-        return self._in_parts(lambda part: self._render(plan, chosen[part], rows[part]), len(chosen))
+        chosen, rows = chosen.to(self.index_device), rows.to(self.index_device)
+        return self._to_device(self._in_parts(lambda part: self._render(plan, chosen[part], rows[part]), len(chosen)))
 
     def _render(self, plan: ViewPlan, chosen: Tensor, rows: Tensor) -> Tensor:
         partners = plan.partners(rows)
@@ -87,6 +96,7 @@ class Samples:
 
     def targets(self, plan: ViewPlan, chosen: Tensor, rows: Tensor, classes: int) -> Tensor:
         """The labels of the rendered pictures: int64 (B,), or the share of each class (B, K) if two samples are mixed."""
+        chosen, rows = chosen.to(self.device), rows.to(self.device)
         labels, partners = self.labels[chosen], plan.partners(rows)
         if partners is None:
             return labels
@@ -98,9 +108,11 @@ class Samples:
         `part` is a range, or int64 (B,) on the device.
         """
         if isinstance(self.images, Tensor):
-            return self._centred(self.images[part])
-        chosen = torch.arange(len(self))[part if isinstance(part, slice) else part.cpu()]
-        return self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
+            shown = self._centred(self.images[part])
+        else:
+            chosen = torch.arange(len(self))[part if isinstance(part, slice) else part.cpu()]
+            shown = self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
+        return self._to_device(shown).float() / 255
 
     def _centred(self, images: Tensor | list[DecodedImage]) -> Tensor:
         if self.side:
@@ -109,7 +121,13 @@ class Samples:
 
             images = centre_crop(images, self.side)
         assert isinstance(images, Tensor)
-        return images.to(self.device).float() / 255
+        return images
+
+    def _to_device(self, pixels: Tensor) -> Tensor:
+        """Copy a whole batch; the copy to a GPU is queued like a kernel, from memory that the GPU reads itself."""
+        if self.device.type == "cuda" and not pixels.is_cuda:
+            return pixels.pin_memory().to(self.device, non_blocking=True)
+        return pixels.to(self.device)
 
     def _in_parts(self, render: Callable[[slice], Tensor], count: int) -> Tensor:
         """Render `count` samples at once, or in parts on all processors if they must be decoded first."""
