@@ -33,16 +33,25 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context; raises KeyError for others."""
+    """Compute in `ieee` float32 (no TF32), `tf32` or `bf16` (autocast) within the context; raises KeyError for others.
+
+    Not around several steps of a training: autocast keeps its copies of the weights until its outermost context ends.
+    """
     float32, autocast = PRECISIONS[precision]
+    with float32_precision(float32), torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
+        yield
+
+
+@contextlib.contextmanager
+def float32_precision(name: str) -> Iterator[None]:
+    """Compute float32 on a GPU in `ieee` or `tf32` within the context."""
     # torch has no type information for the attribute.
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
     before = [backend.fp32_precision for backend in backends]
     for backend in backends:
-        backend.fp32_precision = float32
+        backend.fp32_precision = name
     try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
-            yield
+        yield
     finally:
         for backend, value in zip(backends, before, strict=True):
             backend.fp32_precision = value

@@ -16,7 +16,7 @@ from prepkd.errors import InputError
 from prepkd.runtime import distributed
 from prepkd.runtime.clock import elapsed
 from prepkd.runtime.prefetch import prefetch
-from prepkd.runtime.torch_state import arithmetic, deterministic_kernels, fork_rng
+from prepkd.runtime.torch_state import deterministic_kernels, float32_precision, fork_rng
 from prepkd.training.batch_norm import check_shares, restore
 from prepkd.training.batches import Epochs, batches
 from prepkd.training.checkpoints import Row, pack, resume, write_state
@@ -78,7 +78,7 @@ def train(
     unsaved = b""
     fed = prefetch(map(epochs.read, range(len(history), settings.epochs)), epochs.prefetch_depth)
     # `float32` is what it says; under `bf16` the step casts what it may, and the rest is float32.
-    with fork_rng(device), deterministic_kernels(settings.deterministic), arithmetic("ieee", device):
+    with fork_rng(device), deterministic_kernels(settings.deterministic), float32_precision("ieee"):
         try:
             while not is_over(settings, history):
                 number, started = len(history), time.perf_counter()
