@@ -89,6 +89,15 @@ def test_torch_is_afterwards_as_the_user_left_it(tmp_path: Path, fault: type[Bas
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_bf16_sees_the_weights_of_its_own_step(tmp_path: Path) -> None:
+    """An autocast context around several steps would keep the first step's bf16 weights; float32 and bf16 then part ways."""
+    losses = []
+    for precision in ("float32", "bf16"):
+        _, history = fit(tmp_path / f"{precision}.pt", settings(precision=precision))
+        losses.append([row["train/loss"] for row in history])
+    assert losses[1] == pytest.approx(losses[0], rel=0.01) and losses[1] != losses[0]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         fit(tmp_path / "run.pt", settings(lr=1e30))

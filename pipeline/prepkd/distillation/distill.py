@@ -45,9 +45,8 @@ def distill(
         name: open_one(settings, cache, name, files, dataset, student)
         for name, files in (teachers.items() if settings.parsed_method.needs_teacher else ())
     }
-    objective = partial(Objective, settings.terms)
-    for supply in filter(None, (one.supply for one in asked.values())):  # feature terms have a single teacher
-        objective = partial(Objective, settings.terms, student, supply.teacher, len(dataset.samples))
+    supply = next((one.supply for one in asked.values()), None)  # feature terms have a single teacher
+    shapes = (student, supply.teacher, len(dataset.samples)) if supply else ()
     made_from = dict(dataset.origin) | {"teacher": {name: one.made_from for name, one in asked.items()} or None}
     if settings.weights:
         made_from |= given_weights(settings, settings.student, "distill")
@@ -57,7 +56,7 @@ def distill(
             settings,
             dataset,
             joint_answers(list(asked.values()), settings),
-            objective=objective,
+            objective=partial(Objective, settings.terms, *shapes),
             inputs=made_from,
             scratch=lambda run: held.enter_context(context.scratch(run)),
             context=context,
