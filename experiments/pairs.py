@@ -1,12 +1,17 @@
-"""Compare each method alone with KA and DTD added: a trial's long.csv -> a Markdown table on standard output."""
+"""Compare each method alone with KA and DTD added: a trial's long.csv -> Markdown on standard output.
+
+The table is followed by what the trial can show: the smallest gains over kd that would count, beside the largest possible.
+"""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from statistics import median
 
 import pandas as pd
-from prepkd.report.significance import Difference, Key, corrected, difference_text, paired_difference
+from prepkd.report.significance import ALPHA, Difference, Key, corrected, difference_text, paired_difference
+from scipy.special import stdtrit
 from tabulate import tabulate
 
 # The terms added to a method; if one of them cannot be combined with it, the other alone.
@@ -37,7 +42,9 @@ def main(path: Path) -> None:
                 difference_text(found[run, "alone"]) if other else "",
             ]
         )
-    print(tabulate(rows, HEADER, tablefmt="pipe", disable_numparse=True))
+    print(tabulate(rows, HEADER, tablefmt="pipe", disable_numparse=True), end="\n\n")
+    tests = sum(one.p is not None for one in found.values())
+    print(what_it_can_show([found[run, "kd"] for run in alone if run != "kd"], tests, 100 - top1["kd"].mean()))
 
 
 def parts(run: str) -> list[str]:
@@ -66,6 +73,25 @@ def with_both(run: str, top1: dict[str, pd.Series]) -> str | None:
 def differences(pairs: Mapping[Key, tuple[pd.Series, pd.Series]]) -> dict[Key, Difference]:
     """Return the differences paired by seed, with p values corrected for their number."""
     return corrected({key: paired_difference(one.tolist(), other.tolist()) for key, (one, other) in pairs.items()})
+
+
+def what_it_can_show(differences: Sequence[Difference], tests: int, most: float) -> str:
+    """Return one sentence on the gains over kd that would count among so many tests; `most` is the largest possible gain."""
+    needed = [gain for one in differences if (gain := countable(one, tests)) is not None]
+    out_of_reach = sum(gain > most for gain in needed)
+    return (
+        f"`kd` is {most:.2f} points below 100 %. At the spread of its seeds, a method had to gain {median(needed):.1f} points "
+        f"(median) to count as the best of {tests} comparisons; {out_of_reach} of {len(needed)} methods had to gain more than "
+        f"{most:.2f}."
+    )
+
+
+def countable(difference: Difference, tests: int) -> float | None:
+    """Return the mean at which a difference of this spread has p < ALPHA as the smallest of so many; None without a spread."""
+    if difference.half_width is None:
+        return None
+    alone, among = (float(stdtrit(difference.n - 1, 1 - ALPHA / 2 / number)) for number in (1, tests))
+    return difference.half_width * among / alone
 
 
 def spread(values: pd.Series) -> str:

@@ -1,6 +1,7 @@
 """The trials of experiments/: settings load, the given share of labels is wrong, and finished rows are kept."""
 
 import importlib.util
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -11,6 +12,7 @@ import pytest
 from commands import ROOT
 from prepkd.distillation.compared_runs import run_settings
 from prepkd.project.params import load_params
+from prepkd.report.significance import ALPHA, Difference, holm, paired_difference
 
 EXPERIMENTS = ROOT / "experiments"
 TRIALS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/variants.txt"))
@@ -132,3 +134,14 @@ def test_the_table_of_views_pairs_every_number_of_views_with_the_live_teacher(
     assert list(lines) == ["kd, live teacher", "ka-ps, live teacher"] and lines["kd, live teacher"][0][1] == 158.5 / 3
     points = [container.lines[0].get_xydata().tolist() for container in drawn.containers]
     assert points == [[[1, 155 / 3], [32, 53]]] * 2 and (tmp_path / "views.png").exists()
+
+
+def test_a_countable_gain_is_significant_as_the_best_of_its_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    found, tests, spread = script("pairs"), 7, [0.3, -0.2, 0.5, 0.1, -0.7]  # of mean 0
+    gain = found.countable(paired_difference(spread, [0.0] * 5), tests)
+    best = paired_difference([gain + one for one in spread], [0.0] * 5)
+    assert math.isclose(holm([best.p, *[0.9] * (tests - 1)])[0], ALPHA)
+    assert found.countable(paired_difference([1.0] * 5, [0.0] * 5), tests) is None
+    short, long = (Difference(0.0, 5, half_width, 1.0) for half_width in (0.1, 9.0))
+    assert "1 of 2 methods had to gain more than 1.80." in found.what_it_can_show([short, long], tests, 1.8)
