@@ -1,9 +1,7 @@
 """The cost of a feature term for a pair of models: stored numbers and bytes of the teacher, and adapters."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 import torch
 
@@ -14,8 +12,7 @@ from prepkd.models.build import build_model, pretrained
 from prepkd.models.features import feature_shapes
 from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
-
-BYTES = {"float32": Fraction(4), "float16": Fraction(2), "bits": Fraction(1, 7)}  # per number in a store of features
+from prepkd.store.encodings.tensors import StoredTensor
 
 
 @dataclass(frozen=True)
@@ -93,6 +90,7 @@ def feature_cost(term: Term, models: Pair) -> FeatureCost:
             feature_shapes(models.student, term.features, models.size),
         )
         found = term.teacher_tensors({name: torch.zeros(1, *shape) for name, shape in teacher.items()}, student)
+        stored = [StoredTensor(name, tuple(values.shape[1:]), term.store_dtype) for name, values in found.items()]
         with torch.random.fork_rng(devices=[]):
             adapter = term.adapter(student, teacher, models.samples)
     except InputError as error:
@@ -100,18 +98,18 @@ def feature_cost(term: Term, models: Pair) -> FeatureCost:
     return FeatureCost(
         term.features,
         {name: values.numel() for name, values in found.items()},
-        {name: math.ceil(values.numel() * BYTES[term.store_dtype]) for name, values in found.items()},
+        {one.name: one.bytes_per_row for one in stored},
         sum(one.numel() for one in adapter.parameters()) if adapter else 0,
     )
 
 
 def entry_bytes(name: str, terms: Sequence[FeatureTerm], models: Pair) -> int:
     """Bytes per (view, sample) of an entry's store, a term's own or a named feature's; 0 if the pair does not fit it."""
-    own = [term for term in terms if term.name == name]
+    for term in terms:
+        if term.name == name:
+            return sum(feature_cost(term, models).bytes.values())
     try:
-        shapes = {} if own else feature_shapes(models.teacher, (name,), models.size)
+        shape = feature_shapes(models.teacher, (name,), models.size)[name]
+        return StoredTensor(name, tuple(shape), "float32").bytes_per_row
     except InputError:
         return 0  # the term's `problem` says why
-    return (
-        sum(feature_cost(own[0], models).bytes.values()) if own else math.ceil(shapes[name].numel() * BYTES["float32"])
-    )

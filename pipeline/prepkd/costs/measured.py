@@ -4,11 +4,10 @@ import time
 from statistics import median
 
 from prepkd.data.samples.dataset import Dataset
-from prepkd.models.given_folder import preprocessing_of
-from prepkd.models.new import untrained_model
 from prepkd.project.params import Params
 from prepkd.runtime.clock import elapsed
 from prepkd.teacher.caching import FIRST_BATCHES, logit_encoding, teacher_answers
+from prepkd.training.initial import untrained_from
 
 SECONDS = 3.0  # of timing per teacher
 
@@ -21,7 +20,7 @@ def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> 
     spent = 0.0
     for name in params.distill.teacher_names:
         settings = params.all_teachers[name]
-        model = untrained_model(settings.model, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
+        model = untrained_from(settings.model, settings, dataset)
         encoding, part = logit_encoding(params.cache, dataset.classes), _part(params, dataset)
         teacher_answers(model, dataset, encoding, params.cache, 0, part)  # warms up
         rounds: list[float] = []

@@ -9,8 +9,6 @@ from prepkd.methods.entries import Entry, entries_for, make_entries, make_entry
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
-from prepkd.models.given_folder import preprocessing_of
-from prepkd.models.new import untrained_model
 from prepkd.provenance.features import check_features, entry_of
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.layout import MANIFEST
@@ -19,13 +17,14 @@ from prepkd.teacher.cached import CachedFeatures
 from prepkd.teacher.feature_caching import store_cost
 from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
+from prepkd.training.initial import untrained_from
 
 
 def student_shapes(settings: Distill, dataset: Dataset) -> Shapes:
     """Return the shapes of the student's features that the method reads; empty if it reads none."""
     if not settings.features_read:
         return {}
-    student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
+    student = untrained_from(settings.student, settings, dataset)
     return feature_shapes(student, settings.features_read, dataset.samples.size)
 
 
@@ -34,7 +33,7 @@ def teacher_entries(settings: Distill, names: Sequence[str], teacher: Normalised
 
     Raises InputError for a feature that a model does not have.
     """
-    student = untrained_model(settings.student, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
+    student = untrained_from(settings.student, settings, dataset)
     return make_entries(settings.entry_terms(names), student, teacher, dataset.samples.size)
 
 

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from prepkd.methods.term import FeatureTerm, Shapes
-from prepkd.models.features import Answers
+from prepkd.methods.term import FeatureTerm
 
 
 class BatchRelation(FeatureTerm):
@@ -27,7 +26,3 @@ class BatchRelation(FeatureTerm):
     def features(self) -> tuple[str, ...]:
         """The one feature."""
         return (self.feature,)
-
-    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
-        """Return the feature unchanged, under its own name: terms that read the same feature share it."""
-        return {self.feature: features[self.feature]}

@@ -101,10 +101,6 @@ class ContrastiveRepresentation(FeatureTerm):
         """The one feature."""
         return (self.feature,)
 
-    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
-        """Return the feature unchanged, under its own name: terms that read the same feature share it."""
-        return {self.feature: features[self.feature]}
-
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """The embeddings and the bank; raises InputError if the feature is not a vector in both models."""
         shapes = student[self.feature], teacher[self.feature]

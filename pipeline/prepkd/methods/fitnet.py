@@ -61,10 +61,6 @@ class FitNet(FeatureTerm):
         """The one stage."""
         return (self.stage,)
 
-    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
-        """The whole map."""
-        return {self.stage: features[self.stage]}
-
     def adapter(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """The regressor; raises InputError if a feature is no map, or for sizes that it cannot map."""
         check_maps("fitnet.stage", self.stage, student[self.stage], teacher[self.stage])

@@ -246,6 +246,10 @@ class FeatureTerm(Term):
     stores_features: ClassVar[bool] = False  # its tensors are the features themselves: one store serves several terms
     weight: float
 
+    def teacher_tensors(self, features: Answers, other: Shapes) -> Answers:
+        """The features as they are, under their own names, unless a term needs less of them: see `Term.teacher_tensors`."""
+        return {name: features[name] for name in self.features_of_teacher}
+
     @abstractmethod
     def loss(self, student: Answers, teacher: Answers, labels: Tensor, state: State) -> Tensor:
         """Return unweighted values (B,) of the tensors that `student_tensors` and `teacher_tensors` returned."""

@@ -7,7 +7,7 @@ from prepkd.errors import InputError
 from prepkd.models import Normalised, load_weights, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.models.given_folder import check_folder, folder_card, preprocessing_of
-from prepkd.models.new import new_model
+from prepkd.models.new import new_model, untrained_model
 from prepkd.models.weight_files import weights_file
 from prepkd.models.weights import LoadedWeights
 from prepkd.runtime.files import file_sha256
@@ -29,6 +29,14 @@ def initial_model(
         preprocessing_of(settings.weights, settings.own_preprocessing),
     )
     return model, load_given(model, name, settings, dataset)
+
+
+def untrained_from(name: str, settings: Training, dataset: Dataset) -> Normalised:
+    """Build an untrained model with the preprocessing of the settings or of the weights that they name.
+
+    Raises InputError as `untrained_model` does, and for a folder of weights without a checkpoint.
+    """
+    return untrained_model(name, dataset, preprocessing_of(settings.weights, settings.own_preprocessing))
 
 
 def load_given(model: Normalised, name: str, settings: Training, dataset: Dataset) -> LoadedWeights | None:

@@ -12,15 +12,13 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.errors import InputError
 from prepkd.models import Normalised, WithFeatures, check_model
 from prepkd.models.checkpoint import weights_fingerprint
-from prepkd.models.given_folder import preprocessing_of
 from prepkd.models.logit_checks import logits_problem
-from prepkd.models.new import untrained_model
 from prepkd.models.user_errors import wrap_user_errors
 from prepkd.models.weights import LoadedWeights
 from prepkd.runtime.torch_state import deterministic_kernels, fork_rng
 from prepkd.settings.messages import section
 from prepkd.training.compilation import make_cache_folder
-from prepkd.training.initial import load_given
+from prepkd.training.initial import load_given, untrained_from
 from prepkd.training.settings import Training
 from prepkd.training.step import uses_bf16
 
@@ -69,7 +67,7 @@ def try_student(settings: StudentTrialSettings, dataset: Dataset) -> LoadedWeigh
     check_model(settings.student, dataset.samples.channels)
     check_last_batch(settings, len(dataset.samples))
     shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
-    model = untrained_model(settings.student, shown, preprocessing_of(training.weights, training.own_preprocessing))
+    model = untrained_from(settings.student, training, shown)
     loaded = load_given(model, settings.student, training, dataset)
     batches = BatchShape(shown.samples.size, dataset.samples.channels, dataset.classes)
     sizes = batch_sizes(len(dataset.samples), training.batch_size)
