@@ -34,12 +34,9 @@ BARS = (
     ("cached KA+DTD, evaluated once: later pause", "cached KA+DTD, evaluated once: step", None),
 )
 COLUMNS = ("start", "epoch", "whole process", "step", "pause", "later pause")
-# By default glibc returns memory after every step of the bare script, which slows it by a fifth; the ceiling keeps it.
-KEEP_MEMORY = {
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_ARENA_MAX": "1",
-}  # as prepkd.runtime.allocator
+# By default glibc returns memory after every step of the bare script, which slows it by a fifth; the ceiling keeps it,
+# as prepkd.runtime.allocator does.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**32), "MALLOC_MMAP_MAX_": "0", "MALLOC_ARENA_MAX": "1"}
 
 
 def main(arguments: list[str] | None = None) -> None:

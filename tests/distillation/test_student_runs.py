@@ -179,15 +179,8 @@ def test_settings_of_terms_that_a_method_does_not_use_are_not_part_of_its_finger
 
 def test_the_fingerprint_is_of_the_settings_that_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = settings()
-    other = {
-        "adamw",
-        "milestones",
-        "lr_decay",
-        "warmup_epochs",
-        "teacher",
-        "own",
-        "ensemble",
-    }  # used by other optimisers and schedules, or by several teachers
+    # Used by other optimisers and schedules, by terms of a user, or by several teachers.
+    other = {"adamw", "milestones", "lr_decay", "warmup_epochs", "teacher", "own", "ensemble"}
     # The default batch_norm, "synchronised", is not part of the fingerprint.
     without_effect = {"seeds", "resident_gib", "checkpoint_every", "batch_norm"}
     used = chosen.model_dump(mode="json", exclude={*other, *without_effect, *SECTIONS.keys() - {"kd"}})

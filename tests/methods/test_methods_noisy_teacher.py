@@ -68,14 +68,12 @@ def test_a_share_of_the_rows_has_noise_of_sigma() -> None:
 def test_the_noise_is_a_function_of_seed_epoch_sample_and_class(monkeypatch: pytest.MonkeyPatch) -> None:
     found = noise()
     monkeypatch.setattr(noisy_teacher, "ROWS", 7)
-    assert np.array_equal(noise(samples=100), found[:100]), (
-        "neither the number of samples nor how many are drawn at once"
-    )
+    # Neither the number of samples nor how many are drawn at once changes it.
+    assert np.array_equal(noise(samples=100), found[:100])
     for other in (noise(seed=4), noise(epoch=1)):
         assert (other[found != 0] != found[found != 0]).mean() > 0.9
-    words = raw_words(
-        3, Purpose.NOISY_ANSWERS.stream(0), 5 * 4, 4
-    )  # per sample one word decides, three words hold the noise of four classes each (ten classes)
+    # Per sample one word decides, and three words hold the noise of four classes each, for ten classes.
+    words = raw_words(3, Purpose.NOISY_ANSWERS.stream(0), 5 * 4, 4)
     expected = 0.1 * normal(words[1:])[:10] if (int(words[0]) >> 32) < 2**31 else np.zeros(10)
     assert np.array_equal(found[5], expected.astype(np.float16))
 

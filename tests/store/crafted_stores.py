@@ -45,9 +45,8 @@ def seal(files: Files) -> Files:
         attributes = group["attributes"]["prepkd"]
         made = {key: fingerprint(attributes[key]) for key in attributes["fingerprints"] if key in attributes}
         attributes["fingerprints"] |= made
-        files["zarr.json"] = (
-            json.dumps(group).replace('"1e999"', "1e999").encode()
-        )  # parses as infinity without the word Infinity
+        # It parses as infinity without the word Infinity.
+        files["zarr.json"] = json.dumps(group).replace('"1e999"', "1e999").encode()
     except (ValueError, KeyError, TypeError, RecursionError):
         pass  # no attributes are left to fingerprint
     files["manifest.json"] = json.dumps(

@@ -85,10 +85,8 @@ def feature_cost(term: Term, models: Pair) -> FeatureCost:
         return FeatureCost()
     try:
         names = (*term.features, *term.teacher_features)
-        teacher, student = (
-            feature_shapes(models.teacher, names, models.size),
-            feature_shapes(models.student, term.features, models.size),
-        )
+        teacher = feature_shapes(models.teacher, names, models.size)
+        student = feature_shapes(models.student, term.features, models.size)
         found = term.teacher_tensors({name: torch.zeros(1, *shape) for name, shape in teacher.items()}, student)
         stored = [StoredTensor(name, tuple(values.shape[1:]), term.store_dtype) for name, values in found.items()]
         with torch.random.fork_rng(devices=[]):

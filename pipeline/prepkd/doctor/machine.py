@@ -74,10 +74,8 @@ def open_files() -> Check:
     if soft == resource.RLIM_INFINITY:
         return ok(name, "no limit")
     at_most = "no limit" if hard == resource.RLIM_INFINITY else f"{hard:,}"
-    found, remedy = (
-        f"{soft:,} at once",
-        f"ulimit -n {ENOUGH_FILES if hard < 0 else min(hard, 4096)} (at most {at_most})",
-    )
+    found = f"{soft:,} at once"
+    remedy = f"ulimit -n {ENOUGH_FILES if hard < 0 else min(hard, 4096)} (at most {at_most})"
     if soft < MIN_FILES:
         return error(name, found, remedy)
     return warning(name, found, remedy) if soft < ENOUGH_FILES else ok(name, found)

@@ -23,10 +23,8 @@ def correlation_congruence(student: Tensor, teacher: Tensor, *, gamma: float, or
     are of another loss, between trained embeddings of neighbours in the batch.
     Source: Peng et al. 2019, arXiv 1904.01802.
     """
-    own, theirs = (
-        _kernel(rows, gamma, order) for rows in paired_vectors(student, teacher, "correlation_congruence", 2)
-    )
-    return (own - theirs).square().mean(dim=1)
+    own, theirs = paired_vectors(student, teacher, "correlation_congruence", 2)
+    return (_kernel(own, gamma, order) - _kernel(theirs, gamma, order)).square().mean(dim=1)
 
 
 def _kernel(rows: Tensor, gamma: float, order: int) -> Tensor:

@@ -54,8 +54,6 @@ class SLD(Divergence):
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
     ) -> tuple[Tensor, Values]:
         """The teacher's part and, since `student_from_epoch`, the student's own, (B,)."""
-        by_teacher, by_student = (
-            sld(student_logits, logits, labels, temperatures=self.temperatures)
-            for logits in (target.as_logits(tau), student_logits)
-        )
+        by_teacher = sld(student_logits, target.as_logits(tau), labels, temperatures=self.temperatures)
+        by_student = sld(student_logits, student_logits, labels, temperatures=self.temperatures)
         return by_teacher + (state.epoch >= self.student_from_epoch) * by_student, {}

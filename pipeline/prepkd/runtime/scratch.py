@@ -55,10 +55,8 @@ def remove_finished(root: Path, fingerprint: str) -> None:
     folder = root / fingerprint
     if not folder.exists() and not Path(f"{folder}.lock").exists():
         return
-    with (
-        contextlib.suppress(OSError),
-        FileLock(f"{folder}.lock", timeout=0),
-    ):  # a timeout is an OSError: another process holds the lock
+    # A timeout is an OSError: another process holds the lock.
+    with contextlib.suppress(OSError), FileLock(f"{folder}.lock", timeout=0):
         for done in folder.glob(f"*{PUBLISHED}"):
             shutil.rmtree(done)
         if not is_awaited(folder):

@@ -132,11 +132,9 @@ def differences(content: bytes, name: str, layout: Layout, where: object) -> Ite
     key = f"{name}/zarr.json"
     found, wanted = _plain(parse(content, key, where)), _plain(layout.description(name))
     codecs = found.get("codecs")
+    # Older versions of Zarr state the byte order of single bytes.
     if layout.fields[name].dtype.itemsize == 1 and isinstance(codecs, list) and codecs[:1] == [BYTES]:
-        found["codecs"] = [
-            {"name": "bytes"},
-            *codecs[1:],
-        ]  # older versions of Zarr state the byte order of single bytes
+        found["codecs"] = [{"name": "bytes"}, *codecs[1:]]
     for field in sorted({*found, *wanted}):
         if found.get(field) != wanted.get(field):
             yield f"{word(field)} is {_value(found.get(field))}, expected {_value(wanted.get(field))}"

@@ -53,9 +53,8 @@ class OnlineTeacher:
         parts = [slice(one.start * size, one.stop * size) for one in distributed.rank_slices(-(-len(samples) // size))]
         lengths = [len(shown[0][part]) for part in parts]
         length = lengths[distributed.rank()]
-        own = (
-            parts[distributed.rank()] if length else slice(0, 1)
-        )  # a process without a batch needs the answers' shapes
+        # A process without a batch needs the answers' shapes.
+        own = parts[distributed.rank()] if length else slice(0, 1)
         found = forward(self.model, SampleViews(samples, plan, *(one[own] for one in shown)), **settings)
         found = {name: distributed.all_gather(answers[:length], lengths) for name, answers in found.items()}
         labels = samples.targets(plan, *shown, self.encoding.classes)

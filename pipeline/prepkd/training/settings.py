@@ -88,7 +88,6 @@ class Training(Optimisation):
 
     def used(self, *, but: Set[str]) -> dict[str, Any]:
         """The settings that training reads, as JSON, without the keys `but`: two runs that agree in them are the same run."""
-        synchronised = (
-            {"batch_norm"} if self.batch_norm == "synchronised" else set()
-        )  # equals training in one process up to rounding
+        # Equals training in one process, up to rounding.
+        synchronised = {"batch_norm"} if self.batch_norm == "synchronised" else set()
         return super().used(but=but | self.unused | synchronised)

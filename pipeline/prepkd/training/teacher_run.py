@@ -54,11 +54,8 @@ def run_teacher(
     inputs = dict(dataset.origin) | given_weights(settings, settings.model)
     if not replace:
         where = f"{folder}: holds a finished teacher"
-        had, made_from = (
-            finished_card(folder),
-            {"teacher": None} | inputs,
-        )  # a distilled one of this name is another teacher
-        refuse_other(had, settings, made_from, where, but={"checkpoint_every", "evaluate_every"})
+        made_from = {"teacher": None} | inputs  # a distilled one of this name is another teacher
+        refuse_other(finished_card(folder), settings, made_from, where, but={"checkpoint_every", "evaluate_every"})
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
     if settings.epochs == 0:

@@ -44,10 +44,8 @@ def scatter(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     low, high = domain([row[model] for row in rows for model in ("student", "teacher")], 0.03, least=0.0)
     high = min(high, 101.0)
     scale = alt.Scale(domain=[low, high], nice=False, zero=False)
-    x, y = (
-        alt.X("teacher:Q", scale=scale, title="teacher, % of the class", axis=sparse_axis()),
-        alt.Y("student:Q", scale=scale, title="student, % of the class", axis=sparse_axis()),
-    )
+    x = alt.X("teacher:Q", scale=scale, title="teacher, % of the class", axis=sparse_axis())
+    y = alt.Y("student:Q", scale=scale, title="student, % of the class", axis=sparse_axis())
     equal = alt.Chart(data([{"student": end, "teacher": end} for end in (low, high)]))
     tooltip = [alt.Tooltip("class:N"), *(alt.Tooltip(f"{name}:Q", format=".1f") for name in ("student", "teacher"))]
     layers = [

@@ -46,8 +46,8 @@ def calibration(results: Results) -> PageSection:
     table = Table("Confidence and accuracy by bin", columns("model", *heads, numeric=heads), cells)
     caption = (
         f"{shown.described}; {BINS} bins of equal width. On the line confidence is accuracy; below it the model is "
+        "overconfident. The larger the dot, the more samples."
     )
-    caption += "overconfident. The larger the dot, the more samples."
     models = list(answers)
     figures = [
         Figure("reliability", "Reliability diagram", caption, reliability_chart(rows, models), table),

@@ -33,8 +33,6 @@ def confusions(results: Results) -> PageSection:
     most = max((cell["share"] for cell in cells if cell["actual"] != cell["predicted"]), default=0.0)
     caption = (
         f"{shown.described}. Rows are actual classes and sum to 100 %. Blue: right. Red: confused, in full colour "
-    )
-    caption += (
         f"the most frequent confusion, {most:.1%}. Colours fade with the root of the share, so that rare ones are seen."
     )
     if len(chosen) < len(names):
@@ -114,8 +112,8 @@ def _kinds(results: Results, notes: list[str]) -> list[Figure]:
         )
         caption = (
             "Errors on the test set, mean over the seeds. A genetic error is the teacher's own: both give the same "
+            "wrong class."
         )
-        caption += "wrong class."
         title = "Whose errors they are" + (f", {pair}" if len(groups) > 1 else "")
         figures.append(Figure(f"errors-{place}", title, caption, errors_chart(rows, order), table))
     return figures

@@ -67,8 +67,10 @@ def headline(table: pd.DataFrame, named: list[str], title: str = "") -> Table:
             cells += difference_cells(row, name)
         cells += [number(row["n"], "{:.0f}"), *(number(row[column], form) for column, (_, form) in shown.items())]
         rows.append(cells)
-    caption = "Mean ± sample standard deviation over n seeds. Differences are paired by seed, ± half of their 95 % t interval. "
-    caption += f"Better or worse: the paired t test's p, corrected by Holm for all runs, is below {ALPHA:g}."
+    caption = (
+        "Mean ± sample standard deviation over n seeds. Differences are paired by seed, ± half of their 95 % t interval. "
+        f"Better or worse: the paired t test's p, corrected by Holm for all runs, is below {ALPHA:g}."
+    )
     return Table(caption, heads, rows, filtered=True, title=title)
 
 
@@ -129,8 +131,10 @@ def _figure(rows: pd.DataFrame, long: pd.DataFrame, pair: str, teachers: Mapping
         mean, std = row["top1_percent"], row.get("top1_std_percent")
         width = 0.0 if std is None or isnan(std) else std
         means.append({"run": row["run"], "mean": mean, "low": mean - width, "high": mean + width})
-    caption = "Each dot is a seed, the tick their mean, the bar one standard deviation to each side. "
-    caption += "The axis covers the data, not 0 to 100."
+    caption = (
+        "Each dot is a seed, the tick their mean, the bar one standard deviation to each side. "
+        "The axis covers the data, not 0 to 100."
+    )
     if drawn := nearby_teachers(teachers, [dot["top1"] for dot in dots]):
         caption += f" Dashed: {', '.join(f'teacher {one} ({top1:.2f} %)' for one, top1 in drawn.items())}."
     if far := {one: top1 for one, top1 in teachers.items() if one not in drawn}:

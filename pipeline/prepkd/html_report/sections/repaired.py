@@ -67,8 +67,8 @@ def repaired(results: Results) -> PageSection:
     )
     caption = (
         f"The {len(cards)} most confident errors, one per sample, as the student sees them: the five most probable "
+        f"classes at temperature {tau:g}. The label is marked."
     )
-    caption += f"classes at temperature {tau:g}. The label is marked."
     if partial := [store.encoding.name for store in stores if store.encoding.name in PARTIAL]:
         caption += f" The encoding {partial[0]} keeps some classes of each row; in it the others share the rest evenly."
     gallery = Gallery("Before and after", caption, cards, filtered=True)

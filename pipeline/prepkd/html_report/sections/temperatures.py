@@ -98,12 +98,8 @@ def extremes(results: Results) -> list[Gallery]:
         raise InputError(f"{results.students[seed]}: its temperatures are not finite; run `prepkd distill`")
     order = np.lexsort((found.sample, found.tau))
     count = min(CARDS, len(order) // 2)
-    caption = f"By {method} with the trained student of seed {seed} under view {view}"
-    caption += (
-        f"; of {len(order):,} samples."
-        if len(order) == store.samples
-        else (f"; of {len(order):,} of the {store.samples:,} samples.")
-    )
+    part = "" if len(order) == store.samples else f" of the {store.samples:,}"
+    caption = f"By {method} with the trained student of seed {seed} under view {view}; of {len(order):,}{part} samples."
     kinds = {
         "Sharpest targets": (order[:count], "The lowest temperatures. "),
         "Softest targets": (order[::-1][:count], "The highest temperatures. "),
