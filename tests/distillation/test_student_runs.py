@@ -9,6 +9,7 @@ import pytest
 import torch
 from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation import student as students
+from prepkd.distillation.distill import late_terms
 from prepkd.distillation.student_settings import Distill
 from prepkd.methods.objective import Objective
 from prepkd.methods.term import FeatureTerm
@@ -249,3 +250,25 @@ def test_another_number_of_seeds_keeps_those_that_are_trained(
     assert few[1][1] == more[1][1]  # equal times too: loaded, not trained
     assert same(few[1][0], more[1][0])
     assert list(more) == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "note"),
+    [
+        ("dkd", {"epochs": 3}, "dkd.warmup_epochs 20 leaves none of 3 epochs in which dkd acts in full; lower it"),
+        (
+            "dtd-flsw+rld",
+            {"epochs": 20},
+            "rld.warmup_epochs 20 leaves none of 20 epochs in which rld acts in full; lower it",
+        ),
+        (
+            "sld",
+            {"epochs": 30, "sld": {"student_from_epoch": 150}},
+            "sld.student_from_epoch 150 leaves none of 30 epochs in which sld acts in full; lower it",
+        ),
+        ("luminet", {"epochs": 3, "luminet": {"warmup_epochs": 1}}, None),
+        ("kd", {"epochs": 1}, None),
+    ],
+)
+def test_a_term_that_never_acts_in_full_is_noted(method: str, changes: dict[str, Any], note: str | None) -> None:
+    assert late_terms(settings(method=method, **changes)) == ([note] if note else [])

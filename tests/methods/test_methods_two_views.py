@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -14,7 +15,7 @@ from prepkd.methods.grammar import parse_method
 from prepkd.methods.objective import Objective
 from torch import Tensor
 
-TEMPERATURES = [2.0, 3.0, 4.0, 5.0, 6.0]
+TEMPERATURES = [4.0, 3.0, 5.0, 2.0, 6.0]
 CRLD = {"tau": 4.0, "same_view": 2.0, "cross_view": 0.5, "weak_threshold": 0.9, "strong_threshold": 0.2}
 Loss = Callable[..., Tensor]
 LOSSES: dict[str, Loss] = {
@@ -45,14 +46,14 @@ def naive_mlkd(views: list[Tensor], *, published: bool) -> list[float]:
     if published:  # the published order: the batch's mean times the mask, then the mean
         rows, columns = [sum(rows) / batch] * batch, [sum(columns) / classes] * classes
     total = [0.0] * batch
-    for tau in TEMPERATURES:
+    for place, tau in enumerate(TEMPERATURES):
         p, q = ([softmax(row, tau) for row in one] for one in (v, t))
         samples = zip(rows_of(p), rows_of(q), strict=True)
         of_samples = [math.fsum((a - b) ** 2 for a, b in zip(x, y, strict=True)) for x, y in samples]
         across = zip(rows_of(list(zip(*p, strict=True))), rows_of(list(zip(*q, strict=True))), strict=True)
         of_classes = [math.fsum((a - b) ** 2 for a, b in zip(x, y, strict=True)) for x, y in across]
         shared = math.fsum(n * one for n, one in zip(columns, of_classes, strict=True)) / classes
-        other = (v, t) if published and tau in (2.0, 6.0) else (strong_v, strong_t)
+        other = (v, t) if published and place > 2 else (strong_v, strong_t)
         for i in range(batch):
             own, again = kl(v[i], q[i], tau), kl(other[0][i], softmax(other[1][i], tau), tau)
             total[i] += rows[i] * (own + of_samples[i]) + shared + again
@@ -101,16 +102,53 @@ def test_the_masks_of_rows_are_not_their_share() -> None:
 
 
 def test_the_published_code_shows_the_weak_view_again_at_2_and_6() -> None:
-    views, other = four(), logits(9)
-    for tau, strong_counts in ((2.0, False), (6.0, False), (3.0, True), (4.0, True), (5.0, True)):
-        same = [
-            torch.equal(
-                mlkd(*views, temperatures=[tau], form=form),
-                mlkd(*views[:2], other, views[3], temperatures=[tau], form=form),
-            )
-            for form in ("as-published", "as-intended")
+    v, t, strong_v, strong_t = four()
+    other = logits(9)
+    for form, counted in (("as-published", (4.0, 3.0, 5.0)), ("as-intended", TEMPERATURES)):
+        loss = partial(mlkd, temperatures=TEMPERATURES, form=form)
+        each = [
+            kl_divergence(other, target_logits=strong_t, tau=tau)
+            - kl_divergence(strong_v, target_logits=strong_t, tau=tau)
+            for tau in counted
         ]
-        assert same == [not strong_counts, False]
+        torch.testing.assert_close(
+            loss(v, t, other, strong_t) - loss(v, t, strong_v, strong_t), torch.stack(each).sum(0)
+        )
+
+
+def test_the_standardisation_changes_what_is_compared_and_not_the_confidence() -> None:
+    """Standardised rows of few classes have no confidence of 0.9: they would shut crld's gate for good."""
+    views = four()
+    views[1:4:2] = [60 * torch.eye(6, dtype=torch.float64)[:5] + view for view in views[1:4:2]]
+    z = [standardise(view) for view in views]
+    assert torch.softmax(views[1], 1).amax(1).min() > 0.9 > torch.softmax(z[1], 1).amax(1).max()
+    for weight in ("same_view", "cross_view"):
+        one = {**CRLD, "same_view": 0.0, "cross_view": 0.0, weight: 1.0}
+        open_gates = {**one, "weak_threshold": 0.0, "strong_threshold": 0.0}
+        torch.testing.assert_close(crld(*views, standardise=standardise, **one), crld(*z, **open_gates))
+    views = four()
+    z = [standardise(view) for view in views]
+    v, t = views[:2]
+    relations = mlkd(v, t, t, t, temperatures=[3.0]) - mlkd_kl(v, t, t)
+    expected = mlkd_kl(z[0], z[1], t) + kl_divergence(z[2], target_logits=z[3], tau=3.0) + relations
+    torch.testing.assert_close(mlkd(*views, temperatures=[3.0], standardise=standardise), expected)
+
+
+def mlkd_kl(student: Tensor, teacher: Tensor, confidence_of: Tensor) -> Tensor:
+    """The weak view's KL at temperature 3 for the less confident half of `confidence_of`."""
+    confidence = torch.softmax(confidence_of, 1).amax(1)
+    return (confidence <= confidence.median()) * kl_divergence(student, target_logits=teacher, tau=3.0)
+
+
+@pytest.mark.parametrize("form", ["as-intended", "as-published"])
+def test_a_very_confident_teacher_still_has_a_less_confident_half(form: str) -> None:
+    """In float32 a confidence above 1 - 6e-8 is 1."""
+    teacher = torch.eye(6)[[0, 0, 0, 1, 1, 2]] * torch.arange(24.0, 30.0).unsqueeze(1)
+    student = logits(0, 6, 6).float()
+    assert (torch.softmax(teacher, 1).amax(1) == 1).all()
+    found = mlkd(student, teacher, teacher, teacher, temperatures=[3.0], form=form)  # type: ignore[arg-type]
+    double = [one.double() for one in (student, teacher, teacher, teacher)]
+    torch.testing.assert_close(found.double(), mlkd(*double, temperatures=[3.0], form=form), rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
 
 
 def test_crld_is_the_loop() -> None:
@@ -241,8 +279,9 @@ def with_swaps(views: list[Tensor]) -> list[Tensor]:
     [
         ("mlkd", lambda views: LOSSES["mlkd"](*views)),
         ("ka-ps+mlkd", lambda views: LOSSES["mlkd"](*with_swaps(views))),
-        ("ls+mlkd", lambda views: LOSSES["mlkd"](*map(standardise, views))),
+        ("ls+mlkd", lambda views: mlkd(*views, temperatures=TEMPERATURES, standardise=standardise)),
         ("crld", lambda views: crld(*views, **CRLD)),
+        ("ls+crld", lambda views: crld(*views, **CRLD, standardise=standardise)),
         ("ka-ps+crld", lambda views: crld(*with_swaps(views), **CRLD)),
     ],
 )

@@ -35,6 +35,7 @@ STUDENTS |= {
     "averaged": {"method": "kd", "ema": 0.9},
     "stopped early": {"method": "kd", "early_stop": {"patience": 1}, "epochs": 4},
     "local": {"method": "kd", "batch_norm": "local"},
+    "local and averaged": {"method": "kd", "batch_norm": "local", "ema": 0.9},
 }
 
 

@@ -37,7 +37,7 @@ def distill(
     check_strong_views(settings, dataset)
     loaded = try_student(settings, dataset)
     notes = loading_notes(settings, loaded, f"student {settings.student!r}")
-    for line in [*notes, *filter(None, [draw_note(settings, cache)])]:
+    for line in [*notes, *late_terms(settings), *filter(None, [draw_note(settings, cache)])]:
         context.say(line)
     student = student_shapes(settings, dataset)
     open_one = cached_teacher if settings.source == "cached" else live_teacher
@@ -76,3 +76,15 @@ def distill(
             Trained(seed, student, history, card | {"seed": seed} | card_entry(settings, history))
             for seed, student, history in trained
         )
+
+
+def late_terms(settings: Distill) -> list[str]:
+    """Return a note on every term that does not act in full before the training ends."""
+    notes = []
+    for term in settings.terms.all:
+        if term.full_after and (after := getattr(term, term.full_after)) >= settings.epochs:
+            key = f"{term.section}.{term.full_after}"
+            notes.append(
+                f"{key} {after} leaves none of {settings.epochs} epochs in which {term.name} acts in full; lower it"
+            )
+    return notes

@@ -8,6 +8,8 @@ from prepkd.errors import InputError
 from prepkd.methods.kl import column, paired
 from prepkd.methods.term import Divergence, State, Target, Values
 
+LEAST = 1e-30  # mean probability: the gradient of a smaller one, 1 / mean, could overflow
+
 
 def dist(student_logits: Tensor, teacher_logits: Tensor, *, tau: float | Tensor, beta: float, gamma: float) -> Tensor:
     """tau^2 [beta (1 - rho of the sample's row) + gamma (1 - its share of the columns' mean rho)], (B,), for logits (B, K).
@@ -32,9 +34,9 @@ def _scaled(probs: Tensor, dim: int) -> Tensor:
 
     The spread is relative to the mean: a class of small probabilities counts like any other.
     """
-    limits, mean = torch.finfo(probs.dtype), probs.mean(dim=dim, keepdim=True)
-    relative = (probs - mean) / mean.detach().clamp_min(limits.tiny)
-    return relative * relative.square().mean(dim=dim, keepdim=True).clamp_min(limits.eps).rsqrt()
+    mean = probs.mean(dim=dim, keepdim=True)
+    relative = (probs - mean) / mean.detach().clamp_min(LEAST)
+    return relative * relative.square().mean(dim=dim, keepdim=True).clamp_min(torch.finfo(probs.dtype).eps).rsqrt()
 
 
 _MIXED = "dist correlates a class over the samples of a batch, which {} gives different temperatures"

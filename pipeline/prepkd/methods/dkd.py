@@ -42,6 +42,7 @@ class DKD(Divergence):
     source = "Zhao et al. 2022, arXiv 2203.08679"
     equation = "tau^2 [alpha KL((p^t[y], rest) || (p^s[y], rest)) + beta KL(q^t || q^s)],  q: p without y"
     ce_weight = kd_weight = 1.0
+    full_after = "warmup_epochs"
     alpha: float = Field(default=1.0, ge=0, description="weight of the target class's part")
     beta: float = Field(default=8.0, ge=0, description="weight of the other classes' part")
     warmup_epochs: int = Field(default=20, ge=0, description="epochs over which the weight of both parts rises to 1")

@@ -15,7 +15,8 @@ def label_revision(teacher_logits: Tensor, labels: Tensor, *, eta: float) -> Ten
     """b p + (1 - b) onehot(y) with b = eta / (max p - p[y] + 1), where the teacher is wrong, else p = softmax(t); (B, K).
 
     The label then exceeds every other class by 1 - eta or more. `labels` is int64 (B,), or shares of the classes (B, K): they
-    stand for onehot(y), y is the class with the largest share s, b = eta / ((max p - p[y]) / s + 1), and the lead s (1 - eta).
+    stand for onehot(y), y is the class with the largest share s, b = eta / ((max p - p[y]) / s + 1), and the lead over classes
+    without a share is s (1 - eta) or more.
     Source: Lan et al. 2024, arXiv 2404.03693, Label Revision.
 
     >>> label_revision(torch.tensor([[2.0, 0.0]]), torch.tensor([1]), eta=0.8)

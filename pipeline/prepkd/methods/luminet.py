@@ -40,6 +40,7 @@ class LumiNet(Divergence):
     needs_raw = True
     ce_weight = 2.0
     kd_weight = 1.0
+    full_after = "warmup_epochs"
     alpha: float = Field(default=33.0, ge=0, description="its square is the weight of KL, in place of tau^2")
     warmup_epochs: int = Field(default=20, ge=0, description="epochs over which the weight rises to 1")
 

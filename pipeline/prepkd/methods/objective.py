@@ -1,7 +1,7 @@
 """The student's objective: the weighted sum of a method's terms, and its statistics."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -135,6 +135,8 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, Values]:
         """Return the divergence (B,) of the student's logits, by view, and the values to log."""
         state = self._state(divergence, teacher)
+        if self.terms.standardisation:
+            state = replace(state, standardise=self.terms.standardisation.standardise)
         compared = partial(self._compared, divergence, labels, teacher)
         if divergence.views == 1:
             each = [
@@ -176,7 +178,7 @@ class Objective(nn.Module):
             log["adjusted"] = target.adjusted.float()
         if divergence.needs_raw:
             target = target.with_row_max(row_max)
-        if terms.standardisation:
+        if terms.standardisation and not divergence.standardises:
             logits = terms.standardisation.standardise(logits)
             target = target.standardised(terms.standardisation.standardise)
         return DivergenceInputs(logits, target, tau, log)

@@ -49,6 +49,7 @@ class RLD(Divergence):
     takes_probs = False  # it leaves out wrong classes itself
     ce_weight = 1.0
     kd_weight = 1.0
+    full_after = "warmup_epochs"
     tau_a: float = Field(default=1.0, gt=0, description="temperature of the confidence's part; dtd-* leave it")
     alpha: float = Field(default=1.0, ge=0, description="weight of the confidence's part")
     beta: float = Field(default=8.0, ge=0, description="weight of the part of the classes below the label")

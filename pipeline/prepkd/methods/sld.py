@@ -43,6 +43,7 @@ class SLD(Divergence):
     tempered = False
     takes_probs = False
     ce_weight = 0.1
+    full_after = "student_from_epoch"
     temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = Field(
         default=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], description="temperatures whose KL are added up"
     )

@@ -77,13 +77,22 @@ class Target:
         )
 
 
+def unchanged(logits: Tensor) -> Tensor:
+    """The logits as they are."""
+    return logits
+
+
 @dataclass(frozen=True)
 class State:
-    """A term's other inputs: the epoch from 0, a tensor (); the adapter that the term trains; its draws for this batch."""
+    """A term's other inputs: the epoch from 0, a tensor (); the adapter that the term trains; its draws for this batch.
+
+    `standardise` is for a divergence that standardises logits (B, K) itself; without a standardisation it changes nothing.
+    """
 
     epoch: Tensor
     adapter: nn.Module | None = None
     drawn: Mapping[str, Tensor] = field(default_factory=dict)
+    standardise: Callable[[Tensor], Tensor] = unchanged
 
     def warmup(self, epochs: int) -> Tensor:
         """The weight, (), of a loss that rises linearly to 1 over `epochs` epochs."""
@@ -108,6 +117,7 @@ class Term(Section):
     ce_weight: ClassVar[float | None] = None
     kd_weight: ClassVar[float | None] = None
     published_tau: ClassVar[float | None] = None  # `kd.tau` of the published setting that the other defaults are from
+    full_after: ClassVar[str] = ""  # the setting that is the number of epochs before the term acts in full
 
     @classmethod
     def section_class(cls) -> type[Section]:
@@ -218,12 +228,15 @@ class Temperature(Term):
 class Divergence(Term):
     """Compares the student with the target.
 
-    `tempered`: it has a temperature, so that dtd-* has a meaning; `takes_probs`: the target may be probabilities. With
-    `views` 2 it gets the logits of both views stacked, (2, B, K), the weak ones first; its target is logits then.
+    `tempered`: it has a temperature, so that dtd-* has a meaning; `takes_probs`: the target may be probabilities;
+    `standardises`: it gets the logits as they are, also for what is not compared, such as the teacher's confidence, and
+    standardises those that it compares by `State.standardise`. With `views` 2 it gets the logits of both views stacked,
+    (2, B, K), the weak ones first; its target is logits then.
     """
 
     tempered: ClassVar[bool] = True
     takes_probs: ClassVar[bool] = True
+    standardises: ClassVar[bool] = False
 
     @abstractmethod
     def divergence(

@@ -105,7 +105,9 @@ def train(
                 row = summarise(figures) | {"epoch": float(number), "lr": lr}
                 row["samples_per_second"] = count / elapsed(started)
                 if settings.batch_norm == "local":
-                    distributed.mean_over_processes([one for one in model.buffers() if one.is_floating_point()])
+                    # `evaluated` may be the average; in one order in all processes.
+                    running = dict.fromkeys([*model.buffers(), *evaluated.buffers()])
+                    distributed.mean_over_processes([one for one in running if one.is_floating_point()])
                 if not np.isfinite(row["train/loss"]):
                     raise InputError(
                         f"epoch {number}: the training loss is {row['train/loss']}; lower lr ({settings.lr:g})"
