@@ -190,9 +190,9 @@ def test_a_changed_architecture_is_named(tmp_path: Path) -> None:
     [
         ('{"format": ', "not JSON: "),
         ("\xff", "not JSON: "),
-        ("[]", "holds a list; expected a checkpoint's card"),
+        ("[]", "holds a list; expected a JSON object; run "),
         ("[" * 100_000, "not JSON: "),
-        ('{"format": NaN}', "not JSON: "),
+        ('{"format": NaN}', "not JSON compliant"),
         ("{}", "format is None; expected 'prepkd-checkpoint-2'"),
         ('{"format": "prepkd-checkpoint-1"}', "format is 'prepkd-checkpoint-1'; expected 'prepkd-checkpoint-2'; run "),
         ('{"format": "prepkd-checkpoint-2"}', "expected None; run `prepkd train-teacher`"),
@@ -209,7 +209,13 @@ def test_a_card_of_any_size_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
     path.write_text('{"training": {}}' + " " * MAX_CARD_BYTES)
     size = f"{path.stat().st_size:,}"
-    assert refusal(load_card, tmp_path).startswith(f"{path}: {size} bytes; expected a card of at most 16,777,216; run ")
+    assert refusal(load_card, tmp_path).startswith(f"{path}: {size} bytes; expected at most 16,777,216; run ")
+    assert finished_card(tmp_path) == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_a_damaged_card_is_no_finished_work(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.json").write_text(text)
     assert finished_card(tmp_path) == {}
 
 

@@ -1,10 +1,9 @@
 """An exported ONNX file: its metadata, and its logits from ONNX Runtime."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from prepkd.deployment.packages import need_packages
 from prepkd.errors import InputError
-from prepkd.runtime.files import canonical_json
+from prepkd.runtime.files import canonical_json, json_object
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
 from prepkd.views.framing import Framing
@@ -134,11 +133,9 @@ def _session(path: Path, threads: int | None) -> "InferenceSession":
 
 def _about(metadata: Mapping[str, str], path: Path) -> About:
     try:
-        found: Any = json.loads(metadata.get(KEY, "null"))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: its metadata do not name its classes and the size of its images; {HINT}")
+        found = json_object(metadata.get(KEY, ""))
+    except ValueError:
+        raise InputError(f"{path}: its metadata do not name its classes and the size of its images; {HINT}") from None
     return validated(About, found, f"{path}: metadata")
 
 

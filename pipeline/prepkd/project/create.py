@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from prepkd.models.names import architecture, is_factory
 from prepkd.project.params import Params
 from prepkd.project.repository import make_repository
 from prepkd.project.scaffold import DATASETS, project_files
-from prepkd.runtime.files import file_sha256, write_bytes, write_json
+from prepkd.runtime.files import file_sha256, read_object, write_bytes, write_json
 from prepkd.runtime.outputs import locked
 from prepkd.runtime.services import is_remote
 from prepkd.settings.validation import validated
@@ -93,10 +92,10 @@ def left_by_killed(folder: Path) -> set[str]:
     """Return the names of unchanged files that a killed `init` wrote to a folder."""
     journal = folder / JOURNAL
     try:
-        written = json.loads(journal.read_bytes()) if journal.is_file() else {}
+        written = read_object(journal) if journal.is_file() else {}
     except ValueError:  # not ours
         return set()
-    paths = {name: folder / name for name in written} if isinstance(written, dict) else {}
+    paths = {name: folder / name for name in written}
     return {name for name, path in paths.items() if path.is_file() and file_sha256(path) == written[name]}
 
 
