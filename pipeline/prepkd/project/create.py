@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from ruamel.yaml import YAML
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.models import build_model, check_model, pretrained
 from prepkd.models.names import architecture, is_factory
 from prepkd.project.params import Params
@@ -138,8 +138,7 @@ def try_model(name: str, shape: tuple[int, ...]) -> None:
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - a layer may raise anything for too small a picture
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"model {name!r} fails on its images, {' x '.join(map(str, size))} with {channels} channels: {reason}; "
+            f"model {name!r} fails on its images, {' x '.join(map(str, size))} with {channels} channels: {one_line(error, 200)}; "
             "choose another model"
         ) from None

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.hdf5 import refuse_locked, refuse_outside_values
 from prepkd.runtime.machine_faults import raise_if_machine
 
@@ -94,8 +94,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
         refuse_locked(error, path)  # HDF5_USE_FILE_LOCKING=TRUE takes precedence over `locking`
         raise_if_machine(error, path)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a whole HDF5 file of prepared data: {reason}; {_PREPARE} again") from None
+        raise InputError(
+            f"{path}: not a whole HDF5 file of prepared data: {one_line(error)}; {_PREPARE} again"
+        ) from None
 
 
 def _info(path: Path, file: h5py.File) -> DataInfo:

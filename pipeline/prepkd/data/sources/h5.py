@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from prepkd.data.sources.names import name_difference, nfc_name
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.hdf5 import refuse_locked, refuse_outside_values
 from prepkd.runtime.machine_faults import raise_if_machine
 
@@ -48,8 +48,7 @@ class H5(Source):
         except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
             refuse_locked(error, raw)  # a half-written file could read as whole, so the user decides
             raise_if_machine(error, raw)
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{raw}: not a whole HDF5 file: {reason}; write it again") from None
+            raise InputError(f"{raw}: not a whole HDF5 file: {one_line(error)}; write it again") from None
 
 
 def _read(raw: Path, file: h5py.File) -> RawData:

@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import url_to_fs
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.files import fingerprint, fsync, read_object, write_json
 from prepkd.runtime.scratch import scratch
 from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, is_remote, may_pass, words
@@ -67,7 +67,7 @@ class _Service:
         try:
             files, root = url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError, OSError) as error:
-            raise InputError(f"{url}: cannot be opened: {' '.join(str(error).split())}") from None
+            raise InputError(f"{url}: cannot be opened: {one_line(error)}") from None
         return cls(url, files, root.rstrip("/"))
 
     def versions(self) -> Versions:
