@@ -224,6 +224,13 @@ def test_a_card_without_the_keys_of_a_model_is_refused(tmp_path: Path) -> None:
     assert "model is None; expected str" in refusal(load_card, tmp_path)
 
 
+@pytest.mark.parametrize("key", ["inputs", "training"])
+def test_inputs_and_settings_in_a_card_are_objects(tmp_path: Path, key: str) -> None:
+    card = load_card(saved(tmp_path, **{key: {}}))
+    write_card(tmp_path, card | {key: [1]})
+    assert refusal(load_card, tmp_path) == f"{tmp_path / 'model.json'}: {key} is [1]; expected dict"
+
+
 def test_every_bit_of_a_card_counts(tmp_path: Path) -> None:
     """A flipped bit is refused, or changes nothing that is read."""
     path, refusals = saved(tmp_path, class_names=["a", "b", "c", "d", "e"]) / "model.json", 0

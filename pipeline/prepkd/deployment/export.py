@@ -57,8 +57,7 @@ def export(
     """
     need_packages()
     classifier, info = load(student, data=data, trust_factory=trust_factory), describe(data)
-    inputs = classifier.card.get("inputs")
-    found = inputs.get("dataset_fingerprint") if isinstance(inputs, dict) else None
+    found = classifier.card.get("inputs", {}).get("dataset_fingerprint")
     refuse_differences(
         {"inputs.dataset_fingerprint": (found, info.fingerprint)},
         student,
@@ -215,8 +214,7 @@ def top1_over_seeds(path: Path, card: Mapping[str, Any], top1: float) -> dict[st
         possible = abs(top1 - mean) <= furthest + 1e-6
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # no such file, or malformed
         return None
-    training = card.get("training")
-    seeds = training.get("seeds") if isinstance(training, dict) else None
+    seeds = card.get("training", {}).get("seeds")
     same = n == (len(seeds) if isinstance(seeds, list) else seeds)
     return {"mean": mean, "std": std, "n": n} if possible and same and method_of(card) else None
 
@@ -259,8 +257,7 @@ class one_thread:
 
 def data_of(student: Path, card: Mapping[str, Any], folder: Path) -> Path:
     """The prepared data that a card names, else `folder/DATASET.h5`; raises InputError if it names none."""
-    inputs = card.get("inputs")
-    inputs = inputs if isinstance(inputs, dict) else {}
+    inputs = card.get("inputs", {})
     if isinstance(inputs.get("data"), str):
         return Path(inputs["data"])
     if not isinstance(inputs.get("dataset"), str):

@@ -138,6 +138,7 @@ def _checksum(card: Mapping[str, JSON]) -> str:
 
 def _check_card(card: Mapping[str, Any], where: str) -> None:
     kinds = {"model": str, "num_classes": int, "in_channels": int, "preprocessing": dict, "weights_fingerprint": str}
+    kinds |= {key: dict for key in ("inputs", "training") if key in card}  # not in every card
     for key, kind in kinds.items():
         if not isinstance(card.get(key), kind):
             raise InputError(f"{where}: {key} is {card.get(key)!r}; expected {kind.__name__}")
