@@ -46,6 +46,15 @@ def _short(value: object) -> str:
     return text[:12] if len(text) == 64 else text
 
 
+def one_line(error: object, most: int | None = None) -> str:
+    """Return the text of an error, or its type's name if it has none, on one line of at most `most` characters.
+
+    >>> one_line("two\n  lines"), one_line(KeyError()), one_line(ValueError("a long text"), 6)
+    ('two lines', 'KeyError', 'a long')
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def without_secrets(text: str) -> str:
     """Replace logins and queries of URLs, which hold keys, passwords, tokens and signatures, by `***`.
 

@@ -46,9 +46,10 @@ def test_a_damaged_copy_is_fetched_again(bucket: Bucket) -> None:
     (place,) = bucket.scratch.glob("raw-*/files")
     (place / "a").write_bytes(b"o")
     assert bucket.copied() == {"a": b"one", "b": b"two"} and bucket.fetched == ["1 of 2"]
-    (place.parent / "versions.json").write_bytes(b"{")
-    (place / "left").write_bytes(b"of an earlier copy")
-    assert bucket.copied() == {"a": b"one", "b": b"two"} and bucket.fetched == ["2 of 2"]
+    for damaged in ("{", "[]", "[" * 100_000):
+        (place.parent / "versions.json").write_text(damaged)
+        (place / "left").write_bytes(b"of an earlier copy")
+        assert bucket.copied() == {"a": b"one", "b": b"two"} and bucket.fetched == ["2 of 2"]
 
 
 def test_a_copy_that_was_interrupted_goes_on(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,9 +78,24 @@ def test_a_student_that_prepkd_trained_is_not_overwritten() -> None:
     with pytest.raises(InputError, match=r"^mine: holds a model that prepkd trained; save to another folder"):
         prepkd.save("mine", student(), "convnet4", DATA)
     assert {path: path.read_bytes() for path in Path("mine").iterdir()} == before
-    Path("mine/model.json").write_text("{")
-    with pytest.raises(InputError, match=r"^mine/model\.json: is there and not JSON; remove it"):
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not JSON: "),
+        ("[" * 100_000, "not JSON: "),
+        ("[]", "holds a list; expected a JSON object"),
+        (" " * 2**24 + "{}", "16,777,218 bytes; expected at most 16,777,216"),
+    ],
+    ids=["cut", "nested", "list", "large"],
+)
+def test_a_card_that_cannot_be_read_is_not_overwritten(text: str, says: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/model.json").write_text(text)
+    with pytest.raises(InputError, match=rf"^mine/model\.json: {says}.*; remove it, or save to another folder"):
         prepkd.save("mine", student(), "convnet4", DATA)
+    assert Path("mine/model.json").read_text() == text
 
 
 def compiled(model: nn.Module) -> Any:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from prepkd import cli
 from prepkd.display.console import TextConsole
 from prepkd.display.text import csv_cell, printable
-from prepkd.errors import InputError, without_secrets
+from prepkd.errors import InputError, one_line, without_secrets
 from prepkd.stages import _console
 from rich.progress import Progress
 from rich.table import Table
@@ -146,3 +146,9 @@ def test_a_terminal_that_lacks_characters_loses_no_report(
         start = {"ascii": b"error: b\\xe9e-\\u4e16\\u754c.yaml"}.get(encoding, b"error: b\xe9e-\\u4e16\\u754c.yaml")
         assert said.startswith(start)
     assert len(said) > 90
+
+
+def test_an_error_is_one_line_and_never_empty() -> None:
+    assert one_line(ValueError(" two\n  lines ")) == one_line("two\tlines") == "two lines"
+    assert one_line(ValueError("a long text"), 6) == "a long"
+    assert one_line(MemoryError()) == one_line(MemoryError(), 6) == "MemoryError"

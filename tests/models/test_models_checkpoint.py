@@ -190,9 +190,9 @@ def test_a_changed_architecture_is_named(tmp_path: Path) -> None:
     [
         ('{"format": ', "not JSON: "),
         ("\xff", "not JSON: "),
-        ("[]", "holds a list; expected a checkpoint's card"),
+        ("[]", "holds a list; expected a JSON object; run "),
         ("[" * 100_000, "not JSON: "),
-        ('{"format": NaN}', "not JSON: "),
+        ('{"format": NaN}', "not JSON compliant"),
         ("{}", "format is None; expected 'prepkd-checkpoint-2'"),
         ('{"format": "prepkd-checkpoint-1"}', "format is 'prepkd-checkpoint-1'; expected 'prepkd-checkpoint-2'; run "),
         ('{"format": "prepkd-checkpoint-2"}', "expected None; run `prepkd train-teacher`"),
@@ -209,13 +209,26 @@ def test_a_card_of_any_size_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
     path.write_text('{"training": {}}' + " " * MAX_CARD_BYTES)
     size = f"{path.stat().st_size:,}"
-    assert refusal(load_card, tmp_path).startswith(f"{path}: {size} bytes; expected a card of at most 16,777,216; run ")
+    assert refusal(load_card, tmp_path).startswith(f"{path}: {size} bytes; expected at most 16,777,216; run ")
+    assert finished_card(tmp_path) == {}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[" * 100_000])
+def test_a_damaged_card_is_no_finished_work(tmp_path: Path, text: str) -> None:
+    (tmp_path / "model.json").write_text(text)
     assert finished_card(tmp_path) == {}
 
 
 def test_a_card_without_the_keys_of_a_model_is_refused(tmp_path: Path) -> None:
     write_card(tmp_path, {"format": "prepkd-checkpoint-2"})
     assert "model is None; expected str" in refusal(load_card, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["inputs", "training"])
+def test_inputs_and_settings_in_a_card_are_objects(tmp_path: Path, key: str) -> None:
+    card = load_card(saved(tmp_path, **{key: {}}))
+    write_card(tmp_path, card | {key: [1]})
+    assert refusal(load_card, tmp_path) == f"{tmp_path / 'model.json'}: {key} is [1]; expected dict"
 
 
 def test_every_bit_of_a_card_counts(tmp_path: Path) -> None:

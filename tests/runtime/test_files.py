@@ -20,6 +20,7 @@ from prepkd.runtime.files import (
     fingerprint,
     has_ended,
     publish,
+    read_object,
     this_process,
     write_bytes,
     write_json,
@@ -173,6 +174,26 @@ def test_json_is_sorted_strict_and_ends_its_last_line(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not JSON compliant"):
             write_json(tmp_path / "a.json", value)
     assert len(tree(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"a": ', "not JSON: Expecting value"),
+        (b'{"a": "\xff"}', "not JSON: 'utf-8' codec can't decode"),
+        (b"[" * 100_000, "not JSON: maximum recursion depth"),
+        (b"[1]", "holds a list; expected a JSON object"),
+        (b'{"a": 1}' + b" " * 2**18, "262,152 bytes; expected at most 200,000"),
+    ],
+    ids=["cut", "bytes", "nested", "list", "large"],
+)
+def test_what_is_no_json_object_of_bounded_size_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"a": 1}')
+    assert read_object(path, 8) == {"a": 1}
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{says}"):
+        read_object(path, 200_000)
 
 
 def test_fingerprints_of_values_and_files(tmp_path: Path) -> None:

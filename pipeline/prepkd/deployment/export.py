@@ -1,7 +1,6 @@
 """Export a trained model: every format checked on the whole test set before anything is published."""
 
 import hashlib
-import json
 import math
 import platform
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from prepkd.deployment.onnx_file import OnnxClassifier
 from prepkd.deployment.packages import need_packages
 from prepkd.deployment.quantise import Int8, chosen_images, quantised, refuse_drop
 from prepkd.errors import InputError, refuse_differences
-from prepkd.runtime.files import atomic_folder, file_sha256, write_bytes, write_json
+from prepkd.runtime.files import atomic_folder, file_sha256, read_object, write_bytes, write_json
 
 BATCHES = (1, 64)
 CALIBRATION_BATCH = 16
@@ -58,8 +57,7 @@ def export(
     """
     need_packages()
     classifier, info = load(student, data=data, trust_factory=trust_factory), describe(data)
-    inputs = classifier.card.get("inputs")
-    found = inputs.get("dataset_fingerprint") if isinstance(inputs, dict) else None
+    found = classifier.card.get("inputs", {}).get("dataset_fingerprint")
     refuse_differences(
         {"inputs.dataset_fingerprint": (found, info.fingerprint)},
         student,
@@ -210,14 +208,13 @@ def top1_over_seeds(path: Path, card: Mapping[str, Any], top1: float) -> dict[st
     among theirs (no value is further from the mean than std (n - 1) / sqrt(n); Samuelson 1968).
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = read_object(path)
         n, mean, std = content["n"], content["top1"]["mean"], content["top1"]["std"]
         furthest = 0.0 if std is None else std * (n - 1) / math.sqrt(n)
         possible = abs(top1 - mean) <= furthest + 1e-6
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError):  # no such file, or malformed
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):  # no such file, or malformed
         return None
-    training = card.get("training")
-    seeds = training.get("seeds") if isinstance(training, dict) else None
+    seeds = card.get("training", {}).get("seeds")
     same = n == (len(seeds) if isinstance(seeds, list) else seeds)
     return {"mean": mean, "std": std, "n": n} if possible and same and method_of(card) else None
 
@@ -238,9 +235,9 @@ def refuse_edited(target: Path, card: Mapping[str, Any]) -> None:
         return
     remedy = "--replace replaces it"
     try:
-        checks = json.loads((target / CHECKS).read_bytes())
+        checks = read_object(target / CHECKS)
         written, weights = checks["page_sha256"], checks["student"]["weights_fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{target}: holds an export without its {CHECKS}; {remedy}") from None
     if file_sha256(target / PAGE) != written:
         raise InputError(f"{target}: its {PAGE} was changed since the export; {remedy}")
@@ -260,8 +257,7 @@ class one_thread:
 
 def data_of(student: Path, card: Mapping[str, Any], folder: Path) -> Path:
     """The prepared data that a card names, else `folder/DATASET.h5`; raises InputError if it names none."""
-    inputs = card.get("inputs")
-    inputs = inputs if isinstance(inputs, dict) else {}
+    inputs = card.get("inputs", {})
     if isinstance(inputs.get("data"), str):
         return Path(inputs["data"])
     if not isinstance(inputs.get("dataset"), str):

@@ -65,8 +65,7 @@ def metadata(checks: Mapping[str, Any], card: Mapping[str, Any], name: str, lice
 
 def method_of(card: Mapping[str, Any]) -> str | None:
     """The distillation method of a student; None for a teacher."""
-    training = card.get("training")
-    method = training.get("method") if isinstance(training, dict) else None
+    method = card.get("training", {}).get("method")
     return method if isinstance(method, str) else None
 
 
@@ -88,7 +87,7 @@ def _what(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     data, method = checks["data"], method_of(card)
     size = f"{card['evaluation']['height']} x {card['evaluation']['width']}"
     # `prepkd.save` writes no training settings, since it does not know the loop.
-    how = ", trained by prepkd" if isinstance(card.get("training"), dict) else ", trained in a loop outside prepkd"
+    how = ", trained by prepkd" if "training" in card else ", trained in a loop outside prepkd"
     taught = f", distilled by prepkd with the method {escaped(method)}" if method else how
     return (
         f"{escaped(card['model'])} for {card['num_classes']} classes of {escaped(data['dataset'])}{taught}: images of {size} "
@@ -168,7 +167,6 @@ def _time(spent: Mapping[str, float] | None) -> str:
 
 
 def _made_from(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
-    inputs = card.get("inputs", {})
     lines = [
         ("data", f"{escaped(checks['data']['dataset'])}, fingerprint {code(checks['data']['dataset_fingerprint'])}"),
         ("weights", f"fingerprint {code(card['weights_fingerprint'])}"),
@@ -177,7 +175,7 @@ def _made_from(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         lines.append(("method", escaped(method)))
     if isinstance(card.get("seed"), int):
         lines.append(("seed", str(card["seed"])))
-    teachers = inputs.get("teacher") if isinstance(inputs, dict) else None
+    teachers = card.get("inputs", {}).get("teacher")
     for teacher, prints in teachers.items() if isinstance(teachers, dict) else ():
         known = (
             {key: value for key, value in prints.items() if isinstance(value, str)} if isinstance(prints, dict) else {}

@@ -1,18 +1,17 @@
 """An exported ONNX file: its metadata, and its logits from ONNX Runtime."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from prepkd.deployment.packages import need_packages
-from prepkd.errors import InputError
-from prepkd.runtime.files import canonical_json
+from prepkd.errors import InputError, one_line
+from prepkd.runtime.files import canonical_json, json_object
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
 from prepkd.views.framing import Framing
@@ -98,7 +97,7 @@ class OnnxClassifier:
         try:
             found = self.session.run(asked, {IMAGES: self._fed(images).cpu().contiguous().numpy()})
         except (faults.InvalidArgument, faults.RuntimeException, faults.Fail, faults.NotImplemented) as error:
-            raise InputError(f"{self.path}: {_first_line(error)}; {HINT}") from None
+            raise InputError(f"{self.path}: {one_line(error, 300)}; {HINT}") from None
         return tuple(torch.from_numpy(one) for one in found)
 
     def _fed(self, images: Tensor) -> Tensor:
@@ -129,18 +128,12 @@ def _session(path: Path, threads: int | None) -> "InferenceSession":
         # From bytes, not the path: an untrusted file may name other files as its weights, which would then be read.
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except refused as error:
-        raise InputError(f"{path}: ONNX Runtime can't open it: {_first_line(error)}; {HINT}") from None
+        raise InputError(f"{path}: ONNX Runtime can't open it: {one_line(error, 300)}; {HINT}") from None
 
 
 def _about(metadata: Mapping[str, str], path: Path) -> About:
     try:
-        found: Any = json.loads(metadata.get(KEY, "null"))
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: its metadata do not name its classes and the size of its images; {HINT}")
+        found = json_object(metadata.get(KEY, ""))
+    except ValueError:
+        raise InputError(f"{path}: its metadata do not name its classes and the size of its images; {HINT}") from None
     return validated(About, found, f"{path}: metadata")
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

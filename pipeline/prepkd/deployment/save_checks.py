@@ -1,6 +1,5 @@
 """The checks of `prepkd.save`: its arguments, the given model, the target folder."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from prepkd.errors import InputError
 from prepkd.models.settings import ModelName
-from prepkd.models.weight_claims import CARD
+from prepkd.models.weight_claims import CARD, MAX_CARD_BYTES
+from prepkd.runtime.files import read_object
 from prepkd.settings.section import Section, Seed
 
 WRAPPERS = nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel
@@ -45,8 +45,8 @@ def refuse_trained(folder: Path) -> None:
     if not path.is_file():
         return
     try:
-        card = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: is there and not JSON; remove it, or save to another folder") from None
-    if isinstance(card, dict) and "training" in card:
+        card = read_object(path, MAX_CARD_BYTES)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; remove it, or save to another folder") from None
+    if "training" in card:
         raise InputError(f"{folder}: holds a model that prepkd trained; save to another folder, or remove it")

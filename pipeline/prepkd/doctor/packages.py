@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from prepkd.doctor.check import Check, error, ok
+from prepkd.errors import one_line
 
 PAIR = "reinstall both at once: pip install torch torchvision"
 
@@ -54,7 +55,7 @@ def _operators() -> str | None:
         import_module("torchvision.extension")._assert_has_ops()
         import_module("torchvision.models")
     except (ImportError, RuntimeError, OSError, AttributeError) as failure:
-        return f"torchvision cannot be loaded ({' '.join(str(failure).split())[:200]})"
+        return f"torchvision cannot be loaded ({one_line(failure, 200)})"
     return None
 
 

@@ -16,7 +16,7 @@ from ray.util.queue import Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prepkd.engines.task import Outcome, Project, Task, run_task
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.signals import Interrupted, interrupt_on_signals
 
 RETRIES = 3  # of a task whose process or node has died
@@ -50,7 +50,7 @@ def connected() -> Iterator[None]:
         ray.init(include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
-        raise InputError(f"--engine ray: no cluster at {where}: {' '.join(str(error).split())}") from None
+        raise InputError(f"--engine ray: no cluster at {where}: {one_line(error)}") from None
     signal.signal(signal.SIGTERM, before)  # Ray's own handler would exit at once
     try:
         yield

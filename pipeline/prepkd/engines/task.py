@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.machine_faults import explained
 from prepkd.runtime.workspace import scratch_root
 
@@ -69,5 +69,5 @@ def run_task(project: Project, task: Task, *more: object) -> Outcome:
     except BaseException as error:  # noqa: BLE001 - other tasks continue; Rust panics and SystemExit are not Exceptions
         if (fault := explained(error)) is None:
             traceback.print_exc()
-            fault = " ".join(f"{type(error).__name__}: {error}".split())
+            fault = one_line(f"{type(error).__name__}: {error}")
         return Outcome(task.name, failure=fault)

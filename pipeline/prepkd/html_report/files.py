@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 
 MAX_BYTES = 2**26  # bytes
 MAX_ROWS = 100_000
@@ -23,7 +23,7 @@ def read_table(path: Path, numbers: tuple[str, ...], command: str) -> pd.DataFra
         texts = [name for name in NAMES if name in table]
         values = {name: pd.to_numeric(table[name].replace("", None)) for name in map(str, table) if name not in texts}
     except (ValueError, OverflowError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no table ({' '.join(str(error).split())[:200]}); run `{command}`") from None
+        raise InputError(f"{path}: no table ({one_line(error, 200)}); run `{command}`") from None
     absent = [name for name in ("run", *numbers) if name not in table]
     if absent or table.empty:
         raise InputError(f"{path}: {f'no column {absent[0]}' if absent else 'no row'}; run `{command}`")
@@ -41,7 +41,7 @@ def read_log(path: Path, name: str) -> pd.Series:
         table = pd.read_csv(BytesIO(content), sep="\t", nrows=MAX_ROWS)
         found = pd.Series(table[name].astype("float64").to_numpy(), index=table["step"].astype("int64"))
     except (ValueError, KeyError, OverflowError, TypeError) as error:
-        raise InputError(f"{path}: no curve ({' '.join(str(error).split())[:200]}); run `prepkd distill`") from None
+        raise InputError(f"{path}: no curve ({one_line(error, 200)}); run `prepkd distill`") from None
     if found.empty or not found.between(-1e300, 1e300).all() or found.index.has_duplicates:
         raise InputError(f"{path}: expected one finite {name} per epoch; run `prepkd distill`")
     return found

@@ -60,8 +60,7 @@ def is_checkpoint(folder: str) -> bool:
 def read_checkpoint(folder: Path, teachers: Path) -> CheckpointFacts:
     """Read a card; `teachers` holds the teachers' folders. Raises InputError for a damaged card."""
     card = load_card(folder, "expected a folder that prepkd wrote")
-    found = card.get("training")
-    training: dict[str, Any] = found if isinstance(found, dict) else {}
+    training = card.get("training", {})
     described = {key: value for key in TRAINING if (value := training.get(key, card.get(key))) is not None}
     top1 = card.get("test_top1")
     return CheckpointFacts(
@@ -72,6 +71,6 @@ def read_checkpoint(folder: Path, teachers: Path) -> CheckpointFacts:
         preprocessing=card["preprocessing"],
         training=described,
         distilled_from=descents(card, teachers),
-        by_prepkd=isinstance(found, dict),  # `prepkd.save` writes no settings: it does not know the training loop
+        by_prepkd="training" in card,  # `prepkd.save` writes no settings: it does not know the training loop
         test_top1=top1 if isinstance(top1, float) else None,
     )

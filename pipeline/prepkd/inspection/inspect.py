@@ -1,6 +1,5 @@
 """Inspect one store: its facts, statistics and picture."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from prepkd.models.checkpoint import load_card
 from prepkd.provenance.descent import ancestors
 from prepkd.provenance.store_files import StoreFiles
 from prepkd.provenance.stores import check_data
+from prepkd.runtime.files import read_object
 from prepkd.runtime.services import is_remote
 from prepkd.store import FeatureStore, LogitStore
 from prepkd.store.attributes import TeacherAttributes
@@ -86,7 +86,7 @@ def find_store(url: str, scratch: Path) -> str:
 def is_described(description: Path, place: Path) -> bool:
     """Whether an unfinished store's `zarr.json` describes the store of a place; False for a damaged one."""
     try:
-        made = json.loads(description.read_bytes())["attributes"]["prepkd"]
+        made = read_object(description)["attributes"]["prepkd"]
         teacher, asked = str(made["teacher"]["name"]), made.get("asked")
         return place.stem == teacher if asked is None else place.parts[-2:] == (teacher, f"{asked['entry']}.zarr")
     except (ValueError, TypeError, KeyError, AttributeError):

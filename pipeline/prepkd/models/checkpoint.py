@@ -20,7 +20,7 @@ from prepkd.models.normalised import Normalised
 from prepkd.models.weight_claims import CARD, MAX_CARD_BYTES
 from prepkd.models.weight_files import WEIGHTS, read_safetensors
 from prepkd.models.weights import COMPLEX, FLOATS, WHOLE, load_strictly, load_weights
-from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, write_bytes, write_json
+from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, read_object, write_bytes, write_json
 
 __all__ = [
     "CARD",
@@ -118,15 +118,11 @@ def load_card(folder: Path, hint: str = "run `prepkd train-teacher`") -> dict[st
         if not (folder / EXPORTED_CARD).is_file():
             raise InputError(f"{path}: no such file; {hint}")
         path = folder / EXPORTED_CARD
-    if (size := path.stat().st_size) > MAX_CARD_BYTES:
-        raise InputError(f"{path}: {size:,} bytes; expected a card of at most {MAX_CARD_BYTES:,}; {hint}")
     try:
-        card = json.loads(path.read_bytes())
-        found = _checksum(card) if isinstance(card, dict) else ""
+        card = read_object(path, MAX_CARD_BYTES)
+        found = _checksum(card)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON: {error}; {hint}") from None
-    if not isinstance(card, dict):
-        raise InputError(f"{path}: holds a {type(card).__name__}; expected a checkpoint's card; {hint}")
+        raise InputError(f"{path}: {error}; {hint}") from None
     if card.get("format") != FORMAT:
         raise InputError(f"{path}: format is {card.get('format')!r}; expected {FORMAT!r}; {hint}")
     if (recorded := card.pop(CHECKSUM, None)) != found:
@@ -142,6 +138,7 @@ def _checksum(card: Mapping[str, JSON]) -> str:
 
 def _check_card(card: Mapping[str, Any], where: str) -> None:
     kinds = {"model": str, "num_classes": int, "in_channels": int, "preprocessing": dict, "weights_fingerprint": str}
+    kinds |= {key: dict for key in ("inputs", "training") if key in card}  # not in every card
     for key, kind in kinds.items():
         if not isinstance(card.get(key), kind):
             raise InputError(f"{where}: {key} is {card.get(key)!r}; expected {kind.__name__}")

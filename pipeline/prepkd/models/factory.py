@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import nn
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.models.user_errors import wrap_user_errors
 
 
@@ -24,7 +24,7 @@ def load_factory(name: str, kind: str = "model") -> Callable[..., object]:
         try:
             module = importlib.import_module(module_name)
         except (ImportError, SyntaxError) as error:
-            raise InputError(f"{said}: can't import {module_name}: {' '.join(str(error).split())}") from error
+            raise InputError(f"{said}: can't import {module_name}: {one_line(error)}") from error
     factory = getattr(module, attribute, None)
     if factory is None:
         # A module without __file__ is often a folder of the same name, imported instead of the module.

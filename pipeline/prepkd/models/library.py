@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import nn
 
 from prepkd.data.samples.preprocessing import Preprocessing
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 
 T = TypeVar("T")
 
@@ -59,9 +59,8 @@ class LibraryModel(ABC):
         try:
             return fetch()
         except Exception as error:  # noqa: BLE001 - urllib, requests, huggingface_hub and hash checks raise many types
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise InputError(
-                f"model {self.name!r}: downloading its weights, {source}, failed: {reason}; try again, or drop "
+                f"model {self.name!r}: downloading its weights, {source}, failed: {one_line(error, 200)}; try again, or drop "
                 f"':{self.weights}' from the name and set `weights` to a file and `preprocessing` to what they expect"
             ) from None
 

@@ -1,6 +1,5 @@
 """A folder with a model from any training loop: a checkpoint of prepkd, or a file of weights and the model's name."""
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +17,7 @@ from prepkd.models.settings import ModelName, OwnPreprocessing
 from prepkd.models.weight_claims import CARD, MAX_CARD_BYTES
 from prepkd.models.weight_files import WEIGHTS
 from prepkd.models.weights import load_weights
-from prepkd.runtime.files import file_sha256, fingerprint
+from prepkd.runtime.files import file_sha256, fingerprint, read_object
 from prepkd.settings.section import Section
 from prepkd.settings.validation import validated
 
@@ -76,15 +75,10 @@ def _card(folder: Path) -> tuple[dict[str, Any], Path]:
     place = next((path for path in (folder / CARD, folder.parent / CARD) if path.is_file()), None)
     if place is None:
         raise InputError(f"{folder / CARD}: no such file; {HINT}")
-    if (size := place.stat().st_size) > MAX_CARD_BYTES:
-        raise InputError(f"{place}: {size:,} bytes; expected a card of at most {MAX_CARD_BYTES:,}; {HINT}")
     try:
-        card = json.loads(place.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({' '.join(str(error).split())[:100]}); {HINT}") from None
-    if not isinstance(card, dict):
-        raise InputError(f"{place}: holds a {type(card).__name__}; {HINT}")
-    return card, place
+        return read_object(place, MAX_CARD_BYTES), place
+    except ValueError as error:
+        raise InputError(f"{place}: {error}; {HINT}") from None
 
 
 def files_fingerprint(folder: Path) -> str:

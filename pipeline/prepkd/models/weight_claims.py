@@ -1,6 +1,5 @@
 """Claims of a file of weights: accuracy, class names, preprocessing."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from prepkd.runtime.files import read_object
 
 CARD = "model.json"  # beside the weights that `save_checkpoint` writes
 ACCURACIES = frozenset(
@@ -67,13 +68,12 @@ def _plain(name: str) -> str:
 
 def _card(path: Path) -> Mapping[str, Any]:
     card = path.with_name(CARD)
-    if path.suffix != ".safetensors" or not card.is_file() or card.stat().st_size > MAX_CARD_BYTES:
+    if path.suffix != ".safetensors" or not card.is_file():
         return {}
     try:
-        found = json.loads(card.read_bytes())
-    except (ValueError, RecursionError):  # a file of another program: it claims nothing
+        return read_object(card, MAX_CARD_BYTES)
+    except ValueError:  # a file of another program: it claims nothing
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _share(value: object) -> float | None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,13 +10,13 @@ from pathlib import Path
 import torch
 from ruamel.yaml import YAML
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.models import build_model, check_model, pretrained
 from prepkd.models.names import architecture, is_factory
 from prepkd.project.params import Params
 from prepkd.project.repository import make_repository
 from prepkd.project.scaffold import DATASETS, project_files
-from prepkd.runtime.files import file_sha256, write_bytes, write_json
+from prepkd.runtime.files import file_sha256, read_object, write_bytes, write_json
 from prepkd.runtime.outputs import locked
 from prepkd.runtime.services import is_remote
 from prepkd.settings.validation import validated
@@ -93,10 +92,10 @@ def left_by_killed(folder: Path) -> set[str]:
     """Return the names of unchanged files that a killed `init` wrote to a folder."""
     journal = folder / JOURNAL
     try:
-        written = json.loads(journal.read_bytes()) if journal.is_file() else {}
+        written = read_object(journal) if journal.is_file() else {}
     except ValueError:  # not ours
         return set()
-    paths = {name: folder / name for name in written} if isinstance(written, dict) else {}
+    paths = {name: folder / name for name in written}
     return {name for name, path in paths.items() if path.is_file() and file_sha256(path) == written[name]}
 
 
@@ -139,8 +138,7 @@ def try_model(name: str, shape: tuple[int, ...]) -> None:
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - a layer may raise anything for too small a picture
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"model {name!r} fails on its images, {' x '.join(map(str, size))} with {channels} channels: {reason}; "
+            f"model {name!r} fails on its images, {' x '.join(map(str, size))} with {channels} channels: {one_line(error, 200)}; "
             "choose another model"
         ) from None

@@ -5,7 +5,6 @@ because other programs' files may share a column or a key.
 """
 
 import csv
-import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -14,11 +13,11 @@ from typing import Any
 
 import h5py
 
+from prepkd.runtime.files import MAX_JSON_BYTES, json_object
 from prepkd.runtime.hdf5 import refuse_locked
 from prepkd.runtime.outputs import Output
 
 BEGINNING = 4096  # bytes read from a text or a picture
-MAX_JSON_BYTES = 2**26  # bytes
 
 
 def prepared_data(path: Path) -> Output:
@@ -212,10 +211,9 @@ def _json(path: Path) -> dict[str, Any]:
 def _parsed(content: bytes) -> dict[str, Any]:
     """The JSON object in some bytes; an empty one if they are not a JSON object."""
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        return json_object(content)
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 _CHECKPOINT: dict[str, Callable[[Path], bool]] = {r"model\.json": _is_card, r"model\.safetensors": _is_tensors}

@@ -37,8 +37,7 @@ def descents(card: Mapping[str, Any], teachers: Path) -> list[Chain]:
     """
     if above := ancestors(card):
         return [above]
-    inputs = card.get("inputs")
-    taught = inputs.get("teacher") if isinstance(inputs, dict) else None
+    taught = card.get("inputs", {}).get("teacher")
     return [_still(name, made, teachers / name) for name, made in taught.items()] if isinstance(taught, dict) else []
 
 

@@ -79,7 +79,7 @@ def _measured(
 ) -> tuple[Tensor, str]:
     """Test logits (N, K) on the CPU, and the model's name."""
     model, card = load_named(folder, len(info.class_names), shown.channels, trusted)
-    inputs = card["inputs"] if isinstance(card.get("inputs"), dict) else {}
+    inputs = card.get("inputs", {})
     names = card.get("class_names", list(info.class_names))
     differing = {
         "seed": (card.get("seed", seed), seed),  # otherwise a renamed folder would pass for another student

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor
 
 from prepkd.display.text import csv_cell
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 
 
 def confusion(counts: Tensor, names: Sequence[str]) -> bytes:
@@ -63,7 +63,7 @@ def _curve(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, sep="\t", dtype={"step": "int64", "top1": "float64"})[["step", "top1"]]
     except (ValueError, KeyError, OverflowError) as error:
-        raise InputError(f"{path}: no curve ({' '.join(str(error).split())}); run `prepkd distill`") from None
+        raise InputError(f"{path}: no curve ({one_line(error)}); run `prepkd distill`") from None
     if wrong := table["top1"][~table["top1"].between(0, 1)].tolist():
         raise InputError(f"{path}: damaged: top1 is {wrong[0]}; expected 0 to 1; run `prepkd distill`")
     return table

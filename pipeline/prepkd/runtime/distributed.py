@@ -15,7 +15,7 @@ from torch import distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.rank import NotMainProcess, rank_and_world_size
 
 # The longest wait for another process to join or to take part in an operation. Only the first process writes checkpoints,
@@ -55,9 +55,8 @@ def process_group() -> Iterator[None]:
         )
         patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"{world} processes can't be joined: {reason}; start them with torchrun, or set devices"
+            f"{world} processes can't be joined: {one_line(error)}; start them with torchrun, or set devices"
         ) from None
     token = _behind_locks.set(cast(dist.ProcessGroup, patient))  # not NON_GROUP_MEMBER: it has all processes
     try:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DAY = 24 * 60 * 60
+MAX_JSON_BYTES = 2**26
 PROCESS = re.compile(r"([0-9a-f]{8})-([1-9]\d{0,8})")  # of `this_process`
 PUBLISHED = ".published"  # suffix of a source folder whose copy is already at the declared path
 
@@ -168,6 +169,24 @@ def json_bytes(value: object) -> bytes:
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON with sorted keys, atomically."""
     write_bytes(path, json_bytes(value))
+
+
+def read_object(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Read a file with a JSON object; raises ValueError, saying why, for anything else and for more than `limit` bytes."""
+    if (size := path.stat().st_size) > limit:
+        raise ValueError(f"{size:,} bytes; expected at most {limit:,}")
+    return json_object(path.read_bytes())
+
+
+def json_object(content: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object; raises ValueError, saying why, for anything else."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"holds a {type(found).__name__}; expected a JSON object")
+    return found
 
 
 def fingerprint(value: object) -> str:

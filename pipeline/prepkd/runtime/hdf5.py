@@ -1,13 +1,36 @@
-"""Checks of untrusted HDF5 files: every value must be in the file itself."""
+"""Untrusted HDF5 files: every value must be in the file itself, and any fault is one line."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
+from prepkd.runtime.machine_faults import raise_if_machine
+
+_DAMAGED = (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError)  # what h5py raises
 
 
-def refuse_outside_values(path: Path, file: h5py.File) -> None:
+@contextlib.contextmanager
+def opened(path: Path, *, expected: str, remedy: str, locking: bool | None = None) -> Iterator[h5py.File]:
+    """Open an untrusted file for reading; what h5py raises then, and in the `with` block, becomes an InputError.
+
+    Raises OSError for a fault of the machine.
+    """
+    try:
+        with h5py.File(path, "r", locking=locking) as file:
+            _refuse_outside_values(path, file)
+            yield file
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        refuse_locked(error, path)  # HDF5_USE_FILE_LOCKING=TRUE takes precedence over `locking`
+        raise_if_machine(error, path)
+        raise InputError(f"{path}: not {expected}: {one_line(error)}; {remedy}") from None
+
+
+def _refuse_outside_values(path: Path, file: h5py.File) -> None:
     """Check that every dataset keeps all its values in this file; raises InputError naming one that does not.
 
     Call it before reading anything. HDF5 opens every file that external storage, an external link or a virtual dataset names,

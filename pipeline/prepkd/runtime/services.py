@@ -2,6 +2,8 @@
 
 import sys
 
+from prepkd.errors import one_line
+
 PATIENCE = 20.0  # seconds that a server may take to connect, and may fall behind RATE
 RATE = 2**14  # bytes per second; a request that stays slower times out
 DELAYS = (0.5, 2.0)  # seconds before the second and the third attempt
@@ -29,7 +31,7 @@ def words(error: Exception) -> str:
         return f"the server answers {status} {' '.join(str(getattr(error, 'message', '')).split())}".rstrip()
     if isinstance(error, TimeoutError):
         return "the server is silent or too slow"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def may_pass(error: Exception) -> bool:

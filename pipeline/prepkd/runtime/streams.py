@@ -65,6 +65,14 @@ def raw_words(seed: int, stream: int, start: int, count: int) -> NDArray[np.uint
     return np.asarray(philox.random_raw(skip + count)[skip:], dtype=np.uint64)
 
 
+def random_order(seed: int, stream: int, count: int) -> NDArray[np.int64]:
+    """Return a permutation of 0 to `count` - 1, int64 (count,), a function of (seed, stream, count) alone.
+
+    The sort is stable, so that equal words have the same order under every sorting algorithm of NumPy.
+    """
+    return np.argsort(raw_words(seed, stream, 0, count), kind="stable")
+
+
 def bounded_integers(words: NDArray[np.uint64], limits: NDArray[np.uint64] | int) -> NDArray[np.int64]:
     """Map words to integers in [0, limit) by multiply-shift of the high 32 bits; the bias is below limit / 2^32."""
     limits = np.asarray(limits, dtype=np.uint64)

@@ -8,7 +8,7 @@ from ruamel.yaml.constructor import ConstructorError, SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.settings.messages import shown
 
 MAX_BYTES = 1 << 18  # bytes of a file
@@ -57,12 +57,10 @@ def _problem(error: Exception) -> str:
     """Describe an error of the parser and its place in one line."""
     if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
         mark = error.problem_mark
-        problem = f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    elif isinstance(error, RecursionError):
-        problem = f"more than {MAX_DEPTH} collections within each other"
-    else:
-        problem = str(error)
-    return " ".join(problem.split()) or type(error).__name__
+        return one_line(f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}")
+    if isinstance(error, RecursionError):
+        return f"more than {MAX_DEPTH} collections within each other"
+    return one_line(error)
 
 
 def _refuse_unusual(found: object, where: str) -> None:

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.files import fingerprint
 from prepkd.settings.messages import expected, shown
 from prepkd.store.encodings import Encoding, Tensors, read_encoding
@@ -227,7 +227,7 @@ def plan_and_encoding(attributes: Attributes, where: object) -> tuple[ViewPlan, 
     except InputError as error:
         raise InputError(f"{where}: attributes: {error}") from None
     except MALFORMED as error:
-        reason = " ".join(str(error).split())[:300]  # it may quote the attributes
+        reason = one_line(error, 300)  # it may quote the attributes
         raise InputError(f"{where}: attributes describe no views, or no encoding: {reason}") from None
     if isinstance(encoding, Tensors) != (attributes.asked is not None):
         raise InputError(f"{where}: attributes: only stores of features have `asked`, and each has it")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 from zarr.abc.store import Store
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.settings.messages import expected, shown
 from prepkd.store.attributes import Attributes, check_format, read_attributes
 from prepkd.store.encodings.tensors import MAX_TENSORS, Tensors
@@ -79,7 +79,7 @@ def parse(content: bytes, key: str, where: object) -> dict[str, Any]:
     try:
         found = from_json(content, allow_inf_nan=False)
     except ValueError as error:
-        raise InputError(f"{where}: {key}: it is no JSON: {' '.join(str(error).split())}") from None
+        raise InputError(f"{where}: {key}: it is no JSON: {one_line(error)}") from None
     if not isinstance(found, dict):
         raise InputError(f"{where}: {key}: it is no JSON object")
     return found

@@ -12,7 +12,7 @@ from zarr.core.buffer import Buffer
 from zarr.core.buffer.cpu import Buffer as CPUBuffer
 from zarr.storage import MemoryStore
 
-from prepkd.errors import InputError, UnreachableError
+from prepkd.errors import InputError, UnreachableError, one_line
 from prepkd.runtime.files import fingerprint, sha256
 from prepkd.store.attributes import MALFORMED, check_format, plan_and_encoding
 from prepkd.store.checked import difference
@@ -132,7 +132,7 @@ class _Expected:
         try:
             return cls(Layout(plan, encoding, parse_chunk_length(array, key, ""))), ""
         except BROKEN as error:
-            return None, _line(error).removeprefix(": ").removeprefix(f"{key}: ")
+            return None, one_line(error).removeprefix(": ").removeprefix(f"{key}: ")
 
     def not_fetched(self, files: Set[str] | None, partial: bytes) -> set[str]:
         """The files of views that a partial copy omits: views without any file here that `partial.json` does not list."""
@@ -168,7 +168,7 @@ class _Expected:
         try:
             values = np.asarray(self.arrays[name][view, samples])
         except BROKEN as error:
-            yield f"it does not decode: {_line(error)}"
+            yield f"it does not decode: {one_line(error)}"
             return
         finally:
             del self.memory[key]
@@ -192,7 +192,7 @@ def _problems(store: Store, key: str, manifest: Mapping[str, str], expected: _Ex
     except UnreachableError:  # it says nothing about the file
         raise
     except (InputError, OSError) as error:
-        yield f"it cannot be read: {_line(error)}"
+        yield f"it cannot be read: {one_line(error)}"
         return
     if content is None:
         yield "missing"
@@ -207,7 +207,7 @@ def _problems(store: Store, key: str, manifest: Mapping[str, str], expected: _Ex
     try:
         yield from _own_problems(key, content, expected)
     except InputError as error:
-        yield _line(error).removeprefix(": ").removeprefix(f"{key}: ")
+        yield one_line(error).removeprefix(": ").removeprefix(f"{key}: ")
 
 
 def _own_problems(key: str, content: bytes, expected: _Expected | None) -> Iterator[str]:
@@ -229,7 +229,7 @@ def _manifest(content: bytes | None) -> tuple[dict[str, str], str]:
     try:
         return parse_manifest(content, ""), ""
     except InputError as error:
-        return {}, _line(error).removeprefix(f": {MANIFEST}: ")
+        return {}, one_line(error).removeprefix(f": {MANIFEST}: ")
 
 
 def _difference(key: str, content: bytes, manifest: Mapping[str, str]) -> str:
@@ -256,7 +256,3 @@ def _attributes(content: bytes) -> Iterator[str]:
     for name in ("dataset", "encoding", "views"):
         if name not in attributes.fingerprints:
             yield f"fingerprints.{name} is missing"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

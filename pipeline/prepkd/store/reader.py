@@ -13,7 +13,7 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from prepkd.errors import InputError, UnreachableError
+from prepkd.errors import InputError, UnreachableError, one_line
 from prepkd.runtime.files import sha256
 from prepkd.runtime.services import is_remote
 from prepkd.store.attributes import MALFORMED, Attributes, plan_and_encoding
@@ -82,8 +82,7 @@ class AnswerStore:
         except InputError:
             raise
         except (*MALFORMED, MemoryError, FileNotFoundError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{where}: not a {cls.kind} ({type(error).__name__}: {reason})") from None
+            raise InputError(f"{where}: not a {cls.kind} ({type(error).__name__}: {one_line(error)})") from None
         except OSError as error:
             raise UnreachableError(f"{where}: cannot be read: {error}") from None
 
@@ -196,8 +195,9 @@ class AnswerStore:
         except InputError:
             raise
         except (*MALFORMED, MemoryError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{self.url}: view {view} does not decode: {reason}; {self.store.remedy}") from None
+            raise InputError(
+                f"{self.url}: view {view} does not decode: {one_line(error)}; {self.store.remedy}"
+            ) from None
 
     @property
     def nbytes(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.models.logit_checks import check_logits
 from prepkd.models.weight_files import read_pickle, read_safetensors
 
@@ -57,8 +57,9 @@ def _read_npy(path: Path) -> Tensor:
         # Memory-mapped, so that a header that promises more than the file holds fails before memory is allocated.
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # noqa: BLE001 - a damaged header makes NumPy raise anything from tokenize's errors to MemoryError
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a whole .npy file of numbers: {reason}; save it with numpy.save") from None
+        raise InputError(
+            f"{path}: not a whole .npy file of numbers: {one_line(error)}; save it with numpy.save"
+        ) from None
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise InputError(f"{path}: holds {array.dtype}; expected logits in float16, float32 or float64")
     return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from prepkd.errors import one_line
 from prepkd.runtime import distributed
 from prepkd.runtime.files import set_aside, write_bytes
 
@@ -62,7 +63,7 @@ def load_state(path: Path, state: Mapping[str, Any]) -> list[Row]:
         return _unpack(content[CHECKSUM:], state)
     except UNFIT as error:
         _unpack(before, state)
-        reason = " ".join(f"{error}".split()).split(". ")[0]
+        reason = one_line(error).split(". ")[0]
         log.warning(f"{path}: {reason}; set aside as {set_aside(path).name}, and training starts anew")
         return []
 

@@ -1,6 +1,5 @@
 """Refuse to replace finished work of other settings or inputs without `--replace`."""
 
-import json
 from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models.checkpoint import CARD
 from prepkd.models.weight_claims import MAX_CARD_BYTES
+from prepkd.runtime.files import read_object
 from prepkd.settings.sameness import check_trained_by
 from prepkd.settings.section import Section
 
@@ -16,12 +16,10 @@ REMEDY = "--replace replaces it"
 
 def finished_card(folder: Path) -> dict[str, Any]:
     """Return a folder's card, of any version; an empty one if it is missing or damaged, since then nothing is finished."""
-    path = folder / CARD
     try:
-        card = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_CARD_BYTES else None
+        return read_object(folder / CARD, MAX_CARD_BYTES)
     except (FileNotFoundError, ValueError):
         return {}
-    return card if isinstance(card, dict) else {}
 
 
 def refuse_other(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, write_bytes
 
 NAME = re.compile(r"seed(0|[1-9][0-9]{0,18})")
@@ -43,7 +43,7 @@ def read_results(path: Path, hint: str) -> TestLogits:
         made_from, recorded = dict(described["made_from"]), described["sha256"]
         found = _checksum(tensors, made_from)
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable ({' '.join(str(error).split())}); {hint}") from None
+        raise InputError(f"{path}: not readable ({one_line(error)}); {hint}") from None
     if found != recorded:
         raise InputError(f"{path}: damaged: its sha256 is {found[:12]}, expected {str(recorded)[:12]}; {hint}")
     shapes = {(values.dtype, values.shape) for values in tensors.values()}

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.errors import InputError
-from prepkd.runtime.streams import Purpose, raw_words
+from prepkd.runtime.streams import Purpose, random_order
 from prepkd.store import AnswerStore
 from prepkd.store.encodings import as_tensors
 
@@ -20,8 +20,8 @@ def draw_pairs(store: AnswerStore, count: int, seed: int) -> tuple[NDArray[np.in
     if not store.present:
         raise InputError(f"{store.url}: holds no view; run `prepkd fetch-views`")
     most = max(FEWEST_VIEWS, READ * store.views // store.nbytes)
-    views = np.array(store.present)[_order(seed, 0, len(store.present))[:most]]
-    picked = _order(seed, 1, len(views) * store.samples)[:count]
+    views = np.array(store.present)[random_order(seed, Purpose.VERIFIED_ROWS.stream(0), len(store.present))[:most]]
+    picked = random_order(seed, Purpose.VERIFIED_ROWS.stream(1), len(views) * store.samples)[:count]
     return views[picked // store.samples], picked % store.samples
 
 
@@ -33,7 +33,3 @@ def stored_rows(store: AnswerStore, views: NDArray[np.int64], chosen: NDArray[np
         for name, array in store.stored(int(view)).items():
             found.setdefault(name, np.empty((len(views), *array.shape[1:]), array.dtype))[here] = array[chosen[here]]
     return as_tensors(found)
-
-
-def _order(seed: int, index: int, count: int) -> NDArray[np.int64]:
-    return np.argsort(raw_words(seed, Purpose.VERIFIED_ROWS.stream(index), 0, count), kind="stable")

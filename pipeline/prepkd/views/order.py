@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.runtime.streams import Purpose, bounded_integers, raw_words
+from prepkd.runtime.streams import Purpose, bounded_integers, random_order, raw_words
 
 Views = int | NDArray[np.int64]  # one view for all samples, or one per sample
 
 
 def sample_order(seed: int, epoch: int, samples: int, purpose: Purpose = Purpose.STUDENT_ORDER) -> NDArray[np.int64]:
     """The order of an epoch's samples, by default a student's: a permutation, int64 (samples,)."""
-    return np.argsort(raw_words(seed, purpose.stream(epoch), 0, samples), kind="stable")
+    return random_order(seed, purpose.stream(epoch), samples)
 
 
 def cycle(seed: int, epoch: int, views: int, samples: int) -> int:

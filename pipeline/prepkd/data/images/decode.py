@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 
 # Each format's first bytes.
 STARTS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "WEBP": b"RIFF", "BMP": b"BM"}
@@ -119,5 +119,4 @@ def _opened(file: IO[bytes], where: object, *, any_depth: bool = False) -> Itera
             f"{where}: not a JPEG, PNG, WebP or BMP image (the content counts, not the name); {_REPLACE}"
         ) from None
     except _DAMAGED as error:  # of Pillow's readers on damaged files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{where}: damaged or cut off: {reason}; {_REPLACE}") from None
+        raise InputError(f"{where}: damaged or cut off: {one_line(error)}; {_REPLACE}") from None

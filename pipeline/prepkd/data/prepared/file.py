@@ -6,8 +6,8 @@ orientations, `<split>/orientations` uint8 (N,). HDF5's variable-length type is 
 hang on a damaged byte, and every image would become an object.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -20,8 +20,7 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import refuse_locked, refuse_outside_values
-from prepkd.runtime.machine_faults import raise_if_machine
+from prepkd.runtime.hdf5 import opened
 
 FORMAT = "prepkd-data-1"
 SPLITS = ("train", "val", "test")
@@ -80,22 +79,11 @@ def load_split(path: Path, split: str) -> Split:
     return Split(images, labels, info.split_fingerprints[split])
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def _opened(path: Path) -> AbstractContextManager[h5py.File]:
     """Open for reading, without a lock: the file is replaced atomically. HDF5's errors become an InputError."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; {_PREPARE}")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            refuse_outside_values(path, file)
-            yield file
-    except InputError:
-        raise
-    except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-        refuse_locked(error, path)  # HDF5_USE_FILE_LOCKING=TRUE takes precedence over `locking`
-        raise_if_machine(error, path)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a whole HDF5 file of prepared data: {reason}; {_PREPARE} again") from None
+    return opened(path, expected="a whole HDF5 file of prepared data", remedy=f"{_PREPARE} again", locking=False)
 
 
 def _info(path: Path, file: h5py.File) -> DataInfo:

@@ -10,7 +10,7 @@ from prepkd.data.images.files import ImageFiles
 from prepkd.data.prepared.write import write
 from prepkd.data.sources.raw import RawData
 from prepkd.errors import InputError
-from prepkd.runtime.streams import Purpose, raw_words
+from prepkd.runtime.streams import Purpose, random_order
 
 SUBSETS = {"train": Purpose.SUBSET_OF_TRAIN, "val": Purpose.SUBSET_OF_VAL, "test": Purpose.SUBSET_OF_TEST}
 
@@ -67,7 +67,7 @@ def _rotated(data: RawData, count: int) -> list[str]:
 
 def _first(indices: NDArray[np.intp], count: int, seed: int, stream: int) -> NDArray[np.intp]:
     """The `count` of `indices` that come first in the stream's order."""
-    return indices[np.argsort(raw_words(seed, stream, 0, len(indices)), kind="stable")[:count]]
+    return indices[random_order(seed, stream, len(indices))[:count]]
 
 
 def _subset(labels: NDArray[np.int64], classes: int, subset: int, seed: int, purpose: Purpose) -> NDArray[np.intp]:

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,7 @@ class Archive:
             else:
                 download_and_extract_archive(self.url, into, into, self.file, self.md5, remove_finished=True)
         except (OSError, http.client.HTTPException, RuntimeError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"{self.url}: download failed: {reason}; "
+                f"{self.url}: download failed: {one_line(error)}; "
                 f"try again, or unpack that archive (md5 {self.md5}) so that {folder} exists"
             ) from None

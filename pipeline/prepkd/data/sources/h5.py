@@ -12,8 +12,7 @@ from prepkd.data.sources.names import name_difference, nfc_name
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import refuse_locked, refuse_outside_values
-from prepkd.runtime.machine_faults import raise_if_machine
+from prepkd.runtime.hdf5 import opened
 
 SPLITS = ("train", "test", "val")
 ARRAYS = ("images", "labels")
@@ -38,18 +37,9 @@ class H5(Source):
         if not raw.is_file():
             found = "a folder" if raw.is_dir() else "no such file"
             raise InputError(f"{raw}: {found}; expected an HDF5 file with {_EXPECTED}; set prepare.raw to it")
-        try:
-            with h5py.File(raw, "r") as file:
-                refuse_outside_values(raw, file)
-                return _read(raw, file)
-        except InputError:
-            raise
-        # The errors of h5py on damaged files.
-        except (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-            refuse_locked(error, raw)  # a half-written file could read as whole, so the user decides
-            raise_if_machine(error, raw)
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{raw}: not a whole HDF5 file: {reason}; write it again") from None
+        # With HDF5's lock: a half-written file could read as whole.
+        with opened(raw, expected="a whole HDF5 file", remedy="write it again") as file:
+            return _read(raw, file)
 
 
 def _read(raw: Path, file: h5py.File) -> RawData:

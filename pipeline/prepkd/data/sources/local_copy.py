@@ -1,7 +1,6 @@
 """A local copy of raw files at a URL; only changed files are fetched again."""
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +15,14 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, sync
 from fsspec.core import url_to_fs
 
-from prepkd.errors import InputError
-from prepkd.runtime.files import fingerprint, fsync, write_json
+from prepkd.errors import InputError, one_line
+from prepkd.runtime.files import fingerprint, fsync, read_object, write_json
 from prepkd.runtime.scratch import scratch
 from prepkd.runtime.services import DELAYS, PATIENCE, RATE, failures, is_remote, may_pass, words
 
 LISTING = 3600.0  # seconds for a listing; an object store gives 1,000 names per request
 MAX_FILES = 2**24
+MAX_INDEX_BYTES = 2**10 * MAX_FILES
 AT_ONCE = 32  # requests
 GROUP = 512  # files, after which the index of the copy is written
 # Keys under which services give a file's version; the file is fetched again if it changes.
@@ -67,7 +67,7 @@ class _Service:
         try:
             files, root = url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError, OSError) as error:
-            raise InputError(f"{url}: cannot be opened: {' '.join(str(error).split())}") from None
+            raise InputError(f"{url}: cannot be opened: {one_line(error)}") from None
         return cls(url, files, root.rstrip("/"))
 
     def versions(self) -> Versions:
@@ -169,10 +169,9 @@ def _is_whole(place: Path, below: str, version: list[Any]) -> bool:
 
 def _known(index: Path) -> Versions:
     try:
-        found = json.loads(index.read_bytes())
+        return read_object(index, MAX_INDEX_BYTES)
     except (OSError, ValueError):  # missing or damaged: everything is fetched
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _remove(place: Path, gone: list[str]) -> None:

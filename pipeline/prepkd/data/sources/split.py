@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from prepkd.errors import InputError
-from prepkd.runtime.streams import Purpose, raw_words
+from prepkd.runtime.streams import Purpose, random_order
 from prepkd.settings.section import Section, Seed
 
 
@@ -38,9 +38,7 @@ def split_indices(
     }
     for label, name in enumerate(class_names):
         images = np.flatnonzero(labels == label)
-        drawn = images[
-            np.argsort(raw_words(shares.seed, Purpose.FLAT_SPLIT.stream(label), 0, len(images)), kind="stable")
-        ]
+        drawn = images[random_order(shares.seed, Purpose.FLAT_SPLIT.stream(label), len(images))]
         test, val = round(len(images) * shares.test), round(len(images) * shares.val)
         found = {"train": drawn[test + val :], "test": drawn[:test], "val": drawn[test : test + val]}
         if not all(len(found[part]) for part in parts):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from prepkd.errors import InputError
+from prepkd.errors import InputError, one_line
 
 # Errors observed with damaged pickles.
 _DAMAGE = (
@@ -103,5 +103,6 @@ def unpickle(content: bytes, path: Path) -> dict[str, object]:
     except InputError:
         raise
     except _DAMAGE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: not a whole pickle of CIFAR data: {reason}; put the official file there") from None
+        raise InputError(
+            f"{path}: not a whole pickle of CIFAR data: {one_line(error)}; put the official file there"
+        ) from None
