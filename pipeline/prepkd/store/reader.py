@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
@@ -28,7 +29,7 @@ from prepkd.store.documents import (
     read_document,
     word,
 )
-from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors
+from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors, decode_in_blocks
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place, sizes
 from prepkd.views import ViewPlan
@@ -153,6 +154,21 @@ class AnswerStore:
         self._sound.add(view)
         return dict(zip(names, found, strict=True))
 
+    def rows(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> dict[str, Tensor]:
+        """The encoding's arrays (B, *width) of (view, sample) pairs, both (B,); reads each distinct view once.
+
+        Raises InputError, IndexError.
+        """
+        views, samples = np.asarray(views), np.asarray(samples)
+        found = {
+            name: np.empty((len(views), *field.width), field.dtype) for name, field in self.encoding.fields.items()
+        }
+        for view in np.unique(views):
+            here = views == view
+            for name, array in self.stored(int(view)).items():
+                found[name][here] = array[samples[here]]
+        return as_tensors(found)
+
     async def _first(self, view: int, names: list[str]) -> list[NDArray[Any]]:
         """Read a view for the first time, and check its values; raises InputError."""
         # The stated number of samples may be false: refuse files of a wrong size before allocating that many rows.
@@ -257,14 +273,8 @@ class LogitStore(AnswerStore):
 
     def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The teacher's raw logits of (view, sample) pairs, both (B,): float32 (B, K); reads each distinct view once."""
-        views, samples = np.asarray(views), np.asarray(samples)
-        found = np.empty((len(views), self.classes), np.float32)
-        for view in np.unique(views):
-            here = views == view
-            rows = {name: array[samples[here]] for name, array in self.stored(int(view)).items()}
-            offsets, row_max = self._decoded(rows)
-            found[here] = offsets.astype(np.float32) + row_max[:, None]
-        return found
+        answers = decode_in_blocks(self.encoding, self.rows(views, samples))
+        return (answers["logits"].float() + answers["row_max"].unsqueeze(-1)).numpy()
 
     def _decoded(self, rows: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         answers = self.encoding.decode(as_tensors(rows))
@@ -307,15 +317,7 @@ class FeatureStore(AnswerStore):
 
     def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> dict[str, NDArray[Any]]:
         """The named tensors (B, ...) of (view, sample) pairs, both (B,); reads each distinct view once."""
-        views, samples = np.asarray(views), np.asarray(samples)
-        found: dict[str, NDArray[Any]] = {}
-        for view in np.unique(views):
-            here = views == view
-            for name, array in self.features(int(view)).items():
-                if name not in found:
-                    found[name] = np.empty((len(views), *array.shape[1:]), array.dtype)
-                found[name][here] = array[samples[here]]
-        return found
+        return {name: one.numpy() for name, one in self.encoding.decode(self.rows(views, samples)).items()}
 
 
 def read_manifest(store: Store, where: object, command: str = "cache-logits") -> bytes:

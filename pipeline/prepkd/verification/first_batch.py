@@ -10,7 +10,6 @@ from prepkd.verification.discrepancy import live_reference, measure_discrepancy
 from prepkd.verification.feature_discrepancy import feature_reference, measure_features
 from prepkd.verification.live_features import live_features
 from prepkd.verification.query import Query, batch_size, live_logits
-from prepkd.verification.sampling import stored_rows
 
 
 def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, view: int) -> None:
@@ -18,7 +17,7 @@ def check_first_batch(store: LogitStore, teacher: Normalised, samples: Samples, 
     count = min(batch_size(store), store.samples)
     chosen = np.arange(count)
     views = np.full(count, view)
-    stored = stored_rows(store, views, chosen)
+    stored = store.rows(views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     raw = live_logits(store, query)
     reference = live_reference(store.encoding, raw, query.labels(store), query.words(store))
@@ -35,7 +34,7 @@ def check_first_features(store: FeatureStore, teacher: Normalised, samples: Samp
     """Compare one batch of a view with tensors of the live teacher's features; raises InputError if the store differs."""
     chosen = np.arange(min(batch_size(store), store.samples))
     views = np.full(len(chosen), view)
-    stored = store.encoding.decode(stored_rows(store, views, chosen))
+    stored = store.encoding.decode(store.rows(views, chosen))
     live = live_features(store, Query.of(teacher, store.plan, samples, views, chosen))
     reference = feature_reference(store.encoding, live)
     found = measure_features(stored, live, reference, store.attributes.precision.arithmetic)
