@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -29,7 +29,7 @@ from prepkd.store.documents import (
     read_document,
     word,
 )
-from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors, decode_in_blocks
+from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, add_maximum, as_tensors, decode_in_blocks
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place, sizes
 from prepkd.views import ViewPlan
@@ -264,21 +264,16 @@ class LogitStore(AnswerStore):
 
     def slab(self, view: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         """One view decoded: z - max(z) (N, K), float16 or float32, and max(z) float32 (N,); raises InputError, IndexError."""
-        return self._decoded(self.stored(view))
+        answers = self.encoding.decode(as_tensors(self.stored(view)))
+        return answers["logits"].numpy(), answers["row_max"].numpy()
 
     def logits(self, view: int) -> NDArray[np.float32]:
         """The teacher's raw logits of one view, float32 (N, K)."""
-        offsets, row_max = self.slab(view)
-        return offsets.astype(np.float32) + row_max[:, None]
+        return add_maximum(self.encoding.decode(as_tensors(self.stored(view)))).numpy()
 
     def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The teacher's raw logits of (view, sample) pairs, both (B,): float32 (B, K); reads each distinct view once."""
-        answers = decode_in_blocks(self.encoding, self.rows(views, samples))
-        return (answers["logits"].float() + answers["row_max"].unsqueeze(-1)).numpy()
-
-    def _decoded(self, rows: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
-        answers = self.encoding.decode(as_tensors(rows))
-        return answers["logits"].numpy(), answers["row_max"].numpy()
+        return add_maximum(decode_in_blocks(self.encoding, self.rows(views, samples))).numpy()
 
 
 class FeatureStore(AnswerStore):
