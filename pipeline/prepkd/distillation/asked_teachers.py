@@ -48,7 +48,7 @@ def cached_teacher(
 
     `student` has the shapes of the student's features. Raises InputError for stores that are missing or do not fit.
     """
-    store = LogitStore.open_of(files.store, name)
+    store = LogitStore.open(files.store, teacher=name)
     check_store(
         store,
         teacher=name,

@@ -68,18 +68,19 @@ class AnswerStore:
         self.summary = parse_summary(_listed(store, SUMMARY), layout, url)
 
     @classmethod
-    def open(cls, url: str | Path | Store, *, sha256: str | None = None, **options: Any) -> Self:
+    def open(cls, url: str | Path | Store, *, sha256: str | None = None, teacher: str = "NAME", **options: Any) -> Self:
         """Open a store at a local path, an fsspec URL (`options` go to fsspec) or in a Zarr store, for reading.
 
-        Raises InputError if it is missing, unfinished, damaged or of another format, or if its manifest's SHA-256 is not the
-        given `sha256`; its subclass UnreachableError if the place cannot be reached or read.
+        Raises InputError if it is missing (naming the `teacher` in the command that writes it), unfinished, damaged or of
+        another format, or if its manifest's SHA-256 is not the given `sha256`; its subclass UnreachableError if the place
+        cannot be reached or read.
         """
         where = str(url)
         store = url if isinstance(url, Store) else open_place(url, **options)
         try:
             if not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir():
-                raise InputError(f"{where}: no such store; run `prepkd {cls.command} NAME`")
-            return cls._opened(where, store, sha256)
+                raise InputError(f"{where}: no such store; run `prepkd {cls.command} {teacher}`")
+            return cls._opened(where, store, sha256, teacher)
         except InputError:
             raise
         except (*MALFORMED, MemoryError, FileNotFoundError) as error:
@@ -89,18 +90,8 @@ class AnswerStore:
             raise UnreachableError(f"{where}: cannot be read: {error}") from None
 
     @classmethod
-    def open_of(cls, url: str | Path, teacher: str) -> Self:
-        """Open a teacher's store as `open` does; the command in an error message names the teacher."""
-        try:
-            return cls.open(url)
-        except InputError as error:
-            raise type(error)(
-                str(error).replace(f"`prepkd {cls.command} NAME`", f"`prepkd {cls.command} {teacher}`")
-            ) from None
-
-    @classmethod
-    def _opened(cls, where: str, store: Store, pinned: str | None) -> Self:
-        listing = read_manifest(store, where, cls.command)
+    def _opened(cls, where: str, store: Store, pinned: str | None, teacher: str) -> Self:
+        listing = read_manifest(store, where, f"{cls.command} {teacher}")
         found = sha256(listing)
         if pinned is not None and pinned.lower() != found:
             raise InputError(
@@ -315,14 +306,14 @@ class FeatureStore(AnswerStore):
         return {name: one.numpy() for name, one in self.encoding.decode(self.rows(views, samples)).items()}
 
 
-def read_manifest(store: Store, where: object, command: str = "cache-logits") -> bytes:
+def read_manifest(store: Store, where: object, command: str = "cache-logits NAME") -> bytes:
     """Read `manifest.json`; raises InputError if there is no finished store."""
     content = read_document(store, MANIFEST)
     if content is not None:
         return content
     if not (keys(store) if can_list(store) else get(store, "zarr.json", 1)):
-        raise InputError(f"{where}: no such store; run `prepkd {command} NAME`")
-    raise InputError(f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd {command} NAME` again")
+        raise InputError(f"{where}: no such store; run `prepkd {command}`")
+    raise InputError(f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd {command}` again")
 
 
 def check_manifest(store: CheckedStore, layout: Layout) -> None:
