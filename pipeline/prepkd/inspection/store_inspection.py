@@ -4,13 +4,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prepkd.inspection.feature_statistics import FeatureStatistics
-from prepkd.inspection.logit_statistics import LogitStatistics
+from prepkd.inspection.logit_statistics import UNFETCHED, LogitStatistics
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.temperatures import Temperatures
 from prepkd.store.fetch import views_text
 
 UNFINISHED = "statistics: the store is unfinished and must not be read yet"
-UNFETCHED = "statistics: no view was fetched; run `prepkd fetch-views`"
 
 
 @dataclass(frozen=True)

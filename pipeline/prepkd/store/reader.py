@@ -64,8 +64,8 @@ class AnswerStore:
         # Built from the layout, which the stored descriptions were compared with, so that Zarr parses none of them.
         self._arrays = {name: layout.array(store, name) for name in layout.fields}
         self._sound: set[int] = set()  # views whose values were checked
-        self.present, self._misfits = self._listed()
-        self.summary = parse_summary(_listed(store, SUMMARY), layout, url)
+        self.present, self._misfits = self._presence()
+        self.summary = parse_summary(_read_listed(store, SUMMARY), layout, url)
 
     @classmethod
     def open(cls, url: str | Path | Store, *, sha256: str | None = None, teacher: str = "NAME", **options: Any) -> Self:
@@ -98,21 +98,21 @@ class AnswerStore:
                 f"{where}: {MANIFEST}: sha256 is {found}, expected {pinned}: another store, or a changed one"
             )
         checked = CheckedStore(store, parse_manifest(listing, where), where)
-        attributes = parse_attributes(_listed(checked, "zarr.json"), where)
+        attributes = parse_attributes(_read_listed(checked, "zarr.json"), where)
         plan, encoding = plan_and_encoding(attributes, where)
         kind = _kind(encoding)
         if not issubclass(kind, cls):
             raise InputError(f"{where}: holds a {kind.kind}, expected a {cls.kind}")
         checked.command = kind.command
         described = f"{encoding.commit}/zarr.json"
-        chunk = parse_chunk_length(_listed(checked, described), described, where)
+        chunk = parse_chunk_length(_read_listed(checked, described), described, where)
         try:
             checked.layout = Layout(plan, encoding, chunk)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         check_manifest(checked, checked.layout)
         for name in checked.layout.fields:
-            for problem in differences(_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
+            for problem in differences(_read_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
                 raise InputError(f"{where}: {name}.{problem}; {checked.remedy}")
         return kind(where, checked, found, attributes, checked.layout)
 
@@ -211,7 +211,7 @@ class AnswerStore:
         """Bytes of all views in memory, as stored but not compressed."""
         return self.views * self.samples * sum(field.bytes_per_row for field in self.encoding.fields.values())
 
-    def _listed(self) -> tuple[list[int], dict[int, list[str]] | None]:
+    def _presence(self) -> tuple[list[int], dict[int, list[str]] | None]:
         """Return the complete views, all unless the store is a partial copy, and by view the files of a wrong size.
 
         The latter is None for a place that lists no sizes. Raises InputError for a missing file.
@@ -327,7 +327,7 @@ def check_manifest(store: CheckedStore, layout: Layout) -> None:
         raise InputError(f"{where}: {MANIFEST} lists {word(other)}, which is no file of this store; {store.remedy}")
 
 
-def _listed(store: CheckedStore, key: str) -> bytes:
+def _read_listed(store: CheckedStore, key: str) -> bytes:
     """Read a file that the manifest must list; raises InputError."""
     content = get(store, key)
     if content is None:
