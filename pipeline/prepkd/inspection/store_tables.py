@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from prepkd.display.tables import TitledTable, pairs, plain_table, titled
-from prepkd.inspection.lineage import format_chains
 from prepkd.inspection.store_facts import StoreFacts
+from prepkd.provenance.descent import format_chains
 from prepkd.store.attributes import MeasuredAttributes, store_command
 from prepkd.store.fetch import views_text
 
