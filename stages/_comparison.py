@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from prepkd.distillation.compared_runs import ARROW
 from prepkd.errors import InputError
 from prepkd.project.outputs import run_output
 from prepkd.project.params import Params
@@ -35,7 +36,7 @@ def added(params: Params, name: str) -> AddedStudents:
 def grid(params: Params) -> dict[str, dict[str, RunFile]]:
     """Return the runs of every pair of teacher and student in the comparison, by `teacher -> student`."""
     return {
-        f"{teacher} -> {student}": {run: run_of(params, run, teacher, student) for run in params.compare.runs}
+        f"{teacher}{ARROW}{student}": {run: run_of(params, run, teacher, student) for run in params.compare.runs}
         for teacher, student in params.pairs
     }
 

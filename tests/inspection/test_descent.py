@@ -9,9 +9,8 @@ from commands import invoke
 from inspected import student
 from prepkd.errors import InputError
 from prepkd.inspection.checkpoint_facts import is_checkpoint, read_checkpoint
-from prepkd.inspection.lineage import format_chains
 from prepkd.models.checkpoint import load_card, write_card
-from prepkd.provenance.descent import ancestors, descent, descents
+from prepkd.provenance.descent import ancestors, descent, descents, format_chains
 from prepkd.runtime.files import fingerprint
 from prepkd.teacher.loaded import describe_teacher
 

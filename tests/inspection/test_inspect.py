@@ -89,7 +89,7 @@ def test_tables_and_picture(project: Path, columns: int) -> None:
         "large, model convnet4",
         "crop padding 1",
         "Teacher error per class, the worst 5 of 10, over 8 views",
-        "8 of 9 views (0-3, 5-8)",
+        "8 of 9 views (0:4,5:9)",
         "weights' mean is over batches of 64",
         "Left out: 1 of the views; `--select 0:9` reads all",
     ):

@@ -53,7 +53,7 @@ def test_a_store_that_was_fetched_in_part(tmp_path: Path) -> None:
     assert store is not None and choose_views(None, store) == [0, 2]
     assert facts.chunks.there < 9 and facts.views_there == [0, 2]
     text = printed(StoreInspection(facts, logit_statistics(store, [0, 2], read(made), 4.0, "")), 60)
-    assert "fetched in part: views 0, 2 of 3" in " ".join(text.split())
+    assert "fetched in part: views 0,2 of 3" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,9 @@ def test_a_missing_store_and_a_missing_manifest(folder: Path) -> None:
     assert refused(InputError, LogitStore.open, str(folder)) == (
         f"{folder}: no manifest.json, so there is no finished store; run `prepkd cache-logits NAME` again"
     )
+    assert refused(InputError, LogitStore.open, str(folder), teacher="large") == (
+        f"{folder}: no manifest.json, so there is no finished store; run `prepkd cache-logits large` again"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xff", b"null", b"[]", b"{}", b"3", b'{"zarr.json": 3}'])

@@ -250,7 +250,10 @@ def test_a_store_in_each_encoding(name: str, tmp_path: Path) -> None:
         chunks = sum(len(data) for path, data in contents(tmp_path / "one").items() if "/c/" in path)
         assert chunks == layout.bytes
     views, samples = np.array([2, 0, 2]), np.array([5, 21, 0])
-    assert np.array_equal(store.lookup(views, samples)[1], store.logits(0)[21])
+    assert np.array_equal(
+        store.lookup(views, samples), np.stack([store.logits(v)[s] for v, s in zip(views, samples, strict=True)])
+    )
+    assert store.lookup(views[:0], samples[:0]).shape == (0, 5)
 
 
 def test_ties_with_the_label_count_as_right(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_places_around_a_store_may_be_denied(bucket: str, monkeypatch: pytest.Mo
 
 def test_the_error_stays_what_it_is_with_a_teachers_name(bucket: str, failing: Callable[..., None]) -> None:
     failing("manifest.json")
-    refused(UnreachableError, LogitStore.open_of, bucket, "large")
+    refused(UnreachableError, LogitStore.open, bucket, teacher="large")
 
 
 def test_a_check_of_every_file_ends_where_the_place_fails(bucket: str, failing: Callable[..., None]) -> None:

@@ -38,6 +38,8 @@ def test_a_stored_entry_is_what_the_term_asks_of_the_live_teacher(feature_teache
     picked = store.lookup(np.array([4, 0, 4]), np.array([3, 2, 1]))
     assert np.array_equal(picked["at/stage2"][::2], found["at/stage2"][[3, 1]])
     assert np.array_equal(picked["at/stage2"][1], store.features(0)["at/stage2"][2])
+    none = store.lookup(np.array([], int), np.array([], int))
+    assert {name: array.shape for name, array in none.items()} == {name: (0, *s) for name, s in store.tensors.items()}
     pooled = FeatureStore.open(feature_teacher.cache().feature_url("t", "pooled"))
     assert pooled.tensors == {"pooled": (64,)} and pooled.features(0)["pooled"].dtype == np.float32
 

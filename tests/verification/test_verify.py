@@ -1,6 +1,7 @@
 """`prepkd verify`: a correct store passes, a wrong one fails, and an inconclusive comparison is WITHHELD."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -211,7 +212,8 @@ def test_distill_refuses_a_store_whose_first_batch_is_not_the_teachers(project: 
     rewritten(opened(project)[0], project / "bad/large.zarr", shifted_maxima)
     done = commands.invoke("distill", **SETTINGS, cache__root="bad")
     assert done.exit_code == 2 and done.stderr.count("\n") == 1, done.output
-    assert "bad/large.zarr: view " in done.stderr and "the live teacher's logits differ by" in done.stderr
+    assert "bad/large.zarr: view " in done.stderr and "the live teacher's logits are not the stored ones" in done.stderr
+    assert re.search(r"\|dz\| beyond the encoding's error [\d.e+-]+ \(allowed [\d.e+-]+\), KL at tau 4 ", done.stderr)
     assert "`prepkd verify bad/large.zarr` looks closer" in done.stderr
     assert not Path("models/student").exists() and not Path("results").exists()
     prepkd("distill", cache__root="f16")

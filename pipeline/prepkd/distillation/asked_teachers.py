@@ -24,7 +24,7 @@ from prepkd.teacher.settings import Cache
 from prepkd.teacher.supply import Supply
 from prepkd.training.batches import TeacherAnswers
 from prepkd.verification.answers import check_answers, refuse_answers
-from prepkd.verification.first_batch import check_first_batch, check_first_features
+from prepkd.verification.first_batch import check_first_batch
 from prepkd.views.order import VIEW_ORDERS
 
 
@@ -48,7 +48,7 @@ def cached_teacher(
 
     `student` has the shapes of the student's features. Raises InputError for stores that are missing or do not fit.
     """
-    store = LogitStore.open_of(files.store, name)
+    store = LogitStore.open(files.store, teacher=name)
     check_store(
         store,
         teacher=name,
@@ -80,7 +80,7 @@ def cached_teacher(
         if dataset.plan.strong:  # otherwise its hash of the pixels is that of the logits, checked above
             check_pixels(one, dataset.samples)
         if model:
-            check_first_features(one, model, dataset.samples, first)
+            check_first_batch(one, model, dataset.samples, first)
     made_from: dict[str, object] = dict(store.attributes.fingerprints)
     if features:
         made_from["features"] = {

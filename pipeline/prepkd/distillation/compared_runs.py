@@ -11,6 +11,8 @@ from prepkd.models.settings import ModelName
 from prepkd.settings.section import FilePath, Name, Section, once
 from prepkd.settings.validation import override, validated
 
+ARROW = " -> "  # between the teacher and the student in a pair's name
+
 
 class Compare(Section):
     """The comparison's grid: every run for every student and every teacher, over the seeds.

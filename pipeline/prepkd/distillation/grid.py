@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from prepkd.distillation.compared_runs import ARROW
 from prepkd.distillation.run_results import write_seeds
 from prepkd.distillation.student_settings import Distill
 from prepkd.engines.engine import Start
@@ -30,7 +31,7 @@ class GridRun(Protocol):
 
 def seed_name(key: RunKey, seed: int, *, with_pair: bool) -> str:
     """Name a seed of a run, for messages."""
-    return (f"{key.teacher} -> {key.student}: " if with_pair else "") + f"{key.text}, seed {seed}"
+    return (f"{key.teacher}{ARROW}{key.student}: " if with_pair else "") + f"{key.text}, seed {seed}"
 
 
 def train_runs(

@@ -20,7 +20,7 @@ from prepkd.models.logit_checks import ROWS, check_logits
 from prepkd.provenance.stores import check_data, check_pixels
 from prepkd.runtime.services import is_remote
 from prepkd.store import LogitStore
-from prepkd.store.encodings import LogitEncoding, as_tensors
+from prepkd.store.encodings import LogitEncoding, add_maximum, as_tensors
 from prepkd.views import ViewPlan
 from prepkd.views.order import cycle, sample_order
 
@@ -140,8 +140,7 @@ class ViewDataset(Dataset[Item]):
 
     def _raw(self, rows: dict[str, Tensor]) -> Tensor:
         """The teacher's logits (N, K) of stored rows."""
-        decoded = self.encoding.decode(rows)
-        return decoded["logits"].float() + decoded["row_max"].unsqueeze(-1)
+        return add_maximum(self.encoding.decode(rows))
 
     def _check_logits(self, stored: dict[str, Tensor]) -> None:
         """Check that the first rows are logits: refuse probabilities, warn in doubtful cases."""

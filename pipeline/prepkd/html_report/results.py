@@ -85,7 +85,7 @@ class Results:
     @cached_property
     def opened(self) -> dict[str, LogitStore]:
         """The teachers' logit stores by name; their samples are those of the prepared data."""
-        found = {name: LogitStore.open_of(url, name) for name, url in self.stores.items()}
+        found = {name: LogitStore.open(url, teacher=name) for name, url in self.stores.items()}
         for name, store in found.items():
             classes, samples = len(self.info.class_names), len(self.train.labels)
             remedy = f"run `prepkd cache-logits {name}` again"

@@ -8,9 +8,8 @@ from typing import Any
 from rich.console import Group
 
 from prepkd.display.tables import pairs
-from prepkd.inspection.lineage import format_chains
 from prepkd.models.checkpoint import CARD, load_card
-from prepkd.provenance.descent import Chain, descents
+from prepkd.provenance.descent import Chain, descents, format_chains
 
 OUTSIDE = "not known: trained in a loop outside prepkd"
 TRAINING = ("method", "epochs", "seed")

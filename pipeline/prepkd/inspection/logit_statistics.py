@@ -16,6 +16,7 @@ from prepkd.store import AnswerStore, LogitStore
 from prepkd.store.fetch import parse_views
 
 MAX_VIEWS = 8
+UNFETCHED = "statistics: no view was fetched; run `prepkd fetch-views`"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def logit_statistics(
     left_out: list[str] = []
     errors = view_errors(store.summary)
     if not views:
-        left_out.append("statistics: no view was fetched; run `prepkd fetch-views`")
+        left_out.append(UNFETCHED)
         return LogitStatistics(views, left_out, errors)
     if len(views) < len(store.present):
         left_out.append(f"{len(store.present) - len(views)} of the views; `--select 0:{store.views}` reads all")

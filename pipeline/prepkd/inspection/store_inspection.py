@@ -4,12 +4,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prepkd.inspection.feature_statistics import FeatureStatistics
-from prepkd.inspection.logit_statistics import LogitStatistics
+from prepkd.inspection.logit_statistics import UNFETCHED, LogitStatistics
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.inspection.temperatures import Temperatures
+from prepkd.store.fetch import views_text
 
 UNFINISHED = "statistics: the store is unfinished and must not be read yet"
-UNFETCHED = "statistics: no view was fetched; run `prepkd fetch-views`"
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class StoreInspection:
 
     @property
     def views_caption(self) -> str:
-        """The views that were read, as `all 9 views` or `3 of 9 views (0-1, 6)`."""
+        """The views that were read, as `all 9 views` or `3 of 9 views (0:2,6)`."""
         statistics = self.logits or self.features
         read = statistics.views_read if statistics else []
         if len(read) == self.facts.views:
             return f"all {self.facts.views} views"
-        return f"{len(read)} of {self.facts.views} views ({ranges(read)})"
+        return f"{len(read)} of {self.facts.views} views ({views_text(read)})"
 
     def as_json(self) -> dict[str, Any]:
         """The object that `prepkd inspect --json` prints, with the available sections."""
@@ -58,14 +58,3 @@ class StoreInspection:
         if self.picture:
             sections["picture"] = self.picture
         return sections
-
-
-def ranges(numbers: list[int]) -> str:
-    """Numbers in ascending order, with consecutive ones joined: `0-3, 6`."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from prepkd.display.tables import TitledTable, pairs, plain_table, titled
-from prepkd.inspection.lineage import format_chains
 from prepkd.inspection.store_facts import StoreFacts
-from prepkd.inspection.store_inspection import ranges
+from prepkd.provenance.descent import format_chains
 from prepkd.store.attributes import MeasuredAttributes, store_command
+from prepkd.store.fetch import views_text
 
 
 def store_tables(facts: StoreFacts) -> Iterator[TitledTable]:
@@ -25,7 +25,7 @@ def _description(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
     if not facts.finished:
         yield "state", f"UNFINISHED: {written}; run {store_command(attributes.asked)} again to continue"
     elif chunks.there < chunks.total:
-        views = f"views {ranges(facts.views_there)}" if facts.views_there else "no views"
+        views = f"views {views_text(facts.views_there)}" if facts.views_there else "no views"
         yield "state", f"fetched in part: {views} of {facts.views}; {written}"
     else:
         yield "state", f"finished: {written}"

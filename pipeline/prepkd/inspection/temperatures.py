@@ -18,7 +18,7 @@ from prepkd.methods.dynamic_temperature import DTD, FlswTemperature
 from prepkd.methods.kl import upcast
 from prepkd.models import Normalised, load_checkpoint
 from prepkd.store import LogitStore
-from prepkd.store.encodings import as_tensors
+from prepkd.store.encodings import add_maximum, as_tensors
 from prepkd.verification.answers import check_answers
 from prepkd.views.order import sample_order
 
@@ -129,8 +129,7 @@ def row_temperatures(
     terms = {method: settings.model_copy(update={"method": method}).terms.temperature for method in METHODS}
     for view in views:
         stored = {name: array.to(device) for name, array in as_tensors(store.stored(view)).items()}
-        answers = store.encoding.decode(stored)
-        raw = upcast(answers["logits"]) + answers["row_max"].unsqueeze(-1)
+        raw = add_maximum(store.encoding.decode(stored))
         rows = torch.from_numpy(store.plan.parameters(view)).to(device)
         order = torch.from_numpy(sample_order(0, view, store.samples)[:most]).to(device)
         for batch in torch.split(order, settings.batch_size):

@@ -121,7 +121,7 @@ def needed_files(
 
 def open_store(url: str, name: str, views: int) -> LogitStore:
     """Open a teacher's store; raises InputError if it lacks strong views and the method compares two `views`."""
-    store = LogitStore.open_of(url, name)
+    store = LogitStore.open(url, teacher=name)
     if views == 2 and store.plan.strong is None:
         raise InputError(f"{url}: holds no strong views; set augment_strong and run `prepkd cache-logits {name}`")
     return store
@@ -139,7 +139,7 @@ def open_features(params: Params, method: str, name: str, models: requirements.P
         raise InputError(not_cached(settings, params.cache, name, missing, _costs(settings, missing, models)))
     if models:
         student = feature_shapes(models.student, settings.features_read, models.size)
-        fitting_entries(settings, stores, student, LogitStore.open_of(logits, name))
+        fitting_entries(settings, stores, student, LogitStore.open(logits, teacher=name))
 
 
 def _costs(settings: Distill, entries: Sequence[str], models: requirements.Pair | None) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The chain of teachers above a model, the nearest first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +48,14 @@ def _still(name: str, made: object, folder: Path) -> Chain:
         return [{"name": name}]
     same = isinstance(made, dict) and made.get("teacher") == now
     return descent(name, folder) if same else [{"name": name}]
+
+
+def format_chains(chains: Iterable[Chain]) -> list[str]:
+    """Return one line per chain, the nearest teacher first: `two (convnet4, weights ab12) <- one (...)`."""
+    return [" <- ".join(map(_teacher, chain)) for chain in chains]
+
+
+def _teacher(one: dict[str, str]) -> str:
+    known = [one["model"]] if "model" in one else []
+    known += [f"weights {one['weights_fingerprint'][:12]}"] if "weights_fingerprint" in one else []
+    return f"{one.get('name', 'unnamed')} ({', '.join(known) or 'not there'})"

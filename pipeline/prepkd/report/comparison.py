@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from prepkd.distillation.compared_runs import ARROW
 from prepkd.report.metrics import against_teacher, measure, over_seeds
 from prepkd.report.significance import corrected, paired_difference
 
@@ -62,7 +63,7 @@ def wide_form(long: pd.DataFrame) -> pd.DataFrame:
 
     NaN where a run has no student of a pair, because its settings name another teacher or student.
     """
-    pair = long["teacher"] + " -> " + long["student"]
+    pair = long["teacher"] + ARROW + long["student"]
     groups = long["top1_percent"].groupby([long["run"], pair])
     runs = long["run"].unique()
     columns = {}

@@ -9,6 +9,7 @@ import torch
 
 from prepkd.data.prepared.file import Split
 from prepkd.display.text import csv_cell
+from prepkd.distillation.compared_runs import ARROW
 from prepkd.report.added import AddedStudents
 from prepkd.report.bars import bars
 from prepkd.report.comparison import compare_runs, long_form, measure_runs, wide_form
@@ -18,7 +19,6 @@ from prepkd.report.run_logits import RunFile, run_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 
 Runs = Mapping[str, RunFile]  # by the run's text in params.yaml
-ARROW = " -> "  # between the teacher and the student of a pair
 
 
 def tabulate(

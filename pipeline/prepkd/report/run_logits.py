@@ -17,6 +17,7 @@ from prepkd.provenance.students import check_started_from, check_stores, check_t
 from prepkd.provenance.teacher_files import command_by_card
 from prepkd.settings.sameness import check_trained_by
 from prepkd.store import LogitStore
+from prepkd.store.encodings import add_maximum
 from prepkd.teacher.ensemble import combine
 from prepkd.training.evaluation import predict
 from prepkd.training.finished import finished_card
@@ -131,8 +132,7 @@ def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerp
     named = [
         {"logits": logits - logits.amax(dim=-1, keepdim=True), "row_max": logits.amax(dim=-1)} for logits in answers
     ]
-    both = combine(named, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau)
-    return both["logits"] + both["row_max"].unsqueeze(-1)
+    return add_maximum(combine(named, settings.ensemble.combine, settings.teacher_weights, tau=settings.teacher_tau))
 
 
 def answering_teachers(settings: Distill, teachers: Mapping[str, Path]) -> Mapping[str, Path]:

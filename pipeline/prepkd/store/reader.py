@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
@@ -28,7 +29,7 @@ from prepkd.store.documents import (
     read_document,
     word,
 )
-from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, as_tensors
+from prepkd.store.encodings import Encoding, LogitEncoding, Tensors, add_maximum, as_tensors, decode_in_blocks
 from prepkd.store.layout import MANIFEST, PARTIAL, SUMMARY, Layout
 from prepkd.store.place import can_list, get, keys, open_place, sizes
 from prepkd.views import ViewPlan
@@ -63,22 +64,23 @@ class AnswerStore:
         # Built from the layout, which the stored descriptions were compared with, so that Zarr parses none of them.
         self._arrays = {name: layout.array(store, name) for name in layout.fields}
         self._sound: set[int] = set()  # views whose values were checked
-        self.present, self._misfits = self._listed()
-        self.summary = parse_summary(_listed(store, SUMMARY), layout, url)
+        self.present, self._misfits = self._presence()
+        self.summary = parse_summary(_read_listed(store, SUMMARY), layout, url)
 
     @classmethod
-    def open(cls, url: str | Path | Store, *, sha256: str | None = None, **options: Any) -> Self:
+    def open(cls, url: str | Path | Store, *, sha256: str | None = None, teacher: str = "NAME", **options: Any) -> Self:
         """Open a store at a local path, an fsspec URL (`options` go to fsspec) or in a Zarr store, for reading.
 
-        Raises InputError if it is missing, unfinished, damaged or of another format, or if its manifest's SHA-256 is not the
-        given `sha256`; its subclass UnreachableError if the place cannot be reached or read.
+        Raises InputError if it is missing (naming the `teacher` in the command that writes it), unfinished, damaged or of
+        another format, or if its manifest's SHA-256 is not the given `sha256`; its subclass UnreachableError if the place
+        cannot be reached or read.
         """
         where = str(url)
         store = url if isinstance(url, Store) else open_place(url, **options)
         try:
             if not isinstance(url, Store) and not is_remote(url) and not Path(url).is_dir():
-                raise InputError(f"{where}: no such store; run `prepkd {cls.command} NAME`")
-            return cls._opened(where, store, sha256)
+                raise InputError(f"{where}: no such store; run `prepkd {cls.command} {teacher}`")
+            return cls._opened(where, store, sha256, teacher)
         except InputError:
             raise
         except (*MALFORMED, MemoryError, FileNotFoundError) as error:
@@ -87,39 +89,29 @@ class AnswerStore:
             raise UnreachableError(f"{where}: cannot be read: {error}") from None
 
     @classmethod
-    def open_of(cls, url: str | Path, teacher: str) -> Self:
-        """Open a teacher's store as `open` does; the command in an error message names the teacher."""
-        try:
-            return cls.open(url)
-        except InputError as error:
-            raise type(error)(
-                str(error).replace(f"`prepkd {cls.command} NAME`", f"`prepkd {cls.command} {teacher}`")
-            ) from None
-
-    @classmethod
-    def _opened(cls, where: str, store: Store, pinned: str | None) -> Self:
-        listing = read_manifest(store, where, cls.command)
+    def _opened(cls, where: str, store: Store, pinned: str | None, teacher: str) -> Self:
+        listing = read_manifest(store, where, f"{cls.command} {teacher}")
         found = sha256(listing)
         if pinned is not None and pinned.lower() != found:
             raise InputError(
                 f"{where}: {MANIFEST}: sha256 is {found}, expected {pinned}: another store, or a changed one"
             )
         checked = CheckedStore(store, parse_manifest(listing, where), where)
-        attributes = parse_attributes(_listed(checked, "zarr.json"), where)
+        attributes = parse_attributes(_read_listed(checked, "zarr.json"), where)
         plan, encoding = plan_and_encoding(attributes, where)
         kind = _kind(encoding)
         if not issubclass(kind, cls):
             raise InputError(f"{where}: holds a {kind.kind}, expected a {cls.kind}")
         checked.command = kind.command
         described = f"{encoding.commit}/zarr.json"
-        chunk = parse_chunk_length(_listed(checked, described), described, where)
+        chunk = parse_chunk_length(_read_listed(checked, described), described, where)
         try:
             checked.layout = Layout(plan, encoding, chunk)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         check_manifest(checked, checked.layout)
         for name in checked.layout.fields:
-            for problem in differences(_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
+            for problem in differences(_read_listed(checked, f"{name}/zarr.json"), name, checked.layout, where):
                 raise InputError(f"{where}: {name}.{problem}; {checked.remedy}")
         return kind(where, checked, found, attributes, checked.layout)
 
@@ -151,6 +143,21 @@ class AnswerStore:
         found = sync(self._first(view, names))
         self._sound.add(view)
         return dict(zip(names, found, strict=True))
+
+    def rows(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> dict[str, Tensor]:
+        """The encoding's arrays (B, *width) of (view, sample) pairs, both (B,); reads each distinct view once.
+
+        Raises InputError, IndexError.
+        """
+        views, samples = np.asarray(views), np.asarray(samples)
+        found = {
+            name: np.empty((len(views), *field.width), field.dtype) for name, field in self.encoding.fields.items()
+        }
+        for view in np.unique(views):
+            here = views == view
+            for name, array in self.stored(int(view)).items():
+                found[name][here] = array[samples[here]]
+        return as_tensors(found)
 
     async def _first(self, view: int, names: list[str]) -> list[NDArray[Any]]:
         """Read a view for the first time, and check its values; raises InputError."""
@@ -204,7 +211,7 @@ class AnswerStore:
         """Bytes of all views in memory, as stored but not compressed."""
         return self.views * self.samples * sum(field.bytes_per_row for field in self.encoding.fields.values())
 
-    def _listed(self) -> tuple[list[int], dict[int, list[str]] | None]:
+    def _presence(self) -> tuple[list[int], dict[int, list[str]] | None]:
         """Return the complete views, all unless the store is a partial copy, and by view the files of a wrong size.
 
         The latter is None for a place that lists no sizes. Raises InputError for a missing file.
@@ -248,27 +255,16 @@ class LogitStore(AnswerStore):
 
     def slab(self, view: int) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
         """One view decoded: z - max(z) (N, K), float16 or float32, and max(z) float32 (N,); raises InputError, IndexError."""
-        return self._decoded(self.stored(view))
+        answers = self.encoding.decode(as_tensors(self.stored(view)))
+        return answers["logits"].numpy(), answers["row_max"].numpy()
 
     def logits(self, view: int) -> NDArray[np.float32]:
         """The teacher's raw logits of one view, float32 (N, K)."""
-        offsets, row_max = self.slab(view)
-        return offsets.astype(np.float32) + row_max[:, None]
+        return add_maximum(self.encoding.decode(as_tensors(self.stored(view)))).numpy()
 
     def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The teacher's raw logits of (view, sample) pairs, both (B,): float32 (B, K); reads each distinct view once."""
-        views, samples = np.asarray(views), np.asarray(samples)
-        found = np.empty((len(views), self.classes), np.float32)
-        for view in np.unique(views):
-            here = views == view
-            rows = {name: array[samples[here]] for name, array in self.stored(int(view)).items()}
-            offsets, row_max = self._decoded(rows)
-            found[here] = offsets.astype(np.float32) + row_max[:, None]
-        return found
-
-    def _decoded(self, rows: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.floating[Any]], NDArray[np.float32]]:
-        answers = self.encoding.decode(as_tensors(rows))
-        return answers["logits"].numpy(), answers["row_max"].numpy()
+        return add_maximum(decode_in_blocks(self.encoding, self.rows(views, samples))).numpy()
 
 
 class FeatureStore(AnswerStore):
@@ -307,25 +303,17 @@ class FeatureStore(AnswerStore):
 
     def lookup(self, views: NDArray[np.integer[Any]], samples: NDArray[np.integer[Any]]) -> dict[str, NDArray[Any]]:
         """The named tensors (B, ...) of (view, sample) pairs, both (B,); reads each distinct view once."""
-        views, samples = np.asarray(views), np.asarray(samples)
-        found: dict[str, NDArray[Any]] = {}
-        for view in np.unique(views):
-            here = views == view
-            for name, array in self.features(int(view)).items():
-                if name not in found:
-                    found[name] = np.empty((len(views), *array.shape[1:]), array.dtype)
-                found[name][here] = array[samples[here]]
-        return found
+        return {name: one.numpy() for name, one in self.encoding.decode(self.rows(views, samples)).items()}
 
 
-def read_manifest(store: Store, where: object, command: str = "cache-logits") -> bytes:
+def read_manifest(store: Store, where: object, command: str = "cache-logits NAME") -> bytes:
     """Read `manifest.json`; raises InputError if there is no finished store."""
     content = read_document(store, MANIFEST)
     if content is not None:
         return content
     if not (keys(store) if can_list(store) else get(store, "zarr.json", 1)):
-        raise InputError(f"{where}: no such store; run `prepkd {command} NAME`")
-    raise InputError(f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd {command} NAME` again")
+        raise InputError(f"{where}: no such store; run `prepkd {command}`")
+    raise InputError(f"{where}: no {MANIFEST}, so there is no finished store; run `prepkd {command}` again")
 
 
 def check_manifest(store: CheckedStore, layout: Layout) -> None:
@@ -339,7 +327,7 @@ def check_manifest(store: CheckedStore, layout: Layout) -> None:
         raise InputError(f"{where}: {MANIFEST} lists {word(other)}, which is no file of this store; {store.remedy}")
 
 
-def _listed(store: CheckedStore, key: str) -> bytes:
+def _read_listed(store: CheckedStore, key: str) -> bytes:
     """Read a file that the manifest must list; raises InputError."""
     content = get(store, key)
     if content is None:

@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from prepkd.methods.kl import upcast
 from prepkd.models.features import Answers
 from prepkd.settings.section import Section, one_of
+from prepkd.store.encodings import add_maximum
 from prepkd.views.order import Views
 
 
@@ -43,7 +43,7 @@ def combine(answers: Sequence[Answers], mode: str, weights: Sequence[float], *, 
     The weights are scaled to a sum of one. Raises KeyError for another mode.
     """
     share = [weight / sum(weights) for weight in weights]
-    raw = [upcast(one["logits"]) + upcast(one["row_max"]).unsqueeze(-1) for one in answers]
+    raw = [add_maximum(one) for one in answers]
     total, zero = COMBINATIONS[mode](raw, share, tau)
     row_max = total.amax(dim=-1)
     return {"logits": total - row_max.unsqueeze(-1), "row_max": row_max + zero}

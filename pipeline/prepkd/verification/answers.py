@@ -6,15 +6,14 @@ from torch import Tensor
 from prepkd.errors import InputError
 from prepkd.models.logit_checks import ROWS, are_log_probabilities, check_logits
 from prepkd.store import LogitStore
-from prepkd.verification.sampling import stored_rows
+from prepkd.store.encodings import add_maximum
 
 
 def check_answers(store: LogitStore, view: int, *, raw: bool) -> None:
     """Refuse a store of probabilities and, if the method needs `raw` logits, one of log-probabilities; raises InputError."""
     chosen = np.arange(min(ROWS, store.samples))
-    stored = stored_rows(store, np.full(len(chosen), view), chosen)
-    answers = store.encoding.decode(stored)
-    logits = answers["logits"].float() + answers["row_max"].unsqueeze(-1)
+    stored = store.rows(np.full(len(chosen), view), chosen)
+    logits = add_maximum(store.encoding.decode(stored))
     refuse_answers(logits, store.url, raw=raw, error=store.encoding.largest_error(stored))
 
 

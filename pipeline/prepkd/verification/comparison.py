@@ -17,8 +17,7 @@ from prepkd.verification.feature_discrepancy import (
     feature_reference,
     measure_features,
 )
-from prepkd.verification.live_features import live_features
-from prepkd.verification.query import Query, live_logits
+from prepkd.verification.query import Query, live_features, live_logits
 
 AnyDiscrepancy = Discrepancy | FeatureDiscrepancy
 

@@ -18,7 +18,7 @@ from prepkd.teacher.caching import pixel_hash
 from prepkd.verification.comparison import AnyDiscrepancy, Comparison, make_comparison
 from prepkd.verification.controls import CONTROLS, changed_rows
 from prepkd.verification.query import Query
-from prepkd.verification.sampling import draw_pairs, stored_rows
+from prepkd.verification.sampling import draw_pairs
 from prepkd.verification.verdict import Measured, PixelHashes, Verdict, reach_verdict
 
 
@@ -77,7 +77,7 @@ def verify_rows(
     """
     views, chosen = draw_pairs(store, count, seed)
     with store.values_as_they_are():  # wrong values are a FAIL, not an error
-        stored = stored_rows(store, views, chosen)
+        stored = store.rows(views, chosen)
     query = Query.of(teacher, store.plan, samples, views, chosen)
     arithmetic = tolerance or store.attributes.precision.arithmetic
     compared = make_comparison(store, stored, query, arithmetic)

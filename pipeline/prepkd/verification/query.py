@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prepkd.data.samples.samples import Samples
+from prepkd.errors import refuse_differences
 from prepkd.models import Normalised
-from prepkd.store import AnswerStore, LogitStore
+from prepkd.models.features import WithFeatures
+from prepkd.provenance.features import entry_of
+from prepkd.store import AnswerStore, FeatureStore, LogitStore
 from prepkd.store.encodings import words_of
-from prepkd.teacher.forward_pass import SampleViews, raw_logits, to_eval
+from prepkd.teacher.forward_pass import SampleViews, forward, raw_logits, to_eval
 from prepkd.views import ViewPlan
 
 DEFAULT_BATCH = 256
@@ -75,6 +78,29 @@ def live_logits(store: LogitStore, query: Query) -> Tensor:
     return raw_logits(
         to_eval(query.model), pictures, batch_size=batch_size(store), precision=arithmetic_of(store)
     ).cpu()
+
+
+def live_features(store: FeatureStore, query: Query) -> dict[str, Tensor]:
+    """The store's tensors (N, ...) of the live teacher's features on the CPU, by name, in the store's batches and precision.
+
+    Raises InputError for a feature that the teacher does not have, and for tensors of other shapes than the store's.
+    """
+    entry = entry_of(store)
+    found = forward(
+        WithFeatures(to_eval(query.model), entry.features),
+        query.pictures(store),
+        batch_size=batch_size(store),
+        precision=arithmetic_of(store),
+        teacher_tensors=entry.teacher_tensors,
+    )
+    asked = {name: values.cpu() for name, values in found.items() if name != "logits" or name in store.tensors}
+    shapes = {name: tuple(values.shape[1:]) for name, values in asked.items()}
+    refuse_differences(
+        {"encoding.tensors": (store.tensors, shapes)},
+        store.url,
+        f"run `prepkd cache-features {store.attributes.teacher.name}`",
+    )
+    return asked
 
 
 def arithmetic_of(store: AnswerStore) -> str:

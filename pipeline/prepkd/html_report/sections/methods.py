@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from prepkd.distillation.compared_runs import ARROW
 from prepkd.errors import InputError
 from prepkd.html_report.charts.accuracy import accuracy_chart, nearby_teachers
 from prepkd.html_report.files import read_table
@@ -162,7 +163,7 @@ def _teachers(results: Results, pair: str) -> dict[str, float]:
 
 def _joined(table: pd.DataFrame) -> pd.Series:
     if {"teacher", "student"} <= set(table):
-        return table["teacher"] + " -> " + table["student"]
+        return table["teacher"] + ARROW + table["student"]
     return pd.Series("", index=table.index)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "ArraySpec",
     "Encoding",
     "LogitEncoding",
+    "add_maximum",
     "as_tensors",
     "finite",
     "gaps",
@@ -210,6 +211,11 @@ def gaps(raw: Tensor, largest: float = MAX_FLOAT) -> tuple[Tensor, Tensor]:
             "look at the teacher's weights and preprocessing"
         )
     return gap, row_max
+
+
+def add_maximum(answers: Mapping[str, Tensor]) -> Tensor:
+    """The raw logits z (N, K) of `logits`, z - max(z) (N, K), and `row_max`, max(z) (N,), in the wider type of both."""
+    return answers["logits"] + answers["row_max"].unsqueeze(-1)
 
 
 def as_tensors(stored: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
