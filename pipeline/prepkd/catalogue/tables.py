@@ -7,6 +7,7 @@ from rich.table import Table
 
 from prepkd.catalogue.requirements import Pair
 from prepkd.catalogue.rows import MethodSummary, TermRow, needs, slots
+from prepkd.display.tables import two_columns
 
 
 def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
@@ -14,7 +15,7 @@ def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
     width = max(len(row.name) for row in rows)
     for slot, meaning in slots().items():
         yield f"\n{slot}: {meaning}"
-        table = _two_columns(width)
+        table = two_columns(width)
         for row in rows:
             if row.slot == slot:
                 table.add_row(row.name, "\n".join(_about(row)))
@@ -25,7 +26,7 @@ def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
 
 def method_table(used: MethodSummary, models: Pair, missing: Sequence[str]) -> Table:
     """A method's terms by slot with their weights, their needs, and missing settings or files."""
-    table = _two_columns(len("standardisation"))
+    table = two_columns(len("standardisation"))
     table.add_row("method", used.method)
     for row in used.rows:
         weight = f", weight {used.weights[row.name]:g}" if row.name in used.weights else ""
@@ -79,10 +80,3 @@ def _settings(settings: Mapping[str, object], title: str = "settings") -> Iterat
         # In the form that -S takes; without spaces, no line breaks within a setting.
         pairs = (f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in settings.items())
         yield f"{title}: " + " ".join(pairs).replace('"', "")
-
-
-def _two_columns(width: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True, min_width=width)
-    table.add_column(overflow="fold")
-    return table
