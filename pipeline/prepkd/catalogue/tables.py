@@ -8,6 +8,7 @@ from rich.table import Table
 from prepkd.catalogue.requirements import Pair
 from prepkd.catalogue.rows import MethodSummary, TermRow, needs, slots
 from prepkd.display.tables import two_columns
+from prepkd.display.text import size
 
 
 def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
@@ -35,19 +36,12 @@ def method_table(used: MethodSummary, models: Pair, missing: Sequence[str]) -> T
         table.add_row("needs", line)
     if used.bytes:
         every = used.bytes * models.views * models.samples
-        size = f"{used.bytes:,} per (view, sample), {_size(every)} for {models.views} x {models.samples:,}"
+        figures = f"{used.bytes:,} per (view, sample), {size(every)} for {models.views} x {models.samples:,}"
         stores = ", ".join(f"{name} {one:,}" for name, one in used.entries.items())
-        table.add_row("bytes", f"{size}, beside the logits\nstores: {stores}\n{models.described}")
+        table.add_row("bytes", f"{figures}, beside the logits\nstores: {stores}\n{models.described}")
     for line in missing or ["nothing"]:
         table.add_row("missing", line)
     return table
-
-
-def _size(count: int) -> str:
-    """Format bytes in the largest decimal unit that does not exceed them."""
-    units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}
-    unit, size = next(((unit, size) for unit, size in units.items() if count >= size), ("bytes", 1))
-    return f"{count:,} bytes" if size == 1 else f"{count / size:,.{2 if count < 10 * size else 1}f} {unit}"
 
 
 def _about(row: TermRow) -> Iterator[str]:
