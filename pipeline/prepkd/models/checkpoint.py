@@ -62,9 +62,9 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
     write_card(folder, full)
 
 
-def write_card(folder: Path, card: Mapping[str, JSON], name: str = CARD) -> None:
+def write_card(folder: Path, card: Mapping[str, JSON]) -> None:
     """Write a card with the SHA-256 of its content, which `load_card` checks."""
-    write_json(folder / name, {**card, CHECKSUM: _checksum(card)})
+    write_json(folder / CARD, {**card, CHECKSUM: _checksum(card)})
 
 
 def weights_fingerprint(model: Normalised) -> str:
