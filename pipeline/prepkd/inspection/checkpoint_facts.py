@@ -9,7 +9,8 @@ from rich.console import Group
 
 from prepkd.display.tables import pairs
 from prepkd.inspection.lineage import format_chains
-from prepkd.models.checkpoint import CARD, load_card
+from prepkd.models.checkpoint import load_card
+from prepkd.models.weight_claims import CARD
 from prepkd.provenance.descent import Chain, descents
 
 OUTSIDE = "not known: trained in a loop outside prepkd"
