@@ -5,7 +5,7 @@ from typing import Any
 
 from prepkd.data.prepared.file import load_split
 from prepkd.distillation.finished_students import refuse_other_run
-from prepkd.distillation.run_results import run_results, write_run
+from prepkd.distillation.run_results import run_results
 from prepkd.project.outputs import run_output
 from prepkd.project.params import Params, from_plain
 from prepkd.stages._comparison import run_file, run_of
@@ -15,6 +15,7 @@ from prepkd.stages._progress import TrainingProgress
 from prepkd.stages._project import data_file, training
 from prepkd.stages._students import described, students
 from prepkd.stages._summary import Students
+from prepkd.training.predictions import write_results
 from prepkd.training.stopping import kept_epoch
 from prepkd.views import parse_recipe
 
@@ -29,7 +30,9 @@ def train_run(params: Params, run: str, teacher: str, student: str, replace: boo
         dataset = cached_views(params)
         inputs = shown.started(described(settings, dataset), refuse)
         with students(params, settings, dataset, shown.epoch, inputs, on_step=shown.step) as trained:
-            seeds = write_run(path, run, figures.noted(trained, partial(kept_epoch, settings)), test, recipe)
+            found = run_results(run, figures.noted(trained, partial(kept_epoch, settings)), test, recipe)
+            write_results(path, found.logits, found.made_from)
+    seeds = len(found.logits)
     say(f"{path}: {seeds} seed{'s' if seeds > 1 else ''}; `prepkd compare` makes the table")
     figures.show(f"Run {run}", {"run": run, "teacher": teacher, "student": student, "file": str(path)})
 

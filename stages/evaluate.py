@@ -4,7 +4,8 @@ from pathlib import Path
 
 from prepkd.project.outputs import details, metrics, plots
 from prepkd.report.details import headline
-from prepkd.report.students import Evaluation, report_students
+from prepkd.report.evaluation import Evaluation
+from prepkd.report.students import report_students
 from prepkd.runtime.devices import choose_device
 from prepkd.runtime.files import write_json
 from prepkd.stages._console import console, show

@@ -27,10 +27,6 @@ def predict(
         ),
     ] = MODEL,
     top: Annotated[int, typer.Option(min=1, metavar="COUNT", help="Classes to show per image.")] = 3,
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.h5", help="The prepared data, for folders of earlier versions without class names."),
-    ] = None,
     trust_factory: Annotated[
         bool, typer.Option("--trust-factory", help="Import the model's code, if it is a package.module:factory.")
     ] = False,
@@ -46,7 +42,7 @@ def predict(
     if as_json and as_csv:
         raise InputError("--json and --csv are given; expected one of them")
     device = choose_device()
-    opened = open_model(model, device, data=data, trust_factory=trust_factory)
+    opened = open_model(model, device, trust_factory=trust_factory)
     answers = list(predict_images(opened, named_images(images), device, top=top))
     found = [one for one in answers if isinstance(one, Prediction)]
     faults = [str(one) for one in answers if isinstance(one, InputError)]

@@ -10,7 +10,6 @@ import torch
 from prepkd.errors import InputError
 from prepkd.html_report.charts.accuracy import nearby_teachers
 from prepkd.html_report.charts.confusion import KINDS
-from prepkd.html_report.files import read_log, read_table
 from prepkd.html_report.names import distinct_names
 from prepkd.html_report.sections.calibration import BINS, calibration, reliability
 from prepkd.html_report.sections.classes import classes
@@ -19,6 +18,7 @@ from prepkd.html_report.sections.costs import size_of
 from prepkd.html_report.sections.methods import methods, verdict
 from prepkd.html_report.sections.temperatures import by_epoch
 from prepkd.html_report.sections.training import bands, training
+from prepkd.report.files import read_log, read_table
 from prepkd.report.metrics import by_class, confusion_counts, measure
 from torch import nn
 
@@ -177,7 +177,17 @@ def test_a_damaged_table_is_refused_in_one_line(tmp_path: Path, content: str, sa
 
 
 @pytest.mark.parametrize(
-    "content", ["", "step\tloss\n0\t1\n", "step\ttop1\n0\tinf\n", "step\ttop1\n0\t1\n0\t1\n", "step\ttop1\nx\t1\n"]
+    "content",
+    [
+        "",
+        "step\ttop1\n",
+        "step\tloss\n0\t1\n",
+        "step\ttop1\n0\tinf\n",
+        "step\ttop1\n0\t1e301\n",
+        "step\ttop1\n0\t1\n0\t1\n",
+        "step\ttop1\nx\t1\n",
+        "step\ttop1\n0.5\t1\n",
+    ],
 )
 def test_a_damaged_log_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     (tmp_path / "top1.tsv").write_text(content)

@@ -293,7 +293,7 @@ def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path)
         assert {"num_classes": 10, "in_channels": 1}[name] == old[name]
     from prepkd.data.samples.preprocessing import Preprocessing
     from prepkd.models import build_model, save_checkpoint
-    from prepkd.models.checkpoint import Normalised
+    from prepkd.models.normalised import Normalised
 
     for classes, channels, field in ((8, 1, "num_classes is 8, expected 10"), (10, 3, "in_channels is 3, expected 1")):
         model = Normalised(

@@ -177,6 +177,7 @@ def test_learning_curves_are_the_mean_over_seeds(tmp_path: Path) -> None:
         ("step\ttop1\n0\t2.5\n", "damaged: top1 is 2.5; expected 0 to 1"),
         ("step\ttop1\n0\t-0.5\n", "damaged: top1 is -0.5"),
         ("step\ttop1\n0\t\n", "damaged: top1 is nan"),
+        ("step\ttop1\n0\t0.5\n0\t0.25\n", "expected one top1 per epoch, found 2 in 1 epochs"),
         ("step\ttop1\nx\t0.5\n", "no curve ("),
         ("step\ttop1\n0\t0.5.5\n", "no curve ("),
         ("step\ttop5\n0\t0.5\n", "no curve ("),

@@ -7,6 +7,8 @@ from rich.table import Table
 
 from prepkd.catalogue.requirements import Pair
 from prepkd.catalogue.rows import MethodSummary, TermRow, needs, slots
+from prepkd.display.tables import two_columns
+from prepkd.display.text import size
 
 
 def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
@@ -14,7 +16,7 @@ def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
     width = max(len(row.name) for row in rows)
     for slot, meaning in slots().items():
         yield f"\n{slot}: {meaning}"
-        table = _two_columns(width)
+        table = two_columns(width)
         for row in rows:
             if row.slot == slot:
                 table.add_row(row.name, "\n".join(_about(row)))
@@ -25,7 +27,7 @@ def term_tables(rows: Sequence[TermRow]) -> Iterator[Table | str]:
 
 def method_table(used: MethodSummary, models: Pair, missing: Sequence[str]) -> Table:
     """A method's terms by slot with their weights, their needs, and missing settings or files."""
-    table = _two_columns(len("standardisation"))
+    table = two_columns(len("standardisation"))
     table.add_row("method", used.method)
     for row in used.rows:
         weight = f", weight {used.weights[row.name]:g}" if row.name in used.weights else ""
@@ -34,19 +36,12 @@ def method_table(used: MethodSummary, models: Pair, missing: Sequence[str]) -> T
         table.add_row("needs", line)
     if used.bytes:
         every = used.bytes * models.views * models.samples
-        size = f"{used.bytes:,} per (view, sample), {_size(every)} for {models.views} x {models.samples:,}"
+        figures = f"{used.bytes:,} per (view, sample), {size(every)} for {models.views} x {models.samples:,}"
         stores = ", ".join(f"{name} {one:,}" for name, one in used.entries.items())
-        table.add_row("bytes", f"{size}, beside the logits\nstores: {stores}\n{models.described}")
+        table.add_row("bytes", f"{figures}, beside the logits\nstores: {stores}\n{models.described}")
     for line in missing or ["nothing"]:
         table.add_row("missing", line)
     return table
-
-
-def _size(count: int) -> str:
-    """Format bytes in the largest decimal unit that does not exceed them."""
-    units = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}
-    unit, size = next(((unit, size) for unit, size in units.items() if count >= size), ("bytes", 1))
-    return f"{count:,} bytes" if size == 1 else f"{count / size:,.{2 if count < 10 * size else 1}f} {unit}"
 
 
 def _about(row: TermRow) -> Iterator[str]:
@@ -79,10 +74,3 @@ def _settings(settings: Mapping[str, object], title: str = "settings") -> Iterat
         # In the form that -S takes; without spaces, no line breaks within a setting.
         pairs = (f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in settings.items())
         yield f"{title}: " + " ".join(pairs).replace('"', "")
-
-
-def _two_columns(width: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True, min_width=width)
-    table.add_column(overflow="fold")
-    return table

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from prepkd.costs.cost import Cost
+from prepkd.display.tables import two_columns
 from prepkd.display.text import size
 
 
 def cost_table(cost: Cost) -> Table:
     """One row per figure."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    table = two_columns()
     for name, lines in cost_rows(cost):
         table.add_row(name, "\n".join(lines))
     return table

@@ -12,7 +12,7 @@ from prepkd.training.initial import untrained_from
 SECONDS = 3.0  # of timing per teacher
 
 
-def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> float:
+def teacher_rate(params: Params, dataset: Dataset) -> float:
     """Images per second that the teachers of `distill` answer and encode in turn, on the dataset's device.
 
     Their weights are random: trained ones take as long. Raises InputError for a model that cannot be built.
@@ -24,7 +24,7 @@ def teacher_rate(params: Params, dataset: Dataset, seconds: float = SECONDS) -> 
         encoding, part = logit_encoding(params.cache, dataset.classes), _part(params, dataset)
         teacher_answers(model, dataset, encoding, params.cache, 0, part)  # warms up
         rounds: list[float] = []
-        while not rounds or sum(rounds) < seconds:
+        while not rounds or sum(rounds) < SECONDS:
             started = time.perf_counter()
             teacher_answers(model, dataset, encoding, params.cache, len(rounds) % dataset.plan.views, part)
             rounds.append(elapsed(started))

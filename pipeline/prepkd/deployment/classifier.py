@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from prepkd.data.prepared.file import DataInfo, describe
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models.checkpoint import load_card, load_checkpoint
 from prepkd.models.names import is_factory
@@ -17,6 +16,7 @@ from prepkd.settings.validation import validated
 from prepkd.views.framing import Framing
 
 HINT = "expected the folder of a student (models/student/seed0), of a teacher, or of `prepkd export`"
+REMEDY = "train the model again, or save it anew with `prepkd.save`"
 
 
 class Classifier(nn.Module):
@@ -72,18 +72,11 @@ class Classifier(nn.Module):
         return images.to(self.model.mean.dtype) / 255
 
 
-def load(
-    folder: str | Path,
-    *,
-    device: torch.device | str = "cpu",
-    data: str | Path | None = None,
-    trust_factory: bool = False,
-) -> Classifier:
+def load(folder: str | Path, *, device: torch.device | str = "cpu", trust_factory: bool = False) -> Classifier:
     """Load a student's, a teacher's or an exported folder as a `Classifier` in evaluation mode.
 
-    If the folder's card, from an earlier version, lacks class names or image size, they are read from the prepared file `data`,
-    by default the one that the card names. A model `package.module:factory` is imported code that the folder chooses, hence
-    `trust_factory`. Raises InputError for a folder that is missing, damaged, or of another kind.
+    A model `package.module:factory` is imported code that the folder chooses, hence `trust_factory`. Raises InputError for a
+    folder that is missing, damaged, or of another kind.
 
     >>> prepkd.load("models/student/seed0")(images).softmax(-1)  # doctest: +SKIP
     """
@@ -95,43 +88,17 @@ def load(
             "trust_factory=True, or --trust-factory"
         )
     validated(OwnPreprocessing, card["preprocessing"], f"{folder}: preprocessing")
-    names, framing = _described(folder, card, Path(data) if data else None)
+    names, framing = _described(folder, card)
     model, _ = load_checkpoint(folder, device, hint=HINT)
     return Classifier(model, names, framing, card).eval()
 
 
-def _described(folder: Path, card: Mapping[str, Any], data: Path | None) -> tuple[tuple[str, ...], Framing]:
-    """The class names and the framing of a card, or of the prepared data if the card lacks them; raises InputError."""
+def _described(folder: Path, card: Mapping[str, Any]) -> tuple[tuple[str, ...], Framing]:
+    """The class names and the framing that a card states; raises InputError."""
     names, evaluation = card.get("class_names"), card.get("evaluation")
-    if names is None or evaluation is None:
-        info = _trained_on(folder, card, data)
-        names = list(info.class_names) if names is None else names
-        evaluation = _framing(folder, info) if evaluation is None else evaluation
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{folder}: class_names is {str(names)[:60]!r}; expected a list of names")
+        raise InputError(f"{folder}: class_names is {names!r:.60}; expected a list of names; {REMEDY}")
     refuse_differences({"the number of class_names": (len(names), card["num_classes"])}, folder, HINT)
     if not isinstance(evaluation, dict):
-        raise InputError(f"{folder}: evaluation is {str(evaluation)[:60]!r}; expected height, width and resize")
+        raise InputError(f"{folder}: evaluation is {evaluation!r:.60}; expected height, width and resize; {REMEDY}")
     return tuple(names), validated(Framing, evaluation, f"{folder}: evaluation")
-
-
-def _trained_on(folder: Path, card: Mapping[str, Any], data: Path | None) -> DataInfo:
-    """The prepared data that a model was trained on; raises InputError if the file is missing or holds other data."""
-    inputs = card["inputs"] if isinstance(card.get("inputs"), dict) else {}
-    named = data or (Path(inputs["data"]) if isinstance(inputs.get("data"), str) else None)
-    lacking = f"{folder}: its card, of an earlier version, has no class names or no image size"
-    if named is None or not named.is_file():
-        raise InputError(f"{lacking}; name the prepared data (--data data/NAME.h5), or train it again")
-    info = describe(named)
-    found = {"dataset_fingerprint": (inputs.get("dataset_fingerprint"), info.fingerprint)}
-    refuse_differences(found, folder, f"{named} is not what it was trained on; name that file")
-    return info
-
-
-def _framing(folder: Path, info: DataInfo) -> dict[str, Any]:
-    if info.encoded or info.image_shape is None:
-        raise InputError(
-            f"{folder}: its card, of an earlier version, has no image size, and the data's images have several; "
-            "run `prepkd distill` or `prepkd train-teacher` again"
-        )
-    return {"height": info.image_shape[0], "width": info.image_shape[1]}

@@ -56,7 +56,7 @@ def export(
     student's, and an int8 model that loses more top-1 than the options accept.
     """
     need_packages()
-    classifier, info = load(student, data=data, trust_factory=trust_factory), describe(data)
+    classifier, info = load(student, trust_factory=trust_factory), describe(data)
     found = classifier.card.get("inputs", {}).get("dataset_fingerprint")
     refuse_differences(
         {"inputs.dataset_fingerprint": (found, info.fingerprint)},
@@ -68,9 +68,7 @@ def export(
     )
     with one_thread(), atomic_folder(target) as folder:
         checks = _written(classifier, folder, data, info, options, say)
-        card = classifier.card | {"class_names": list(classifier.class_names)}
-        card |= {"evaluation": classifier.framing.model_dump()}
-        page = model_card(checks, card, target.name, options.licence).encode()
+        page = model_card(checks, classifier.card, target.name, options.licence).encode()
         checks["page_sha256"] = hashlib.sha256(page).hexdigest()  # detects a page edited since the export
         write_json(folder / CHECKS, checks)
         write_bytes(folder / PAGE, page)

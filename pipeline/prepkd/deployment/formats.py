@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from prepkd.deployment.classifier import Classifier
 from prepkd.deployment.onnx_file import IMAGES, KEY, LOGITS, MAX_BYTES, PROBABILITIES, About
 from prepkd.errors import InputError
-from prepkd.models.checkpoint import CARD, EXPORTED_CARD, save_checkpoint
+from prepkd.models.checkpoint import EXPORTED_CARD, save_checkpoint
 from prepkd.models.user_errors import wrap_user_errors
+from prepkd.models.weight_claims import CARD
 from prepkd.runtime.files import write_bytes
 
 if TYPE_CHECKING:

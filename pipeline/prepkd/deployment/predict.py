@@ -53,7 +53,7 @@ class Prediction:
         return {"image": str(self.image), "class": first, "probability": probability, "top": top}
 
 
-def open_model(path: Path, device: torch.device, *, data: Path | None = None, trust_factory: bool = False) -> Model:
+def open_model(path: Path, device: torch.device, *, trust_factory: bool = False) -> Model:
     """Open the folder of a student or teacher, an exported folder, or an ONNX file of `prepkd export`; raises InputError."""
     if path.suffix.lower() == ".onnx" and not path.is_dir():
         from prepkd.deployment.onnx_file import OnnxClassifier  # late: its packages are optional
@@ -61,7 +61,7 @@ def open_model(path: Path, device: torch.device, *, data: Path | None = None, tr
         return OnnxClassifier.open(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such folder; {HINT}, or one of its .onnx files")
-    return load(path, device=device, data=data, trust_factory=trust_factory)
+    return load(path, device=device, trust_factory=trust_factory)
 
 
 def predict_images(

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from prepkd.deployment.predict import Prediction
+from prepkd.display.tables import plain_table
 from prepkd.display.text import csv_cell
 
 COLUMNS = ("image", "rank", "class", "probability")
@@ -15,7 +16,7 @@ COLUMNS = ("image", "rank", "class", "probability")
 
 def prediction_table(predictions: Sequence[Prediction]) -> Table:
     """One row per image: its class, its probability, and the next classes; readable from 60 columns."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = plain_table()
     more = any(len(one.classes) > 1 for one in predictions)
     for name in ("image", "class", "probability", *(["then"] if more else [])):
         table.add_column(name, overflow="fold", justify="right" if name == "probability" else "left")
@@ -39,7 +40,7 @@ def prediction_csv(predictions: Sequence[Prediction]) -> str:
 
 def export_table(checks: Mapping[str, Any]) -> Table:
     """One row per exported file: size, difference from the student, top-1, median time per call."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = plain_table()
     table.add_column("file", overflow="fold")
     for name in ("bytes", "max diff", "same", "top-1", "ms, 1", "ms, 64"):
         table.add_column(name, justify="right")

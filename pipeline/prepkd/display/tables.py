@@ -10,9 +10,17 @@ from prepkd.display.text import printable
 TitledTable = tuple[Text, Table]
 
 
-def plain_table() -> Table:
+def plain_table(*, header: bool = True) -> Table:
     """An empty table without borders."""
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=header)
+
+
+def two_columns(width: int | None = None) -> Table:
+    """An empty table of names, at least `width` wide, and their lines, without a header."""
+    table = plain_table(header=False)
+    table.add_column(no_wrap=True, min_width=width)
+    table.add_column(overflow="fold")
+    return table
 
 
 def cell(*lines: str) -> Text:
@@ -22,8 +30,7 @@ def cell(*lines: str) -> Text:
 
 def pairs(title: str, rows: Iterable[tuple[str, str | list[str]]]) -> TitledTable:
     """A table of names and values, one or several lines each, without a header."""
-    table = plain_table()
-    table.show_header = False
+    table = plain_table(header=False)
     table.add_column(style="dim", max_width=24)
     table.add_column(overflow="fold")
     for name, value in rows:

@@ -10,7 +10,7 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised, load_checkpoint
-from prepkd.models.checkpoint import CARD
+from prepkd.models.weight_claims import CARD
 from prepkd.provenance.stores import check_pixels, check_store, check_teacher, check_views
 from prepkd.provenance.teacher_files import TeacherFiles, check_given, load_teacher
 from prepkd.runtime.files import fingerprint

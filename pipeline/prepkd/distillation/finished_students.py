@@ -6,7 +6,7 @@ from typing import Any
 
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
-from prepkd.models.checkpoint import CARD
+from prepkd.models.weight_claims import CARD
 from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.predictions import read_results
 

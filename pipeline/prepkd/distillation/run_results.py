@@ -17,18 +17,8 @@ from prepkd.training.predictions import TestLogits, write_results
 from prepkd.views import Recipe
 
 
-def write_run(path: Path, run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> int:
-    """Write the test logits of a run's students to `path`, with their origin; returns the number of seeds.
-
-    `recipe` says how held-out images are shown.
-    """
-    found = run_results(run, trained, test, recipe)
-    write_results(path, found.logits, found.made_from)
-    return len(found.logits)
-
-
 def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> TestLogits:
-    """Return the test logits of a run's students, on the CPU, and their origin."""
+    """Return the test logits of a run's students, on the CPU, and their origin; `recipe` says how held-out images are shown."""
     logits = {}
     made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
     for seed, model, _, card in trained:
@@ -42,7 +32,7 @@ def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recip
 
 
 def write_seeds(path: Path, settings: Distill, found: Mapping[int, tuple[NDArray[np.float32], dict[str, Any]]]) -> None:
-    """Write a run whose seeds were trained one by one, as `write_run` does; each seed has its logits (N, K) and made_from."""
+    """Write a run whose seeds were trained one by one; each seed has its logits (N, K) and made_from."""
     logits = {seed: torch.tensor(found[seed][0]) for seed in settings.seed_list}
     _, made_from = found[settings.seed_list[-1]]
     write_results(path, logits, made_from | {"training": settings.model_dump(mode="json")})

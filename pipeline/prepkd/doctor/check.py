@@ -53,8 +53,7 @@ STYLES = {CheckVerdict.OK: "green", CheckVerdict.WARNING: "yellow", CheckVerdict
 
 def check_table(checks: Iterable[Check]) -> Iterator[RenderableType]:
     """One row per check, readable from 60 columns; the remedy is below the finding."""
-    table = plain_table()
-    table.show_header = False
+    table = plain_table(header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

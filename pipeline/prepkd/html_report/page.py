@@ -10,13 +10,11 @@ from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from vl_convert import javascript_bundle
 
 from prepkd.errors import without_secrets
 from prepkd.html_report.parts import LeftOut, PageSection, Spec, Tile
-from prepkd.runtime.machine_faults import need_descriptors
+from prepkd.report.page import bundled
 
-DESCRIPTORS = 16  # file descriptors of the bundler's runtime, for sockets and pipes
 GENERATOR = "prepkd report"
 # The page may load nothing from outside; inline styles are allowed, since Vega sets some on its elements.
 POLICY = "default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -36,7 +34,7 @@ def render(
     environment.filters["spec"] = spec_json
     environment.filters["plain"] = without_secrets
     environment.filters["code"] = with_code
-    scripts = [charts_script(), _asset("report.js")]
+    scripts = [bundled("window.vegaEmbed = vegaEmbed;"), _asset("report.js")]
     policy = POLICY.format(hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts))
     page = environment.get_template("page.html").render(
         title=without_secrets(title),
@@ -70,14 +68,6 @@ def with_code(text: str) -> Markup:
     Markup('run <code>prepkd &lt;x&gt;</code>')
     """
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(without_secrets(text)))))
-
-
-def charts_script() -> str:
-    """Vega, Vega-Lite and vega-embed as one plain script that defines `vegaEmbed`."""
-    need_descriptors(DESCRIPTORS)
-    bundle = javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    # In a function, because the bundle expects a module's scope. A script element ends at the first "</script".
-    return "(() => {'use strict';" + bundle.replace("</script", "<\\/script") + "})()"
 
 
 def _asset(name: str) -> str:

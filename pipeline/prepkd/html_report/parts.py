@@ -124,11 +124,11 @@ def text(value: object, tone: Tone = "") -> Cell:
     return Cell(str(value), None, tone)
 
 
-def number(value: float | None, form: str = "{:.2f}", tone: Tone = "") -> Cell:
+def number(value: float | None, form: str = "{:.2f}") -> Cell:
     """A cell of a number, empty if there is none."""
     if value is None or isnan(value):
-        return Cell("", None, tone)
-    return Cell(form.format(value), float(value), tone)
+        return Cell("", None)
+    return Cell(form.format(value), float(value))
 
 
 def columns(*titles: str, numeric: Iterable[str] = ()) -> list[Column]:

@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Group
 
 from prepkd.display.tables import pairs
-from prepkd.models.checkpoint import CARD, load_card
+from prepkd.models.checkpoint import load_card
+from prepkd.models.weight_claims import CARD
 from prepkd.provenance.descent import Chain, descents, format_chains
 
 OUTSIDE = "not known: trained in a loop outside prepkd"

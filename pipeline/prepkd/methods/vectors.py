@@ -9,8 +9,8 @@ from prepkd.methods.kl import upcast
 ZERO = 1e-12  # a vector without a larger entry counts as zeros
 
 
-def unit(vectors: Tensor, dim: int = -1) -> Tensor:
-    """Scale vectors along `dim` to length 1, in float32 or better; zeros stay zeros, with gradient 0.
+def unit(vectors: Tensor) -> Tensor:
+    """Scale vectors (..., D) to length 1, in float32 or better; zeros stay zeros, with gradient 0.
 
     The usual tiny constant in the denominator would multiply the gradient at zeros by its inverse.
 
@@ -19,11 +19,11 @@ def unit(vectors: Tensor, dim: int = -1) -> Tensor:
             [0.0000, 0.0000]])
     """
     vectors = upcast(vectors)
-    largest = vectors.detach().abs().amax(dim, keepdim=True)
+    largest = vectors.detach().abs().amax(-1, keepdim=True)
     zero = largest <= ZERO
     # The largest entry becomes 1 first, so that no square over- or underflows; a constant factor has no gradient.
     scaled = torch.where(zero, 0.0, vectors / torch.where(zero, 1.0, largest))
-    return scaled * scaled.square().sum(dim, keepdim=True).clamp_min(1.0).rsqrt()
+    return scaled * scaled.square().sum(-1, keepdim=True).clamp_min(1.0).rsqrt()
 
 
 def scaled(vectors: Tensor) -> Tensor:

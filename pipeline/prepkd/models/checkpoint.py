@@ -19,20 +19,8 @@ from prepkd.models.names import architecture
 from prepkd.models.normalised import Normalised
 from prepkd.models.weight_claims import CARD, MAX_CARD_BYTES
 from prepkd.models.weight_files import WEIGHTS, read_safetensors
-from prepkd.models.weights import COMPLEX, FLOATS, WHOLE, load_strictly, load_weights
+from prepkd.models.weights import COMPLEX, FLOATS, WHOLE, load_strictly
 from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, read_object, write_bytes, write_json
-
-__all__ = [
-    "CARD",
-    "JSON",
-    "Normalised",
-    "Preprocessing",
-    "load_card",
-    "load_checkpoint",
-    "load_weights",
-    "save_checkpoint",
-    "write_card",
-]
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
@@ -62,9 +50,9 @@ def save_checkpoint(folder: Path, model: Normalised, card: Mapping[str, JSON]) -
     write_card(folder, full)
 
 
-def write_card(folder: Path, card: Mapping[str, JSON], name: str = CARD) -> None:
+def write_card(folder: Path, card: Mapping[str, JSON]) -> None:
     """Write a card with the SHA-256 of its content, which `load_card` checks."""
-    write_json(folder / name, {**card, CHECKSUM: _checksum(card)})
+    write_json(folder / CARD, {**card, CHECKSUM: _checksum(card)})
 
 
 def weights_fingerprint(model: Normalised) -> str:

@@ -8,7 +8,8 @@ import pandas as pd
 from torch import Tensor
 
 from prepkd.display.text import csv_cell
-from prepkd.errors import InputError, one_line
+from prepkd.errors import InputError
+from prepkd.report.files import read_log
 
 
 def confusion(counts: Tensor, names: Sequence[str]) -> bytes:
@@ -51,19 +52,16 @@ def seed_curves(folder: Path, seeds: Sequence[int]) -> pd.DataFrame:
         if not files:
             raise InputError(f"{metrics}: no top1.tsv; run `prepkd distill`")
         for file in files:
-            table = _curve(file)
-            row = {"seed": seed, "epoch": table["step"], "split": file.parent.name, "top1": table["top1"]}
+            curve = _curve(file)
+            row = {"seed": seed, "epoch": curve.index, "split": file.parent.name, "top1": curve.to_numpy()}
             rows.append(pd.DataFrame(row))
     wide = pd.concat(rows).pivot_table(index=["seed", "epoch"], columns="split", values="top1")
     return wide.reset_index().rename_axis(columns=None)
 
 
-def _curve(path: Path) -> pd.DataFrame:
-    """Read one log with the columns step and top1, a fraction."""
-    try:
-        table = pd.read_csv(path, sep="\t", dtype={"step": "int64", "top1": "float64"})[["step", "top1"]]
-    except (ValueError, KeyError, OverflowError) as error:
-        raise InputError(f"{path}: no curve ({one_line(error)}); run `prepkd distill`") from None
-    if wrong := table["top1"][~table["top1"].between(0, 1)].tolist():
+def _curve(path: Path) -> pd.Series:
+    """Read a log of top-1, a fraction, by epoch."""
+    curve = read_log(path, "top1")
+    if wrong := curve[~curve.between(0, 1)].tolist():
         raise InputError(f"{path}: damaged: top1 is {wrong[0]}; expected 0 to 1; run `prepkd distill`")
-    return table
+    return curve

@@ -21,8 +21,6 @@ from prepkd.report.run_logits import student_logits, teacher_logits
 from prepkd.runtime.files import write_bytes
 from prepkd.store import LogitStore
 
-__all__ = ["Evaluation", "report_students"]
-
 
 def report_students(
     settings: Distill,

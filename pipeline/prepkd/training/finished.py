@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.errors import InputError, refuse_differences
-from prepkd.models.checkpoint import CARD
-from prepkd.models.weight_claims import MAX_CARD_BYTES
+from prepkd.models.weight_claims import CARD, MAX_CARD_BYTES
 from prepkd.runtime.files import read_object
 from prepkd.settings.sameness import check_trained_by
 from prepkd.settings.section import Section

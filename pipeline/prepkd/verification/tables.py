@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from rich.table import Table
 from rich.text import Text
 
+from prepkd.display.tables import plain_table
 from prepkd.verification.comparison import AnyDiscrepancy
 from prepkd.verification.feature_discrepancy import FeatureDiscrepancy
 from prepkd.verification.live_teacher import Verification
@@ -13,6 +14,7 @@ from prepkd.verification.live_teacher import Verification
 
 def discrepancy_table(verification: Verification) -> Table:
     """One row for the teacher and one per control; 60 columns are enough."""
+    # Narrower than `plain_table`, whose gaps of 2 would take 65 columns.
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("asked")
     measured = verification.measured
@@ -64,7 +66,7 @@ def notes(verification: Verification) -> Iterator[str]:
 
 def damage_table(damages: Iterable[Mapping[str, str]]) -> Table:
     """One row per damaged file."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = plain_table()
     for heading in ("array", "chunk", "problem"):
         table.add_column(heading, overflow="fold")
     for damage in damages:

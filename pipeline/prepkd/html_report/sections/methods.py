@@ -9,10 +9,10 @@ import pandas as pd
 from prepkd.distillation.compared_runs import ARROW
 from prepkd.errors import InputError
 from prepkd.html_report.charts.accuracy import accuracy_chart, nearby_teachers
-from prepkd.html_report.files import read_table
 from prepkd.html_report.parts import Cell, Column, Figure, PageSection, Table, Tone, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.report.comparison import BASELINES, difference_column
+from prepkd.report.files import read_table
 from prepkd.report.markdown import baselines
 from prepkd.report.metrics import measure
 from prepkd.report.run_logits import teacher_logits

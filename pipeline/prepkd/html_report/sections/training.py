@@ -8,9 +8,9 @@ import pandas as pd
 
 from prepkd.errors import InputError
 from prepkd.html_report.charts.epochs import curves
-from prepkd.html_report.files import read_log
 from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
+from prepkd.report.files import read_log
 
 SPLITS = ("test", "val", "train")
 Bands = list[dict[str, Any]]

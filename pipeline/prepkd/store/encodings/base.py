@@ -16,21 +16,6 @@ from prepkd.errors import InputError
 from prepkd.runtime.allocator import new_slab
 from prepkd.settings.section import Section
 
-__all__ = [
-    "DRAW_BITS",
-    "LOG_WEIGHTS",
-    "MAX_FLOAT",
-    "NO_MAXIMUM",
-    "ArraySpec",
-    "Encoding",
-    "LogitEncoding",
-    "add_maximum",
-    "as_tensors",
-    "finite",
-    "gaps",
-    "lowest",
-]
-
 BLOCK = 2**20  # numbers of a tensor that are encoded or decoded at once
 MAX_FLOAT = torch.finfo(torch.float32).max
 NO_MAXIMUM = "of its rows have no maximum"

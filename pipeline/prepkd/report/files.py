@@ -9,6 +9,7 @@ from prepkd.errors import InputError, one_line
 
 MAX_BYTES = 2**26  # bytes
 MAX_ROWS = 100_000
+LARGEST = 1e300  # of a log: charts multiply by 100, which must not give infinity
 NAMES = ("pair", "teacher", "student", "run")
 
 
@@ -35,15 +36,18 @@ def read_table(path: Path, numbers: tuple[str, ...], command: str) -> pd.DataFra
 
 
 def read_log(path: Path, name: str) -> pd.Series:
-    """Read one of DVCLive's logs: a figure by epoch; raises InputError."""
+    """Read one of DVCLive's logs: a finite figure float64 by epoch int64; raises InputError."""
     content = read(path, "prepkd distill")
     try:
-        table = pd.read_csv(BytesIO(content), sep="\t", nrows=MAX_ROWS)
-        found = pd.Series(table[name].astype("float64").to_numpy(), index=table["step"].astype("int64"))
+        dtypes = {"step": "int64", name: "float64"}
+        found = pd.read_csv(BytesIO(content), sep="\t", dtype=dtypes, nrows=MAX_ROWS).set_index("step")[name]
     except (ValueError, KeyError, OverflowError, TypeError) as error:
         raise InputError(f"{path}: no curve ({one_line(error, 200)}); run `prepkd distill`") from None
-    if found.empty or not found.between(-1e300, 1e300).all() or found.index.has_duplicates:
-        raise InputError(f"{path}: expected one finite {name} per epoch; run `prepkd distill`")
+    if wrong := found[~found.between(-LARGEST, LARGEST)].tolist():
+        raise InputError(f"{path}: damaged: {name} is {wrong[0]}; expected a finite number; run `prepkd distill`")
+    if found.empty or found.index.has_duplicates:
+        figures = f"{len(found)} in {found.index.nunique()} epochs"
+        raise InputError(f"{path}: expected one {name} per epoch, found {figures}; run `prepkd distill`")
     return found
 
 
