@@ -122,6 +122,9 @@ def test_a_teacher_added_later_touches_no_other_store_and_no_student(clone: Path
     assert re.findall(r"Running stage '([^']+)'", output) == ["gather", "distill", "evaluate", "report"], output
     card = json.loads((clone / "models/student/seed0/model.json").read_text())
     assert list(card["inputs"]["teacher"]) == ["large", "third"] and card["training"]["checkpoint_every"] == 10
+    # No store knows how often the two together are wrong.
+    assert set(json.loads((clone / "results/metrics.json").read_text())["teacher"]) == {"top1"}
+    assert "9 views; of each teacher alone" in (clone / "results/report.html").read_text()
 
 
 def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:

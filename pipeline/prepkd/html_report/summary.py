@@ -38,9 +38,10 @@ def _teachers(results: Results) -> list[Tile]:
 
 def _store(results: Results) -> list[Tile]:
     stores = results.opened.values()
-    error = sum(store.summary["teacher_error"] for store in stores) / len(stores)
+    errors = ", ".join(f"{store.summary['teacher_error']:.2%}" for store in stores)
     views = next(iter(stores)).views
-    return [Tile("Teacher errors on training views", f"{error:.2%}", f"{views} views; KA can repair these")]
+    whose = "KA can repair these" if len(stores) == 1 else "of each teacher alone"
+    return [Tile("Teacher errors on training views", errors, f"{views} views; {whose}")]
 
 
 def title(results: Results) -> str:

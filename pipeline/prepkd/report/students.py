@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -45,7 +44,8 @@ def report_students(
     opened = {name: LogitStore.open(url) for name, url in stores.items()}
     logits = student_logits(settings, students, here, info, test, on.device)
     figures = {seed: measure(values, labels) for seed, values in logits.items()}
-    teacher = {"training_view_error": fmean(store.summary["teacher_error"] for store in opened.values())}
+    errors = [store.summary["teacher_error"] for store in opened.values()]
+    teacher = {"training_view_error": errors[0]} if len(errors) == 1 else {}  # an ensemble's is not its members' mean
     of_teacher = None
     if len(here) == len(teachers):
         answers = teacher_logits(settings, teachers, split.fingerprint)
