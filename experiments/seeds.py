@@ -10,6 +10,7 @@ overrides of params.yaml. A row of long.csv is never trained again, so a trial c
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from prepkd.project.params import load_params
+from prepkd.project.params import Params, load_params
 from prepkd.report.comparison import COLUMNS, compare_runs
 from prepkd.report.markdown import caption, to_markdown
 from prepkd.runtime.files import write_bytes
 
+BOLD = re.compile(r"\*\*(.+?)\*\*")
 ONLY = "params.yaml"  # the only variant of a trial without variants.txt
 
 
@@ -42,7 +44,7 @@ def main(folder: Path) -> None:
                     row = trained(run, seed, settings).assign(variant=variant)
                     rows = pd.concat([rows, row], ignore_index=True)
                     write_bytes(path, rows.to_csv(index=False, float_format="%.6g").encode())
-                    write_bytes(folder / "table.md", tables(rows, list(variants), params.compare.runs).encode())
+                    write_bytes(folder / "table.md", tables(rows, list(variants), params).encode())
 
 
 def read_variants(folder: Path) -> dict[str, list[str]]:
@@ -72,14 +74,18 @@ def trained(run: str, seed: int, settings: Sequence[str]) -> pd.DataFrame:
     return row
 
 
-def tables(rows: pd.DataFrame, variants: Sequence[str], runs: Sequence[str]) -> str:
-    """Return one table per variant, over the finished seeds."""
-    parts = []
+def tables(rows: pd.DataFrame, variants: Sequence[str], params: Params) -> str:
+    """Return one table per variant, over the finished seeds; nothing in an unfinished one is bold, since looks add up."""
+    parts, trainings = [], len(params.compare.runs) * len(params.distill.seed_list)
     for variant in variants:
         own = rows[rows["variant"] == variant]
         if len(own):
             title = "" if variant == ONLY else f"**{variant}**{wrong(own)}\n\n"
-            parts.append(title + table(own, runs))
+            found = table(own, params.compare.runs)
+            if len(own) < trainings:
+                count = f"{len(own)} of {trainings} trainings"
+                found = f"{BOLD.sub(r'\1    ', found)}\nUnfinished: {count}. Nothing is bold until all are done.\n"
+            parts.append(title + found)
     return "\n".join(parts)
 
 

@@ -101,6 +101,29 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
     assert len(pd.read_csv(trial / "long.csv")) == 8
 
 
+def test_nothing_in_an_unfinished_table_is_bold() -> None:
+    """Looks at a table that grows seed by seed add up: the p of each is right for one look alone."""
+    seeds, params = script("seeds"), load_params(EXPERIMENTS / "cifar100-views/params.yaml", ["distill.seeds=3"])
+    rows = pd.DataFrame(
+        [
+            {
+                "variant": "one view",
+                "run": run,
+                "seed": seed,
+                **dict.fromkeys((one for one, _ in seeds.COLUMNS.values()), top1),
+            }
+            for run, first in zip(params.compare.runs, (50.0, 60.0), strict=True)
+            for seed, top1 in enumerate((first, first + 1, first + 2.1 * first / 50))
+        ]
+    )
+    whole = seeds.tables(rows, ["one view"], params)
+    assert "**+10." in whole and "Unfinished" not in whole
+    params = load_params(EXPERIMENTS / "cifar100-views/params.yaml", ["distill.seeds=4"])
+    part = seeds.tables(rows, ["one view"], params)
+    assert "| +10." in part and "**" not in part.removeprefix("**one view**")
+    assert part.endswith("\nUnfinished: 6 of 8 trainings. Nothing is bold until all are done.\n")
+
+
 def test_the_table_of_views_pairs_every_number_of_views_with_the_live_teacher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
