@@ -83,8 +83,8 @@ def tables(rows: pd.DataFrame, variants: Sequence[str], params: Params) -> str:
             title = "" if variant == ONLY else f"**{variant}**{wrong(own)}\n\n"
             found = table(own, params.compare.runs)
             if len(own) < trainings:
-                count = f"{len(own)} of {trainings} trainings"
-                found = f"{BOLD.sub(r'\1    ', found)}\nUnfinished: {count}. Nothing is bold until all are done.\n"
+                found = BOLD.sub(r"\1    ", found)
+                found += f"\nUnfinished: {len(own)} of {trainings} trainings. Nothing is bold until all are done.\n"
             parts.append(title + found)
     return "\n".join(parts)
 
