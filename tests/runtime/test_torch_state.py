@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from prepkd.runtime.torch_state import arithmetic, deterministic_kernels, fork_rng
+from prepkd.runtime.torch_state import arithmetic, deterministic_kernels, float32_precision, fork_rng
 from torch import Tensor
 
 CPU = torch.device("cpu")
@@ -66,12 +66,34 @@ def test_the_users_choice_of_kernels_returns_after_a_fault(warn_only: bool) -> N
         torch.use_deterministic_algorithms(False)
 
 
+def tf32_switches() -> tuple[bool, bool]:
+    """The older switches, which torch refuses to read if the newer ones contradict them."""
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
 def test_arithmetic_is_put_back() -> None:
-    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for precision, expected in {"tf32": "tf32", "ieee": "ieee", "bf16": "ieee"}.items():
+    before = tf32_switches()
+    assert before == (False, True), "torch's defaults differ from one another"
+    for precision, expected in {"tf32": True, "ieee": False, "bf16": False}.items():
         with contextlib.suppress(RuntimeError), arithmetic(precision, CPU):
-            assert [backend.fp32_precision for backend in backends] == [expected] * 2
+            assert tf32_switches() == (expected, expected)
             assert torch.is_autocast_enabled("cpu") == (precision == "bf16")
-            raise RuntimeError
-        assert [backend.fp32_precision for backend in backends] == before
+            with torch.backends.cudnn.flags(enabled=False):  # as in a user's model
+                raise RuntimeError
+        assert tf32_switches() == before
+
+
+def test_a_users_switches_are_put_back_whichever_they_set() -> None:
+    convolution: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    try:
+        torch.set_float32_matmul_precision("high")
+        with float32_precision("ieee"):
+            assert tf32_switches() == (False, False)
+        assert torch.get_float32_matmul_precision() == "high"
+        convolution.fp32_precision = "ieee"  # which leaves cudnn.rnn, and torch refuses to read allow_tf32
+        with float32_precision("tf32"):
+            assert tf32_switches() == (True, True)
+        assert convolution.fp32_precision != "tf32"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True

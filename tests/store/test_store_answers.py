@@ -25,10 +25,11 @@ from prepkd.store.encodings.f16 import F16
 from prepkd.store.encodings.u8 import U8
 from prepkd.store.layout import Layout
 from prepkd.store.unfinished import work_fingerprint
-from prepkd.teacher.cached import CachedTeacher
+from prepkd.teacher.cached import CachedFeatures, CachedTeacher
 from prepkd.teacher.caching import FirstBatches, first_batches, plan_store, teacher_answers
 from prepkd.teacher.forward_pass import SampleViews, raw_logits
 from prepkd.teacher.online import OnlineTeacher
+from prepkd.teacher.supply import Supply
 from prepkd.views import ViewPlan
 from prepkd.views.order import random
 from store_checks import Example, reference_encoding, refused
@@ -144,6 +145,14 @@ def online(example: Example) -> OnlineTeacher:
 def same(ours: Answers, theirs: Answers) -> bool:
     assert set(ours) == set(theirs) == {"logits", "row_max"}
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(("precision", "depth"), [("ieee", 1), ("bf16", 1), ("tf32", 0)])
+def test_no_thread_switches_the_process_to_tf32(example: Example, precision: str, depth: int) -> None:
+    """Computing features in TF32 beside a training would change its arithmetic: the switch is the process's."""
+    features = CachedFeatures(Supply([], [], {}), {}, 8, precision)
+    teacher = CachedTeacher(example.store, CPU, resident=False, resident_gib=0, features=features)
+    assert teacher.prefetch_depth == depth
 
 
 def test_streamed_slabs_equal_the_online_teacher(example: Example) -> None:

@@ -19,6 +19,7 @@ from prepkd.teacher.caching import cache_logits
 from prepkd.teacher.loaded import LoadedTeacher
 from prepkd.teacher.settings import Cache
 from prepkd.training.step import CudaGraphFunction, make_gradients
+from prepkd.views.render import unit_range
 from small_training import CLASSES, DATASET, FromLoss, distilled
 from torch import Tensor
 from torch.nn import functional as F
@@ -111,6 +112,12 @@ def test_a_step_that_waits_for_the_gpu_trains_eagerly(caplog: pytest.LogCaptureF
     torch.testing.assert_close(trained(captured=True), trained(captured=False), rtol=1e-4, atol=1e-5)
     [line] = caplog.messages
     assert line.startswith("a training step cannot be captured as a CUDA graph: ") and "test_gpu.py, line " in line
+
+
+def test_pixels_are_the_same_on_both_devices() -> None:
+    """A store's hash is of pixels in [0, 1]; CUDA divides by a plain number as it multiplies by its rounded reciprocal."""
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(unit_range(values.to(DEVICE)).cpu(), unit_range(values))
 
 
 @pytest.mark.parametrize("method", ["kd", "ka-ps+dtd-flsw"])

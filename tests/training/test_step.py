@@ -1,10 +1,12 @@
 """A batch's gradients: eager, compiled and replayed calls give the same, and no call's values appear in the next call."""
 
 import logging
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from prepkd.distillation.student_settings import Distill
@@ -95,6 +97,26 @@ def test_replayed_steps_are_the_eager_ones_to_the_last_bit(method: str) -> None:
     ours = taught(chosen, partial(CudaGraphFunction, modules=[], recorder=recorder), counts)
     equal(ours, taught(chosen, counts=counts), rtol=0, atol=0)
     assert (recorder.warmed, recorder.captured, recorder.replayed) == (EAGER_CALLS, 1, len(counts) - EAGER_CALLS - 2)
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.random], ids=["python", "numpy"])
+def test_a_step_that_draws_numbers_on_the_host_is_not_captured(
+    draw: Callable[[], float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A replay would repeat the number of the captured step; a step without such a draw is captured, see above."""
+
+    def drawing(logits: Tensor, labels: Tensor, *_: Tensor) -> dict[str, Tensor]:
+        return {"loss": cross_entropy(logits, labels)["loss"] * (2 if draw() < 0.5 else 1)}
+
+    recorder, steps = Again(), EAGER_CALLS + 3
+    model, objective = Stateful(), FromLoss(drawing)
+    gradients = make_gradients(model, objective, (), plain_settings(), CPU, 1)
+    captured = CudaGraphFunction(gradients, [model, objective], recorder)
+    for seed in range(steps):
+        captured(*batch(seed, 16)[:3])
+    assert (recorder.warmed, recorder.captured, recorder.replayed) == (1, 0, 0)
+    [record] = caplog.records
+    assert "draws random numbers on the CPU, which a CUDA graph would repeat in every step" in record.getMessage()
 
 
 class Refused(Again):

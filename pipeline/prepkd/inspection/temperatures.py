@@ -17,6 +17,7 @@ from prepkd.errors import InputError, refuse_differences
 from prepkd.methods.dynamic_temperature import DTD, FlswTemperature
 from prepkd.methods.kl import upcast
 from prepkd.models import Normalised, load_checkpoint
+from prepkd.runtime.torch_state import arithmetic
 from prepkd.store import LogitStore
 from prepkd.store.encodings import add_maximum, as_tensors
 from prepkd.verification.answers import check_answers
@@ -134,7 +135,8 @@ def row_temperatures(
         order = torch.from_numpy(sample_order(0, view, store.samples)[:most]).to(device)
         for batch in torch.split(order, settings.batch_size):
             shown = store.plan, batch, rows[batch]
-            logits = student(samples.pixels(*shown).contiguous(memory_format=torch.channels_last))
+            with arithmetic("ieee", device):
+                logits = student(samples.pixels(*shown).contiguous(memory_format=torch.channels_last))
             for method, term in terms.items():
                 _, log = term.temperature(upcast(logits), raw[batch])
                 found[method].append((log["tau"].cpu(), log["tau_clamped"].bool().cpu(), batch.cpu()))

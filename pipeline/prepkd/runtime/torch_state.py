@@ -17,6 +17,12 @@ def fork_rng(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
+def finish_queued(device: torch.device) -> None:
+    """Wait until a GPU has done what is queued there, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 @contextlib.contextmanager
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
     """Forbid or allow non-deterministic kernels, until exit."""
@@ -47,11 +53,18 @@ def float32_precision(name: str) -> Iterator[None]:
     """Compute float32 on a GPU in `ieee` or `tf32` within the context."""
     # torch has no type information for the attribute.
     backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
-    before = [backend.fp32_precision for backend in backends]
-    for backend in backends:
-        backend.fp32_precision = name
+    before = [backend.fp32_precision == "tf32" for backend in backends]
+    _allow_tf32(*[name == "tf32"] * 2)
     try:
         yield
     finally:
-        for backend, value in zip(backends, before, strict=True):
-            backend.fp32_precision = value
+        _allow_tf32(*before)
+
+
+def _allow_tf32(matmul: bool, convolution: bool) -> None:
+    """Set the older switches, which change `fp32_precision` with them: after a change of that alone torch refuses to read these.
+
+    A user's model may read them, as `torch.backends.cudnn.flags` does.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = matmul
+    torch.backends.cudnn.allow_tf32 = convolution

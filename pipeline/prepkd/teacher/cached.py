@@ -30,8 +30,6 @@ class CachedTeacher:
     Raises InputError if the stores must be `resident` and are larger than `resident_gib`.
     """
 
-    prefetch_depth = 1  # the next epoch's slab is read while this one's is used
-
     def __init__(
         self,
         store: LogitStore,
@@ -43,6 +41,8 @@ class CachedTeacher:
         strong: bool = False,
     ) -> None:
         self.features, self.device = features, device
+        # The next epoch's slab is read while this one's is used, unless the thread would switch the whole process to TF32.
+        self.prefetch_depth = 0 if features and features.precision == "tf32" else 1
         stores: list[AnswerStore] = [store, *(features.stores.values() if features else ())]
         kinds = [views_of(one, strong=strong) for one in stores]
         size = sum(one.nbytes // one.views * len(views) for one, views in zip(stores, kinds, strict=True))

@@ -14,6 +14,7 @@ from prepkd.data.samples.samples import Samples
 from prepkd.models.agreement import SKILL
 from prepkd.models.logit_checks import check_logits
 from prepkd.runtime.clock import elapsed
+from prepkd.runtime.torch_state import finish_queued
 from prepkd.store.attributes import PIXEL_SAMPLES, Attributes
 from prepkd.store.destination import Destination
 from prepkd.store.encodings import ENCODINGS, Encoding, LogitEncoding, encode_in_blocks, make_encoding, words_of
@@ -67,8 +68,10 @@ def first_batches(teacher: nn.Module, dataset: Dataset, settings: Cache) -> Firs
     ask = partial(_raw, to_eval(teacher), dataset, settings, 0)
     ask(slice(0, size))
     part = slice(0, min(FIRST_BATCHES * size, dataset.plan.samples))
+    finish_queued(dataset.samples.device)
     started = time.perf_counter()
     raw = ask(part)
+    finish_queued(dataset.samples.device)
     seconds = elapsed(started)
     return FirstBatches(raw, dataset.labels(0, part), seconds / -(-part.stop // size))
 

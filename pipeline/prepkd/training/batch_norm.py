@@ -22,8 +22,9 @@ class _OverProcesses(_BatchNorm):
         values = batch.float()
         dims = [0, *range(2, values.dim())]
         shape = [1, -1, *[1] * (values.dim() - 2)]
-        count = distributed.all_reduce_sum(values.new_tensor([float(values.numel() / values.shape[1])]))
-        mean = distributed.all_reduce_sum(values.sum(dims)) / count
+        own = values.new_full((1,), values.numel() / values.shape[1])  # filled there: a copy would wait for the GPU
+        sums = distributed.all_reduce_sum(torch.cat([values.sum(dims), own]))
+        count, mean = sums[-1:], sums[:-1] / sums[-1:]
         centred = values - mean.view(shape)
         variance = distributed.all_reduce_sum(centred.square().sum(dims)) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))

@@ -1,10 +1,12 @@
 """The work of one batch, from pixels to gradients: eager, compiled, or replayed as a CUDA graph."""
 
 import logging
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -112,7 +114,8 @@ class CudaGraphFunction:
     The first `EAGER_CALLS` calls run eagerly; then the function is captured for the shapes of the first call and replayed on
     copies of its inputs. Inputs of other shapes run eagerly. Gradients must stay in place between calls
     (`zero_grad(set_to_none=False)`). A function that cannot be captured, since it waits for the GPU for example, runs eagerly
-    throughout, after a warning; the attempt's changes to `modules` and to torch's random state are undone.
+    throughout, after a warning; the attempt's changes to `modules` and to torch's random state are undone. So does one that draws
+    random numbers on the CPU.
     """
 
     def __init__(
@@ -133,7 +136,15 @@ class CudaGraphFunction:
             return self.function(*inputs)
         if self.calls < EAGER_CALLS:
             self.calls += 1
-            return self.recorder.warm_up(lambda: self.function(*inputs))
+            before = host_random_state(inputs[0].device)
+            values = self.recorder.warm_up(lambda: self.function(*inputs))
+            if host_random_state(inputs[0].device) != before:
+                log.warning(
+                    "a training step draws random numbers on the CPU, which a CUDA graph would repeat in every step; training "
+                    "continues without one, which is slower (docs/how-to/own-model.md)"
+                )
+                self.eager = True
+            return values
         for own, given in zip(self.inputs, inputs, strict=True):
             own.copy_(given, non_blocking=True)
         self.replay = self.replay or self._captured()
@@ -154,11 +165,24 @@ class CudaGraphFunction:
         return None
 
 
+def host_random_state(device: torch.device) -> tuple[object, ...]:
+    """The random state of Python and NumPy and, beside a GPU, of torch on the CPU: what a graph of that device would freeze."""
+    _, words, *place = np.random.get_state()  # noqa: NPY002
+    own = () if device.type == "cpu" else (torch.get_rng_state().numpy().tobytes(),)
+    return random.getstate(), np.asarray(words).tobytes(), *place, *own
+
+
 def _cause(error: BaseException) -> str:
     """Describe the first error of a failed capture, with its place in the user's code; ending the capture raises others."""
     while error.__context__ is not None:
         error = error.__context__
     return f"{first_line(error)}{place(error)}"
+
+
+def _leave_capture() -> None:
+    """Give the current GPU's generator a state of its own: after a failed capture, older torch keeps it as one of the graph."""
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    generator.graphsafe_set_state(torch.Generator(generator.device).graphsafe_get_state())
 
 
 class Recorder(Protocol):
@@ -193,12 +217,16 @@ class CudaRecorder:
     def capture(self, function: Callable[[], SampleValues]) -> Callable[[], SampleValues]:
         """Record the kernels without running them; another thread may copy the next epoch's answers meanwhile."""
         graph = torch.cuda.CUDAGraph()
-        # The outer context returns to the current stream after a failed capture; torch before 2.15 does not.
-        with (
-            torch.cuda.stream(torch.cuda.current_stream()),
-            torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
-        ):
-            values = function()
+        try:
+            # The outer context returns to the current stream after a failed capture; torch before 2.15 does not.
+            with (
+                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+            ):
+                values = function()
+        except RuntimeError:
+            _leave_capture()
+            raise
 
         def replay() -> SampleValues:
             graph.replay()

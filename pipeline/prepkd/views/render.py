@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from prepkd.views.augmentation import Augmentation
@@ -25,4 +26,9 @@ def render(recipe: Recipe, images: Tensor | Sequence[Image], parameters: Tensor)
         stop = start + len(step.ranges)
         pixels = step.render(pixels, parameters[:, start:stop])
         start = stop
-    return pixels.float() / 255
+    return unit_range(pixels)
+
+
+def unit_range(pixels: Tensor) -> Tensor:
+    """Byte values as float32 in [0, 1], the same on every device: CUDA multiplies by the rounded reciprocal of a plain number."""
+    return pixels.float() / torch.full((), 255.0, device=pixels.device)

@@ -13,6 +13,7 @@ from prepkd.data.samples.labels import mixture
 from prepkd.errors import InputError
 from prepkd.runtime.processors import compute_on, idle_processors
 from prepkd.views import Recipe, ViewPlan, takes_any_size, view_side
+from prepkd.views.render import unit_range
 
 IMAGES_PER_TASK = 8  # encoded images per task of a decoding thread
 
@@ -112,7 +113,7 @@ class Samples:
         else:
             chosen = torch.arange(len(self))[part if isinstance(part, slice) else part.cpu()]
             shown = self._in_parts(lambda some: self._centred(self._take(chosen[some])), len(chosen))
-        return self._to_device(shown).float() / 255
+        return unit_range(self._to_device(shown))
 
     def _centred(self, images: Tensor | list[DecodedImage]) -> Tensor:
         if self.side:

@@ -17,6 +17,7 @@ from prepkd.html_report.results import Results
 from prepkd.html_report.sections.training import logged
 from prepkd.inspection.temperatures import METHODS, RowTemperatures, flsw_refusal, row_temperatures
 from prepkd.models import Normalised, load_checkpoint
+from prepkd.runtime.torch_state import arithmetic
 from prepkd.store import LogitStore
 
 CARDS = 12  # of each kind
@@ -126,7 +127,8 @@ def _cards(
     pictures = view_pictures(samples, store.plan, [(view, row) for row in rows])
     shown = torch.tensor(rows, device=samples.device)
     integers = torch.from_numpy(store.plan.parameters(view, np.array(rows))).to(samples.device)
-    ours = model(samples.pixels(store.plan, shown, integers)).float().softmax(dim=-1).cpu()
+    with arithmetic("ieee", samples.device):
+        ours = model(samples.pixels(store.plan, shown, integers)).float().softmax(dim=-1).cpu()
     theirs = torch.from_numpy(store.lookup(np.full(len(rows), view), np.array(rows))).softmax(dim=-1)
     names = results.names
     cards = []
