@@ -32,8 +32,8 @@ def test_versions_of_cuda_are_compared_in_one_form(monkeypatch: pytest.MonkeyPat
     assert packages.cuda_version(13020) == packages.cuda_version("13.2") == "13.2"
     assert packages.cuda_version(12080) == "12.8" and packages.cuda_version(None) is None
     monkeypatch.setattr(packages, "cuda_version", lambda stated: "12.8" if isinstance(stated, str) else "13.0")
-    if torch.version.cuda:
-        assert "built for CUDA 12.8 and 13.0" in packages.torch_pair().found
+    monkeypatch.setattr(torch.version, "cuda", "12.8")  # as in a build with CUDA
+    assert "built for CUDA 12.8 and 13.0" in packages.torch_pair().found
 
 
 def test_a_platform_without_tests_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

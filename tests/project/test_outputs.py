@@ -168,7 +168,7 @@ def test_a_file_that_begins_as_one_of_ours_is_somebodys(
         clear(Path("models/teachers/large"))
         Path("models/teachers/large").mkdir()
     Path(place).write_text(content)
-    refused(*arguments, says=Path(place).name)
+    refused(*arguments, says=place)
 
 
 def pipe(place: Path) -> None:
@@ -197,7 +197,7 @@ def test_what_somebody_has_at_an_outputs_place_stays(
     put_there(Path(place))
     # Foreign files stay even with --replace.
     replace = ["--replace"] if "--replace" in prepkd(arguments[0], "--help") else []
-    refused(*arguments, *replace, says=Path(place).name)
+    refused(*arguments, *replace, says=place)
 
 
 @pytest.mark.parametrize(("arguments", "place"), OUTPUTS, ids=lambda value: str(value))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from prepkd.runtime.files import has_ended, this_process
-from prepkd.store.claims import CLAIM, ClaimFiles, ClaimFolder, Claims, Objects, claim_files
+from prepkd.store.claims import CLAIM, EXPIRY, ClaimFiles, ClaimFolder, Claims, Objects, claim_files
 from prepkd.store.ownership import first_foreign, refuse_foreign_store, store_key_patterns
 from prepkd.store.place import keys, open_place
 from prepkd.store.remote import RemoteStore
@@ -144,6 +145,30 @@ def test_a_thread_shows_that_the_worker_lives_and_all_is_released_at_the_end(
     assert files.state("0.0.0") is None
     claims.beat()
     assert files.state("0.0.0") is None, "no beat makes a claim"
+
+
+def test_a_worker_shows_its_life_several_times_before_its_claim_expires(
+    open_files: Callable[[], ClaimFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims, waited = Claims(open_files(), expiry=60.0), []
+
+    def wait(seconds: float) -> bool:
+        waited.append(seconds)
+        return True  # the end
+
+    monkeypatch.setattr(claims._ended, "wait", wait)
+    with claims:
+        pass
+    assert waited and all(0 < seconds <= 60 / 3 for seconds in waited)
+
+
+def test_the_docs_say_when_a_claim_expires() -> None:
+    assert EXPIRY == 60
+    for page, said in {
+        "caching-on-a-cluster": "unchanged for 60 seconds",
+        "cluster": "in flight after a minute",
+    }.items():
+        assert said in " ".join((ROOT / f"docs/how-to/{page}.md").read_text().split())
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 300, b"a b c"])

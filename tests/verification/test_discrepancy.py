@@ -1,14 +1,16 @@
 """Which discrepancies are rounding: the limits of each arithmetic, other maxima, values that are not finite."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT
 from prepkd.errors import InputError
 from prepkd.store import LogitStore
 from prepkd.store.encodings import as_tensors, words_of
-from prepkd.verification.discrepancy import TOLERANCES, Discrepancy, live_reference, measure_discrepancy
+from prepkd.verification.discrepancy import TOLERANCES, Discrepancy, Tolerance, live_reference, measure_discrepancy
 from prepkd.verification.live_teacher import verify_rows
 from prepkd.verification.sampling import draw_pairs
 from torch import Tensor
@@ -95,3 +97,12 @@ def test_another_maximum_by_rounding_is_within(finished: Path, encoding: str) ->
     assert (live.argmax(-1) != raw.argmax(-1)).sum() == 3
     words = words_of(store.encoding, store.plan, 0, slice(0, 200))
     assert compared(store, store.encoding.encode(raw, labels, words), live, labels).within
+
+
+def test_the_tolerances_are_those_of_the_docs() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| (\S+) \| t = (\S+) \| (\S+) %", (ROOT / "docs/how-to/verify.md").read_text(), re.M
+    )
+    said = {name: Tolerance(float(dz), float(kl), float(flips) / 100) for name, dz, kl, flips in rows}
+    assert said == {name: TOLERANCES[name] for name in ("ieee", "tf32", "bf16")}
+    assert TOLERANCES["unknown"] == TOLERANCES["bf16"]
