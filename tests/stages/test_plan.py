@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prepkd.cli import app
 from prepkd.costs.cost import Cost, Memory, Rates, StoreCost
-from prepkd.costs.memory import TrialAnswers, allocated, caching_memory, training_memory
+from prepkd.costs.memory import TrialAnswers, allocated, caching_memory, in_flight, training_memory
 from prepkd.store.attributes import Attributes
 from prepkd.store.encodings import StoredTensor, Tensors, make_encoding
-from prepkd.store.layout import Layout
+from prepkd.store.layout import READING_THREADS, Layout
 from prepkd.store.place import open_place
 from prepkd.store.reader import LogitStore
 from prepkd.store.writer import StoreWriter
@@ -134,6 +135,28 @@ def test_memory_of_answers_is_that_of_two_slabs_and_more(encoding: str, tmp_path
     assert training_memory([[layout], [layout]]) == pytest.approx(once + 2 * held, rel=0.01)  # two views per step
     assert training_memory([[larger]], resident=True) > training_memory([[larger]])
     assert caching_memory(larger) > 1000 * 22 * layout.bytes_per_row
+
+
+@pytest.mark.parametrize("encoding", ["f16", "u8", "topk", "sampled"])
+def test_files_that_are_read_at_once_count(encoding: str) -> None:
+    layout = Layout(ViewPlan(PLAN.recipe, 3, 7, 220), ENCODINGS[encoding], 22)
+    found = {}
+    for count in (1, 10):
+        with zarr.config.set({"async.concurrency": count}):
+            assert 0 <= in_flight(layout) - count * 22 * layout.bytes_per_row <= count * 16 * len(layout.fields)
+            found[count] = training_memory([[layout]])
+    assert found[10] - found[1] >= 9 * 22 * layout.bytes_per_row
+
+
+@pytest.mark.parametrize("encoding", ["u8", "topk", "sampled"])
+def test_chunks_that_are_read_back_at_once_count(encoding: str) -> None:
+    """Each is read whole and checked: at least its file and its decoded rows. Computing an `f16` chunk takes as much."""
+    alone, many = (
+        caching_memory(Layout(ViewPlan(PLAN.recipe, views, 7, 2200), ENCODINGS[encoding], 2200))
+        for views in (1, READING_THREADS)
+    )
+    read = 2 * 2200 * Layout(ViewPlan(PLAN.recipe, 1, 7, 2200), ENCODINGS[encoding], 2200).bytes_per_row
+    assert many >= READING_THREADS * read and many > alone
 
 
 def test_encoding_on_fewer_rows_takes_as_much_per_row(monkeypatch: pytest.MonkeyPatch) -> None:
