@@ -127,9 +127,10 @@ def cells(text: str) -> list[str]:
 
 OLDER = re.compile(r"training version (\d+)")  # names the version in a section of older figures
 CLAIM = re.compile(
-    r"\b(beats?|better|worse|outperforms?|improves?|wins?|gains?|findings?|superior|behind|survives?|counts|loses)\b"
+    r"\b(beats?|better|worse|outperforms?|improves?|wins?|gains?|findings?|superior|behind|ahead|survives?|counts|loses"
+    r"|raises?|exceeds?|higher|more accurate)\b"
 )
-DENIED = re.compile(r"\b(no|not|none|neither|nor|never)\b", re.IGNORECASE)
+DENIED = re.compile(r"\b(no|not|none|neither|nor|never)\b(?! extra\b| cost\b)", re.IGNORECASE)
 
 
 def sections(page: Path) -> list[str]:
@@ -142,6 +143,19 @@ def is_older(section: str) -> bool:
 
 def is_bold(table_row: str) -> bool:
     return table_row.startswith("|") and bool(re.search(rf"\*\*{CELL.pattern}\*\*", table_row))
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "KA beats KD at no extra cost.",
+        "`ka-ps` is 0.4 points ahead of `kd`.",
+        "It reaches a higher accuracy.",
+        "DTD raises top-1 by half a point.",
+    ],
+)
+def test_a_claim_is_seen(sentence: str) -> None:
+    assert CLAIM.search(sentence) and not DENIED.search(sentence)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
