@@ -131,7 +131,7 @@ def run(*arguments: str) -> Result:
         raise AssertionError(said) from done.exception
     lines = done.stderr.splitlines()
     refused = len(lines) == 1 and lines[0].startswith("error: ")
-    usage = done.stderr.startswith("Usage: ")
+    usage = done.stderr.startswith(("Usage: ", "╭─ Error"))  # the latter for an option without its argument
     fails = done.exit_code == 1 and arguments[0] == "doctor" and lines[-1].startswith("error: ")
     assert done.exit_code == 0 or (done.exit_code == 2 and (refused or usage)) or fails, said
     assert "secret" not in done.stderr.replace("where secrets stand", "") or usage, said
