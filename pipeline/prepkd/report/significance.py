@@ -73,10 +73,10 @@ def difference_text(difference: Difference, note: str = "") -> str:
 
     >>> difference_text(Difference(0.98, 5, 0.83, 0.246)), difference_text(Difference(0.5, 1))
     ('+0.98 +- 0.83 (p 0.246)', '+0.50 (no interval)')
-    >>> difference_text(Difference(-6.11, 3, 1.2, 0.0004), "3 of 5 seeds")
-    '**-6.11 +- 1.20 (p < 0.001, 3 of 5 seeds)**'
+    >>> difference_text(Difference(-6.11, 3, 1.2, 0.0004), "3 of 5 seeds"), difference_text(Difference(-1e-6, 5, 0.8, 1.0))
+    ('**-6.11 +- 1.20 (p < 0.001, 3 of 5 seeds)**', '+0.00 +- 0.80 (p 1.000)')
     """
-    mean, half_width, p = difference.mean, difference.half_width, difference.p
+    mean, half_width, p = round(difference.mean, 2) + 0.0, difference.half_width, difference.p  # no negative zero
     if half_width is None or p is None:
         return f"{mean:+.2f} ({', '.join(filter(None, ['no interval', note]))})"
     notes = ["p < 0.001" if p < 0.001 else f"p {p:.3f}", note]

@@ -85,7 +85,7 @@ def difference_cells(row: Row, name: str) -> list[Cell]:
         return [text("baseline", "quiet"), text("", "quiet")]
     if seeds == 0:
         return [text("no common seed", "quiet"), text("not comparable", "quiet")]
-    shown = f"{points:+.2f}" + ("" if isnan(half) else f" ± {half:.2f}")
+    shown = f"{round(points, 2) + 0.0:+.2f}" + ("" if isnan(half) else f" ± {half:.2f}")
     return [Cell(shown, points), text(*verdict(points, p, int(seeds)))]
 
 
