@@ -113,9 +113,9 @@ class CudaGraphFunction:
 
     The first `EAGER_CALLS` calls run eagerly; then the function is captured for the shapes of the first call and replayed on
     copies of its inputs. Inputs of other shapes run eagerly. Gradients must stay in place between calls
-    (`zero_grad(set_to_none=False)`). A function that cannot be captured, since it waits for the GPU for example, runs eagerly
-    throughout, after a warning; the attempt's changes to `modules` and to torch's random state are undone. So does one that draws
-    random numbers on the CPU.
+    (`zero_grad(set_to_none=False)`). A function that cannot be captured, since it waits for the GPU for example, or that draws
+    random numbers on the CPU, runs eagerly throughout, after a warning; a failed attempt's changes to `modules` and to torch's
+    random state are undone.
     """
 
     def __init__(
@@ -138,7 +138,8 @@ class CudaGraphFunction:
             self.calls += 1
             before = host_random_state(inputs[0].device)
             values = self.recorder.warm_up(lambda: self.function(*inputs))
-            if host_random_state(inputs[0].device) != before:
+            # The first calls may compile; the last one does what would be captured.
+            if self.calls == EAGER_CALLS and host_random_state(inputs[0].device) != before:
                 log.warning(
                     "a training step draws random numbers on the CPU, which a CUDA graph would repeat in every step; training "
                     "continues without one, which is slower (docs/how-to/own-model.md)"
