@@ -1,5 +1,6 @@
 """README's first screen has a short introduction and two commands; the report's picture and the demo's table follow."""
 
+import json
 import re
 
 from commands import ROOT
@@ -29,3 +30,11 @@ def test_one_picture_and_the_table_follow() -> None:
 def test_the_picture_is_the_top_of_the_reports() -> None:
     head, whole = (Image.open(ROOT / f"docs/images/{name}.png").convert("RGB") for name in ("report-head", "report"))
     assert ImageChops.difference(head, whole.crop((0, 0, *head.size))).getbbox() is None
+
+
+def test_the_bytes_of_a_row() -> None:
+    sentence = re.search(r"a row of 100 logits in (.+?), or keeps", " ".join(TEXT.split()))
+    assert sentence, "README no longer states the bytes of a row of 100 logits"
+    stated = {name: int(size) for size, name in re.findall(r"(\d+)(?: bytes)? \(`(\w+)`", sentence[1])}
+    measured = json.loads((ROOT / "benchmarks/results/encodings.json").read_text())["encodings"]
+    assert stated == {name: round(measured[name]["bytes_per_row"]) for name in ("f16", "i16", "u8")}
