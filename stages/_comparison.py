@@ -41,6 +41,12 @@ def grid(params: Params) -> dict[str, dict[str, RunFile]]:
     }
 
 
+def left_over(params: Params) -> list[Path]:
+    """Return the files of runs that left the comparison: nothing removes them, and DVC's `table` depends on their folder."""
+    runs = {run.path for pair in grid(params).values() for run in pair.values()}
+    return sorted({*(COMPARISON / "runs").rglob("*.safetensors")} - runs - {*map(added_file, params.compare.add)})
+
+
 def run_of(params: Params, run: str, teacher: str, student: str) -> RunFile:
     """Return a run of a pair of teacher and student."""
     options = "" if len(params.pairs) == 1 else f" --teacher {teacher} --student {student}"

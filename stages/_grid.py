@@ -15,14 +15,14 @@ from prepkd.stages._console import advance, progress, say
 from prepkd.stages._project import data_file, writing
 from prepkd.stages._run import train_seed
 from prepkd.stages._students import uses_own_code
-from prepkd.stages.gather import write_lesson
+from prepkd.stages.gather import write_lessons
 
 
 def whole_grid(params: Params) -> dict[RunKey, RunFile]:
     """Return all runs of the comparison, and write the lesson files that its DVC stages depend on."""
     if params.distill.source == "cached":
         for names in params.compare.teachers:
-            write_lesson(params, names)
+            write_lessons(params, names)
     return {RunKey(run, *pair): run_of(params, run, *pair) for pair in params.pairs for run in params.compare.runs}
 
 

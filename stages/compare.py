@@ -14,7 +14,7 @@ from prepkd.project.outputs import run_output, tables
 from prepkd.project.params import additions
 from prepkd.report.grid import tabulate
 from prepkd.report.markdown import fitting
-from prepkd.stages._comparison import COMPARISON, added, added_file, grid, measure_added, run_file
+from prepkd.stages._comparison import COMPARISON, added, added_file, grid, left_over, measure_added, run_file
 from prepkd.stages._console import console, say, show
 from prepkd.stages._devices import use_devices
 from prepkd.stages._grid import train_as_tasks
@@ -101,6 +101,10 @@ def compare(
         text = tabulate(grid(params), load_split(data_file(params), "test"), COMPARISON, others)
     table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
     show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
+    if left := left_over(params):
+        say(
+            f"{left[0]}: of a run that left the comparison, one of {len(left)}; remove it, so that other clones have equal files"
+        )
     if add:
         named = ", ".join(add).replace("=", ": ")
         say(f"to keep the added rows in `dvc repro`, name them in params.yaml: compare.add: {{{named}}}")

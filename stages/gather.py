@@ -1,52 +1,64 @@
-"""gather: the stores that a student is trained from -> data/lesson.json."""
+"""gather: the stores that students are trained from -> data/lesson.json, or data/lessons/ for the comparison."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from prepkd.project.outputs import lesson
+from prepkd.distillation.student_settings import Distill
+from prepkd.project.outputs import lesson, lessons
 from prepkd.project.params import Params
-from prepkd.runtime.files import write_json
+from prepkd.runtime.files import atomic_folder, write_json
 from prepkd.stages._console import console
 from prepkd.stages._options import Overrides, ParamsFile, Quiet, known_teacher, read_params
 from prepkd.stages._project import store_url, writing
 from prepkd.store.identity import identities, identity
 
-LESSON = Path("data/lesson.json")
+LESSON, LESSONS = Path("data/lesson.json"), Path("data/lessons")
 
 
 def gather(
     params_file: ParamsFile = Path("params.yaml"),
     overrides: Overrides = [],
     teachers: Annotated[
-        str | None, typer.Option(metavar="NAME[+NAME...]", help="These teachers, to data/lessons/; else distill's.")
+        str | None,
+        typer.Option(metavar="NAME[+NAME...]", help="The comparison's runs with these teachers, to data/lessons/."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Check that the teachers' stores have one view plan; writes their identities to `data/lesson.json`.
 
-    DVC's `distill` depends on that small file: adding a teacher that is not used makes no student out of date.
+    DVC's `distill` depends on that small file: adding a teacher that is not used makes no student out of date. With `--teachers`
+    one such file per run of the comparison is written, to `data/lessons/NAME/`.
     """
-    write_lesson(read_params(params_file, overrides), teachers)
+    params = read_params(params_file, overrides)
+    if teachers:
+        write_lessons(params, teachers)
+        return
+    with writing(lesson(LESSON)):
+        write_json(LESSON, lesson_of(params, params.distill))
+    console.print(f"{LESSON}: {', '.join(params.distill.teacher_names)}")
 
 
-def write_lesson(params: Params, teachers: str | None) -> None:
-    """Write the store identities of these teachers to `data/lessons/`; without teachers, distill's to `data/lesson.json`."""
-    names, methods = params.distill.teacher_names, [params.distill]
-    if teachers:  # add the teachers that runs of the comparison name themselves
-        methods = [params.variant(run, teachers) for run in params.compare.runs]
-        own = [name for method in methods for name in method.teacher_names]
-        names = list(dict.fromkeys([*teachers.split("+"), *own]))
-    path = Path("data/lessons") / f"{teachers}.json" if teachers else LESSON
-    with writing(lesson(path)):
-        stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
-        features = {
-            f"{name}/{entry}": identity(params.cache.feature_url(name, entry), name, "cache-features")
-            if method.source == "cached"
-            else None
-            for method in methods
-            for name in method.teacher_names
-            for entry in method.entries_read(params.cache.features)
-        }
-        write_json(path, {"teachers": stores} | ({"features": features} if features else {}))
-    console.print(f"{path}: {', '.join(names)}")
+def write_lessons(params: Params, teachers: str) -> None:
+    """Write the lesson of every run of the comparison with these teachers, `data/lessons/TEACHERS/RUN.json`.
+
+    A run may name teachers of its own. A lesson of a run that is not in the comparison any more is removed.
+    """
+    runs = {run: params.variant(run, teachers) for run in params.compare.runs}
+    with writing(lessons(folder := LESSONS / teachers)), atomic_folder(folder) as temporary:
+        for run, settings in runs.items():
+            write_json(temporary / f"{run}.json", lesson_of(params, settings))
+    console.print(f"{folder}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}", markup=False)
+
+
+def lesson_of(params: Params, settings: Distill) -> dict[str, Any]:
+    """Return the identities of the stores that students of these settings learn from; raises InputError."""
+    names = settings.teacher_names
+    stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
+    features = {
+        f"{name}/{entry}": identity(params.cache.feature_url(name, entry), name, "cache-features")
+        for name in names
+        for entry in settings.entries_read(params.cache.features)
+        if settings.source == "cached"
+    }
+    return {"teachers": stores} | ({"features": features} if features else {})

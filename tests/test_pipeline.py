@@ -142,6 +142,16 @@ def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:
     table = pd.read_csv(clone / "results/compare/table.csv")
     assert list(table["run"]) == ["kd", "ka-ps+dtd-flsw"]
     assert "minus_kd_points" in table and "minus_kd_without_ce_points" not in table
+    left = "results/compare/runs/large/convnet8/kd,ce_weight=0.safetensors"
+    assert f"{left}: of a run that left the comparison, one of 1; remove it" in output
+    (clone / left).unlink()
+    # A run that names a teacher of its own leaves the other runs up to date.
+    edit_params(clone, lambda params: params["compare"]["runs"].append("kd,teacher=small"))
+    output = run("dvc repro compare/dvc.yaml", clone)
+    assert re.findall(r"Running stage 'compare/dvc.yaml:run@(.+)'", output) == ["large-convnet8-kd,teacher=small"], (
+        output
+    )
+    assert "left the comparison" not in output
     run("git checkout -q . && git clean -fdq results", clone)
 
 

@@ -45,7 +45,7 @@ OUTPUTS = [
     (["import", "logits.npy", "large", "--to", "thesis"], "thesis"),
     (["fetch-views", "data/logits/large.zarr", "--to", "thesis"], "thesis"),
     (["gather"], "data/lesson.json"),
-    (["gather", "--teachers", "large"], "data/lessons/large.json"),
+    (["gather", "--teachers", "large"], "data/lessons/large"),
     (["distill"], "models/student"),
     (["distill"], "results/training"),
     (["evaluate"], "results/metrics.json"),
@@ -377,7 +377,7 @@ def test_finished_work_of_other_settings_is_replaced_only_as_asked(
 # (arguments, outputs, an input): outputs that are rewritten without --replace, since their inputs give them in seconds.
 DERIVED = [
     (["gather"], ["data/lesson.json"], "data/logits/large.zarr"),
-    (["gather", "--teachers", "large"], ["data/lessons/large.json"], "data/logits/large.zarr"),
+    (["gather", "--teachers", "large"], ["data/lessons/large"], "data/logits/large.zarr"),
     (["evaluate"], ["results/metrics.json", "results/details.json", "results/plots"], "models/student/seed0"),
     (
         ["compare"],

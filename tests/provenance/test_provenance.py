@@ -270,17 +270,22 @@ def test_what_belongs_together_is_accepted_again(project: Path) -> None:
         prepkd(*command, teachers__large__seed=5)
 
 
-def test_a_pairs_runs_depend_on_the_teachers_that_they_name(project: Path) -> None:
-    """A pair's lesson, on which DVC's `run` depends, lists `small` if a run names it: its new store makes the run stale."""
+def test_a_run_depends_on_its_own_teachers(project: Path) -> None:
+    """A run's lesson, on which DVC's `run` depends, names the stores of that run: its new store leaves the others alone."""
     prepkd("gather", "--teachers", "large")
-    lesson = Path("data/lessons/large.json")
-    assert list(json.loads(lesson.read_text())["teachers"]) == ["large"]
+    lessons = Path("data/lessons/large")
+    kd = (lessons / "kd.json").read_bytes()
     named = "[kd, 'kd,teacher=small', 'kd,teachers=[large,small]']"
     assert "data/logits/small.zarr: " in prepkd("gather", "--teachers", "large", code=2, compare__runs=named)
+    assert [path.name for path in lessons.iterdir()] == ["kd.json"], "a refused command changes nothing"
     for stage in ("train-teacher", "cache-logits"):
         prepkd(stage, "small", teachers__small__epochs=1)
     prepkd("gather", "--teachers", "large", compare__runs=named)
-    assert list(json.loads(lesson.read_text())["teachers"]) == ["large", "small"]
+    found = {path.stem: list(json.loads(path.read_text())["teachers"]) for path in lessons.iterdir()}
+    assert found == {"kd": ["large"], "kd,teacher=small": ["small"], "kd,teachers=[large,small]": ["large", "small"]}
+    assert (lessons / "kd.json").read_bytes() == kd
+    prepkd("gather", "--teachers", "large")
+    assert [path.name for path in lessons.iterdir()] == ["kd.json"], "runs that left the comparison"
 
 
 def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path) -> None:

@@ -242,7 +242,10 @@ class Divergence(Term):
     def divergence(
         self, student_logits: Tensor, target: Target, labels: Tensor, tau: float | Tensor, state: State
     ) -> tuple[Tensor, Values]:
-        """Return values (B,) and the values to log; student logits (B, K), `tau` a number or (B,)."""
+        """Return values (B,) and the values to log; student logits (B, K), `tau` a number or (B,).
+
+        The target's logits are counted from each row's maximum, unless the divergence sets `needs_raw`.
+        """
 
 
 class FeatureTerm(Term):

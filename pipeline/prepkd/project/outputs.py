@@ -53,6 +53,11 @@ def lesson(path: Path) -> Output:
     return Output(path, {"": _is_lesson})
 
 
+def lessons(folder: Path) -> Output:
+    """The files of store identities of a comparison's runs, which `gather --teachers` writes."""
+    return Output(folder, {r".+\.json": _is_lesson})
+
+
 def entry_plan(path: Path) -> Output:
     """The plan of an entry of `cache.features`, written by `cache-features --plan`."""
     return Output(path, {"": _has("entry", "settings", "sizes", "teacher")})
