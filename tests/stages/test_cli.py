@@ -226,6 +226,16 @@ def test_stages_in_order_without_dvc_and_files_that_do_not_belong_together(proje
     assert not list(project.rglob("*.partial"))
 
 
+def test_students_that_need_no_store_are_evaluated_without_one(project: Path) -> None:
+    prepkd("prepare", cwd=project)
+    for option in ("distill.method=ce", "distill.source=online"):
+        prepkd("distill", "-S", option, "--replace", cwd=project)
+        assert "test top-1" in prepkd("evaluate", "-S", option, cwd=project)
+        assert "training_view_error" not in (project / "results/details.json").read_text()
+        prepkd("train-teacher", "large", cwd=project)
+    assert "no such store; run `prepkd cache-logits large`" in prepkd("evaluate", cwd=project, code=2)
+
+
 @pytest.mark.parametrize("command", [["prepare"], ["train-teacher", "large"]])
 def test_a_file_where_a_folder_belongs_is_named(project: Path, command: list[str]) -> None:
     if command == ["prepare"]:

@@ -103,7 +103,7 @@ def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
     here = {name: folder for name, folder in run.teachers.items() if folder not in run.absent}
     check_taught_by(made_from.get("teacher"), answering_teachers(run.settings, here), run.path, remedy)
     if run.settings.parsed_method.needs_teacher:
-        stores = {name: LogitStore.open(url) for name, url in run.stores.items() if name not in here}
+        stores = {name: LogitStore.open(url, teacher=name) for name, url in run.stores.items() if name not in here}
         check_stores(made_from.get("teacher"), stores, run.path, remedy)
     if absent := [seed for seed in run.settings.seed_list if seed not in results.logits]:
         there = ", ".join(map(str, results.logits))

@@ -41,7 +41,8 @@ def report_students(
     test = Samples.of(split, on.device, on.recipe)
     labels = test.labels.cpu()
     here = {name: folder for name, folder in teachers.items() if folder.exists()}
-    opened = {name: LogitStore.open(url) for name, url in stores.items()}
+    from_store = settings.parsed_method.needs_teacher and (settings.source == "cached" or len(here) < len(teachers))
+    opened = {name: LogitStore.open(url, teacher=name) for name, url in stores.items() if from_store}
     logits = student_logits(settings, students, here, info, test, on.device)
     figures = {seed: measure(values, labels) for seed, values in logits.items()}
     errors = [store.summary["teacher_error"] for store in opened.values()]
