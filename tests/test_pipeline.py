@@ -155,6 +155,14 @@ def test_comparison_and_a_method_dropped_from_it(clone: Path) -> None:
     run("git checkout -q . && git clean -fdq results", clone)
 
 
+def test_a_comparison_trained_without_dvc_is_recorded(clone: Path, tmp_path: Path) -> None:
+    clone = shutil.copytree(clone, tmp_path / "prepkd", symlinks=True)
+    [command] = re.findall(r"`(dvc commit [^`]+)` records", (ROOT / "docs/how-to/cluster.md").read_text())
+    run(f"prepkd compare --jobs 2 && prepkd report && {command}", clone)
+    assert "up to date" in run("dvc status compare/dvc.yaml", clone)
+    assert "Running stage" not in run("dvc repro compare/dvc.yaml", clone)
+
+
 def test_a_grid_of_teachers_and_students(clone: Path, tmp_path: Path) -> None:
     clone = shutil.copytree(clone, tmp_path / "prepkd", symlinks=True)
     run("dvc repro -q compare/dvc.yaml", clone)

@@ -92,6 +92,9 @@ def test_data_and_store_are_enough(desk: Desk, tmp_path: Path) -> None:
     """A clone without the teacher's model folder distills from the data and the store."""
     run(f"git clone -q {desk.folder / 'digits.git'} digits", tmp_path)
     clone = tmp_path / "digits"
+    status = json.loads(run("prepkd status --json", clone))
+    assert status["next"] == ["dvc pull dvc.yaml", "dvc repro"]
+    assert [one["name"] for one in status["stages"] if one["state"] == "out of date"] == ["report"]  # it has no outputs
     said = desk.run(section("bash")[SMALLER], clone)
     assert not (clone / "models/teachers").exists()
     assert desk.ran() == ["distill", "evaluate"]

@@ -34,8 +34,12 @@ LOCKS = {
 }
 
 
+def exists(path: str) -> bool:
+    return path == "data/x.h5"
+
+
 def states(status: dict[str, Any], locks: dict[str, Any] = LOCKS) -> dict[str, tuple[str, str]]:
-    return {one.name: (str(one.state), one.why) for one in classified(NAMES, status, locks)}
+    return {one.name: (str(one.state), one.why) for one in classified(NAMES, status, locks, exists)}
 
 
 def test_what_dvc_does_not_list_is_done() -> None:
@@ -66,6 +70,13 @@ def test_outputs_that_are_gone_and_stages_that_never_ran_are_missing() -> None:
     assert states({"evaluate": [{"changed deps": {"models": "new"}}]}, never)["evaluate"] == ("missing", "never run")
 
 
+def test_an_output_that_is_only_in_another_clones_cache_is_missing() -> None:
+    absent = [{"changed deps": {"models": "deleted"}}, {"changed outs": {"results/metrics.json": "not in cache"}}]
+    assert states({"evaluate": absent})["evaluate"] == ("missing", "no results/metrics.json")
+    here = [{"changed outs": {"data/x.h5": "not in cache"}}]
+    assert states({"prepare": here})["prepare"] == ("out of date", "data/x.h5 not in cache")
+
+
 def test_several_changes_are_counted() -> None:
     changed = {"distill": [{"changed deps": {"data/x.h5": "modified", "params.yaml": {"distill": "modified"}}}]}
     assert states(changed)["distill"] == ("out of date", "data/x.h5 modified, and 1 more")
@@ -93,8 +104,10 @@ def test_what_comes_next(tmp_path: Path) -> None:
     commands = {"distill": "prepkd distill", "table": "prepkd compare"}
     page = tmp_path / "report.html"
 
-    def following(*stages: StageStatus, by_dvc: bool = True, first: list[str] | None = None) -> list[str]:
-        return next_commands(stages, by_dvc=by_dvc, commands=commands, first=first or [], page=page)
+    def following(
+        *stages: StageStatus, by_dvc: bool = True, first: list[str] | None = None, remote: bool = False
+    ) -> list[str]:
+        return next_commands(stages, by_dvc=by_dvc, commands=commands, first=first or [], page=page, remote=remote)
 
     done, waits = StageStatus("distill", StageState.DONE), StageStatus("distill", StageState.OUT_OF_DATE)
     assert following(done) == ["prepkd report"]
@@ -107,6 +120,9 @@ def test_what_comes_next(tmp_path: Path) -> None:
     own = StageStatus("compare/dvc.yaml:run@timm:resnet18-kd", StageState.MISSING)  # the run's own name holds a colon
     assert following(done, own) == ["dvc repro compare/dvc.yaml"]
     assert following(done, StageStatus("table", StageState.MISSING), by_dvc=False) == ["prepkd compare"]
+    pulled = StageStatus("compare/dvc.yaml:table", StageState.MISSING, elsewhere=True)
+    assert following(done, pulled) == ["dvc repro compare/dvc.yaml"]
+    assert following(done, pulled, remote=True) == ["dvc pull compare/dvc.yaml", "dvc repro compare/dvc.yaml"]
 
 
 PIPELINE = """
@@ -263,7 +279,13 @@ def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "no DVC project" in found["notes"][0] and "no DVC project" in done.stderr
     prepkd("prepare", prepare__subset=3)
     found = json.loads(invoke("status", "--json").stdout)
-    assert found["stages"][0] == {"name": "prepare", "state": "done", "outputs": ["data/digits.h5"], "why": ""}
+    assert found["stages"][0] == {
+        "name": "prepare",
+        "state": "done",
+        "outputs": ["data/digits.h5"],
+        "why": "",
+        "elsewhere": False,
+    }
     assert found["next"] == ["prepkd train-teacher large"]
     shown = prepkd("status", columns=60)
     assert max(map(len, shown.splitlines()[1:])) <= 60 and "prepkd train-teacher large" in shown

@@ -2,7 +2,7 @@
 
 import json
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,7 +25,12 @@ def stages_by_dvc(folder: Path) -> list[StageStatus]:
         listed, status = pool.map(lambda words: _dvc(folder, *words), asked)
     lines = map(str.strip, listed.splitlines())
     names = [line for line in lines if line and not line.endswith(".dvc")]  # .dvc files of `dvc add` are not stages
-    return classified(names, json.loads(status), lock_entries(folder, names))
+    return classified(names, json.loads(status), lock_entries(folder, names), lambda path: (folder / path).exists())
+
+
+def has_remote(folder: Path) -> bool:
+    """Whether DVC has a default remote."""
+    return run_dvc(folder, "config", "core.remote").returncode == 0
 
 
 def lock_entries(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -69,12 +74,15 @@ def _from(here: str, path: str) -> str:
 
 
 def classified(
-    names: Iterable[str], status: Mapping[str, Any], locks: Mapping[str, Mapping[str, Any]]
+    names: Iterable[str],
+    status: Mapping[str, Any],
+    locks: Mapping[str, Mapping[str, Any]],
+    exists: Callable[[str], bool],
 ) -> list[StageStatus]:
     """The state of each stage, from its own changes and those of the stages that make its inputs.
 
     DVC lists only stages whose own inputs, settings or outputs have changed. It lists a downstream stage only once the upstream
-    stage has run.
+    stage has run. Of an output that is not in its cache it does not say whether it `exists`.
     """
     found: list[StageStatus] = []
     for name in names:
@@ -83,9 +91,10 @@ def classified(
             found.append(StageStatus(name, StageState.MISSING, why="never run"))
             continue
         outputs, changes = _paths(entry, "outs"), list(_changes(status.get(name, [])))
-        gone = [path for kind, path, how in changes if kind == "changed outs" and how == "deleted"]
-        if gone:
-            found.append(StageStatus(name, StageState.MISSING, outputs, f"no {gone[0]}"))
+        outs = [(path, how) for kind, path, how in changes if kind == "changed outs"]
+        elsewhere = [path for path, how in outs if how == "not in cache" and not exists(path)]
+        if gone := elsewhere or [path for path, how in outs if how == "deleted"]:
+            found.append(StageStatus(name, StageState.MISSING, outputs, f"no {gone[0]}", bool(elsewhere)))
         elif changes:
             found.append(StageStatus(name, StageState.OUT_OF_DATE, outputs, _reason(changes)))
         else:

@@ -8,7 +8,7 @@ from prepkd.errors import InputError
 from prepkd.project.params import Params
 from prepkd.project.scaffold import data_commands
 from prepkd.runtime.services import is_remote
-from prepkd.status.by_dvc import is_dvc_project, stages_by_dvc
+from prepkd.status.by_dvc import has_remote, is_dvc_project, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
 from prepkd.status.state import StageState, StageStatus, Status, is_report, next_commands, present
 
@@ -33,7 +33,10 @@ def project_status(
     if by_dvc and not page.is_file():
         stages = [_without_page(one, page) for one in stages]
     commands = {name: one.command for name, one in expected.items()}
-    following = next_commands(stages, by_dvc=by_dvc, commands=commands, first=_raw_data(params), page=page)
+    remote = any(one.elsewhere for one in stages) and has_remote(folder)
+    following = next_commands(
+        stages, by_dvc=by_dvc, commands=commands, first=_raw_data(params), page=page, remote=remote
+    )
     return Status(stages, present(results), following, by_dvc, notes)
 
 

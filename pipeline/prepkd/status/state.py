@@ -19,12 +19,16 @@ class StageState(StrEnum):
 
 @dataclass(frozen=True)
 class StageStatus:
-    """A stage: its name in DVC, its outputs, its state and the reason for that state."""
+    """A stage: its name in DVC, its outputs, its state and the reason for that state.
+
+    `elsewhere`: it ran in another clone, and its outputs are not in this one's cache.
+    """
 
     name: str
     state: StageState
     outputs: tuple[str, ...] = ()
     why: str = ""
+    elsewhere: bool = False
 
     @property
     def pipeline(self) -> str:
@@ -80,17 +84,26 @@ def _holds_something(path: Path) -> bool:
 
 
 def next_commands(
-    stages: Sequence[StageStatus], *, by_dvc: bool, commands: Mapping[str, str], first: Sequence[str], page: Path
+    stages: Sequence[StageStatus],
+    *,
+    by_dvc: bool,
+    commands: Mapping[str, str],
+    first: Sequence[str],
+    page: Path,
+    remote: bool = False,
 ) -> list[str]:
     """The next commands: those in `first`, which fetch missing raw data, then the command of the first stage that is not done.
 
     `commands` has the command of each stage for a project without DVC. If all is done, the command opens the report, `page`.
+    With a DVC `remote`, outputs that another clone made are pulled from it instead.
     """
     waiting = next((one for one in stages if one.state is not StageState.DONE), None)
     if waiting is None:
         return [f"python -m webbrowser {page}"] if page.is_file() else ["prepkd report"]
     if is_report(waiting) and waiting.state is StageState.MISSING:  # DVC does not track the page
         return ["prepkd report"]
+    if remote and (made := next((one for one in stages if one.elsewhere), None)):
+        return [f"dvc pull {made.pipeline}", repro(made)]
     return [*first, repro(waiting) if by_dvc else commands[waiting.name]]
 
 
