@@ -65,8 +65,9 @@ def test_the_commands_of_the_page_run_in_order(tmp_path: Path, monkeypatch: pyte
             promoted += ["promoted" in line]
             assert "Traceback" not in text
         else:
-            assert program == "cp"
-            (tmp_path / "models/student/seed0").rename(tmp_path / "models/promoted")
+            assert program == "mkdir" and "cp" in arguments
+            (tmp_path / "weights").mkdir()
+            (tmp_path / "models/student/seed0").rename(tmp_path / "weights/promoted")
     assert promoted.count(True) == 2 and len(promoted) == 10
     assert (tmp_path / "data/logits/promoted.zarr/manifest.json").is_file()
 

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from commands import run
 from prepkd.errors import InputError
 from prepkd.project.create import create_project
 from prepkd.project.scaffold import project_files
@@ -74,6 +75,18 @@ def test_it_commits_its_own_files_and_leaves_the_users_changes_as_they_are(repos
     before = git("git status --porcelain", repository)
     assert make(repository / "below") == []
     assert git("git status --porcelain", repository) == before
+
+
+def test_git_shows_what_dvc_add_writes_and_no_weights(repository: Path) -> None:
+    make(repository)
+    for folder in ("students/mine/seed0", "weights/promoted", "data/raw/images/a"):
+        (repository / folder).mkdir(parents=True)
+        (repository / folder / "model.safetensors").write_text(folder)
+    run("dvc add -q students/mine weights/promoted data/raw/images", repository)
+    git("git add -A", repository)
+    added = {"students/mine.dvc", "students/.gitignore", "weights/promoted.dvc", "weights/.gitignore"}
+    added |= {"data/raw/images.dvc", "data/raw/.gitignore"}
+    assert set(git("git diff --cached --name-only --diff-filter=A", repository).split()) == added
 
 
 def test_settings_of_dvc_that_are_there_are_the_users(repository: Path) -> None:

@@ -73,7 +73,6 @@ GITIGNORE = """# Outputs of the pipeline: DVC keeps them.
 /results/compare/runs/
 /results/logs/
 /exports/
-/students/
 /dvc_plots/
 """
 
@@ -86,7 +85,7 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
         "dvc.yaml": without_our_code(template("pipeline.yaml")),
         "compare/dvc.yaml": without_our_code(template("compare.yaml")),
         ".dvcignore": template("dvcignore"),
-        ".gitignore": GITIGNORE + raw_rules(chosen["raw"]),
+        ".gitignore": GITIGNORE + added_rules(chosen["raw"]),
         "params.schema.json": json.dumps(json_schema(), indent=2) + "\n",
         "data/raw/README.md": f"The raw files of {dataset}: {chosen['raw']}.\n",
         # DVC depends on the folder, which must exist before anything is cached in it.
@@ -97,17 +96,21 @@ def project_files(dataset: str, teacher: str | None, student: str | None, raw: s
     return {name: without_our_pages(text) for name, text in files.items()}
 
 
-def raw_rules(raw: str) -> str:
-    """Return the lines of .gitignore for raw data: `git add` before `dvc add` must not commit images.
+def added_rules(raw: str) -> str:
+    """Return the lines of .gitignore for raw data and students of other loops: git must not commit them before `dvc add`.
 
     DVC's own files stay visible: `NAME.dvc` beside the data, `.gitignore`.
     """
-    rules = ["/data/raw/**", *(f"!/data/raw/**/{kept}" for kept in ("", "*.dvc", ".gitignore")), "!/data/raw/README.md"]
+    kept = "", "*.dvc", ".gitignore"
+    rules = []
+    for folder in ("students", "data/raw"):
+        rules += [f"/{folder}/**", *(f"!/{folder}/**/{name}" for name in kept)]
+    rules.append("!/data/raw/README.md")
     place = Path(raw)
     own = not is_remote(raw) and not place.is_absolute()
     if own and not place.is_relative_to("data/raw") and not Path("data/raw").is_relative_to(place):
         rules.append("/" + re.sub(r"([\\*?\[ ])", r"\\\1", place.as_posix()))
-    return "\n# Raw data, of which git keeps DVC's descriptions.\n" + "".join(f"{rule}\n" for rule in rules)
+    return "\n# What `dvc add` keeps: git has DVC's descriptions.\n" + "".join(f"{rule}\n" for rule in rules)
 
 
 def params_text(dataset: str, chosen: Mapping[str, Any]) -> str:
