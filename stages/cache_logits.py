@@ -23,6 +23,7 @@ from prepkd.stages._options import (
 )
 from prepkd.stages._project import data_file, store_url
 from prepkd.stages._summary import store_figures, written_tables
+from prepkd.stages._teachers import note_other_settings
 from prepkd.store.ownership import refuse_foreign_store
 from prepkd.teacher.caching import hardly_better_than_chance
 
@@ -53,6 +54,7 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
+    note_other_settings(params, name)
     refuse_without_ray(engine, workers=workers, num_gpus=num_gpus)
     url = store_url(params, name)
     refuse_foreign_store(url)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from prepkd.distillation.student_settings import Distill
 from prepkd.project.outputs import lesson, lessons
 from prepkd.project.params import Params
 from prepkd.runtime.files import atomic_folder, write_json
@@ -35,7 +34,7 @@ def gather(
         write_lessons(params, teachers)
         return
     with writing(lesson(LESSON)):
-        write_json(LESSON, lesson_of(params, params.distill))
+        write_json(LESSON, lesson_of(params))
     console.print(f"{LESSON}: {', '.join(params.distill.teacher_names)}")
 
 
@@ -44,15 +43,20 @@ def write_lessons(params: Params, teachers: str) -> None:
 
     A run may name teachers of its own. A lesson of a run that is not in the comparison any more is removed.
     """
-    runs = {run: params.variant(run, teachers) for run in params.compare.runs}
+    for name in teachers.split("+"):
+        known_teacher(params, name)
     with writing(lessons(folder := LESSONS / teachers)), atomic_folder(folder) as temporary:
-        for run, settings in runs.items():
-            write_json(temporary / f"{run}.json", lesson_of(params, settings))
-    console.print(f"{folder}: {len(runs)} {'run' if len(runs) == 1 else 'runs'}", markup=False)
+        for run in params.compare.runs:
+            write_json(temporary / f"{run}.json", lesson_of(params, run, teachers))
+    console.print(f"{folder}: {len(params.compare.runs)} runs", markup=False)
 
 
-def lesson_of(params: Params, settings: Distill) -> dict[str, Any]:
-    """Return the identities of the stores that students of these settings learn from; raises InputError."""
+def lesson_of(params: Params, run: str | None = None, teachers: str | None = None) -> dict[str, Any]:
+    """Return the identities of the stores that a run of the comparison learns from, without a run the students of `distill`.
+
+    Raises InputError.
+    """
+    settings = params.variant(run, teachers) if run else params.distill
     names = settings.teacher_names
     stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
     features = {

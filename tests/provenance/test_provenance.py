@@ -270,6 +270,16 @@ def test_what_belongs_together_is_accepted_again(project: Path) -> None:
         prepkd(*command, teachers__large__seed=5)
 
 
+def test_a_teacher_of_other_settings_is_used_with_a_note(project: Path) -> None:
+    """Only what training reads counts; the same holds for `cache-logits` of a store that is finished."""
+    epochs = json.loads(Path("models/teachers/large/model.json").read_text())["training"]["epochs"]
+    text = prepkd(*CACHE, teachers__large__epochs=epochs + 3)
+    assert (
+        f"note: models/teachers/large: training.epochs is {epochs}, expected {epochs + 3}; it is used as it is" in text
+    )
+    assert "note:" not in prepkd(*CACHE, teachers__large__checkpoint_every=9)
+
+
 def test_a_run_depends_on_its_own_teachers(project: Path) -> None:
     """A run's lesson, on which DVC's `run` depends, names the stores of that run: its new store leaves the others alone."""
     prepkd("gather", "--teachers", "large")
@@ -286,6 +296,9 @@ def test_a_run_depends_on_its_own_teachers(project: Path) -> None:
     assert (lessons / "kd.json").read_bytes() == kd
     prepkd("gather", "--teachers", "large")
     assert [path.name for path in lessons.iterdir()] == ["kd.json"], "runs that left the comparison"
+    for outside in ("../../outside", "large+/tmp/outside"):
+        assert "expected a key of teachers" in prepkd("gather", "--teachers", outside, code=2)
+    assert not (project.parent / "outside").exists() and not Path("/tmp/outside").exists()
 
 
 def test_a_teacher_whose_output_has_other_classes_writes_no_store(project: Path) -> None:

@@ -20,7 +20,7 @@ def refuse_other_generation(folder: Path, settings: Generation, inputs: Mapping[
     if had:  # first: the most telling difference
         taught = (had.get("inputs") or {}).get("teacher")
         refuse_differences({"inputs.teacher": (taught, inputs["teacher"])}, where, REMEDY)
-    refuse_other(had, settings, inputs, where, but=settings.as_student.keys_without_effect)
+    refuse_other(had, settings, inputs, where, but=settings.keys_without_effect)
 
 
 def write_generation(

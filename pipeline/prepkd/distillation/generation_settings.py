@@ -33,6 +33,11 @@ class GenerationSettings(Training):
         own = self.model_dump(mode="json", exclude_unset=True, exclude={"seed"})
         return Distill.model_validate(own | {"seeds": [self.seed]})
 
+    @property
+    def keys_without_effect(self) -> frozenset[str]:
+        """The settings that do not change its weights."""
+        return self.as_student.keys_without_effect
+
     def used(self, *, but: Set[str]) -> dict[str, Any]:
         """The settings that training reads, as JSON, without the keys `but`."""
         return self.as_student.used(but=but | {"seeds"}) | {"seed": self.seed}

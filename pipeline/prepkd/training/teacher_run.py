@@ -55,7 +55,7 @@ def run_teacher(
     if not replace:
         where = f"{folder}: holds a finished teacher"
         made_from = {"teacher": None} | inputs  # a distilled one of this name is another teacher
-        refuse_other(finished_card(folder), settings, made_from, where, but={"checkpoint_every", "evaluate_every"})
+        refuse_other(finished_card(folder), settings, made_from, where, but=settings.keys_without_effect)
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
     if settings.epochs == 0:

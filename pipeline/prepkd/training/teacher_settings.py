@@ -20,6 +20,11 @@ class Teacher(Training):
     augment: RecipeSteps | None = None
     seed: Seed = 0
 
+    @property
+    def keys_without_effect(self) -> frozenset[str]:
+        """The settings that do not change a teacher's weights."""
+        return frozenset({"checkpoint_every", "evaluate_every"})
+
     @model_validator(mode="after")
     def _trained_or_given(self) -> "Teacher":
         self.check_origin(self.model)
