@@ -34,8 +34,9 @@ def gather(
         write_lessons(params, teachers)
         return
     with writing(lesson(LESSON)):
-        write_json(LESSON, lesson_of(params))
-    console.print(f"{LESSON}: {', '.join(params.distill.teacher_names)}")
+        found = lesson_of(params)
+        write_json(LESSON, found)
+    console.print(f"{LESSON}: {', '.join(found['teachers']) or 'no teacher'}", markup=False)
 
 
 def write_lessons(params: Params, teachers: str) -> None:
@@ -57,7 +58,7 @@ def lesson_of(params: Params, run: str | None = None, teachers: str | None = Non
     Raises InputError.
     """
     settings = params.variant(run, teachers) if run else params.distill
-    names = settings.teacher_names
+    names = settings.teacher_names if settings.parsed_method.needs_teacher else []
     stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
     features = {
         f"{name}/{entry}": identity(params.cache.feature_url(name, entry), name, "cache-features")

@@ -294,8 +294,10 @@ def test_a_run_depends_on_its_own_teachers(project: Path) -> None:
     found = {path.stem: list(json.loads(path.read_text())["teachers"]) for path in lessons.iterdir()}
     assert found == {"kd": ["large"], "kd,teacher=small": ["small"], "kd,teachers=[large,small]": ["large", "small"]}
     assert (lessons / "kd.json").read_bytes() == kd
+    prepkd("gather", "--teachers", "large", compare__runs="[ce]")
+    assert [path.name for path in lessons.iterdir()] == ["ce.json"], "runs that left the comparison"
+    assert json.loads((lessons / "ce.json").read_text()) == {"teachers": {}}, "a method that uses no store"
     prepkd("gather", "--teachers", "large")
-    assert [path.name for path in lessons.iterdir()] == ["kd.json"], "runs that left the comparison"
     for outside in ("../../outside", "large+/tmp/outside"):
         assert "expected a key of teachers" in prepkd("gather", "--teachers", outside, code=2)
     assert not (project.parent / "outside").exists() and not Path("/tmp/outside").exists()

@@ -167,7 +167,7 @@ def _is_metrics(path: Path) -> bool:
 def _is_lesson(path: Path) -> bool:
     """Whether a file has store identities by teacher; those of feature stores, if any, are by teacher and entry."""
     teachers = _json(path).get("teachers")
-    if not isinstance(teachers, dict) or not teachers:
+    if not isinstance(teachers, dict):
         return False
     return all({"manifest", "fingerprints"} <= _keys(store) for store in teachers.values())
 

@@ -17,8 +17,8 @@ def identities(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     Raises InputError for a store that is missing or unfinished, and for one whose view plan differs from the first one's.
     """
     stores = {name: identity(url, name) for name, url in urls.items()}
-    first, *others = stores
-    for name in others:
+    first = next(iter(stores), "")
+    for name in stores:
         found, expected = stores[name]["views"], stores[first]["views"]
         refuse_differences(
             {f"views.{key}": (found.get(key), expected.get(key)) for key in sorted({*found, *expected})},
