@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -249,10 +250,15 @@ def test_a_page_that_is_gone_is_missing_though_dvc_does_not_know_it(
     ]
     assert list(found.next)[-1] == "prepkd report"
     page.touch()
-    assert [one.state for one in project_status(tmp_path, params, {}, {}, page).stages] == [
-        StageState.DONE,
-        StageState.DONE,
-    ]
+    table = tmp_path / "table.md"
+    results = {"page": page, "comparison": table, "curves": tmp_path}
+    for newer in (False, True, False):  # a table that DVC checked out again, then another page
+        table.touch()
+        os.utime(table, (0, page.stat().st_mtime + (1 if newer else -1)))
+        *_, report = project_status(tmp_path, params, {}, results, page).stages
+        assert (report.state, report.why) == (
+            (StageState.MISSING, f"{page} is older than {table}") if newer else (StageState.DONE, "")
+        )
 
 
 def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,8 @@ def project_status(
         by_dvc, stages, notes = False, stages_by_files(expected), [str(failure), BY_FILES]
     if not by_dvc and not notes:
         notes = [f"{WITHOUT_DVC}: {BY_FILES}"]
-    if by_dvc and not page.is_file():
-        stages = [_without_page(one, page) for one in stages]
+    if by_dvc and (problem := _page_problem(page, results)):
+        stages = [_without_page(one, problem) for one in stages]
     commands = {name: one.command for name, one in expected.items()}
     remote = any(one.elsewhere for one in stages) and has_remote(folder)
     following = next_commands(
@@ -40,10 +40,19 @@ def project_status(
     return Status(stages, present(results), following, by_dvc, notes)
 
 
-def _without_page(stage: StageStatus, page: Path) -> StageStatus:
-    """Mark the report's stage as missing if its page does not exist: DVC does not track the page, and may call the stage done."""
+def _page_problem(page: Path, results: Mapping[str, Path]) -> str:
+    """Why the page is not of these results: it does not exist, or a file is newer, as after `dvc checkout`; '' if it is."""
+    if not page.is_file():
+        return f"no {page}"
+    files = (path for path in results.values() if path != page and path.is_file())
+    newer = next((path for path in files if path.stat().st_mtime > page.stat().st_mtime), None)
+    return f"{page} is older than {newer}" if newer else ""
+
+
+def _without_page(stage: StageStatus, problem: str) -> StageStatus:
+    """Mark the report's stage as missing if its page is: DVC does not track the page, and may call the stage done."""
     gone = is_report(stage) and stage.state is StageState.DONE
-    return replace(stage, state=StageState.MISSING, why=f"no {page}") if gone else stage
+    return replace(stage, state=StageState.MISSING, why=problem) if gone else stage
 
 
 def _raw_data(params: Params) -> list[str]:
