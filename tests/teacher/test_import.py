@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,32 @@ def test_what_it_says_and_what_the_attributes_say(project: Path) -> None:
     again = prepkd("import", "z.npy", "large", "--recipe", json.dumps(CROP), "--seed", "3").splitlines()
     assert again[7].startswith("data/logits/large.zarr: already finished; the teacher is wrong on")
     assert again[:7] + again[8:] == lines[:7] + lines[8:]
+
+
+@pytest.mark.parametrize("encoding", [None, "u8"])
+def test_the_printed_command_trains_as_printed(project: Path, encoding: str | None) -> None:
+    """The store's name is no key of `teachers`, and the settings have two teachers and strong views."""
+    settings = (project / "params.yaml").read_text()
+    for old, new in (
+        ("  epochs: 30                # an", "  epochs: 1  #"),
+        ("teachers: null ", "teachers: [large, small] "),
+        ("augment_strong: [] ", "augment_strong: [trivial-augment] "),
+    ):
+        assert settings.count(old) == 1
+        settings = settings.replace(old, new)
+    (project / "own params.yaml").write_text(settings)
+    (project / "params.yaml").unlink()
+    np.save("z.npy", made_up()[0].numpy())
+    options = ["--params", "own params.yaml", "-S", "cache.root=my stores"]
+    text = prepkd("import", "z.npy", "elsewhere", *options, *(["--encoding", encoding] if encoding else []))
+    _, command = text.splitlines()[-1].split(": ", 1)
+    prepkd(*shlex.split(command)[1:])
+    card = json.loads(Path("models/student/seed0/model.json").read_text())
+    assert list(card["inputs"]["teacher"]) == ["elsewhere"]
+    changed = f"{command} --source online --replace"
+    assert "run `prepkd train-teacher elsewhere`" in refused(*shlex.split(changed)[1:])
+    line = refused("train-teacher", "elsewhere", *options, "-S", "teachers.elsewhere={model: imported}")
+    assert line == "teachers.elsewhere.model is imported: there is no model to train; name one, or remove the teacher"
 
 
 def test_another_order_of_samples_or_classes_is_doubted(project: Path) -> None:
