@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.html_report.parts import Tile
 from prepkd.html_report.results import Results
@@ -53,8 +54,8 @@ def subtitle(results: Results) -> str:
     """A sentence on the students' training: teachers, method, seeds."""
     settings = results.settings
     taught = f"taught by {' + '.join(results.teachers)}, " if settings.parsed_method.needs_teacher else ""
-    seeds = len(settings.seed_list)
-    return f"{taught}method {settings.method}, {seeds} seed{'s' if seeds > 1 else ''} of {settings.epochs} epochs"
+    seeds, most = counted(len(settings.seed_list), "seed"), "at most " if settings.early_stop else ""
+    return f"{taught}method {settings.method}, {seeds} of {most}{counted(settings.epochs, 'epoch')}"
 
 
 def _percent(summary: Any, over: str) -> tuple[str, str]:
