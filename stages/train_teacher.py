@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.data.samples.dataset import Dataset
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.runtime import distributed
 from prepkd.runtime.clock import elapsed
-from prepkd.runtime.devices import device_name
 from prepkd.runtime.streams import Purpose
 from prepkd.runtime.workspace import logs_folder
 from prepkd.stages._console import console, progress, say
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._devices import use_devices
+from prepkd.stages._devices import described_device, use_devices
 from prepkd.stages._options import (
     AsJson,
     Overrides,
@@ -33,7 +34,7 @@ from prepkd.tracking.loggers import logged
 from prepkd.training.context import RunContext
 from prepkd.training.teacher import teacher_views
 from prepkd.training.teacher_run import preprocessing_note, run_teacher
-from prepkd.training.teacher_settings import IMPORTED
+from prepkd.training.teacher_settings import IMPORTED, Teacher
 
 
 def train_teacher(
@@ -64,8 +65,7 @@ def train_teacher(
         views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
         dataset = read_dataset(params, *views)
         shown, began = TrainingProgress(bar, f"teacher {name}", [settings.seed], settings.epochs), time.perf_counter()
-        images = f"{settings.epochs} epochs of {len(dataset.samples):,} images on {device_name(dataset.samples.device)}"
-        inputs = shown.started(f"teacher {name}: training {settings.model}, {images}")
+        inputs = shown.started(f"teacher {name}: {work_described(settings, dataset)}")
         logger = partial(
             logged, params.logger if settings.epochs and distributed.is_main_process() else None, logs_folder()
         )
@@ -79,3 +79,12 @@ def train_teacher(
     show_teacher(folder, card, elapsed(began))
     if note := preprocessing_note(name, settings, card):
         say(note)
+
+
+def work_described(settings: Teacher, dataset: Dataset) -> str:
+    """Describe the training in one line; of given weights that stay unchanged, say so."""
+    device = described_device(dataset.samples.device)
+    if settings.epochs == 0:
+        return f"{settings.model} with the given weights, unchanged, on {device}"
+    images = counted(len(dataset.samples), "image")
+    return f"training {settings.model}, {counted(settings.epochs, 'epoch')} of {images} on {device}"

@@ -11,16 +11,19 @@ from prepkd.errors import InputError
 from prepkd.html_report.charts.accuracy import nearby_teachers
 from prepkd.html_report.charts.confusion import KINDS
 from prepkd.html_report.names import distinct_names
+from prepkd.html_report.parts import Facts
 from prepkd.html_report.sections.calibration import BINS, calibration, reliability
 from prepkd.html_report.sections.classes import classes
 from prepkd.html_report.sections.confusions import confusions, kinds_of_errors, shown_classes
 from prepkd.html_report.sections.costs import size_of
 from prepkd.html_report.sections.methods import methods, verdict
+from prepkd.html_report.sections.origin import origin
 from prepkd.html_report.sections.temperatures import by_epoch
 from prepkd.html_report.sections.training import bands, training
 from prepkd.html_report.summary import subtitle
 from prepkd.report.files import read_log, read_table
 from prepkd.report.metrics import by_class, confusion_counts, measure
+from prepkd.settings.yaml import parse_yaml
 from prepkd.training.settings import EarlyStop
 from torch import nn
 
@@ -151,6 +154,15 @@ def test_early_stopping_is_told_with_the_kept_epochs_figures(tmp_path: Path) -> 
     assert subtitle(made) == "taught by large, method ka-ps+dtd-flsw, 2 seeds of at most 12 epochs"
     made.settings = made.settings.model_copy(update={"early_stop": None, "seeds": [0], "epochs": 1})
     assert subtitle(made).endswith("method ka-ps+dtd-flsw, 1 seed of 1 epoch")
+
+
+def test_settings_can_be_pasted_into_params_yaml(tmp_path: Path) -> None:
+    made = made_up.results(tmp_path)
+    facts = origin(made).parts[-1]
+    assert isinstance(facts, Facts)
+    shown = {key: lines[0] for key, lines in facts.rows}
+    assert {key: parse_yaml(line, key) for key, line in shown.items()} == made.settings.used(but=frozenset())
+    assert (shown["clip_grad_norm"], shown["deterministic"], shown["method"]) == ("null", "false", "ka-ps+dtd-flsw")
 
 
 def test_sections_of_many_classes_are_bounded(tmp_path: Path) -> None:

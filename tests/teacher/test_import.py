@@ -87,7 +87,7 @@ def test_every_kind_of_file(project: Path, name: str) -> None:
     raw = made_up()
     WRITERS[name](raw[0])
     text = prepkd("import", name, "large")
-    assert f"{name}: 1 views x 120 samples x 10 classes\n" in text
+    assert f"{name}: 1 view x 120 samples x 10 classes\n" in text
     store = LogitStore.open("data/logits/large.zarr")
     assert (store.views, store.samples, store.classes) == (1, SAMPLES, CLASSES)
     assert np.array_equal(store.logits(0), kept(raw, store)[0])
@@ -403,8 +403,8 @@ def test_malformed_files_are_one_line_and_nothing_is_written(project: Path, case
         (["--recipe", '"flip"'], "--recipe is '\"flip\"': is not a list"),
         (["--recipe", '["turn"]'], "has no augmentation 'turn'; allowed: crop, flip, "),
         (["--views", "none"], "--views is 'none'; expected a count, or 'all'"),
-        (["--views", "2", "--recipe", '["flip"]'], "the logits are of 1 views, --views 2 with this recipe makes 2"),
-        (["--views", "all", "--recipe", '["flip"]'], "the logits are of 1 views, --views all with this recipe makes 2"),
+        (["--views", "2", "--recipe", '["flip"]'], "the logits are of 1 view, --views 2 with this recipe makes 2"),
+        (["--views", "all", "--recipe", '["flip"]'], "the logits are of 1 view, --views all with this recipe makes 2"),
         (["--seed", "-1"], "--seed is -1; expected 0 to 2^63 - 1"),
         (["--encoding", "zip"], "--encoding is 'zip'; expected one of f16, u8, i16, topk, sampled"),
         (["--data", "none.h5"], "none.h5: no such file; run `prepkd prepare`"),

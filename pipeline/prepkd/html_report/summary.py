@@ -42,7 +42,7 @@ def _store(results: Results) -> list[Tile]:
     errors = ", ".join(f"{store.summary['teacher_error']:.2%}" for store in stores)
     views = next(iter(stores)).views
     whose = "KA can repair these" if len(stores) == 1 else "of each teacher alone"
-    return [Tile("Teacher errors on training views", errors, f"{views} views; {whose}")]
+    return [Tile("Teacher errors on training views", errors, f"{counted(views, 'view')}; {whose}")]
 
 
 def title(results: Results) -> str:

@@ -12,6 +12,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.labels import main_class
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.models.agreement import agreement
 from prepkd.models.logit_checks import check_logits
@@ -53,7 +54,9 @@ def dataset_for_import(data: Path, raw: Tensor, recipe: Recipe, views: int | str
         )
     plan = ViewPlan(recipe, count if views is None else views, seed, samples)  # type: ignore[arg-type]
     if plan.views != count:
-        raise InputError(f"the logits are of {count} views, --views {views} with this recipe makes {plan.views}")
+        raise InputError(
+            f"the logits are of {counted(count, 'view')}, --views {views} with this recipe makes {plan.views}"
+        )
     if not recipe and count > 1:
         raise InputError(f"the logits are of {count} views, --recipe [] makes one, the image itself; name the recipe")
     return Dataset(
@@ -123,7 +126,7 @@ def report(logits: LogitFile, dataset: Dataset, data: Path, url: str, written: W
     plan = dataset.plan
     converted = "" if logits.dtype == "float32" else f", {logits.dtype} converted to float32"
     return [
-        f"{logits.path}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
+        f"{logits.path}: {counted(plan.views, 'view')} x {plan.samples:,} samples x {dataset.classes} classes{converted}",
         *findings(logits, dataset, data),
         *written.report(url)[-2:],  # without the number of chunks
     ]
