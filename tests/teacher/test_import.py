@@ -202,6 +202,8 @@ def test_the_printed_command_trains_as_printed(project: Path, encoding: str | No
     assert "run `prepkd train-teacher elsewhere`" in refused(*shlex.split(changed)[1:])
     line = refused("train-teacher", "elsewhere", *options, "-S", "teachers.elsewhere={model: imported}")
     assert line == "teachers.elsewhere.model is imported: there is no model to train; name one, or remove the teacher"
+    line = refused("plan", "--measure", *shlex.split(command)[4:], "-S", "distill.teacher=elsewhere")
+    assert line == "teachers.elsewhere.model is imported: there is no model to time; give --teacher-images-per-second"
 
 
 def test_another_order_of_samples_or_classes_is_doubted(project: Path) -> None:
