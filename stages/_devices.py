@@ -2,7 +2,9 @@
 
 import sys
 
+import torch
 import typer
+from prepkd.display.text import counted
 from prepkd.project.params import Params
 from prepkd.runtime.rank import is_launched
 
@@ -16,3 +18,8 @@ def use_devices(params: Params) -> None:
 
     if (count := process_count(params.devices)) > 1:
         raise typer.Exit(launch(sys.argv[1:], count))
+
+
+def described_device(device: torch.device) -> str:
+    """Describe a device in a line for a person; files have `device_name`."""
+    return device.type if device.type != "cpu" else f"cpu, {counted(torch.get_num_threads(), 'thread')}"

@@ -36,6 +36,8 @@ Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", callback=set_quiet, help="Print only warnings, errors and the output of --json."),
 ]
+# Of a command without --json.
+QuietAlone = Annotated[bool, typer.Option("--quiet", "-q", callback=set_quiet, help="Print only warnings and errors.")]
 
 
 def read_params(path: Path, overrides: list[str], **options: object) -> Params:

@@ -7,16 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.display.text import counted
 from prepkd.distillation.distill import distill as distill_students
 from prepkd.distillation.student_settings import Distill
 from prepkd.models.names import is_factory
 from prepkd.project.params import Params
 from prepkd.runtime import distributed
-from prepkd.runtime.devices import device_name
 from prepkd.runtime.rank import NotMainProcess
 from prepkd.runtime.workspace import logs_folder
 from prepkd.settings.messages import section
 from prepkd.stages._console import say
+from prepkd.stages._devices import described_device
 from prepkd.stages._project import data_file, kept_scratch, scratch
 from prepkd.stages._teachers import teacher_files
 from prepkd.tracking.loggers import Run, Write, logged
@@ -67,8 +68,8 @@ def described(settings: Distill, dataset: Dataset) -> str:
     seeds, teachers = settings.seed_list, " + ".join(settings.teacher_names)
     taught = f" taught by {teachers}" if settings.parsed_method.needs_teacher else ""
     several = f"{len(seeds)} seeds of " if len(seeds) > 1 else ""
-    epochs = f"{settings.epochs} epoch{'s' if settings.epochs > 1 else ''}"
-    images = f"{len(dataset.samples):,} images on {device_name(dataset.samples.device)}"
+    epochs = counted(settings.epochs, "epoch")
+    images = f"{counted(len(dataset.samples), 'image')} on {described_device(dataset.samples.device)}"
     return f"{settings.method}: training {settings.student}{taught}, {several}{epochs} of {images}"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.display.tables import cell, pairs, plain_table, titled
-from prepkd.display.text import size
+from prepkd.display.text import counted, size
 from prepkd.report.metrics import over_seeds
 from prepkd.stages._console import show
 from prepkd.store.write_store import WriteResult
@@ -78,7 +78,7 @@ def show_teacher(folder: Path, card: Mapping[str, Any], seconds: float) -> None:
     rows = [
         ("model", f"{card['model']}, {card['parameters']:,} parameters"),
         ("test top-1", f"{card['test_top1']:.2%}"),
-        ("time", f"{seconds:,.1f} s, {training['epochs']} epochs"),
+        ("time", f"{seconds:,.1f} s, {counted(training['epochs'], 'epoch')}"),
         ("written to", str(folder)),
     ]
     show(figures, *pairs(f"Teacher {card['name']}", rows))
@@ -100,7 +100,9 @@ def written_tables(stores: Iterable[Mapping[str, Any]]) -> Iterator[RenderableTy
         rows = [
             (
                 "state",
-                "already finished" if one["already_finished"] else f"{one['chunks']} chunks, {one['seconds']:,.1f} s",
+                "already finished"
+                if one["already_finished"]
+                else f"{counted(one['chunks'], 'chunk')}, {one['seconds']:,.1f} s",
             )
         ]
         if one["bytes"]:
@@ -115,8 +117,9 @@ def metric_tables(report: Mapping[str, Any]) -> Iterator[RenderableType]:
     teacher, table = report["teacher"], plain_table()
     for name in ("on the test set", "students", "teacher"):
         table.add_column(name, justify="left" if name == "on the test set" else "right")
+    certain = {"top5"} if len(report["classes"]) <= 5 else set()  # every class is among the first five
     for key, name, share in FIGURES:
-        if key in report:
+        if key in report and key not in certain:
             one = report[key]
             ours = (
                 percent(one)
@@ -125,4 +128,4 @@ def metric_tables(report: Mapping[str, Any]) -> Iterator[RenderableType]:
             )
             theirs = teacher.get(key)
             table.add_row(cell(name), ours, "" if theirs is None else f"{theirs:.2%}" if share else f"{theirs:.3f}")
-    yield from titled(f"Figures of {report['n']} seed{'s' if report['n'] > 1 else ''}", table)
+    yield from titled(f"Figures of {counted(report['n'], 'seed')}", table)

@@ -35,7 +35,8 @@ def evaluate(
     """Measure the students on the test set; writes `results/metrics.json`, `details.json` and `plots/`.
 
     Top-1, top-5, NLL, ECE, agreement with the teacher, genetic errors: mean, std and n over the seeds. `results/metrics.json`
-    has the few figures that experiments are compared by, `results/details.json` all of them, also by seed and by class.
+    has the few figures that experiments are compared by, `results/details.json` all of them, also by seed and by class. Of
+    five classes or fewer, top-5 is 100 % and is not printed.
     Agreement and genetic errors need the teacher's test logits; without `models/teachers/NAME` they are left out.
     """
     params = read_params(params_file, overrides)

@@ -8,7 +8,7 @@ from prepkd.project.outputs import lesson, lessons
 from prepkd.project.params import Params
 from prepkd.runtime.files import atomic_folder, write_json
 from prepkd.stages._console import console
-from prepkd.stages._options import Overrides, ParamsFile, Quiet, known_teacher, read_params
+from prepkd.stages._options import Overrides, ParamsFile, QuietAlone, known_teacher, read_params
 from prepkd.stages._project import store_url, writing
 from prepkd.store.identity import identities, identity
 
@@ -22,7 +22,7 @@ def gather(
         str | None,
         typer.Option(metavar="NAME[+NAME...]", help="The comparison's runs with these teachers, to data/lessons/."),
     ] = None,
-    quiet: Quiet = False,
+    quiet: QuietAlone = False,
 ) -> None:
     """Check that the teachers' stores have one view plan; writes their identities to `data/lesson.json`.
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 from prepkd.project.create import create_project
-from prepkd.project.scaffold import NOTES, data_commands
+from prepkd.project.scaffold import NOTES, data_commands, placing
 from prepkd.stages._console import say
-from prepkd.stages._options import Quiet
+from prepkd.stages._options import QuietAlone
 
 
 def init(
@@ -26,7 +26,7 @@ def init(
     ] = None,
     raw: Annotated[str | None, typer.Option(help="The raw data, from FOLDER.", show_default="in data/raw")] = None,
     git: Annotated[bool, typer.Option(help="Make a git repository with a first commit, and set up DVC.")] = True,
-    quiet: Quiet = False,
+    quiet: QuietAlone = False,
 ) -> None:
     """Make a new project for a data set, a teacher and a student; `dvc repro` runs there.
 
@@ -34,11 +34,14 @@ def init(
     """
     params, left = create_project(folder, dataset, teacher=teacher, student=student, raw=raw, git=git, on_wait=say)
     models = f"{params.teachers['teacher'].model} teaches {params.distill.student}"
+    raw = str(params.prepare.raw)
+    put = "" if (folder / raw).exists() else placing(dataset, raw, folder)
     into = [] if folder == Path() else [f"cd {shlex.quote(str(folder))}"]
     for line in [
         f"{folder / 'params.yaml'}: {models}",
         *left,
         *([f"note: {NOTES[dataset]}"] if dataset in NOTES else []),
-        f"next: {' && '.join([*into, *data_commands(dataset, str(params.prepare.raw)), 'dvc repro'])}",
+        *([f"first: {put}"] if put else []),
+        f"next: {' && '.join([*into, *data_commands(dataset, raw), 'dvc repro'])}",
     ]:
         say(line)

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.data.samples.dataset import Dataset
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.project.outputs import teacher
 from prepkd.runtime import distributed
 from prepkd.runtime.clock import elapsed
-from prepkd.runtime.devices import device_name
 from prepkd.runtime.streams import Purpose
 from prepkd.runtime.workspace import logs_folder
 from prepkd.stages._console import console, progress, say
 from prepkd.stages._dataset import read_dataset
-from prepkd.stages._devices import use_devices
+from prepkd.stages._devices import described_device, use_devices
 from prepkd.stages._options import (
     AsJson,
     Overrides,
@@ -33,6 +34,7 @@ from prepkd.tracking.loggers import logged
 from prepkd.training.context import RunContext
 from prepkd.training.teacher import teacher_views
 from prepkd.training.teacher_run import preprocessing_note, run_teacher
+from prepkd.training.teacher_settings import IMPORTED, Teacher
 
 
 def train_teacher(
@@ -51,6 +53,10 @@ def train_teacher(
     known = read_params(params_file, overrides)
     if known_teacher(known, name) in known.generations:
         raise InputError(f"{name!r} is a key of generations; run `prepkd train-generation {name}`")
+    if known.teachers[name].model == IMPORTED:
+        raise InputError(
+            f"teachers.{name}.model is imported: there is no model to train; name one, or remove the teacher"
+        )
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     use_devices(params)
     settings, folder = params.teachers[name], teacher_folder(name)
@@ -59,8 +65,7 @@ def train_teacher(
         views = teacher_views(settings), settings.seed, settings.augment, Purpose.TEACHER_VIEWS
         dataset = read_dataset(params, *views)
         shown, began = TrainingProgress(bar, f"teacher {name}", [settings.seed], settings.epochs), time.perf_counter()
-        images = f"{settings.epochs} epochs of {len(dataset.samples):,} images on {device_name(dataset.samples.device)}"
-        inputs = shown.started(f"teacher {name}: training {settings.model}, {images}")
+        inputs = shown.started(f"teacher {name}: {work_described(settings, dataset)}")
         logger = partial(
             logged, params.logger if settings.epochs and distributed.is_main_process() else None, logs_folder()
         )
@@ -74,3 +79,12 @@ def train_teacher(
     show_teacher(folder, card, elapsed(began))
     if note := preprocessing_note(name, settings, card):
         say(note)
+
+
+def work_described(settings: Teacher, dataset: Dataset) -> str:
+    """Describe the training in one line; of given weights that stay unchanged, say so."""
+    device = described_device(dataset.samples.device)
+    if settings.epochs == 0:
+        return f"{settings.model} with the given weights, unchanged, on {device}"
+    images = counted(len(dataset.samples), "image")
+    return f"training {settings.model}, {counted(settings.epochs, 'epoch')} of {images} on {device}"

@@ -44,6 +44,37 @@ def test_a_folder_is_read_as_torchvision_reads_it(
     assert_is_image_folder(path, "test", raw / second)
 
 
+ORDERED = ["10.png", "9.png", "B.png", "a/1.png", "a.b/1.png", "a.png", "c.png", "é.png"]  # docs/how-to/own-data.md
+
+
+@pytest.mark.parametrize(
+    ("settings", "total"),
+    [
+        ({}, 32),
+        ({"val_fraction": 0.25}, 32),
+        ({"subset": 5}, 20),
+        ({"subset": 6, "val_fraction": 0.5}, 24),
+        ({"split": {"val": 0.25, "test": 0.25}}, 16),
+    ],
+    ids=str,
+)
+def test_the_documented_order(settings: dict[str, object], total: int, tmp_path: Path) -> None:
+    """By class, then by name, folders among files; the settings select images and keep their order."""
+    root, classes = tmp_path / "raw", ("Zebra", "ant")
+    for split in ("",) if "split" in settings else ("train/", "test/"):
+        names = [f"{split}{label}/{name}" for label in classes for name in ORDERED]
+        write(root, {name: image(i, 6 + i % 2) for i, name in enumerate(reversed(names))})
+    path = prepared("folder", root, tmp_path / "x.h5", **settings)
+    info = describe(path)
+    for split, count in info.splits.items():
+        images = load_split(path, split).images
+        assert isinstance(images, EncodedImages)
+        found = [images.name(i).split("/", 0 if "split" in settings else 1)[-1] for i in range(count)]
+        expected = [f"{label}/{name}" for label in classes for name in ORDERED]
+        assert found == [name for name in expected if name in found]
+    assert sum(info.splits.values()) == total
+
+
 def test_test_and_val_beside_train_keep_their_roles(tmp_path: Path) -> None:
     raw = folder(tmp_path / "raw", {"train": 4, "val": 3, "test": 2})
     path = prepared("folder", raw, tmp_path / "x.h5")

@@ -196,10 +196,12 @@ def test_a_second_name_is_an_unknown_one(name: str, target: str, tmp_path: Path)
 def test_what_is_no_hdf5_file_is_told_apart(tmp_path: Path) -> None:
     assert f"{tmp_path}: a folder; expected an HDF5 file with train/images" in refusal(tmp_path)
     assert "gone.h5: no such file; expected an HDF5 file" in refusal(tmp_path / "gone.h5")
-    (tmp_path / "x.h5").write_bytes(b"no HDF5")
-    assert "x.h5: not a whole HDF5 file: " in refusal(tmp_path / "x.h5")
+    np.savez(tmp_path / "x.npz", **{"images": np.zeros(3)})
+    for content in (b"", b"no HDF5", (tmp_path / "x.npz").read_bytes()):
+        (tmp_path / "x.h5").write_bytes(content)
+        assert "x.h5: no HDF5 file; expected one with train/images, train/labels, " in refusal(tmp_path / "x.h5")
     whole = write(tmp_path / "y.h5", arrays()).read_bytes()
-    for end in (0, 100, len(whole) // 2, len(whole) - 1):
+    for end in (100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "x.h5").write_bytes(whole[:end])
         assert "x.h5: not a whole HDF5 file: " in refusal(tmp_path / "x.h5")
 

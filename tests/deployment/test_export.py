@@ -162,6 +162,32 @@ def test_names_from_elsewhere_are_text_in_the_card(folder: Path, digits: Project
     assert ModelCard(text).data.eval_results[0].dataset_name == HOSTILE
 
 
+@pytest.mark.parametrize("method", ["ce", "lsr"])
+def test_a_student_without_a_teacher_is_not_called_distilled(method: str, folder: Path, digits: Project) -> None:
+    from prepkd.deployment.model_card import model_card
+
+    checks = json.loads((folder / "check.json").read_text())
+    card = digits.card()
+    taught = model_card(checks, card | {"training": {"method": "kd"}}, "name", None)
+    assert "distilled by prepkd with the method kd" in taught
+    for teacher in ({"teacher": None}, {}):
+        inputs = {key: value for key, value in card["inputs"].items() if key != "teacher"} | teacher
+        text = model_card(checks, card | {"training": {"method": method}, "inputs": inputs}, "name", None)
+        assert f", trained by prepkd with the method {method}:" in text
+        assert "knowledge-distillation" not in ModelCard(text).data.tags
+        assert "distilled" not in text
+
+
+def test_one_seed_has_no_mean_over_seeds(folder: Path, digits: Project) -> None:
+    from prepkd.deployment.model_card import model_card
+
+    checks = json.loads((folder / "check.json").read_text())
+    for count, std, said in ((1, None, ""), (2, 0.01, " (over 2 seeds: 50.00% +- 1.00%)")):
+        checks["student"] |= {"top1": 0.5, "seeds": {"n": count, "mean": 0.5, "std": std}}
+        text = model_card(checks, digits.card(), "name", None)
+        assert f"Test top-1 50.00% on 896 images{said}. " in text
+
+
 @pytest.fixture
 def here(digits: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(

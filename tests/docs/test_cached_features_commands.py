@@ -97,14 +97,29 @@ def test_a_second_entry_leaves_the_first_and_the_logits(project: Path) -> None:
         (["-S", "cache.features=[dkd]"], "cache.features has 'dkd', which reads no features"),
         (["-S", "cache.features=['../x']"], "cache.features"),
         (["-S", "cache.features=[at, at]"], "names 'at' twice"),
-        (["-S", "cache.features=[nowhere]"], "has no feature 'nowhere'"),
+        (
+            ["-S", "cache.features=[nowhere]"],
+            "error: the teacher, cache.features: model ResNet has no feature 'nowhere'",
+        ),
         (["--only", "pooled"], "--only is 'pooled'; expected an entry of cache.features: at"),
-        (["-S", "distill.student=convnet8"], "has no feature 'stage2'"),
+        (
+            ["-S", "distill.student=convnet8"],
+            "error: the student, distill.at.stages: model ConvNet has no feature 'stage2'",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], line: str) -> None:
     text = prepkd("cache-features", "large", *arguments, code=2)
     assert line in text and text.startswith("error: ") and text.count("\n") == 1, text
+
+
+def test_a_feature_that_a_live_teacher_lacks_is_named_with_its_setting() -> None:
+    settings = {"distill.student": "resnet18", "distill.sp.feature": "stage4", "distill.source": "online"}
+    given = [f"{key}={value}" for key, value in settings.items()]
+    text = prepkd("distill", "--method", "kd+sp", *(word for one in given for word in ("-S", one)), code=2)
+    assert text.startswith(
+        "error: the teacher of method kd+sp, distill.sp.feature: model ResNet has no feature 'stage4'"
+    )
 
 
 def test_a_file_of_somebody_at_the_place_stays(project: Path) -> None:

@@ -87,6 +87,9 @@ def test_the_documented_import(project: Path) -> None:
     first, second = commands.splitlines()
     shutil.rmtree("data/logits/large.zarr")
     assert "views of" not in command(first) and prepkd.LogitStore.open("data/logits/large.zarr").views == 1
+    (learn,) = blocks("docs/how-to/import.md", "bash", "prepkd distill")
+    said = command("prepkd import logits.npy elsewhere").splitlines()[-1]
+    assert shlex.split(said.removeprefix("to learn from it: ")) == shlex.split(learn.replace("\\\n", ""))
     command(second)
     store = prepkd.LogitStore.open("data/logits/large.zarr")
     assert store.plan.describe() == left["plan"].describe()

@@ -103,7 +103,12 @@ def logs(folder: Path, epochs: int = 12) -> None:
         for place, name in enumerate(("min", "p5", "p25", "p50", "p75", "p95", "max")):
             figures["train", f"tau_{name}"] = lambda e, s, at=place: 3.0 + at / 3 + 0.01 * s + 0.01 * e
         for (group, name), of in figures.items():
-            path = folder / f"seed{seed}" / "plots" / "metrics" / group / f"{name}.tsv"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            rows = [f"{epoch}\t{of(epoch, seed)}" for epoch in range(epochs)]
-            path.write_text("\n".join([f"step\t{name}", *rows]) + "\n")
+            write_log(folder, seed, group, name, [of(epoch, seed) for epoch in range(epochs)])
+
+
+def write_log(folder: Path, seed: int, group: str, name: str, values: Sequence[float]) -> None:
+    """Write one of DVCLive's logs: a value per epoch."""
+    path = folder / f"seed{seed}" / "plots" / "metrics" / group / f"{name}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{epoch}\t{value}" for epoch, value in enumerate(values)]
+    path.write_text("\n".join([f"step\t{name}", *rows]) + "\n")

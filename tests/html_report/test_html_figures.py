@@ -11,15 +11,20 @@ from prepkd.errors import InputError
 from prepkd.html_report.charts.accuracy import nearby_teachers
 from prepkd.html_report.charts.confusion import KINDS
 from prepkd.html_report.names import distinct_names
+from prepkd.html_report.parts import Facts
 from prepkd.html_report.sections.calibration import BINS, calibration, reliability
 from prepkd.html_report.sections.classes import classes
 from prepkd.html_report.sections.confusions import confusions, kinds_of_errors, shown_classes
 from prepkd.html_report.sections.costs import size_of
 from prepkd.html_report.sections.methods import methods, verdict
+from prepkd.html_report.sections.origin import origin
 from prepkd.html_report.sections.temperatures import by_epoch
 from prepkd.html_report.sections.training import bands, training
+from prepkd.html_report.summary import subtitle
 from prepkd.report.files import read_log, read_table
 from prepkd.report.metrics import by_class, confusion_counts, measure
+from prepkd.settings.yaml import parse_yaml
+from prepkd.training.settings import EarlyStop
 from torch import nn
 
 COUNT, CLASSES = 400, 7
@@ -112,8 +117,8 @@ def test_a_far_teacher_does_not_squeeze_the_dots() -> None:
 def test_bands_are_over_the_seeds_that_were_trained_so_long() -> None:
     logs = {"test": {0: pd.Series([0.5, 0.7]), 1: pd.Series([0.6])}}
     assert bands(logs, 100) == [
-        {"epoch": 0, "split": "test", "mean": pytest.approx(55), "low": pytest.approx(50), "high": pytest.approx(60)},
-        {"epoch": 1, "split": "test", "mean": pytest.approx(70), "low": pytest.approx(70), "high": pytest.approx(70)},
+        {"epoch": 1, "split": "test", "mean": pytest.approx(55), "low": pytest.approx(50), "high": pytest.approx(60)},
+        {"epoch": 2, "split": "test", "mean": pytest.approx(70), "low": pytest.approx(70), "high": pytest.approx(70)},
     ]
 
 
@@ -121,14 +126,43 @@ def test_curves_and_temperatures_are_read_from_the_logs(tmp_path: Path) -> None:
     made = made_up.results(tmp_path)
     top1, loss = training(made).parts
     assert len(top1.table.rows) == 2 * 12 and len(loss.table.rows) == 12
+    assert [top1.table.rows[place][0].text for place in (0, -1)] == ["1", "12"], "as the terminal counts"
+    assert training(made).lead == (
+        "ka-ps+dtd-flsw, 3 seeds, 12 epochs; in the last one 66.83 % on test, 76.83 % on train."
+    )
     (tau,) = by_epoch(made)
     assert [cell.text for cell in tau.table.rows[0]] == [
-        "0", "4.010", "3.010", "3.343", "3.677", "4.010", "4.343", "4.677", "5.010"
+        "1", "4.010", "3.010", "3.343", "3.677", "4.010", "4.343", "4.677", "5.010"
     ]  # fmt: skip
     for path in tmp_path.glob("training/*/plots/metrics/train/tau_p*.tsv"):
         path.unlink()  # older runs have no percentiles
     (tau,) = by_epoch(made)
     assert [column.title for column in tau.table.columns] == ["epoch", "mean", "min", "max"]
+
+
+def test_early_stopping_is_told_with_the_kept_epochs_figures(tmp_path: Path) -> None:
+    made = made_up.results(tmp_path)
+    made.settings = made.settings.model_copy(update={"early_stop": EarlyStop(patience=2), "seeds": [0, 1]})
+    for seed, scores in enumerate(([0.5, 0.7, 0.7, 0.6], [0.9, 0.2, 0.3])):
+        made_up.write_log(tmp_path / "training", seed, "val", "top1", scores)
+        made_up.write_log(tmp_path / "training", seed, "test", "top1", [0.1 * epoch for epoch in range(len(scores))])
+        made_up.write_log(tmp_path / "training", seed, "train", "top1", [1.0] * len(scores))
+    assert training(made).lead == (
+        "ka-ps+dtd-flsw, 2 seeds, at most 12 epochs; in the kept ones, the best on val (2, 1), "
+        "5.00 % on test, 80.00 % on val, 100.00 % on train."
+    )
+    assert subtitle(made) == "taught by large, method ka-ps+dtd-flsw, 2 seeds of at most 12 epochs"
+    made.settings = made.settings.model_copy(update={"early_stop": None, "seeds": [0], "epochs": 1})
+    assert subtitle(made).endswith("method ka-ps+dtd-flsw, 1 seed of 1 epoch")
+
+
+def test_settings_can_be_pasted_into_params_yaml(tmp_path: Path) -> None:
+    made = made_up.results(tmp_path)
+    facts = origin(made).parts[-1]
+    assert isinstance(facts, Facts)
+    shown = {key: lines[0] for key, lines in facts.rows}
+    assert {key: parse_yaml(line, key) for key, line in shown.items()} == made.settings.used(but=frozenset())
+    assert (shown["clip_grad_norm"], shown["deterministic"], shown["method"]) == ("null", "false", "ka-ps+dtd-flsw")
 
 
 def test_sections_of_many_classes_are_bounded(tmp_path: Path) -> None:

@@ -237,6 +237,23 @@ def test_the_next_commands_can_be_pasted(tmp_path: Path) -> None:
     assert output.splitlines()[-1] == "next: cd 'a b' && dvc add 'my images; 1' && dvc repro"
 
 
+@pytest.mark.parametrize(
+    ("dataset", "step"),
+    [
+        ("folder", "put train/CLASS/ and test/CLASS/ into {}data/raw/images"),
+        ("h5", "write {}data/raw/images.h5, an HDF5 file with train/images, train/labels, test/images and test/labels"),
+    ],
+)
+def test_ones_own_data_come_before_the_next_commands(dataset: str, step: str, tmp_path: Path) -> None:
+    output = run(f"prepkd init --dataset {dataset} p --no-git", tmp_path)
+    assert output.splitlines()[-2] == f"first: {step.format('p/')}"
+    assert step.format("") in (tmp_path / "p" / "README.md").read_text()
+    (tmp_path / "there").touch()
+    assert "first:" not in run(f"prepkd init --dataset {dataset} . --raw there --no-git", tmp_path)
+    url = "s3://bucket/raw"
+    assert "first:" not in run(f"prepkd init --dataset {dataset} q --raw {url} --no-git", tmp_path)
+
+
 def test_without_a_name_for_git_the_commit_is_left_to_you(tmp_path: Path) -> None:
     nobody = dict.fromkeys(commands.IDENTITY, "")
     output = run("prepkd init p", tmp_path, **nobody, GIT_CONFIG_NOSYSTEM="1", EMAIL="")

@@ -1,9 +1,13 @@
 """Figures by class, and the headline figures by which experiments are compared."""
 
+from io import StringIO
+
 import pytest
 import torch
 from prepkd.report.details import class_rows, confusions, headline
 from prepkd.report.metrics import by_class, confusion_counts
+from prepkd.stages._summary import metric_tables
+from rich.console import Console
 
 # Three classes, the last without samples. Predictions by row: 0, 1, 1, 1, 0.
 LOGITS = torch.tensor([[2.0, 1, 0], [0, 3, 1], [0, 3, 1], [0, 1, 0.5], [5, 1, 0]])
@@ -52,3 +56,14 @@ def test_the_headline_is_a_few_rounded_numbers() -> None:
     # One seed has no deviation, and without the teacher's folder there is no figure that needs its test logits.
     alone = headline({"n": 1, "top1": {"mean": 0.5, "std": None}, "teacher": {"training_view_error": 0.2}})
     assert alone == {"n": 1, "top1": {"mean": 0.5, "std": None}, "teacher": {"training_view_error": 0.2}}
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(2, False), (5, False), (6, True)])
+def test_a_top5_that_must_be_whole_is_not_printed(classes: int, shown: bool) -> None:
+    figures = {name: {"mean": 0.5, "std": None} for name in ("top1", "top5")}
+    report = {"n": 1, **figures, "teacher": {"top1": 0.6, "top5": 1.0}, "classes": [{"class": "x"}] * classes}
+    console = Console(file=StringIO(), width=80)
+    console.print(*metric_tables(report))
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert "top-1" in text and ("top-5" in text) == shown

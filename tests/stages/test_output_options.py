@@ -96,6 +96,12 @@ def test_every_command_has_both_options(name: str) -> None:
     assert "--json" in shown and "--quiet" in shown
 
 
+@pytest.mark.parametrize("name", sorted(NO_FIGURES))
+def test_the_help_names_no_option_that_the_command_lacks(name: str) -> None:
+    assert "--json" not in invoke(name, "--help").output
+    assert invoke(name, "--json").exit_code == 2
+
+
 @pytest.fixture
 def project(said: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy the project."""

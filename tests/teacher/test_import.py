@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_every_kind_of_file(project: Path, name: str) -> None:
     raw = made_up()
     WRITERS[name](raw[0])
     text = prepkd("import", name, "large")
-    assert f"{name}: 1 views x 120 samples x 10 classes\n" in text
+    assert f"{name}: 1 view x 120 samples x 10 classes\n" in text
     store = LogitStore.open("data/logits/large.zarr")
     assert (store.views, store.samples, store.classes) == (1, SAMPLES, CLASSES)
     assert np.array_equal(store.logits(0), kept(raw, store)[0])
@@ -175,6 +176,34 @@ def test_what_it_says_and_what_the_attributes_say(project: Path) -> None:
     again = prepkd("import", "z.npy", "large", "--recipe", json.dumps(CROP), "--seed", "3").splitlines()
     assert again[7].startswith("data/logits/large.zarr: already finished; the teacher is wrong on")
     assert again[:7] + again[8:] == lines[:7] + lines[8:]
+
+
+@pytest.mark.parametrize("encoding", [None, "u8"])
+def test_the_printed_command_trains_as_printed(project: Path, encoding: str | None) -> None:
+    """The store's name is no key of `teachers`, and the settings have two teachers and strong views."""
+    settings = (project / "params.yaml").read_text()
+    for old, new in (
+        ("  epochs: 30                # an", "  epochs: 1  #"),
+        ("teachers: null ", "teachers: [large, small] "),
+        ("augment_strong: [] ", "augment_strong: [trivial-augment] "),
+    ):
+        assert settings.count(old) == 1
+        settings = settings.replace(old, new)
+    (project / "own params.yaml").write_text(settings)
+    (project / "params.yaml").unlink()
+    np.save("z.npy", made_up()[0].numpy())
+    options = ["--params", "own params.yaml", "-S", "cache.root=my stores"]
+    text = prepkd("import", "z.npy", "elsewhere", *options, *(["--encoding", encoding] if encoding else []))
+    _, command = text.splitlines()[-1].split(": ", 1)
+    prepkd(*shlex.split(command)[1:])
+    card = json.loads(Path("models/student/seed0/model.json").read_text())
+    assert list(card["inputs"]["teacher"]) == ["elsewhere"]
+    changed = f"{command} --source online --replace"
+    assert "run `prepkd train-teacher elsewhere`" in refused(*shlex.split(changed)[1:])
+    line = refused("train-teacher", "elsewhere", *options, "-S", "teachers.elsewhere={model: imported}")
+    assert line == "teachers.elsewhere.model is imported: there is no model to train; name one, or remove the teacher"
+    line = refused("plan", "--measure", *shlex.split(command)[4:], "-S", "distill.teacher=elsewhere")
+    assert line == "teachers.elsewhere.model is imported: there is no model to time; give --teacher-images-per-second"
 
 
 def test_another_order_of_samples_or_classes_is_doubted(project: Path) -> None:
@@ -376,8 +405,8 @@ def test_malformed_files_are_one_line_and_nothing_is_written(project: Path, case
         (["--recipe", '"flip"'], "--recipe is '\"flip\"': is not a list"),
         (["--recipe", '["turn"]'], "has no augmentation 'turn'; allowed: crop, flip, "),
         (["--views", "none"], "--views is 'none'; expected a count, or 'all'"),
-        (["--views", "2", "--recipe", '["flip"]'], "the logits are of 1 views, --views 2 with this recipe makes 2"),
-        (["--views", "all", "--recipe", '["flip"]'], "the logits are of 1 views, --views all with this recipe makes 2"),
+        (["--views", "2", "--recipe", '["flip"]'], "the logits are of 1 view, --views 2 with this recipe makes 2"),
+        (["--views", "all", "--recipe", '["flip"]'], "the logits are of 1 view, --views all with this recipe makes 2"),
         (["--seed", "-1"], "--seed is -1; expected 0 to 2^63 - 1"),
         (["--encoding", "zip"], "--encoding is 'zip'; expected one of f16, u8, i16, topk, sampled"),
         (["--data", "none.h5"], "none.h5: no such file; run `prepkd prepare`"),

@@ -11,6 +11,7 @@ from prepkd.errors import InputError
 from prepkd.models import build_model
 from prepkd.models.new import new_model
 from prepkd.runtime.streams import Purpose, torch_seed
+from prepkd.stages.train_teacher import work_described
 from prepkd.training.checkpoints import Row
 from prepkd.training.initial import given_weights
 from prepkd.training.teacher import teacher_card, teacher_views, train_teacher
@@ -157,3 +158,11 @@ def test_a_teachers_card_says_what_it_is() -> None:
     assert (card["model"], card["num_classes"], card["in_channels"]) == ("convnet4", CLASSES, 1)
     assert card["training"] == chosen.model_dump(mode="json")
     assert card["inputs"] == {"dataset": "noise"}
+
+
+def test_the_first_line_tells_training_from_given_weights(tmp_path: Path) -> None:
+    images = f"of {COUNT} images on cpu, 1 thread"
+    assert work_described(teacher_settings(), DATASET) == f"training convnet4, 2 epochs {images}"
+    assert work_described(teacher_settings(epochs=1), DATASET) == f"training convnet4, 1 epoch {images}"
+    given = teacher_settings(epochs=0, weights=tmp_path / "given.pth")
+    assert work_described(given, DATASET) == "convnet4 with the given weights, unchanged, on cpu, 1 thread"

@@ -248,7 +248,9 @@ def test_the_sizes_of_an_epochs_batches() -> None:
 
 def test_features_that_a_student_lacks_are_found() -> None:
     changes = {"method": "at", "source": "online", "at.stages": "[stage1, stage9]"}
-    assert "stage9" in refusal(**changes)
+    assert refusal(**changes).startswith(
+        "student 'convnet4' of method at, distill.at.stages: model ConvNet has no feature 'stage9'"
+    )
     try_student(student(**changes | {"at.stages": "[stage1]"}), DATASET)
 
 
@@ -275,6 +277,20 @@ def test_students_that_differ_in_nothing_are_tried_once(monkeypatch: pytest.Monk
     several = [params.distill, *runs, params.variant("kd,batch_size=32"), params.variant("kd", student="resnet8")]
     try_students([("distill", one) for one in several], DATASET)
     assert [(one.student, one.batch_size) for one in tried] == [("convnet8", 64), ("convnet8", 32), ("resnet8", 64)]
+
+
+def test_a_feature_that_the_student_lacks_is_named_with_its_setting() -> None:
+    one = student(student="tried_models:Net", method="kd+ofd", source="online")
+    expected = "expected the path of a module or of one within it: conv, fc"
+    with pytest.raises(InputError) as caught:
+        try_students([("generations.two", one)], DATASET)
+    assert str(caught.value) == (
+        "student 'tried_models:Net' of method kd+ofd, generations.two.ofd.stages: "
+        f"model Net has no feature 'stage1.pre'; {expected}"
+    )
+    assert refusal(student="tried_models:Net", method="rkd", source="online").startswith(
+        "student 'tried_models:Net' of method rkd, distill.rkd.feature: model Net has no feature 'pooled'"
+    )
 
 
 def test_an_error_of_a_generation_names_its_own_section() -> None:

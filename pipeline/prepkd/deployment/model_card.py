@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from prepkd.deployment.formats import FLOAT_IMAGES, PROGRAM, SAFETENSORS
-from prepkd.display.text import printable
+from prepkd.display.text import counted, printable
 
 # Names of data sets on the Hub; other data sets have none.
 HUB_NAMES = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100", "tiny-imagenet": "zh-plus/tiny-imagenet"}
@@ -43,7 +43,7 @@ def metadata(checks: Mapping[str, Any], card: Mapping[str, Any], name: str, lice
     found: dict[str, Any] = {"library_name": "prepkd", "pipeline_tag": "image-classification"}
     if licence:
         found["license"] = licence
-    taught = ["knowledge-distillation", *method.split("+")] if method else []
+    taught = ["knowledge-distillation", *method.split("+")] if method and teachers_of(card) else []
     found["tags"] = ["image-classification", "onnx", "pytorch", *taught]
     if dataset in HUB_NAMES:
         found["datasets"] = [HUB_NAMES[dataset]]
@@ -64,9 +64,15 @@ def metadata(checks: Mapping[str, Any], card: Mapping[str, Any], name: str, lice
 
 
 def method_of(card: Mapping[str, Any]) -> str | None:
-    """The distillation method of a student; None for a teacher."""
+    """The method of a student; None for a teacher that was trained with labels."""
     method = card.get("training", {}).get("method")
     return method if isinstance(method, str) else None
+
+
+def teachers_of(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a student's teachers were made from, by name; empty for a model without a teacher, as a student of `ce` is."""
+    teachers = card.get("inputs", {}).get("teacher")
+    return teachers if isinstance(teachers, dict) else {}
 
 
 def escaped(text: object) -> str:
@@ -88,10 +94,11 @@ def _what(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
     size = f"{card['evaluation']['height']} x {card['evaluation']['width']}"
     # `prepkd.save` writes no training settings, since it does not know the loop.
     how = ", trained by prepkd" if "training" in card else ", trained in a loop outside prepkd"
-    taught = f", distilled by prepkd with the method {escaped(method)}" if method else how
+    verb = "distilled" if teachers_of(card) else "trained"
+    taught = f", {verb} by prepkd with the method {escaped(method)}" if method else how
     return (
         f"{escaped(card['model'])} for {card['num_classes']} classes of {escaped(data['dataset'])}{taught}: images of {size} "
-        f"pixels and {card['in_channels']} channel{'s' if card['in_channels'] > 1 else ''}, "
+        f"pixels and {counted(card['in_channels'], 'channel')}, "
         f"{checks['student']['parameters']:,} parameters. Test top-1 {checks['student']['top1']:.2%} on {data['samples']:,} "
         f"images{_seeds(checks)}. {framing_text(card['evaluation'])}"
     )
@@ -111,7 +118,7 @@ def framing_text(evaluation: Mapping[str, Any]) -> str:
 
 def _seeds(checks: Mapping[str, Any]) -> str:
     over = checks["student"].get("seeds")
-    if not over:
+    if not over or over["n"] == 1:  # the mean is the figure before it
         return ""
     spread = "" if over["std"] is None else f" +- {over['std']:.2%}"
     return f" (over {over['n']} seeds: {over['mean']:.2%}{spread})"
@@ -147,7 +154,7 @@ def _measured(checks: Mapping[str, Any]) -> str:
     settings = checks["latency_settings"]
     return "\n".join(rows) + (
         f"\n\nAgainst the trained model on all {checks['data']['samples']:,} test images. Times are medians per call with the "
-        f"middle 90 %, {settings['threads']} thread, {escaped(settings['processor'])}. `check.json` has all figures."
+        f"middle 90 %, {counted(settings['threads'], 'thread')}, {escaped(settings['processor'])}. `check.json` has all figures."
         + _int8(checks)
     )
 
@@ -175,8 +182,7 @@ def _made_from(checks: Mapping[str, Any], card: Mapping[str, Any]) -> str:
         lines.append(("method", escaped(method)))
     if isinstance(card.get("seed"), int):
         lines.append(("seed", str(card["seed"])))
-    teachers = card.get("inputs", {}).get("teacher")
-    for teacher, prints in teachers.items() if isinstance(teachers, dict) else ():
+    for teacher, prints in teachers_of(card).items():
         known = (
             {key: value for key, value in prints.items() if isinstance(value, str)} if isinstance(prints, dict) else {}
         )

@@ -44,6 +44,15 @@ def size(count: float) -> str:
     return f"{count:.0f} {UNITS[0]}" if not power else f"{count:,.{max(0, 3 - len(str(int(count))))}f} {UNITS[power]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a count with its noun, whose plural ends in s.
+
+    >>> counted(1, "epoch"), counted(0, "epoch"), counted(1200, "image")
+    ('1 epoch', '0 epochs', '1,200 images')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def clock(seconds: float) -> str:
     """Format seconds as minutes and seconds, with hours if needed.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.display.text import counted
 from prepkd.distillation.asked_teachers import cached_teacher, check_strong_views, joint_answers, live_teacher
 from prepkd.distillation.drawn_classes import check_encoding, draw_note
 from prepkd.distillation.feature_supply import student_shapes
@@ -85,6 +86,6 @@ def late_terms(settings: Distill) -> list[str]:
         if term.full_after and (after := getattr(term, term.full_after)) >= settings.epochs:
             key = f"{term.section}.{term.full_after}"
             notes.append(
-                f"{key} {after} leaves none of {settings.epochs} epochs in which {term.name} acts in full; lower it"
+                f"{key} {after} leaves none of {counted(settings.epochs, 'epoch')} in which {term.name} acts in full; lower it"
             )
     return notes

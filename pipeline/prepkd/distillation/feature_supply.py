@@ -6,6 +6,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.methods.entries import Entry, entries_for, make_entries, make_entry
+from prepkd.methods.missing_features import features_of
 from prepkd.methods.term import Shapes
 from prepkd.models import Normalised
 from prepkd.models.features import feature_shapes
@@ -39,7 +40,8 @@ def teacher_entries(settings: Distill, names: Sequence[str], teacher: Normalised
 
 def live_supply(settings: Distill, cache: Cache, student: Shapes, teacher: Normalised, dataset: Dataset) -> Supply:
     """Return the supply of a live teacher: the entries of `cache.features` that serve a term, else the term's own entry."""
-    shapes = feature_shapes(teacher, settings.terms.teacher_features, dataset.samples.size)
+    with features_of(f"the teacher of method {settings.method}", settings.terms.feature_terms):
+        shapes = feature_shapes(teacher, settings.terms.teacher_features, dataset.samples.size)
     names = entry_names(settings, cache)
     entries = [make_entry(name, term, student, shapes) for name, term in settings.entry_terms(names).items()]
     return Supply(settings.terms.feature_terms, entries, student)

@@ -9,11 +9,14 @@ from prepkd.errors import InputError
 from prepkd.methods.cross_entropy import CrossEntropy
 from prepkd.methods.entries import entries_serving
 from prepkd.methods.grammar import Method, parse_method
+from prepkd.methods.missing_features import features_of
 from prepkd.methods.objective import MethodTerms
 from prepkd.methods.settings import MethodName
 from prepkd.methods.term import FeatureTerm, Term
 from prepkd.methods.terms import SECTIONS, TERMS
 from prepkd.methods.user_terms import is_user_term
+from prepkd.models.features import WithFeatures
+from prepkd.models.normalised import Normalised
 from prepkd.models.settings import ModelName
 from prepkd.settings.section import Section, Seed, one_of
 from prepkd.settings.validation import validated
@@ -140,6 +143,11 @@ class StudentSettings(Training):
     def features_read(self) -> tuple[str, ...]:
         """The student's named features that the method's terms read."""
         return self.terms.student_features
+
+    def check_features(self, model: Normalised) -> None:
+        """Raise InputError for a feature that the method's terms read and the student's `model` does not have."""
+        with features_of(f"student {self.student!r} of method {self.method}", self.terms.feature_terms):
+            WithFeatures(model, self.features_read)
 
     def entry_terms(self, entries: Sequence[str]) -> dict[str, FeatureTerm | None]:
         """Entries of `cache.features` by name: a term with its settings, or None for a named feature."""

@@ -62,8 +62,8 @@ def task_starter(where: EngineOptions, threads: int | None, say: Say) -> Iterato
     if count > 1 and count * each > processors():
         fewer = max(1, processors() // count)
         say(
-            f"warning: {count} jobs of {each} threads share {processors()} processors; `threads: {fewer}` is faster, "
-            "and changes the last bits of results"
+            f"warning: {count} jobs of {each} thread{'s' if each > 1 else ''} share {processors()} processors; "
+            f"`threads: {fewer}` is faster, and changes the last bits of results"
         )
     yield threads, lambda tasks: local.run(tasks, current_project(), count, say)
 

@@ -3,6 +3,7 @@
 import contextlib
 from typing import Any
 
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.html_report.parts import Tile
 from prepkd.html_report.results import Results
@@ -41,7 +42,7 @@ def _store(results: Results) -> list[Tile]:
     errors = ", ".join(f"{store.summary['teacher_error']:.2%}" for store in stores)
     views = next(iter(stores)).views
     whose = "KA can repair these" if len(stores) == 1 else "of each teacher alone"
-    return [Tile("Teacher errors on training views", errors, f"{views} views; {whose}")]
+    return [Tile("Teacher errors on training views", errors, f"{counted(views, 'view')}; {whose}")]
 
 
 def title(results: Results) -> str:
@@ -53,8 +54,8 @@ def subtitle(results: Results) -> str:
     """A sentence on the students' training: teachers, method, seeds."""
     settings = results.settings
     taught = f"taught by {' + '.join(results.teachers)}, " if settings.parsed_method.needs_teacher else ""
-    seeds = len(settings.seed_list)
-    return f"{taught}method {settings.method}, {seeds} seed{'s' if seeds > 1 else ''} of {settings.epochs} epochs"
+    seeds, most = counted(len(settings.seed_list), "seed"), "at most " if settings.early_stop else ""
+    return f"{taught}method {settings.method}, {seeds} of {most}{counted(settings.epochs, 'epoch')}"
 
 
 def _percent(summary: Any, over: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from prepkd.display.tables import TitledTable, pairs, plain_table, titled
+from prepkd.display.text import counted
 from prepkd.inspection.store_facts import StoreFacts
 from prepkd.provenance.descent import format_chains
 from prepkd.store.attributes import MeasuredAttributes, store_command
@@ -29,7 +30,7 @@ def _description(facts: StoreFacts) -> Iterator[tuple[str, str | list[str]]]:
         yield "state", f"fetched in part: {views} of {facts.views}; {written}"
     else:
         yield "state", f"finished: {written}"
-    size = f"{facts.views:,} views x {facts.samples:,} samples"
+    size = f"{counted(facts.views, 'view')} x {facts.samples:,} samples"
     if asked := attributes.asked:
         yield "size", size
         yield "entry", asked.entry

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prepkd.errors import InputError
+from prepkd.methods.missing_features import features_of
 from prepkd.methods.term import FeatureTerm, Shapes
 from prepkd.methods.terms import TERMS
 from prepkd.methods.user_terms import is_user_term
@@ -100,8 +101,11 @@ def make_entries(
     """
     made = []
     for name, term in terms.items():
-        own = feature_shapes(teacher, term.features_of_teacher if term else (name,), size)
-        made.append(make_entry(name, term, feature_shapes(student, term.features, size) if term else {}, own))
+        with features_of("the teacher", [term]):
+            own = feature_shapes(teacher, term.features_of_teacher if term else (name,), size)
+        with features_of("the student", [term]):
+            other = feature_shapes(student, term.features, size) if term else {}
+        made.append(make_entry(name, term, other, own))
     return made
 
 

@@ -18,13 +18,21 @@ STRONG = "strong/"  # prefix of a name: of the strong view, if a step shows a we
 AFFINE = "/affine"  # suffix of a name: the affine parameters of the batch norm that gave this map
 
 
+class UnknownFeatureError(InputError):
+    """A model does not have the named `feature`."""
+
+    def __init__(self, feature: str, message: str) -> None:
+        super().__init__(message)
+        self.feature = feature
+
+
 class WithFeatures(nn.Module):
     """A model that returns named features with its logits, from one forward pass.
 
     A name is one of `feature_names(model)`, or a module's path as in `model.body.named_modules()`. Paths need forward hooks,
     set for the duration of a forward pass, with which `torch.compile` runs the model eagerly. `NAME/affine` are the weight and
     bias of the batch norm before the last activation of NAME, a pre-activation or the path of a batch norm; they are the same
-    for every sample. Logits and state dict of the model don't change. Raises InputError for an unknown name.
+    for every sample. Logits and state dict of the model don't change. Raises UnknownFeatureError for an unknown name.
     """
 
     def __init__(self, model: Normalised, names: Sequence[str]) -> None:
@@ -126,16 +134,20 @@ def _staged(model: Normalised) -> Staged | None:
 
 
 def _norm(model: Normalised, name: str) -> nn.BatchNorm2d:
-    """The batch norm that `NAME/affine` means; raises InputError if NAME is no pre-activation of one and no batch norm."""
+    """The batch norm that `NAME/affine` means.
+
+    Raises UnknownFeatureError if NAME is no pre-activation of one and no batch norm.
+    """
     of, body = name.removesuffix(AFFINE), _staged(model)
     known = dict(zip(body.pre_names, body.norms(), strict=False)) if body else {}
     norm = known.get(of) or dict(model.body.named_modules()).get(of)
     if isinstance(norm, nn.BatchNorm2d) and norm.affine:
         return norm
     expected = f"expected {', '.join(known)}, or" if known else "expected"
-    raise InputError(
+    raise UnknownFeatureError(
+        name,
         f"model {type(model.body).__name__} has no feature {name!r}: {of!r} is not made by one batch norm; {expected} the path "
-        "of a batch norm with affine parameters"
+        "of a batch norm with affine parameters",
     )
 
 
@@ -159,7 +171,8 @@ def _check_name(name: str, model: Normalised) -> None:
     guess = f"did you mean {close[0]}? " if close else ""
     known = f"known: {', '.join(named)}, or the path" if named else "expected the path"
     children = ", ".join(child for child, _ in model.body.named_children())
-    raise InputError(
+    raise UnknownFeatureError(
+        name,
         f"model {type(model.body).__name__} has no feature {name!r}; {guess}{known} of a module or of one within it: "
-        f"{children}"
+        f"{children}",
     )

@@ -53,6 +53,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "h5": CIFAR | {"cache": {"views": 32}},
 }
 DATASETS = {name: {"raw": source.default_raw} | PRESETS.get(name, CIFAR) for name, source in SOURCES.items()}
+# How a user's own raw data come to their place.
+PLACING = {
+    "folder": "put train/CLASS/ and test/CLASS/ into {raw}",
+    "h5": "write {raw}, an HDF5 file with train/images, train/labels, test/images and test/labels",
+}
 # Shown before the first run.
 NOTES = {
     "folder": "images of several formats, or misnamed ones (ImageNet has a PNG named .JPEG), need prepare.mixed_formats"
@@ -187,11 +192,17 @@ def data_commands(dataset: str, raw: str) -> list[str]:
     return [*fetch, f"dvc add {shlex.quote(raw)}"]
 
 
+def placing(dataset: str, raw: str, folder: Path = Path()) -> str:
+    """Say how the raw data come to `raw` in the project's folder; empty for data that a command fetches, or that a URL names."""
+    return PLACING[dataset].format(raw=folder / raw) if dataset in PLACING and not is_remote(raw) else ""
+
+
 def readme(dataset: str, chosen: Mapping[str, Any]) -> str:
     """Return the project's README: its subject, and the next commands."""
     commands = data_commands(dataset, chosen["raw"])
     bring = "\n".join(f"    {command}" for command in commands)
-    first = f"The raw data, in `{chosen['raw']}`, comes first:\n\n{bring}\n\n" if commands else ""
+    put = f"; {placed}" if (placed := placing(dataset, chosen["raw"])) else ""
+    first = f"The raw data, in `{chosen['raw']}`, comes first{put}:\n\n{bring}\n\n" if commands else ""
     note = f"Note: {NOTES[dataset]}.\n\n" if dataset in NOTES else ""
     return f"""# Distillation on {dataset}
 

@@ -1,5 +1,7 @@
-"""Parse untrusted settings in YAML 1.2, with bounds checked before any value is used."""
+"""Parse untrusted settings in YAML 1.2, with bounds checked before any value is used; write values as YAML."""
 
+import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,20 @@ def parse_yaml(source: Path | str, where: str) -> Any:
         raise InputError(f"{where}: not YAML: {_problem(error)}") from None
     _refuse_unusual(found, where)
     return found
+
+
+def yaml_value(value: object) -> str:
+    """A setting's value as YAML on one line, which `parse_yaml` reads back; text, numbers, lists and keys with values.
+
+    >>> yaml_value(None), yaml_value({"tau": 4.0}), yaml_value(["ce", "1"])
+    ('null', '{tau: 4.0}', "[ce, '1']")
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style, yaml.allow_unicode, yaml.width = True, True, sys.maxsize
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # keys in their order
+    text = StringIO()
+    yaml.dump(value, text)
+    return text.getvalue().removesuffix("...\n").rstrip("\n")
 
 
 def _problem(error: Exception) -> str:

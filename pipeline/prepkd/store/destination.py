@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from prepkd.display.text import counted
 from prepkd.store.attributes import Attributes
 from prepkd.store.layout import Layout
 
@@ -34,7 +35,7 @@ class RemainingWork:
         if measured is None:  # features, whose size is printed before
             return f"{self.url}: {left}"
         return (
-            f"{plan.views} views x {plan.samples:,} samples x {self.attributes.dataset.classes} classes: "
+            f"{counted(plan.views, 'view')} x {plan.samples:,} samples x {self.attributes.dataset.classes} classes: "
             f"{plan.views * plan.samples * measured.bytes_per_row / 1e6:,.1f} MB, "
             f"{measured.bytes_per_row:g} bytes per (view, sample), {self.attributes.encoding.name}, "
             f"KL at tau 4 {measured.kl_mean['4']:.1e}; {left}"

@@ -14,6 +14,7 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
+from prepkd.display.text import counted
 from prepkd.errors import InputError, UnreachableError, one_line
 from prepkd.runtime.files import sha256
 from prepkd.runtime.services import is_remote
@@ -249,7 +250,7 @@ class LogitStore(AnswerStore):
     def __repr__(self) -> str:
         made = self.attributes
         return (
-            f"LogitStore({self.url!r}: {self.views} views x {self.samples} samples x {self.classes} classes, "
+            f"LogitStore({self.url!r}: {counted(self.views, 'view')} x {self.samples} samples x {self.classes} classes, "
             f"{made.encoding.name}, teacher {made.teacher.name!r}, {made.dataset.name!r})"
         )
 
@@ -282,7 +283,7 @@ class FeatureStore(AnswerStore):
     def __repr__(self) -> str:
         made = self.attributes
         return (
-            f"FeatureStore({self.url!r}: {self.views} views x {self.samples} samples, {', '.join(self.tensors)}, "
+            f"FeatureStore({self.url!r}: {counted(self.views, 'view')} x {self.samples} samples, {', '.join(self.tensors)}, "
             f"teacher {made.teacher.name!r}, {made.dataset.name!r})"
         )
 

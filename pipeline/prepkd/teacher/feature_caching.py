@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.display.text import counted
 from prepkd.methods.entries import Entry
 from prepkd.models.features import WithFeatures
 from prepkd.runtime.clock import elapsed
@@ -38,7 +39,7 @@ def store_cost(entry: Entry, views: int, samples: int) -> str:
     tensors = ", ".join(f"{one.name} {'x'.join(map(str, one.shape)) or '1'}" for one in encoding.tensors)
     size = views * samples * encoding.bytes_per_row
     return (
-        f"{entry.name}: {views} views x {samples:,} samples x {encoding.bytes_per_row:,} bytes = "
+        f"{entry.name}: {counted(views, 'view')} x {samples:,} samples x {encoding.bytes_per_row:,} bytes = "
         f"{size / 1e6:,.1f} MB, {entry.dtype} ({tensors})"
     )
 

@@ -2,7 +2,8 @@
 
 import json
 import re
-from pathlib import Path
+import shlex
+from collections.abc import Sequence
 
 from prepkd.errors import InputError
 from prepkd.store.encodings import ENCODINGS
@@ -41,10 +42,17 @@ def parse_view_count(text: str | None) -> int | str | None:
     return int(text)
 
 
-def usage(plan: ViewPlan, name: str, data: Path, url: str | None) -> str:
-    """The command that uses the store, with its plan's settings; for a store at a `url` of its own, the Python code."""
-    if url:
-        return f"prepkd.ViewDataset({str(data)!r}, {url!r})"
+def usage(plan: ViewPlan, name: str, options: Sequence[str]) -> str:
+    """The command that trains students from the store of `plan`; `options` are those that the project's settings need.
+
+    >>> usage(ViewPlan([], 1, 0, samples=9), "mine", ["-S", "teachers.mine={model: imported}"])
+    "prepkd distill --teacher mine -S 'augment=[]' -S cache.views=1 -S cache.seed=0 -S 'teachers.mine={model: imported}'"
+    """
     views = plan.describe()
-    shown = f"-S 'augment={json.dumps(views['recipe'])}' -S cache.views={views['views']} -S cache.seed={views['seed']}"
-    return f"prepkd distill --teacher {name} {shown}"
+    settings = [
+        f"augment={json.dumps(views['recipe'])}",
+        f"cache.views={views['views']}",
+        f"cache.seed={views['seed']}",
+    ]
+    given = [word for one in settings for word in ("-S", one)]
+    return shlex.join(["prepkd", "distill", "--teacher", name, *given, *options])

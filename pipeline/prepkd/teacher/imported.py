@@ -12,6 +12,7 @@ from prepkd.data.samples.dataset import Dataset
 from prepkd.data.samples.labels import main_class
 from prepkd.data.samples.preprocessing import Preprocessing
 from prepkd.data.samples.samples import Samples
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.models.agreement import agreement
 from prepkd.models.logit_checks import check_logits
@@ -22,7 +23,6 @@ from prepkd.store.encodings import LogitEncoding, encode_in_blocks, words_of
 from prepkd.store.layout import Layout
 from prepkd.store.write_store import StorePlan, WriteResult, write_store
 from prepkd.teacher.caching import FIRST_BATCHES, FirstBatches, logit_encoding, plan_store
-from prepkd.teacher.import_options import usage
 from prepkd.teacher.logit_files import LogitFile
 from prepkd.teacher.settings import Cache
 from prepkd.views import Recipe, ViewPlan, describe_recipe
@@ -54,7 +54,9 @@ def dataset_for_import(data: Path, raw: Tensor, recipe: Recipe, views: int | str
         )
     plan = ViewPlan(recipe, count if views is None else views, seed, samples)  # type: ignore[arg-type]
     if plan.views != count:
-        raise InputError(f"the logits are of {count} views, --views {views} with this recipe makes {plan.views}")
+        raise InputError(
+            f"the logits are of {counted(count, 'view')}, --views {views} with this recipe makes {plan.views}"
+        )
     if not recipe and count > 1:
         raise InputError(f"the logits are of {count} views, --recipe [] makes one, the image itself; name the recipe")
     return Dataset(
@@ -119,20 +121,14 @@ def imported_answers(
     return encode_in_blocks(encoding, raw[view, part], dataset.labels(view, part), words)
 
 
-def report(
-    name: str, logits: LogitFile, dataset: Dataset, data: Path, url: str, written: WriteResult, *, in_project: bool
-) -> list[str]:
-    """Lines on an import: sizes, findings, the teacher's error, the manifest's hash, and how to learn from the store.
-
-    `in_project`: whether the store is at the place that the project's settings name.
-    """
+def report(logits: LogitFile, dataset: Dataset, data: Path, url: str, written: WriteResult) -> list[str]:
+    """Lines on an import: sizes, findings, the teacher's error, and the manifest's hash."""
     plan = dataset.plan
     converted = "" if logits.dtype == "float32" else f", {logits.dtype} converted to float32"
     return [
-        f"{logits.path}: {plan.views} views x {plan.samples:,} samples x {dataset.classes} classes{converted}",
+        f"{logits.path}: {counted(plan.views, 'view')} x {plan.samples:,} samples x {dataset.classes} classes{converted}",
         *findings(logits, dataset, data),
         *written.report(url)[-2:],  # without the number of chunks
-        f"to learn from it: {usage(plan, name, data, None if in_project else url)}",
     ]
 
 

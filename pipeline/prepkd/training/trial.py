@@ -38,6 +38,9 @@ class StudentTrialSettings(Protocol):
     def features_read(self) -> tuple[str, ...]:
         """Its named features that the method's terms read."""
 
+    def check_features(self, model: Normalised) -> None:
+        """Raise InputError for one of them that its model does not have."""
+
     @property
     def smallest_batches(self) -> Mapping[str, int]:
         """The smallest batch size, by the name of the term that compares a batch's samples."""
@@ -69,6 +72,7 @@ def try_student(settings: StudentTrialSettings, dataset: Dataset) -> LoadedWeigh
     shown = replace(dataset, samples=dataset.held_out["test"])  # a teacher's own recipe may show images of another size
     model = untrained_from(settings.student, training, shown)
     loaded = load_given(model, settings.student, training, dataset)
+    settings.check_features(model)
     batches = BatchShape(shown.samples.size, dataset.samples.channels, dataset.classes)
     sizes = batch_sizes(len(dataset.samples), training.batch_size)
     who = f"student {settings.student!r}"

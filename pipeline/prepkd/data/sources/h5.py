@@ -37,6 +37,9 @@ class H5(Source):
         if not raw.is_file():
             found = "a folder" if raw.is_dir() else "no such file"
             raise InputError(f"{raw}: {found}; expected an HDF5 file with {_EXPECTED}; set prepare.raw to it")
+        with raw.open("rb"):  # raises OSError for a file that cannot be read, of which h5py says False
+            if not h5py.is_hdf5(raw):
+                raise InputError(f"{raw}: no HDF5 file; expected one with {_EXPECTED}; convert it")
         # With HDF5's lock: a half-written file could read as whole.
         with opened(raw, expected="a whole HDF5 file", remedy="write it again") as file:
             return _read(raw, file)

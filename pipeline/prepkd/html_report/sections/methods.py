@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from prepkd.display.text import counted
 from prepkd.distillation.compared_runs import ARROW
 from prepkd.errors import InputError
 from prepkd.html_report.charts.accuracy import accuracy_chart, nearby_teachers
@@ -105,7 +106,8 @@ def _lead(table: pd.DataFrame, named: list[str]) -> str:
     seeds = sorted({int(n) for n in table["n"]})
     pairs = table["pair"].nunique()
     each = f", for each of {pairs} pairs of teacher and student" if pairs > 1 else ""
-    said = f"{runs} run{'s' if runs > 1 else ''} over {' or '.join(map(str, seeds))} seeds each{each}."
+    over = "one seed" if seeds == [1] else f"{' or '.join(map(str, seeds))} seeds"
+    said = f"{counted(runs, 'run')} over {over} each{each}."
     for name in named:
         found = [difference_cells(row, name)[1].text for row in table.to_dict("records")]
         counts = {word: found.count(word) for word in ("better", "worse")}

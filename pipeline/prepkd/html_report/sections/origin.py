@@ -6,10 +6,12 @@ import subprocess
 from collections.abc import Iterator
 from importlib.metadata import version
 
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.html_report.parts import Facts, PageSection
 from prepkd.html_report.results import Results
 from prepkd.models.checkpoint import load_card
+from prepkd.settings.yaml import yaml_value
 
 PACKAGES = ("prepkd", "torch", "torchvision", "numpy", "zarr", "h5py", "dvc")
 Fact = tuple[str, list[str]]
@@ -62,7 +64,7 @@ def _teachers(results: Results) -> Iterator[Fact]:
         yield (
             f"store {name}",
             [
-                f"{url}: {store.views} views x {store.samples:,} samples x {store.classes} classes",
+                f"{url}: {counted(store.views, 'view')} x {store.samples:,} samples x {store.classes} classes",
                 f"encoding {made.encoding.name}, {made.precision.arithmetic}, {made.precision.device}",
                 f"manifest {store.manifest_sha256}",
                 f"teacher's error on these views {store.summary['teacher_error']:.2%}",
@@ -102,4 +104,5 @@ def _git(*arguments: str) -> str | None:
 
 
 def _settings(results: Results) -> list[Fact]:
-    return [(key, [str(value)]) for key, value in sorted(results.settings.used(but=frozenset()).items())]
+    """The settings as YAML, which can be pasted into params.yaml."""
+    return [(key, [yaml_value(value)]) for key, value in sorted(results.settings.used(but=frozenset()).items())]

@@ -63,6 +63,7 @@ def by_epoch(results: Results) -> list[Figure]:
         raise InputError(f"{results.training}: no log of tau; run `prepkd distill`")
     means = {name: pd.DataFrame(dict(one)).mean(axis=1) for name, one in logs.items() if one}
     frame = pd.DataFrame(means)
+    frame.index += 1  # a page counts epochs from 1, as the terminal does
     records = frame.rename_axis("epoch").reset_index().to_dict("records")
     rows = [{str(name): value for name, value in record.items()} for record in records]
     whole = all(name in means for name in ENDS)

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from prepkd.display.text import counted
+from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.html_report.charts.epochs import curves
 from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
@@ -19,7 +22,8 @@ Bands = list[dict[str, Any]]
 def training(results: Results) -> PageSection:
     """Top-1 and training loss by epoch; raises InputError if a seed has no log."""
     seeds = results.settings.seed_list
-    top1 = bands({split: logged(results.training, split, "top1", seeds) for split in SPLITS}, 100)
+    logs = {split: logged(results.training, split, "top1", seeds) for split in SPLITS}
+    top1 = bands(logs, 100)
     if not top1:
         raise InputError(f"{results.training}: no seed has a log of top1; run `prepkd distill`")
     loss = bands({"train": logged(results.training, "train", "loss", seeds)}, 1)
@@ -30,9 +34,9 @@ def training(results: Results) -> PageSection:
         figures.append(
             Figure("loss", "Training loss by epoch", caption, curves(loss, "loss", 0.0), _table("Training loss", loss))
         )
-    last = {row["split"]: row for row in top1}  # rows are in the order of epochs
-    said = ", ".join(f"{row['mean']:.2f} % on {split}" for split, row in last.items())
-    lead = f"{results.settings.method}, {over}, {results.settings.epochs} epochs; in the last one {said}."
+    kept = kept_epochs(logs, early_stop=results.settings.early_stop is not None)
+    said = ", ".join(f"{100 * value:.2f} % on {split}" for split, value in kept_means(logs, kept).items())
+    lead = f"{results.settings.method}, {over}, {epochs_said(results.settings, kept)} {said}."
     return PageSection("training", "Learning curves", lead, figures)
 
 
@@ -44,8 +48,33 @@ def logged(folder: Path, group: str, name: str, seeds: list[int]) -> Mapping[int
     return {seed: read_log(path, name) for seed, path in paths.items()}
 
 
+def kept_epochs(logs: Mapping[str, Mapping[int, pd.Series]], *, early_stop: bool) -> dict[int, int]:
+    """The epoch whose weights each seed keeps, from its logs of top-1 by split, as `training.stopping.kept_epoch`."""
+    if early_stop and logs["val"]:
+        return {seed: int(log.index[int(log.argmax())]) for seed, log in logs["val"].items()}
+    return {seed: int(log.index.max()) for seeds in logs.values() for seed, log in seeds.items()}
+
+
+def kept_means(logs: Mapping[str, Mapping[int, pd.Series]], kept: Mapping[int, int]) -> dict[str, float]:
+    """The mean over the seeds of each split's figure in the `kept` epochs, for the splits that have a log."""
+    return {
+        split: float(np.mean([log.reindex([kept[seed]]).to_numpy()[0] for seed, log in seeds.items()]))
+        for split, seeds in logs.items()
+        if seeds
+    }
+
+
+def epochs_said(settings: Distill, kept: Mapping[int, int]) -> str:
+    """The number of epochs, and which of them the figures that follow are from, counted from 1."""
+    epochs = counted(settings.epochs, "epoch")
+    if settings.early_stop is None:
+        return f"{epochs}; in the last one"
+    numbers = ", ".join(str(epoch + 1) for epoch in kept.values())
+    return f"at most {epochs}; in the kept {'ones' if len(kept) > 1 else 'one'}, the best on val ({numbers}),"
+
+
 def bands(logs: Mapping[str, Mapping[int, pd.Series]], factor: float) -> Bands:
-    """Mean, lowest and highest seed by split and epoch; a seed stopped early counts only in its own epochs."""
+    """Mean, lowest and highest seed by split and epoch, from 1; a seed stopped early counts only in its own epochs."""
     rows: Bands = []
     for split, seeds in logs.items():
         if not seeds:
@@ -54,7 +83,7 @@ def bands(logs: Mapping[str, Mapping[int, pd.Series]], factor: float) -> Bands:
         for epoch, mean, low, high in zip(
             frame.index, frame.mean(axis=1), frame.min(axis=1), frame.max(axis=1), strict=True
         ):
-            rows.append({"epoch": int(epoch), "split": split, "mean": mean, "low": low, "high": high})
+            rows.append({"epoch": int(epoch) + 1, "split": split, "mean": mean, "low": low, "high": high})
     return rows
 
 
