@@ -271,6 +271,7 @@ def main() -> None:
     # Pillow's warnings of large images and damaged EXIF data name no file; prepkd has a limit and a rule for both.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     interrupt_on_signals()
+    os.environ["MPLBACKEND"] = "agg"  # prepkd only writes pictures; an unknown backend would end matplotlib's import
     # Python collects garbage after every 700 new objects. Imports create hundreds of thousands of permanent objects, and
     # repeated scans of them slow a stage's start considerably. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)
