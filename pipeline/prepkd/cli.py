@@ -263,7 +263,7 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; an unexpected error prints a traceback and exits with code 70."""
+    """Run the command line; a fault of the machine is one line and exit code 2, any other error a traceback and code 70."""
     for stream in (sys.stdout, sys.stderr):
         # A terminal or file in ASCII or Latin-1 gets escapes, not an exception.
         if isinstance(stream, io.TextIOWrapper):
@@ -271,6 +271,7 @@ def main() -> None:
     # Pillow's warnings of large images and damaged EXIF data name no file; prepkd has a limit and a rule for both.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     interrupt_on_signals()
+    os.environ["MPLBACKEND"] = "agg"  # prepkd only writes pictures; an unknown backend would end matplotlib's import
     # Python collects garbage after every 700 new objects. Imports create hundreds of thousands of permanent objects, and
     # repeated scans of them slow a stage's start considerably. A training loop's garbage is still collected every few steps.
     gc.set_threshold(5_000, 50, 100)
@@ -278,6 +279,9 @@ def main() -> None:
         app()
     except (SystemExit, KeyboardInterrupt):
         raise
-    except BaseException:  # noqa: BLE001 - a bug; a Rust library's panic and GeneratorExit are not Exceptions
+    except BaseException as error:  # noqa: BLE001 - a Rust library's panic and GeneratorExit are not Exceptions
+        if (fault := explained(error)) is not None:  # of `--help` or `--version`, which print before `Commands.invoke`
+            TextConsole(stderr=True, soft_wrap=True).print(shortened(f"error: {fault}"))
+            sys.exit(2)
         traceback.print_exc()
         sys.exit(FAULT)

@@ -1,6 +1,8 @@
 """Raw files at a URL: which files are fetched or fetched again, and which names in a bucket are refused."""
 
+import http.server
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,6 +156,56 @@ def test_a_file_that_grew_meanwhile_is_refused(bucket: Bucket, monkeypatch: pyte
         bucket.copied()
     (index,) = bucket.scratch.glob("raw-*/versions.json")
     assert json.loads(index.read_bytes()) == {}
+
+
+class GrowingServer(http.server.ThreadingHTTPServer):
+    """A web server whose reader may leave early."""
+
+    daemon_threads = False  # the end of the server's context waits for its answers
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Growing)
+        self.left = threading.Event()
+
+
+class Growing(http.server.BaseHTTPRequestHandler):
+    """A file of 100 bytes to a HEAD request, and of 200 MB to a GET request."""
+
+    server: GrowingServer
+
+    def log_message(self, *arguments: Any) -> None:
+        """Keep the test's output free of requests."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100")
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        try:
+            for _ in range(200):
+                self.wfile.write(bytes(10**6))
+        except ConnectionError:
+            self.server.left.set()
+
+
+def test_a_file_without_end_is_given_up(tmp_path: Path) -> None:
+    """The server sees the connection close long before the end; nothing that came is kept."""
+    with GrowingServer() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/images.h5"
+        with pytest.raises(InputError) as caught:
+            Bucket(url, tmp_path).copied()
+        server.shutdown()
+        thread.join()
+    assert server.left.is_set()
+    said = str(caught.value)
+    assert said.startswith(f"{url}: ") and said.endswith(" bytes came, 100 were listed; run again")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix not in (".json", ".lock")]
 
 
 def test_a_download_into_a_url_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

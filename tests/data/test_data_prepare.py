@@ -269,7 +269,7 @@ def edited(tmp_path: Path, edit: Callable[[h5py.File], object]) -> Path:
     ("edit", "message"),
     [
         (
-            lambda file: file.attrs.__setitem__("format", "prepkd-data-2"),
+            lambda file: file.attrs.__setitem__("format", np.bytes_("prepkd-data-2")),
             "expected format prepkd-data-1, found prepkd-data-2; run `prepkd prepare` again, or use a newer prepkd",
         ),
         (
@@ -280,7 +280,7 @@ def edited(tmp_path: Path, edit: Callable[[h5py.File], object]) -> Path:
         (lambda file: file.__delitem__("train"), "not a whole HDF5 file of prepared data: "),
         (lambda file: file["val"].attrs.__delitem__("fingerprint"), "not a whole HDF5 file of prepared data: "),
         (lambda file: file.attrs.__setitem__("class_names", np.array([b"x", b"y", b"z"])), "fingerprint: recorded "),
-        (lambda file: file["val"].attrs.__setitem__("fingerprint", b"0" * 64), "fingerprint: recorded "),
+        (lambda file: file["val"].attrs.__setitem__("fingerprint", np.bytes_("0" * 64)), "fingerprint: recorded "),
         (lambda file: file.__delitem__("test"), "fingerprint: recorded "),
     ],
 )

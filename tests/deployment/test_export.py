@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -373,7 +374,16 @@ def test_strange_onnx_files_are_one_line(folder: Path, here: Path) -> None:
         weight.ClearField("raw_data")
         return model.SerializeToString()
 
+    def with_logits(node: str, make: Callable[..., onnx.ValueInfoProto], kind: int, **options: int) -> bytes:
+        images = helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [None, 1, 8, 8])
+        nodes = [helper.make_node(node, ["images"], ["logits"], **options)]
+        graph = helper.make_graph(nodes, "graph", [images], [make("logits", kind, None)])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        helper.set_model_props(model, {"prepkd": json.dumps(about)})
+        return model.SerializeToString()
+
     about = json.loads({one.key: one.value for one in onnx.load_from_string(whole).metadata_props}["prepkd"])
+    tensor = helper.make_tensor_value_info
     files = {
         "empty": b"",
         "garbage": b"\xff" * 100,
@@ -387,6 +397,9 @@ def test_strange_onnx_files_are_one_line(folder: Path, here: Path) -> None:
         "no size": with_props({"prepkd": json.dumps(about | {"evaluation": {"height": 0, "width": 8}})}),
         "other size": with_props({"prepkd": json.dumps(about | {"evaluation": {"height": 9, "width": 8}})}),
         "external": with_external_weights(),
+        "bfloat16": with_logits("Cast", tensor, onnx.TensorProto.BFLOAT16, to=onnx.TensorProto.BFLOAT16),
+        "words": with_logits("Cast", tensor, onnx.TensorProto.STRING, to=onnx.TensorProto.STRING),
+        "a sequence": with_logits("SequenceConstruct", helper.make_tensor_sequence_value_info, onnx.TensorProto.FLOAT),
     }
     image = saved(here / "a.png", np.zeros((8, 8), np.uint8))
     for name, content in files.items():

@@ -125,6 +125,27 @@ def test_a_fault_of_the_program_is_no_verdict(
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], [], ["schema"]])
+def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([PREPKD, *arguments], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch("error: No space left on device; .*: make room, then run the same command again\n", done.stderr)
+
+
+def test_matplotlib_has_its_backend_from_prepkd(tmp_path: Path) -> None:
+    """An unknown MPLBACKEND would end the import of matplotlib; prepkd only writes pictures."""
+    code = (
+        "import sys; sys.argv = ['prepkd', '--version']\n"
+        "from prepkd.cli import main\n"
+        "try: main()\n"
+        "finally: import matplotlib; print(matplotlib.get_backend())\n"
+    )
+    environment = os.environ | {"MPLBACKEND": "nonsense", "MPLCONFIGDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["agg"]), done.stderr
+
+
 def test_help_has_a_short_option() -> None:
     for arguments in ([], *([name] for name in COMMANDS)):
         short, long = (CliRunner().invoke(app, [*arguments, option]) for option in ("-h", "--help"))

@@ -11,8 +11,9 @@ import pytest
 from commands import ROOT, enter, invoke, prepkd, run
 from prepkd.errors import InputError
 from prepkd.project.params import load_params
+from prepkd.settings import yaml
 from prepkd.stages._comparison import grid, run_of
-from prepkd.status.by_dvc import classified, is_dvc_project, stages_by_dvc
+from prepkd.status.by_dvc import classified, is_dvc_project, lock_entries, stages_by_dvc
 from prepkd.status.by_files import Expected, stages_by_files
 from prepkd.status.expected import expected_stages
 from prepkd.status.project_status import BY_FILES, project_status
@@ -41,6 +42,17 @@ def exists(path: str) -> bool:
 
 def states(status: dict[str, Any], locks: dict[str, Any] = LOCKS) -> dict[str, tuple[str, str]]:
     return {one.name: (str(one.state), one.why) for one in classified(NAMES, status, locks, exists)}
+
+
+def test_the_lock_of_many_stages_is_read(tmp_path: Path) -> None:
+    """DVC repeats the settings of a stage for each of its runs: the lock is larger than any params.yaml may be."""
+    (tmp_path / "dvc.yaml").write_text("stages: {run: {foreach: [], do: {cmd: x}}}\n")
+    stages = {f"run@{i}": {"cmd": "x" * 10_000, **entry(["a"], [f"b{i}"])} for i in range(40)}
+    stages["run@0"]["params"] = {"params.yaml": {f"k{i}": i for i in range(2_000)}}
+    (tmp_path / "dvc.lock").write_text(json.dumps({"schema": "2.0", "stages": stages}))
+    assert (tmp_path / "dvc.lock").stat().st_size > yaml.MAX_BYTES
+    found = lock_entries(tmp_path, list(stages))
+    assert {name: one["outs"] for name, one in found.items()} == {f"run@{i}": [{"path": f"b{i}"}] for i in range(40)}
 
 
 def test_what_dvc_does_not_list_is_done() -> None:

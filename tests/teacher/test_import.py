@@ -363,6 +363,18 @@ MALFORMED: dict[str, tuple[str, Callable[[Tensor], object], str]] = {
     "top 3": ("z.pt", lambda z: pt(top3(z.softmax(-1))), "every row's sum is at most 1: probabilities; expected raw logits: the"),
     "percent": ("z.npy", lambda z: npy(100 * z.softmax(-1).numpy()), "every row's sum is 100: percentages; expected raw logits"),
     "sparse": ("z.pt", lambda z: pt(z.to_sparse()), "float32 or float64, dense"),
+    "a sparse row": ("z.pt", lambda z: pt(dict(enumerate(z)) | {5: z[5].to_sparse()}), "float32 or float64, dense"),
+    "no values": ("z.pt", lambda z: pt(z.to("meta")), "z.pt: holds float32 without its values; expected logits in float16"),
+    "expanded": (
+        "z.pt",
+        lambda z: pt(z[:1, :1].clone().expand(10**6, 10**6)),
+        "z.pt: its tensors have 1,000,000,000,000 numbers, of which it holds 1; expected each number; save copies",
+    ),
+    "shared rows": (
+        "z.pt",
+        lambda z: pt(dict.fromkeys(range(SAMPLES), z[0].clone())),
+        "z.pt: its tensors have 1,200 numbers, of which it holds 10; expected each number; save copies: tensor.clone()",
+    ),
     "one row": ("z.npy", lambda z: npy(z[0].numpy()), "z.npy: has the shape (10,); expected (samples, classes) or (views, "),
     "samples": ("z.npy", lambda z: npy(z[1:].numpy()), "the logits are of 119 samples, data/digits.h5 has 120 in train; one row"),
     "classes": ("z.npy", lambda z: npy(z[:, 1:].numpy()), "the logits are of 9 classes, data/digits.h5 has 10; one column"),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KEY = "prepkd"  # of the file's metadata
 IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 TYPES = {"tensor(float)": torch.float32, "tensor(uint8)": torch.uint8}
+FLOATS = {"tensor(float16)", "tensor(float)", "tensor(double)"}  # of an output; NumPy has no bfloat16
 MAX_BYTES = 2**31 - 1  # bytes, of protobuf
 HINT = "expected an .onnx file of `prepkd export`"
 
@@ -61,9 +62,14 @@ class OnnxClassifier:
             raise InputError(f"{path}: has {size:,} bytes; {HINT}, of at most {MAX_BYTES:,}")
         session = _session(path, threads)
         about = _about(session.get_modelmeta().custom_metadata_map, path)
-        inputs, outputs = session.get_inputs(), [one.name for one in session.get_outputs()]
+        inputs, outputs = session.get_inputs(), {one.name: one.type for one in session.get_outputs()}
         if [one.name for one in inputs] != [IMAGES] or inputs[0].type not in TYPES or LOGITS not in outputs:
             raise InputError(f"{path}: expected one input, {IMAGES}, and the output {LOGITS}; {HINT}")
+        for name in (LOGITS, PROBABILITIES):
+            if name in outputs and outputs[name] not in FLOATS:
+                raise InputError(
+                    f"{path}: its output {name} is {outputs[name]}; expected {', '.join(sorted(FLOATS))}; {HINT}"
+                )
         return cls(session, about, TYPES[inputs[0].type], path)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 
 from prepkd.runtime.files import MAX_JSON_BYTES, json_object
-from prepkd.runtime.hdf5 import refuse_locked
+from prepkd.runtime.hdf5 import attribute, refuse_locked
 from prepkd.runtime.outputs import Output
 
 BEGINNING = 4096  # bytes read from a text or a picture
@@ -122,7 +122,7 @@ def picture(path: Path) -> Output:
 def _is_data(path: Path) -> bool:
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return bytes(file.attrs["format"]).startswith(b"prepkd-data-")
+            return bytes(attribute(file, "format")).startswith(b"prepkd-data-")
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # no HDF5, or another one
         refuse_locked(error, path)
         return False

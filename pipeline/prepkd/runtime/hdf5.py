@@ -1,15 +1,31 @@
-"""Untrusted HDF5 files: every value must be in the file itself, and any fault is one line."""
+"""Untrusted HDF5 files: every value must be in the file itself, and any fault is one line.
+
+Values of variable length are in HDF5's global heap, which it may read without end if one byte is damaged: in C, where no signal
+but SIGKILL ends it.
+"""
 
 import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from prepkd.errors import InputError, one_line
 from prepkd.runtime.machine_faults import raise_if_machine
 
 _DAMAGED = (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError)  # what h5py raises
+STRINGS_SECONDS = 60.0  # most of it for a busy machine to start Python
+_PRINT_STRINGS = """
+import h5py, json, sys
+with h5py.File(sys.argv[1], "r") as file:
+    json.dump([one.hex() for one in file[sys.argv[2]][()]], sys.stdout)
+"""
 
 
 @contextlib.contextmanager
@@ -28,6 +44,36 @@ def opened(path: Path, *, expected: str, remedy: str, locking: bool | None = Non
         refuse_locked(error, path)  # HDF5_USE_FILE_LOCKING=TRUE takes precedence over `locking`
         raise_if_machine(error, path)
         raise InputError(f"{path}: not {expected}: {one_line(error)}; {remedy}") from None
+
+
+def values(dataset: h5py.Dataset) -> NDArray[Any]:
+    """All values of a dataset, of its shape and dtype; raises ValueError for values of variable length, without reading them."""
+    _refuse_heap(dataset.name, dataset.dtype)
+    return np.asarray(dataset)
+
+
+def attribute(owner: h5py.Group, name: str) -> Any:
+    """An attribute's value; raises KeyError if it is missing, and ValueError, without reading it, if it is of variable length."""
+    _refuse_heap(f"attribute {name} of {owner.name}", owner.attrs.get_id(name).dtype)
+    return owner.attrs[name]
+
+
+def variable_length_strings(path: Path, name: str) -> list[bytes]:
+    """Read the dataset `name`, strings (N,), in a process that is killed after `STRINGS_SECONDS`; raises ValueError then."""
+    command = (sys.executable, "-P", "-c", _PRINT_STRINGS, str(path), name)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=STRINGS_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{name}: its strings were not read within {STRINGS_SECONDS:g} seconds") from None
+    if done.returncode:
+        said = done.stderr.splitlines() or [f"exit code {done.returncode}"]
+        raise ValueError(f"{name}: its strings can't be read: {said[-1]}")
+    return [bytes.fromhex(one) for one in json.loads(done.stdout)]
+
+
+def _refuse_heap(where: str, dtype: np.dtype[Any]) -> None:
+    if dtype.hasobject:
+        raise ValueError(f"{where} holds values of variable length; expected a fixed one")
 
 
 def _refuse_outside_values(path: Path, file: h5py.File) -> None:

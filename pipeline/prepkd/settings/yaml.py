@@ -13,7 +13,7 @@ from ruamel.yaml.nodes import MappingNode, SequenceNode
 from prepkd.errors import InputError, one_line
 from prepkd.settings.messages import shown
 
-MAX_BYTES = 1 << 18  # bytes of a file
+MAX_BYTES = 1 << 18  # bytes of a file, unless the caller allows more
 MAX_DEPTH = 32  # collections within each other
 MAX_VALUES = 100_000  # with every alias (`*name`) counted as the values that it expands to
 # Besides its own exceptions, ruamel.yaml raises these for invalid tags, dates and numbers.
@@ -36,22 +36,22 @@ class BoundedConstructor(SafeConstructor):
             raise ConstructorError(None, None, "too many merge keys (<<); write their values out", node.start_mark)
 
 
-def parse_yaml(source: Path | str, where: str) -> Any:
+def parse_yaml(source: Path | str, where: str, *, max_bytes: int = MAX_BYTES, max_values: int = MAX_VALUES) -> Any:
     """Parse a file, or text: null, booleans, numbers, text, lists, and keys with values.
 
     Raises InputError with one line that begins with `where` for anything else: tags, dates, keys that are lists, integers of
     more than 64 bits, aliases within themselves, and a document that is too large.
     """
     size = source.stat().st_size if isinstance(source, Path) else len(source)
-    if size > MAX_BYTES:
-        raise InputError(f"{where}: {size:,} bytes of settings; expected at most {MAX_BYTES:,}")
+    if size > max_bytes:
+        raise InputError(f"{where}: {size:,} bytes of settings; expected at most {max_bytes:,}")
     yaml = YAML(typ="safe", pure=True)
     yaml.Constructor = BoundedConstructor
     try:
         found = yaml.load(source)
     except _MALFORMED as error:
         raise InputError(f"{where}: not YAML: {_problem(error)}") from None
-    _refuse_unusual(found, where)
+    _refuse_unusual(found, where, max_values)
     return found
 
 
@@ -79,16 +79,16 @@ def _problem(error: Exception) -> str:
     return one_line(error)
 
 
-def _refuse_unusual(found: object, where: str) -> None:
+def _refuse_unusual(found: object, where: str, max_values: int) -> None:
     """Raise InputError for values that JSON lacks, and for too many or too deeply nested values."""
     waiting: list[tuple[str, object, int]] = [("", found, 0)]
     count = 0
     while waiting:
         key, value, depth = waiting.pop()
         count += 1
-        if count > MAX_VALUES or depth > MAX_DEPTH:
+        if count > max_values or depth > MAX_DEPTH:
             raise InputError(
-                f"{where}: {key[:60]}: more than {MAX_VALUES:,} values, or {MAX_DEPTH} collections within each other; "
+                f"{where}: {key[:60]}: more than {max_values:,} values, or {MAX_DEPTH} collections within each other; "
                 "write them out without aliases"
             )
         if isinstance(value, dict):

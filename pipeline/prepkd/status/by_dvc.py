@@ -50,7 +50,11 @@ def lock_entries(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]
 
 def _stages(path: Path) -> dict[str, Any]:
     """The stages of a pipeline or lock file; empty if the file does not exist."""
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    # A lock repeats the settings of each stage, in a comparison those of each run.
+    limits = {"max_bytes": 1 << 26, "max_values": 10_000_000} if path.suffix == ".lock" else {}
+    content = parse_yaml(path.read_text(encoding="utf-8"), str(path), **limits)
     return (content or {}).get("stages") or {}
 
 

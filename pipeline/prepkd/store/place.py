@@ -16,6 +16,7 @@ from prepkd.runtime.services import is_remote
 from prepkd.store.durable import DurableStore
 from prepkd.store.local import LocalFiles
 from prepkd.store.remote import RemoteStore
+from prepkd.store.zarr_variables import refuse_zarr_variables
 
 MAX_LISTED_FILES = 2**22  # files
 
@@ -25,6 +26,7 @@ def open_place(url: str | Path, *, write: bool = False, **options: Any) -> Store
 
     A local file is flushed to disk before it gets its name; an object in a bucket appears complete or not at all.
     """
+    refuse_zarr_variables()
     local = str(url).startswith(("file://", "local://"))
     if local and write:  # fsspec writes these in place, where a crash leaves half a file
         raise InputError(f"{url}: name a local store by its path, without {str(url).partition('//')[0]}//")

@@ -1,7 +1,7 @@
 """Read logits from `.npy`, `.pt` and `.safetensors` files: one array, or a row per sample index."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +39,7 @@ def read_logits(path: Path) -> LogitFile:
         raise InputError(f"{path}: no such file; expected logits")
     found = READERS[path.suffix](path)
     given = found if isinstance(found, Tensor) else _one_tensor(path, found)
-    dtype = str(given.dtype).removeprefix("torch.")
-    if given.dtype not in FLOATS or given.layout != torch.strided:
-        raise InputError(f"{path}: holds {dtype}; expected logits in float16, bfloat16, float32 or float64, dense")
+    _check_numbers(path, [given])
     if given.ndim not in (2, 3) or 0 in given.shape:
         raise InputError(
             f"{path}: has the shape {tuple(given.shape)}; expected (samples, classes) or (views, samples, classes)"
@@ -49,7 +47,7 @@ def read_logits(path: Path) -> LogitFile:
     raw = given.detach().float().reshape(-1, *given.shape[-2:]).contiguous()
     _check_values(path, raw)
     check_logits(raw, path)
-    return LogitFile(path, raw, dtype)
+    return LogitFile(path, raw, _name(given.dtype))
 
 
 def _read_npy(path: Path) -> Tensor:
@@ -115,7 +113,27 @@ def _one_tensor(path: Path, found: Mapping[object, object]) -> Tensor:
                 f"{path}: sample {index} is {row.dtype} {tuple(row.shape)}, sample 0 is {first.dtype} {tuple(first.shape)}; "
                 "expected (classes,) or (views, classes), the same for every sample"
             )
+    _check_numbers(path, rows.values())
     return torch.stack([rows[index] for index in range(len(rows))], dim=first.ndim - 1)
+
+
+def _check_numbers(path: Path, tensors: Collection[Tensor]) -> None:
+    """Refuse tensors without a number of their own for each value: a kilobyte can stand for any number of values."""
+    for one in tensors:
+        if one.dtype not in FLOATS or one.layout != torch.strided or one.is_meta:
+            found = _name(one.dtype) + " without its values" * one.is_meta
+            raise InputError(f"{path}: holds {found}; expected logits in float16, bfloat16, float32 or float64, dense")
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() // one.itemsize for one in tensors}
+    shown, held = sum(one.numel() for one in tensors), sum(storages.values())
+    if shown > held:
+        raise InputError(
+            f"{path}: its tensors have {shown:,} numbers, of which it holds {held:,}; expected each number; "
+            "save copies: tensor.clone()"
+        )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _index(key: object) -> int | None:

@@ -20,7 +20,7 @@ from prepkd.data.images.encoded import EncodedImages
 from prepkd.data.images.statistics import Statistics
 from prepkd.data.prepared.fingerprints import data_fingerprint, split_fingerprint
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import opened
+from prepkd.runtime.hdf5 import attribute, opened, values
 
 FORMAT = "prepkd-data-1"
 SPLITS = ("train", "val", "test")
@@ -70,8 +70,8 @@ def load_split(path: Path, split: str) -> Split:
         if split not in info.splits:
             advice = f"set prepare.val_fraction and {_PREPARE}" if split == "val" else "name one of those"
             raise InputError(f"{path}: no split {split!r}, only {', '.join(info.splits)}; {advice}")
-        images = _encoded(path, file[split], info, split) if info.encoded else np.asarray(file[split]["images"])
-        labels = np.asarray(file[split]["labels"])
+        images = _encoded(path, file[split], info, split) if info.encoded else values(file[split]["images"])
+        labels = values(file[split]["labels"])
     _compare(path, f"{split}.fingerprint", info.split_fingerprints[split], split_fingerprint(images, labels))
     if not isinstance(images, EncodedImages):
         images = np.ascontiguousarray(np.moveaxis(images, 3, 1))  # in the thread that reads
@@ -87,20 +87,21 @@ def _opened(path: Path) -> AbstractContextManager[h5py.File]:
 
 
 def _info(path: Path, file: h5py.File) -> DataInfo:
-    found = _text(file.attrs["format"]) if "format" in file.attrs else "none"
+    found = _text(attribute(file, "format")) if "format" in file.attrs else "none"
     if found != FORMAT:
         raise InputError(f"{path}: expected format {FORMAT}, found {found}; {_PREPARE} again, or use a newer prepkd")
     names = [name for name in SPLITS if name in file]
     encoded = "content" in file["train"]
-    shape = tuple(map(int, file.attrs.get("image_shape", ()) if encoded else file["train"]["images"].shape[1:]))
-    statistics = Statistics(*(tuple(file.attrs[name].tolist()) for name in ("mean", "std"))) if encoded else None
+    recorded = attribute(file, "image_shape") if "image_shape" in file.attrs else ()
+    shape = tuple(map(int, recorded if encoded else file["train"]["images"].shape[1:]))
+    statistics = Statistics(*(tuple(attribute(file, name).tolist()) for name in ("mean", "std"))) if encoded else None
     info = DataInfo(
-        dataset=_text(file.attrs["dataset"]),
+        dataset=_text(attribute(file, "dataset")),
         class_names=tuple(_text(name) for name in _class_names(file)),
         image_shape=cast(tuple[int, int, int], shape) if shape else None,
         splits={name: len(file[name]["labels"]) for name in names},
-        fingerprint=_text(file.attrs["fingerprint"]),
-        split_fingerprints={name: _text(file[name].attrs["fingerprint"]) for name in names},
+        fingerprint=_text(attribute(file, "fingerprint")),
+        split_fingerprints={name: _text(attribute(file[name], "fingerprint")) for name in names},
         encoded=encoded,
         statistics=statistics,
     )
@@ -110,7 +111,7 @@ def _info(path: Path, file: h5py.File) -> DataInfo:
 
 
 def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> EncodedImages:
-    offsets, names = np.asarray(group["offsets"]), np.asarray(group["names"])
+    offsets, names = values(group["offsets"]), values(group["names"])
     # Mapped, not read: data may be larger than memory, and the system may drop pages. HDF5 is bypassed: contiguous bytes have
     # one offset in the file.
     place, size = group["content"].id.get_offset(), group["content"].size
@@ -119,7 +120,7 @@ def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> Encod
     content = np.memmap(path, np.uint8, "r", place, (size,))
     if len(offsets) != len(names) + 1 or offsets[0] != 0 or offsets[-1] != size or (np.diff(offsets) < 0).any():
         raise ValueError(f"{group.name}/offsets don't fit the {size} bytes of {len(names)} images")
-    orientations = np.asarray(group["orientations"]) if "orientations" in group else None
+    orientations = values(group["orientations"]) if "orientations" in group else None
     if orientations is not None and (orientations.dtype, orientations.shape) != (np.dtype(np.uint8), names.shape):
         raise ValueError(f"{group.name}/orientations: {orientations.dtype} of shape {orientations.shape}")
     return EncodedImages(content, offsets, names, info.statistics if split == "train" else None, orientations)
@@ -127,7 +128,7 @@ def _encoded(path: Path, group: h5py.Group, info: DataInfo, split: str) -> Encod
 
 def _class_names(file: h5py.File) -> Sequence[bytes]:
     """The class names, from the attribute, or from a dataset if they are too many for an attribute."""
-    names = file["class_names"][()] if "class_names" in file else file.attrs["class_names"]
+    names = values(file["class_names"]) if "class_names" in file else attribute(file, "class_names")
     return cast(Sequence[bytes], names)
 
 

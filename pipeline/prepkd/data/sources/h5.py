@@ -12,7 +12,7 @@ from prepkd.data.sources.names import name_difference, nfc_name
 from prepkd.data.sources.raw import RawData
 from prepkd.data.sources.source import Source
 from prepkd.errors import InputError
-from prepkd.runtime.hdf5 import opened
+from prepkd.runtime.hdf5 import opened, variable_length_strings
 
 SPLITS = ("train", "test", "val")
 ARRAYS = ("images", "labels")
@@ -127,10 +127,12 @@ def _class_names(raw: Path, file: h5py.File, labels: NDArray[np.int64]) -> tuple
     if "class_names" not in file:
         return tuple(map(str, range(classes)))
     dataset = file["class_names"]
-    if not isinstance(dataset, h5py.Dataset) or h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
+    kind = h5py.check_string_dtype(dataset.dtype) if isinstance(dataset, h5py.Dataset) else None
+    if kind is None or dataset.ndim != 1:
         raise InputError(f"{raw}: class_names: expected an array of strings, one per class")
+    texts = variable_length_strings(raw, "class_names") if kind.length is None else dataset[()].tolist()
     try:
-        names = tuple(str(name) for name in dataset.asstr("utf-8")[()])
+        names = tuple(text.decode("utf-8") for text in texts)
     except UnicodeDecodeError as error:
         raise InputError(f"{raw}: class_names: {error.object!r} is not UTF-8; write them as UTF-8") from None
     if len(names) < classes or len(set(names)) < len(names) or not all(name.isprintable() and name for name in names):

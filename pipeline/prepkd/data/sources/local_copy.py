@@ -13,6 +13,7 @@ from typing import Any
 
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, sync
+from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
 
 from prepkd.errors import InputError, one_line
@@ -81,11 +82,12 @@ class _Service:
         return {self._below(name): self._version(name, about) for name, about in found.items() if name[-1:] != "/"}
 
     def fetch(self, below: str, to: Path, size: int) -> None:
-        """Fetch one file of `size` bytes to the path `to`."""
-        remote = f"{self.root}/{below}" if below else self.root
-        self._tried("get_file", remote, str(to), seconds=PATIENCE + size / RATE)
+        """Fetch one file of `size` bytes to the path `to`; raises InputError if more or fewer come."""
+        remote, url = (f"{root}/{below}" if below else root for root in (self.root, self.url))
+        limit = Callback(hooks={"size": partial(_refuse_more, url, to, size)})
+        self._tried("get_file", remote, str(to), seconds=PATIENCE + size / RATE, callback=limit)
         if (found := to.stat().st_size) != size:
-            raise InputError(f"{self.url}/{below}: {found:,} bytes came, {size:,} were listed; run again")
+            raise InputError(f"{url}: {found:,} bytes came, {size:,} were listed; run again")
         fsync(to)
 
     def _tried(self, name: str, *arguments: Any, seconds: float, **options: Any) -> Any:
@@ -139,15 +141,25 @@ def _update(url: str, folder: Path, say: Callable[[str], None]) -> None:
     _remove(place, gone)
     say(f"{url}: {len(missing):,} of {len(wanted):,} files to fetch, {needed / 1e6:,.1f} MB, into {folder}")
     waiting = iter(missing)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        while group := list(islice(waiting, GROUP)):
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            for _ in pool.map(partial(_fetch, service, place, unfinished), group, [wanted[one][0] for one in group]):
-                pass
-            there |= {below: wanted[below] for below in group}
-            write_json(index, there)
-    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            while group := list(islice(waiting, GROUP)):
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                sizes = [wanted[one][0] for one in group]
+                for _ in pool.map(partial(_fetch, service, place, unfinished), group, sizes):
+                    pass
+                there |= {below: wanted[below] for below in group}
+                write_json(index, there)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _refuse_more(url: str, to: Path, listed: int, *_: object, **__: object) -> None:
+    """Called by fsspec after each part of a file that it writes to the path `to`: an answer may never end."""
+    found = to.stat().st_size if to.exists() else 0
+    if found > listed:
+        raise InputError(f"{url}: {found:,} bytes came, {listed:,} were listed; run again")
 
 
 def _fetch(service: _Service, place: Path, unfinished: Path, below: str, size: int) -> None:
