@@ -170,8 +170,8 @@ def test_without_a_teachers_folder_what_compares_with_it_is_left_out(monkeypatch
         attributes = SimpleNamespace(fingerprints={"teacher": taught})
 
         @classmethod
-        def open(cls, url: str) -> type["Stored"]:
-            assert url == "data/logits/large.zarr"
+        def open(cls, url: str, *, teacher: str) -> type["Stored"]:
+            assert (url, teacher) == ("data/logits/large.zarr", "large")
             return cls
 
     monkeypatch.setattr("prepkd.report.run_logits.LogitStore", Stored)
