@@ -58,6 +58,7 @@ def cache_features(
     """
     params = read_params(params_file, overrides)
     known_teacher(params, name)
+    params.refuse_imported(name)
     settings, taught = params.cache, params.student_settings_of(name, generation)
     names = chosen_entries(settings.features, only)
     for one in names:

@@ -54,6 +54,7 @@ def cache_logits(
     """
     params = read_params(params_file, overrides, cache__views=views)
     known_teacher(params, name)
+    params.refuse_imported(name)
     note_other_settings(params, name)
     refuse_without_ray(engine, workers=workers, num_gpus=num_gpus)
     url = store_url(params, name)

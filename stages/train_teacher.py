@@ -34,7 +34,7 @@ from prepkd.tracking.loggers import logged
 from prepkd.training.context import RunContext
 from prepkd.training.teacher import teacher_views
 from prepkd.training.teacher_run import preprocessing_note, run_teacher
-from prepkd.training.teacher_settings import IMPORTED, Teacher
+from prepkd.training.teacher_settings import Teacher
 
 
 def train_teacher(
@@ -53,10 +53,7 @@ def train_teacher(
     known = read_params(params_file, overrides)
     if known_teacher(known, name) in known.generations:
         raise InputError(f"{name!r} is a key of generations; run `prepkd train-generation {name}`")
-    if known.teachers[name].model == IMPORTED:
-        raise InputError(
-            f"teachers.{name}.model is imported: there is no model to train; name one, or remove the teacher"
-        )
+    known.refuse_imported(name)
     params = read_params(params_file, overrides, **{f"teachers.{name}.epochs": epochs})
     use_devices(params)
     settings, folder = params.teachers[name], teacher_folder(name)

@@ -200,8 +200,9 @@ def test_the_printed_command_trains_as_printed(project: Path, encoding: str | No
     assert list(card["inputs"]["teacher"]) == ["elsewhere"]
     changed = f"{command} --source online --replace"
     assert "run `prepkd train-teacher elsewhere`" in refused(*shlex.split(changed)[1:])
-    line = refused("train-teacher", "elsewhere", *options, "-S", "teachers.elsewhere={model: imported}")
-    assert line == "teachers.elsewhere.model is imported: there is no model to train; name one, or remove the teacher"
+    for stage in ("train-teacher", "cache-logits", "cache-features"):
+        line = refused(stage, "elsewhere", *options, "-S", "teachers.elsewhere={model: imported}")
+        assert line.startswith("teachers.elsewhere.model is imported: there is no model to train or to ask; name one")
     line = refused("plan", "--measure", *shlex.split(command)[4:], "-S", "distill.teacher=elsewhere")
     assert line == "teachers.elsewhere.model is imported: there is no model to time; give --teacher-images-per-second"
 

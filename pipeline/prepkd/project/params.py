@@ -117,6 +117,13 @@ class Params(Section):
         """The command that makes a teacher's folder."""
         return f"prepkd train-{'generation' if name in self.generations else 'teacher'} {name}"
 
+    def refuse_imported(self, name: str) -> None:
+        """Raise InputError for a teacher of which the project has only a store."""
+        if name in self.teachers and self.teachers[name].imported:
+            raise InputError(
+                f"teachers.{name}.model is imported: there is no model to train or to ask; name one, or remove the teacher"
+            )
+
     @property
     def expected_teachers(self) -> str:
         """The end of a message about an unknown teacher."""

@@ -25,6 +25,11 @@ class Teacher(Training):
     seed: Seed = 0
 
     @property
+    def imported(self) -> bool:
+        """Whether `prepkd import` wrote its store, and the project has no model."""
+        return self.model == IMPORTED
+
+    @property
     def keys_without_effect(self) -> frozenset[str]:
         """The settings that do not change a teacher's weights."""
         return frozenset({"checkpoint_every", "evaluate_every"})
@@ -32,7 +37,7 @@ class Teacher(Training):
     @model_validator(mode="after")
     def _trained_or_given(self) -> "Teacher":
         self.check_origin(self.model)
-        if self.model == IMPORTED:
+        if self.imported:
             if self.epochs or self.weights:
                 key = "epochs" if self.epochs else "weights"
                 raise ValueError(
