@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from prepkd.data.prepared.file import load_split
+from prepkd.display.text import counted
 from prepkd.distillation.finished_students import refuse_other_run
 from prepkd.distillation.run_results import run_results
 from prepkd.project.outputs import run_output
@@ -32,8 +33,7 @@ def train_run(params: Params, run: str, teacher: str, student: str, replace: boo
         with students(params, settings, dataset, shown.epoch, inputs, on_step=shown.step) as trained:
             found = run_results(run, figures.noted(trained, partial(kept_epoch, settings)), test, recipe)
             write_results(path, found.logits, found.made_from)
-    seeds = len(found.logits)
-    say(f"{path}: {seeds} seed{'s' if seeds > 1 else ''}; `prepkd compare` makes the table")
+    say(f"{path}: {counted(len(found.logits), 'seed')}; `prepkd compare` makes the table")
     figures.show(f"Run {run}", {"run": run, "teacher": teacher, "student": student, "file": str(path)})
 
 

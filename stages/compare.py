@@ -7,6 +7,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 from prepkd.data.prepared.file import load_split
+from prepkd.display.text import counted
 from prepkd.distillation.grid import RunKey
 from prepkd.engines.engine import Engine, EngineOptions, refuse_without_ray
 from prepkd.errors import InputError
@@ -102,9 +103,8 @@ def compare(
     table = json.loads(pd.read_csv(COMPARISON / "table.csv").to_json(orient="records"))  # missing values as null
     show({"folder": str(COMPARISON), "table": table}, Text(fitting(text, console.width)))
     if left := left_over(params):
-        say(
-            f"{left[0]}: of a run that left the comparison, one of {len(left)}; remove it, so that other clones have equal files"
-        )
+        more = f", as {counted(len(left) - 1, 'other file')} below {COMPARISON}/runs" if len(left) > 1 else ""
+        say(f"{left[0]}: of a run that left the comparison{more}; remove it, so that other clones have equal files")
     if add:
         named = ", ".join(add).replace("=", ": ")
         say(f"to keep the added rows in `dvc repro`, name them in params.yaml: compare.add: {{{named}}}")

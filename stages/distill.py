@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.display.text import counted
 from prepkd.distillation.finished_students import refuse_other_students
 from prepkd.models import save_checkpoint
 from prepkd.project import outputs as outputs_of
@@ -62,7 +63,7 @@ def distill(
                 row = history[kept_epoch(settings, history)]
                 log.end(seed)
                 save_checkpoint(student_folder(seed), model, card | {"test_top1": row["test/top1"]})
-    count = f"{len(settings.seed_list)} seed{'s' if len(settings.seed_list) > 1 else ''}"
+    count = counted(len(settings.seed_list), "seed")
     console.print(f"models/student: {settings.method}, {count}; `prepkd evaluate` reports them")
     facts = {"method": settings.method, "student": settings.student, "teachers": settings.teacher_names}
     figures.show(f"Students taught by {settings.method}", facts, student_folder)

@@ -1,9 +1,12 @@
 """gather: the stores that students are trained from -> data/lesson.json, or data/lessons/ for the comparison."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prepkd.display.text import counted
 from prepkd.project.outputs import lesson, lessons
 from prepkd.project.params import Params
 from prepkd.runtime.files import atomic_folder, write_json
@@ -34,7 +37,7 @@ def gather(
         write_lessons(params, teachers)
         return
     with writing(lesson(LESSON)):
-        found = lesson_of(params)
+        found = lesson_of(params, identity)
         write_json(LESSON, found)
     console.print(f"{LESSON}: {', '.join(found['teachers']) or 'no teacher'}", markup=False)
 
@@ -46,22 +49,25 @@ def write_lessons(params: Params, teachers: str) -> None:
     """
     for name in teachers.split("+"):
         known_teacher(params, name)
+    read = cache(identity)  # several runs learn from one store
     with writing(lessons(folder := LESSONS / teachers)), atomic_folder(folder) as temporary:
         for run in params.compare.runs:
-            write_json(temporary / f"{run}.json", lesson_of(params, run, teachers))
-    console.print(f"{folder}: {len(params.compare.runs)} runs", markup=False)
+            write_json(temporary / f"{run}.json", lesson_of(params, read, run, teachers))
+    console.print(f"{folder}: {counted(len(params.compare.runs), 'run')}", markup=False)
 
 
-def lesson_of(params: Params, run: str | None = None, teachers: str | None = None) -> dict[str, Any]:
+def lesson_of(
+    params: Params, read: Callable[..., dict[str, Any]], run: str | None = None, teachers: str | None = None
+) -> dict[str, Any]:
     """Return the identities of the stores that a run of the comparison learns from, without a run the students of `distill`.
 
-    Raises InputError.
+    `read` is `identity`, or remembers its results. Raises InputError.
     """
     settings = params.variant(run, teachers) if run else params.distill
     names = settings.teacher_names if settings.parsed_method.needs_teacher else []
-    stores = identities({known_teacher(params, name): store_url(params, name) for name in names})
+    stores = identities({known_teacher(params, name): store_url(params, name) for name in names}, read)
     features = {
-        f"{name}/{entry}": identity(params.cache.feature_url(name, entry), name, "cache-features")
+        f"{name}/{entry}": read(params.cache.feature_url(name, entry), name, "cache-features")
         for name in names
         for entry in settings.entries_read(params.cache.features)
         if settings.source == "cached"

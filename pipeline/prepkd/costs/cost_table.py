@@ -6,7 +6,7 @@ from rich.table import Table
 
 from prepkd.costs.cost import Cost
 from prepkd.display.tables import two_columns
-from prepkd.display.text import size
+from prepkd.display.text import counted, size
 
 
 def cost_table(cost: Cost) -> Table:
@@ -49,9 +49,8 @@ def _student(cost: Cost, images: int) -> str:
 
 
 def _hours(cost: Cost, spent: float, images: str, rate: float | None) -> str:
-    plural = cost.rates.gpus > 1
-    each = f" at {rate:,.0f} images/s{' each' if plural else ''}"
-    return f"{duration(spent)} for {images}, {cost.rates.gpus:,} GPU{'s' if plural else ''}{each}"
+    each = f" at {rate:,.0f} images/s{' each' if cost.rates.gpus > 1 else ''}"
+    return f"{duration(spent)} for {images}, {counted(cost.rates.gpus, 'GPU')}{each}"
 
 
 def _reading(cost: Cost) -> str:
@@ -81,12 +80,10 @@ def _break_even(cost: Cost) -> Iterator[str]:
         if cost.break_even_epochs < 1000
         else f"{cost.break_even_epochs:,.0f} epochs"
     )
-    if cost.break_even_students is None:
+    if cost.break_even_students is None or cost.epochs is None:
         yield f"{epochs} of students; for students give --epochs"
     else:
-        plural = "s" if cost.break_even_students > 1 else ""
-        own = f"{cost.epochs:,} epoch{'s' if cost.epochs != 1 else ''}"
-        yield f"{cost.break_even_students:,} student{plural} of {own} ({epochs})"
+        yield f"{counted(cost.break_even_students, 'student')} of {counted(cost.epochs, 'epoch')} ({epochs})"
     if not cost.reading_counted:
         yield "without reading; give --disk-megabytes-per-second"
 

@@ -1,6 +1,6 @@
 """Identify stores by their manifests' hashes, fingerprints and view plans, without reading logits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prepkd.errors import InputError, refuse_differences
@@ -9,23 +9,6 @@ from prepkd.store.documents import parse_attributes, parse_manifest, read_docume
 from prepkd.store.layout import MANIFEST
 from prepkd.store.place import open_place
 from prepkd.store.reader import read_manifest
-
-
-def identities(urls: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The identity of each teacher's store, by the teacher's name.
-
-    Raises InputError for a store that is missing or unfinished, and for one whose view plan differs from the first one's.
-    """
-    stores = {name: identity(url, name) for name, url in urls.items()}
-    first = next(iter(stores), "")
-    for name in stores:
-        found, expected = stores[name]["views"], stores[first]["views"]
-        refuse_differences(
-            {f"views.{key}": (found.get(key), expected.get(key)) for key in sorted({*found, *expected})},
-            f"{urls[name]} against {urls[first]}",
-            f"run `prepkd cache-logits {name}` again",
-        )
-    return stores
 
 
 def identity(url: str, name: str, command: str = "cache-logits") -> dict[str, Any]:
@@ -48,6 +31,25 @@ def identity(url: str, name: str, command: str = "cache-logits") -> dict[str, An
         "fingerprints": attributes.fingerprints,
         "views": attributes.views.model_dump(),
     }
+
+
+def identities(
+    urls: Mapping[str, str], read: Callable[[str, str], dict[str, Any]] = identity
+) -> dict[str, dict[str, Any]]:
+    """The identity of each teacher's store, by the teacher's name, from `read`.
+
+    Raises InputError for a store that is missing or unfinished, and for one whose view plan differs from the first one's.
+    """
+    stores = {name: read(url, name) for name, url in urls.items()}
+    first = next(iter(stores), "")
+    for name in stores:
+        found, expected = stores[name]["views"], stores[first]["views"]
+        refuse_differences(
+            {f"views.{key}": (found.get(key), expected.get(key)) for key in sorted({*found, *expected})},
+            f"{urls[name]} against {urls[first]}",
+            f"run `prepkd cache-logits {name}` again",
+        )
+    return stores
 
 
 def manifest_sha256(url: str) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from prepkd.display.text import counted
 from prepkd.errors import InputError
 from prepkd.runtime.streams import Purpose, random_order
 from prepkd.settings.section import Section, Seed
@@ -44,7 +45,7 @@ def split_indices(
         if not all(len(found[part]) for part in parts):
             counts = " and ".join(f"{len(found[part])} in {part}" for part in parts)
             raise InputError(
-                f"prepare.split: class {name!r} has {len(images)} image{'s' if len(images) > 1 else ''} and would have {counts}; "
+                f"prepare.split: class {name!r} has {counted(len(images), 'image')} and would have {counts}; "
                 "expected at least 1 in each; add images, or set other shares"
             )
         for part, those in parts.items():

@@ -14,6 +14,7 @@ from prepkd.html_report.charts.epochs import curves
 from prepkd.html_report.parts import Figure, PageSection, Table, columns, number, text
 from prepkd.html_report.results import Results
 from prepkd.report.files import read_log
+from prepkd.training.stopping import kept_epoch
 
 SPLITS = ("test", "val", "train")
 Bands = list[dict[str, Any]]
@@ -34,7 +35,7 @@ def training(results: Results) -> PageSection:
         figures.append(
             Figure("loss", "Training loss by epoch", caption, curves(loss, "loss", 0.0), _table("Training loss", loss))
         )
-    kept = kept_epochs(logs, early_stop=results.settings.early_stop is not None)
+    kept = kept_epochs(results.settings, logs)
     said = ", ".join(f"{100 * value:.2f} % on {split}" for split, value in kept_means(logs, kept).items())
     lead = f"{results.settings.method}, {over}, {epochs_said(results.settings, kept)} {said}."
     return PageSection("training", "Learning curves", lead, figures)
@@ -48,10 +49,10 @@ def logged(folder: Path, group: str, name: str, seeds: list[int]) -> Mapping[int
     return {seed: read_log(path, name) for seed, path in paths.items()}
 
 
-def kept_epochs(logs: Mapping[str, Mapping[int, pd.Series]], *, early_stop: bool) -> dict[int, int]:
-    """The epoch whose weights each seed keeps, from its logs of top-1 by split, as `training.stopping.kept_epoch`."""
-    if early_stop and logs["val"]:
-        return {seed: int(log.index[int(log.argmax())]) for seed, log in logs["val"].items()}
+def kept_epochs(settings: Distill, logs: Mapping[str, Mapping[int, pd.Series]]) -> dict[int, int]:
+    """The epoch whose weights each seed keeps, from its logs of top-1 by split."""
+    if settings.early_stop and logs["val"]:  # logged after every epoch
+        return {seed: kept_epoch(settings, [{"val/top1": one} for one in log]) for seed, log in logs["val"].items()}
     return {seed: int(log.index.max()) for seeds in logs.values() for seed, log in seeds.items()}
 
 
