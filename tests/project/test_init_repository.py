@@ -82,6 +82,7 @@ def test_git_shows_what_dvc_add_writes_and_no_weights(repository: Path) -> None:
     for folder in ("students/mine/seed0", "weights/promoted", "data/raw/images/a"):
         (repository / folder).mkdir(parents=True)
         (repository / folder / "model.safetensors").write_text(folder)
+    assert git("git status --porcelain -uall", repository) == "?? weights/promoted/model.safetensors\n"
     run("dvc add -q students/mine weights/promoted data/raw/images", repository)
     git("git add -A", repository)
     added = {"students/mine.dvc", "students/.gitignore", "weights/promoted.dvc", "weights/.gitignore"}
