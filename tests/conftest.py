@@ -40,6 +40,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.path.name, len(SLOWEST)))
 
 
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Restore the environment after each test: `prepkd.cli.main` sets a variable, which later tests' processes would inherit."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @pytest.fixture(scope="module")
 def hint() -> Iterator[None]:
     """Register the tests' own term `Hint` among the methods' terms."""

@@ -13,6 +13,7 @@ for name in noise20 noise40 tenth; do
             given=()
         fi
         prepkd prepare "${given[@]}"
-        prepkd train-teacher teacher "${given[@]}"
+        # A finished teacher stays, though `train-teacher` would train it anew.
+        [ -f models/teachers/teacher/model.json ] || prepkd train-teacher teacher "${given[@]}"
     )
 done
