@@ -14,6 +14,7 @@ READ = "import sys; from prepkd import LogitStore; print(LogitStore.open(sys.arg
     ("name", "value"),
     [
         ("ZARR_ASYNC__CONCURRENCY", "abc"),
+        ("ZARR_ASYNC__CONCURRENCY", "0"),
         ("ZARR_ARRAY__ORDER", "x"),
         ("ZARR_CODEC_PIPELINE__PATH", "x"),
         ("ZARR_BUFFER", "x"),
