@@ -1,6 +1,7 @@
 """Compare each method alone with KA and DTD added: a trial's long.csv -> Markdown on standard output.
 
-The table is followed by what the trial can show: the smallest gains over kd that would count, beside the largest possible.
+The table is followed by the mean effect of KA and DTD over all methods, one test, and by what the trial can show: the
+smallest gains over kd that would count, beside the largest possible.
 """
 
 import sys
@@ -24,7 +25,7 @@ def main(path: Path) -> None:
     long = pd.read_csv(path)
     top1 = {run: rows.set_index("seed")["top1_percent"].sort_index() for run, rows in long.groupby("run", sort=False)}
     alone = [run for run in top1 if not set(parts(run)) & set(parts(ADDED[0])) or "+" not in run]
-    beside = {run: other for run in alone if (other := with_both(run, top1))}
+    beside = pairs_of(alone, top1)
     pairs = {(run, "kd"): (top1[run], top1["kd"]) for run in alone if run != "kd"}
     pairs |= {(run, "alone"): (top1[other], top1[run]) for run, other in beside.items()}
     found = differences(pairs)
@@ -43,8 +44,30 @@ def main(path: Path) -> None:
             ]
         )
     print(tabulate(rows, HEADER, tablefmt="pipe", disable_numparse=True), end="\n\n")
+    print(mean_effect([top1[other] - top1[run] for run, other in beside.items()]))
     tests = sum(one.p is not None for one in found.values())
     print(what_it_can_show([found[run, "kd"] for run in alone if run != "kd"], tests, 100 - top1["kd"].mean()))
+
+
+def pairs_of(alone: Sequence[str], top1: Mapping[str, pd.Series]) -> dict[str, str]:
+    """Return the run with KA and DTD of each method that has one.
+
+    A feature term that is there beside `kd` too is paired in that form, so that the logits' loss is in both runs; a method
+    that is there with several settings is paired in its first.
+    """
+    found = {}
+    for run in alone:
+        first = next(other for other in alone if parts(other) == parts(run))
+        if run == first and "kd+" + run not in top1 and (other := with_both(run, top1)):
+            found[run] = other
+    return found
+
+
+def mean_effect(differences: Sequence[pd.Series]) -> str:
+    """Return one sentence on the mean over the methods of top-1 with KA and DTD minus that alone, paired by seed."""
+    means = sum(differences) / len(differences)
+    found = paired_difference(means.tolist(), [0.0] * len(means))
+    return f"With KA and DTD minus alone, mean over {len(differences)} methods: {difference_text(found)}, one test."
 
 
 def parts(run: str) -> list[str]:
@@ -58,7 +81,7 @@ def with_overrides(run: str) -> str:
     return ",".join([terms, *run.split(",")[1:]])
 
 
-def with_both(run: str, top1: dict[str, pd.Series]) -> str | None:
+def with_both(run: str, top1: Mapping[str, pd.Series]) -> str | None:
     """Return the run that adds the most of `ADDED` to a method; None without such a run, or if the method has one of them."""
     if set(parts(run)) & set(chain.from_iterable(map(parts, ADDED))):
         return None

@@ -43,7 +43,7 @@ fi
 case $trial in
 *methods | *two-views) [ -f "$here/$trial/variants.txt" ] || python "$here/experiments/pairs.py" "$here/$trial/long.csv" > "$here/$trial/pairs.md" ;;
 */cifar100-views)
-    python "$here/experiments/views.py" "$here/$trial/long.csv" "$here/experiments/cifar100-tau2/long.csv" "$here/$trial/views.png" \
-        > "$here/$trial/views.md"
+    # 32 views: of cifar100-tau2, and of cifar100, whose ce has no temperature.
+    python "$here/experiments/views.py" "$here/$trial" "$here"/experiments/cifar100{-tau2,} > "$here/$trial/views.md"
     ;;
 esac

@@ -45,6 +45,7 @@ def main(folder: Path) -> None:
                     rows = pd.concat([rows, row], ignore_index=True)
                     write_bytes(path, rows.to_csv(index=False, float_format="%.6g").encode())
                     write_bytes(folder / "table.md", tables(rows, list(variants), params).encode())
+    write_bytes(folder / "table.md", tables(rows, list(variants), params).encode())  # of rows from two machines, merged
 
 
 def read_variants(folder: Path) -> dict[str, list[str]]:

@@ -1,17 +1,21 @@
-"""Compare students by the number of cached views: long.csv of two trials -> a Markdown table on standard output, a picture.
+"""Compare students by the number of cached views: a trial -> a Markdown table on standard output, and its views.png.
 
-    python experiments/views.py VIEWS/long.csv CIFAR100/long.csv [PICTURE.png]
+    python experiments/views.py VIEWS [TRIAL ...]
 
-The first has one variant per number of views, and `online`; the second has the same runs from 32 views.
+VIEWS has one variant per number of views, and `online`; each of its runs is taken with 32 views from the first TRIAL that has it.
+A student of few views sees few different images too: `kd` minus `ce` under the same views is what the teacher adds.
 """
 
+import math
 import sys
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from pairs import differences, spread
+from prepkd.project.params import load_params
 from prepkd.report.significance import difference_text
 from tabulate import tabulate
 
@@ -19,50 +23,54 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LIVE = "online"
+CE = "ce"
 MANY = "32 views"
 COLOURS = "#4c78a8", "#f58518", "#54a24b", "#e45756"
 
 
-def main(views: Path, many: Path, picture: Path | None = None) -> None:
-    """Print one row per number of views, with each run's difference to the live teacher; draw the accuracies."""
-    long = together(pd.read_csv(views), pd.read_csv(many))
-    print(table(long))
-    if picture:
-        draw(long, picture)
+def main(trial: Path, *others: Path) -> None:
+    """Print one row per number of views, with each run's difference to all views and to `ce`; draw the accuracies."""
+    long = together(pd.read_csv(trial / "long.csv"), [pd.read_csv(one / "long.csv") for one in others])
+    print(table(long, load_params(trial / "params.yaml", []).distill.epochs))
+    draw(long, trial / "views.png")
 
 
-def together(views: pd.DataFrame, many: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of both trials for the runs and seeds of the first; columns variant, run, seed, top1_percent."""
-    same = many["run"].isin(views["run"]) & many["seed"].isin(views["seed"])
-    return pd.concat([views, many[same].assign(variant=MANY)], ignore_index=True)
+def together(views: pd.DataFrame, others: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of the trial, and its runs and seeds with 32 views; columns variant, run, seed, top1_percent."""
+    parts, missing = [views], set(views["run"])
+    for rows in others:
+        same = rows["run"].isin(missing) & rows["seed"].isin(views["seed"])
+        parts.append(rows[same].assign(variant=MANY))
+        missing -= set(rows["run"])
+    return pd.concat(parts, ignore_index=True)
 
 
-def table(long: pd.DataFrame) -> str:
-    """Return the table of top-1 by variant and run; p of the differences to `LIVE` is corrected for all of them."""
-    runs = list(dict.fromkeys(long["run"]))
-    variants = [one for one in dict.fromkeys(long["variant"]) if one != LIVE]
-    rows: dict[str, list[str]] = {one: [one] for one in [*variants, LIVE]}
-    by_run = {run: by_variant(long, run) for run in runs}
-    cells = [(run, one) for run in runs for one in variants if {one, LIVE} <= by_run[run].keys()]
-    found = differences({(run, one): paired(by_run[run][one], by_run[run][LIVE]) for run, one in cells})
-    for run, top1 in by_run.items():
-        for one, row in rows.items():
-            row.append(spread(top1[one]) if one in top1 else "")
-            row.append(difference_text(found[run, one]) if (run, one) in found else "")
-    header = ["teacher's answers", *(name for run in runs for name in (f"`{run}`, top-1, %", f"difference to {LIVE}"))]
-    return tabulate(list(rows.values()), header, tablefmt="pipe", disable_numparse=True)
+def table(long: pd.DataFrame, epochs: int) -> str:
+    """Return the table of top-1 by variant and run; p is corrected for all differences, to all views and to `ce`."""
+    runs, variants = list(dict.fromkeys(long["run"])), sorted(dict.fromkeys(long["variant"]), key=count)
+    top1 = {key: rows.set_index("seed")["top1_percent"] for key, rows in long.groupby(["run", "variant"])}
+    columns = [(run, other) for run in runs for other in ("", LIVE, CE) if other != run and (other != CE or CE in runs)]
+    pairs = {}
+    for run, other in columns:
+        for one in variants:
+            mine, theirs = (run, one), (run, LIVE) if other == LIVE else (other, one)
+            if mine != theirs and {mine, theirs} <= top1.keys():
+                both = pd.concat([top1[mine], top1[theirs]], axis=1, join="inner")  # the seeds that both have
+                pairs[run, other, one] = both.iloc[:, 0], both.iloc[:, 1]
+    found = {key: difference_text(one) for key, one in differences(pairs).items()}
+    found |= {(run, "", one): spread(values) for (run, one), values in top1.items()}
+    rows = [
+        [one, f"{max(1, epochs / count(one)):.3g}", *(found.get((run, other, one), "") for run, other in columns)]
+        for one in variants
+    ]
+    names = [f"minus {other}" if other else f"`{run}`, top-1, %" for run, other in columns]
+    header = ["views", "epochs per view", *names]
+    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
 
 
-def by_variant(long: pd.DataFrame, run: str) -> dict[str, pd.Series]:
-    """Return a run's top-1 in percent by variant, indexed by seed."""
-    rows = long[long["run"] == run]
-    return {one: own.set_index("seed")["top1_percent"].sort_index() for one, own in rows.groupby("variant", sort=False)}
-
-
-def paired(one: pd.Series, other: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Return both series restricted to their common seeds."""
-    common = one.index.intersection(other.index)
-    return one[common], other[common]
+def count(variant: str) -> float:
+    """The number of views of a variant; of the live teacher it has no bound."""
+    return math.inf if variant == LIVE else int(variant.split()[0])
 
 
 def draw(long: pd.DataFrame, path: Path) -> "Axes":
@@ -72,11 +80,11 @@ def draw(long: pd.DataFrame, path: Path) -> "Axes":
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for run, colour in zip(dict.fromkeys(long["run"]), cycle(COLOURS)):
-        top1 = by_variant(long, run)
-        live = top1.pop(LIVE, None)
-        counts = sorted((int(one.split()[0]), values) for one, values in top1.items())
+        top1 = {count(one): rows["top1_percent"] for one, rows in long[long["run"] == run].groupby("variant")}
+        live = top1.pop(math.inf, None)
+        counts = sorted(top1.items())
         axes.errorbar(
-            [count for count, _ in counts],
+            [views for views, _ in counts],
             [values.mean() for _, values in counts],
             yerr=[values.std() for _, values in counts],
             color=colour,
@@ -85,9 +93,9 @@ def draw(long: pd.DataFrame, path: Path) -> "Axes":
             label=run,
         )
         if live is not None:
-            axes.axhline(live.mean(), color=colour, linestyle="--", label=f"{run}, live teacher")
+            axes.axhline(live.mean(), color=colour, linestyle="--", label=f"{run}, online")
     axes.set_xscale("log", base=2)
-    ticks = sorted({int(one.split()[0]) for one in long["variant"] if one != LIVE})
+    ticks = sorted({int(count(one)) for one in long["variant"] if one != LIVE})
     axes.set_xticks(ticks, [str(one) for one in ticks])
     seeds = long["seed"].nunique()
     axes.set_xlabel("cached views of each training image")

@@ -2,6 +2,9 @@
 
 import importlib.util
 import math
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -88,7 +91,7 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(seeds, "trained", trained)
     seeds.main(trial)
-    runs, two = ("kd", "ka-lsr"), ("cache.views=2", "cache.root=data/two")
+    runs, two = ("kd", "ce", "ka-lsr"), ("cache.views=2", "cache.root=data/two")
     assert asked == [(run, 0, settings) for settings in ((), two) for run in runs]
     table = (trial / "table.md").read_text()
     assert (
@@ -98,12 +101,13 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
     (tmp_path / "params.yaml").write_text(text.replace("seeds: 1", "seeds: 2"))
     seeds.main(trial)
     assert asked == [(run, 1, settings) for settings in ((), two) for run in runs]
-    assert len(pd.read_csv(trial / "long.csv")) == 8
+    assert len(pd.read_csv(trial / "long.csv")) == 12
 
 
 def test_nothing_in_an_unfinished_table_is_bold() -> None:
     """Looks at a table that grows seed by seed add up: the p of each is right for one look alone."""
-    seeds, params = script("seeds"), load_params(EXPERIMENTS / "cifar100-views/params.yaml", ["distill.seeds=3"])
+    seeds, path, runs = script("seeds"), EXPERIMENTS / "cifar100-views/params.yaml", "compare.runs=[kd, ce]"
+    params = load_params(path, ["distill.seeds=3", runs])
     rows = pd.DataFrame(
         [
             {
@@ -118,45 +122,97 @@ def test_nothing_in_an_unfinished_table_is_bold() -> None:
     )
     whole = seeds.tables(rows, ["one view"], params)
     assert "**+10." in whole and "Unfinished" not in whole
-    params = load_params(EXPERIMENTS / "cifar100-views/params.yaml", ["distill.seeds=4"])
+    params = load_params(path, ["distill.seeds=4", runs])
     part = seeds.tables(rows, ["one view"], params)
     assert "| +10." in part and "**" not in part.removeprefix("**one view**")
     assert part.endswith("\nUnfinished: 6 of 8 trainings. Nothing is bold until all are done.\n")
 
 
-def test_the_table_of_views_pairs_every_number_of_views_with_the_live_teacher(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    views = pd.DataFrame(
+def rows(trial: dict[str, float], runs: tuple[str, ...], seeds: int, slope: float = 0.0) -> pd.DataFrame:
+    """Rows of a long.csv: a variant's top-1, plus `slope` times the squared seed."""
+    return pd.DataFrame(
         [
             {"variant": variant, "run": run, "seed": seed, "top1_percent": base + seed**2 * slope}
-            for variant, base, slope in (("1 view", 50, 1.0), ("online", 52, 0.5))
-            for run in ("kd", "ka-ps")
-            for seed in range(3)
+            for variant, base in trial.items()
+            for run in runs
+            for seed in range(seeds)
         ]
     )
-    many = pd.DataFrame(
-        [
-            {"variant": "params.yaml", "run": run, "seed": seed, "top1_percent": 53}
-            for run in ("kd", "ce", "ka-ps")
-            for seed in range(5)
-        ]
-    )
+
+
+def test_the_table_of_views_pairs_every_number_of_views_with_the_live_teacher_and_with_ce(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = pd.concat([rows({"1 view": 50}, ("kd",), 3, 1.0), rows({"online": 52}, ("kd",), 3, 0.5)])
+    views = pd.concat([views, rows({"1 view": 40, "online": 48}, ("ce",), 3)])
     monkeypatch.syspath_prepend(EXPERIMENTS)  # as Python does for a script
     found = script("views")
-    long = found.together(views, many)
-    assert set(long["run"]) == {"kd", "ka-ps"} and set(long["seed"]) == {0, 1, 2}
-    lines = found.table(long).splitlines()
-    first = [cell.strip() for cell in lines[2].split("|")[1:-1]]
-    # Differences of top-1 over three seeds: 50, 51, 54 minus 52, 52.5, 54 is -2, -1.5, 0.
-    assert first[0] == "1 view" and first[1] == first[3] == "51.67 +- 2.08" and first[2].startswith("-1.17 +- 2.59")
-    assert lines[3].startswith("| 32 views ") and "53.00 +- 0.00" in lines[3]
-    assert lines[4].startswith("| online ") and "(p" not in lines[4]
+    # The first trial that has a run gives its 32 views.
+    long = found.together(views, [rows({"a": 53}, ("kd",), 5), rows({"b": 49}, ("kd", "dkd", "ce"), 5)])
+    assert set(long["run"]) == {"kd", "ce"} and set(long["seed"]) == {0, 1, 2}
+    header, _, *lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in found.table(long, 30).splitlines()
+    ]
+    assert header == [
+        *("views", "epochs per view", "`kd`, top-1, %", "minus online", "minus ce"),
+        *("`ce`, top-1, %", "minus online"),
+    ]
+    # Differences of top-1 over three seeds: 50, 51, 54 minus 52, 52.5, 54 is -2, -1.5, 0, and minus 40 it is 10, 11, 14.
+    assert lines[0][:3] == ["1 view", "30", "51.67 +- 2.08"] and lines[0][5:] == [
+        "40.00 +- 0.00",
+        "-8.00 (no interval)",
+    ]
+    assert lines[0][3].startswith("-1.17 +- 2.59") and "+11.67 +- 5.17" in lines[0][4]
+    assert lines[1][:3] == ["32 views", "1", "53.00 +- 0.00"] and lines[1][4:6] == [
+        "+4.00 (no interval)",
+        "49.00 +- 0.00",
+    ]
+    assert lines[2][:2] == ["online", "1"] and lines[2][3] == lines[2][6] == "" and "+4.83" in lines[2][4]
     drawn = found.draw(long, tmp_path / "views.png")
-    lines = {line.get_label(): line.get_xydata().tolist() for line in drawn.get_lines() if line.get_linestyle() == "--"}
-    assert list(lines) == ["kd, live teacher", "ka-ps, live teacher"] and lines["kd, live teacher"][0][1] == 158.5 / 3
+    dashed = {
+        line.get_label(): line.get_xydata().tolist() for line in drawn.get_lines() if line.get_linestyle() == "--"
+    }
+    assert list(dashed) == ["kd, online", "ce, online"] and dashed["kd, online"][0][1] == 158.5 / 3
     points = [container.lines[0].get_xydata().tolist() for container in drawn.containers]
-    assert points == [[[1, 155 / 3], [32, 53]]] * 2 and (tmp_path / "views.png").exists()
+    assert points == [[[1, 155 / 3], [32, 53]], [[1, 40], [32, 49]]] and (tmp_path / "views.png").exists()
+
+
+def test_the_script_of_views_reads_the_files_of_its_trials(tmp_path: Path) -> None:
+    for name, found in (("views", {"1 view": 50, "online": 52}), ("many", {"params.yaml": 53})):
+        (tmp_path / name).mkdir()
+        rows(found, ("kd",), 3, 0.5).to_csv(tmp_path / name / "long.csv", index=False)
+    shutil.copy(EXPERIMENTS / "cifar100-views/params.yaml", tmp_path / "views")
+    command = [sys.executable, EXPERIMENTS / "views.py", tmp_path / "views", tmp_path / "many"]
+    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert table.count("| 1 view ") == table.count("| 32 views ") == 1 and (tmp_path / "views/views.png").exists()
+
+
+def test_a_method_is_paired_with_ka_and_dtd_beside_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    found = script("pairs")
+    runs = load_params(EXPERIMENTS / "cifar100-methods/params.yaml", []).compare.runs
+    alone = [run for run in runs if not set(found.parts(run)) & {"ka-ps", "dtd-flsw"}]
+    paired = found.pairs_of(alone, {run: pd.Series([50.0]) for run in runs})
+    assert len(paired) == 10 and set(paired.values()) == set(runs) - set(alone)
+    assert set(alone) - set(paired) == {"ce", "kd,kd.tau=4", "at", "sp", "rkd", "crd"}
+    # Nothing else than KA and DTD changes: weights, temperatures and settings stay.
+    distill = load_params(EXPERIMENTS / "cifar100-methods/params.yaml", []).distill
+    for run, other in paired.items():
+        one, both = run_settings(distill, run), run_settings(distill, other)
+        assert one.loss_weights == both.loss_weights, (run, other)
+        assert one.terms.temperature.base == both.terms.temperature.base, (run, other)
+        rest = [
+            {key: value for key, value in run.used(but=set()).items() if key not in ("method", "kd", "ka", "dtd")}
+            for run in (one, both)
+        ]
+        assert rest[0] == rest[1], (run, other)
+
+
+def test_the_mean_effect_is_tested_over_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    found = script("pairs").mean_effect([pd.Series([1.0, 2.0, 3.0]), pd.Series([3.0, 4.0, 8.0])])
+    # The seeds' means are 2, 3, 5.5: mean 3.5, standard error 1.041, t = 3.363 with 2 degrees of freedom.
+    assert found == "With KA and DTD minus alone, mean over 2 methods: +3.50 +- 4.48 (p 0.078), one test."
 
 
 def test_a_countable_gain_is_significant_as_the_best_of_its_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
