@@ -1,7 +1,7 @@
 """Insert the results of the trials into docs/results.md, between `<!-- NAME -->` and `<!-- end -->`: `make docs`.
 
-A trial's block is its pairs.md or views.md, else its table.md; for a trial trained seed by seed also its processor and
-training time. The block of a search lists its choices by method, that of published.csv published figures.
+A trial's block is its errors.md, if it has one, and its pairs.md, views.md or table.md; for a trial trained seed by seed also its
+processor and training time. The block of a search lists its choices by method, that of published.csv published figures.
 """
 
 import re
@@ -28,7 +28,7 @@ def content(trial: Path) -> str:
     if (trial / "published.csv").exists():
         return published(trial)
     table = next(path for name in ("pairs.md", "views.md", "table.md") if (path := trial / name).exists())
-    parts = [table.read_text().strip()]
+    parts = [path.read_text().strip() for path in (trial / "errors.md", table) if path.exists()]
     rows = pd.read_csv(trial / "long.csv")
     if "seconds" in rows:
         parts.append(cost(rows))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run a trial: the settings in a folder -> its table.md and long.csv, and pairs.md or views.md. Run again to
+# Run a trial: the settings in a folder -> its table.md and long.csv, and pairs.md, views.md or errors.md. Run again to
 # resume. `--by-seed`, or a folder with variants.txt: a long trial, trained seed by seed, which keeps what is finished in
 # long.csv (seeds.py). choices.txt: a search on the validation split (tune.py). before.sh makes what the teachers need.
 #   bash experiments/run.sh experiments/methods
@@ -41,6 +41,7 @@ else
     cp results/compare/table.md results/compare/long.csv "$here/$trial"
 fi
 case $trial in
+*/cifar100-teachers) python "$here/experiments/errors.py" . > "$here/$trial/errors.md" ;;
 *methods | *two-views) [ -f "$here/$trial/variants.txt" ] || python "$here/experiments/pairs.py" "$here/$trial/long.csv" > "$here/$trial/pairs.md" ;;
 */cifar100-views)
     # 32 views: of cifar100-tau2, and of cifar100, whose ce has no temperature.

@@ -215,6 +215,33 @@ def test_the_mean_effect_is_tested_over_the_seeds(monkeypatch: pytest.MonkeyPatc
     assert found == "With KA and DTD minus alone, mean over 2 methods: +3.50 +- 4.48 (p 0.078), one test."
 
 
+def test_the_errors_of_a_teacher_are_counted_by_what_it_was_trained_on(tmp_path: Path) -> None:
+    import elsewhere_files
+    from prepkd.data.prepared.file import load_split
+
+    errors, made = script("errors"), tmp_path / "noise20"
+    prepared = elsewhere_files.digits(tmp_path / "digits.h5")
+    train = load_split(prepared, "train")
+    images, labels = np.asarray(train.images), np.asarray(train.labels)
+    made.mkdir()
+    script("noisy_labels").main(prepared, 0.2, made / "images.h5")
+    kept, changed = errors.groups(made, images, labels)
+    assert changed.members.sum() == round(0.2 * len(labels)) and (kept.members != changed.members).all()
+    # A teacher that learned the noise answers what it was given: here with probability 9 / (9 + 9).
+    logits = np.where(np.arange(10) == changed.given[:, None], np.log(9, dtype=np.float32), 0)
+    assert errors.row(logits, labels, kept) == ["label kept", "80", "0.0", "", "50"]
+    assert errors.row(logits, labels, changed) == ["label changed", "20", "100.0", "100.0", "50"]
+    # One of a part of the images has these as its own; a given one has no groups.
+    part = tmp_path / "tenth"
+    (part / "data").mkdir(parents=True)
+    with h5py.File(part / "data/cifar100.h5", "w") as out:
+        out["train/images"] = images[:50]
+    own, others = errors.groups(part, images, labels)
+    assert own.members[:50].all() and (own.members != others.members).all() and own.members.sum() < len(labels)
+    (whole,) = errors.groups(tmp_path / "resnet8", images, labels)
+    assert whole.members.all() and whole.given is None
+
+
 def test_a_countable_gain_is_significant_as_the_best_of_its_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXPERIMENTS)
     found, tests, spread = script("pairs"), 7, [0.3, -0.2, 0.5, 0.1, -0.7]  # of mean 0
