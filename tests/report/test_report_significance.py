@@ -180,7 +180,7 @@ def test_older_figures_say_so_and_nothing_of_theirs_is_bold() -> None:
             if not any(CELL.search(row) for row in rows) or not version:
                 continue
             if int(version[1]) < TRAINING_VERSION:
-                assert is_older(section) or page.name == "tutorial.md", f"{page}: {section[:80]}"
+                assert is_older(section), f"{page}: {section[:80]}"
             assert not (is_older(section) and any(map(is_bold, rows))), f"{page}: {section[:80]}"
 
 
