@@ -5,6 +5,7 @@ processor and training time. The block of a search lists its choices by method, 
 """
 
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,9 @@ def content(trial: Path) -> str:
         return search(trial)
     if (trial / "published.csv").exists():
         return published(trial)
-    table = next(path for name in ("pairs.md", "views.md", "table.md") if (path := trial / name).exists())
+    table = next((path for name in ("pairs.md", "views.md", "table.md") if (path := trial / name).exists()), None)
+    if table is None:
+        sys.exit(f"{trial}: no table; run `bash experiments/run.sh experiments/{trial.name}`")
     parts = [path.read_text().strip() for path in (trial / "errors.md", table) if path.exists()]
     rows = pd.read_csv(trial / "long.csv")
     if "seconds" in rows:

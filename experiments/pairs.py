@@ -1,7 +1,9 @@
 """Compare each method alone with KA and DTD added: a trial's long.csv -> Markdown on standard output.
 
-The table is followed by the mean effect of KA and DTD over all methods, one test, and by what the trial can show: the
-smallest gains over kd that would count, beside the largest possible.
+    python experiments/pairs.py LONG.CSV [--mean]
+
+The table is followed by what the trial can show: the smallest gains over kd that would count, beside the largest possible.
+With `--mean` also by the mean effect of KA and DTD over all methods, for a trial that was planned with this one test.
 """
 
 import sys
@@ -20,8 +22,8 @@ ADDED = ("ka-ps+dtd-flsw", "ka-ps", "dtd-flsw")
 HEADER = ("method", "top-1, %", "difference to `kd`", "with", "top-1, %", "difference to the method alone")
 
 
-def main(path: Path) -> None:
-    """Print one row per method, with both differences; all of them are corrected together."""
+def main(path: Path, mean: bool = False) -> None:
+    """Print one row per method, with both differences; all of them are corrected together; with `mean` their mean effect."""
     long = pd.read_csv(path)
     top1 = {run: rows.set_index("seed")["top1_percent"].sort_index() for run, rows in long.groupby("run", sort=False)}
     alone = [run for run in top1 if not set(parts(run)) & set(parts(ADDED[0])) or "+" not in run]
@@ -44,7 +46,8 @@ def main(path: Path) -> None:
             ]
         )
     print(tabulate(rows, HEADER, tablefmt="pipe", disable_numparse=True), end="\n\n")
-    print(mean_effect([top1[other] - top1[run] for run, other in beside.items()]))
+    if mean:
+        print(mean_effect([top1[other] - top1[run] for run, other in beside.items()]))
     tests = sum(one.p is not None for one in found.values())
     print(what_it_can_show([found[run, "kd"] for run in alone if run != "kd"], tests, 100 - top1["kd"].mean()))
 
@@ -63,11 +66,11 @@ def pairs_of(alone: Sequence[str], top1: Mapping[str, pd.Series]) -> dict[str, s
     return found
 
 
-def mean_effect(differences: Sequence[pd.Series]) -> str:
-    """Return one sentence on the mean over the methods of top-1 with KA and DTD minus that alone, paired by seed."""
-    means = sum(differences) / len(differences)
+def mean_effect(effects: Sequence[pd.Series]) -> str:
+    """Return one sentence on the mean over the methods of their effects, top-1 with KA and DTD minus that alone by seed."""
+    means = pd.concat(effects, axis=1, join="inner").mean(axis=1)
     found = paired_difference(means.tolist(), [0.0] * len(means))
-    return f"With KA and DTD minus alone, mean over {len(differences)} methods: {difference_text(found)}, one test."
+    return f"With KA and DTD minus alone, mean over {len(effects)} methods: {difference_text(found)}, one test."
 
 
 def parts(run: str) -> list[str]:
@@ -117,9 +120,9 @@ def countable(difference: Difference, tests: int) -> float | None:
 
 
 def spread(values: pd.Series) -> str:
-    """Mean and standard deviation over the seeds."""
-    return f"{values.mean():.2f} +- {values.std():.2f}"
+    """Mean and standard deviation over the seeds; of one seed its value."""
+    return f"{values.mean():.2f} +- {values.std():.2f}" if len(values) > 1 else f"{values.mean():.2f}"
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), mean="--mean" in sys.argv[2:])

@@ -14,6 +14,7 @@ print(*[found] if isinstance(found, str) else found)' "$@" < params.yaml
 }
 cd "$(dirname "$0")/.."
 here=$PWD trial=${1:?a folder with params.yaml, such as experiments/methods}
+trial=${trial%/}
 work=$trial/work  # ignored by git: data, teacher, stores, runs
 mkdir -p "$work"
 cp "$trial/params.yaml" "$work"
@@ -40,11 +41,16 @@ else
     prepkd compare
     cp results/compare/table.md results/compare/long.csv "$here/$trial"
 fi
+# What a script prints -> a file of the trial, once it has ended without an error.
+written() {
+    python "$here/experiments/$2.py" "${@:3}" > "$here/$trial/$1.part"
+    mv "$here/$trial/$1.part" "$here/$trial/$1"
+}
 case $trial in
-*/cifar100-teachers) python "$here/experiments/errors.py" . > "$here/$trial/errors.md" ;;
-*methods | *two-views) [ -f "$here/$trial/variants.txt" ] || python "$here/experiments/pairs.py" "$here/$trial/long.csv" > "$here/$trial/pairs.md" ;;
-*/cifar100-views)
-    # 32 views: of cifar100-tau2, and of cifar100, whose ce has no temperature.
-    python "$here/experiments/views.py" "$here/$trial" "$here"/experiments/cifar100{-tau2,} > "$here/$trial/views.md"
+*/cifar100-teachers) written errors.md errors . ;;
+*/cifar100-views)  # 32 views: of cifar100-tau2, and of cifar100, whose ce has no temperature
+    written views.md views "$here/$trial" "$here"/experiments/cifar100{-tau2,}
     ;;
+*/cifar100-methods) written pairs.md pairs "$here/$trial/long.csv" --mean ;;
+*/methods | */two-views) written pairs.md pairs "$here/$trial/long.csv" ;;
 esac

@@ -56,7 +56,8 @@ def table(long: pd.DataFrame, epochs: int) -> str:
             mine, theirs = (run, one), (run, LIVE) if other == LIVE else (other, one)
             if mine != theirs and {mine, theirs} <= top1.keys():
                 both = pd.concat([top1[mine], top1[theirs]], axis=1, join="inner")  # the seeds that both have
-                pairs[run, other, one] = both.iloc[:, 0], both.iloc[:, 1]
+                if len(both):
+                    pairs[run, other, one] = both.iloc[:, 0], both.iloc[:, 1]
     found = {key: difference_text(one) for key, one in differences(pairs).items()}
     found |= {(run, "", one): spread(values) for (run, one), values in top1.items()}
     rows = [

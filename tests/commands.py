@@ -30,7 +30,9 @@ def environment(*, installed: bool = False, **changes: str) -> dict[str, str]:
 
     `prepkd` is the preloaded command, which starts in a tenth of the time; with `installed`, the console script itself.
     """
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD"))}
+    clean = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DVC", "GIT", "PREPKD", "MPLBACKEND"))
+    }
     first = [] if installed else [str(preloaded.commands())]
     path = os.pathsep.join([*first, str(Path(sys.executable).parent), os.environ["PATH"]])
     # DVC starts a process after each command that sends statistics; `dvc init` does so before a project can forbid it.

@@ -45,9 +45,8 @@ def _environment() -> Iterator[None]:
     """Restore the environment after each test: `prepkd.cli.main` sets a variable, which later tests' processes would inherit."""
     before = dict(os.environ)
     yield
-    if os.environ != before:
-        os.environ.clear()
-        os.environ.update(before)
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 # Train the teachers that err, once each: run.sh sources this in work/, with data/cifar100.h5 in place.
 for name in noise20 noise40 tenth; do
+    cmp -s "$here/$trial/teacher.yaml" "made/$name/params.yaml" || rm -rf "made/$name"  # other settings: another teacher
     mkdir -p "made/$name"
     cp "$here/$trial/teacher.yaml" "made/$name/params.yaml"
     (

@@ -3,29 +3,51 @@
 import importlib.util
 import subprocess
 import sys
+from types import ModuleType
 
+import pandas as pd
 import pytest
 from commands import ROOT
+from prepkd.project.params import load_params
 
 TRIALS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/pairs.md"))
+MEASURED = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/long.csv"))
+# Rows with their seconds: of a trial that seeds.py trained.
+BY_SEED = [
+    name for name in MEASURED if "seconds" in (ROOT / f"experiments/{name}/long.csv").read_text().partition("\n")[0]
+]
+
+
+def script(name: str) -> ModuleType:
+    """Import a script of experiments/ as a module."""
+    found = importlib.util.spec_from_file_location(name, ROOT / f"experiments/{name}.py")
+    assert found and found.loader
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("trial", TRIALS)
 def test_a_trials_pairs_are_made_of_its_runs(trial: str) -> None:
     folder = ROOT / "experiments" / trial
-    command = [sys.executable, ROOT / "experiments/pairs.py", folder / "long.csv"]
+    options = ["--mean"] if trial == "cifar100-methods" else []  # as run.sh
+    command = [sys.executable, ROOT / "experiments/pairs.py", folder / "long.csv", *options]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert (folder / "pairs.md").read_text() == table
 
 
+@pytest.mark.parametrize("trial", BY_SEED)
+def test_the_table_of_a_trial_trained_by_seed_is_made_of_its_rows(trial: str) -> None:
+    folder, seeds = ROOT / "experiments" / trial, script("seeds")
+    rows = pd.read_csv(folder / "long.csv", dtype={"variant": str})
+    made = seeds.tables(rows, list(seeds.read_variants(folder)), load_params(folder / "params.yaml", []))
+    assert (folder / "table.md").read_text() == made
+
+
 def test_the_page_of_results_shows_them() -> None:
-    found = importlib.util.spec_from_file_location("page", ROOT / "experiments/page.py")
-    assert found and found.loader
-    page = importlib.util.module_from_spec(found)
-    found.loader.exec_module(page)
+    page = script("page")
     text = page.PAGE.read_text()
     shown = {block[1] for block in page.BLOCK.finditer(text)}
     # README shows the demo.
-    measured = {path.parent.name for path in (ROOT / "experiments").glob("*/long.csv")} - {"demo"}
-    assert shown == measured | {"cifar100-tuning", "published"}
+    assert shown == set(MEASURED) - {"demo"} | {"cifar100-tuning", "published"}
     assert page.filled(text) == text, "docs/results.md is out of date: run `make docs`"

@@ -11,7 +11,6 @@ import torch
 from commands import ROOT
 from prepkd.report import markdown, significance
 from prepkd.report.significance import ALPHA, Difference, corrected, difference_text, holm, paired_difference
-from prepkd.training.checkpoints import TRAINING_VERSION
 
 # The p values of Benjamini and Hochberg (1995), section 4; times 15, 14, ... three are below 0.05, as in the paper.
 BENJAMINI_HOCHBERG = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
@@ -125,7 +124,6 @@ def cells(text: str) -> list[str]:
     return found
 
 
-OLDER = re.compile(r"training version (\d+)")  # names the version in a section of older figures
 CLAIM = re.compile(
     r"\b(beats?|better|worse|outperforms?|improves?|wins?|gains?|findings?|superior|behind|ahead|survives?|counts|loses"
     r"|raises?|exceeds?|higher|more accurate)\b"
@@ -135,10 +133,6 @@ DENIED = re.compile(r"\b(no|not|none|neither|nor|never)\b(?! extra\b| cost\b)", 
 
 def sections(page: Path) -> list[str]:
     return re.split(r"^## ", page.read_text(), flags=re.M)
-
-
-def is_older(section: str) -> bool:
-    return "**Older figures**" in section
 
 
 def is_bold(table_row: str) -> bool:
@@ -160,35 +154,21 @@ def test_a_claim_is_seen(sentence: str) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_a_claim_stands_beside_a_table_whose_difference_counts_or_is_a_denial(page: str) -> None:
-    """In sections with differences, claims need a bold difference of today's training version, or are denials."""
+    """In sections with differences, claims need a bold difference, or are denials."""
     for section in sections(ROOT / page):
         rows = [line for line in section.splitlines() if line.startswith("|")]
         if not any(CELL.search(row) for row in rows):
             continue
-        allowed = any(map(is_bold, rows)) and not is_older(section)
+        allowed = any(map(is_bold, rows))
         prose = " ".join(line for line in section.splitlines()[1:] if not line.startswith(("|", "    ")))
         for sentence in re.split(r"(?<=[.:;])\s", prose):
             if CLAIM.search(sentence) and not allowed:
                 assert DENIED.search(sentence), f"{page}: {sentence}"
 
 
-def test_older_figures_say_so_and_nothing_of_theirs_is_bold() -> None:
-    for page in PAGES:
-        for section in sections(page):
-            rows = [line for line in section.splitlines() if line.startswith("|")]
-            version = OLDER.search(section)
-            if not any(CELL.search(row) for row in rows) or not version:
-                continue
-            if int(version[1]) < TRAINING_VERSION:
-                assert is_older(section), f"{page}: {section[:80]}"
-            assert not (is_older(section) and any(map(is_bold, rows))), f"{page}: {section[:80]}"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_published_differences_are_bold_where_they_survive(page: Path) -> None:
     for section in sections(page):
-        if is_older(section):
-            continue
         finished = "\nUnfinished: " not in section  # of an unfinished trial nothing counts
         for cell in cells(section):
             match = CELL.fullmatch(cell.strip("*"))
