@@ -1,44 +1,31 @@
 """docs/results.md agrees with the files in experiments/."""
 
-import importlib.util
 import subprocess
 import sys
-from types import ModuleType
 
 import pandas as pd
 import pytest
-from commands import ROOT
 from prepkd.project.params import load_params
+from trial_scripts import EXPERIMENTS, script
 
-TRIALS = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/pairs.md"))
-MEASURED = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/long.csv"))
+TRIALS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/pairs.md"))
+MEASURED = sorted(path.parent.name for path in EXPERIMENTS.glob("*/long.csv"))
 # Rows with their seconds: of a trial that seeds.py trained.
-BY_SEED = [
-    name for name in MEASURED if "seconds" in (ROOT / f"experiments/{name}/long.csv").read_text().partition("\n")[0]
-]
-
-
-def script(name: str) -> ModuleType:
-    """Import a script of experiments/ as a module."""
-    found = importlib.util.spec_from_file_location(name, ROOT / f"experiments/{name}.py")
-    assert found and found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+BY_SEED = [name for name in MEASURED if "seconds" in (EXPERIMENTS / name / "long.csv").read_text().partition("\n")[0]]
 
 
 @pytest.mark.parametrize("trial", TRIALS)
 def test_a_trials_pairs_are_made_of_its_runs(trial: str) -> None:
-    folder = ROOT / "experiments" / trial
+    folder = EXPERIMENTS / trial
     options = ["--mean"] if trial == "cifar100-methods" else []  # as run.sh
-    command = [sys.executable, ROOT / "experiments/pairs.py", folder / "long.csv", *options]
+    command = [sys.executable, EXPERIMENTS / "pairs.py", folder / "long.csv", *options]
     table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert (folder / "pairs.md").read_text() == table
 
 
 @pytest.mark.parametrize("trial", BY_SEED)
 def test_the_table_of_a_trial_trained_by_seed_is_made_of_its_rows(trial: str) -> None:
-    folder, seeds = ROOT / "experiments" / trial, script("seeds")
+    folder, seeds = EXPERIMENTS / trial, script("seeds")
     rows = pd.read_csv(folder / "long.csv", dtype={"variant": str})
     made = seeds.tables(rows, list(seeds.read_variants(folder)), load_params(folder / "params.yaml", []))
     assert (folder / "table.md").read_text() == made

@@ -1,33 +1,21 @@
 """The trials of experiments/: settings load, the given share of labels is wrong, and finished rows are kept."""
 
-import importlib.util
 import math
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from commands import ROOT
 from prepkd.distillation.compared_runs import run_settings
 from prepkd.project.params import load_params
 from prepkd.report.significance import ALPHA, Difference, holm, paired_difference
+from trial_scripts import EXPERIMENTS, script
 
-EXPERIMENTS = ROOT / "experiments"
 TRIALS = sorted(path.parent.name for path in EXPERIMENTS.glob("*/variants.txt"))
-
-
-def script(name: str) -> ModuleType:
-    """Import a script of experiments/ as a module."""
-    found = importlib.util.spec_from_file_location(name, EXPERIMENTS / f"{name}.py")
-    assert found and found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("trial", TRIALS)
@@ -102,6 +90,12 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
     seeds.main(trial)
     assert asked == [(run, 1, settings) for settings in ((), two) for run in runs]
     assert len(pd.read_csv(trial / "long.csv")) == 12
+    # Rows from another machine: nothing is trained, and the table is of all rows.
+    asked.clear()
+    table = (trial / "table.md").read_text()
+    (trial / "table.md").write_text("of fewer rows")
+    seeds.main(trial)
+    assert not asked and (trial / "table.md").read_text() == table
 
 
 def test_nothing_in_an_unfinished_table_is_bold() -> None:
