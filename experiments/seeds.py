@@ -3,9 +3,9 @@
     python experiments/seeds.py FOLDER     # in FOLDER/work, by run.sh
 
 If the trial has variants.txt, every run is trained in every variant; a line `NAME: KEY=VALUE ...` is a variant and its
-overrides of params.yaml. A row of long.csv is never trained again, so a trial can be resumed on another day or machine.
-`processor` and `seconds` are the processor and the training time of a row, counted from its last start, pauses included.
-`teacher_wrong_percent` is the share of cached views that KA has to repair.
+overrides of params.yaml, seeds and runs too. A row of long.csv is never trained again, so a trial can be resumed on
+another day or machine. `processor` and `seconds` are the processor and the training time of a row, counted from its last
+start, pauses included. `teacher_wrong_percent` is the share of cached views that KA has to repair.
 """
 
 import json
@@ -30,22 +30,21 @@ ONLY = "params.yaml"  # the only variant of a trial without variants.txt
 
 def main(folder: Path) -> None:
     """Train the missing rows, and write both files after each training."""
-    params, path = load_params(Path("params.yaml"), []), folder / "long.csv"
-    variants = read_variants(folder)
+    settings, path = read_variants(folder), folder / "long.csv"
+    # All are loaded before the first training: errors are reported before hours of it.
+    variants = {name: load_params(Path("params.yaml"), own) for name, own in settings.items()}
     rows = (
         pd.read_csv(path, dtype={"variant": str}) if path.exists() else pd.DataFrame(columns=["variant", "run", "seed"])
     )
-    for settings in variants.values():
-        load_params(Path("params.yaml"), settings)  # report errors before hours of training
-    for seed in params.distill.seed_list:
-        for variant, settings in variants.items():
-            for run in params.compare.runs:
+    for seed in sorted({seed for params in variants.values() for seed in params.distill.seed_list}):
+        for variant, params in variants.items():
+            for run in params.compare.runs if seed in params.distill.seed_list else ():
                 if not ((rows["variant"] == variant) & (rows["run"] == run) & (rows["seed"] == seed)).any():
-                    row = trained(run, seed, settings).assign(variant=variant)
+                    row = trained(run, seed, settings[variant]).assign(variant=variant)
                     rows = pd.concat([rows, row], ignore_index=True)
                     write_bytes(path, rows.to_csv(index=False, float_format="%.6g").encode())
-                    write_bytes(folder / "table.md", tables(rows, list(variants), params).encode())
-    write_bytes(folder / "table.md", tables(rows, list(variants), params).encode())  # of rows from two machines, merged
+                    write_bytes(folder / "table.md", tables(rows, variants).encode())
+    write_bytes(folder / "table.md", tables(rows, variants).encode())  # of rows from two machines, merged
 
 
 def read_variants(folder: Path) -> dict[str, list[str]]:
@@ -75,19 +74,30 @@ def trained(run: str, seed: int, settings: Sequence[str]) -> pd.DataFrame:
     return row
 
 
-def tables(rows: pd.DataFrame, variants: Sequence[str], params: Params) -> str:
-    """Return one table per variant, over the finished seeds; nothing in an unfinished one is bold, since looks add up."""
-    parts, trainings = [], len(params.compare.runs) * len(params.distill.seed_list)
-    for variant in variants:
+def tables(rows: pd.DataFrame, variants: Mapping[str, Params]) -> str:
+    """Return one table per variant, over the finished seeds."""
+    parts = []
+    for variant, params in variants.items():
         own = rows[rows["variant"] == variant]
         if len(own):
             title = "" if variant == ONLY else f"**{variant}**{wrong(own)}\n\n"
-            found = table(own, params.compare.runs)
-            if len(own) < trainings:
-                found = BOLD.sub(r"\1    ", found)
-                found += f"\nUnfinished: {len(own)} of {trainings} trainings. Nothing is bold until all are done.\n"
-            parts.append(title + found)
+            parts.append(title + marked(table(own, params.compare.runs), len(own), trainings(params)))
     return "\n".join(parts)
+
+
+def trainings(params: Params) -> int:
+    """Return the number of trainings of a variant."""
+    return len(params.compare.runs) * len(params.distill.seed_list)
+
+
+def marked(table: str, done: int, planned: int) -> str:
+    """Return a table; of an unfinished one with a sentence that says so, and nothing bold, since looks add up."""
+    if done >= planned:
+        return table
+    return (
+        BOLD.sub(r"\1    ", table)
+        + f"\nUnfinished: {done} of {planned} trainings. Nothing is bold until all are done.\n"
+    )
 
 
 def wrong(rows: pd.DataFrame) -> str:

@@ -4,6 +4,7 @@
 
 VIEWS has one variant per number of views, and `online`; each of its runs is taken with 32 views from the first TRIAL that has it.
 A student of few views sees few different images too: `kd` minus `ce` under the same views is what the teacher adds.
+Of an unfinished VIEWS nothing is bold.
 """
 
 import math
@@ -17,6 +18,7 @@ import pandas as pd
 from pairs import differences, spread
 from prepkd.project.params import load_params
 from prepkd.report.significance import difference_text
+from seeds import marked, read_variants, trainings
 from tabulate import tabulate
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ COLOURS = "#4c78a8", "#f58518", "#54a24b", "#e45756"
 
 def main(trial: Path, *others: Path) -> None:
     """Print one row per number of views, with each run's difference to all views and to `ce`; draw the accuracies."""
-    long = together(pd.read_csv(trial / "long.csv"), [pd.read_csv(one / "long.csv") for one in others])
-    print(table(long, load_params(trial / "params.yaml", []).distill.epochs))
+    rows, path = pd.read_csv(trial / "long.csv"), trial / "params.yaml"
+    long = together(rows, [pd.read_csv(one / "long.csv") for one in others])
+    planned = sum(trainings(load_params(path, own)) for own in read_variants(trial).values())
+    print(marked(table(long, load_params(path, []).distill.epochs) + "\n", len(rows), planned), end="")
     draw(long, trial / "views.png")
 
 
@@ -49,11 +53,11 @@ def table(long: pd.DataFrame, epochs: int) -> str:
     """Return the table of top-1 by variant and run; p is corrected for all differences, to all views and to `ce`."""
     runs, variants = list(dict.fromkeys(long["run"])), sorted(dict.fromkeys(long["variant"]), key=count)
     top1 = {key: rows.set_index("seed")["top1_percent"] for key, rows in long.groupby(["run", "variant"])}
-    columns = [(run, other) for run in runs for other in ("", LIVE, CE) if other != run and (other != CE or CE in runs)]
+    columns = [(run, other) for run in runs for other in ("", MANY, CE) if other != run and (other != CE or CE in runs)]
     pairs = {}
     for run, other in columns:
         for one in variants:
-            mine, theirs = (run, one), (run, LIVE) if other == LIVE else (other, one)
+            mine, theirs = (run, one), (run, MANY) if other == MANY else (other, one)
             if mine != theirs and {mine, theirs} <= top1.keys():
                 both = pd.concat([top1[mine], top1[theirs]], axis=1, join="inner")  # the seeds that both have
                 if len(both):
@@ -75,15 +79,14 @@ def count(variant: str) -> float:
 
 
 def draw(long: pd.DataFrame, path: Path) -> "Axes":
-    """Plot top-1 against the number of views, mean and standard deviation; the live teacher as a line. Return the axes."""
+    """Plot top-1 against the number of cached views, mean and standard deviation; return the axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for run, colour in zip(dict.fromkeys(long["run"]), cycle(COLOURS)):
-        top1 = {count(one): rows["top1_percent"] for one, rows in long[long["run"] == run].groupby("variant")}
-        live = top1.pop(math.inf, None)
-        counts = sorted(top1.items())
+        own = long[(long["run"] == run) & (long["variant"] != LIVE)]
+        counts = sorted((count(one), rows["top1_percent"]) for one, rows in own.groupby("variant"))
         axes.errorbar(
             [views for views, _ in counts],
             [values.mean() for _, values in counts],
@@ -93,8 +96,6 @@ def draw(long: pd.DataFrame, path: Path) -> "Axes":
             capsize=3,
             label=run,
         )
-        if live is not None:
-            axes.axhline(live.mean(), color=colour, linestyle="--", label=f"{run}, online")
     axes.set_xscale("log", base=2)
     ticks = sorted({int(count(one)) for one in long["variant"] if one != LIVE})
     axes.set_xticks(ticks, [str(one) for one in ticks])

@@ -1,6 +1,7 @@
 """The trials of experiments/: settings load, the given share of labels is wrong, and finished rows are kept."""
 
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -114,10 +115,10 @@ def test_nothing_in_an_unfinished_table_is_bold() -> None:
             for seed, top1 in enumerate((first, first + 1, first + 2.1 * first / 50))
         ]
     )
-    whole = seeds.tables(rows, ["one view"], params)
+    whole = seeds.tables(rows, {"one view": params})
     assert "**+10." in whole and "Unfinished" not in whole
     params = load_params(path, ["distill.seeds=4", runs])
-    part = seeds.tables(rows, ["one view"], params)
+    part = seeds.tables(rows, {"one view": params})
     assert "| +10." in part and "**" not in part.removeprefix("**one view**")
     assert part.endswith("\nUnfinished: 6 of 8 trainings. Nothing is bold until all are done.\n")
 
@@ -134,51 +135,73 @@ def rows(trial: dict[str, float], runs: tuple[str, ...], seeds: int, slope: floa
     )
 
 
-def test_the_table_of_views_pairs_every_number_of_views_with_the_live_teacher_and_with_ce(
+def test_the_table_of_views_pairs_every_number_of_views_with_32_and_with_ce(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    views = pd.concat([rows({"1 view": 50}, ("kd",), 3, 1.0), rows({"online": 52}, ("kd",), 3, 0.5)])
-    views = pd.concat([views, rows({"1 view": 40, "online": 48}, ("ce",), 3)])
+    views = pd.concat([rows({"1 view": 50}, ("kd",), 3, 1.0), rows({"online": 53}, ("kd",), 1)])
+    views = pd.concat([views, rows({"1 view": 40}, ("ce",), 3)])
     monkeypatch.syspath_prepend(EXPERIMENTS)  # as Python does for a script
     found = script("views")
     # The first trial that has a run gives its 32 views.
-    long = found.together(views, [rows({"a": 53}, ("kd",), 5), rows({"b": 49}, ("kd", "dkd", "ce"), 5)])
+    many = [rows({"a": 53}, ("kd",), 5, 0.5), rows({"b": 49}, ("kd", "dkd", "ce"), 5)]
+    long = found.together(views, many)
     assert set(long["run"]) == {"kd", "ce"} and set(long["seed"]) == {0, 1, 2}
     header, _, *lines = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in found.table(long, 30).splitlines()
     ]
     assert header == [
-        *("views", "epochs per view", "`kd`, top-1, %", "minus online", "minus ce"),
-        *("`ce`, top-1, %", "minus online"),
+        *("views", "epochs per view", "`kd`, top-1, %", "minus 32 views", "minus ce"),
+        *("`ce`, top-1, %", "minus 32 views"),
     ]
-    # Differences of top-1 over three seeds: 50, 51, 54 minus 52, 52.5, 54 is -2, -1.5, 0, and minus 40 it is 10, 11, 14.
-    assert lines[0][:3] == ["1 view", "30", "51.67 +- 2.08"] and lines[0][5:] == [
-        "40.00 +- 0.00",
-        "-8.00 (no interval)",
-    ]
-    assert lines[0][3].startswith("-1.17 +- 2.59") and "+11.67 +- 5.17" in lines[0][4]
-    assert lines[1][:3] == ["32 views", "1", "53.00 +- 0.00"] and lines[1][4:6] == [
-        "+4.00 (no interval)",
-        "49.00 +- 0.00",
-    ]
-    assert lines[2][:2] == ["online", "1"] and lines[2][3] == lines[2][6] == "" and "+4.83" in lines[2][4]
+    # Differences of top-1 over three seeds: 50, 51, 54 minus 53, 53.5, 55 is -3, -2.5, -1, and minus 40 it is 10, 11, 14.
+    assert lines[0][:3] == ["1 view", "30", "51.67 +- 2.08"]
+    assert lines[0][3].startswith("-2.17 +- 2.59") and "+11.67 +- 5.17" in lines[0][4]
+    assert lines[0][5:] == ["40.00 +- 0.00", "-9.00 (no interval)"]
+    assert lines[1][:4] == ["32 views", "1", "53.83 +- 1.04", ""] and lines[1][5:] == ["49.00 +- 0.00", ""]
+    assert lines[2] == ["online", "1", "53.00", "+0.00 (no interval)", "", "", ""]
     drawn = found.draw(long, tmp_path / "views.png")
-    dashed = {
-        line.get_label(): line.get_xydata().tolist() for line in drawn.get_lines() if line.get_linestyle() == "--"
-    }
-    assert list(dashed) == ["kd, online", "ce, online"] and dashed["kd, online"][0][1] == 158.5 / 3
     points = [container.lines[0].get_xydata().tolist() for container in drawn.containers]
-    assert points == [[[1, 155 / 3], [32, 53]], [[1, 40], [32, 49]]] and (tmp_path / "views.png").exists()
+    assert points == [[[1, 155 / 3], [32, 161.5 / 3]], [[1, 40], [32, 49]]] and (tmp_path / "views.png").exists()
 
 
-def test_the_script_of_views_reads_the_files_of_its_trials(tmp_path: Path) -> None:
-    for name, found in (("views", {"1 view": 50, "online": 52}), ("many", {"params.yaml": 53})):
+def test_the_script_of_views_reads_the_files_of_its_trials_and_says_what_is_unfinished(tmp_path: Path) -> None:
+    for name, found, slope in (("views", {"1 view": 40, "online": 52}, 0.5), ("many", {"params.yaml": 53}, 0.6)):
         (tmp_path / name).mkdir()
-        rows(found, ("kd",), 3, 0.5).to_csv(tmp_path / name / "long.csv", index=False)
-    shutil.copy(EXPERIMENTS / "cifar100-views/params.yaml", tmp_path / "views")
+        rows(found, ("kd", "ce"), 3, slope).to_csv(tmp_path / name / "long.csv", index=False)
     command = [sys.executable, EXPERIMENTS / "views.py", tmp_path / "views", tmp_path / "many"]
-    table = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert table.count("| 1 view ") == table.count("| 32 views ") == 1 and (tmp_path / "views/views.png").exists()
+    trial = (EXPERIMENTS / "cifar100-views/params.yaml").read_text()
+    shown = {}
+    for seeds in (3, 4):
+        text = re.sub("runs: .*", "runs: [kd, ce]", trial.replace("seeds: 3", f"seeds: {seeds}"))
+        (tmp_path / "views/params.yaml").write_text(text)
+        (tmp_path / "views/variants.txt").write_text("1 view:\nonline: distill.source=online\n")
+        shown[seeds] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert shown[seeds].count("| 1 view ") == shown[seeds].count("| 32 views ") == 1
+    assert "**" in shown[3] and "Unfinished" not in shown[3] and (tmp_path / "views/views.png").exists()
+    assert "**" not in shown[4] and shown[4].endswith(
+        "\nUnfinished: 12 of 16 trainings. Nothing is bold until all are done.\n"
+    )
+
+
+def test_a_variant_has_seeds_and_runs_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds, trial = script("seeds"), tmp_path / "trial"
+    trial.mkdir()
+    (trial / "variants.txt").write_text("1 view:\nonline: distill.source=online distill.seeds=1 compare.runs=[kd]\n")
+    shutil.copy(EXPERIMENTS / "cifar100-views/params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    asked: list[tuple[str, int, bool]] = []
+
+    def trained(run: str, seed: int, settings: list[str]) -> pd.DataFrame:
+        asked.append((run, seed, bool(settings)))
+        figures = {column: 1.0 + seed for column, _ in seeds.COLUMNS.values()}
+        return pd.DataFrame([{"run": run, "seed": seed, **figures}])
+
+    monkeypatch.setattr(seeds, "trained", trained)
+    seeds.main(trial)
+    own = [("kd", False), ("ce", False), ("ka-lsr", False)]
+    assert [one for one in asked if one[2]] == [("kd", 0, True)]
+    assert asked[:4] == [(run, 0, more) for run, more in (*own, ("kd", True))] and len(asked) == 10
+    assert "Unfinished" not in (trial / "table.md").read_text()
 
 
 def test_a_method_is_paired_with_ka_and_dtd_beside_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
