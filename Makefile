@@ -1,4 +1,5 @@
 # make demo: install, run the pipeline and the comparison on digits.   make test: install the test extras, run the tests.
+# make install: the .venv alone.
 # make lint: ruff, mypy --strict, import contracts.   make docs: regenerate docs/reference and the comparison's settings.
 # make site: the documentation as a site -> site/.   make bench: the speed of a training step.
 # PYTHON=python3.12 make demo: with another interpreter.
@@ -7,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test lint docs site bench clean
+.PHONY: demo install test lint docs site bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -15,6 +16,8 @@ demo: $(VENV)/.installed
 	dvc repro compare/dvc.yaml
 	@echo; cat results/compare/table.md; echo
 	@echo "the page of all results, to open in a browser: results/report.html"
+
+install: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	pytest -n 2 --dist loadfile --no-loadscope-reorder  # files in the order of tests/conftest.py

@@ -29,7 +29,8 @@ def params_page() -> str:
         MADE,
         "All settings, section by section. An unknown key, a wrong type or an impossible value is an error; its message\n"
         "says what is allowed. To set a key for one run, join its path by dots: `prepkd distill -S distill.kd.tau=8` or\n"
-        "`dvc exp run -S distill.kd.tau=8`. `prepkd schema` prints the JSON schema of these settings, for editors.\n",
+        "`dvc exp run -S distill.kd.tau=8`. A default holds for a key that the file lacks: this repository's params.yaml and\n"
+        "those of `prepkd init` set some keys to other values. `prepkd schema` prints the JSON schema, for editors.\n",
     ]
     top = {key: entry for key, entry in schema["properties"].items() if not sections(entry, schema)}
     parts += [table(row(key, entry, key in schema["required"]) for key, entry in top.items() if key != "augment")]
@@ -105,7 +106,7 @@ def sections(entry: Schema, schema: Schema) -> list[Schema]:
 def allowed(entry: Schema) -> str:
     """Describe a type in words."""
     if "anyOf" in entry:
-        return " or ".join(allowed(one) for one in entry["anyOf"])
+        return " or ".join(dict.fromkeys(allowed(one) for one in entry["anyOf"]))
     if "$ref" in entry:
         return "a section"
     if "enum" in entry or "const" in entry:

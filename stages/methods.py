@@ -28,8 +28,9 @@ def methods(
     """List the terms of a method: slot, meaning, needs, settings with their defaults, source.
 
     A method is terms joined by `+`, at most one per slot and any number of feature terms: `ka-ps+dtd-flsw`, `ka-ps+dkd+at`.
-    `--check` shows a method's terms, the weights that `auto` gives them, and what is missing in this project. Bytes are for the
-    project's teacher and student; without a project for resnet32x4 and resnet8x4 on pictures of 32x32.
+    A default holds for a key that params.yaml lacks. `--check` shows a method's terms, the weights that `auto` gives them, and
+    what is missing in this project. Bytes are for the project's teacher and student; without a project for resnet32x4 and
+    resnet8x4 on pictures of 32x32.
     """
     if check is not None:
         try:

@@ -41,6 +41,17 @@ def used_teachers(params: Params) -> dict[str, object]:
     return {name: params.all_teachers[name] for several in params.compare.teachers for name in several.split("+")}
 
 
+def test_pages_state_one_error_of_its_teacher() -> None:
+    """The page of `inspect` and that of KA, which rounds."""
+    inspected = (ROOT / "docs/how-to/inspect.md").read_text()
+    rows = re.search(r"\(view, sample\) rows +\d+ of [\d,]+ \((.+?)%\)", inspected)
+    every = re.search(r"samples, in every view +(\d+ of \d+)", inspected)
+    assert rows and every
+    explained = " ".join((ROOT / "docs/explanation/knowledge-adjustment.md").read_text().split())
+    stated = re.findall(r"On the (?:demo's )?digits (?:the teacher|it) is wrong on ([\d.]+) % of the", explained)
+    assert stated == [f"{float(rows[1]):.1f}"] * 2 and f"on *all* views for {every[1]}" in explained
+
+
 def test_it_has_every_run_and_seed_of_the_comparison() -> None:
     params, long = load_params(ROOT / "params.yaml"), pd.read_csv(DEMO / "long.csv")
     assert list(long["run"].unique()) == params.compare.runs

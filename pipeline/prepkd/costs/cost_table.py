@@ -49,8 +49,8 @@ def _student(cost: Cost, images: int) -> str:
 
 
 def _hours(cost: Cost, spent: float, images: str, rate: float | None) -> str:
-    each = f" at {rate:,.0f} images/s{' each' if cost.rates.gpus > 1 else ''}"
-    return f"{duration(spent)} for {images}, {counted(cost.rates.gpus, 'GPU')}{each}"
+    at = f" at {rate:,.0f} images/s"
+    return f"{duration(spent)} for {images}" + (at if cost.rates.gpus == 1 else f", {cost.rates.gpus:,} GPUs{at} each")
 
 
 def _reading(cost: Cost) -> str:
