@@ -1,5 +1,6 @@
 """The runs of the comparison in a project: files, settings, commands."""
 
+from functools import partial
 from pathlib import Path
 
 from prepkd.distillation.compared_runs import ARROW
@@ -12,6 +13,7 @@ from prepkd.report.run_logits import RunFile
 from prepkd.runtime.devices import choose_device
 from prepkd.stages._console import say, show
 from prepkd.stages._project import data_file, store_url, teacher_folders, writing
+from prepkd.stages._trained_on import trained_on
 from prepkd.views import parse_recipe
 
 COMPARISON = Path("results/compare")
@@ -53,7 +55,7 @@ def run_of(params: Params, run: str, teacher: str, student: str) -> RunFile:
     settings, command = params.variant(run, teacher, student), f"prepkd compare --run '{run}'{options}"
     teachers = teacher_folders(settings.teacher_names)  # the run's own, which may differ from the pair's
     stores = {name: store_url(params, name) for name in teachers}
-    return RunFile(settings, teachers, stores, run_file(run, teacher, student), command)
+    return RunFile(settings, teachers, stores, run_file(run, teacher, student), command, partial(trained_on, params))
 
 
 def measure_added(params: Params, name: str) -> None:

@@ -1,5 +1,6 @@
 """evaluate: trained students -> results/metrics.json, results/details.json and results/plots/."""
 
+from functools import partial
 from pathlib import Path
 
 from prepkd.project.outputs import details, metrics, plots
@@ -21,6 +22,7 @@ from prepkd.stages._project import (
     writing,
 )
 from prepkd.stages._summary import metric_tables, percent
+from prepkd.stages._trained_on import trained_on
 from prepkd.views import parse_recipe
 
 PLOTS = Path("results/plots")
@@ -46,6 +48,7 @@ def evaluate(
         report = report_students(
             settings,
             Evaluation(data_file(params), parse_recipe(params.augment), choose_device(params.threads)),
+            partial(trained_on, params),
             students={seed: student_folder(seed) for seed in settings.seed_list},
             teachers=teachers,
             stores={name: store_url(params, name) for name in settings.teacher_names},

@@ -1,5 +1,6 @@
 """report: all results of a project -> results/report.html."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from prepkd.stages._comparison import COMPARISON, grid
 from prepkd.stages._console import console, say, show
 from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, read_params
 from prepkd.stages._project import TRAINING, data_file, store_url, student_folder, teacher_folders, writing
+from prepkd.stages._trained_on import trained_on
 from prepkd.views import parse_recipe
 
 PAGE = Path("results/report.html")
@@ -40,6 +42,7 @@ def report(
         students={seed: student_folder(seed) for seed in settings.seed_list},
         teachers=teacher_folders(settings.teacher_names),
         stores={name: store_url(params, name) for name in settings.teacher_names},
+        trained_on=partial(trained_on, params),
         recipe=parse_recipe(params.augment),
         device=choose_device(params.threads),
         training=TRAINING,

@@ -39,6 +39,7 @@ THROUGH = {
 # Imported by a stage's file or by a module shared with other stages, but not used by this stage.
 ASKED = "what an entry asks is in data/asked/, its code is not: a change of a method would run the teacher again"
 TRIED = "students are tried on a batch before a teacher is trained, which may refuse them and changes no teacher"
+CHECKED = "compares finished runs with the settings of now, for the table"
 UNUSED = {
     "dvc.yaml:train-teacher": {"prepkd.distillation": TRIED},
     # `distill` compares the first batch of stored features with the live teacher's.
@@ -47,7 +48,11 @@ UNUSED = {
         "prepkd.distillation": ASKED,
         "prepkd.methods": ASKED,
     },
-    "compare/dvc.yaml:run": {"prepkd.report": "`prepkd compare --run` makes no table"},
+    "compare/dvc.yaml:run": {
+        "prepkd.report": "`prepkd compare --run` makes no table",
+        "prepkd.stages._trained_on": CHECKED,
+    },
+    "compare/dvc.yaml:added": {"prepkd.stages._trained_on": CHECKED},
 }
 
 

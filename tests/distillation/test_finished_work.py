@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from commands import enter
+from prepkd.data.prepared.file import load_split
 from prepkd.distillation.finished_students import refuse_other_students
 from prepkd.distillation.student_settings import WITHOUT_EFFECT
 from prepkd.errors import InputError
@@ -52,6 +53,64 @@ def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypa
     # `distill` takes over the comparison's students of the same settings.
     prepkd("distill")
     assert trained == ["resumed", "resumed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"cache__encoding": "u8"}, "inputs.teacher.large.encoding"),
+        ({"cache__seed": 1}, "inputs.plan_fingerprint"),
+        ({"cache__views": 2}, "inputs.plan_fingerprint"),
+        ({"augment_strong": "[erase]"}, "inputs.plan_fingerprint"),
+        ({"prepare__val_fraction": 0.5}, "inputs.split_fingerprint"),
+    ],
+    ids=lambda one: next(iter(one)) if isinstance(one, dict) else None,
+)
+def test_students_of_other_views_or_data_are_not_tabulated(project: Path, changes: dict[str, Any], field: str) -> None:
+    """Their figures would stand beside those of students that saw something else; the test set is the same."""
+    if "prepare__val_fraction" in changes:
+        labels = load_split(project / "data/digits.h5", "test").fingerprint
+        prepkd("prepare", "--replace", **changes)
+        assert load_split(project / "data/digits.h5", "test").fingerprint == labels
+    run = "results/compare/runs/large/convnet4/kd.safetensors"
+    assert f"{run}: {field} is " in prepkd("compare", code=2, **changes)
+    if "prepare__val_fraction" not in changes:  # `evaluate` names the whole file first
+        assert f"models/student/seed0: {field} is " in prepkd("evaluate", code=2, **changes)
+
+
+def test_a_finished_run_of_other_views_is_not_replaced_unasked(project: Path) -> None:
+    """Not even that of `ce`, which no store tells from others; the message names the one input that differs."""
+    changes = {"compare__runs": "[ce]"}
+    prepkd("compare", "--run", "ce", **changes)
+    for views, how in (("augment", []), ("augment", ["--jobs", "1"])):
+        said = prepkd("compare", "--run", "ce", *how, code=2, **changes, **{views: "[{crop: {padding: 2}}]"})
+        assert "ce.safetensors: holds a finished run: inputs.plan_fingerprint is " in said
+    prepkd("cache-logits", "large", "--replace", cache__encoding="u8")
+    said = prepkd("compare", "--run", "kd", code=2, cache__encoding="u8")
+    assert "kd.safetensors: holds a finished run: inputs.teacher.large.encoding is " in said
+
+
+def test_a_teacher_that_was_evaluated_at_another_size_is_not_replaced_unasked(project: Path) -> None:
+    """Its own augment is unchanged; held-out images have the size of the project's."""
+    own = {"teachers__large__augment": "[{resized-crop: {size: 8}}]"}
+    prepkd("train-teacher", "large", "--replace", **own)
+    smaller = own | {"augment": "[{resized-crop: {size: 6}}]", "cache__views": 2}
+    said = prepkd("train-teacher", "large", code=2, **smaller)
+    assert "models/teachers/large: holds a finished teacher: evaluation is {'height': 8, " in said, said
+
+
+def test_a_student_without_finite_logits_is_no_result(project: Path) -> None:
+    """The loss is that before the update, so only the logits show the fault of the last update."""
+    changes = {"distill__lr": 1e30, "distill__schedule": "cosine", "distill__batch_size": 200}
+    for command in (["distill"], ["compare", "--run", "kd"]):
+        assert "the trained model's logits on held-out images are not finite; lower lr (1e+30)" in prepkd(
+            *command, "--replace", code=2, **changes
+        )
+    path = project / "results/compare/runs/large/convnet4/kd.safetensors"
+    found = read_results(path, "")
+    found.logits[1][3, 2] = torch.nan
+    write_results(path, found.logits, found.made_from)
+    assert f"{path.relative_to(project)}, seed 1: its logits are not finite for 1 of " in prepkd("compare", code=2)
 
 
 @pytest.mark.parametrize("swap", [{"seed1": "seed9"}, {"seed0": "seed1", "seed1": "seed0"}], ids=["renamed", "swapped"])

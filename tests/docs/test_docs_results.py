@@ -27,7 +27,8 @@ def test_a_trials_pairs_are_made_of_its_runs(trial: str) -> None:
 def test_the_table_of_a_trial_trained_by_seed_is_made_of_its_rows(trial: str) -> None:
     folder, seeds = EXPERIMENTS / trial, script("seeds")
     rows = pd.read_csv(folder / "long.csv", dtype={"variant": str})
-    made = seeds.tables(rows, list(seeds.read_variants(folder)), load_params(folder / "params.yaml", []))
+    params = {name: load_params(folder / "params.yaml", own) for name, own in seeds.read_variants(folder).items()}
+    made = seeds.tables(rows, params)
     assert (folder / "table.md").read_text() == made
 
 

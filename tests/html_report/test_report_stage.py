@@ -21,6 +21,7 @@ from prepkd.methods.kl import upcast
 from prepkd.project.params import load_params
 from prepkd.stages._comparison import grid
 from prepkd.stages._project import DETAILS
+from prepkd.stages._trained_on import trained_on
 from prepkd.store import LogitStore
 from prepkd.views import parse_recipe
 from whole_project import SETTINGS
@@ -46,6 +47,7 @@ def read(project: Path) -> Results:
         students={seed: Path(f"models/student/seed{seed}") for seed in (0, 1)},
         teachers={"large": Path("models/teachers/large")},
         stores={"large": "data/logits/large.zarr"},
+        trained_on=partial(trained_on, params),
         recipe=parse_recipe(params.augment),
         device=torch.device("cpu"),
         training=Path("results/training"),

@@ -324,6 +324,15 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
             "compare.runs=['kd,kd.tau=0']",
             "compare.runs: run 'kd,kd.tau=0': kd.tau is 0; expected > 0",
         ),
+        (
+            f"compare.runs=['kd,weights={'w' * 170}']",
+            f"compare.runs: run 'kd,weights={'w' * 29}'...: 181 bytes; expected at most 180, because it names "
+            "a file; put what all runs share under distill",
+        ),
+        (
+            "compare.runs=['kd,method=ce']",
+            "compare.runs: run 'kd,method=ce': method is the part before the first comma; expected no method= after it",
+        ),
         ("compare.runs=['kd,kd.t=0']", "compare.runs: run 'kd,kd.t=0': unknown key kd.t; allowed: tau"),
         (
             "compare.runs=[ka-ps+ka-lsr]",

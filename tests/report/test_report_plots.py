@@ -58,6 +58,11 @@ def test_a_pipe_at_the_pictures_place_does_not_hang_it(tmp_path: Path) -> None:
     assert pixels(tmp_path / "top1.png").size
 
 
+def test_runs_that_are_never_right_have_an_axis_too(tmp_path: Path) -> None:
+    bars({"a -> b": (table(1).assign(top1_percent=0.0), {"a": 0.0})}, tmp_path / "top1.png")
+    assert pixels(tmp_path / "top1.png").std() > 0
+
+
 def test_only_several_seeds_have_error_bars(tmp_path: Path) -> None:
     dark = []
     for seeds in (1, 5):

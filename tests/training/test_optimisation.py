@@ -107,6 +107,29 @@ def test_the_rate_of_every_step_of_a_warm_up(
     assert found == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "steps", "expected"),
+    [
+        # Rounded, the warm-up would leave no step: one is left, at the full rate.
+        ({"schedule": "cosine", "epochs": 1}, 0.99, 5, [0.25, 0.5, 0.75, 1, 1]),
+        ({"schedule": "cosine", "epochs": 1}, 0.6, 1, [1]),
+        ({"schedule": "multi-step", "milestones": [1], "epochs": 2}, 0.99, 3, [0.5, 1, 1, 0.1, 0.1, 0.1]),
+    ],
+)
+def test_a_warm_up_leaves_a_step_before_the_rate_falls(
+    schedule: dict[str, Any], warmup: float, steps: int, expected: list[float]
+) -> None:
+    chosen = settings(**schedule, warmup_epochs=warmup, lr=1.0)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0)
+    rate = make_schedule(chosen.schedule, optimizer, chosen, steps=steps)
+    found = []
+    for _ in range(chosen.epochs * steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        rate.step()  # the last one too, as in training
+    assert found == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("limit", [0.01, 1e9])
 def test_a_gradient_is_cut_to_its_norm(limit: float, tmp_path: Path) -> None:
     w = start()

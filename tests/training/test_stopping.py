@@ -41,6 +41,11 @@ def test_a_scripted_curve(
     assert card_entry(chosen, history) == {"kept_epoch": kept}
 
 
+def test_an_epoch_without_finite_logits_is_never_the_best() -> None:
+    chosen = settings(early_stop={"patience": 3})
+    assert kept_epoch(chosen, [{}, {"val/top1": 0.0}, {"val/top1": 0.2}, {}]) == 2
+
+
 def script(scores: Sequence[float]) -> Any:
     """Return a stand-in for `top1`: scripted scores of val, and scores of test that would select the last epoch."""
     shown = {"val": list(scores), "test": [0.1, 0.2, 0.3, 0.9]}

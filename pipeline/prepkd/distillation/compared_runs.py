@@ -12,6 +12,7 @@ from prepkd.settings.section import FilePath, Name, Section, once
 from prepkd.settings.validation import override, validated
 
 ARROW = " -> "  # between the teacher and the student in a pair's name
+MAX_RUN_BYTES = 180  # a file's name has at most 255; its temporary name is longer
 
 
 class Compare(Section):
@@ -50,6 +51,13 @@ def run_settings(distill: Distill, run: str, teacher: str | None = None, student
     `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
     """
     own, changes = run_parts(run)
+    if (size := len(run.encode())) > MAX_RUN_BYTES:
+        raise InputError(
+            f"run {run[:40]!r}...: {size} bytes; expected at most {MAX_RUN_BYTES}, because it names a file; put what all "
+            "runs share under distill"
+        )
+    if any(change.startswith("method=") for change in changes):
+        raise InputError(f"run {run!r}: method is the part before the first comma; expected no method= after it")
     raw = distill.model_dump(mode="json", exclude_unset=True) | own
     if teacher:
         names = teacher.split("+")

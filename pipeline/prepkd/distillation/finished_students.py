@@ -28,8 +28,9 @@ def refuse_other_run(path: Path, settings: Distill, inputs: Mapping[str, Any], t
     except InputError:  # missing, or damaged: there is nothing to lose
         return
     where, made = f"{path}: holds a finished run", results.made_from
-    had = {"training": made.get("training"), "inputs": {key: made.get(key) for key in ("teacher", "test_fingerprint")}}
-    wanted = {"teacher": inputs["teacher"], "test_fingerprint": test_fingerprint}
+    wanted = {key: inputs[key] for key in ("split_fingerprint", "plan_fingerprint", "teacher")}
+    wanted |= {"test_fingerprint": test_fingerprint}
+    had = {"training": made.get("training"), "inputs": {key: made[key] for key in wanted if key in made}}
     refuse_other(had, settings, wanted, where, but=settings.keys_without_effect)
     _refuse_more_seeds(results.logits, settings, where)
 

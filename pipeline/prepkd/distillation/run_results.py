@@ -13,19 +13,24 @@ from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
 from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict
-from prepkd.training.predictions import TestLogits, write_results
+from prepkd.training.predictions import TestLogits, finite, write_results
 from prepkd.views import Recipe
 
 
 def run_results(run: str, trained: Iterable[Trained], test: Split, recipe: Recipe) -> TestLogits:
-    """Return the test logits of a run's students, on the CPU, and their origin; `recipe` says how held-out images are shown."""
+    """Return the test logits of a run's students, on the CPU, and their origin; `recipe` says how held-out images are shown.
+
+    Raises InputError for logits that are not finite.
+    """
     logits = {}
     made_from: dict[str, Any] = {"run": run, "test_fingerprint": test.fingerprint}
     for seed, model, _, card in trained:
         device = next(model.parameters()).device
-        logits[seed] = predict(model, Samples.of(test, device, recipe)).cpu()
+        shown = Samples.of(test, device, recipe)
+        logits[seed] = finite(predict(model, shown).cpu(), f"run {run!r}, seed {seed}", "lower lr")
         made_from |= {key: card[key] for key in ("training", "training_version")}
         made_from |= {"student": card["model"], "teacher": card["inputs"]["teacher"]}
+        made_from |= {key: card["inputs"][key] for key in ("split_fingerprint", "plan_fingerprint")}
         if "given_weights" in card["inputs"]:
             made_from["given_weights"] = card["inputs"]["given_weights"]
     return TestLogits(logits, made_from)

@@ -38,7 +38,7 @@ def _seeds(seeds: int | list[int]) -> int | list[int]:
 
 
 Seeds = Annotated[
-    Annotated[int, Field(ge=1)] | Annotated[list[Seed], Field(min_length=1)],
+    Annotated[int, Field(ge=1, le=10_000)] | Annotated[list[Seed], Field(min_length=1, max_length=10_000)],
     AfterValidator(_seeds),
 ]
 

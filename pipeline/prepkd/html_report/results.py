@@ -1,6 +1,6 @@
 """A project's results, read when a section first needs them, and checked to belong together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError
 from prepkd.html_report.names import distinct_names
 from prepkd.provenance.stores import check_data
+from prepkd.provenance.students import TrainedOn
 from prepkd.report.run_logits import RunFile, run_logits, student_logits, teacher_logits
 from prepkd.store import LogitStore
 from prepkd.views import Recipe
@@ -36,8 +37,9 @@ class SelectedRun:
 class Results:
     """The places of a project's results; `students` are folders by seed, `teachers` folders and `stores` URLs by name.
 
-    `grid` holds the comparison's runs by `teacher -> student`; `training` is the folder of DVCLive's curves, with one folder per
-    seed, `comparison` that of the comparison's tables; `added` are folders of students from other training loops, by name.
+    `trained_on` returns what the students see now. `grid` holds the comparison's runs by `teacher -> student`; `training` is
+    the folder of DVCLive's curves, with one folder per seed, `comparison` that of the comparison's tables; `added` are folders
+    of students from other training loops, by name.
     """
 
     settings: Distill
@@ -46,6 +48,7 @@ class Results:
     students: Mapping[int, Path]
     teachers: Mapping[str, Path]
     stores: Mapping[str, str]
+    trained_on: Callable[[], TrainedOn]
     recipe: Recipe
     device: torch.device
     training: Path
@@ -96,7 +99,7 @@ class Results:
     def student_logits(self) -> dict[int, Tensor]:
         """Test logits (N, K) by seed of the students that `distill` trained."""
         here = {name: folder for name, folder in self.teachers.items() if folder.exists()}
-        return student_logits(self.settings, self.students, here, self.info, self.samples, self.device)
+        return student_logits(self.settings, self.students, here, self.info, self.trained_on, self.samples, self.device)
 
     @cached_property
     def teacher_logits(self) -> Tensor:

@@ -1,6 +1,7 @@
-"""Checks that students were trained by this version, from these weights, by these teachers."""
+"""Checks that students were trained by this version, from these weights, by these teachers, on these views."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,15 @@ from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.store import LogitStore
 from prepkd.teacher.loaded import describe_teacher
 from prepkd.training.checkpoints import TRAINING_VERSION
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What students see: fingerprints of the training split, of the view plan, and of the encoding of the teacher's logits."""
+
+    split_fingerprint: str
+    plan_fingerprint: str
+    encoding: str
 
 
 def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:
@@ -36,6 +46,20 @@ def check_taught_by(
         now = fingerprint(describe_teacher(load_card(folder) | {"name": name}))
         then = (made_from or {}).get(name, {}).get("teacher")
         refuse_differences({f"inputs.teacher.{name}": (then, now)}, where, remedy)
+
+
+def check_trained_on(made_from: Mapping[str, Any], now: Callable[[], TrainedOn], where: object, remedy: str) -> None:
+    """Refuse students of other training samples, views or encodings; raises InputError.
+
+    What their file does not record is not compared: `ce` has no encoding, and files of older versions lack more.
+    """
+    found = {key: made_from[key] for key in ("split_fingerprint", "plan_fingerprint") if key in made_from}
+    taught = {name: by["encoding"] for name, by in (made_from.get("teacher") or {}).items() if "encoding" in by}
+    if found or taught:
+        ours = now()
+        wanted = {f"inputs.{key}": (value, getattr(ours, key)) for key, value in found.items()}
+        wanted |= {f"inputs.teacher.{name}.encoding": (value, ours.encoding) for name, value in taught.items()}
+        refuse_differences(wanted, where, remedy)
 
 
 def check_stores(

@@ -48,7 +48,7 @@ def _panel(axes: "Axes", table: pd.DataFrame, teachers: Mapping[str, float]) -> 
     high = max([float((top1 + spread.fillna(0.0)).max()), *teachers.values()])
     # Start the axis where the differences are visible; its label says so.
     start = max(0.0, floor(10 * (low - 0.35 * (high - low) - 0.1)) / 10)
-    axes.set_xlim(start, high + 0.1 * (high - start))
+    axes.set_xlim(start, max(high + 0.1 * (high - start), start + 0.1))  # all can be 0 %
     for place, mean in zip(places, top1, strict=True):
         axes.text(start, place, f" {mean:.2f}", color="white", size=9, va="center")
     seeds = ", ".join(map(str, sorted(set(table["n"]))))

@@ -1,6 +1,6 @@
 """Test logits for reports; refused if they were made with other settings, another teacher or other data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,14 @@ from prepkd.distillation.student_settings import Distill
 from prepkd.errors import InputError, refuse_differences
 from prepkd.models import load_checkpoint
 from prepkd.models.checkpoint import load_card
-from prepkd.provenance.students import check_started_from, check_stores, check_taught_by, check_version
+from prepkd.provenance.students import (
+    TrainedOn,
+    check_started_from,
+    check_stores,
+    check_taught_by,
+    check_trained_on,
+    check_version,
+)
 from prepkd.provenance.teacher_files import command_by_card
 from prepkd.settings.sameness import check_trained_by
 from prepkd.store import LogitStore
@@ -21,18 +28,22 @@ from prepkd.store.encodings import add_maximum
 from prepkd.teacher.ensemble import combine
 from prepkd.training.evaluation import predict
 from prepkd.training.finished import finished_card
-from prepkd.training.predictions import read_results
+from prepkd.training.predictions import finite, read_results
 
 
 @dataclass(frozen=True)
 class RunFile:
-    """A run of the comparison: settings, teachers' folders and stores by name, the file, and the command that writes it."""
+    """A run of the comparison: settings, teachers' folders and stores by name, the file, and the command that writes it.
+
+    `trained_on` returns what the project's students see now.
+    """
 
     settings: Distill
     teachers: Mapping[str, Path]
     stores: Mapping[str, str]
     path: Path
     command: str
+    trained_on: Callable[[], TrainedOn]
 
     @property
     def absent(self) -> list[Path]:
@@ -59,13 +70,15 @@ def student_logits(
     students: Mapping[int, Path],
     teachers: Mapping[str, Path],
     info: DataInfo,
+    trained_on: Callable[[], TrainedOn],
     test: Samples,
     device: torch.device,
 ) -> dict[int, Tensor]:
     """Run trained students on the test set: logits (N, K) by seed, on the CPU.
 
-    `students` are their folders by seed, `teachers` those of the teachers by name. Raises InputError for a student that is
-    missing, or that was trained with other settings, on other data or by another teacher.
+    `students` are their folders by seed, `teachers` those of the teachers by name; `trained_on` returns what the project's
+    students see now. Raises InputError for a student that is missing, that was trained with other settings, on other data or
+    views, or by another teacher, or whose logits are not finite.
     """
     logits, remedy = {}, "run `prepkd distill`"
     for seed, folder in students.items():
@@ -83,15 +96,16 @@ def student_logits(
         )
         check_started_from(made_from, settings.weights, folder, remedy)
         check_taught_by(made_from["teacher"], answering_teachers(settings, teachers), folder, remedy)
-        logits[seed] = predict(model, test).cpu()
+        check_trained_on(made_from, trained_on, folder, remedy)
+        logits[seed] = finite(predict(model, test).cpu(), str(folder), remedy)
     return logits
 
 
 def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
     """Read the test logits (N, K) of one run of the comparison, by seed, for the seeds in its settings.
 
-    Raises InputError for a file that is missing, damaged, or without one of the seeds, or that was made by other settings,
-    from other data or by another teacher.
+    Raises InputError for a file that is missing, damaged, or without one of the seeds, that was made by other settings, from
+    other data or views or by another teacher, or whose logits are not finite.
     """
     remedy = f"run `{run.command}`"
     results = read_results(run.path, remedy)
@@ -105,10 +119,11 @@ def run_logits(run: RunFile, test_fingerprint: str) -> dict[int, Tensor]:
     if run.settings.parsed_method.needs_teacher:
         stores = {name: LogitStore.open(url, teacher=name) for name, url in run.stores.items() if name not in here}
         check_stores(made_from.get("teacher"), stores, run.path, remedy)
+    check_trained_on(made_from, run.trained_on, run.path, remedy)
     if absent := [seed for seed in run.settings.seed_list if seed not in results.logits]:
         there = ", ".join(map(str, results.logits))
         raise InputError(f"{run.path}: holds no seed {absent[0]}, only {there}; {remedy}")
-    return {seed: results.logits[seed] for seed in run.settings.seed_list}
+    return {seed: finite(results.logits[seed], f"{run.path}, seed {seed}", remedy) for seed in run.settings.seed_list}
 
 
 def teacher_logits(settings: Distill, teachers: Mapping[str, Path], test_fingerprint: str) -> Tensor:

@@ -1,6 +1,6 @@
 """The report on trained students: metrics over seeds, by seed and by class, and the files that `dvc plots show` draws."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
 from prepkd.models.checkpoint import load_card
-from prepkd.provenance.students import check_stores
+from prepkd.provenance.students import TrainedOn, check_stores
 from prepkd.report.details import class_rows, confusions
 from prepkd.report.evaluation import Evaluation
 from prepkd.report.metrics import against_teacher, confusion_counts, measure, over_seeds
@@ -24,6 +24,7 @@ from prepkd.store import LogitStore
 def report_students(
     settings: Distill,
     on: Evaluation,
+    trained_on: Callable[[], TrainedOn],
     *,
     students: Mapping[int, Path],
     teachers: Mapping[str, Path],
@@ -33,9 +34,10 @@ def report_students(
 ) -> dict[str, Any]:
     """Measure trained students on the test set, write `plots`, and return the metrics over the seeds, by seed, by class.
 
-    `students` are folders by seed; `teachers` are folders and `stores` URLs by the teacher's name; `training` contains DVCLive's
-    curves, one folder per seed. Students can be trained from data and stores alone: without a teacher's folder, comparisons with
-    the teacher's test logits are left out. Raises InputError for files that are missing or do not belong together.
+    `trained_on` returns what the project's students see now; `students` are folders by seed; `teachers` are folders and `stores`
+    URLs by the teacher's name; `training` contains DVCLive's curves, one folder per seed. Students can be trained from data and
+    stores alone: without a teacher's folder, comparisons with the teacher's test logits are left out. Raises InputError for
+    files that are missing or do not belong together.
     """
     info, split = describe(on.data), load_split(on.data, "test")
     test = Samples.of(split, on.device, on.recipe)
@@ -43,7 +45,7 @@ def report_students(
     here = {name: folder for name, folder in teachers.items() if folder.exists()}
     from_store = settings.parsed_method.needs_teacher and (settings.source == "cached" or len(here) < len(teachers))
     opened = {name: LogitStore.open(url, teacher=name) for name, url in stores.items() if from_store}
-    logits = student_logits(settings, students, here, info, test, on.device)
+    logits = student_logits(settings, students, here, info, trained_on, test, on.device)
     figures = {seed: measure(values, labels) for seed, values in logits.items()}
     errors = [store.summary["teacher_error"] for store in opened.values()]
     teacher = {"training_view_error": errors[0]} if len(errors) == 1 else {}  # an ensemble's is not its members' mean

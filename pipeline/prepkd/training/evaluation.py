@@ -64,7 +64,10 @@ def top1(logits: Tensor, labels: Tensor) -> float:
 
 
 def evaluate(model: nn.Module, held_out: Mapping[str, Samples]) -> Row:
-    """Return `NAME/top1` per held-out split, computed by all processes together."""
+    """Return `NAME/top1` per held-out split, computed by all processes together; it is left out if a logit is not finite."""
+    answers = {name: predict_together(model, samples) for name, samples in held_out.items()}
     return {
-        f"{name}/top1": top1(predict_together(model, samples), samples.labels) for name, samples in held_out.items()
+        f"{name}/top1": top1(logits, held_out[name].labels)
+        for name, logits in answers.items()
+        if logits.isfinite().all()
     }

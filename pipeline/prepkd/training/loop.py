@@ -47,7 +47,8 @@ def train(
     With several processes, each computes its share of every batch and the first one writes checkpoints; weights, figures and
     returned rows are the same in all. All randomness is a function of (seed, epoch), so a resumed run ends with the weights of
     an uninterrupted one. The final weights are the evaluated ones: the averaged weights with `ema`, those of the best epoch on
-    val with `early_stop`. Raises InputError when the loss is not finite, and for early stopping without a val split.
+    val with `early_stop`. Raises InputError when the loss, or in the end a held-out logit, is not finite, and for early
+    stopping without a val split.
     """
     if settings.early_stop and "val" not in dataset.held_out:
         raise InputError(
@@ -130,6 +131,9 @@ def train(
             raise
     restore(model)
     kept = state.get("best", evaluated)
+    # The loss is that before the last update, and in training mode.
+    if any(f"{name}/top1" not in history[kept_epoch(settings, history)] for name in dataset.held_out):
+        raise InputError(f"the trained model's logits on held-out images are not finite; lower lr ({settings.lr:g})")
     if kept is not model:
         model.load_state_dict(kept.state_dict())
     return history

@@ -53,6 +53,13 @@ def read_results(path: Path, hint: str) -> TestLogits:
     return TestLogits(dict(sorted(logits.items())), made_from)
 
 
+def finite(logits: Tensor, who: str, remedy: str) -> Tensor:
+    """Return test logits (N, K); raises InputError, with the remedy, if any is not finite."""
+    if strange := int((~logits.isfinite()).any(dim=1).sum()):
+        raise InputError(f"{who}: its logits are not finite for {strange} of {len(logits)} test images; {remedy}")
+    return logits
+
+
 def _checksum(tensors: Mapping[str, Tensor], made_from: Mapping[str, object]) -> str:
     """Return the SHA-256 of names, types, shapes and bytes of the tensors, and of `made_from`."""
     arrays = {name: values.numpy() for name, values in tensors.items()}

@@ -1,6 +1,7 @@
 """The end of training, the epochs that are evaluated, and the epoch whose weights are kept. The test set decides nothing."""
 
 from collections.abc import Sequence
+from math import inf
 
 from prepkd.training.checkpoints import Row
 from prepkd.training.settings import Training
@@ -10,7 +11,7 @@ def kept_epoch(settings: Training, history: Sequence[Row]) -> int:
     """The epoch whose weights are kept: the last, or with early stopping the first of the best by top-1 on val."""
     if settings.early_stop is None:
         return len(history) - 1
-    scores = [row["val/top1"] for row in history]
+    scores = [row.get("val/top1", -inf) for row in history]  # none if a logit is not finite
     return scores.index(max(scores))
 
 

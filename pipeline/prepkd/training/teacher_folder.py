@@ -4,10 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from torch import Tensor
 
 from prepkd.data.samples.dataset import Dataset
-from prepkd.errors import InputError
 from prepkd.models import save_checkpoint
 from prepkd.models.agreement import agreement
 from prepkd.models.checkpoint import JSON, weights_fingerprint
@@ -17,7 +15,7 @@ from prepkd.runtime.files import write_bytes
 from prepkd.training.context import Trained
 from prepkd.training.evaluation import predict, top1
 from prepkd.training.plausibility import training_agreement, warnings
-from prepkd.training.predictions import write_results
+from prepkd.training.predictions import finite, write_results
 
 
 def write_teacher(
@@ -35,7 +33,8 @@ def write_teacher(
     test logits that are not finite, or that are probabilities.
     """
     test, (_, model, history, card) = dataset.held_out["test"], trained
-    logits = _finite(name, predict(model, test))
+    remedy = "look at its weights, its preprocessing and its lr"
+    logits = finite(predict(model, test), f"teacher {name!r}", remedy)
     if doubt := check_logits(logits, f"teacher {name!r}"):
         say(f"warning: {doubt}")
     for line in warnings(
@@ -55,12 +54,3 @@ def write_teacher(
     write_results(folder / "test_logits.safetensors", {0: logits}, made_from)
     save_checkpoint(folder, model, full)
     return full
-
-
-def _finite(name: str, logits: Tensor) -> Tensor:
-    if strange := int((~logits.isfinite()).any(dim=1).sum()):
-        raise InputError(
-            f"teacher {name!r}: its logits are not finite for {strange} of {len(logits)} test images; "
-            "look at its weights, its preprocessing and its lr"
-        )
-    return logits

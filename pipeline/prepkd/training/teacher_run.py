@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prepkd.data.samples.dataset import Dataset
+from prepkd.errors import refuse_differences
 from prepkd.models import Normalised, check_model, pretrained
 from prepkd.models.checkpoint import JSON
 from prepkd.runtime import distributed
@@ -15,7 +16,7 @@ from prepkd.runtime.streams import Purpose
 from prepkd.tracking.loggers import Run
 from prepkd.training.checkpoints import TRAINING_VERSION, Row
 from prepkd.training.context import RunContext, Trained
-from prepkd.training.finished import finished_card, refuse_other
+from prepkd.training.finished import REMEDY, finished_card, refuse_other
 from prepkd.training.initial import given_weights, initial_model, loading_notes
 from prepkd.training.plausibility import check_class_order
 from prepkd.training.stopping import card_entry
@@ -47,15 +48,17 @@ def run_teacher(
     Unfinished work is kept until the folder is complete. `students` are pairs (section of params.yaml, settings). Raises
     InputError if the model or a student does not exist or cannot be trained, for classes in another order than the data's, for
     test logits that are not finite or are probabilities, and, without `replace`, if `folder` holds a finished teacher of other
-    settings or inputs.
+    settings or inputs, or one that was evaluated at another size.
     """
     check_model(settings.model, dataset.samples.channels)
     try_students(students, dataset)
     inputs = dict(dataset.origin) | given_weights(settings, settings.model)
+    framing = dataset.framing.model_dump()  # the project's, which the teacher's own augment does not change
     if not replace:
-        where = f"{folder}: holds a finished teacher"
+        had, where = finished_card(folder), f"{folder}: holds a finished teacher"
         made_from = {"teacher": None} | inputs  # a distilled one of this name is another teacher
-        refuse_other(finished_card(folder), settings, made_from, where, but=settings.keys_without_effect)
+        refuse_other(had, settings, made_from, where, but=settings.keys_without_effect)
+        refuse_differences({"evaluation": (had.get("evaluation", framing), framing)}, where, REMEDY)
     start, loaded = initial_model(settings.model, settings, dataset, settings.seed, Purpose.TEACHER_WEIGHTS)
     try_teacher(name, settings, start, dataset)
     if settings.epochs == 0:
@@ -64,7 +67,7 @@ def run_teacher(
         context.say(line)
     context.on_inputs(inputs)
     kept = settings.used(but={"checkpoint_every"})
-    run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs})
+    run = fingerprint({"version": TRAINING_VERSION, "teacher": kept, "inputs": inputs, "evaluation": framing})
     described = Run(f"teacher-{name}", run, settings.model_dump(mode="json"))
     with context.scratch(run) as work, context.logged(described) as write:
 
