@@ -31,7 +31,7 @@ COLOURS = "#4c78a8", "#f58518", "#54a24b", "#e45756"
 
 
 def main(trial: Path, *others: Path) -> None:
-    """Print one row per number of views, with each run's difference to all views and to `ce`; draw the accuracies."""
+    """Print one row per number of views, with each run's difference to 32 views and to `ce`; draw the accuracies."""
     rows, path = pd.read_csv(trial / "long.csv"), trial / "params.yaml"
     long = together(rows, [pd.read_csv(one / "long.csv") for one in others])
     planned = sum(trainings(load_params(path, own)) for own in read_variants(trial).values())
@@ -50,7 +50,7 @@ def together(views: pd.DataFrame, others: Sequence[pd.DataFrame]) -> pd.DataFram
 
 
 def table(long: pd.DataFrame, epochs: int) -> str:
-    """Return the table of top-1 by variant and run; p is corrected for all differences, to all views and to `ce`."""
+    """Return the table of top-1 by variant and run; p is corrected for all differences, to 32 views and to `ce`."""
     runs, variants = list(dict.fromkeys(long["run"])), sorted(dict.fromkeys(long["variant"]), key=count)
     top1 = {key: rows.set_index("seed")["top1_percent"] for key, rows in long.groupby(["run", "variant"])}
     columns = [(run, other) for run in runs for other in ("", MANY, CE) if other != run and (other != CE or CE in runs)]

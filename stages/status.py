@@ -42,8 +42,7 @@ def status(
     """Show which stages are done, out of date or missing, where results are, and what to run next.
 
     In a DVC project the states are those of `dvc status`, and a stage that waits for another is out of date too; elsewhere a
-    stage is done if its outputs exist. The exit code says nothing about them: it is 0 unless
-    the settings are wrong.
+    stage is done if its outputs exist. The exit code says nothing about them: it is 0 unless the settings are wrong.
     """
     params = read_params(params_file, overrides)
     expected = expected_stages(

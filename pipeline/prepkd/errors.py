@@ -1,7 +1,7 @@
 """The exceptions for input that the user can fix; their messages never contain a secret from a URL."""
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from urllib.parse import unquote
 
 # `user:password@`, the password up to the last @ (keys of S3 contain slashes), but not `host:port/`; or `user@`. A password
@@ -35,10 +35,19 @@ class UnreachableError(InputError):
 
 
 def refuse_differences(wanted: Mapping[str, tuple[object, object]], where: object, remedy: str) -> None:
-    """Compare (found, expected) by field; raises InputError naming the first field that differs."""
-    for field, (found, expected) in wanted.items():
-        if found != expected:
-            raise InputError(f"{where}: {field} is {_short(found)}, expected {_short(expected)}; {remedy}")
+    """Compare (found, expected) by field, within mappings by dotted key; raises InputError naming the first that differs."""
+    for name, both in wanted.items():
+        for field, found, expected in _fields(name, *both):
+            if found != expected:
+                raise InputError(f"{where}: {field} is {_short(found)}, expected {_short(expected)}; {remedy}")
+
+
+def _fields(name: str, found: object, expected: object) -> Iterator[tuple[str, object, object]]:
+    if isinstance(found, Mapping) and isinstance(expected, Mapping):
+        for key in dict.fromkeys([*expected, *found]):
+            yield from _fields(f"{name}.{key}", found.get(key), expected.get(key))
+    else:
+        yield name, found, expected
 
 
 def _short(value: object) -> str:

@@ -67,7 +67,10 @@ def test_a_run_with_more_seeds_trains_the_new_ones_alone(project: Path, monkeypa
     ids=lambda one: next(iter(one)) if isinstance(one, dict) else None,
 )
 def test_students_of_other_views_or_data_are_not_tabulated(project: Path, changes: dict[str, Any], field: str) -> None:
-    """Their figures would stand beside those of students that saw something else; the test set is the same."""
+    """Their figures would stand beside those of students that saw something else; the test set is the same.
+
+    A strong view is part of the plan, also for methods of one view, as for `distill`.
+    """
     if "prepare__val_fraction" in changes:
         labels = load_split(project / "data/digits.h5", "test").fingerprint
         prepkd("prepare", "--replace", **changes)
@@ -78,12 +81,28 @@ def test_students_of_other_views_or_data_are_not_tabulated(project: Path, change
         assert f"models/student/seed0: {field} is " in prepkd("evaluate", code=2, **changes)
 
 
+def test_students_of_a_live_teacher_with_other_settings_are_not_tabulated(project: Path) -> None:
+    live = {"distill__source": "online"}
+    prepkd("compare", "--run", "kd", "--replace", **live)
+    prepkd("compare", **live)
+    for changes, field in (({"cache__encoding": "u8"}, "encoding"), ({"cache__precision": "bf16"}, "precision")):
+        said = prepkd("compare", code=2, **live, **changes)
+        assert f"kd.safetensors: inputs.teacher.large.cache.{field} is " in said and "; cache changed; run `" in said
+
+
+def test_students_without_a_teacher_need_no_encoding(project: Path) -> None:
+    """`topk` keeps 16 logits by default; digits have ten classes."""
+    changes = {"compare__runs": "[ce]", "cache__encoding": "topk"}
+    prepkd("compare", "--run", "ce", **changes)
+    prepkd("compare", **changes)
+
+
 def test_a_finished_run_of_other_views_is_not_replaced_unasked(project: Path) -> None:
     """Not even that of `ce`, which no store tells from others; the message names the one input that differs."""
     changes = {"compare__runs": "[ce]"}
     prepkd("compare", "--run", "ce", **changes)
-    for views, how in (("augment", []), ("augment", ["--jobs", "1"])):
-        said = prepkd("compare", "--run", "ce", *how, code=2, **changes, **{views: "[{crop: {padding: 2}}]"})
+    for how in ([], ["--jobs", "1"]):
+        said = prepkd("compare", "--run", "ce", *how, code=2, **changes, augment="[{crop: {padding: 2}}]")
         assert "ce.safetensors: holds a finished run: inputs.plan_fingerprint is " in said
     prepkd("cache-logits", "large", "--replace", cache__encoding="u8")
     said = prepkd("compare", "--run", "kd", code=2, cache__encoding="u8")
@@ -96,7 +115,7 @@ def test_a_teacher_that_was_evaluated_at_another_size_is_not_replaced_unasked(pr
     prepkd("train-teacher", "large", "--replace", **own)
     smaller = own | {"augment": "[{resized-crop: {size: 6}}]", "cache__views": 2}
     said = prepkd("train-teacher", "large", code=2, **smaller)
-    assert "models/teachers/large: holds a finished teacher: evaluation is {'height': 8, " in said, said
+    assert "models/teachers/large: holds a finished teacher: evaluation.height is 8, expected 6; " in said, said
 
 
 def test_a_student_without_finite_logits_is_no_result(project: Path) -> None:

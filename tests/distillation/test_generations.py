@@ -199,7 +199,10 @@ def test_a_teacher_that_was_trained_again_is_another_teacher(project: Path) -> N
     prepkd("train-teacher", "large", "--replace", teachers__large__seed=5)
     prepkd("cache-logits", "large", "--replace")
     text = prepkd("train-generation", "one", code=2)
-    assert "models/teachers/one: holds a finished teacher: inputs.teacher is " in text and text.count("\n") == 1
+    assert (
+        "models/teachers/one: holds a finished teacher: inputs.teacher.large.teacher is " in text
+        and text.count("\n") == 1
+    )
     prepkd("train-generation", "one", "--replace")
 
 

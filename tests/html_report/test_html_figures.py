@@ -19,7 +19,7 @@ from prepkd.html_report.sections.costs import size_of
 from prepkd.html_report.sections.methods import methods, verdict
 from prepkd.html_report.sections.origin import origin
 from prepkd.html_report.sections.temperatures import by_epoch
-from prepkd.html_report.sections.training import bands, training
+from prepkd.html_report.sections.training import bands, kept_epochs, training
 from prepkd.html_report.summary import subtitle
 from prepkd.report.files import read_log, read_table
 from prepkd.report.metrics import by_class, confusion_counts, measure
@@ -154,6 +154,11 @@ def test_early_stopping_is_told_with_the_kept_epochs_figures(tmp_path: Path) -> 
     assert subtitle(made) == "taught by large, method ka-ps+dtd-flsw, 2 seeds of at most 12 epochs"
     made.settings = made.settings.model_copy(update={"early_stop": None, "seeds": [0], "epochs": 1})
     assert subtitle(made).endswith("method ka-ps+dtd-flsw, 1 seed of 1 epoch")
+
+
+def test_the_kept_epoch_is_found_where_an_epoch_has_no_finite_logits(tmp_path: Path) -> None:
+    settings = made_up.results(tmp_path).settings.model_copy(update={"early_stop": EarlyStop(patience=2)})
+    assert kept_epochs(settings, {"val": {0: pd.Series([0.1, 0.5, 0.3], index=[1, 2, 3])}}) == {0: 2}
 
 
 def test_settings_can_be_pasted_into_params_yaml(tmp_path: Path) -> None:

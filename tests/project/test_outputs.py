@@ -327,7 +327,7 @@ OTHERS = [
     (["train-teacher", "large", "--epochs", "2"], "training.epochs is 1, expected 2; --replace replaces it"),
     (
         ["train-generation", "next", "-S", "generations.next.kd.tau=2.0"],
-        "models/teachers/next: holds a finished teacher: training.kd is ",
+        "models/teachers/next: holds a finished teacher: training.kd.tau is ",
     ),
     (["cache-logits", "large", "--views", "1"], "2 views, f16 (different: pixels, views); --replace replaces it"),
     (["cache-logits", "large", "-S", "cache.encoding=u8"], "2 views, f16 (different: encoding); --replace replaces it"),

@@ -326,8 +326,8 @@ def test_a_malformed_override_is_explained(file: Path, override: str, message: s
         ),
         (
             f"compare.runs=['kd,weights={'w' * 170}']",
-            f"compare.runs: run 'kd,weights={'w' * 29}'...: 181 bytes; expected at most 180, because it names "
-            "a file; put what all runs share under distill",
+            f"compare.runs: run 'kd,weights={'w' * 29}'...: 181 bytes without a slash; expected at most 180, "
+            "because they name a file; put what all runs share under distill",
         ),
         (
             "compare.runs=['kd,method=ce']",

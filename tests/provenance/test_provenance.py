@@ -177,7 +177,7 @@ CASES: dict[str, tuple[Callable[[], Any], list[str], dict[str, object], str]] = 
         lambda: None,
         ["evaluate"],
         {"distill__kd__tau": 7},
-        "models/student/seed0: training.kd is {'tau': 2.0}, expected {'tau': 7.0}; run `prepkd distill`",
+        "models/student/seed0: training.kd.tau is 2.0, expected 7.0; run `prepkd distill`",
     ),
     "evaluate: another version of training": (
         earlier_students,

@@ -157,7 +157,7 @@ FAULTS: list[tuple[Callable[[], object], str]] = [
         "preprocessing has 2 channels; the data's images have 1",
     ),
     (pickled, "mine/seed0/model.safetensors: loading would run "),
-    (not_finite, "mine/seed0: its logits are with values that are not finite"),
+    (not_finite, "mine/seed0: its logits are not finite for 120 of 120 test images"),
     (other_model, "mine: its seeds are of different models, 'convnet8' and 'convnet4'"),
     (change_card(model="os:system"), "its model is 'os:system', code that would be imported"),
     (change_card(class_names=OTHER_NAMES), "mine/seed0: class_names is ['1', "),

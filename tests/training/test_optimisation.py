@@ -110,10 +110,10 @@ def test_the_rate_of_every_step_of_a_warm_up(
 @pytest.mark.parametrize(
     ("schedule", "warmup", "steps", "expected"),
     [
-        # Rounded, the warm-up would leave no step: one is left, at the full rate.
+        # Rounded, the warm-up would leave no step to the cosine: one is left, at the full rate.
         ({"schedule": "cosine", "epochs": 1}, 0.99, 5, [0.25, 0.5, 0.75, 1, 1]),
         ({"schedule": "cosine", "epochs": 1}, 0.6, 1, [1]),
-        ({"schedule": "multi-step", "milestones": [1], "epochs": 2}, 0.99, 3, [0.5, 1, 1, 0.1, 0.1, 0.1]),
+        ({"schedule": "multi-step", "milestones": [1], "epochs": 2}, 0.99, 3, [1 / 3, 2 / 3, 1, 0.1, 0.1, 0.1]),
     ],
 )
 def test_a_warm_up_leaves_a_step_before_the_rate_falls(

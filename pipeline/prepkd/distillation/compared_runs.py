@@ -51,10 +51,10 @@ def run_settings(distill: Distill, run: str, teacher: str | None = None, student
     `ce_weight` and `kd_weight` are `auto` unless the run names them; `teacher` may be several, joined by '+'.
     """
     own, changes = run_parts(run)
-    if (size := len(run.encode())) > MAX_RUN_BYTES:
+    if (size := max(len(part.encode()) for part in run.split("/"))) > MAX_RUN_BYTES:
         raise InputError(
-            f"run {run[:40]!r}...: {size} bytes; expected at most {MAX_RUN_BYTES}, because it names a file; put what all "
-            "runs share under distill"
+            f"run {run[:40]!r}...: {size} bytes without a slash; expected at most {MAX_RUN_BYTES}, because they name a file; "
+            "put what all runs share under distill"
         )
     if any(change.startswith("method=") for change in changes):
         raise InputError(f"run {run!r}: method is the part before the first comma; expected no method= after it")

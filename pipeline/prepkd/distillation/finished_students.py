@@ -22,7 +22,7 @@ def refuse_other_students(folder: Path, settings: Distill, inputs: Mapping[str, 
 
 
 def refuse_other_run(path: Path, settings: Distill, inputs: Mapping[str, Any], test_fingerprint: str) -> None:
-    """Raise InputError if a file holds a finished run of other settings, teachers, test data or seeds."""
+    """Raise InputError if a file holds a finished run of other settings, inputs (images, views, teachers) or seeds."""
     try:
         results = read_results(path, "")
     except InputError:  # missing, or damaged: there is nothing to lose

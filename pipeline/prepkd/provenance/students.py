@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,35 @@ from prepkd.models.checkpoint import load_card
 from prepkd.models.weight_files import weights_file
 from prepkd.runtime.files import file_sha256, fingerprint
 from prepkd.store import LogitStore
+from prepkd.teacher.caching import logit_encoding
 from prepkd.teacher.loaded import describe_teacher
+from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import TRAINING_VERSION
+
+SEEN = {
+    "split_fingerprint": "the training images",
+    "plan_fingerprint": "augment, augment_strong, cache.views or cache.seed",
+}
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """What students see: fingerprints of the training split, of the view plan, and of the encoding of the teacher's logits."""
+    """What students see: fingerprints of the training split and of the view plan, and how the teacher's logits are kept."""
 
     split_fingerprint: str
     plan_fingerprint: str
-    encoding: str
+    settings: Cache
+    classes: int
+
+    @property
+    def encoding(self) -> str:
+        """The fingerprint of a store's encoding; raises InputError if it cannot encode this number of classes."""
+        return fingerprint(logit_encoding(self.settings, self.classes).describe())
+
+    @property
+    def cache(self) -> dict[str, Any]:
+        """The settings that the answers of a live teacher depend on."""
+        return self.settings.of_answers()
 
 
 def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:
@@ -51,15 +70,18 @@ def check_taught_by(
 def check_trained_on(made_from: Mapping[str, Any], now: Callable[[], TrainedOn], where: object, remedy: str) -> None:
     """Refuse students of other training samples, views or encodings; raises InputError.
 
-    What their file does not record is not compared: `ce` has no encoding, and files of older versions lack more.
+    What their file does not record is not compared: students of `ce` have no encoding, and older files lack more.
     """
-    found = {key: made_from[key] for key in ("split_fingerprint", "plan_fingerprint") if key in made_from}
-    taught = {name: by["encoding"] for name, by in (made_from.get("teacher") or {}).items() if "encoding" in by}
-    if found or taught:
-        ours = now()
-        wanted = {f"inputs.{key}": (value, getattr(ours, key)) for key, value in found.items()}
-        wanted |= {f"inputs.teacher.{name}.encoding": (value, ours.encoding) for name, value in taught.items()}
-        refuse_differences(wanted, where, remedy)
+    ours = cache(now)
+    for key, settings in SEEN.items():
+        if key in made_from:
+            both = made_from[key], getattr(ours(), key)
+            refuse_differences({f"inputs.{key}": both}, where, f"{settings} changed; {remedy}")
+    for name, by in (made_from.get("teacher") or {}).items():
+        for key in ("encoding", "cache"):  # of a store, and of a live teacher
+            if key in by:
+                both = by[key], getattr(ours(), key)
+                refuse_differences({f"inputs.teacher.{name}.{key}": both}, where, f"cache changed; {remedy}")
 
 
 def check_stores(

@@ -15,7 +15,7 @@ from prepkd.models.named_folder import files_fingerprint, load_named
 from prepkd.models.names import is_factory
 from prepkd.report.evaluation import Evaluation
 from prepkd.training.evaluation import predict
-from prepkd.training.predictions import read_results, write_results
+from prepkd.training.predictions import finite, read_results, write_results
 
 SEED = re.compile(r"seed(0|[1-9][0-9]{0,18})")
 REMEDY = "take it out of compare.add, or save it anew"
@@ -91,12 +91,9 @@ def _measured(
     refuse_differences(differing, folder, REMEDY)
     logits = predict(model.to(shown.device), shown).cpu()
     expected = len(test.labels), len(info.class_names)
-    if tuple(logits.shape) != expected or not logits.isfinite().all():
-        what = (
-            f"of shape {tuple(logits.shape)}" if tuple(logits.shape) != expected else "with values that are not finite"
-        )
-        raise InputError(f"{folder}: its logits are {what}; expected finite ones of shape {expected}; {REMEDY}")
-    return logits, str(card["model"])
+    if tuple(logits.shape) != expected:
+        raise InputError(f"{folder}: its logits are of shape {tuple(logits.shape)}; expected {expected}; {REMEDY}")
+    return finite(logits, str(folder), REMEDY), str(card["model"])
 
 
 def _kept(path: Path, made_from: Mapping[str, Any]) -> tuple[str, dict[int, Tensor]] | None:

@@ -54,6 +54,10 @@ class Cache(Section):
     features: Annotated[list[Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]], AfterValidator(once)] = []
     features_root: Root = "data/features"
 
+    def of_answers(self) -> dict[str, Any]:
+        """The settings that a teacher's logits depend on, as JSON."""
+        return self.model_dump(mode="json", exclude={"root", "features", "features_root"})
+
     def feature_url(self, teacher: str, entry: str) -> str:
         """The place of the store of an entry of `features`: a local path, or a URL."""
         return f"{self.features_root.rstrip('/')}/{teacher}/{entry}.zarr"

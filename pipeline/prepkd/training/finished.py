@@ -1,6 +1,6 @@
 """Refuse to replace finished work of other settings or inputs without `--replace`."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,4 @@ def refuse_other(
             known = str(error).endswith(REMEDY)  # else the settings are of another version
             raise error if known else InputError(f"{error}; {REMEDY}") from None
     found = had.get("inputs") or {}
-    for key in inputs:
-        if key in found:
-            refuse_differences(dict(_fields(f"inputs.{key}", found[key], inputs[key])), where, REMEDY)
-
-
-def _fields(name: str, found: object, wanted: object) -> Iterator[tuple[str, tuple[object, object]]]:
-    """Yield the values of two inputs by their dotted names, so that an error names the one that differs."""
-    if not (isinstance(found, Mapping) and isinstance(wanted, Mapping)):
-        yield name, (found, wanted)
-        return
-    for key in dict.fromkeys([*wanted, *found]):
-        yield from _fields(f"{name}.{key}", found.get(key), wanted.get(key))
+    refuse_differences({f"inputs.{key}": (found[key], inputs[key]) for key in inputs if key in found}, where, REMEDY)

@@ -104,10 +104,9 @@ def make_schedule(name: str, optimizer: Optimizer, settings: Optimisation, steps
     """Make the learning-rate schedule, one value per step, for epochs of `steps` steps; `name` is a key of `SCHEDULES`.
 
     Warm-up of w steps: lr (t + 1) / w in step t < w. Milestones count from the first epoch, warm-up included; the cosine
-    falls from the warm-up's end to the last step. Rounded to whole steps, the warm-up leaves one step at least before the
-    first milestone, or the end.
+    falls from the warm-up's end to the last step. Rounded to whole steps, the warm-up leaves the last one to the schedule.
     """
-    warmup = min(round(settings.warmup_epochs * steps), min(settings.milestones or [settings.epochs]) * steps - 1)
+    warmup = min(round(settings.warmup_epochs * steps), settings.epochs * steps - 1)
     schedule = SCHEDULES[name].make(optimizer, settings, steps, warmup)
     if not warmup:
         return schedule

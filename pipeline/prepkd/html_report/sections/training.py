@@ -51,8 +51,11 @@ def logged(folder: Path, group: str, name: str, seeds: list[int]) -> Mapping[int
 
 def kept_epochs(settings: Distill, logs: Mapping[str, Mapping[int, pd.Series]]) -> dict[int, int]:
     """The epoch whose weights each seed keeps, from its logs of top-1 by split."""
-    if settings.early_stop and logs["val"]:  # logged after every epoch
-        return {seed: kept_epoch(settings, [{"val/top1": one} for one in log]) for seed, log in logs["val"].items()}
+    if settings.early_stop and logs["val"]:  # logged after every epoch whose logits are finite
+        return {
+            seed: int(log.index[kept_epoch(settings, [{"val/top1": one} for one in log])])
+            for seed, log in logs["val"].items()
+        }
     return {seed: int(log.index.max()) for seeds in logs.values() for seed, log in seeds.items()}
 
 
