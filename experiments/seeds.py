@@ -9,6 +9,7 @@ start, pauses included. `teacher_wrong_percent` is the share of cached views tha
 """
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -25,6 +26,7 @@ from prepkd.report.markdown import caption, to_markdown
 from prepkd.runtime.files import write_bytes
 
 BOLD = re.compile(r"\*\*(.+?)\*\*")
+WRONG = "teacher_wrong_percent"
 ONLY = "params.yaml"  # the only variant of a trial without variants.txt
 
 
@@ -41,6 +43,7 @@ def main(folder: Path) -> None:
             for run in params.compare.runs if seed in params.distill.seed_list else ():
                 if not ((rows["variant"] == variant) & (rows["run"] == run) & (rows["seed"] == seed)).any():
                     row = trained(run, seed, settings[variant]).assign(variant=variant)
+                    refuse_another_teacher(rows, row)
                     rows = pd.concat([rows, row], ignore_index=True)
                     write_bytes(path, rows.to_csv(index=False, float_format="%.6g").encode())
                     write_bytes(folder / "table.md", tables(rows, variants).encode())
@@ -70,8 +73,20 @@ def trained(run: str, seed: int, settings: Sequence[str]) -> pd.DataFrame:
     row = pd.read_csv("results/compare/long.csv").assign(seconds=round(seconds), processor=processor())
     if cached:
         summary = Path(params.cache.root, f"{params.distill.teacher}.zarr/summary.json")
-        row["teacher_wrong_percent"] = 100 * json.loads(summary.read_text())["teacher_error"]
+        row[WRONG] = 100 * json.loads(summary.read_text())["teacher_error"]
     return row
+
+
+def refuse_another_teacher(rows: pd.DataFrame, row: pd.DataFrame) -> None:
+    """End if a row's teacher errs on another share of the views than that of its variant's rows: it was trained again."""
+    if WRONG in row and WRONG in rows:
+        variant, share = row["variant"].iloc[0], row[WRONG].iloc[0]
+        others = rows.loc[rows["variant"] == variant, WRONG].dropna()
+        if len(others) and not math.isclose(others.iloc[0], share, rel_tol=1e-5):
+            sys.exit(
+                f"{variant}: the teacher is wrong on {share:.6g} % of the views, that of the rows in long.csv on "
+                f"{others.iloc[0]:.6g} %; bring that teacher back, or remove the variant's rows"
+            )
 
 
 def tables(rows: pd.DataFrame, variants: Mapping[str, Params]) -> str:
@@ -102,7 +117,7 @@ def marked(table: str, done: int, planned: int) -> str:
 
 def wrong(rows: pd.DataFrame) -> str:
     """Return a note on the share of views that KA repairs, for rows of one teacher; empty without a recorded share."""
-    shares = rows.get("teacher_wrong_percent", pd.Series(dtype=float)).dropna()
+    shares = rows.get(WRONG, pd.Series(dtype=float)).dropna()
     return f": the teacher is wrong on {shares.iloc[0]:.2f} % of the training views" if len(shares) else ""
 
 

@@ -99,6 +99,19 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
     assert not asked and (trial / "table.md").read_text() == table
 
 
+def test_rows_of_two_teachers_are_not_mixed() -> None:
+    """A teacher that is trained again, on another machine, may differ in the last bits, and by the end in its answers."""
+    seeds = script("seeds")
+    rows = pd.DataFrame([{"variant": "tenth", seeds.WRONG: 57.8136}, {"variant": "live", seeds.WRONG: float("nan")}])
+    for variant, share in (("tenth", 57.81359), ("other", 1.0), ("live", 1.0)):  # long.csv has six digits
+        seeds.refuse_another_teacher(rows, pd.DataFrame([{"variant": variant, seeds.WRONG: share}]))
+    seeds.refuse_another_teacher(rows, pd.DataFrame([{"variant": "tenth"}]))
+    with pytest.raises(
+        SystemExit, match=r"^tenth: the teacher is wrong on 57\.9 % of the views, that of the rows .* 57\.8136 %"
+    ):
+        seeds.refuse_another_teacher(rows, pd.DataFrame([{"variant": "tenth", seeds.WRONG: 57.9}]))
+
+
 def test_nothing_in_an_unfinished_table_is_bold() -> None:
     """Looks at a table that grows seed by seed add up: the p of each is right for one look alone."""
     seeds, path, runs = script("seeds"), EXPERIMENTS / "cifar100-views/params.yaml", "compare.runs=[kd, ce]"
