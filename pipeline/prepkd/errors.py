@@ -10,6 +10,7 @@ _PORT = r"\d+(?:[/\s:?#;,)\]]|$|['\"](?!\S*@))"
 _LOGIN = re.compile(rf"(?<=://)(?:[^/\s:@]*:(?!\s|{_PORT})(?:\S*@|(?:(?!://|: )[^\n@])*@)|[^/\s@]*@)")
 # The text after ?, # or ; up to the next space; quotes and brackets at its end belong to the message.
 _QUERY = re.compile(r"(://[^\s?#;]*)([?#]|;(?=\w))\S*?(?=['\",:)\]}]*(?:\s|$))")
+LONGEST = 200  # characters of a value in a message
 LONG = 6  # characters; a shorter password is replaced only where it is a whole word
 
 
@@ -52,7 +53,7 @@ def _fields(name: str, found: object, expected: object) -> Iterator[tuple[str, o
 
 def _short(value: object) -> str:
     text = str(value)
-    return text[:12] if len(text) == 64 else text
+    return text[:12] if len(text) == 64 else text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def one_line(error: object, most: int | None = None) -> str:

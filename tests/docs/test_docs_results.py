@@ -32,6 +32,16 @@ def test_the_table_of_a_trial_trained_by_seed_is_made_of_its_rows(trial: str) ->
     assert (folder / "table.md").read_text() == made
 
 
+def test_a_student_of_the_live_teacher_has_the_figures_of_the_cached_one() -> None:
+    """As the page says: every column but the time, the variant, and the share of cached views that the teacher gets wrong."""
+    live, cached = (pd.read_csv(EXPERIMENTS / trial / "long.csv") for trial in ("cifar100-views", "cifar100-tau2"))
+    live = live[live["variant"] == "online"].set_index(["run", "seed"])
+    assert len(live) == 1
+    own = ["variant", "seconds", "teacher_wrong_percent"]
+    theirs = cached.set_index(["run", "seed"]).loc[live.index]
+    pd.testing.assert_frame_equal(*(one.drop(columns=own, errors="ignore") for one in (live, theirs)), check_exact=True)
+
+
 def test_the_page_of_results_shows_them() -> None:
     page = script("page")
     text = page.PAGE.read_text()

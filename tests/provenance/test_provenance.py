@@ -333,3 +333,28 @@ def test_the_store_says_what_it_was_made_from(whole_project: Path) -> None:
     assert json.loads(json.dumps(other)) == other
     other["fingerprints"]["teacher"] = "0" * 64
     assert other != store.attributes.model_dump()
+
+
+@pytest.mark.parametrize("taught", ["encoding", 5, ["large"], {"large": "encoding"}, {"large": ["cache"]}], ids=str)
+@pytest.mark.parametrize("folder", ["models/teachers", "models/gone"], ids=["with the teacher", "from the store"])
+def test_what_a_file_says_of_its_teachers_is_checked_where_it_is_read(
+    taught: object, folder: str, project: Path
+) -> None:
+    """The checksums are right: they are no secret."""
+    student, run = Path("models/student/seed0"), Path("results/compare/runs/large/convnet4/kd.safetensors")
+    made = json.loads((student / "model.json").read_text())
+    write_card(student, made | {"inputs": made["inputs"] | {"teacher": taught}})
+    found = read_results(run, "")
+    write_results(run, found.logits, found.made_from | {"teacher": taught})
+    Path("models/teachers").rename(folder)
+    for command, where in (("evaluate", student / "model.json"), ("compare", run)):
+        said = prepkd(command, code=2)
+        assert said.startswith(f"error: {where}: inputs.teacher is ") and said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize("inputs", [5, "teacher", [1]])
+def test_a_card_without_readable_inputs_is_no_finished_teacher(inputs: object, project: Path) -> None:
+    path = Path("models/teachers/large/model.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"inputs": inputs}))
+    prepkd("train-teacher", "large")
+    assert isinstance(json.loads(path.read_text())["inputs"], dict)

@@ -257,7 +257,7 @@ def test_settings_that_a_run_does_not_use_do_not_refuse_it() -> None:
             {"ka": {"eps": 0.3}},
             "training.ka.eps is 0.1, expected 0.3",
         ),
-        ("dtd-flsw", {"dtd": {"tau_max": 9.0}}, "training.dtd."),
+        ("dtd-flsw", {"dtd": {"tau_max": 9.0}}, "training.dtd.tau_max is 40.0, expected 9.0"),
         ("kd", {"optimizer": "adamw", "adamw": {"eps": 1e-6}}, "training.optimizer is sgd, expected adamw"),
         ("kd", {"schedule": "multi-step", "milestones": [2]}, "training.schedule is cosine, expected multi-step"),
         ("kd", {"momentum": 0.8}, "training.momentum is 0.9, expected 0.8"),

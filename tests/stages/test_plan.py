@@ -274,6 +274,11 @@ def test_measured_teacher(inside: Path, monkeypatch: pytest.MonkeyPatch) -> None
     found = json.loads(prepkd("plan --measure --json"))
     assert found["rates"]["teacher"] > 0
     assert found["teacher_hours"] == pytest.approx(900 / found["rates"]["teacher"] / 3600)
+    for options, said in (
+        ("--gpus 1", "for 900 images at 10 images/s"),
+        ("--gpus 2", "for 900 images, 2 GPUs at 10 images/s each"),
+    ):
+        assert said in " ".join(prepkd(f"plan --teacher-images-per-second 10 {options}").split())
 
 
 @pytest.mark.parametrize(

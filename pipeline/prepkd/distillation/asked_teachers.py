@@ -127,7 +127,7 @@ def live_teacher(
     made_from: dict[str, object] = {"teacher": fingerprint(loaded.describe())}
     if supply:
         made_from["features"] = {entry.name: fingerprint(entry.describe()) for entry in supply.entries}
-    made_from["cache"] = cache.of_answers()
+    made_from["cache"] = cache.answer_settings()
     return AskedTeacher(
         online_teacher(cache, loaded.model, weak, supply),
         online_teacher(cache, loaded.model, strong, None) if strong else None,

@@ -130,6 +130,7 @@ def _check_card(card: Mapping[str, Any], where: str) -> None:
     for key, kind in kinds.items():
         if not isinstance(card.get(key), kind):
             raise InputError(f"{where}: {key} is {card.get(key)!r}; expected {kind.__name__}")
+    check_teachers(card.get("inputs", {}).get("teacher"), where)
     for key in ("mean", "std"):
         values = card["preprocessing"].get(key)
         if not isinstance(values, list) or not all(isinstance(value, int | float) for value in values):
@@ -138,6 +139,12 @@ def _check_card(card: Mapping[str, Any], where: str) -> None:
             raise InputError(
                 f"{where}: preprocessing.{key} has {len(values)} channels; in_channels is {card['in_channels']}"
             )
+
+
+def check_teachers(found: object, where: str) -> None:
+    """Raise InputError unless the teachers that a file records are None, or by name what their answers depend on."""
+    if found is not None and not (isinstance(found, dict) and all(isinstance(one, dict) for one in found.values())):
+        raise InputError(f"{where}: inputs.teacher is {str(found)[:40]!r}; expected null, or an object per teacher")
 
 
 def _fingerprint(state: Mapping[str, Tensor], where: str = "") -> str:

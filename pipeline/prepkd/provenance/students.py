@@ -1,8 +1,8 @@
 """Checks that students were trained by this version, from these weights, by these teachers, on these views."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from prepkd.teacher.loaded import describe_teacher
 from prepkd.teacher.settings import Cache
 from prepkd.training.checkpoints import TRAINING_VERSION
 
-SEEN = {
+# The settings that change what a file records.
+CHANGED_BY = {
     "split_fingerprint": "the training images",
     "plan_fingerprint": "augment, augment_strong, cache.views or cache.seed",
 }
@@ -39,7 +40,7 @@ class TrainedOn:
     @property
     def cache(self) -> dict[str, Any]:
         """The settings that the answers of a live teacher depend on."""
-        return self.settings.of_answers()
+        return self.settings.answer_settings()
 
 
 def check_version(made_from: Mapping[str, Any], where: object, remedy: str) -> None:
@@ -72,8 +73,8 @@ def check_trained_on(made_from: Mapping[str, Any], now: Callable[[], TrainedOn],
 
     What their file does not record is not compared: students of `ce` have no encoding, and older files lack more.
     """
-    ours = cache(now)
-    for key, settings in SEEN.items():
+    ours = functools.cache(now)
+    for key, settings in CHANGED_BY.items():
         if key in made_from:
             both = made_from[key], getattr(ours(), key)
             refuse_differences({f"inputs.{key}": both}, where, f"{settings} changed; {remedy}")

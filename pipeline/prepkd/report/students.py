@@ -57,7 +57,7 @@ def report_students(
     elif settings.parsed_method.needs_teacher:
         absent = {name: store for name, store in opened.items() if name not in here}
         for folder in students.values():
-            check_stores(load_card(folder)["inputs"]["teacher"], absent, folder, "run `prepkd distill`")
+            check_stores(load_card(folder).get("inputs", {}).get("teacher"), absent, folder, "run `prepkd distill`")
     counts = torch.stack([confusion_counts(values, labels) for values in logits.values()]).sum(dim=0)
     write_bytes(plots / "confusion.csv", confusion(counts, info.class_names))
     curves = seed_curves(training, list(students))

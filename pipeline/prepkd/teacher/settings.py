@@ -54,7 +54,7 @@ class Cache(Section):
     features: Annotated[list[Annotated[str, Field(pattern=r"^\w[\w.-]{0,99}$")]], AfterValidator(once)] = []
     features_root: Root = "data/features"
 
-    def of_answers(self) -> dict[str, Any]:
+    def answer_settings(self) -> dict[str, Any]:
         """The settings that a teacher's logits depend on, as JSON."""
         return self.model_dump(mode="json", exclude={"root", "features", "features_root"})
 

@@ -16,9 +16,10 @@ REMEDY = "--replace replaces it"
 def finished_card(folder: Path) -> dict[str, Any]:
     """Return a folder's card, of any version; an empty one if it is missing or damaged, since then nothing is finished."""
     try:
-        return read_object(folder / CARD, MAX_CARD_BYTES)
+        card = read_object(folder / CARD, MAX_CARD_BYTES)
     except (FileNotFoundError, ValueError):
         return {}
+    return card if isinstance(card.get("inputs", {}), dict) else {}
 
 
 def refuse_other(

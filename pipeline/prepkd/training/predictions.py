@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from prepkd.errors import InputError, one_line
+from prepkd.models.checkpoint import check_teachers
 from prepkd.runtime.files import array_fingerprint, canonical_json, fingerprint, write_bytes
 
 NAME = re.compile(r"seed(0|[1-9][0-9]{0,18})")
@@ -46,6 +47,7 @@ def read_results(path: Path, hint: str) -> TestLogits:
         raise InputError(f"{path}: not readable ({one_line(error)}); {hint}") from None
     if found != recorded:
         raise InputError(f"{path}: damaged: its sha256 is {found[:12]}, expected {str(recorded)[:12]}; {hint}")
+    check_teachers(made_from.get("teacher"), str(path))
     shapes = {(values.dtype, values.shape) for values in tensors.values()}
     if len(shapes) != 1 or not all(NAME.fullmatch(name) and values.ndim == 2 for name, values in tensors.items()):
         raise InputError(f"{path}: expected logits (N, K) of one shape, named seed0, seed1 and so on; {hint}")
