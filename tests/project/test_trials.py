@@ -97,6 +97,15 @@ def test_a_row_is_never_trained_again_and_a_new_seed_is(tmp_path: Path, monkeypa
     (trial / "table.md").write_text("of fewer rows")
     seeds.main(trial)
     assert not asked and (trial / "table.md").read_text() == table
+    # A teacher that was trained again: its rows are not added.
+    rows = (trial / "long.csv").read_text()
+    monkeypatch.setattr(seeds, "trained", lambda *one: trained(*one).assign(**{seeds.WRONG: 5}))
+    (tmp_path / "params.yaml").write_text(text.replace("seeds: 1", "seeds: 3"))
+    with pytest.raises(
+        SystemExit, match=r"^one view: the teacher is wrong on 5 % of the views, that of the rows .* 4 %"
+    ):
+        seeds.main(trial)
+    assert (trial / "long.csv").read_text() == rows
 
 
 def test_rows_of_two_teachers_are_not_mixed() -> None:
