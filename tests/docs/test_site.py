@@ -193,8 +193,10 @@ def test_reading_searching_and_choosing_a_version_need_no_network(
     page.goto(f"{root}/{build_site.VERSION}/{LONG}")
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, "a page must not scroll sideways"
     page.set_viewport_size({"width": 1280, "height": 900})
+    search = page.locator("dialog input").first
+    search.wait_for(state="attached")  # before the search is there, the key is lost
     page.keyboard.press("Control+k")
-    page.locator("dialog input").first.fill("torchrun")
+    search.fill("torchrun")
     page.locator("dialog a", has_text="Train in several processes").first.wait_for()
     page.keyboard.press("Escape")
     page.get_by_label("Version", exact=True).select_option("0.0.1")

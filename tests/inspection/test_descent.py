@@ -64,12 +64,21 @@ def test_of_a_teacher_that_is_gone_or_another_one_only_the_name_is_known(teacher
     assert descent("small", teachers / "small") == [{"name": "small"}]
 
 
-@pytest.mark.parametrize("above", [None, 5, "large", {"a": 1}, [1, "x", {"name": ["a"], "other": 2}]])
-def test_a_card_may_hold_anything(above: object, teachers: Path) -> None:
-    card = change(teachers / "large", distilled_from=above, inputs={"teacher": [above]})
+ANYTHING = [None, 5, "large", {"a": 1}, [1, "x", {"name": ["a"], "other": 2}]]
+
+
+@pytest.mark.parametrize("above", ANYTHING)
+def test_a_card_may_hold_anything_of_a_teacher(above: object, teachers: Path) -> None:
+    card = change(teachers / "large", distilled_from=above, inputs={"teacher": {"x": {"teacher": above}}})
     found = ancestors(card)
     assert all(isinstance(value, str) for one in found for value in one.values())
-    format_chains(descents(card, teachers))
+    assert len(format_chains(descents(card, teachers))) == 1
+
+
+@pytest.mark.parametrize("above", ANYTHING)
+def test_teachers_without_names_are_refused(above: object, teachers: Path) -> None:
+    with pytest.raises(InputError, match=r"large/model.json: inputs.teacher is .*; expected null, or an object"):
+        change(teachers / "large", inputs={"teacher": [above]})
 
 
 def test_the_card_of_a_folder_is_shown(teachers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
