@@ -2,7 +2,8 @@
 
     python experiments/pairs.py LONG.CSV [--mean]
 
-The table is followed by what the trial can show: the smallest gains over kd that would count, beside the largest possible.
+A method with a `kd.tau` of its own is compared with `kd` at that temperature, if the trial has it, else with `kd`. The table is
+followed by what the trial can show: the smallest gains over kd that would count, beside the largest possible.
 With `--mean` also by the mean effect of KA and DTD over all methods, for a trial that was planned with this one test.
 """
 
@@ -28,7 +29,7 @@ def main(path: Path, mean: bool = False) -> None:
     top1 = {run: rows.set_index("seed")["top1_percent"].sort_index() for run, rows in long.groupby("run", sort=False)}
     alone = [run for run in top1 if not set(parts(run)) & set(parts(ADDED[0])) or "+" not in run]
     beside = pairs_of(alone, top1)
-    pairs = {(run, "kd"): (top1[run], top1["kd"]) for run in alone if run != "kd"}
+    pairs = {(run, "kd"): (top1[run], top1[baseline(run, top1)]) for run in alone if run != "kd"}
     pairs |= {(run, "alone"): (top1[other], top1[run]) for run, other in beside.items()}
     found = differences(pairs)
     rows = []
@@ -50,6 +51,12 @@ def main(path: Path, mean: bool = False) -> None:
         print(mean_effect([top1[other] - top1[run] for run, other in beside.items()]))
     tests = sum(one.p is not None for one in found.values())
     print(what_it_can_show([found[run, "kd"] for run in alone if run != "kd"], tests, 100 - top1["kd"].mean()))
+
+
+def baseline(run: str, top1: Mapping[str, pd.Series]) -> str:
+    """Return `kd` at the run's own `kd.tau` if the trial has it, else `kd`."""
+    same = ",".join(["kd", *(setting for setting in run.split(",")[1:] if setting.startswith("kd.tau="))])
+    return same if same in top1 and same != run else "kd"
 
 
 def pairs_of(alone: Sequence[str], top1: Mapping[str, pd.Series]) -> dict[str, str]:
@@ -97,8 +104,9 @@ def with_both(run: str, top1: Mapping[str, pd.Series]) -> str | None:
 
 
 def differences(pairs: Mapping[Key, tuple[pd.Series, pd.Series]]) -> dict[Key, Difference]:
-    """Return the differences paired by seed, with p values corrected for their number."""
-    return corrected({key: paired_difference(one.tolist(), other.tolist()) for key, (one, other) in pairs.items()})
+    """Return the differences over the seeds that both have, with p values corrected for their number."""
+    both = {key: pd.concat(pair, axis=1, join="inner") for key, pair in pairs.items()}
+    return corrected({key: paired_difference(*(one.iloc[:, i].tolist() for i in (0, 1))) for key, one in both.items()})
 
 
 def what_it_can_show(differences: Sequence[Difference], tests: int, most: float) -> str:

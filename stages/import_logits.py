@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from prepkd.errors import InputError
 from prepkd.project.params import Params
 from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say, show
 from prepkd.stages._options import AsJson, Overrides, ParamsFile, Quiet, Replace, may_replace, read_params
-from prepkd.stages._project import data_file, store_url
+from prepkd.stages._project import data_file, store_url, teacher_folder
 from prepkd.stages._summary import store_figures
 from prepkd.store.destination import Destination
 from prepkd.store.ownership import refuse_foreign_store
@@ -70,6 +71,10 @@ def places(
     if data is not None and to is not None and not overrides and not params_file.is_file():
         return data, to, Cache(views=1).model_copy(update=given), []
     params = read_params(params_file, overrides)
+    if to is None and (folder := teacher_folder(name)).exists():
+        raise InputError(
+            f"{folder}: the project has a teacher {name!r} of its own; import the logits under another name"
+        )
     return (
         data or data_file(params),
         store_url(params, name) if to is None else to,
@@ -89,6 +94,8 @@ def distill_options(
         changes.append("augment_strong=[]")
     if params.distill.teachers is not None:  # they count in place of --teacher
         changes.append("distill.teachers=null")
+    if params.distill.source != "cached":
+        changes.append("distill.source=cached")
     if name not in params.all_teachers:
         changes.append(f"teachers.{name}={{model: {IMPORTED}}}")
     file = [] if params_file == PARAMS else ["--params", str(params_file)]

@@ -57,7 +57,7 @@ def status(
         table=TABLE,
         page=PAGE,
     )
-    found = project_status(Path(), params, expected, RESULTS, PAGE)
+    found = project_status(Path(), params, expected, RESULTS, PAGE, overridden=bool(overrides))
     for note in found.notes:
         say(f"note: {note}")
     show(found.as_json(), *status_tables(found))

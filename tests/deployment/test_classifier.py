@@ -32,6 +32,16 @@ def test_another_size_is_framed(digits: Project) -> None:
     assert classifier(images / 255).shape == (2, 10)
 
 
+@pytest.mark.parametrize("size", [(15, 63), (21, 30), (9, 100)])
+def test_white_images_of_another_size_are_in_range(size: tuple[int, int], digits: Project) -> None:
+    """Resized, ones can be 1 + 1e-7."""
+    classifier, white = prepkd.load(digits.student), torch.ones(1, 1, *size)
+    assert classifier.pixels(white).max() <= 1
+    torch.testing.assert_close(classifier(white), classifier((255 * white).to(torch.uint8)))
+    with pytest.raises(InputError, match="values from 1.01 to 1.01"):
+        classifier(1.01 * white)
+
+
 def test_a_centred_frame_is_the_centre_crop() -> None:
     images = torch.randint(256, (3, 3, 40, 61), dtype=torch.uint8)
     assert torch.equal(framed(images, Framing.centred(32)), centre_crop(images, 32))

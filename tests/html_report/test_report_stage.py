@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import commands
+import numpy as np
 import pytest
 import torch
 from commands import enter
@@ -101,6 +102,23 @@ def test_data_and_stores_are_enough(project: Path) -> None:
     assert {"Methods compared", "Teacher errors that KA repairs", "Accuracy by class", "Calibration"} <= set(shown), (
         said
     )
+
+
+def test_students_of_a_store_that_was_imported_anew_are_left_out(project: Path) -> None:
+    shutil.rmtree(project / "models/teachers")
+    assert "Accuracy by class" in prepkd_titles()
+    store = LogitStore.open("data/logits/large.zarr")
+    np.save("other.npy", np.stack([store.logits(view)[::-1] for view in range(store.views)]))
+    plan = ["--recipe", json.dumps(store.plan.describe()["recipe"]), "--views", str(store.views)]
+    prepkd("import", "other.npy", "large", *plan, "--seed", str(store.plan.describe()["seed"]), "--replace")
+    assert "Accuracy by class" not in prepkd_titles()
+    assert "models/student/seed0: inputs.teacher.large is" in prepkd("report")
+
+
+def prepkd_titles() -> list[str]:
+    """The headings of a new report."""
+    prepkd("report")
+    return titles(Path("results/report.html").read_text())
 
 
 def test_results_of_other_data_are_refused_by_name(project: Path) -> None:

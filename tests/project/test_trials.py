@@ -247,6 +247,32 @@ def test_a_method_is_paired_with_ka_and_dtd_beside_the_same_loss(monkeypatch: py
         assert rest[0] == rest[1], (run, other)
 
 
+def test_a_method_is_compared_with_kd_at_its_own_temperature_if_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    found = script("pairs")
+    runs = {"kd": 41, "kd,kd.tau=4": 42, "dkd,kd.tau=4": 44, "wttm,kd.tau=5": 44}
+    long = pd.concat([rows({"params.yaml": top1}, (run,), 3, 1.0 + top1 / 1000) for run, top1 in runs.items()])
+    long.to_csv(tmp_path / "long.csv")
+    found.main(tmp_path / "long.csv")
+    shown = {
+        line.split("`")[1]: line.split("|")[3]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("| `")
+    }
+    assert shown["kd"].isspace()
+    starts = {run: shown[run].split()[0].strip("*") for run in runs if run != "kd"}
+    assert starts == {"kd,kd.tau=4": "+1.00", "dkd,kd.tau=4": "+2.00", "wttm,kd.tau=5": "+3.01"}
+
+
+def test_differences_are_over_the_seeds_that_both_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    one, other = pd.Series([9.0, 3.0, 4.0, 6.0]), pd.Series([1.0, 3.0, 5.0, 9.0], index=[1, 2, 3, 4])
+    (difference,) = script("pairs").differences({"a": (one, other)}).values()
+    assert difference.n == 3 and difference.mean == pytest.approx(4 / 3)
+
+
 def test_the_mean_effect_is_tested_over_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(EXPERIMENTS)
     found = script("pairs").mean_effect([pd.Series([1.0, 2.0, 3.0]), pd.Series([3.0, 4.0, 8.0])])

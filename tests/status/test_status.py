@@ -288,6 +288,15 @@ def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pyt
     assert [one.state for one in found.stages] == [StageState.MISSING] and found.next == ["prepkd prepare"]
 
 
+def test_settings_that_dvc_does_not_see_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", lambda _: [])
+    params = load_params(ROOT / "params.yaml", [])
+    notes = [project_status(tmp_path, params, {}, {}, Path("p.html"), overridden=one).notes for one in (False, True)]
+    assert notes == [[], ["-S does not reach DVC: the states are those of params.yaml as it is"]]
+
+
 def test_the_command_without_dvc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter(tmp_path, monkeypatch)
     shutil.copy(ROOT / "params.yaml", tmp_path)

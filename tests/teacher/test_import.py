@@ -184,6 +184,7 @@ def test_the_printed_command_trains_as_printed(project: Path, encoding: str | No
     settings = (project / "params.yaml").read_text()
     for old, new in (
         ("  epochs: 30                # an", "  epochs: 1  #"),
+        ("  source: cached ", "  source: online "),
         ("teachers: null ", "teachers: [large, small] "),
         ("augment_strong: [] ", "augment_strong: [trivial-augment] "),
     ):
@@ -431,6 +432,17 @@ def test_options_that_make_no_sense(project: Path, options: list[str], message: 
     np.save("z.npy", made_up()[0].numpy())
     assert message in refused("import", "z.npy", "large", *options)
     assert "NAME is 'a/b'; expected letters" in refused("import", "z.npy", "a/b")
+
+
+def test_the_name_of_a_trained_teacher_is_refused(project: Path) -> None:
+    """Its students would be checked against that teacher."""
+    np.save("z.npy", made_up()[0].numpy())
+    Path("models/teachers/large").mkdir(parents=True)
+    line = refused("import", "z.npy", "large")
+    assert line.startswith(
+        "models/teachers/large: the project has a teacher 'large' of its own; import the logits under"
+    )
+    prepkd("import", "z.npy", "large", "--to", "elsewhere.zarr")
 
 
 def test_a_store_that_was_there_survives_a_refusal_and_is_replaced_by_a_success(project: Path) -> None:

@@ -55,21 +55,23 @@ class Classifier(nn.Module):
             raise InputError(f"images are {images.dtype}; expected uint8, or float in [0, 1]")
         if images.ndim != 4 or 0 in images.shape[1:]:
             raise InputError(f"images have shape {tuple(images.shape)}; expected (N, {self.channels}, H, W)")
+        # A graph that is being exported has no values to check.
+        if images.is_floating_point() and images.numel() and not torch.compiler.is_compiling():
+            low, high = images.aminmax()
+            if high > 1 or low < 0:
+                raise InputError(
+                    f"float images have values from {low.item():g} to {high.item():g}; expected [0, 1]: the model normalises "
+                    "them itself"
+                )
         if images.shape[-2:] != self.framing.size:
             # Imported here: it imports torchvision's transforms, which take more than a second.
             from prepkd.views.centre_crop import framed
 
             images = framed(images, self.framing)
-        if images.is_floating_point():
-            # A graph that is being exported has no values to check.
-            if not torch.compiler.is_compiling() and images.numel() and (images.max() > 1 or images.min() < 0):
-                low, high = images.aminmax()
-                raise InputError(
-                    f"float images have values from {low.item():g} to {high.item():g}; expected [0, 1]: the model normalises "
-                    "them itself"
-                )
-            return images.to(self.model.mean.dtype)
-        return images.to(self.model.mean.dtype) / 255
+            if images.is_floating_point():
+                images = images.clamp(0, 1)  # the weights of the resizing have a sum that differs from 1 by rounding
+        pixels = images.to(self.model.mean.dtype)
+        return pixels if images.is_floating_point() else pixels / 255
 
 
 def load(folder: str | Path, *, device: torch.device | str = "cpu", trust_factory: bool = False) -> Classifier:

@@ -99,14 +99,23 @@ class Results:
     def student_logits(self) -> dict[int, Tensor]:
         """Test logits (N, K) by seed of the students that `distill` trained."""
         here = {name: folder for name, folder in self.teachers.items() if folder.exists()}
-        return student_logits(self.settings, self.students, here, self.info, self.trained_on, self.samples, self.device)
+        taught = self.settings.parsed_method.needs_teacher
+        absent = {
+            name: LogitStore.open(url, teacher=name) for name, url in self.stores.items() if taught and name not in here
+        }
+        return student_logits(
+            self.settings, self.students, here, absent, self.info, self.trained_on, self.samples, self.device
+        )
 
     @cached_property
     def teacher_logits(self) -> Tensor:
         """Test logits (N, K) of the teachers of `distill`, combined."""
         for name, folder in self.teachers.items():
             if not folder.exists():
-                raise InputError(f"{folder}: no such folder; run `dvc repro train-teacher@{name}`")
+                raise InputError(
+                    f"{folder}: no such folder; run `dvc repro train-teacher@{name}`, unless its logits were imported: "
+                    "then it has no test logits"
+                )
         return teacher_logits(self.settings, self.teachers, self.test.fingerprint)
 
     @cached_property

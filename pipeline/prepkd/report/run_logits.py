@@ -69,6 +69,7 @@ def student_logits(
     settings: Distill,
     students: Mapping[int, Path],
     teachers: Mapping[str, Path],
+    stores: Mapping[str, LogitStore],
     info: DataInfo,
     trained_on: Callable[[], TrainedOn],
     test: Samples,
@@ -76,9 +77,9 @@ def student_logits(
 ) -> dict[int, Tensor]:
     """Run trained students on the test set: logits (N, K) by seed, on the CPU.
 
-    `students` are their folders by seed, `teachers` those of the teachers by name; `trained_on` returns what the project's
-    students see now. Raises InputError for a student that is missing, that was trained with other settings, on other data or
-    views, or by another teacher, or whose logits are not finite.
+    `students` are their folders by seed, `teachers` those of the teachers by name, `stores` those of the teachers without a
+    folder; `trained_on` returns what the project's students see now. Raises InputError for a student that is missing, that
+    was trained with other settings, on other data or views, or by another teacher, or whose logits are not finite.
     """
     logits, remedy = {}, "run `prepkd distill`"
     for seed, folder in students.items():
@@ -96,6 +97,8 @@ def student_logits(
         )
         check_started_from(made_from, settings.weights, folder, remedy)
         check_taught_by(made_from.get("teacher"), answering_teachers(settings, teachers), folder, remedy)
+        if settings.parsed_method.needs_teacher:
+            check_stores(made_from.get("teacher"), stores, folder, remedy)
         check_trained_on(made_from, trained_on, folder, remedy)
         logits[seed] = finite(predict(model, test).cpu(), str(folder), remedy)
     return logits

@@ -9,8 +9,7 @@ import torch
 from prepkd.data.prepared.file import describe, load_split
 from prepkd.data.samples.samples import Samples
 from prepkd.distillation.student_settings import Distill
-from prepkd.models.checkpoint import load_card
-from prepkd.provenance.students import TrainedOn, check_stores
+from prepkd.provenance.students import TrainedOn
 from prepkd.report.details import class_rows, confusions
 from prepkd.report.evaluation import Evaluation
 from prepkd.report.metrics import against_teacher, confusion_counts, measure, over_seeds
@@ -45,7 +44,8 @@ def report_students(
     here = {name: folder for name, folder in teachers.items() if folder.exists()}
     from_store = settings.parsed_method.needs_teacher and (settings.source == "cached" or len(here) < len(teachers))
     opened = {name: LogitStore.open(url, teacher=name) for name, url in stores.items() if from_store}
-    logits = student_logits(settings, students, here, info, trained_on, test, on.device)
+    absent = {name: store for name, store in opened.items() if name not in here}
+    logits = student_logits(settings, students, here, absent, info, trained_on, test, on.device)
     figures = {seed: measure(values, labels) for seed, values in logits.items()}
     errors = [store.summary["teacher_error"] for store in opened.values()]
     teacher = {"training_view_error": errors[0]} if len(errors) == 1 else {}  # an ensemble's is not its members' mean
@@ -54,10 +54,6 @@ def report_students(
         answers = teacher_logits(settings, teachers, split.fingerprint)
         figures = {seed: row | against_teacher(logits[seed], answers, labels) for seed, row in figures.items()}
         teacher, of_teacher = measure(answers, labels) | teacher, confusion_counts(answers, labels)
-    elif settings.parsed_method.needs_teacher:
-        absent = {name: store for name, store in opened.items() if name not in here}
-        for folder in students.values():
-            check_stores(load_card(folder).get("inputs", {}).get("teacher"), absent, folder, "run `prepkd distill`")
     counts = torch.stack([confusion_counts(values, labels) for values in logits.values()]).sum(dim=0)
     write_bytes(plots / "confusion.csv", confusion(counts, info.class_names))
     curves = seed_curves(training, list(students))

@@ -17,11 +17,18 @@ BY_FILES = "outputs are looked for; whether they are up to date is not known"
 
 
 def project_status(
-    folder: Path, params: Params, expected: Mapping[str, Expected], results: Mapping[str, Path], page: Path
+    folder: Path,
+    params: Params,
+    expected: Mapping[str, Expected],
+    results: Mapping[str, Path],
+    page: Path,
+    *,
+    overridden: bool = False,
 ) -> Status:
     """The stages of the project in `folder`, the existing `results`, and the next commands; `page` is the report.
 
-    `expected` are the stages to check without DVC, or if DVC fails; its message is then among the notes.
+    `expected` are the stages to check without DVC, or if DVC fails; its message is then among the notes. `overridden` says
+    that `params` are not those of params.yaml, which DVC reads.
     """
     by_dvc, notes = is_dvc_project(folder), []
     try:
@@ -30,6 +37,8 @@ def project_status(
         by_dvc, stages, notes = False, stages_by_files(expected), [str(failure), BY_FILES]
     if not by_dvc and not notes:
         notes = [f"{WITHOUT_DVC}: {BY_FILES}"]
+    if by_dvc and overridden:
+        notes.append("-S does not reach DVC: the states are those of params.yaml as it is")
     if by_dvc and (problem := _page_problem(page, results)):
         stages = [_without_page(one, problem) for one in stages]
     commands = {name: one.command for name, one in expected.items()}
