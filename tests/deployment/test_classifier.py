@@ -38,7 +38,7 @@ def test_white_images_of_another_size_are_in_range(size: tuple[int, int], digits
     classifier, white = prepkd.load(digits.student), torch.ones(1, 1, *size)
     assert classifier.pixels(white).max() <= 1
     torch.testing.assert_close(classifier(white), classifier((255 * white).to(torch.uint8)))
-    with pytest.raises(InputError, match="values from 1.01 to 1.01"):
+    with pytest.raises(InputError, match=r"values from 1\.01 to 1\.01"):
         classifier(1.01 * white)
 
 
