@@ -61,6 +61,8 @@ def test_more_threads_than_processors_are_named(project: Path, monkeypatch: pyte
     said = prepkd("compare", "--run", "kd", "--jobs", "2", "-S", "threads=2")
     assert "2 jobs of 2 threads share 2 processors; `threads: 1` is faster" in said
     assert "warning" not in prepkd("compare", "--run", "kd", "--jobs", "2", "-S", "threads=1")
+    said = prepkd("compare", "--run", "kd", "--jobs", "3", "-S", "threads=1")  # fewer threads are not possible
+    assert "3 jobs of 1 thread share 2 processors; `--jobs 2` is enough" in said and "is faster" not in said
 
 
 def test_options_that_exclude_one_another(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import wandb_file
 from commands import ROOT
 from prepkd.errors import InputError
-from prepkd.tracking.loggers import LOGGERS, Run, logged, remove_run
+from prepkd.tracking.loggers import LOGGERS, Run, experiment_id, logged, remove_run
 
 RUN = Run("kd-seed0", "0123456789abcdef" * 4, {"lr": 0.1, "kd": {"tau": 2.0}, "milestones": [1, 2], "ema": None})
 ROWS = [{"train/loss": 1 / (e + 1), "test/top1": e / 8, "epoch": float(e)} for e in range(5)]
@@ -192,6 +193,115 @@ def test_a_missing_package_is_named_with_its_extra(kind: str, tmp_path: Path, mo
     text = str(caught.value)
     assert text.startswith(f"logger is {kind}: ") and MODULES[kind] in text and "\n" not in text
     assert text.endswith(f"; `pip install 'prepkd[{kind}]'`, or logger: null")
+
+
+def refused(kind: str, folder: Path) -> str:
+    """The one line with which a logger refuses to open."""
+    with pytest.raises(InputError) as caught:
+        report(kind, folder, RUN, ROWS[:1])
+    text = str(caught.value)
+    assert text.startswith(f"logger is {kind}: ") and "\n" not in text
+    return text
+
+
+STARTED_AT_ONCE = """
+import sys
+from pathlib import Path
+import mlflow, pytorch_lightning.loggers  # slow: before all start at once
+from prepkd.tracking.loggers import Run, logged
+print("ready", flush=True)
+sys.stdin.readline()
+with logged("mlflow", Path(sys.argv[1]), Run(sys.argv[2], sys.argv[2] * 64, {"kd": {"tau": 2.0}})) as write:
+    write({"train/loss": 1.0, "test/top1": 0.0, "epoch": 0.0})
+"""
+
+
+def test_trainings_that_start_at_once_share_mlflows_new_database(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "logs"
+    command = [sys.executable, "-c", STARTED_AT_ONCE, str(folder)]
+    pipe = subprocess.PIPE
+    trainings = [subprocess.Popen([*command, name], stdin=pipe, stdout=pipe, text=True) for name in "abc"]
+    for one in trainings:
+        assert one.stdout is not None and one.stdout.readline() == "ready\n"
+    for one in trainings:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    for one in trainings:
+        one.communicate()
+    assert [one.returncode for one in trainings] == [0, 0, 0]
+    for name in "abc":
+        assert read_mlflow(folder, Run(name, name * 64, {})) == ([(0, 1.0, 0.0)], "2.0", True)
+    assert [path.name for path in folder.iterdir()] == ["mlflow.db"]
+
+
+def test_an_mlflow_experiment_that_another_machine_creates_meanwhile_is_used() -> None:
+    from mlflow.exceptions import MlflowException
+
+    class Server:
+        found = iter([None, SimpleNamespace(experiment_id="7", lifecycle_stage="active")])
+
+        def get_experiment_by_name(self, name: str) -> Any:
+            return next(self.found)
+
+        def create_experiment(self, name: str) -> str:
+            raise MlflowException("RESOURCE_ALREADY_EXISTS")
+
+    assert experiment_id(Server(), "prepkd") == "7"  # type: ignore[arg-type]
+
+
+def test_a_deleted_mlflow_experiment_is_named_with_the_command_that_restores_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    place = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(place)
+    own = client.create_experiment("prepkd")
+    client.delete_experiment(own)
+    text = refused("mlflow", tmp_path)
+    assert "its experiment prepkd was deleted" in text
+    assert f"`MLFLOW_TRACKING_URI={place} mlflow experiments restore -x {own}`" in text
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    report("mlflow", tmp_path, RUN, ROWS[:1])
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    client.restore_experiment(own)
+    report("mlflow", tmp_path, RUN, ROWS[:1])
+    assert read_mlflow(tmp_path, RUN) == ([(0, 1.0, 0.0)], "2.0", True)
+
+
+def test_a_tracking_uri_that_mlflow_does_not_support_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "bogus://me:SECRETPW@x")
+    text = refused("mlflow", tmp_path)
+    assert "unsupported URI 'bogus://***@x'" in text and "SECRETPW" not in text
+    assert text.endswith("; correct MLFLOW_TRACKING_URI, or logger: null")
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"WANDB_MODE": "online", "WANDB_API_KEY": ""}, "No API key configured."),
+        ({"WANDB_MODE": "bogus"}, "mode: Input should be 'online', 'offline', "),
+        ({"WANDB_PROJECT": "a/b"}, "Invalid project name 'a/b'"),
+    ],
+)
+def test_what_wandb_refuses_is_said_in_one_line(
+    variables: dict[str, str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # without the user's key
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    text = refused("wandb", tmp_path)
+    assert text.startswith(f"logger is wandb: {reason}") and text.endswith(", or logger: null")
+
+
+def test_a_wandb_error_of_the_training_is_not_taken_for_a_refusal_to_open(tmp_path: Path) -> None:
+    import wandb
+
+    with pytest.raises(wandb.Error, match="later"), logged("wandb", tmp_path, RUN):
+        raise wandb.Error("later")
 
 
 def test_every_logger_is_a_choice_and_an_extra() -> None:

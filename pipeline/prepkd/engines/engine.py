@@ -61,9 +61,12 @@ def task_starter(where: EngineOptions, threads: int | None, say: Say) -> Iterato
     count, each = where.jobs or 1, threads or torch.get_num_threads()
     if count > 1 and count * each > processors():
         fewer = max(1, processors() // count)
+        remedy = f"`threads: {fewer}` is faster, and changes the last bits of results"
+        if each == fewer:
+            remedy = f"`--jobs {processors()}` is enough"
         say(
-            f"warning: {count} jobs of {each} thread{'s' if each > 1 else ''} share {processors()} processors; "
-            f"`threads: {fewer}` is faster, and changes the last bits of results"
+            f"warning: {count} jobs of {each} thread{'s' if each > 1 else ''} share {processors()} "
+            f"processor{'s' if processors() > 1 else ''}; {remedy}"
         )
     yield threads, lambda tasks: local.run(tasks, current_project(), count, say)
 
