@@ -5,6 +5,7 @@ The model in the project's folder kills its node during a pass, with kill -9 (do
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 from commands import ROOT, enter, environment, run
 from commands import prepkd as prepkd_here
+from prepkd.runtime.signals import Interrupted
 
 PARAMS = """
 threads: 1
@@ -219,3 +221,16 @@ def test_options_that_do_not_fit(project: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert "torchrun" in prepkd_here("cache-logits", "large", "--engine", "ray", code=2)
+
+
+def test_sigterm_while_ray_connects_is_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_ray = pytest.importorskip("prepkd.engines.on_ray", reason="the ray extra is not installed")
+    for code, expected in ((signal.SIGTERM, Interrupted), (3, SystemExit)):
+
+        def end(code: int = code, **_: object) -> None:
+            sys.exit(code)  # as Ray's handler of SIGTERM does
+
+        monkeypatch.setattr(on_ray.ray, "init", end)
+        with pytest.raises(expected) as caught, on_ray.connected():
+            pass
+        assert caught.value.args == (code,)

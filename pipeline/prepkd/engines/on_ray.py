@@ -51,6 +51,12 @@ def connected() -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise InputError(f"--engine ray: no cluster at {where}: {one_line(error)}") from None
+    except SystemExit as ended:
+        if ended.code != signal.SIGTERM:
+            raise
+        raise Interrupted(
+            signal.SIGTERM
+        ) from None  # of Ray's own handler, which calls sys.exit with the signal's number
     signal.signal(signal.SIGTERM, before)  # Ray's own handler would exit at once
     try:
         yield
