@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prepkd.errors import InputError
 from prepkd.project.params import Params
 from prepkd.runtime.workspace import scratch_root
 from prepkd.stages._console import say, show
@@ -55,6 +54,8 @@ def import_logits(
     destination = Destination(url, scratch_root(), say, may_replace(replace))
     written = imported.import_logits(name, logits, dataset, settings, destination)
     use = usage(dataset.plan, name, options) if to is None else f"prepkd.ViewDataset({str(path)!r}, {url!r})"
+    if to is None and (folder := teacher_folder(name)).exists():
+        use = f"import under another name: students of {name!r} are checked against {folder}"
     for line in (*imported.report(logits, dataset, path, url, written), f"to learn from it: {use}"):
         say(line)
     show(store_figures(url, written))
@@ -71,10 +72,6 @@ def places(
     if data is not None and to is not None and not overrides and not params_file.is_file():
         return data, to, Cache(views=1).model_copy(update=given), []
     params = read_params(params_file, overrides)
-    if to is None and (folder := teacher_folder(name)).exists():
-        raise InputError(
-            f"{folder}: the project has a teacher {name!r} of its own; import the logits under another name"
-        )
     return (
         data or data_file(params),
         store_url(params, name) if to is None else to,

@@ -434,15 +434,13 @@ def test_options_that_make_no_sense(project: Path, options: list[str], message: 
     assert "NAME is 'a/b'; expected letters" in refused("import", "z.npy", "a/b")
 
 
-def test_the_name_of_a_trained_teacher_is_refused(project: Path) -> None:
-    """Its students would be checked against that teacher."""
+def test_under_the_name_of_a_trained_teacher_no_command_is_printed_that_fails(project: Path) -> None:
     np.save("z.npy", made_up()[0].numpy())
-    Path("models/teachers/large").mkdir(parents=True)
-    line = refused("import", "z.npy", "large")
-    assert line.startswith(
-        "models/teachers/large: the project has a teacher 'large' of its own; import the logits under"
-    )
-    prepkd("import", "z.npy", "large", "--to", "elsewhere.zarr")
+    there = Path("models/teachers/large")
+    there.mkdir(parents=True)
+    line = prepkd("import", "z.npy", "large").splitlines()[-1]
+    assert line == f"to learn from it: import under another name: students of 'large' are checked against {there}"
+    assert "ViewDataset" in prepkd("import", "z.npy", "large", "--to", "elsewhere.zarr").splitlines()[-1]
 
 
 def test_a_store_that_was_there_survives_a_refusal_and_is_replaced_by_a_success(project: Path) -> None:
