@@ -102,9 +102,9 @@ def together(count: int, *command: str, cwd: Path, **variables: str) -> list[tup
 
 
 def copy_working_tree(folder: Path) -> None:
-    """Copy the tracked and unignored files of the working tree to a folder."""
+    """Copy the tracked and unignored files of the working tree to a folder, without those that `make demo` wrote."""
     for name in run("git ls-files --cached --others --exclude-standard", ROOT).splitlines():
-        if (ROOT / name).exists():
+        if (ROOT / name).exists() and Path(name).name != "dvc.lock" and not name.startswith("results/"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
 
