@@ -98,13 +98,15 @@ class Results:
     @cached_property
     def student_logits(self) -> dict[int, Tensor]:
         """Test logits (N, K) by seed of the students that `distill` trained."""
-        here = {name: folder for name, folder in self.teachers.items() if folder.exists()}
-        taught = self.settings.parsed_method.needs_teacher
-        absent = {
-            name: LogitStore.open(url, teacher=name) for name, url in self.stores.items() if taught and name not in here
-        }
         return student_logits(
-            self.settings, self.students, here, absent, self.info, self.trained_on, self.samples, self.device
+            self.settings,
+            self.students,
+            self.teachers,
+            self.stores,
+            self.info,
+            self.trained_on,
+            self.samples,
+            self.device,
         )
 
     @cached_property

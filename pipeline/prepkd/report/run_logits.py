@@ -69,7 +69,7 @@ def student_logits(
     settings: Distill,
     students: Mapping[int, Path],
     teachers: Mapping[str, Path],
-    stores: Mapping[str, LogitStore],
+    stores: Mapping[str, str],
     info: DataInfo,
     trained_on: Callable[[], TrainedOn],
     test: Samples,
@@ -77,10 +77,14 @@ def student_logits(
 ) -> dict[int, Tensor]:
     """Run trained students on the test set: logits (N, K) by seed, on the CPU.
 
-    `students` are their folders by seed, `teachers` those of the teachers by name, `stores` those of the teachers without a
-    folder; `trained_on` returns what the project's students see now. Raises InputError for a student that is missing, that
-    was trained with other settings, on other data or views, or by another teacher, or whose logits are not finite.
+    `students` are their folders by seed, `teachers` those of the teachers by name, `stores` the URLs of their stores, which
+    count where there is no such folder; `trained_on` returns what the project's students see now. Raises InputError for a
+    student that is missing, that was trained with other settings, on other data or views, or by another teacher, or whose
+    logits are not finite.
     """
+    here, absent = {name: folder for name, folder in teachers.items() if folder.exists()}, {}
+    if settings.parsed_method.needs_teacher:
+        absent = {name: LogitStore.open(url, teacher=name) for name, url in stores.items() if name not in here}
     logits, remedy = {}, "run `prepkd distill`"
     for seed, folder in students.items():
         model, card = load_checkpoint(folder, device=device, hint=remedy)
@@ -96,9 +100,8 @@ def student_logits(
             remedy,
         )
         check_started_from(made_from, settings.weights, folder, remedy)
-        check_taught_by(made_from.get("teacher"), answering_teachers(settings, teachers), folder, remedy)
-        if settings.parsed_method.needs_teacher:
-            check_stores(made_from.get("teacher"), stores, folder, remedy)
+        check_taught_by(made_from.get("teacher"), answering_teachers(settings, here), folder, remedy)
+        check_stores(made_from.get("teacher"), absent, folder, remedy)
         check_trained_on(made_from, trained_on, folder, remedy)
         logits[seed] = finite(predict(model, test).cpu(), str(folder), remedy)
     return logits

@@ -44,8 +44,7 @@ def report_students(
     here = {name: folder for name, folder in teachers.items() if folder.exists()}
     from_store = settings.parsed_method.needs_teacher and (settings.source == "cached" or len(here) < len(teachers))
     opened = {name: LogitStore.open(url, teacher=name) for name, url in stores.items() if from_store}
-    absent = {name: store for name, store in opened.items() if name not in here}
-    logits = student_logits(settings, students, here, absent, info, trained_on, test, on.device)
+    logits = student_logits(settings, students, teachers, stores, info, trained_on, test, on.device)
     figures = {seed: measure(values, labels) for seed, values in logits.items()}
     errors = [store.summary["teacher_error"] for store in opened.values()]
     teacher = {"training_view_error": errors[0]} if len(errors) == 1 else {}  # an ensemble's is not its members' mean
