@@ -289,11 +289,12 @@ def test_where_dvc_fails_outputs_are_looked_for(tmp_path: Path, monkeypatch: pyt
 
 
 def test_settings_that_dvc_does_not_see_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / "dvc.yaml").touch()
+    enter(tmp_path, monkeypatch)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    Path(".dvc").mkdir()
+    Path("dvc.yaml").touch()
     monkeypatch.setattr("prepkd.status.project_status.stages_by_dvc", lambda _: [])
-    params = load_params(ROOT / "params.yaml", [])
-    notes = [project_status(tmp_path, params, {}, {}, Path("p.html"), overridden=one).notes for one in (False, True)]
+    notes = [json.loads(invoke("status", "--json", *more).stdout)["notes"] for more in ([], ["-S", "distill.epochs=1"])]
     assert notes == [[], ["-S does not reach DVC: the states are those of params.yaml as it is"]]
 
 
